@@ -5,34 +5,23 @@ from maskrobust.augment.batch import (
     check_object_mask as check_object_mask,
     check_visible as check_visible,
 )
-from maskrobust.augment.families.fraction import draw_hidden_fraction as draw_hidden_fraction
 from maskrobust.augment.families.registry import (
     FAMILIES as FAMILIES,
     FamilyName as FamilyName,
     MaskFamily as MaskFamily,
     build_family as build_family,
+    draw_hidden_fraction as draw_hidden_fraction,
     family_needs as family_needs,
     mask_family as mask_family,
     mixture as mixture,
     read_families as read_families,
 )
-from maskrobust.augment.families.segments import (
-    hide_in_order as hide_in_order,
-    patch_segments as patch_segments,
-    random_order as random_order,
-    segment_sums as segment_sums,
-)
 from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
-from maskrobust.augment.families.shapes.companions import (
+from maskrobust.augment.families.shapes.holes import (
     CompanionBlobs as CompanionBlobs,
     companion_blobs as companion_blobs,
 )
 from maskrobust.augment.fills.drawing import draw as draw
-from maskrobust.augment.fills.mixing import (
-    draw_partners as draw_partners,
-    mix_images as mix_images,
-    own_weight as own_weight,
-)
 from maskrobust.augment.fills.registry import (
     FILLS as FILLS,
     FillName as FillName,
@@ -44,6 +33,9 @@ from maskrobust.augment.policy import (
     MaskedImages as MaskedImages,
     RandomMasking as RandomMasking,
     draw_on_cpu as draw_on_cpu,
+    draw_partners as draw_partners,
+    mix_images as mix_images,
+    own_weight as own_weight,
     read_fills as read_fills,
 )
 from maskrobust.augment.random import (
@@ -61,9 +53,13 @@ from maskrobust.augment.visible_pixels import visible_from as visible_from
 from maskrobust.augment.families.patches import patches as patches
 from maskrobust.augment.families.rectangles import rectangles as rectangles
 from maskrobust.augment.families.irregular import blobs as blobs
-from maskrobust.augment.families.superpixels import (
+from maskrobust.augment.families.segments import (
+    hide_in_order as hide_in_order,
+    patch_segments as patch_segments,
     quickshift as quickshift,
+    random_order as random_order,
     segment_batch as segment_batch,
+    segment_sums as segment_sums,
     slic as slic,
 )
 from maskrobust.augment.families.shapes.silhouettes import (
@@ -76,11 +72,11 @@ from maskrobust.augment.families.shapes.circles import (
     circles_of_equal_area as circles_of_equal_area,
     enclosing_circles as enclosing_circles,
 )
-from maskrobust.augment.families.shapes.covers import covers as covers
 from maskrobust.augment.families.shapes.holes import (
     ObjectHoles as ObjectHoles,
     broken_silhouettes as broken_silhouettes,
     companions as companions,
+    covers as covers,
     object_holes as object_holes,
     objects as objects,
 )

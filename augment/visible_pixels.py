@@ -41,15 +41,9 @@ def visible_from(
         >>> maps = masked(tiles, visible)
     """
     if images.ndim == 3:
-        one = visible_from(
-            images[None],
-            nodata=nodata,
-            nan=nan,
-            alpha=alpha[None] if isinstance(alpha, Tensor) else alpha,
-            pixel_mask=None if pixel_mask is None else pixel_mask[None],
-            padding_mask=None if padding_mask is None else padding_mask[None],
-        )
-        return one[0]
+        alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
+        real, ignored = (None if each is None else each[None] for each in (pixel_mask, padding_mask))
+        return visible_from(images[None], nodata=nodata, nan=nan, alpha=alpha, pixel_mask=real, padding_mask=ignored)[0]
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
     bands = images

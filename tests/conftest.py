@@ -4,7 +4,6 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,14 @@ _KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".repla
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish():
     """Spare the collector of garbage all that the imports have made: it would look through it again and again."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
-def fresh_compiler() -> Iterator[None]:
+def fresh_compiler():
     """`torch.compile` without anything that it keeps of other tests."""
     torch._dynamo.reset()
     yield
@@ -31,7 +30,7 @@ def fresh_compiler() -> Iterator[None]:
 
 
 @pytest.fixture
-def registries() -> Iterator[None]:
+def registries():
     """What a test registers is forgotten again."""
     from maskrobust.augment import FAMILIES, FILLS
     from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS
@@ -48,7 +47,7 @@ def registries() -> Iterator[None]:
         registry.update(kept)
 
 
-def require_component(path_or_command: str | Path, how_to_get: str) -> None:
+def require_component(path_or_command, how_to_get):
     """Skip the running test where an outside component is missing; fail it on CI, where none may be.
 
     Args:

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -156,12 +155,12 @@ def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
 PUBLIC_DESPITE_UNDERSCORE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}  # of typing.NamedTuple
 
 
-def test_imports_keep_to_the_contracts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_keep_to_the_contracts(monkeypatch):
     monkeypatch.setattr("logging.config.dictConfig", lambda _: None)  # it would switch every other logger off
     assert lint_imports(str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True) == 0
 
 
-def test_no_folder_reaches_into_the_private_names_of_another() -> None:
+def test_no_folder_reaches_into_the_private_names_of_another():
     assert [
         each
         for folder in PACKAGES
@@ -170,7 +169,7 @@ def test_no_folder_reaches_into_the_private_names_of_another() -> None:
     ] == []
 
 
-def foreign_private_names(source: str, own: str) -> Iterator[str]:
+def foreign_private_names(source, own):
     """Names with a leading underscore that a module of the folder `own` takes from another folder of maskrobust."""
     tree, foreign = ast.parse(source), set()
     for node in ast.walk(tree):
@@ -191,16 +190,16 @@ def foreign_private_names(source: str, own: str) -> Iterator[str]:
                 yield ast.unparse(node)
 
 
-def is_private(name: str) -> bool:
+def is_private(name):
     return name.startswith("_") and not name.endswith("__") and name not in PUBLIC_DESPITE_UNDERSCORE
 
 
 @pytest.mark.parametrize("name", maskrobust.__all__)
-def test_every_name_of_the_stub_is_there_without_another_import(name: str) -> None:
+def test_every_name_of_the_stub_is_there_without_another_import(name):
     assert getattr(maskrobust, name) is not None
 
 
-def test_importing_the_package_alone_imports_no_library() -> None:
+def test_importing_the_package_alone_imports_no_library():
     program = "import maskrobust, sys; print(*{'torch', 'numpy', 'pytorch_lightning'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == ""

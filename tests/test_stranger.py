@@ -12,7 +12,6 @@ import sys
 import tarfile
 import venv
 import zipfile
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -29,7 +28,7 @@ BUILD = "from setuptools.build_meta import build_sdist, build_wheel; build_sdist
 SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
-def run(command: Iterable[object], folder: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+def run(command, folder, status=0):
     """Run a command in a folder, without what says where to find modules, and return what it has said."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
@@ -46,7 +45,7 @@ def run(command: Iterable[object], folder: Path, status: int = 0) -> subprocess.
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def build(tmp_path_factory):
     """The wheel, and what building it and the sdist has said; a warning of Python's would have ended it."""
     folder = tmp_path_factory.mktemp("sources")
     for name in SOURCES:
@@ -60,11 +59,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return wheel, done.stdout + done.stderr
 
 
-def _links_and_caches(folder: str, names: list[str]) -> list[str]:
+def _links_and_caches(folder, names):
     return [name for name in names if name == "__pycache__" or Path(folder, name).is_symlink()]
 
 
-def make_environment(folder: Path, others: Iterable[Path]) -> Path:
+def make_environment(folder, others):
     """A virtual environment that sees what is in some folders; returns its site-packages."""
     venv.create(folder, with_pip=False)
     (folder / SITE_PACKAGES / "others.pth").write_text("".join(f"{path}\n" for path in others))
@@ -72,7 +71,7 @@ def make_environment(folder: Path, others: Iterable[Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def commands(build, tmp_path_factory):
     """An environment with all libraries: its `python` and `maskrobust`."""
     folder = tmp_path_factory.mktemp("environment")
     make_environment(folder, [Path(path) for path in sys.path if path.endswith("-packages")])
@@ -82,7 +81,7 @@ def commands(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def bare_python(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare_python(build, tmp_path_factory):
     """An environment with torch, torchvision, NumPy and lazy_loader, and with what these need themselves."""
     libraries = tmp_path_factory.mktemp("libraries")
     for path in _top_level(
@@ -95,7 +94,7 @@ def bare_python(build: tuple[Path, str], tmp_path_factory: pytest.TempPathFactor
     return folder / "bin" / "python"
 
 
-def _needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
+def _needed(name, found=frozenset()):
     """A distribution, and all that it requires and that is installed."""
     try:
         requirements = distribution(name).requires or []
@@ -109,13 +108,13 @@ def _needed(name: str, found: frozenset[str] = frozenset()) -> frozenset[str]:
     return found
 
 
-def _top_level(names: Iterable[str]) -> set[Path]:
+def _top_level(names):
     files = [(distribution(name), file) for name in names for file in distribution(name).files or ()]
     return {Path(str(owner.locate_file(file.parts[0]))) for owner, file in files if file.parts[0] != ".."}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory):
     """A project of somebody else's, whose files have the names of our folders."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "configs").mkdir()
@@ -197,11 +196,11 @@ OWN = (
 )
 
 
-def test_building_the_wheel_and_the_sdist_warns_of_nothing(build: tuple[Path, str]) -> None:
+def test_building_the_wheel_and_the_sdist_warns_of_nothing(build):
     assert [line for line in build[1].splitlines() if re.search(r"warn|deprecat", line, re.IGNORECASE)] == []
 
 
-def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build: tuple[Path, str]) -> None:
+def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build):
     (path,) = (build[0].parents[1] / "sdists").iterdir()
     with tarfile.open(path) as sdist, zipfile.ZipFile(build[0]) as wheel:
         packed = {name.partition("/")[2] for name in sdist.getnames()}
@@ -213,8 +212,8 @@ def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build: tuple[Path, s
 
 
 def test_layer_masking_needs_torch_torchvision_numpy_and_lazy_loader_alone_and_the_rest_says_what_it_lacks(
-    bare_python: Path, tmp_path: Path
-) -> None:
+    bare_python, tmp_path
+):
     code = """
 import maskrobust, torch, torchvision
 masked = maskrobust.LayerMasking(torchvision.models.resnet18().eval())
@@ -238,20 +237,20 @@ main(["masks", "--data", "Cues", "--out", "out"])
     )
 
 
-def test_a_script_of_the_project_gets_its_own_modules_and_ours(commands: Path, project: Path) -> None:
+def test_a_script_of_the_project_gets_its_own_modules_and_ours(commands, project):
     own_train, own_augment, training = run([commands / "python", "train.py"], project).stdout.split()
     assert (Path(own_train), Path(own_augment)) == (project / "train.py", project / "augment.py")
     assert training == "True"
 
 
-def test_own_parts_are_trained_with_and_measured_by_the_commands(commands: Path, project: Path) -> None:
+def test_own_parts_are_trained_with_and_measured_by_the_commands(commands, project):
     own = ["--config", "configs/own.yaml"]
     run([commands / "maskrobust", "fit", *own], project)
     (checkpoint,) = project.glob("runs/own/version_0/checkpoints/last.ckpt")
     assert "val/accuracy" in (checkpoint.parents[1] / "metrics.csv").read_text()
 
 
-def test_weights_of_the_project_are_evaluated(commands: Path, project: Path) -> None:
+def test_weights_of_the_project_are_evaluated(commands, project):
     given = ["--config", "configs/own.yaml", "--network", "small_resnet:weights.pt", *FEW_MEASURES, *OWN]
     run([commands / "maskrobust", "evaluate", *given, "--out", "out"], project)
     assert {path.name for path in (project / "out").iterdir()} >= {"reliance.json", "report.html"}

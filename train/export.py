@@ -158,7 +158,7 @@ def reliance_rows(path: Path, network: str) -> list[Mapping[str, Any]]:
     Raises:
         InputError: the file is no reliance.json of this version, or knows no such network.
     """
-    from maskrobust.train.report import Results
+    from maskrobust.train.report.results import Results
 
     try:
         results = Results.read("reliance", read_json(path, "give the reliance.json of maskrobust evaluate"))

@@ -33,12 +33,8 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
             f"the mask-only probe learns the classes of training objects, but those of {type(data).__name__} have no "
             "labels; evaluate without training objects, such as Cutouts with training_objects none."
         )
-    return _trained(
-        training,
-        SilhouetteBank.from_batches(data.annotated_batches("val")),
-        data.num_classes,
-        seed,
-    )
+    held_out = SilhouetteBank.from_batches(data.annotated_batches("val"))
+    return train_probe(training, held_out, data.num_classes, seed)
 
 
 def probe_source(data: AnnotatedDataModule, split: Split, outlines: Path | None) -> str:
@@ -97,14 +93,4 @@ def _trained_on_file(path: Path, read: SilhouetteBank, data: AnnotatedDataModule
             "collect them from a split that shares none."
         )
     held_out = object_folds(objects, outlines.labels, seed) == 0
-    return _trained(_part(outlines, ~held_out), _part(outlines, held_out), data.num_classes, seed)
-
-
-def _part(bank: SilhouetteBank, rows: torch.Tensor) -> SilhouetteBank:
-    return SilhouetteBank(bank.object_masks[rows], bank.labels[rows], bank.ids[rows])
-
-
-def _trained(training: SilhouetteBank, validation: SilhouetteBank, num_classes: int, seed: int) -> OutlineProbe:
-    return train_probe(
-        training.object_masks, training.labels, validation.object_masks, validation.labels, num_classes, seed
-    )
+    return train_probe(outlines.select(~held_out), outlines.select(held_out), data.num_classes, seed)

@@ -7,9 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment.families.fraction import draw_hidden_fraction
-from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.rows import take_rows
+from maskrobust.augment.families.patches import take_rows
+from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, is_on_cpu, uniform
 from maskrobust.errors import InputError
 

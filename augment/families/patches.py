@@ -1,13 +1,10 @@
 """Patches on a grid, hidden at random, as in masked image modelling and the paper's retention curves."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.fraction import draw_hidden_fraction
-from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.rows import take_rows
-from maskrobust.augment.random import fold_in, is_on_cpu, permutation, uniform
+from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
+from maskrobust.augment.random import fold_in, permutation, uniform
 from maskrobust.errors import InputError
 
 
@@ -61,9 +58,6 @@ def patches(
         offset = uniform(fold_in(keys, 2), 2)
         return _draw_shifted(visible_cells, offset, (height, width), (patch_height, patch_width))
     # Each row of cells is drawn once and then repeated as a whole: copying pixel by pixel takes sixty times as long.
-    if is_on_cpu(keys):
-        cells = np.repeat(visible_cells.numpy(), patch_width, axis=2)[:, :, :width]
-        return torch.from_numpy(np.ascontiguousarray(np.repeat(cells, patch_height, axis=1)[:, None, :height]))
     lines = visible_cells.repeat_interleave(patch_width, dim=2)[:, :, :width].contiguous()
     return lines.repeat_interleave(patch_height, dim=1)[:, :height].unsqueeze(1).contiguous()
 
@@ -80,3 +74,17 @@ def _draw_shifted(visible_cells: Tensor, offset: Tensor, size: tuple[int, int], 
     )
     lines = visible_cells.gather(2, column[:, None].expand(-1, visible_cells.shape[1], -1))
     return take_rows(lines, row).unsqueeze(1)
+
+
+def take_rows(lines: Tensor, row: Tensor) -> Tensor:
+    """Compose images from rows.
+
+    Args:
+        lines: (B, N, W), the N different rows of each image.
+        row: (B, H) int64 in [0, N), which of them stands where.
+
+    Returns:
+        (B, H, W), dtype of `lines`.
+    """
+    first = torch.arange(len(lines), device=lines.device)[:, None] * lines.shape[1]
+    return lines.flatten(0, 1).index_select(0, (first + row).flatten()).reshape(*row.shape, lines.shape[2])

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.fraction import draw_hidden_fraction
-from maskrobust.augment.families.registry import mask_family
+from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 

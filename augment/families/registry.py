@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, check_visible
-from maskrobust.augment.families.fraction import check_hidden_fraction, grown
 from maskrobust.augment.families.shapes.bank import SilhouetteBank
-from maskrobust.augment.random import choose, fold_in
+from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, FunctionRegistry
 from maskrobust.errors import InputError
 
@@ -194,7 +193,8 @@ class _Family:
         inputs = {"keys": keys, "batch": batch, "height": height, "width": width, "bank": self.bank, **batch._asdict()}
         options = dict(self.options)
         if "hidden_fraction" in options:
-            options["hidden_fraction"] = grown(options["hidden_fraction"], growth)
+            low, high = options["hidden_fraction"]
+            options["hidden_fraction"] = low, high if growth >= 1 else low + (high - low) * growth
         visible = self.entry.call(inputs, options)
         check_visible(batch.images, visible)
         return visible
@@ -210,3 +210,34 @@ def _bind(
         )
     taken = {name: value for name, value in settings.items() if name in entry.options}
     return _Family(entry, taken | dict(options), bank)
+
+
+def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
+    """Refuse a range that is not 0 <= low <= high <= 1.
+
+    Raises:
+        InputError: naming the range given.
+    """
+    is_range = isinstance(hidden_fraction, Sequence) and len(hidden_fraction) == 2
+    if not is_range or not 0.0 <= hidden_fraction[0] <= hidden_fraction[1] <= 1.0:
+        raise InputError(
+            f"hidden_fraction must be a range 0 <= low <= high <= 1, got {hidden_fraction}; give two numbers."
+        )
+
+
+def draw_hidden_fraction(keys: Tensor, hidden_fraction: tuple[float, float]) -> Tensor:
+    """Draw each sample's hidden fraction, uniform over the range.
+
+    Args:
+        keys: (B,) int64 keys.
+        hidden_fraction: (low, high) within [0, 1]; equal bounds fix the fraction.
+
+    Returns:
+        (B,) float32 in [low, high].
+
+    Raises:
+        InputError: the range is not 0 <= low <= high <= 1.
+    """
+    check_hidden_fraction(hidden_fraction)
+    low, high = hidden_fraction
+    return low + (high - low) * uniform(keys)

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from albumentations.core.pydantic import check_range_bounds, nondecreasing
+from albumentations.core.transforms_interface import BaseTransformInitSchema
 from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
@@ -17,7 +19,6 @@ from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.registry import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
-from maskrobust.augment.transforms.offline import BaseTransformInitSchema, check_range_bounds, nondecreasing
 from maskrobust.augment.transforms.track_visible import TrackVisible
 from maskrobust.errors import InputError
 

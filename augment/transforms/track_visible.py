@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from albumentations.core.transforms_interface import BaseTransformInitSchema, DualTransform
+from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
-from maskrobust.augment.transforms.offline import BaseTransformInitSchema, DualTransform, Targets
 from maskrobust.errors import InputError
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, fold_in, sample_keys
 from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
-from maskrobust.lm_modules.callbacks.panel import draw_grid
+from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.reliance import classifier_of
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
+from maskrobust.lm_modules.training.processes import of_all_ranks
 
 RECORD = "not_finite.json"
 

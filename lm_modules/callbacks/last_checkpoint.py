@@ -1,19 +1,23 @@
-"""The newest state of a training on disk, whatever happens to it."""
+"""The newest state of a training on disk, whatever happens to it, signals that ask it to stop among that."""
 
 import signal
 import sys
+import threading
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.stop_signals import StopSignals
-from maskrobust.lm_modules.training.progress import note_progress
+from maskrobust.errors import check_at_least
+from maskrobust.lm_modules.training.processes import note_progress
 
 _VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -35,10 +39,8 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, every_n_train_steps: int | None = None) -> None:
-        if every_n_train_steps is not None and every_n_train_steps < 1:
-            raise InputError(
-                f"a state can be saved every 1 or more steps, got {every_n_train_steps}; give a larger number, or none."
-            )
+        if every_n_train_steps is not None:
+            check_at_least("every_n_train_steps", every_n_train_steps, 1)
         super().__init__(filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)
         self.interval = every_n_train_steps
         self._signals = StopSignals()
@@ -205,3 +207,43 @@ def _end_finished_epoch(trainer: pl.Trainer) -> None:
         loop.epoch_progress.increment_completed()
         for each in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
             each.on_iteration_done()
+
+
+class StopSignals:
+    """Keeps the first SIGTERM or SIGINT (Ctrl-C) that comes while it listens; a second one acts as it always does."""
+
+    def __init__(self) -> None:
+        self._received = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def listen(self) -> None:
+        """Take the signals over, from Lightning too, whose handler starts a collective operation on its own."""
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        self._before = {each: signal.signal(each, self._keep) for each in _SIGNALS}
+
+    def close(self) -> None:
+        """Leave the signals to whoever had them before; where one has come, the next still acts as it always does.
+
+        Lightning's handler of SIGTERM would wait for the other processes, which may have ended by then.
+        """
+        if not self._received:
+            for each, handler in self._before.items():
+                signal.signal(each, handler)
+        self._before = {}
+
+    def received(self, trainer: pl.Trainer) -> int:
+        """Number of a signal that any of the processes has received; 0 for none. Every process must ask.
+
+        A single process needs no collective. Several exchange one number, beside the one that Lightning has them
+        exchange in each step anyway.
+        """
+        if trainer.world_size == 1:
+            return self._received
+        own = torch.tensor(self._received, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(own, reduce_op="max"))
+
+    def _keep(self, number: int, _frame: FrameType | None) -> None:
+        self._received = number
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,10 +1,11 @@
-"""Pictures, tables and the goals of metrics for the loggers that can show them; every other logger gets none."""
+"""Pictures in a grid, tables and the goals of metrics for loggers that can show them; every other logger gets none."""
 
 from collections.abc import Mapping, Sequence
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
 
 from maskrobust.lm_modules.reliance.catalogue import Goal
 
@@ -64,3 +65,9 @@ def define_metric(loggers: Sequence[Logger], name: str, *, goal: Goal = "none", 
             logger.experiment.define_metric(
                 literal, step_metric="trainer/global_step", summary=_SUMMARIES.get(goal, "last"), hidden=hidden
             )
+
+
+def draw_grid(cells: Tensor, columns: int) -> Tensor:
+    """Pictures (N, 3, H, W) in [0, 1] in rows of so many columns, with white lines between: (3, height, width)."""
+    grid: Tensor = make_grid(cells.float().cpu(), nrow=columns, pad_value=1.0)
+    return grid

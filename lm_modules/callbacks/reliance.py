@@ -1,6 +1,6 @@
 """Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,14 +9,14 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.callbacks.loggers import define_metric, log_picture, log_table
-from maskrobust.lm_modules.callbacks.panel import draw_panel
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
-from maskrobust.lm_modules.methods import MaskingMethod, check_methods
+from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
+from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
@@ -25,6 +25,7 @@ from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
 _NAME = "the network"
@@ -231,16 +232,8 @@ class RelianceCallback(pl.Callback):
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return self.plan
-            masks, labels = (tensor.to(classifier.device) for tensor in (self._bank.object_masks, self._bank.labels))
-            held_out = held_out.to(classifier.device)
-            self._probe = train_probe(
-                masks[~held_out],
-                labels[~held_out],
-                masks[held_out],
-                labels[held_out],
-                classifier.num_classes,
-                self.seed,
-            )
+            read, chosen_by = (self._bank.select(rows).to(classifier.device) for rows in (~held_out, held_out))
+            self._probe = train_probe(read, chosen_by, classifier.num_classes, self.seed)
         return self.plan
 
     def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
@@ -273,3 +266,22 @@ def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:
         objects -= int(batch.object_mask.flatten(1).any(dim=1).sum())
         if objects <= 0:
             return
+
+
+def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:
+    """Images, and beside each what `illustrate` shows of it with its object hidden along the outline.
+
+    Args:
+        batch: a row for each of its images.
+        methods: a column for each, after that of the images.
+        mean: C values, for the fill "mean".
+        seed: of the suite, which then hides the very same pixels and draws the very same fills.
+
+    Returns:
+        (3, height, width) float32 in [0, 1], on the CPU.
+    """
+    keys = sample_keys(seed, batch.ids)
+    visible = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask).silhouette_visible
+    fill_keys = fold_in(keys, FILL_STREAM)
+    shown = [illustrate(method, batch.images, visible, fill_keys, mean) for method in methods]
+    return draw_grid(torch.stack([batch.images, *shown], dim=1).flatten(0, 1), columns=1 + len(shown))

@@ -1,12 +1,14 @@
 """Pictures of the training images as the network sees them."""
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
 from maskrobust.augment import Batch
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.loggers import log_picture, shows_pictures
-from maskrobust.lm_modules.callbacks.panel import draw_training_panel
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.errors import check_at_least
+from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
+from maskrobust.lm_modules.callbacks.reliance import classifier_of
+from maskrobust.lm_modules.methods import mark_hidden
 
 
 class ShownImages(pl.Callback):
@@ -23,8 +25,7 @@ class ShownImages(pl.Callback):
     """
 
     def __init__(self, pictures: int = 8) -> None:
-        if pictures < 1:
-            raise InputError(f"pictures must be at least 1, got {pictures}; give a larger number.")
+        check_at_least("pictures", pictures, 1)
         self.pictures = pictures
         self._is_due = False
 
@@ -43,13 +44,24 @@ class ShownImages(pl.Callback):
         if not self._is_due:
             return
         self._is_due = False
-        if not isinstance(pl_module, MaskRobustClassifier):
-            raise InputError(
-                f"ShownImages shows what a MaskRobustClassifier sees, got {type(pl_module).__name__}; leave it out."
-            )
-        presented = pl_module.present(batch)
+        presented = classifier_of(pl_module, self).present(batch)
         visible = None if presented.visible is None else presented.visible[: self.pictures]
         picture = draw_training_panel(batch.images[: self.pictures], presented.images[: self.pictures], visible)
         log_picture(
             trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
         )
+
+
+def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
+    """Training images, and below each what the training step makes of it; `mark_hidden` marks what layer masking hides.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1], a column for each.
+        presented: (B, C, H, W), the images that are given to the network.
+        visible: (B, 1, H, W) bool, what layer masking shows of them; None for all.
+
+    Returns:
+        (3, height, width) float32 in [0, 1], on the CPU.
+    """
+    shown = presented if visible is None else mark_hidden(presented, visible)
+    return draw_grid(torch.cat([images, shown]), columns=len(images))

@@ -1,12 +1,35 @@
-"""All measures of the explanations of one image, and what is kept of it."""
+"""All measures of the explanations of one image, and rows of many: means over objects, and paired differences."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from maskrobust.augment.registry import import_modules
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.judges.ablation import ablated
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, Judge
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.estimates.bootstrap import (
+    hierarchical_bootstrap_means,
+    percentile_interval,
+    tail_level,
+)
+from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
+from maskrobust.lm_modules.reliance.results import Row
+
+CIRCULAR = "circular"
+"""Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
+
+CONSTANT_COLOURS = "constant_colours"
+"""Method of rows about fills with a constant colour, whichever it is."""
+
+FEW_OBJECTS = 20
+"""Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
+
+_LEVEL = 0.05
 
 
 def judge_image(image: ImageToJudge) -> ExplainedImage:
@@ -45,3 +68,105 @@ def _with_first_class_alone(image: ExplainedImage) -> ExplainedImage:
         explanations=explanations,
         decoy_classes=image.classes if any(about.partition == DECOYS for about in explanations) else None,
     )
+
+
+def judged_rows(
+    images: Sequence[ExplainedImage],
+    objects: IntArray,
+    networks: Sequence[str],
+    methods: Sequence[str],
+    *,
+    replicates: int = 2000,
+) -> Iterator[Row]:
+    """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
+
+    Pictures of one object are averaged first, and objects resampled. Differences are paired on objects; those of one
+    measure of one network's explainer share their confidence by Holm's procedure.
+
+    Args:
+        images: judged.
+        objects: (N,) the object that each shows.
+        networks: R names.
+        methods: T names; the method of what they share is `CONSTANT_COLOURS`.
+        replicates: of the bootstrap.
+    """
+    order = {name: place for place, name in enumerate(JUDGES)}
+    found = {about for image in images for about in image.judged}
+    for about in sorted(found, key=lambda each: (order[each.judge], each)):
+        judge = JUDGES[about.judge]
+        shape = next(image.judged[about].shape for image in images if about in image.judged)
+        missing = np.full(shape, np.nan)
+        values = _by_object(np.array([image.judged.get(about, missing) for image in images]), objects)
+        parameters = {"segments": about.partition, "explainer": about.explainer, **dict(about.parameters)}
+        of = (CONSTANT_COLOURS,) if judge.shared else methods
+        for number, network in enumerate(networks):
+            yield from _rows(values[:, number], judge, network, of, parameters, replicates)
+
+
+def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
+    """Means over the pictures (N, ...) of each object that are not NaN, (objects, ...)."""
+    with np.errstate(invalid="ignore"):
+        means = []
+        for each in np.unique(objects):
+            own = values[objects == each]
+            counted = ~np.isnan(own)
+            means.append(np.where(counted, own, 0).sum(axis=0) / counted.sum(axis=0))
+    return np.array(means)
+
+
+def _rows(
+    values: FloatArray,
+    judge: Judge,
+    network: str,
+    methods: Sequence[str],
+    parameters: Mapping[str, str | float],
+    replicates: int,
+) -> Iterator[Row]:
+    """Of one measure: values (objects, T), or (objects, T, 2) of a ratio."""
+    columns = values.reshape(len(values), len(methods), -1)
+    counted = ~np.isnan(columns).any(axis=(1, 2))  # of all methods, so that they are compared on the same objects
+    left_out = int((~counted).sum())
+
+    def row(method: str, value: float | None, interval: tuple[float, float] | None, **others: Any) -> Row:
+        low, high = interval or (None, None)
+        return Row(network, method, judge.name, value, low, high, int(counted.sum()), left_out, **others)
+
+    if not counted.any():
+        for method in methods:
+            reason = "undefined because the data do not allow it for any object."
+            yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
+        return
+    stacked = columns[counted].reshape(int(counted.sum()), -1).T[:, np.newaxis]  # (T * C, 1, objects)
+    resampled = hierarchical_bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
+    means = columns[counted].mean(axis=0)
+    defined = [True] * len(methods)
+    if judge.is_ratio:
+        defined = [float(np.quantile(resampled[:, place, 1], 0.025)) > 0 for place in range(len(methods))]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means, resampled = means[:, 0] / means[:, 1], resampled[..., 0] / resampled[..., 1]
+    else:
+        means, resampled = means[:, 0], resampled[..., 0]
+    for place, method in enumerate(methods):
+        if not defined[place]:
+            reason = "undefined because the object's own effect does not lie clearly above 0."
+            yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
+            continue
+        found = percentile_interval(float(means[place]), resampled[:, place])
+        reading = CIRCULAR if parameters.get("evaluated_under") == method else ""
+        yield row(method, found.value, (found.low, found.high), parameters=dict(parameters), reading=reading)
+    pairs = [pair for pair in itertools.combinations(range(len(methods)), 2) if all(defined[each] for each in pair)]
+    differences = [resampled[:, first] - resampled[:, second] for first, second in pairs]
+    levels = holm_levels([2 * min(tail_level(each, 0), tail_level(-each, 0)) for each in differences], _LEVEL)
+    for (first, second), replicated, level in zip(pairs, differences, levels, strict=True):
+        low, high = np.quantile(replicated, [level / 2, 1 - level / 2]).tolist()
+        reading = "above" if low > 0 else "below" if high < 0 else "not settled"
+        reading = reading if counted.sum() >= FEW_OBJECTS else "too few objects"
+        yield row(
+            methods[first],
+            float(means[first] - means[second]),
+            (low, high),
+            parameters={**parameters, "minus": methods[second]},
+            level_low=level / 2,
+            level_high=level / 2,
+            reading=reading,
+        )

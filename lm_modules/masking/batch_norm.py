@@ -8,7 +8,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
-from maskrobust.lm_modules.masking.rows import clear_rows, to_rows
+from maskrobust.lm_modules.masking.morphology import clear_rows, to_rows
+from maskrobust.lm_modules.masking.state import twin
 
 
 class FoldedBatchNorm:
@@ -64,13 +65,11 @@ def _folded(convolution: nn.Conv2d, module: nn.BatchNorm2d) -> nn.Conv2d:
     slope = (variance + module.eps).rsqrt_().mul_(module.weight)
     if convolution.bias is not None:
         mean = mean - convolution.bias
-    folded = type(convolution).__new__(type(convolution))
     parameters = {
         "weight": convolution.weight * slope[:, None, None, None],
         "bias": torch.addcmul(module.bias, mean, slope, value=-1),
     }
-    folded.__dict__.update(vars(convolution), _parameters=parameters)
-    return folded
+    return twin(convolution, _parameters=parameters)
 
 
 def _is_as_its_class(module: nn.Module) -> bool:
@@ -87,7 +86,7 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
         module: as there.
         features: (B, C, H, W) float.
         shown: (B, 1, H x W) float, 1 at visible positions, of which there are at least two, and 0 elsewhere.
-        hidden: rows of the hidden positions; see `rows.row_indices`.
+        hidden: rows of the hidden positions; see `morphology.row_indices`.
 
     Returns:
         (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.

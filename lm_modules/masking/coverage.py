@@ -13,8 +13,8 @@ from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.program import Program, fill_in
 from maskrobust.lm_modules.masking.rules.normalisation import functional_group_norm, group_norm, instance_norm
+from maskrobust.lm_modules.masking.state import is_hooked, without_hooks
 from maskrobust.lm_modules.masking.tracing import Call
-from maskrobust.lm_modules.masking.twins import is_hooked, without_hooks
 
 _OVER_IMAGE = (group_norm, functional_group_norm, instance_norm)
 _LEAST, _MOST = 2.0**-100, 1 - 2.0**-24
@@ -64,10 +64,11 @@ class CoveredMap(VisibleMap):
         """The same positions with the mean of their coverage and that of others, (B, 1, 1, 1) or (B, 1, H, W)."""
         return _covered(self, *_mean([self.coverage, *coverages]))
 
-    def _merge(self, others: Sequence[VisibleMap], *, intersection: bool) -> VisibleMap:
+    def merge(self, *others: VisibleMap, intersection: bool | None = None) -> VisibleMap:
+        """The positions visible in all maps, or in any."""
         if all(other is self for other in others):
             return self
-        merged = super()._merge(others, intersection=intersection)
+        merged = super().merge(*others, intersection=intersection)
         coverages = [each.coverage for each in (self, *others) if isinstance(each, CoveredMap)]
         return _covered(merged, *_mean(coverages))
 

@@ -13,8 +13,8 @@ from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
 from maskrobust.lm_modules.masking.program import Program, Step, Value, fill_in
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
+from maskrobust.lm_modules.masking.state import HOOKS, is_hooked, twin, without_hooks
 from maskrobust.lm_modules.masking.tracing import Call
-from maskrobust.lm_modules.masking.twins import HOOKS, is_hooked, twin, without_hooks
 
 Observe = Callable[[Step, Any], None]
 Watch = Callable[[str, Any], None]

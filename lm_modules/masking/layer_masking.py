@@ -1,10 +1,10 @@
 """`LayerMasking`: any supported CNN, with the mask carried through its layers."""
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,85 @@ from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
-from maskrobust.lm_modules.masking.dropped import find_dropped
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_with_hooks
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
-from maskrobust.lm_modules.masking.plan import Plan, plan_rows
-from maskrobust.lm_modules.masking.program import Folding, Program, find_folded, mode, read_program
-from maskrobust.lm_modules.masking.row_engine import LARGEST_SHARE, RowSuffix, find_row_suffix, plan_suffix, run_suffix
+from maskrobust.lm_modules.masking.program import Folding, Program, Step, find_folded, mode, read_program
+from maskrobust.lm_modules.masking.row_engine import (
+    LARGEST_SHARE,
+    RowSuffix,
+    find_dropped,
+    find_row_suffix,
+    plan_suffix,
+    run_suffix,
+)
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.twins import is_hooked
+from maskrobust.lm_modules.masking.state import is_hooked
+
+_ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 
 Engine = Literal["auto", "dense", "rows"]
-
 _PREFIX = "network."
 _KEPT = 8
 _LOCK = threading.Lock()
+
+
+class PlanRow(NamedTuple):
+    """One operation on masked features.
+
+    Attributes:
+        layer: path of the module that it is, or belongs to.
+        operation: class of the module, or name of the function.
+        rule: name of the rule that computes it.
+        height: of the result in positions; None where masking ends.
+        width: likewise.
+        rings: of neighbour padding ahead of it.
+        visible_fraction: fraction of the result's positions that are visible, in [0, 1]; None where masking ends.
+    """
+
+    layer: str
+    operation: str
+    rule: str
+    height: int | None
+    width: int | None
+    rings: int
+    visible_fraction: float | None
+
+
+class Plan(list[PlanRow]):
+    """The rows of a network in the order of computation; printed as a table."""
+
+    def __str__(self) -> str:
+        head = _ROW.format("layer", "operation", "rule", "resolution", "rings", "visible")
+        return "\n".join([head, *(self._line(row) for row in self)])
+
+    @staticmethod
+    def _line(row: PlanRow) -> str:
+        ends = row.visible_fraction is None
+        size = "masking ends" if ends else f"{row.height} x {row.width}"
+        visible = "" if row.visible_fraction is None else f"{row.visible_fraction:.1%}"
+        return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
+
+
+def plan_rows(step: Step, network: nn.Module, result: Any) -> Iterator[PlanRow]:
+    """The rows of one step: none where nothing was masked, one for each of several results otherwise.
+
+    Args:
+        step: as the program ran it.
+        network: whose step it is.
+        result: of the step.
+    """
+    if step.rule is None:
+        return
+    for part in result if isinstance(result, tuple) else (result,):
+        operation, rule = step.operation_name(network), step.rule.apply.__name__
+        if isinstance(part, Masked):
+            _, _, height, width = part.visible.positions.shape
+            fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
+            yield PlanRow(step.layer, operation, rule, height, width, part.rings, fraction)
+        else:
+            yield PlanRow(step.layer, operation, rule, None, None, 0, None)
 
 
 @dataclass(frozen=True)
@@ -165,14 +228,9 @@ class LayerMasking(nn.Module):
         """The same network under another padding, with all other options as here; weights are shared."""
         if padding == self.options.padding:
             return self
-        return LayerMasking(
-            self.network,
-            merge=self.options.merge,
-            detach_padding=self.options.detach_padding,
-            padding=padding,
-            engine=self.engine,
-            checkpoint_segments=self.checkpoint_segments,
-        )
+        options = asdict(replace(self.options, padding=padding))
+        engine, segments = self.engine, self.checkpoint_segments
+        return LayerMasking(self.network, engine=engine, checkpoint_segments=segments, **options)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""

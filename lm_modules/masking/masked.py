@@ -6,7 +6,7 @@ is computed once in a forward pass and kept with it: layers that see the same `V
 
 import math
 import operator
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -16,8 +16,14 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
-from maskrobust.lm_modules.masking.morphology import PADDINGS, PaddingRows, propagate_visible
-from maskrobust.lm_modules.masking.rows import pad_rows, row_indices, zero_rows
+from maskrobust.lm_modules.masking.morphology import (
+    PADDINGS,
+    PaddingRows,
+    pad_rows,
+    propagate_visible,
+    row_indices,
+    zero_rows,
+)
 
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror"]
@@ -152,7 +158,7 @@ class VisibleMap:
 
     @cached_property
     def row_indices(self) -> Tensor:
-        """Rows of the visible positions, as in `rows.row_indices`."""
+        """Rows of the visible positions, as in `morphology.row_indices`."""
         return row_indices(self.positions)
 
     @cached_property
@@ -256,24 +262,18 @@ class VisibleMap:
             self._derived[key] = VisibleMap((spread(self.positions.float()) > least) | whole, self.options)
         return self._derived[key]
 
-    def merge(self, other: "VisibleMap") -> "VisibleMap":
-        """The map after a residual sum of two branches, by the options' merge rule.
+    def merge(self, *others: "VisibleMap", intersection: bool | None = None) -> "VisibleMap":
+        """The positions visible in all maps, or in any; after a residual sum that is the options' merge rule.
 
         Windows show all that those of 1 x 1 and the same stride show, the input itself for stride 1, so the merge of
         such branches is one of the two: with the intersection rule all blocks of a ResNet stage share one map, and its
         plans.
+
+        Args:
+            others: of the same size.
+            intersection: False for the union; None for what the options say.
         """
-        return self._merge([other], intersection=self.options.merge == "intersection")
-
-    def intersect(self, *others: "VisibleMap") -> "VisibleMap":
-        """The positions visible in all maps."""
-        return self._merge(others, intersection=True)
-
-    def unite(self, *others: "VisibleMap") -> "VisibleMap":
-        """The positions visible in any map."""
-        return self._merge(others, intersection=False)
-
-    def _merge(self, others: Sequence["VisibleMap"], *, intersection: bool) -> "VisibleMap":
+        intersection = self.options.merge == "intersection" if intersection is None else intersection
         merged = self
         combine = torch.logical_and if intersection else torch.logical_or
         for other in others:
@@ -307,7 +307,7 @@ class Masked:
         visible: the visible positions at the resolution of `features`.
         channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
         rings: how many rings of neighbour padding the operation asked for that made the features.
-        halves_padding: whether half of the rings suffice; see `dropped`.
+        halves_padding: whether half of the rings suffice; see `row_engine.find_dropped`.
         is_normalised: whether the batch norm that takes the features has been folded into what made them.
 
     Raises:

@@ -1,6 +1,5 @@
 """A network as a list of steps, read with `torch.fx` and paired with masking rules when the network is wrapped."""
 
-import importlib
 import operator
 import sys
 from collections import Counter
@@ -17,7 +16,15 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.batch_norm import FoldedBatchNorm
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
 from maskrobust.lm_modules.masking.rules.merging import add_into_first
-from maskrobust.lm_modules.masking.rules.table import RULES, Rule, Target, UnsupportedNetworkError, find_rule
+from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW, elementwise
+from maskrobust.lm_modules.masking.rules.table import (
+    RULES,
+    Rule,
+    Target,
+    UnsupportedNetworkError,
+    find_rule,
+    masking_rule,
+)
 from maskrobust.lm_modules.masking.state import Modes, State
 from maskrobust.lm_modules.masking.tracing import Call, trace
 
@@ -342,9 +349,13 @@ def _load_rules_for(network: nn.Module) -> None:
     """Enter the rules for other libraries' layers, imported with the first network that may have one; others stay."""
     there = dict(RULES)
     if "torchvision" in sys.modules:
-        importlib.import_module("maskrobust.lm_modules.masking.rules.torchvision_layers").register()
+        from torchvision.ops import stochastic_depth  # torchvision takes as long to import as torch
+
+        masking_rule(stochastic_depth, rows=ROW_BY_ROW, is_local=True)(elementwise)
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        importlib.import_module("maskrobust.lm_modules.masking.rules.timm_layers").register()
+        from maskrobust.lm_modules.masking.rules import timm_layers
+
+        timm_layers.register()
     RULES.update(there)
 
 

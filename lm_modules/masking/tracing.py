@@ -8,7 +8,7 @@ mode and autocast in which it was called, and a tensor that is changed in place 
 import inspect
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.rules.reshaping import NO_TENSORS, QUESTIONS, same
 from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError, find_rule
-from maskrobust.lm_modules.masking.state import State, modes
-from maskrobust.lm_modules.masking.twins import take_tensors_for_buffers, twin_of_tree
+from maskrobust.lm_modules.masking.state import State, modes, take_tensors_for_buffers, twin_of_tree
 
 _FX = inspect.getfile(fx.Tracer)
 _LOCK = threading.RLock()  # fx changes the class nn.Module while it reads
@@ -331,7 +330,8 @@ class _Tracer(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """A tensor that is no attribute, such as a global one, stays the one that it is."""
-        is_attribute = isinstance(a, Tensor) and any(a is each for each in _tensors_of(self.root))
+        attributes = (*self.root.parameters(), *self.root.buffers()) if isinstance(a, Tensor) else ()
+        is_attribute = any(a is each for each in attributes)
         return a if isinstance(a, Tensor) and not is_attribute else super().create_arg(a)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **options: Any) -> fx.Proxy:
@@ -442,11 +442,6 @@ def _is_number(node: fx.Node) -> bool:
 
 
 _OF_MATH = {"ceil", "floor", "sqrt", "log", "log2", "prod", "gcd"}
-
-
-def _tensors_of(root: nn.Module) -> Iterator[Tensor]:
-    yield from root.parameters()
-    yield from root.buffers()
 
 
 def _refuse_assignments(

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.networks.checkpoint_file import check_options
-from maskrobust.lm_modules.networks.imagenet import OutputNames, are_wordnet_ids, read_class_names
+from maskrobust.lm_modules.networks.class_matching import OutputNames, are_wordnet_ids, read_class_names
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.classifier_arguments import check_layer_masking
 from maskrobust.tensor_files import read_safetensors
 

@@ -22,18 +22,19 @@ from maskrobust.lm_modules.networks.architectures import (
     head_of,
     is_own_class,
 )
-from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
-from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
-from maskrobust.lm_modules.networks.imagenet import (
+from maskrobust.lm_modules.networks.class_matching import (
     OutputNames,
     are_wordnet_ids,
     imagenet_names,
     named_outputs,
     read_class_names,
 )
+from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
+    building_from,
+    check_options,
     load_tensors,
     load_weights,
     read_checkpoint,

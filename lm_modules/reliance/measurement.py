@@ -8,8 +8,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.centring import centred
-from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, centred, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
@@ -66,7 +65,7 @@ class Measurement:
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: pictures without objects, on the classifiers' device, for plans that ask about some; None for no such.
         backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
-            see `lm_modules.centring`.
+            see `methods.centred`.
 
     Attributes:
         networks_and_methods: in the order in which they are asked.

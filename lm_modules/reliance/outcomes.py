@@ -1,6 +1,6 @@
 """What a network answered under every condition, per image: all that the measures need, and nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,8 +12,6 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features", "information")
-_OTHER_THAN_IMAGES = ("num_classes", "scenes", *_BY_CONDITION)
-
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of pictures without objects: plain colours, noise of several spectra, and photographs."""
@@ -108,22 +106,14 @@ class Outcomes:
                     "configuration."
                 )
         _, kept = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
-
-        def joined(values_of: Callable[[Self], NDArray[Any]]) -> NDArray[Any]:
-            return np.concatenate([values_of(part) for part in parts])[kept]
-
-        per_image: dict[str, Any] = {
-            field.name: joined(lambda part, name=field.name: getattr(part, name))  # type: ignore[misc]
-            for field in fields(cls)
-            if field.name not in _OTHER_THAN_IMAGES
+        tables = [part._arrays() for part in parts]
+        joined = {
+            name: np.concatenate([table[name] for table in tables])[kept]
+            for name in tables[0]
+            if name != "num_classes" and not name.startswith("scenes/")
         }
-        for name in _BY_CONDITION:
-            per_image[name] = {
-                condition: joined(lambda part, name=name, condition=condition: getattr(part, name)[condition])  # type: ignore[misc]
-                for condition in getattr(first, name)
-            }
         scenes = next((part.scenes for part in parts if part.scenes is not None), None)
-        return cls(num_classes=first.num_classes, scenes=scenes, **per_image)
+        return cls._of(joined, num_classes=first.num_classes, scenes=scenes)
 
     def predictions_under(self, condition: str) -> IntArray:
         """Predictions (N,) int64 under a condition; -1 where an image was not asked.
@@ -150,17 +140,19 @@ class Outcomes:
         Raises:
             InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        plain = [field.name for field in fields(cls) if field.name not in ("scenes", *_BY_CONDITION)]
-        found = read_arrays(path, [*plain, "predictions/clean"])
-        arrays: dict[str, Any] = {name: found[name] for name in plain}
-        for group in _BY_CONDITION:
-            prefix = f"{group}/"
-            arrays[group] = {
-                name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)
-            }
+        found = read_arrays(path, [*_plain_fields(), "predictions/clean"])
         of_scenes = {name: found[f"scenes/{name}"] for name in SceneAnswers._fields if f"scenes/{name}" in found}
         scenes = SceneAnswers(**of_scenes) if of_scenes else None
-        return cls(**(arrays | {"num_classes": int(arrays["num_classes"]), "scenes": scenes}))
+        return cls._of(found, num_classes=int(found["num_classes"]), scenes=scenes)
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, Any], **others: Any) -> Self:
+        """From arrays by their names in `_arrays`, and fields that are none."""
+        found: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name not in others}
+        for group in _BY_CONDITION:
+            prefix = f"{group}/"
+            found[group] = {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
+        return cls(**found, **others)
 
     @property
     def _conditions(self) -> list[str]:
@@ -168,8 +160,7 @@ class Outcomes:
 
     def _arrays(self) -> dict[str, Any]:
         """Every array by its name in a file; those of a condition as "group/condition"."""
-        others = ("scenes", *_BY_CONDITION)
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
+        plain = {name: getattr(self, name) for name in _plain_fields()}
         by_condition = {
             f"{group}/{condition}": values
             for group in _BY_CONDITION
@@ -177,3 +168,8 @@ class Outcomes:
         }
         of_scenes = {} if self.scenes is None else self.scenes._asdict()
         return plain | by_condition | {f"scenes/{name}": values for name, values in of_scenes.items()}
+
+
+def _plain_fields() -> list[str]:
+    """Names of the fields that are one array or number each."""
+    return [field.name for field in fields(Outcomes) if field.name not in ("scenes", *_BY_CONDITION)]

@@ -9,13 +9,12 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
-from maskrobust.lm_modules.reliance.holes.object_crops import object_crops
 
 FOLDS = 5
 """Of a cross-validated probe."""
@@ -24,6 +23,9 @@ _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512
 _LEARNING_RATE = 4e-3
 _WEIGHT_DECAY = 0.05
+
+_MARGIN = 1.1
+_FRAME = 1
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,8 @@ def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcom
 
 
 def train_probe(
-    train_masks: Tensor,
-    train_labels: Tensor,
-    val_masks: Tensor,
-    val_labels: Tensor,
+    train: SilhouetteBank,
+    held_out: SilhouetteBank,
     num_classes: int,
     seed: int,
     max_epochs: int = 12,
@@ -127,42 +127,31 @@ def train_probe(
     on the arguments alone, on one machine with one number of threads; global random state is neither read nor changed.
 
     Args:
-        train_masks: (N, 1, H, W) bool object masks; its device is the one trained on. Leave images without an object
-            out.
-        train_labels: (N,) int64 in [0, num_classes).
-        val_masks: (M, 1, H, W) bool object masks of a held-out split.
-        val_labels: (M,) int64.
+        train: object masks with labels in [0, num_classes); its device is the one trained on.
+        held_out: others, on the same device.
         num_classes: number of classes.
         seed: decides the initial weights and the order.
         max_epochs: passes over the training masks, at least 1.
         patience: passes without a better held-out accuracy after which training stops.
-
-    Raises:
-        InputError: a split is empty.
     """
-    if len(train_masks) == 0 or len(val_masks) == 0:
-        raise InputError(
-            f"the mask-only probe needs masks to train on and to hold out, got {len(train_masks)} and {len(val_masks)}"
-            "; give it splits whose images have objects."
-        )
-    device = train_masks.device
+    device = train.ids.device
     network = _build_network(num_classes, seed).to(device)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
-    steps = max_epochs * -(-len(train_masks) // _BATCH_SIZE)
+    steps = max_epochs * -(-len(train) // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     best = OutlineProbe(network, -1.0, 0)
     for epoch in range(1, max_epochs + 1):
         network.train()
-        for chosen in torch.randperm(len(train_masks), generator=generator).split(_BATCH_SIZE):
+        for chosen in torch.randperm(len(train), generator=generator).split(_BATCH_SIZE):
             on_device = chosen.to(device)
             optimizer.zero_grad(set_to_none=True)
-            logits = network(object_crops(train_masks[on_device]))
-            cross_entropy(logits, train_labels[on_device], label_smoothing=0.1).backward()
+            logits = network(object_crops(train.object_masks[on_device]))
+            cross_entropy(logits, train.labels[on_device], label_smoothing=0.1).backward()
             optimizer.step()
             schedule.step()
         candidate = OutlineProbe(network.eval(), 0.0, epoch)
-        accuracy = (candidate(val_masks) == val_labels).double().mean().item()
+        accuracy = (candidate(held_out.object_masks) == held_out.labels).double().mean().item()
         if accuracy > best.validation_accuracy:
             best = OutlineProbe(copy.deepcopy(network), accuracy, epoch)
         elif epoch - best.epochs >= patience:
@@ -189,15 +178,7 @@ def cross_validate_probe(bank: SilhouetteBank, objects: Tensor, num_classes: int
     predictions = torch.empty_like(bank.labels)
     for fold in range(FOLDS):
         read, held_out = folds == fold, folds == (fold + 1) % FOLDS
-        train = ~(read | held_out)
-        probe = train_probe(
-            bank.object_masks[train],
-            bank.labels[train],
-            bank.object_masks[held_out],
-            bank.labels[held_out],
-            num_classes,
-            seed,
-        )
+        probe = train_probe(bank.select(~(read | held_out)), bank.select(held_out), num_classes, seed)
         predictions[read] = probe(bank.object_masks[read])
     return ProbeOutcomes(*(column.cpu().numpy() for column in (bank.ids, predictions, bank.labels)))
 
@@ -247,3 +228,40 @@ def _build_network(num_classes: int, seed: int) -> nn.Module:
 def _block(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Module]:
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride=2, padding=kernel_size // 2, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
+
+
+def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:
+    """Object masks cut to a square around the object, and where that square was.
+
+    The square is centred on the object's bounding box, and a tenth larger than its longer side; what it takes from
+    beyond the image is background. A mask without an object is shown whole.
+
+    Args:
+        object_mask: (N, 1, H, W) bool.
+        size: side of the result in pixels.
+
+    Returns:
+        (N, 4, size, size) float32 on the masks' device. Channel 0 is the mask in the square, in [0, 1], averaged over
+        each pixel. Channels 1 to 3 are constant: column and row of the square's centre, in [-0.5, 0.5] from the image's
+        centre, and its side, each as a fraction of the image's longer side.
+    """
+    from torchvision.ops import roi_align
+
+    height, width = object_mask.shape[2:]
+    top, bottom = _extent(object_mask.any(dim=3).flatten(1))
+    left, right = _extent(object_mask.any(dim=2).flatten(1))
+    side = _MARGIN * torch.maximum(bottom - top, right - left)
+    column, row = (left + right) / 2, (top + bottom) / 2
+    image = torch.arange(len(object_mask), device=object_mask.device)
+    square = torch.stack([column - side / 2, row - side / 2, column + side / 2, row + side / 2], dim=1)
+    framed = pad(object_mask.float(), [_FRAME] * 4)  # roi_align repeats the outermost pixels
+    cut = roi_align(framed, torch.cat([image[:, None], square + _FRAME], dim=1), size, aligned=True)
+    place = torch.stack([column - width / 2, row - height / 2, side], dim=1) / max(height, width)
+    return torch.cat([cut, place[:, :, None, None].expand(-1, -1, size, size)], dim=1)
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last True of each row of (N, L) bool, (N,) float32; 0 and L where there is none."""
+    first = occupied.float().argmax(dim=1)
+    behind = occupied.flip(1).float().argmax(dim=1)
+    return first.float(), (occupied.shape[1] - behind).float()

@@ -20,13 +20,18 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import building_from
+from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.compilation import CompiledNetwork
-from maskrobust.lm_modules.networks.imagenet import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.networks.weights import check_values, load_tensors, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.networks.weights import (
+    building_from,
+    check_values,
+    load_tensors,
+    plain_tensors,
+    read_checkpoint,
+)
 from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import (
@@ -37,17 +42,19 @@ from maskrobust.lm_modules.training.optimisation import (
     follow_length,
     train_only,
 )
-from maskrobust.lm_modules.training.presented_images import (
+from maskrobust.lm_modules.training.sample_mean import SampleMean
+from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
+from maskrobust.lm_modules.training.training_masks import (
     LoadedBatch,
     PresentedBatch,
     PresentedImages,
     Presenter,
+    TrainingMasking,
+    build_masking,
+    evaluation_fill,
     present_whole,
     worst_presented,
 )
-from maskrobust.lm_modules.training.sample_mean import SampleMean
-from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
-from maskrobust.lm_modules.training.training_masks import TrainingMasking, build_masking, evaluation_fill
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, get_args
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
-from maskrobust.augment.families.fraction import check_hidden_fraction
+from maskrobust.augment.families.registry import check_hidden_fraction
 from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import MergeRule, PaddingRule
 from maskrobust.lm_modules.networks.architectures import is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import check_options
+from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking

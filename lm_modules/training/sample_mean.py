@@ -2,10 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from maskrobust.augment.families.shapes.bank import unique_first
 
 
 class SampleMean(Metric):
@@ -39,7 +40,5 @@ class SampleMean(Metric):
 
     def compute(self) -> Tensor:
         """The mean, () float32."""
-        ids, order = dim_zero_cat(self.ids).sort(stable=True)
-        is_first = torch.ones_like(ids, dtype=torch.bool)
-        is_first[1:] = ids[1:] != ids[:-1]
-        return dim_zero_cat(self.values)[order][is_first].mean()
+        _, first = unique_first(dim_zero_cat(self.ids))
+        return dim_zero_cat(self.values)[first].mean()

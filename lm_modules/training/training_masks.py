@@ -1,9 +1,16 @@
-"""The masks of training images: from names and numbers in a configuration to the policy of a training step."""
+"""Masks of training images: from names and numbers in a configuration to what a network sees of a batch.
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+That is images with filled holes, or with holes that layer masking ignores.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import starmap
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.augment import (
@@ -16,12 +23,20 @@ from maskrobust.augment import (
     SilhouetteBank,
     build_family,
     draw_on_cpu,
+    fold_in,
     read_families,
     read_fills,
+    sample_keys,
+    uniform,
 )
 from maskrobust.errors import InputError
 
 TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
+
+Learner = Callable[[Tensor, Tensor | None], Tensor]
+"""(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes)."""
+
+_PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
 
 
 @runtime_checkable
@@ -136,3 +151,191 @@ def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
             "mask_family 'other_class_silhouettes' needs training objects of two classes, got those of class "
             f"{int(classes[0])} alone; choose another mask family."
         )
+
+
+class PresentedImages(NamedTuple):
+    """What a network sees of a batch in training, and what it is to say.
+
+    Attributes:
+        images: (B, C, H, W).
+        visible: (B, 1, H, W) bool for layer masking; None where everything is to be seen.
+        partners: (B,) int64, the image of the batch whose label counts for the rest; the image itself where none.
+        own_weight: (B,) float in [0, 1], weight of the image's own label.
+        kept: (B, 1, H, W) bool, False in the hole, however it is presented.
+        object_mask: (B, 1, H, W) bool, True on the image's object.
+    """
+
+    images: Tensor
+    visible: Tensor | None
+    partners: Tensor
+    own_weight: Tensor
+    kept: Tensor
+    object_mask: Tensor
+
+    def to(self, device: torch.device) -> "PresentedImages":
+        """The same on a device; copies to an accelerator do not wait."""
+        move = partial(Tensor.to, device=device, non_blocking=device.type != "cpu")
+        return PresentedImages._make(each if each is None else move(each) for each in self)
+
+    @property
+    def is_masked(self) -> Tensor:
+        """(B,) bool, whether anything is hidden."""
+        return ~self.kept.flatten(1).all(dim=1)
+
+    @property
+    def hides_object(self) -> Tensor:
+        """(B,) bool, whether the image has an object, and the hole leaves nothing of it."""
+        left = (self.object_mask & self.kept).flatten(1).any(dim=1)
+        return self.object_mask.flatten(1).any(dim=1) & ~left
+
+
+class PresentedBatch(Batch):
+    """A batch on its device, with what a loader process has made of it; a changed one, by `_replace`, lacks that."""
+
+    ahead: "LoadedBatch | None" = None
+
+    def candidates(self, step: int) -> list[PresentedImages] | None:
+        """As presented for an optimiser step; None where that was another, or the images have changed since."""
+        if self.ahead is None or (step, self.images._version) != (self.ahead.step, self.ahead.version):
+            return None
+        return self.ahead.candidates
+
+
+class LoadedBatch(NamedTuple):
+    """What a loader process sends: a batch, and how the training step that is to come presents it.
+
+    Attributes:
+        batch: as read.
+        step: the optimiser step, counted from 0.
+        candidates: the images with one hole each, at least one.
+        version: of the batch's images, by which torch tells whether they were changed in place.
+    """
+
+    batch: Batch
+    step: int
+    candidates: list[PresentedImages]
+    version: int = 0
+
+    def to(self, device: torch.device) -> PresentedBatch:
+        """On a device, which may be its own, as `Batch.to` does it; Lightning calls this."""
+        moved = PresentedBatch(*self.batch.to(device))
+        candidates = [each.to(device) for each in self.candidates]
+        moved.ahead = self._replace(candidates=candidates, version=moved.images._version)
+        return moved
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """How a training presents its batches: by (seed, sample ids, optimiser step) alone, whatever process calls it.
+
+    Attributes:
+        masks: draws holes and fills.
+        masking: see `present_masked`.
+        seed: of the masks.
+        candidates: how many holes each image gets to choose from.
+        ramp: see `ramp_growth`.
+        total_steps: optimiser steps of the whole training; any number where `ramp` is 0.
+    """
+
+    masks: RandomMasking
+    masking: TrainingMasking
+    seed: int
+    candidates: int
+    ramp: float
+    total_steps: int
+
+    def __call__(self, batch: Batch, step: int) -> list[PresentedImages]:
+        """The candidates for an optimiser step, on the device of the batch."""
+        keys = fold_in(sample_keys(self.seed, batch.ids), step)
+        growth = ramp_growth(step / self.total_steps, self.ramp)
+        every = range(self.candidates)
+        return [present_masked(self.masks, self.masking, keys, batch, growth, candidate) for candidate in every]
+
+    def ahead(self, batch: Batch, step: int) -> LoadedBatch:
+        """What a loader process does to a batch as it was read, for the optimiser step that is to train on it."""
+        return LoadedBatch(batch, step, self(batch.to("cpu"), step))
+
+
+def present_whole(batch: Batch) -> PresentedImages:
+    """A batch of which nothing is hidden."""
+    everything = torch.ones_like(batch.object_mask)
+    return PresentedImages(batch.images, None, *_unmixed(batch.ids), everything, batch.object_mask)
+
+
+def present_masked(
+    masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch, growth: float, candidate: int = 0
+) -> PresentedImages:
+    """A batch with one of the holes that its keys draw.
+
+    Args:
+        masks: draws the holes and their fills.
+        masking: "fill", "layer_masking", or "mixture": each image one of these two, evenly.
+        keys: (B,) int64 keys.
+        batch: B samples.
+        growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
+        candidate: which of several holes that the same key draws, from 0.
+    """
+    if masking == "layer_masking":
+        visible = masks.draw_visible(keys, batch, growth, candidate)
+        return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
+    masked = masks(keys, batch, growth, candidate)
+    if masking == "fill":
+        return PresentedImages(
+            masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask
+        )
+    by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
+    broadcast = by_fill[:, None, None, None]
+    own, whole = _unmixed(keys)
+    return PresentedImages(
+        torch.where(broadcast, masked.images, batch.images),
+        masked.visible | broadcast,
+        torch.where(by_fill, masked.partners, own),
+        torch.where(by_fill, masked.own_weight, whole),
+        masked.visible,
+        batch.object_mask,
+    )
+
+
+@torch.no_grad()
+def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
+    """Of several holes of each image, the one with the highest loss; the first one on ties.
+
+    Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
+    Patches", arXiv 2306.12610.
+
+    Args:
+        learner: gives logits, by which the cross-entropy of each image is computed.
+        candidates: the same images with one hole each, at least one; all mask the same images.
+        labels: (B,) int64.
+    """
+    rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
+    worst = torch.zeros_like(image)
+    losses = [
+        F.cross_entropy(
+            learner(each.images[rows], None if each.visible is None else each.visible[rows]),
+            labels[rows],
+            reduction="none",
+        )
+        for each in candidates
+    ]
+    worst[rows] = torch.stack(losses).argmax(dim=0)
+
+    def chosen(*values: Tensor) -> Tensor:
+        return torch.stack(values)[worst, image]
+
+    visible = [each.visible for each in candidates if each.visible is not None]
+    others = zip(*((each.partners, each.own_weight, each.kept) for each in candidates), strict=True)
+    partners, own_weight, kept = starmap(chosen, others)
+    return PresentedImages(
+        chosen(*(each.images for each in candidates)),
+        chosen(*visible) if visible else None,
+        partners,
+        own_weight,
+        kept,
+        candidates[0].object_mask,
+    )
+
+
+def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The partners and weights of (B,) images that show no other one."""
+    return torch.arange(len(ids), device=ids.device), torch.ones(len(ids), device=ids.device)

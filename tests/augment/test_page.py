@@ -12,17 +12,17 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 PAGE = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
-def rows(head: str) -> list[list[str]]:
+def rows(head):
     text, *_ = re.findall(rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
-def test_the_code_runs() -> None:
+def test_the_code_runs():
     program: dict[str, object] = {"__name__": "my_masks"}
     try:
         for block in blocks("python"):
@@ -38,18 +38,18 @@ def test_the_code_runs() -> None:
     assert 0 < (~visible).sum() < 32 * 32
 
 
-def test_every_family_is_listed() -> None:
+def test_every_family_is_listed():
     assert [name for row in rows("family") for name in row[0].split(", ")] == list(FAMILIES)
 
 
-def test_every_fill_is_listed_with_what_it_knows() -> None:
+def test_every_fill_is_listed_with_what_it_knows():
     assert [row[0] for row in rows("fill")] == [*FILLS, OTHER_IMAGE]
     assert {row[0] for row in rows("fill") if row[2] == "yes"} == {
         name for name, entry in FILLS.items() if entry.looks_into_hole
     }
 
 
-def test_the_configuration_is_one_of_the_classifier() -> None:
+def test_the_configuration_is_one_of_the_classifier():
     first, *others = [yaml.safe_load(block)["model"] for block in blocks("yaml")]
     options = first | {"hidden_fraction": (0.1, 0.9), "architecture_options": {"width": 16}}
     assert MaskRobustClassifier(num_classes=2, **options).hparams["mask_ramp"] == 0.5
@@ -57,8 +57,6 @@ def test_the_configuration_is_one_of_the_classifier() -> None:
     assert len(read_families(of_families["mask_family"])) == 3
 
 
-def test_the_options_of_every_family_are_listed() -> None:
-    (text,) = re.findall(r"^\| family \| options \|\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
-    cells = [[cell.strip().split(", ") for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    listed = {name: options for names, options in cells for name in names}
+def test_the_options_of_every_family_are_listed():
+    listed = {name: options.split(", ") for names, options in rows(r"family \| options") for name in names.split(", ")}
     assert listed == {name: list(entry.options) for name, entry in FAMILIES.items() if entry.options}

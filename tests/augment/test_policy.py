@@ -3,13 +3,11 @@
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from maskrobust.augment import (
     FILLS,
     Batch,
     FillName,
-    MaskFamily,
     RandomMasking,
     build_family,
     mixture,
@@ -22,28 +20,28 @@ FAMILY = build_family("patches", hidden_fraction=(0.1, 0.9), patch_size=2)
 every_fill = pytest.mark.parametrize("fill", FILLS)
 
 
-def batch_of(images: Tensor) -> Batch:
+def batch_of(images):
     ids = torch.arange(len(images))
     return Batch(ids, images, torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.bool), ids % 3)
 
 
-def blank(count: int, side: int = 8) -> Batch:
+def blank(count, side=8):
     return batch_of(torch.zeros(count, 3, side, side))
 
 
-def masked(visible: Tensor) -> Tensor:
+def masked(visible):
     return ~visible.flatten(1).all(dim=1)
 
 
 @pytest.mark.parametrize("probability", [0.02, 0.3, 0.5, 0.95])
-def test_the_fraction_of_masked_images_is_the_probability(probability: float) -> None:
+def test_the_fraction_of_masked_images_is_the_probability(probability):
     keys = sample_keys(1, torch.arange(5000))
     count = int(masked(RandomMasking(FAMILY, probability=probability).draw_visible(keys, blank(len(keys)))).sum())
     assert stats.binomtest(count, 5000, probability).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("family", [FAMILY, build_family("rectangles", hidden_fraction=(0.2, 0.5))])
-def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family: MaskFamily) -> None:
+def test_a_masked_image_has_the_hole_it_would_have_at_probability_one(family):
     keys = sample_keys(2, torch.arange(300))
     sometimes = RandomMasking(family, probability=0.5).draw_visible(keys, blank(len(keys)))
     always = RandomMasking(family).draw_visible(keys, blank(len(keys)))
@@ -61,7 +59,7 @@ def test_filled_images_and_visible_agree(fill: FillName) -> None:
         assert torch.equal(filled <= 1, ~visible.expand_as(images))
 
 
-@every_fill
+@pytest.mark.parametrize("fill", ["black", "random_colour"])
 def test_a_sample_is_masked_alike_in_any_batch(fill: FillName) -> None:
     images, ids = uniform(torch.arange(40), 3, 8, 12), torch.arange(40)
     policy = RandomMasking(FAMILY, fill, probability=0.7)
@@ -73,7 +71,7 @@ def test_a_sample_is_masked_alike_in_any_batch(fill: FillName) -> None:
         assert torch.equal(visible_part, visible[part])
 
 
-def test_training_keys_reproduce_a_run_and_differ_from_step_to_step() -> None:
+def test_training_keys_reproduce_a_run_and_differ_from_step_to_step():
     images, policy = torch.ones(16, 3, 8, 8), RandomMasking(FAMILY, "random_colour", probability=0.8)
     runs = []
     for _ in range(2):
@@ -83,7 +81,7 @@ def test_training_keys_reproduce_a_run_and_differ_from_step_to_step() -> None:
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
-def test_each_image_draws_its_fill_by_weight() -> None:
+def test_each_image_draws_its_fill_by_weight():
     images, keys = torch.full((4000, 3, 8, 8), 7.0), sample_keys(8, torch.arange(4000))
     family = build_family("patches", hidden_fraction=(1.0, 1.0))
     weights = {"black": 1.0, "mean": 3.0, "other_image": 0.0}
@@ -97,7 +95,7 @@ def test_each_image_draws_its_fill_by_weight() -> None:
         assert torch.equal(alone[chosen], filled[chosen])
 
 
-def test_each_image_draws_its_family_by_weight_in_any_batch() -> None:
+def test_each_image_draws_its_family_by_weight_in_any_batch():
     keys, batch = sample_keys(9, torch.arange(3000)), blank(3000)
     everything = build_family("patches", hidden_fraction=(1.0, 1.0))
     family = mixture([(everything, 1.0), (FAMILY, 0.0), (build_family("patches", hidden_fraction=(0.0, 0.0)), 4.0)])
@@ -110,7 +108,7 @@ def test_each_image_draws_its_family_by_weight_in_any_batch() -> None:
     assert torch.equal(shuffled, visible[order])
 
 
-def test_another_image_in_the_hole_takes_its_share_of_the_label() -> None:
+def test_another_image_in_the_hole_takes_its_share_of_the_label():
     images, keys = uniform(torch.arange(50), 3, 8, 8), sample_keys(10, torch.arange(50))
     masked = RandomMasking(FAMILY, "other_image", probability=0.7)(keys, batch_of(images))
     seen = masked.visible.double().mean(dim=(1, 2, 3))
@@ -119,7 +117,7 @@ def test_another_image_in_the_hole_takes_its_share_of_the_label() -> None:
     assert torch.equal(masked.partners == torch.arange(50), seen == 1)
 
 
-def test_an_image_with_none_beside_it_is_not_masked_by_another() -> None:
+def test_an_image_with_none_beside_it_is_not_masked_by_another():
     images = uniform(torch.arange(1), 3, 8, 8)
     masked = RandomMasking(FAMILY, "other_image")(torch.arange(1), batch_of(images))
     assert masked.visible.all() and torch.equal(masked.images, images) and masked.own_weight.tolist() == [1.0]

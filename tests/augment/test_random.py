@@ -1,11 +1,26 @@
-"""Keys and uniform numbers, against SplitMix64 in Python's unbounded integers and against their statistics."""
+"""Keys and uniform numbers against SplitMix64, and CPU kernels against torch's operations."""
+
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from maskrobust.augment import choose, fold_in, random_keys, sample_keys, uniform
+from maskrobust.augment import (
+    apply_fill,
+    blobs,
+    choose,
+    fold_in,
+    patches,
+    random_keys,
+    random_order,
+    rectangles,
+    sample_keys,
+    uniform,
+)
+from maskrobust.augment.random import permutation
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15
@@ -13,58 +28,58 @@ EXTREMES = [0, 1, 2, -1, -2, 7919, -7919, 2**31, -(2**31), 2**62, -(2**62), 2**6
 SEEDS = [*EXTREMES, 2**63, 2**64 - 1, 2**64 + 5, -(2**70)]
 
 
-def splitmix64(seed: int, count: int) -> list[int]:
+def splitmix64(seed, count):
     """The first `count` outputs of SplitMix64 as unsigned integers."""
     return [mix((seed + step * GAMMA) % WORD) for step in range(1, count + 1)]
 
 
-def mix(word: int) -> int:
+def mix(word):
     """SplitMix64's finaliser."""
     word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % WORD
     word = (word ^ (word >> 27)) * 0x94D049BB133111EB % WORD
     return word ^ (word >> 31)
 
 
-def fold(key: int, data: int) -> int:
+def fold(key, data):
     """`fold_in` in unsigned integers: data becomes SplitMix64's first output for the seed `data`."""
     return mix((key % WORD) ^ splitmix64(data % WORD, 1)[0])
 
 
-def unsigned(keys: Tensor) -> list[int]:
+def unsigned(keys):
     return [int(key) % WORD for key in keys.flatten()]
 
 
-def test_the_reference_yields_the_published_outputs() -> None:
+def test_the_reference_yields_the_published_outputs():
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     assert splitmix64(1234567, 4) == published
     assert splitmix64(0, 1) == [0xE220A8397B1DCDAF]
 
 
-def test_uniform_is_the_top_24_bits_of_splitmix64() -> None:
+def test_uniform_is_the_top_24_bits_of_splitmix64():
     for key in EXTREMES:
         drawn = uniform(torch.tensor([key]), 9)
         assert drawn.dtype == torch.float32
         assert drawn[0].tolist() == [(output >> 40) / 2**24 for output in splitmix64(key % WORD, 9)]
 
 
-def test_fold_in_agrees_with_unbounded_integers() -> None:
+def test_fold_in_agrees_with_unbounded_integers():
     for data in SEEDS:
         keys = torch.tensor(EXTREMES)
         assert unsigned(fold_in(keys, data)) == [fold(key, data) for key in EXTREMES]
 
 
-def test_sample_keys_agree_with_unbounded_integers() -> None:
+def test_sample_keys_agree_with_unbounded_integers():
     for seed in SEEDS:
         assert unsigned(sample_keys(seed, torch.tensor(EXTREMES))) == [mix(fold(key, seed)) for key in EXTREMES]
 
 
 @pytest.mark.parametrize("batch_size", [0, 1, 5])
-def test_uniform_has_one_draw_of_the_given_shape_for_each_key(batch_size: int) -> None:
+def test_uniform_has_one_draw_of_the_given_shape_for_each_key(batch_size):
     for shape in [(), (1,), (0,), (3,), (2, 3), (3, 1, 1)]:
         assert uniform(torch.arange(batch_size), *shape).shape == (batch_size, *shape)
 
 
-def test_random_keys_follow_the_generator_alone() -> None:
+def test_random_keys_follow_the_generator_alone():
     generator = torch.Generator().manual_seed(3)
     first, second = random_keys(100, generator), random_keys(100, generator)
     assert torch.equal(random_keys(100, torch.Generator().manual_seed(3)), first)
@@ -83,10 +98,58 @@ class WithoutFloat64(TorchDispatchMode):
 @pytest.mark.parametrize(
     "weights", [[1], [0, 3, 0, 2, 0], [0.1] * 10, [1e-9, 1, 1e9], [1 / 3, 2 / 3], [5e-324, 1e-320]]
 )
-def test_choices_are_those_of_float64_without_any(weights: list[float]) -> None:
+def test_choices_are_those_of_float64_without_any(weights):
     keys = sample_keys(3, torch.arange(50_000))
     ends = torch.tensor(weights, dtype=torch.float64).cumsum(0)
     expected = torch.searchsorted(ends, uniform(keys).double() * ends[-1].item(), right=True)
     with WithoutFloat64():
         chosen = choose(keys, weights)
     assert torch.equal(chosen, expected.clamp(max=len(weights) - 1))
+
+
+TWELVE = sample_keys(3, torch.arange(12))
+SIZES = [(1, 9), (33, 17), (64, 64)]
+HALF = {"hidden_fraction": (0.0, 1.0)}
+DRAWS: dict[str, Callable[[int, int], Tensor]] = {
+    "keys": lambda height, width: fold_in(TWELVE, height - width),
+    "key": lambda height, width: fold_in(TWELVE[width % 12], height).reshape(1),
+    "numbers": lambda height, width: uniform(TWELVE, height, width),
+    "order": lambda height, width: random_order(TWELVE, torch.arange(height * width).view(1, height, width)),
+    "patches": lambda height, width: patches(TWELVE, height, width, patch_size=(3, 7), **HALF),
+    "shifted patches": lambda height, width: patches(TWELVE, height, width, patch_size=4, random_offset=True, **HALF),
+    "rectangle": lambda height, width: rectangles(TWELVE, height, width, **HALF),
+    "rectangles": lambda height, width: rectangles(TWELVE, height, width, count=min(3, height), **HALF),
+    "blobs": lambda height, width: blobs(TWELVE, height, width, **HALF),
+    "whole": lambda height, width: blobs(TWELVE, height, width, hidden_fraction=(1.0, 1.0)),
+    "few knots": lambda height, width: blobs(TWELVE, height, width, knots=2, **HALF),
+}
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("name", DRAWS)
+def test_masks_and_numbers(name, size, monkeypatch):
+    on_cpu = DRAWS[name](*size)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    elsewhere = DRAWS[name](*size)
+    assert on_cpu.dtype == elsewhere.dtype and on_cpu.is_contiguous() and torch.equal(on_cpu, elsewhere)
+
+
+@pytest.mark.parametrize("name", ["black", "mean", "random_colour", "blur"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_fills(name, dtype, layout, monkeypatch):
+    visible = patches(TWELVE, 33, 17, patch_size=4, **HALF)
+    images = (uniform(TWELVE, 3, 33, 17) * (255 if dtype == torch.uint8 else 1)).to(dtype).to(memory_format=layout)
+    if dtype.is_floating_point:
+        images[0, 0, 0, :3] = torch.tensor([torch.nan, -0.0, torch.inf])
+    fill = partial(apply_fill, name, images, visible, keys=TWELVE, mean=(0.1, 0.5, 0.9))
+    on_cpu = fill()
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    elsewhere = fill()
+    bits = [each.contiguous().view(torch.uint8) for each in (on_cpu, elsewhere)]
+    assert torch.equal(*bits) and on_cpu.stride() == elsewhere.stride() == images.stride()
+
+
+@pytest.mark.parametrize("count", [0, 1, 300])
+def test_a_permutation_is_the_stable_order_of_uniform_numbers(count):
+    assert torch.equal(permutation(TWELVE, count), uniform(TWELVE, count).argsort(dim=1, stable=True))

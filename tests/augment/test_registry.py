@@ -1,7 +1,6 @@
-"""Names: who gets one, what a configuration may say about it, and families and fills in a user's own file."""
+"""Names of families and fills, what a configuration may say about them, and every refusal."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +12,29 @@ from maskrobust.augment import (
     FILLS,
     Batch,
     RandomMasking,
+    SilhouetteBank,
     apply_fill,
+    broken_silhouettes,
     build_family,
+    check_visible,
+    choose,
+    companions,
     draw,
+    enclosing_circles,
     family_needs,
     fill,
     fill_black,
+    fill_mean,
     mask_family,
+    objects,
+    patches,
     read_choice,
     read_families,
     read_fills,
     rectangles,
+    silhouettes,
 )
+from maskrobust.augment.families.registry import check_hidden_fraction
 
 IDS = torch.arange(6)
 BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)
@@ -43,7 +53,7 @@ def fill_grey(images, visible, *, value: float = 0.5):
 
 
 @pytest.fixture(autouse=True)
-def _own_names_are_forgotten() -> Any:
+def _own_names_are_forgotten():
     before = dict(FAMILIES), dict(FILLS)
     yield
     for registry, entries in zip((FAMILIES, FILLS), before, strict=True):
@@ -52,7 +62,7 @@ def _own_names_are_forgotten() -> Any:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def module(tmp_path, monkeypatch):
     """The name of a module of the user's own that can be imported, and has not been."""
     name = f"own_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(OWN.format(name=name))
@@ -60,13 +70,13 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def assert_one_sentence(refusal: pytest.ExceptionInfo[ValueError], *named: str) -> None:
+def assert_one_sentence(refusal, *named):
     message = str(refusal.value)
     assert all(each in message for each in named), message
     assert message.endswith(".") and ". " not in message and "\n" not in message
 
 
-def test_a_function_says_by_its_parameters_what_it_asks_for() -> None:
+def test_a_function_says_by_its_parameters_what_it_asks_for():
     @mask_family("corner")
     def corner(object_mask: Tensor, hidden_fraction: tuple[float, float], *, side: int = 2) -> Tensor:
         visible = torch.ones_like(object_mask)
@@ -78,7 +88,7 @@ def test_a_function_says_by_its_parameters_what_it_asks_for() -> None:
     assert (~visible[:, 0]).nonzero().amax(dim=0).tolist() == [5, 2, 3]
 
 
-def test_a_fill_gets_what_it_names_and_its_options() -> None:
+def test_a_fill_gets_what_it_names_and_its_options():
     @fill("tinted", looks_into_hole=True)
     def tinted(images: Tensor, visible: Tensor, mean: Any, *, strength: float = 0.0) -> Tensor:
         return draw(images, visible, images * (1 - strength) + mean[0] * strength)
@@ -90,8 +100,8 @@ def test_a_fill_gets_what_it_names_and_its_options() -> None:
     assert torch.equal(shown.images, torch.where(shown.visible, BATCH.images, 0.25)) and not shown.visible.all()
 
 
-def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again() -> None:
-    def register(value: float) -> None:
+def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again():
+    def register(value):
         @fill("twice")
         def twice(images: Tensor, visible: Tensor) -> Tensor:
             return draw(images, visible, torch.full_like(images, value))
@@ -117,14 +127,14 @@ def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again() 
         ("stripes", lambda keys, **options: (keys, options), "(keys, **options)"),
     ],
 )
-def test_a_function_that_cannot_be_called_is_refused_at_once(name: str, function: Any, named: str) -> None:
+def test_a_function_that_cannot_be_called_is_refused_at_once(name, function, named):
     with pytest.raises(ValueError, match="mask family") as refusal:
         mask_family(name)(function)
     assert_one_sentence(refusal, named)
     assert "stripes" not in FAMILIES
 
 
-def test_a_choice_is_a_name_or_names_with_weights_or_options() -> None:
+def test_a_choice_is_a_name_or_names_with_weights_or_options():
     assert read_choice("black", "fill") == {"black": (1.0, {})}
     given = {"black": 2, "mean": {}, "blur": {"weight": 0.5, "radius": 3}}
     assert read_choice(given, "fill") == {"black": (2.0, {}), "mean": (1.0, {}), "blur": (0.5, {"radius": 3})}
@@ -146,7 +156,7 @@ def test_a_choice_is_a_name_or_names_with_weights_or_options() -> None:
     ],
     ids=str,
 )
-def test_a_choice_that_chooses_nothing_known_is_refused(choice: Any, named: list[str]) -> None:
+def test_a_choice_that_chooses_nothing_known_is_refused(choice, named):
     with pytest.raises(ValueError, match="fill") as refusal:
         read_fills(choice)
     assert_one_sentence(refusal, *named)
@@ -168,18 +178,18 @@ def test_a_choice_that_chooses_nothing_known_is_refused(choice: Any, named: list
     ],
     ids=str,
 )
-def test_an_option_is_checked_before_anything_is_drawn(name: str, options: Any, named: list[str]) -> None:
+def test_an_option_is_checked_before_anything_is_drawn(name, options, named):
     with pytest.raises(ValueError, match=named[0]) as refusal:
         read_families({name: options})
     assert_one_sentence(refusal, *named)
 
 
-def test_lists_of_a_configuration_become_what_the_function_takes() -> None:
+def test_lists_of_a_configuration_become_what_the_function_takes():
     (chosen,) = read_families({"rectangles": {"aspect_ratio": [1, 2], "count": 2}})
     assert chosen.options == {"aspect_ratio": (1.0, 2.0), "count": 2} and chosen.entry.function is rectangles
 
 
-def test_a_name_with_a_module_is_imported_from_it(module: str) -> None:
+def test_a_name_with_a_module_is_imported_from_it(module):
     name, grey = f"{module}.{module}_stripes", f"{module}.{module}_grey"
     assert not FAMILIES.knows(name) and module not in sys.modules
     visible = build_family({name: {"period": 3}})(IDS, BATCH)
@@ -197,16 +207,60 @@ def test_a_name_with_a_module_is_imported_from_it(module: str) -> None:
         ("{module}.patches", ["registers no 'patches'"]),
     ],
 )
-def test_a_module_that_does_not_hold_the_name_is_refused(module: str, name: str, named: list[str]) -> None:
+def test_a_module_that_does_not_hold_the_name_is_refused(module, name, named):
     with pytest.raises(ValueError, match="mask_family") as refusal:
         build_family(name.format(module=module))
     assert_one_sentence(refusal, *named)
 
 
-def test_what_a_family_draws_is_checked() -> None:
+def test_what_a_family_draws_is_checked():
     @mask_family("flat")
     def flat(keys: Tensor, height: int, width: int) -> Tensor:
         return torch.ones(len(keys), height, width, dtype=torch.bool)
 
     with pytest.raises(ValueError, match="visible must have shape"):
         build_family("flat")(IDS, BATCH)
+
+
+KEYS = torch.arange(2)
+IMAGES = torch.zeros(2, 3, 4, 5)
+VISIBLE = torch.ones(2, 1, 4, 5, dtype=torch.bool)
+BANK = SilhouetteBank(VISIBLE, torch.zeros(2, dtype=torch.int64), KEYS)
+NO_OBJECT = Batch(KEYS, IMAGES, ~VISIBLE, KEYS)
+ONE = Batch(KEYS, IMAGES, VISIBLE, KEYS)
+HALF = (0.5, 0.5)
+
+REFUSALS = [
+    (lambda: check_visible(IMAGES[0], VISIBLE), "(3, 4, 5)"),
+    (lambda: check_visible(IMAGES, VISIBLE.float()), "torch.float32"),
+    (lambda: check_visible(IMAGES, VISIBLE[:, 0]), "(2, 4, 5)"),
+    (lambda: check_visible(IMAGES, VISIBLE.to("meta")), "meta"),
+    (lambda: check_hidden_fraction((0.7, 0.2)), "(0.7, 0.2)"),
+    (lambda: patches(KEYS, 4, 5, hidden_fraction=(0.7, 1.5)), "(0.7, 1.5)"),
+    (lambda: patches(KEYS, 4, 5, hidden_fraction=HALF, patch_size=-2), "-2"),
+    (lambda: rectangles(KEYS, 4, 5, hidden_fraction=HALF, aspect_ratio=(3.0, 2.0)), "(3.0, 2.0)"),
+    (lambda: SilhouetteBank(VISIBLE[:0], KEYS[:0], KEYS[:0]), "none"),
+    (lambda: SilhouetteBank.from_batches([]), "none"),
+    (lambda: SilhouetteBank.from_batches([NO_OBJECT]), "none"),
+    (lambda: silhouettes(KEYS, 5, 4, bank=BANK), "(5, 4)"),
+    (lambda: fill_mean(IMAGES, VISIBLE, [0.5, 0.5]), "got 2"),
+    (lambda: apply_fill("black", IMAGES, VISIBLE[:1], keys=KEYS, mean=[0.5]), "(1, 1, 4, 5)"),
+    (lambda: RandomMasking(build_family("silhouettes", bank=BANK), probability=1.5), "1.5"),
+    (lambda: RandomMasking(build_family("patches"), "blue"), "'blue'"),
+    (lambda: RandomMasking(build_family("patches"), "mean", mean=(124, 116, 104)), "(124, 116, 104)"),
+    (lambda: objects(VISIBLE.float()), "torch.float32"),
+    (lambda: broken_silhouettes(VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: companions(KEYS, VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: enclosing_circles(VISIBLE.to(torch.uint8)), "torch.uint8"),
+    (lambda: check_hidden_fraction(0.5), "0.5"),
+    (lambda: SilhouetteBank.from_batches([ONE, ONE._replace(object_mask=VISIBLE.transpose(2, 3))]), "(4, 5), (5, 4)"),
+    (lambda: apply_fill("mean", IMAGES, VISIBLE, keys=KEYS, mean=[float("nan")] * 3), "nan"),
+    (lambda: choose(KEYS, [1.0, -2.0]), "-2.0"),
+]
+
+
+@pytest.mark.parametrize(("refused", "given"), REFUSALS, ids=[f"{i}-{given}" for i, (_, given) in enumerate(REFUSALS)])
+def test_a_refusal_is_one_sentence_that_names_what_was_given(refused, given):
+    with pytest.raises((ValueError, TypeError)) as refusal:
+        refused()
+    assert_one_sentence(refusal, given)

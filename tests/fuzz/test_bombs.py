@@ -5,9 +5,7 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -25,17 +23,17 @@ from tests.train.data.sets.test_shards import key_of, write_folder
 SIDE = 50_000
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(bits: int = 8, colours: int = 2) -> bytes:
+def png(bits=8, colours=2):
     header = struct.pack(">IIBBBBB", SIDE, SIDE, bits, colours, 0, 0, 0)
     rows = chunk(b"IDAT", zlib.compress(bytes(10**6), 9))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + rows + chunk(b"IEND", b"")
 
 
-def encoded(form: str, find: bytes, replace: bytes, mode: str = "RGB") -> bytes:
+def encoded(form, find, replace, mode="RGB"):
     """An image of 24 x 16 pixels, whose header is changed."""
     stream = io.BytesIO()
     Image.new(mode, (24, 16)).save(stream, form)
@@ -43,13 +41,13 @@ def encoded(form: str, find: bytes, replace: bytes, mode: str = "RGB") -> bytes:
     return stream.getvalue().replace(find, replace, 1)
 
 
-def jpeg(*, with_metadata: bool = False) -> bytes:
+def jpeg(*, with_metadata=False):
     sides = struct.pack(">BHH", 8, SIDE, SIDE)
     content = encoded("jpeg", struct.pack(">BHH", 8, 16, 24), sides)
     return content[:2] + b"\xff\xe1\x00\x08Exif\x00\x00" + content[2:] if with_metadata else content
 
 
-def tiff() -> bytes:
+def tiff():
     stream = io.BytesIO()
     Image.new("RGB", (24, 16)).save(stream, "tiff")
     content = stream.getvalue()
@@ -74,7 +72,7 @@ IMAGES = {
 
 
 @pytest.mark.parametrize("make", IMAGES.values(), ids=IMAGES)
-def test_an_image_of_50000_by_50000_pixels_is_refused_by_its_header(make: Callable[[], bytes]) -> None:
+def test_an_image_of_50000_by_50000_pixels_is_refused_by_its_header(make):
     content = make()
     assert len(content) < 10**5
     message = rf"it has 50000 x 50000 pixels, and at most {MOST_PIXELS} may be|could be decompression bomb"
@@ -89,13 +87,13 @@ POSTSCRIPT = (
 )
 
 
-def test_a_format_that_pillow_hands_to_another_program_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_format_that_pillow_hands_to_another_program_is_not_read(monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
     with pytest.raises(InputError, match="it is of no known format"):
         decode_image(POSTSCRIPT, "photograph.jpg")
 
 
-def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, **fields: str) -> bytes:
+def header(name, kind=tarfile.REGTYPE, size=0, **fields):
     entry = tarfile.TarInfo(name)
     entry.type, entry.size = kind, size
     entry.linkname = fields.get("linkname", "")
@@ -120,7 +118,7 @@ HEADERS = {
 }
 
 
-def read_all(content: bytes, seekable: bool) -> None:
+def read_all(content, seekable):
     stream = io.BytesIO(content)
     if not seekable:
         stream.seekable = lambda: False
@@ -129,24 +127,24 @@ def read_all(content: bytes, seekable: bool) -> None:
 
 @pytest.mark.parametrize("seekable", [True, False])
 @pytest.mark.parametrize(("block", "message"), HEADERS.values(), ids=HEADERS)
-def test_what_a_shard_never_holds_is_refused_by_its_header(block: bytes, message: str, seekable: bool) -> None:
+def test_what_a_shard_never_holds_is_refused_by_its_header(block, message, seekable):
     label = header(f"{FIRST}.json", size=2) + b"{}".ljust(512, b"\0")
     for content in (block, label + block):
         with pytest.raises(tarfile.ReadError, match=message):
             read_all(content + bytes(10_240), seekable)
 
 
-def test_a_sample_has_three_files_at_most() -> None:
+def test_a_sample_has_three_files_at_most():
     content = b"".join(header(f"{FIRST}.{suffix}") for suffix in ("json", "png", "mask.png", "txt"))
     with pytest.raises(tarfile.ReadError, match="has more than 3 files"):
         read_all(content + bytes(10_240), True)
 
 
-def evaluate(folder: Path) -> None:
+def evaluate(folder):
     list(Shards(str(folder), view="as_is", image_size=32, num_workers=0).val_dataloader())
 
 
-def test_a_file_of_a_terabyte_in_a_shard_takes_no_memory(tmp_path: Path) -> None:
+def test_a_file_of_a_terabyte_in_a_shard_takes_no_memory(tmp_path):
     folder = write_folder(tmp_path / "shards", {"val": (3,)})
     assert ends_with_little_memory(evaluate, folder) == 0
     path = folder / "val-000000.tar"
@@ -162,7 +160,7 @@ LABELS = [
 
 
 @pytest.mark.parametrize("label", LABELS)
-def test_a_label_of_another_form_is_a_fault(label: bytes) -> None:
+def test_a_label_of_another_form_is_a_fault(label):
     content = header(f"{FIRST}.json", size=len(label)) + label.ljust(-(-len(label) // 512) * 512, b"\0")
     (sample,) = read_shard(io.BytesIO(content + bytes(10_240)))
     record = ShardRecord(name="val-000000.tar", samples=1, masks=0, bytes=1024, sha256="0" * 64)
@@ -170,7 +168,7 @@ def test_a_label_of_another_form_is_a_fault(label: bytes) -> None:
         ShardReader("", 5).decode(record, sample)
 
 
-def test_a_compressed_idx_file_of_gigabytes_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_idx_file_of_gigabytes_is_refused(tmp_path):
     write_fashion_files(tmp_path)
     path = tmp_path / "t10k-labels-idx1-ubyte.gz"
     (tmp_path / path.stem).unlink()
@@ -182,5 +180,5 @@ def test_a_compressed_idx_file_of_gigabytes_is_refused(tmp_path: Path) -> None:
     assert ends_with_little_memory(read_garments, tmp_path, "test") == REFUSED
 
 
-def _labels(content: bytes) -> bytes:
+def _labels(content):
     return bytes((0, 0, 8, 1)) + len(content).to_bytes(4, "big") + content

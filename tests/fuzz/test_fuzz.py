@@ -4,7 +4,6 @@ A run of the suite tries a few inputs of each kind, always the same ones; FUZZ_E
 """
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +15,7 @@ from tests.fuzz.kinds import KINDS, prepare
 class Content(bytes):
     """The content of a file, in few words; the last one that failed lies where it was read."""
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return f"<{len(self)} bytes>"
 
 
@@ -25,9 +24,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 
 @pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
 @pytest.mark.parametrize("name", KINDS)
-def test_a_changed_file_ends_in_a_result_or_in_one_sentence(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_changed_file_ends_in_a_result_or_in_one_sentence(name, tmp_path, monkeypatch, capsys):
     kind, tally = KINDS[name], Tally()
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -42,7 +39,7 @@ def test_a_changed_file_ends_in_a_result_or_in_one_sentence(
         suppress_health_check=list(HealthCheck),
     )
     @given(kind.files.map(Content))
-    def try_one(content: Content) -> None:
+    def try_one(content):
         path.write_bytes(content)
         tally[outcome(lambda: kind.read(path), tmp_path)] += 1
 

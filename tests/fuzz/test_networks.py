@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
 from tests.fuzz.networks import (
@@ -57,23 +57,23 @@ class Try(NamedTuple):
     run: Run
     training: bool
 
-    def masked(self, **options: Any) -> LayerMasking:
+    def masked(self, **options):
         network = copy.deepcopy(self.example.network).train(self.training)
         how = {name: getattr(self.run, name) for name in ("merge", "detach_padding", "padding")}
         return LayerMasking(network, **how, **options)
 
-    def images(self) -> Tensor:
+    def images(self):
         """With NaN, or a large number, where they are hidden."""
         garbage = self.chance.choice([math.nan, 1e30, 0.0])
         return torch.where(self.example.visible, self.example.images, garbage)
 
-    def reference(self, images: Tensor | None = None, network: nn.Module | None = None) -> Any:
+    def reference(self, images=None, network=None):
         network = copy.deepcopy(self.example.network).train(self.training) if network is None else network
         images = self.example.images if images is None else images
         return masked_output(network, images, self.example.visible, self.run)
 
 
-def compare(given: Any, expected: Any, what: str, tolerance: float = 1e-8) -> None:
+def compare(given, expected, what, tolerance=1e-8):
     for one, other in zip(tensors_of(given), tensors_of(expected), strict=True):
         assert_close(one, other, tolerance, what)
 
@@ -82,14 +82,14 @@ class UndecidedError(Exception):
     """A network whose result or gradient jumps at what it computes, so that rounding decides; another is drawn."""
 
 
-def well_defined(run: Run, output: Any, *, gradients: bool = False) -> None:
+def well_defined(run, output, *, gradients=False):
     """Whether rounding cannot decide a result; finite and not too large."""
     values = torch.cat([each.detach().flatten() for each in tensors_of(output)])
     if not values.isfinite().all() or values.abs().max() > 1e4 or run.pole < POLE or (gradients and run.kink < KINK):
         raise UndecidedError
 
 
-def check_outputs(one: Try, masked: LayerMasking | None = None, tolerance: float = 1e-8) -> LayerMasking:
+def check_outputs(one, masked=None, tolerance=1e-8):
     network = copy.deepcopy(one.example.network).train(one.training)
     with torch.no_grad():
         expected = one.reference(network=network)
@@ -105,7 +105,7 @@ def check_outputs(one: Try, masked: LayerMasking | None = None, tolerance: float
     return masked
 
 
-def check_whole_images(one: Try) -> None:
+def check_whole_images(one):
     """An image of which nothing is hidden has the plain network's output, whatever else is in the batch."""
     whole, others = one.example.visible[:1].clone(), one.example.visible[1:]
     whole[:] = True
@@ -121,7 +121,7 @@ def check_whole_images(one: Try) -> None:
     compare([each[:1] for each in tensors_of(output)], [each[:1] for each in tensors_of(expected)], "the output")
 
 
-def check_gradients(one: Try, masked: LayerMasking | None = None) -> None:
+def check_gradients(one, masked=None):
     """At parameters and images, and of buffers."""
     example, segments = one.example, one.chance.choice([0, 0, 2]) if one.training else 0
     network = copy.deepcopy(example.network).train(one.training)
@@ -147,7 +147,7 @@ def check_gradients(one: Try, masked: LayerMasking | None = None) -> None:
         compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
 
 
-def refuse_what_torch_refuses(one: Try) -> None:
+def refuse_what_torch_refuses(one):
     """A change in place of what a backward pass needs."""
     network = copy.deepcopy(one.example.network).train(one.training)
     try:
@@ -157,18 +157,18 @@ def refuse_what_torch_refuses(one: Try) -> None:
         raise UndecidedError from None
 
 
-def gradient_of(tensor: Tensor) -> Tensor:
+def gradient_of(tensor):
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
-def check_on_accelerators(one: Try) -> None:
+def check_on_accelerators(one):
     """The same where Python may not ask what a mask holds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VisibleMap, "may_be_read", False)
         check_gradients(one) if one.chance.random() < 0.7 else check_outputs(one)
 
 
-def check_rows(one: Try) -> None:
+def check_rows(one):
     """On rows, from the layer on from which the network allows it; gradients too."""
     masked = one.masked(engine="rows")
     if one.chance.random() < 0.5:
@@ -177,7 +177,7 @@ def check_rows(one: Try) -> None:
         check_gradients(one, masked)
 
 
-def check_single_precision(one: Try) -> None:
+def check_single_precision(one):
     """In float32, where rounding is what it is: kernels differ from those of float64."""
     output = copy.deepcopy(one.example.network).train(one.training)
     with torch.no_grad():
@@ -198,14 +198,14 @@ def check_single_precision(one: Try) -> None:
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 
-def hooked_modules(network: nn.Module, chance: random.Random) -> list[str]:
+def hooked_modules(network, chance):
     """Paths of some modules, leaves or not."""
     paths = [path for path, module in network.named_modules() if path and type(module) is not nn.ModuleList]
     return chance.sample(paths, min(len(paths), chance.randint(1, 4)))
 
 
-def record(seen: list[tuple[str, Any]], path: str) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+def record(seen, path):
+    def hook(_module, _args, output):
         value = output.features if isinstance(output, Masked) else output
         copied = Seen(value.x, value.v, value.run, last=value.last) if isinstance(value, Seen) else value.clone()
         seen.append((path, copied))
@@ -213,7 +213,7 @@ def record(seen: list[tuple[str, Any]], path: str) -> Callable[..., None]:
     return hook
 
 
-def scaled(x: Any, factor: float) -> Any:
+def scaled(x, factor):
     """Features times a number; zeros ahead of a convolution stay its padding, as they do where a tensor is changed."""
     result = x * factor
     if isinstance(x, Seen) and x.inside is not None:
@@ -221,7 +221,7 @@ def scaled(x: Any, factor: float) -> Any:
     return result
 
 
-def check_hooks(one: Try) -> None:
+def check_hooks(one):
     """Forward hooks see what the reference's see, in the same order, at visible positions; changes take effect."""
     example, masked = one.example, one.masked()
     network = copy.deepcopy(example.network).train(one.training)
@@ -248,7 +248,7 @@ def check_hooks(one: Try) -> None:
 # --- what changes after a network was wrapped -------------------------------------------------------------------------
 
 
-def check_modes(one: Try) -> None:
+def check_modes(one):
     """Each module in a mode of its own."""
     network = one.example.network
     masked = one.masked()
@@ -266,7 +266,7 @@ def check_modes(one: Try) -> None:
         compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
 
 
-def check_new_state(one: Try) -> None:
+def check_new_state(one):
     """Weights and buffers loaded after the network was wrapped."""
     masked, example = one.masked(), one.example
     with torch.random.fork_rng(devices=[]):
@@ -313,7 +313,7 @@ KINDS = {
 }
 
 
-def draw_try(name: str, seed: str) -> Try:
+def draw_try(name, seed):
     kind, chance = KINDS[name], random.Random(f"{name} {seed}, choices")
     example = draw_example(f"{name} {seed}", kind.blocks, averages=kind.averages, least=3 if kind.averages else 2)
     merge = "intersection" if name == "rows" else chance.choice(["intersection", "union"])
@@ -321,7 +321,7 @@ def draw_try(name: str, seed: str) -> Try:
     return Try(example, chance, run, chance.choice(kind.modes))
 
 
-def try_network(name: str, seed: int) -> Counter[str]:
+def try_network(name, seed):
     """Draw networks until the result of one is well defined; that one is right, or refused when it is wrapped."""
     tally: Counter[str] = Counter()
     for attempt in itertools.count():
@@ -344,7 +344,7 @@ def try_network(name: str, seed: int) -> Counter[str]:
 
 @pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
 @pytest.mark.parametrize("name", KINDS)
-def test_a_random_network_computes_what_the_reference_computes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_random_network_computes_what_the_reference_computes(name, capsys):
     seeds = [int(SEED)] if SEED else range(EXAMPLES or KINDS[name].count)
     tally: Counter[str] = Counter()
     for seed in seeds:

@@ -7,7 +7,7 @@ import torch
 from timm.layers import PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
@@ -28,7 +28,7 @@ NETWORKS = {
 }
 
 
-def draw(name: str) -> VisionTransformer:
+def draw(name):
     """A network none of whose parameters is 0, as class tokens and biases are at first."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def draw(name: str) -> VisionTransformer:
         return network
 
 
-def question() -> tuple[Tensor, Tensor]:
+def question():
     """Images of which everything, nothing, some patches, and a disc that cuts through patches may be seen."""
     generator = torch.Generator().manual_seed(0)
     images, visible = torch.randn(5, 3, SIDE, SIDE, generator=generator), torch.ones(5, 1, SIDE, SIDE, dtype=torch.bool)
@@ -51,7 +51,7 @@ def question() -> tuple[Tensor, Tensor]:
     return images, visible
 
 
-def by_hand(network: VisionTransformer, image: Tensor, visible: Tensor) -> Tensor:
+def by_hand(network, image, visible):
     """Logits of one image (3, H, W), patch by patch."""
     positions = list(network.pos_embed[0])
     beside = [network.cls_token[0, 0]]
@@ -79,7 +79,7 @@ def by_hand(network: VisionTransformer, image: Tensor, visible: Tensor) -> Tenso
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_logits_are_those_of_tokens_dropped_by_hand(name: str) -> None:
+def test_logits_are_those_of_tokens_dropped_by_hand(name):
     network, (images, visible) = draw(name).double(), question()
     images = images.double()
     found = TokenDropping(network)(images, visible)
@@ -89,7 +89,7 @@ def test_logits_are_those_of_tokens_dropped_by_hand(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_no_hidden_pixel_matters_nor_one_of_a_patch_that_is_partly_hidden(name: str) -> None:
+def test_no_hidden_pixel_matters_nor_one_of_a_patch_that_is_partly_hidden(name):
     images, visible = question()
     dropping = TokenDropping(draw(name))
     logits = dropping(images.requires_grad_(), visible)
@@ -105,7 +105,7 @@ def test_no_hidden_pixel_matters_nor_one_of_a_patch_that_is_partly_hidden(name: 
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_a_batch_that_is_all_visible_is_the_plain_networks_bit_for_bit(name: str) -> None:
+def test_a_batch_that_is_all_visible_is_the_plain_networks_bit_for_bit(name):
     network, (images, visible) = draw(name), question()
     plain = network(images)
     assert torch.equal(TokenDropping(network)(images, torch.ones_like(visible)), plain)
@@ -115,7 +115,7 @@ def test_a_batch_that_is_all_visible_is_the_plain_networks_bit_for_bit(name: str
 
 @pytest.mark.parametrize("name", ["vit", "deit"])
 @torch.no_grad()
-def test_it_is_a_masking_method_with_features(name: str) -> None:
+def test_it_is_a_masking_method_with_features(name):
     network, (images, visible) = draw(name), question()
     pictures, keys = images.sigmoid(), torch.arange(len(images))
     by_name = TrainedNetwork("tokens", network, Preprocessing((0.5,) * 3, (0.5,) * 3), 5)
@@ -143,6 +143,6 @@ def test_it_is_a_masking_method_with_features(name: str) -> None:
         (partial(NETWORKS["vit"], embed_layer=type("Mixed", (PatchEmbed,), {})), "a Mixed that looks beyond"),
     ],
 )
-def test_networks_whose_tokens_are_not_known_to_be_patches_are_refused(network, found: str) -> None:
+def test_networks_whose_tokens_are_not_known_to_be_patches_are_refused(network, found):
     with pytest.raises(UnsupportedNetworkError, match=f"^token dropping takes .*, but this is .*{found}[^.]*\\.$"):
         TokenDropping(network())

@@ -7,9 +7,7 @@ explainers-of-others.md has tests of its own.
 
 import shutil
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,7 +70,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path, monkeypatch):
     """The folder that commands run in, with what their capital letters stand for, and modules to import."""
     write_tree(tmp_path / "given")
     for name in ("images", "masks"):
@@ -97,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
+def test_every_command_of_a_page_runs(page, folder):
     shown: dict[str, Any] = {}
     for block in blocks(page):
         if block.file_name is not None:
@@ -109,7 +107,7 @@ def test_every_command_of_a_page_runs(page: Path, folder: Path) -> None:
                 run_command(words, folder)
 
 
-def run_command(words: list[str], folder: Path) -> None:
+def run_command(words, folder):
     program, *arguments = words
     if program in NOT_RUN:
         return
@@ -126,7 +124,7 @@ def run_command(words: list[str], folder: Path) -> None:
         pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
 
 
-def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
+def run_launcher(folder, script, arguments):
     """What the launcher would do, in a clone whose Python and maskrobust are stand-ins."""
     clone = folder / "my clone"
     if not clone.exists():
@@ -136,7 +134,7 @@ def run_launcher(folder: Path, script: str, arguments: list[str]) -> None:
     assert (answered.returncode, answered.stderr) == (0, "")
 
 
-def run_maskrobust(arguments: list[str], folder: Path) -> None:
+def run_maskrobust(arguments, folder):
     command = arguments[0]
     if command == "fit":
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
@@ -169,7 +167,7 @@ def run_maskrobust(arguments: list[str], folder: Path) -> None:
         run_short(arguments)
 
 
-def run_short(arguments: list[str]) -> None:
+def run_short(arguments):
     """Run a command; to print its options, and then to stop, is success, too."""
     try:
         main(arguments)
@@ -178,17 +176,17 @@ def run_short(arguments: list[str]) -> None:
             pytest.fail(f"exit status {stopped.code}: maskrobust {' '.join(arguments)}")
 
 
-def says_how_long(arguments: list[str]) -> bool:
+def says_how_long(arguments):
     """Whether a `fit` does so by itself: `SHORT_FIT` would hide that it does not."""
     trainers = [content_of(name).get("trainer", {}) for name in option(arguments, "--config")]
     return "--trainer.max_epochs" in arguments or any("max_epochs" in trainer for trainer in trainers)
 
 
-def option(arguments: list[str], name: str) -> list[str]:
+def option(arguments, name):
     return [value for given, value in pairwise(arguments) if given == name]
 
 
-def data_options(arguments: list[str], folder: Path) -> list[str]:
+def data_options(arguments, folder):
     """Options that make the data small, which a command names itself or by its configurations."""
     configs = [content_of(name) for name in option(arguments, "--config")]
     named = [config["data"] for config in configs if "data" in config]
@@ -203,7 +201,7 @@ def data_options(arguments: list[str], folder: Path) -> list[str]:
     return [f"--data.init_args.{name}={value}" for name, value in small.items()]
 
 
-def made_data(data: str, folder: Path) -> dict[str, Any]:
+def made_data(data, folder):
     """`tiny_data`, written once for each page."""
     made = folder / "made" / f"{data}.yaml"
     if not made.exists():
@@ -213,7 +211,7 @@ def made_data(data: str, folder: Path) -> dict[str, Any]:
     return content
 
 
-def make_checkpoints(*paths: Path) -> None:
+def make_checkpoints(*paths):
     """Checkpoints of the training that README evaluates."""
     out = paths[0].with_suffix("")
     sizes = data_options(["--config", "cues.yaml"], out.parent)
@@ -222,7 +220,7 @@ def make_checkpoints(*paths: Path) -> None:
         shutil.copy(next(out.rglob("best.ckpt")), path)
 
 
-def test_every_reason_not_to_run_a_command_is_still_needed() -> None:
+def test_every_reason_not_to_run_a_command_is_still_needed():
     programs = {
         words[0] for page in PAGES for block in blocks(page) if block.language == "bash" for words in commands(block)
     }

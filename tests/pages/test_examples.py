@@ -3,8 +3,6 @@
 import json
 import re
 import subprocess
-from pathlib import Path
-from types import ModuleType
 
 import matplotlib.pyplot as plt
 import pytest
@@ -34,7 +32,7 @@ STAND_IN = """maskrobust() {
     ],
     ids=" ".join,
 )
-def test_the_function_of_the_page_completes(typed: list[str], offered: list[str]) -> None:
+def test_the_function_of_the_page_completes(typed, offered):
     (function,) = (block.text for block in blocks(ROOT / "docs" / "completion.md") if block.language == "sh")
     asked = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _maskrobust; printf "%s\\n" "${COMPREPLY[@]}"'
     command = ["bash", "-c", STAND_IN + function + asked, "bash", *typed]
@@ -45,7 +43,7 @@ def test_the_function_of_the_page_completes(typed: list[str], offered: list[str]
 PAGE = (ROOT / "docs" / "ignore-a-region.md").read_text(encoding="utf-8")
 
 
-def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes() -> None:
+def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes():
     names: dict[str, object] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -60,13 +58,11 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes() -> None:
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
+def study():
     return script("dense_holes")
 
 
-def test_every_method_is_measured_and_an_interrupted_study_goes_on(
-    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_method_is_measured_and_an_interrupted_study_goes_on(study, tmp_path, capsys, monkeypatch):
     out = tmp_path / "errors.json"
     threads, arguments = torch.get_num_threads(), ["--steps", "2", "--scenes", "8", "--out", str(out)]
     study.main(["--seeds", "1", *arguments])
@@ -97,7 +93,7 @@ NETWORK = "small_resnet:random"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_and_gives_the_outputs_it_shows(path: Path) -> None:
+def test_a_notebook_runs_and_gives_the_outputs_it_shows(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     shown = [cell["outputs"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
     backend = plt.get_backend()
@@ -113,7 +109,7 @@ def test_a_notebook_runs_and_gives_the_outputs_it_shows(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_is_small_and_was_run_in_order(path: Path) -> None:
+def test_a_notebook_is_small_and_was_run_in_order(path):
     assert path.stat().st_size < 250_000
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     assert cells[0]["cell_type"] == "markdown" and cells[0]["source"][0].startswith("# ")

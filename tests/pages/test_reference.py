@@ -16,12 +16,12 @@ DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
-def test_every_public_name_has_its_place_in_the_reference() -> None:
+def test_every_public_name_has_its_place_in_the_reference():
     assert sorted(DIRECTIVE.findall(PAGE)) == PUBLIC
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_is_in_the_example_below_it(name: str) -> None:
+def test_every_public_name_is_in_the_example_below_it(name):
     parts = DIRECTIVE.split(PAGE)
     (entry,) = (below for found, below in zip(parts[1::2], parts[2::2], strict=True) if found == name)
     entry = entry.partition("\n## ")[0]
@@ -29,7 +29,7 @@ def test_every_public_name_is_in_the_example_below_it(name: str) -> None:
 
 
 @pytest.mark.usefixtures("registries")
-def test_the_examples_print_what_the_page_says() -> None:
+def test_the_examples_print_what_the_page_says():
     program = doctest.DocTestParser().get_doctest("\n".join(EXAMPLE.findall(PAGE)), {}, "reference.md", None, 0)
     said: list[str] = []
     with torch.random.fork_rng(devices=[]):

@@ -32,7 +32,7 @@ class Addresses(HTMLParser):
         self.ids: set[str] = set()
         self.feed(page.read_text(encoding="utf-8"))
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attributes):
         given = dict(attributes)
         self.ids.update(value for name, value in attributes if name in ("id", "name") and value)
         if tag == "a" and given.get("href"):
@@ -42,7 +42,7 @@ class Addresses(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory):
     """The folder of the built site."""
     if find_spec("mkdocs") is None:
         require_component("mkdocs", "install the extra dependencies: pip install 'maskrobust[docs]'")
@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
+def test_every_link_of_the_site_leads_somewhere(site):
     pages = {page: Addresses(page) for page in sorted(site.rglob("*.html")) if page.name != "404.html"}
     dead = []
     for page, addresses in pages.items():
@@ -73,7 +73,7 @@ def test_every_link_of_the_site_leads_somewhere(site: Path) -> None:
     assert len(pages) > 15
 
 
-def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+def test_the_site_loads_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         schemes = {urlsplit(address).scheme for address in Addresses(page).loaded}
         assert schemes <= {"", "data"}, page.name
@@ -81,7 +81,7 @@ def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", sheet.read_text(encoding="utf-8")), sheet.name
 
 
-def test_the_reference_shows_every_name_with_its_docstring(site: Path) -> None:
+def test_the_reference_shows_every_name_with_its_docstring(site):
     text = (site / "reference.html").read_text(encoding="utf-8")
     for name in PUBLIC:
         (heading,) = re.finditer(rf'<h3 id="maskrobust\.(?:\w+\.)*{name}"', text)
@@ -89,7 +89,7 @@ def test_the_reference_shows_every_name_with_its_docstring(site: Path) -> None:
         assert "<p>" in re.split("<h[234] ", described)[0], name
 
 
-def test_links_that_leave_the_folder_become_those_of_the_site() -> None:
+def test_links_that_leave_the_folder_become_those_of_the_site():
     assert site_links("[a](../CONTRIBUTING.md#add-a-fill)", "docs/masks.md") == "[a](CONTRIBUTING.md#add-a-fill)"
     assert site_links("[docs/data.md](docs/data.md)", "CONTRIBUTING.md") == "[Data](data.md)"
     assert site_links("[the arms](../train/claim/arms.py)", "docs/claim.md") == "the arms (`train/claim/arms.py`)"

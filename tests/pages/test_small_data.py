@@ -1,8 +1,5 @@
 """The study of docs/small_data.py: it trains and asks three ways, goes on, and states intervals over seeds."""
 
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 import torch
@@ -13,11 +10,11 @@ from tests.pages.commands import script
 
 
 @pytest.fixture(scope="module")
-def study() -> ModuleType:
+def study():
     return script("small_data")
 
 
-def write_few(folder: Path, seed: int) -> None:
+def write_few(folder, seed):
     rng = np.random.default_rng(seed)
     for split, count in {"train": 8, "val": 4, "test": 8}.items():
         for number in range(count):
@@ -26,9 +23,7 @@ def write_few(folder: Path, seed: int) -> None:
             Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(path)
 
 
-def test_the_study_trains_three_ways_and_an_interrupted_one_goes_on(
-    study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_study_trains_three_ways_and_an_interrupted_one_goes_on(study, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "write_images", write_few)
     threads, out = torch.get_num_threads(), tmp_path / "out"
     options = ["--epochs=1", "--model=--model.architecture=small_resnet --model.new_head=false"]
@@ -46,7 +41,7 @@ def test_the_study_trains_three_ways_and_an_interrupted_one_goes_on(
     assert sum("±" in line for line in table) == len(table) - 2 - 3  # all but the reference itself
 
 
-def test_differences_are_paired_by_seed_and_their_interval_is_students(study: ModuleType) -> None:
+def test_differences_are_paired_by_seed_and_their_interval_is_students(study):
     rng = np.random.default_rng(0)
     results = [
         {(arm, method): rng.random(3).tolist() for arm in study.ARMS for method in study.METHODS} for _ in range(5)

@@ -4,7 +4,6 @@ import itertools
 import json
 import runpy
 import sys
-from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,28 +23,26 @@ from timing import peak_memory
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
-def bench(arguments: Sequence[str]) -> None:
+def bench(arguments):
     """`scripts/bench` in this process, on the CPU, one round, without what keeps `.venv` in step."""
     sys.argv = [str(BENCHMARKS), *arguments, "--device=cpu", "--rounds=1"]
     runpy.run_path(str(BENCHMARKS), run_name="__main__")
 
 
-def bench_small_images(arguments: Sequence[str]) -> None:
+def bench_small_images(arguments):
     """The same with images of 96 pixels for those of 224."""
     masking.IMAGE_SIZE = 96
     bench(arguments)
 
 
-def rows_of(part: str, path: Path) -> list[dict[str, Any]]:
+def rows_of(part, path):
     content = json.loads(path.read_text())
     assert content.keys() == {"machine", "torch", part}
     rows: list[dict[str, Any]] = content[part]["rows"]
     return rows
 
 
-def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monkeypatch):
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
     arguments = ["masking", "--networks=[squeezenet1_1]", "--batch=1", "--precision=32", f"--json={path}"]
@@ -61,9 +58,7 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(
     assert "squeezenet1_1" in printed and str(path) in printed
 
 
-def test_explaining_has_a_row_for_each_method_and_explainer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_explaining_has_a_row_for_each_method_and_explainer(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", [])
@@ -76,9 +71,7 @@ def test_explaining_has_a_row_for_each_method_and_explainer(
     assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
 
 
-def test_feeding_has_a_row_for_each_way_of_each_task(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_feeding_has_a_row_for_each_way_of_each_task(tmp_path, capsys, monkeypatch):
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(sys, "argv", [])
@@ -93,9 +86,7 @@ def test_feeding_has_a_row_for_each_way_of_each_task(
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
 
 
-def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(tmp_path, capsys):
     camera(("small_resnet",), image_size=64, rounds=2, device="cpu", json=tmp_path / "bench.json")
     rows = rows_of("camera", tmp_path / "bench.json")
     assert [row["padding"] for row in rows] == ["mean", "mirror"]
@@ -105,18 +96,18 @@ def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(
     assert 0.7 < camera_mask(64).double().mean() < 0.8  # a circle, pi / 4, without a timestamp
 
 
-def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand() -> None:
+def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():
     weight = torch.nn.Parameter(torch.empty(8, device="meta"))
     images = torch.empty(100, 8, device="meta")
 
-    def call() -> None:
+    def call():
         torch.sigmoid(images.view(10, 10, 8) * weight).exp()
 
     found = count(call, [weight])  # 800 floats of 4 bytes: read, written; sigmoid and exp save their results
     assert found == (3, 3 * 2 * 3200 + 32, 3 * 3200)
 
 
-def test_cost_has_a_row_for_each_mode_and_padding(tmp_path: Path) -> None:
+def test_cost_has_a_row_for_each_mode_and_padding(tmp_path):
     cost(("small_resnet",), batch=2, json=tmp_path / "bench.json")
     rows = rows_of("cost", tmp_path / "bench.json")
     assert [(row["mode"], row["padding"]) for row in rows] == [
@@ -126,16 +117,16 @@ def test_cost_has_a_row_for_each_mode_and_padding(tmp_path: Path) -> None:
     assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
 
 
-def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(tmp_path: Path) -> None:
+def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(tmp_path):
     cost(("resnet18",), batch=32, json=tmp_path / "bench.json")
     training = [row for row in rows_of("cost", tmp_path / "bench.json") if row["mode"] == "training step"]
     assert all(row["bytes_ratio"] < 3.0 and row["saved_ratio"] < 1.5 for row in training)
 
 
-def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class() -> None:
+def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class():
     asked: list[int] = []
 
-    def predict(images: torch.Tensor, visible: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def predict(images, visible, keys):
         asked.append(len(images))
         return (images * visible).mean(dim=(2, 3)) * torch.tensor([1.0, 2.0, 3.0])
 
@@ -146,8 +137,8 @@ def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class
             assert asked == [20, 20, 12] * (3 if name.startswith("Captum") else 1), name
 
 
-def hold_eight_million_floats_twice(told: Path) -> None:
-    def make() -> Callable[[], torch.Tensor]:
+def hold_eight_million_floats_twice(told):
+    def make():
         kept = torch.ones(8 << 20)
         return lambda: kept + 1
 
@@ -155,7 +146,7 @@ def hold_eight_million_floats_twice(told: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_peak_memory_counts_what_is_held_at_once(tmp_path: Path) -> None:
+def test_peak_memory_counts_what_is_held_at_once(tmp_path):
     """In a process that has computed nothing yet, as peak_memory asks for."""
     with started(hold_eight_million_floats_twice, tmp_path / "told") as process:
         assert process.wait() == 0

@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,13 +16,13 @@ TWO = ("--gpus=0", "--ntasks-per-node=2")
 
 
 @pytest.fixture(scope="module")
-def slurm() -> Iterator[Slurm]:
+def slurm():
     with running_slurm() as slurm:
         yield slurm
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
+def clone(tmp_path):
     """A clone whose command is this Python's."""
     clone = make_clone(tmp_path)
     run(clone, "demo")  # which makes .venv of stand-ins
@@ -33,12 +31,12 @@ def clone(tmp_path: Path) -> Path:
     return clone
 
 
-def play(clone: Path, script: str) -> None:
+def play(clone, script):
     """Have the command `maskrobust` of a clone do something else."""
     (clone / ".venv" / "bin" / "maskrobust").write_text(f"#!/usr/bin/env bash\n{script}\n")
 
 
-def launch(slurm: Slurm, clone: Path, kind: str, *options: str, arguments: list[str]) -> str:
+def launch(slurm, clone, kind, *options, arguments):
     """Submit; the job's number. What it says lies in the file job-NUMBER beside the clone."""
     computed = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [clone / "scripts" / "launch_slurm", kind, *options, "--output=job-%j", "--", *arguments]
@@ -55,12 +53,12 @@ def launch(slurm: Slurm, clone: Path, kind: str, *options: str, arguments: list[
     return launched.stdout.split()[-1]
 
 
-def steps_saved(folder: Path) -> list[int]:
+def steps_saved(folder):
     """Optimiser steps in the last checkpoint of each version of a run."""
     return [torch.load(path)["global_step"] for path in sorted(folder.rglob("last.ckpt"))]
 
 
-def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm: Slurm, clone: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm, clone, tmp_path):
     """Told as SLURM tells its tasks ahead of a time limit, --signal=TERM@180."""
     runs = tmp_path / "runs"
     given = arguments(runs, interruption={"kind": "wait", "step": 3})[1:]
@@ -77,7 +75,7 @@ def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm: Slur
     ]
 
 
-def test_a_job_that_slurm_requeues_waits_for_its_tasks_to_save(slurm: Slurm, clone: Path, tmp_path: Path) -> None:
+def test_a_job_that_slurm_requeues_waits_for_its_tasks_to_save(slurm, clone, tmp_path):
     play(clone, "[[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; sleep 99 & wait")
     job = launch(slurm, clone, "fit", "--gpus=0", arguments=["--config=cues.yaml"])
     log = tmp_path / f"job-{job}"
@@ -87,9 +85,7 @@ def test_a_job_that_slurm_requeues_waits_for_its_tasks_to_save(slurm: Slurm, clo
     assert (tmp_path / "saved").exists()
 
 
-def test_a_job_that_is_stopped_before_anything_is_saved_is_not_put_back_into_the_queue(
-    slurm: Slurm, clone: Path, tmp_path: Path
-) -> None:
+def test_a_job_that_is_stopped_before_anything_is_saved_is_not_put_back_into_the_queue(slurm, clone, tmp_path):
     play(clone, "trap 'exit 143' TERM; touch started; while true; do sleep 0.1; done")
     job = launch(slurm, clone, "fit", "--gpus=0", arguments=["--config=cues.yaml"])
     log = tmp_path / f"job-{job}"
@@ -104,9 +100,7 @@ def test_a_job_that_is_stopped_before_anything_is_saved_is_not_put_back_into_the
 
 
 @pytest.mark.parametrize("inherits", [True, False], ids=["from 23.11 on", "22.05 to 23.02"])
-def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(
-    slurm: Slurm, clone: Path, tmp_path: Path, inherits: bool
-) -> None:
+def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(slurm, clone, tmp_path, inherits):
     """The `srun` of SLURM 22.05 to 23.02 does not inherit --cpus-per-task, whose variables this one is not shown."""
     if not inherits:
         srun = tmp_path / "srun"
@@ -126,15 +120,13 @@ def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(
     assert said == ["1 1 0 0 2\n", "1 1 1 1 2\n"]
 
 
-def test_where_one_task_fails_the_others_are_ended_and_the_job_fails(slurm: Slurm, clone: Path, tmp_path: Path) -> None:
+def test_where_one_task_fails_the_others_are_ended_and_the_job_fails(slurm, clone, tmp_path):
     play(clone, "((RANK == 0)) || exit 7; while true; do sleep 0.1; done")
     job = launch(slurm, clone, "fit", *TWO, arguments=["--config=cues.yaml"])
     assert slurm.wait_for(job, "FAILED", log=tmp_path / f"job-{job}")["Restarts"] == "0"
 
 
-def test_a_claim_one_task_of_which_fails_is_collected_once_it_is_submitted_again(
-    slurm: Slurm, clone: Path, tmp_path: Path
-) -> None:
+def test_a_claim_one_task_of_which_fails_is_collected_once_it_is_submitted_again(slurm, clone, tmp_path):
     given = ["--config=claim_cues.yaml", "--out=my runs"]
     play(
         clone,

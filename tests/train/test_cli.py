@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import yaml
@@ -19,7 +18,7 @@ from maskrobust.train.fit.options import RUN_OPTIONS, groups
 from tests.train.tiny import tiny_claim, tiny_fit
 
 
-def sentence_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def sentence_of(arguments, capsys):
     """Run a command that must fail, and return what it told the user."""
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -30,7 +29,7 @@ def sentence_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate", "claim", "explain", "masks", "shards", "arches"])
-def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_option_is_explained_by_its_help(command, capsys):
     with suppress(SystemExit):
         main([command, "--help"])
     _, *described = re.split(r"\n  (?=-|NAME)", capsys.readouterr().out.partition("\n\n")[2])
@@ -42,9 +41,7 @@ def test_every_option_is_explained_by_its_help(command: str, capsys: pytest.Capt
         assert "--verify" in texts
 
 
-def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     main(["fit", "--help"])
     short = capsys.readouterr().out
@@ -82,17 +79,13 @@ NEAREST = [
         ("masks", "{data: Cues, imags: 3}", "images"),
     ],
 )
-def test_a_misspelt_option_of_a_yaml_is_told_with_the_nearest_one(
-    command: str, content: str, nearest: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_option_of_a_yaml_is_told_with_the_nearest_one(command, content, nearest, tmp_path, capsys):
     (tmp_path / "own.yaml").write_text(content)
     assert f"(did you mean {nearest}?)" in sentence_of([command, f"--config={tmp_path / 'own.yaml'}"], capsys)
 
 
 @pytest.mark.parametrize(("given", "nearest"), NEAREST, ids=[given for given, _ in NEAREST])
-def test_a_misspelt_name_is_told_with_the_nearest_known_one(
-    given: str, nearest: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_name_is_told_with_the_nearest_known_one(given, nearest, capsys):
     sentence = sentence_of(given.split(), capsys)
     assert f"(did you mean {nearest}?)" in sentence
     assert sentence.count("did you mean") == 1
@@ -104,7 +97,7 @@ TAKE_SECONDS = (
 )
 
 
-def test_help_and_misspelt_options_import_nothing_that_takes_seconds() -> None:
+def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
     code = f"""
 import sys
 from maskrobust.train.cli import main
@@ -130,9 +123,7 @@ FIT_FAULTS = [
 
 
 @pytest.mark.parametrize(("argument", "named"), FIT_FAULTS)
-def test_bad_input_of_fit_is_one_sentence_and_writes_nothing(
-    argument: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_of_fit_is_one_sentence_and_writes_nothing(argument, named, tmp_path, capsys):
     sentence = sentence_of(["fit", *tiny_fit("cues.yaml", tmp_path), argument], capsys)
     assert named in sentence
     assert "Traceback" not in sentence
@@ -166,13 +157,11 @@ OWN_SENTENCES = [
 
 
 @pytest.mark.parametrize(("given", "named"), OWN_SENTENCES, ids=["weights", "fill", "methods", "data"])
-def test_an_unknown_name_is_told_with_those_that_are_known(
-    given: str, named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_name_is_told_with_those_that_are_known(given, named, capsys):
     assert named in sentence_of(given.split(), capsys)
 
 
-def assert_names(sentence: str, command: str, named: list[str]) -> None:
+def assert_names(sentence, command, named):
     """It is one line that names all of `named` in this order, and says where to read on."""
     assert re.search(".*".join(map(re.escape, named)), sentence), sentence
     assert sentence.endswith(f"; see maskrobust {command} --help.")
@@ -180,9 +169,7 @@ def assert_names(sentence: str, command: str, named: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("given", "named"), SENTENCES, ids=[given for given, _ in SENTENCES])
-def test_what_is_wrong_with_an_option_is_told_with_its_name_and_value(
-    given: str, named: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_with_an_option_is_told_with_its_name_and_value(given, named, capsys):
     assert_names(sentence_of(given.split(), capsys), given.split(maxsplit=1)[0], named)
 
 
@@ -202,23 +189,19 @@ def test_what_is_wrong_with_an_option_is_told_with_its_name_and_value(
     ],
     ids=["choice", "option", "option of a list", "type of a list"],
 )
-def test_what_is_wrong_in_a_yaml_is_told_with_its_name_and_value(
-    content: dict[str, object], named: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_in_a_yaml_is_told_with_its_name_and_value(content, named, tmp_path, capsys):
     path = tmp_path / "own.yaml"
     path.write_text(yaml.safe_dump({"data": "Cues"} | content))
     assert_names(sentence_of(["fit", f"--config={path}"], capsys), "fit", named)
 
 
-def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     (tmp_path / "own.yaml").write_text("{data: Cues, network: x, out: o, plan: 3}")
     sentence = sentence_of(["evaluate", f"--config={tmp_path / 'own.yaml'}"], capsys)
     assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
 
 
-def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(tmp_path, capsys):
     arms = {"no_masks": {"title": "x", "model": {"maskng": "none"}}, "layer_masking": {"title": "y"}}
     path = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", arms=arms)
     sentence = sentence_of(["claim", f"--config={path}", f"--out={tmp_path / 'out'}"], capsys)
@@ -229,12 +212,10 @@ def test_what_is_wrong_with_the_model_of_an_arm_is_told_with_its_name(
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])
-def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(command, monkeypatch):
     found: dict[str, set[str]] = {}
 
-    def note(self: FitCLI, _parser: object, _arguments: object) -> None:
+    def note(self, _parser, _arguments):
         for option in (each for action in self._parser(command)._actions for each in action.option_strings):
             first, *second = option.removeprefix("--").rstrip("+").split(".")
             if option.startswith("--"):
@@ -262,16 +243,14 @@ CLAIM_FAULTS = [
 
 
 @pytest.mark.parametrize(("changes", "named"), CLAIM_FAULTS)
-def test_bad_input_of_claim_is_one_sentence_and_writes_nothing(
-    changes: dict[str, object], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_of_claim_is_one_sentence_and_writes_nothing(changes, named, tmp_path, capsys):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", **changes)
     sentence = sentence_of(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"], capsys)
     assert named in sentence
     assert not (tmp_path / "out").exists()
 
 
-def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_over_both(tmp_path: Path) -> None:
+def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_over_both(tmp_path):
     numbers = {"first": {"one": 1, "two": 1, "three": 1}, "second": {"two": 2, "three": 2}}
     configs = []
     for name, content in numbers.items():

@@ -1,7 +1,7 @@
 """Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -28,11 +28,11 @@ Data = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+def data(tmp_path_factory):
     """Arguments that make a data module small, by its name; what it reads is written once."""
     written: dict[str, dict[str, Any]] = {}
 
-    def small(name: str) -> dict[str, Any]:
+    def small(name):
         if name not in written:
             written[name] = tiny_data(name, tmp_path_factory.mktemp(name))
         return written[name]
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     return small
 
 
-def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> list[str]:
+def fit_arguments(data, folder, training, *overlays):
     content = content_of(training)
     small = data(content["data"]["class_path"])
     configs = [f"--config={name}" for name in (training, *overlays)]
@@ -54,7 +54,7 @@ def fit_arguments(data: Data, folder: Path, training: str, *overlays: str) -> li
     return [*arguments, *further, "--data.init_args.training_objects=split"]
 
 
-def checkpoint(folder: Path) -> dict[str, Any]:
+def checkpoint(folder):
     """The checkpoint best.ckpt of the run below a folder, after which it must have been validated."""
     assert any(row["val/accuracy"] for row in rows(folder))
     (path,) = folder.rglob("best.ckpt")
@@ -62,7 +62,7 @@ def checkpoint(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_or_an_overlay() -> None:
+def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_or_an_overlay():
     assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
     assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
     assert len(CLAIMS) + len(TRAININGS) >= 12
@@ -70,7 +70,7 @@ def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_
 
 
 @pytest.mark.parametrize("training", TRAININGS)
-def test_every_shipped_training_takes_two_steps(training: str, data: Data, tmp_path: Path) -> None:
+def test_every_shipped_training_takes_two_steps(training, data, tmp_path):
     main(["fit", *fit_arguments(data, tmp_path, training)])
     saved = checkpoint(tmp_path)
     assert saved["global_step"] == 2
@@ -78,9 +78,7 @@ def test_every_shipped_training_takes_two_steps(training: str, data: Data, tmp_p
 
 
 @pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, cycle(MASK_OVERLAYS), strict=False)))
-def test_every_shipped_training_goes_with_and_without_masks(
-    training: str, overlay: str, data: Data, tmp_path: Path
-) -> None:
+def test_every_shipped_training_goes_with_and_without_masks(training, overlay, data, tmp_path):
     main(["fit", *fit_arguments(data, tmp_path, training, overlay), "--trainer.limit_val_batches=1"])
     model, given = checkpoint(tmp_path)["config"]["model"], content_of(training)["model"]
     changed = content_of(overlay)["model"]
@@ -90,12 +88,12 @@ def test_every_shipped_training_goes_with_and_without_masks(
 
 
 @pytest.fixture
-def compiled_by(fresh_compiler: None) -> Iterator[list[str]]:
+def compiled_by(fresh_compiler):
     """The backends of torch.compile that were asked for; a cheap one does the work."""
     asked: list[str] = []
     compile_with = torch.compile
 
-    def cheaply(*arguments: Any, backend: str = "inductor", **options: Any) -> Any:
+    def cheaply(*arguments, backend="inductor", **options):
         asked.append(backend)
         return compile_with(*arguments, backend="eager", **options)
 
@@ -105,9 +103,7 @@ def compiled_by(fresh_compiler: None) -> Iterator[list[str]]:
 
 
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
-def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(
-    data: Data, tmp_path: Path, compiled_by: list[str]
-) -> None:
+def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(data, tmp_path, compiled_by):
     main(["fit", *fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16"), "--compile=true"])
     saved = checkpoint(tmp_path)
     assert saved["config"]["trainer"]["precision"] == "bf16-mixed"
@@ -115,7 +111,7 @@ def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(
     assert not any("_orig_mod" in name for name in saved["state_dict"])
 
 
-def test_weights_and_biases_come_with_an_overlay(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_biases_come_with_an_overlay(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     try:
         main(["fit", *fit_arguments(data, tmp_path, "cues.yaml", "overlays/wandb")])
@@ -124,12 +120,12 @@ def test_weights_and_biases_come_with_an_overlay(data: Data, tmp_path: Path, mon
     assert list(tmp_path.rglob("*.wandb"))
 
 
-def test_every_overlay_is_tested() -> None:
+def test_every_overlay_is_tested():
     others = {f"overlays/{name}.yaml" for name in ("gpu_bf16", "multi_gpu", "wandb")}  # multi_gpu in test_launchers.py
     assert set(OVERLAYS) == {*MASK_OVERLAYS, *others}
 
 
-def test_fine_tuning_starts_from_given_weights(data: Data, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_given_weights(data, tmp_path):
     torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     arguments = fit_arguments(data, tmp_path, "pets.yaml")
     main(["fit", *arguments, f"--model.weights={tmp_path / 'weights.pt'}", "--model.learning_rate=1e-9"])
@@ -139,9 +135,7 @@ def test_fine_tuning_starts_from_given_weights(data: Data, tmp_path: Path) -> No
     assert len(trained["network.fc.weight"]) == 37
 
 
-def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_those_measured(
-    data: Data, tmp_path: Path
-) -> None:
+def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_those_measured(data, tmp_path):
     arguments = fit_arguments(data, tmp_path / "runs", "imagenet_folder.yaml")
     main(["fit", *arguments, "--trainer.callbacks.decay=0.5"])
     saved = checkpoint(tmp_path / "runs")
@@ -157,9 +151,7 @@ def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_thos
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_every_shipped_claim_makes_a_run(
-    name: str, data: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_shipped_claim_makes_a_run(name, data, tmp_path, capsys):
     content = content_of(name)
     small = data(content["data"]["class_path"]) | {"train_images": 32, "val_images": 16, "test_images": 16}
     changes = {"data": content["data"] | {"init_args": content["data"]["init_args"] | small | {"image_size": 32}}}
@@ -183,7 +175,7 @@ def test_every_shipped_claim_makes_a_run(
 
 
 @pytest.mark.parametrize("name", EXPLANATIONS)
-def test_every_shipped_explanation_is_made_under_all_its_methods(name: str, data: Data, tmp_path: Path) -> None:
+def test_every_shipped_explanation_is_made_under_all_its_methods(name, data, tmp_path):
     content = content_of(name)
     small = data(content["data"]["class_path"])
     out, network = tmp_path / "out", tmp_path / "weights.pt"
@@ -199,7 +191,7 @@ def test_every_shipped_explanation_is_made_under_all_its_methods(name: str, data
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
-def test_every_shipped_evaluation_is_made_as_it_says(name: str, data: Data, tmp_path: Path) -> None:
+def test_every_shipped_evaluation_is_made_as_it_says(name, data, tmp_path):
     content = content_of(name)
     sizes = [f"--data.init_args.{key}={value}" for key, value in data(content["data"]["class_path"]).items()]
     short = ["--replicates=20", "--plan.scenes=2", "--plan.patch_size=8"]  # the command line wins
@@ -212,5 +204,5 @@ def test_every_shipped_evaluation_is_made_as_it_says(name: str, data: Data, tmp_
     assert found["settings"]["hidden_fractions"] == content["plan"]["hidden_fractions"]
 
 
-def _claim(config: Path, out: Path, *options: str) -> None:
+def _claim(config, out, *options):
     main(["claim", f"--config={config}", f"--out={out}", *options])

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 import pytest
@@ -35,7 +34,7 @@ class Net(SmallResNet):
 HOSTILE = "<script>alert(1)</script> | [x](http://e.org) **b** www.e.org `c` \x1b[31m"
 
 
-def answers(name: str) -> torch.Tensor:
+def answers(name):
     picture = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     visible = torch.ones(2, 1, 48, 48, dtype=torch.bool)
     visible[:, :, 10:30, 12:20] = False
@@ -44,14 +43,14 @@ def answers(name: str) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     main(["fit", *tiny_fit("cues.yaml", folder), "--model.layer_masking={merge: union, padding: mirror}"])
     return next(folder.rglob("last.ckpt"))
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_module(tmp_path, monkeypatch):
     """A user's own class, to be found where the test says."""
     (tmp_path / "with").mkdir()
     (tmp_path / "with" / f"{MODULE}.py").write_text(OWN)
@@ -61,7 +60,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"{MODULE}.Net:{tmp_path / 'weights.pt'}"
 
 
-def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained: Path, tmp_path: Path) -> None:
+def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained, tmp_path):
     main(["export", f"--network={trained}", f"--out={tmp_path / 'out'}"])
     before, after = load_network(str(trained)), load_network(str(tmp_path / "out"))
     assert torch.equal(answers(str(trained)), answers(str(tmp_path / "out")))
@@ -74,16 +73,14 @@ def test_a_training_is_exported_with_its_classes_colours_and_arguments(trained: 
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet:random", "mobilenet_v3_small:random"])
-def test_a_network_by_name_is_itself_again_with_size_and_wordnet_ids(name: str, tmp_path: Path) -> None:
+def test_a_network_by_name_is_itself_again_with_size_and_wordnet_ids(name, tmp_path):
     main(["export", f"--network={name}", f"--out={tmp_path / 'out'}"])
     before, after = load_network(name), load_network(str(tmp_path / "out"))
     assert torch.equal(answers(name), answers(str(tmp_path / "out")))
     assert (after.wordnet_ids, after.preprocessing) == (before.wordnet_ids, before.preprocessing)
 
 
-def test_an_own_class_is_read_back_where_it_is_named_and_found(
-    own_module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_own_class_is_read_back_where_it_is_named_and_found(own_module, tmp_path, monkeypatch, capsys):
     expected = answers(own_module)
     main(["export", f"--network={own_module}", f"--out={tmp_path / 'out'}"])
     monkeypatch.delitem(sys.modules, MODULE)
@@ -97,7 +94,7 @@ def test_an_own_class_is_read_back_where_it_is_named_and_found(
         load_network(f"{MODULE}.Net:{tmp_path / 'out'}")
 
 
-def test_the_card_shows_the_networks_own_rows(trained: Path, tmp_path: Path) -> None:
+def test_the_card_shows_the_networks_own_rows(trained, tmp_path):
     row = {"method": "black", "measure": "clean_accuracy", "value": 0.51234, "low": 0.4, "high": 0.6, "images": 24,
            "left_out": 0}  # fmt: skip
     rows = [{**row, "network": str(trained)}, {**row, "network": "other", "value": 0.9}]
@@ -109,9 +106,7 @@ def test_the_card_shows_the_networks_own_rows(trained: Path, tmp_path: Path) -> 
     assert tables == ["| black | clean_accuracy | 0.512 | 0.4 to 0.6 | 24 |"]
 
 
-def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(trained, tmp_path, capsys):
     main(["export", f"--network={trained}", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
     network = load_network(str(trained))
     network = network.with_preprocessing(replace(network.preprocessing, crop=1.0))  # the file takes what is cut already
@@ -128,7 +123,7 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
 
 
-def test_text_from_files_is_no_markup_in_the_card() -> None:
+def test_text_from_files_is_no_markup_in_the_card():
     origin = Origin("small_resnet", training={HOSTILE: HOSTILE * 100})
     names = (HOSTILE, "naïve")
     network = TrainedNetwork(HOSTILE, SmallResNet(2), Preprocessing(), 2, class_names=names, origin=origin)
@@ -144,7 +139,7 @@ def test_text_from_files_is_no_markup_in_the_card() -> None:
     assert any("naïve" in cell for cell in cells)
 
 
-def config(folder: Path, **changes: Any) -> None:
+def config(folder, **changes):
     content = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**content, **changes}))
 
@@ -175,7 +170,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_folder_that_is_no_export_is_one_sentence(spoil: Callable[[Path], object], tmp_path: Path) -> None:
+def test_a_folder_that_is_no_export_is_one_sentence(spoil, tmp_path):
     main(["export", "--network=small_resnet:random", f"--out={tmp_path / 'out'}"])
     spoil(tmp_path / "out")
     with pytest.raises(InputError) as refusal:
@@ -196,9 +191,7 @@ def test_a_folder_that_is_no_export_is_one_sentence(spoil: Callable[[Path], obje
         (["--network=small_resnet:random", "--onnx=net.onnx", "--size=32", "--method=black"], "got 'black'"),
     ],
 )
-def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(
-    options: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(options, named, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("other.json").write_text("[]")
     Path("two.json").write_text(json.dumps({"format": 2, "networks": ["a", "b"], "rows": []}))

@@ -1,7 +1,5 @@
 """Networks by name as commands ask them: a checkpoint sees pictures as its training did."""
 
-from pathlib import Path
-
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -16,7 +14,7 @@ from tests.train.tiny import TINY_DATA
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+def checkpoint(tmp_path_factory):
     """Of a network that was trained, for a step, on pictures of 48 pixels."""
     path = tmp_path_factory.mktemp("trained") / "last.ckpt"
     options = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
@@ -28,9 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("exported", [False, True])
-def test_size_and_crop_of_the_training_travel_with_the_checkpoint_and_its_export(
-    exported: bool, checkpoint: str, tmp_path: Path
-) -> None:
+def test_size_and_crop_of_the_training_travel_with_the_checkpoint_and_its_export(exported, checkpoint, tmp_path):
     if exported:
         main(["export", f"--network={checkpoint}", f"--out={tmp_path / 'exported'}"])
     network = load_network(str(tmp_path / "exported") if exported else checkpoint)
@@ -45,9 +41,7 @@ def test_size_and_crop_of_the_training_travel_with_the_checkpoint_and_its_export
         assert network.predictor(method)(images, view, hole).shape == (2, 8)
 
 
-def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training(
-    checkpoint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training(checkpoint, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(networks, "rank_zero_info", said.append)
     same, large = (Cues(**{**TINY_DATA, "image_size": side}) for side in (48, 96))

@@ -1,7 +1,6 @@
 """A folder of a run in place of a checkpoint: every command that takes a network names what to give."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,7 @@ from tests.train.test_cli import sentence_of
 
 @pytest.mark.parametrize("given", ["run", "run/version_1", "run/version_1/checkpoints"])
 @pytest.mark.parametrize("command", ["evaluate", "explain", "export"])
-def test_a_folder_of_a_run_is_refused_with_the_best_checkpoint_of_its_newest_version(
-    command: str, given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_a_run_is_refused_with_the_best_checkpoint_of_its_newest_version(command, given, tmp_path, capsys):
     for version, names in (("version_0", ("best", "last")), ("version_1", ("best", "epoch=3", "last"))):
         folder = tmp_path / "run" / version / "checkpoints"
         folder.mkdir(parents=True)

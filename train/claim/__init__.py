@@ -9,6 +9,7 @@ from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import check_networks
@@ -24,9 +25,10 @@ from maskrobust.train.claim.runs import (
 )
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.centring import pictures_to_centre_by
-from maskrobust.train.examples import claim_examples
 from maskrobust.train.fit.quiet import quiet_lightning
-from maskrobust.train.report import render_claim, results_table, verdict_panel
+from maskrobust.train.report.examples import ExampleStrip, draw_examples
+from maskrobust.train.report.pages import render_claim
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     results = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", results.as_json())
-    write_text(config.out / "report.html", render_claim(results, claim_examples(config, runs)))
+    write_text(config.out / "report.html", render_claim(results, _examples(config, runs)))
     console.print(results_table(results))
     console.print(verdict_panel(results))
     written = f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}"
@@ -87,5 +89,23 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
             for arm in config.execution_order:
                 if arm in config.only_arms:
                     runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
-                    progress.finish_run()
+                    progress.advance(progress.all_runs)
     return runs, probe
+
+
+def _examples(config: ClaimConfig, runs: dict[str, dict[int, MeasuredRun]]) -> Sequence[ExampleStrip]:
+    """Pictures of the split that is measured, with predictions of the first seed.
+
+    Under a masking method stand the predictions of the arms whose own it is, with nothing hidden those of all arms.
+    """
+    evaluation, first = config.evaluation, config.seeds[0]
+    own = {
+        number: (arm.method, runs[name][first].outcomes[arm.method])
+        for number, (name, arm) in enumerate(config.arms.items(), start=1)
+    }
+    outcomes = {
+        shown: {number: found for number, (method, found) in own.items() if shown in (None, method)}
+        for shown in (None, *evaluation.methods)
+    }
+    preprocessings = dict.fromkeys(own, Preprocessing(mean=config.data.mean))
+    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, preprocessings, outcomes)

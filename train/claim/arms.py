@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentError
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch import Tensor
@@ -72,13 +73,19 @@ class TrainingArm(LearningArm):
         training = config.training
         progress.begin("training", f"{self.title}, seed {run.seed}: {training.epochs} epochs")
         classifier = _new_network(config, run.arm, run.seed)
+
+        def keep_state(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+            if trainer.current_epoch + 1 != trainer.max_epochs:  # for a training that goes on with it
+                trainer.save_checkpoint(folder / STATE)
+
+        kept = LambdaCallback(on_train_epoch_end=keep_state)
         trainer = pl.Trainer(
             max_epochs=training.epochs,
             accelerator=choose_accelerator(training.accelerator),
             devices=1,
             precision=training.precision,
             logger=[CSVLogger(folder, name="", version="log"), *_wandb_runs(config, run)],
-            callbacks=[progress.lightning_callback(), ShownImages(), StepSeed(run.seed), _KeepState(folder / STATE)],
+            callbacks=[progress.lightning_callback(), ShownImages(), StepSeed(run.seed), kept],
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -216,17 +223,6 @@ def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
         count -= len(batch.ids)
 
 
-class _KeepState(pl.Callback):
-    """Saves the state of a training after each epoch but the last, for a training that goes on with it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 != trainer.max_epochs:
-            trainer.save_checkpoint(self._path)
-
-
 def _new_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
     """The arm's classifier with the initial weights of a seed, the same for all arms."""
     pl.seed_everything(seed, workers=True, verbose=False)
@@ -301,9 +297,9 @@ def _fit(
     predictors = {method: network.predictor(method) for method in map(uncentred, run.methods)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
-    batches = batches_on(first_images(config.data.training_batches(), CALIBRATION_IMAGES), classifier.device)
+    batches = batches_on(first_images(config.data.whole_split("train"), CALIBRATION_IMAGES), classifier.device)
     with torch.no_grad():
-        for batch in progress.track_batches(batches):
+        for batch in progress.track(batches, task_id=progress.current):
             keys = fold_in(sample_keys(run.seed, batch.ids), _CALIBRATION_STREAM)
             visible = masks.draw_visible(keys, batch)
             is_masked = ~visible.flatten(1).all(dim=1)

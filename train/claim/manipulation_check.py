@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.presented_images import PresentedImages
+from maskrobust.lm_modules.training.training_masks import PresentedImages
 from maskrobust.train.claim.config import ClaimConfig
 
 CHECK_IMAGES = 256

@@ -1,12 +1,9 @@
 """Progress of a claim on the terminal: runs finished, epochs of the run under way, batches of its evaluation."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
-
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import LambdaCallback
 from rich.console import Console
 
-from maskrobust.augment import Batch
 from maskrobust.train.running.progress import CountingDisplay
 
 
@@ -16,42 +13,28 @@ class Progress(CountingDisplay):
     Args:
         console: to write to.
         runs: number of runs of the whole claim.
+
+    Attributes:
+        all_runs: the task that counts runs.
+        current: the task that counts steps of what `begin` has named.
     """
 
     def __init__(self, console: Console, runs: int) -> None:
         super().__init__(console)
-        self._all = self.add_task("all runs", total=runs)
-        self._current = self.add_task("", total=None, visible=False)
+        self.all_runs = self.add_task("all runs", total=runs)
+        self.current = self.add_task("", total=None, visible=False)
 
     def begin(self, activity: str, what: str) -> None:
         """Say what begins: an activity such as "training", and of what."""
         if not self.console.is_terminal:
             self.console.print(f"{activity:<10} {what}", markup=False)
-        self.reset(self._current, description=f"{activity} {what}", total=None, visible=True)
-
-    def finish_run(self) -> None:
-        """Count a run as finished."""
-        self.advance(self._all)
-
-    def track_batches(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches, counted on the display."""
-        for batch in batches:
-            yield batch
-            self.advance(self._current)
+        self.reset(self.current, description=f"{activity} {what}", total=None, visible=True)
 
     def lightning_callback(self) -> pl.Callback:
         """A callback that counts training steps on the display."""
-        return _CountSteps(self, self._current)
 
+        def count_from(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+            total = int(trainer.estimated_stepping_batches)
+            self.update(self.current, total=total, completed=trainer.global_step)
 
-class _CountSteps(pl.Callback):
-    def __init__(self, display: Progress, task: Any) -> None:
-        self._display = display
-        self._task = task
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total = int(trainer.estimated_stepping_batches)
-        self._display.update(self._task, total=total, completed=trainer.global_step)
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        self._display.advance(self._task)
+        return LambdaCallback(on_train_start=count_from, on_train_batch_end=lambda *_: self.advance(self.current))

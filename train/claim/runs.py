@@ -17,7 +17,7 @@ from maskrobust.train.claim.config import ClaimConfig, flattened
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, manipulation_check
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.storage.files import read_json, write_json
@@ -106,12 +106,12 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
             backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
-        batches = batches_on(split_batches(config.data, split), classifier.device)
-        for method, outcomes in measurement.run(progress.track_batches(batches))[run.arm].items():
+        batches = batches_on(config.data.whole_split(split), classifier.device)
+        for method, outcomes in measurement.run(progress.track(batches, task_id=progress.current))[run.arm].items():
             outcomes.save(folder / f"{kind}-{method}.npz")
     checks = {}
     if arm.network_of is None:
-        few = Batch.cat([*first_images(split_batches(config.data, evaluation.split), CHECK_IMAGES)])
+        few = Batch.cat([*first_images(config.data.whole_split(evaluation.split), CHECK_IMAGES)])
         checks = manipulation_check(config, classifier, few.to(classifier.device))
     write_json(folder / _CHECKS, checks)
 
@@ -129,7 +129,7 @@ def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
         progress.begin("training", "the mask-only probe")
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode():
-            probe_outcomes(probe, split_batches(config.data, config.evaluation.split)).save(folder / _PROBE)
+            probe_outcomes(probe, config.data.whole_split(config.evaluation.split)).save(folder / _PROBE)
 
     settings = flattened({"data": config.content_of("data"), "split": config.evaluation.split, "seed": _PROBE_SEED})
     return ProbeOutcomes.load(Store(config.out, settings).get_or_make("probe", make) / _PROBE)

@@ -1,8 +1,9 @@
 """From outcomes to claim.json: the result table, the comparisons, and the verdict."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate_difference, mean_fraction_interval
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
-from maskrobust.lm_modules.reliance.measures.used_share import reliance
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, clean_accuracy
+from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
@@ -22,7 +23,7 @@ from maskrobust.train.claim.cases import CASES, CaseName, Selection, choose_case
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
 from maskrobust.train.claim.runs import MeasuredRun
-from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, caveat, decide, rule_in_words
+from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, Verdict, caveat, decide, rule_in_words
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
@@ -42,22 +43,42 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         command: as typed.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
+    augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
     cases = choose_cases(config, {arm: [run.validation for run in found.values()] for arm, found in runs.items()})
-    losses = {name: _clean_accuracy_difference(config, runs, name) for name in _compared_arms(config)}
+    differences = {
+        name: _clean_accuracy_difference(config, runs, name)
+        for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
+    }
+    losses = {name: -difference.value for name, difference in differences.items() if difference.value is not None}
+
+    @cache  # most tolerances leave the same arms, and each comparison costs a bootstrap
+    def compared(case: CaseName, *eligible: str) -> tuple[list[Comparison], str]:
+        found = compare(config, runs, cases, case, probe, eligible)
+        return found, _without_training(config, runs, found, probe)
+
+    unlearned = _at_chance(config, runs)
     rows: list[Row] = []
     verdicts: list[dict[str, Any]] = []
     for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
         at = replace(rule, clean_accuracy_tolerance=tolerance)
-        comparisons = compare(config, at, runs, cases, case, probe, losses)
-        found = decide(at, comparisons, _loss(losses[rule.layer_masking_arm]))
-        reason = found.reason
-        if found.outcome == "refuted":
-            reason += _without_training(config, runs, comparisons, probe)
+        comparisons, without_training = compared(case, *(n for n in augmentation_only if losses[n] <= tolerance))
+        decided = decide(at, comparisons, losses[rule.layer_masking_arm])
+        found = Verdict("undecided", unlearned) if unlearned else decided
+        reason = found.reason + without_training * (found.outcome == "refuted")
         verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
         rows += _comparison_rows(at, comparisons, case)
     rows = [
         *rows,
-        *_loss_rows(config, losses),
+        *(
+            Row.of(
+                difference,
+                network=arm,
+                method=config.arms[arm].method,
+                measure="clean_accuracy",
+                compared_with=rule.baseline,
+            )
+            for arm, difference in differences.items()
+        ),
         *_data_rows(config, runs, probe),
         *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
         *manipulation_check_rows(config, runs),
@@ -94,17 +115,24 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     return Results("claim", content, rows)
 
 
+def _at_chance(config: ClaimConfig, runs: ArmRuns) -> str:
+    """Why nothing can be decided where no seed of the baseline is better than chance; empty where one is."""
+    reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
+    title = config.arms[config.rule.baseline].title
+    return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images." * all(reasons)
+
+
 def _without_training(
     config: ClaimConfig, runs: ArmRuns, comparisons: Sequence[Comparison], probe: ProbeOutcomes
 ) -> str:
     """A sentence where a baseline without masks reads as little under fills that refute the claim; empty otherwise."""
     rule = config.rule
-    if config.models[rule.baseline]["masking"] != "none":
-        return ""
     refuting = [each for each in comparisons if each.reading(rule.margin) == REFUTES]
+    if not refuting or config.models[rule.baseline]["masking"] != "none":
+        return ""
     methods = dict.fromkeys(method for each in refuting for method in each.method.split("/"))
     untrained = {method: _runs_of(runs, rule.baseline, [method] * len(config.seeds)) for method in methods}
-    compared = _beyond_layer_masking(config, rule, runs, untrained, probe)
+    compared = _beyond_layer_masking(config, runs, untrained, probe)
     fills = [
         in_sentence(method_title(method)) for method, found in compared.items() if found.reading(rule.margin) == "below"
     ]
@@ -116,12 +144,11 @@ def _without_training(
 
 def compare(
     config: ClaimConfig,
-    rule: DecisionRule,
     runs: ArmRuns,
     cases: Mapping[str, Selection],
     case: CaseName,
     probe: ProbeOutcomes,
-    losses: Mapping[str, Estimate],
+    eligible: Collection[str],
 ) -> list[Comparison]:
     """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
 
@@ -130,22 +157,20 @@ def compare(
 
     Args:
         config: the claim.
-        rule: of the claim, maybe with another tolerance.
         runs: of every arm and seed.
         cases: the masking methods of every arm.
         case: under which of them it is looked at.
         probe: outcomes of the mask-only probe on the same images.
-        losses: clean accuracy of each arm minus that of the baseline, on the validation split.
+        eligible: the arms that lose no more clean accuracy than the rule tolerates.
     """
     names = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    eligible = {name: _loss(losses[name]) <= rule.clean_accuracy_tolerance for name in names}
     keeps = {name: case == "own" or cases[name].keeps_retention for name in names}
-    rivals = [name for name in names if eligible[name] and keeps[name]]
+    rivals = [name for name in names if name in eligible and keeps[name]]
     compared = {
         name: found
         for family in (rivals, *([name] for name in names if name not in rivals))
         for name, found in _beyond_layer_masking(
-            config, rule, runs, {name: _runs_of(runs, name, cases[name].methods[case]) for name in family}, probe
+            config, runs, {name: _runs_of(runs, name, cases[name].methods[case]) for name in family}, probe
         ).items()
     }
     return [
@@ -154,7 +179,7 @@ def compare(
             config.arms[name].title,
             "/".join(dict.fromkeys(cases[name].methods[case])),
             compared[name],
-            eligible[name],
+            name in eligible,
             keeps[name],
         )
         for name in names
@@ -163,12 +188,12 @@ def compare(
 
 def _beyond_layer_masking(
     config: ClaimConfig,
-    rule: DecisionRule,
     runs: ArmRuns,
     looked_at: Mapping[str, Sequence[Outcomes]],
     probe: ProbeOutcomes,
 ) -> dict[str, ComparedMagnitude]:
     """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
+    rule = config.rule
     reference = _own_runs(config, runs, rule.layer_masking_arm)
     return compare_magnitudes(
         reliance(probe),
@@ -204,12 +229,6 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
                 )
 
 
-def _compared_arms(config: ClaimConfig) -> list[str]:
-    """The arms that the rule looks at, beside the baseline."""
-    named = (config.rule.layer_masking_arm, *(name for name, arm in config.arms.items() if arm.augmentation_only))
-    return list(dict.fromkeys(named))
-
-
 def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
     for each in comparisons:
         yield Row.of(
@@ -222,17 +241,6 @@ def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case
             level_low=each.compared.level_low,
             level_high=each.compared.level_high,
             reading=each.reading(rule.margin),
-        )
-
-
-def _loss_rows(config: ClaimConfig, losses: Mapping[str, Estimate]) -> Iterator[Row]:
-    for arm, difference in losses.items():
-        yield Row.of(
-            difference,
-            network=arm,
-            method=config.arms[arm].method,
-            measure="clean_accuracy",
-            compared_with=config.rule.baseline,
         )
 
 
@@ -267,11 +275,6 @@ def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> 
         for name in (arm, config.rule.baseline)
     )
     return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
-
-
-def _loss(difference: Estimate) -> float:
-    assert difference.value is not None  # every image counts
-    return -difference.value
 
 
 def _runs_of(runs: ArmRuns, arm: str, methods: Sequence[MaskingMethod]) -> list[Outcomes]:

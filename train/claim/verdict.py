@@ -11,8 +11,7 @@ chances to be wrong as there are arms.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, ComparisonResult
@@ -42,8 +41,7 @@ _TOO_LITTLE = "keeps too little"
 Outcome = Literal["supported", "refuted", "undecided"]
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """One augmentation-only arm against the layer-masking arm.
 
     Attributes:
@@ -71,8 +69,7 @@ class Comparison:
         return _READINGS[self.compared.reading(margin)] if self.keeps_retention else _TOO_LITTLE
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the rule says.
 
     Attributes:
@@ -102,17 +99,16 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str]) -> list[str]:
         "The second claim looks at each at its best: of the fills that keep its accuracy with patches hidden within "
         f"{100 * rule.retention_tolerance:.1f} points of that of '{reference}', the one with the least silhouette leak "
         "by magnitude. It is chosen on the validation split, for half of the seeds by the other half. An arm that no "
-        "fill keeps so accurate does not count there: nothing tests by how much it is less accurate.",
+        "fill keeps so accurate does not count there.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
         "The difference is the reliance of an augmentation-only arm minus that of the layer-masking arm under its own "
         "method, on the split that is measured.",
-        "Its bounds are Student's, over seeds and images, put together from those of the difference and of the sum of "
-        "the two used shares, so that they hold whatever their signs are.",
+        "Its bounds are t intervals over seeds and images, which hold whatever the signs of the two used shares are.",
         f"Supported: every difference's lower bound, at a one-sided level of {level:.3g}, lies above the margin of "
-        f"{rule.margin:g}. All of them do so wrongly in at most {1 - rule.confidence:.0%} of cases, for one difference "
-        "that does not exceed it is enough to spoil it (an intersection-union test).",
-        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. Any of them does so wrongly "
-        f"in at most {1 - rule.confidence:.0%} of cases, by Holm's step-down procedure: the clearest of m arms has a "
+        f"{rule.margin:g}. A false claim is called supported in at most {level:.1%} of experiments (an "
+        "intersection-union test).",
+        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. A true claim is called "
+        f"refuted in at most {level:.1%} of experiments, by Holm's step-down procedure: the clearest of m arms has a "
         f"level of {level:.3g} / m, the next one of {level:.3g} / (m - 1), and so on while bounds lie below it.",
         "Undecided: otherwise, or where no arm counts.",
     ]
@@ -137,16 +133,23 @@ def decide(rule: DecisionRule, comparisons: Sequence[Comparison], layer_masking_
         comparisons: one for each augmentation-only arm.
         layer_masking_loss: clean accuracy of the baseline minus that of the layer-masking arm.
     """
+    if layer_masking_loss > rule.clean_accuracy_tolerance:
+        return Verdict(
+            "undecided",
+            f"The layer-masking arm loses {100 * layer_masking_loss:.1f} points of clean accuracy against the "
+            f"baseline, more than the tolerance of {100 * rule.clean_accuracy_tolerance:.1f}, so its "
+            "reliance cannot be compared.",
+        )
     counted = [comparison for comparison in comparisons if comparison.eligible]
-    if unsettled := _cannot_decide(rule, counted, layer_masking_loss):
-        return Verdict("undecided", unsettled)
     rivals = [comparison for comparison in counted if comparison.keeps_retention]
     if not rivals:
         return Verdict(
             "undecided",
             "No fill keeps the accuracy with patches hidden of an augmentation-only arm that counts "
             f"({_list([each.title for each in counted])}) within {100 * rule.retention_tolerance:.1f} points of layer "
-            "masking's.",
+            "masking's."
+            if counted
+            else "No augmentation-only arm keeps its clean accuracy within the tolerance.",
         )
     arms = {
         reading: [each.title for each in rivals if each.compared.reading(rule.margin) == reading]
@@ -170,27 +173,13 @@ def decide(rule: DecisionRule, comparisons: Sequence[Comparison], layer_masking_
             f"For {_list(arms['not settled'])} the interval of the difference reaches below the margin of "
             f"{rule.margin:g}, and no interval lies wholly below it; more seeds or more test images would narrow it.",
         )
+    keeps = "" if len(counted) == len(rivals) else ", and that some fill keeps as accurate as layer masking"
     return Verdict(
         "supported",
-        f"Every augmentation-only arm that counts{_and_keeps(counted, rivals)} ({_list(arms['above'])}) "
+        f"Every augmentation-only arm that counts{keeps} ({_list(arms['above'])}) "
         "relies on the outline more than "
         f"the layer-masking arm does, by more than {rule.margin:g} of used share, lower bound included.",
     )
-
-
-def _cannot_decide(rule: DecisionRule, counted: Sequence[Comparison], layer_masking_loss: float) -> str:
-    """Why the clean accuracies leave nothing to decide; empty where they do."""
-    if layer_masking_loss > rule.clean_accuracy_tolerance:
-        return (
-            f"The layer-masking arm loses {100 * layer_masking_loss:.1f} points of clean accuracy against the "
-            f"baseline, more than the tolerance of {100 * rule.clean_accuracy_tolerance:.1f}, so its "
-            "reliance cannot be compared."
-        )
-    return "" if counted else "No augmentation-only arm keeps its clean accuracy within the tolerance."
-
-
-def _and_keeps(counted: Sequence[Comparison], rivals: Sequence[Comparison]) -> str:
-    return "" if len(counted) == len(rivals) else ", and that some fill keeps as accurate as layer masking"
 
 
 def _list(titles: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -72,8 +72,8 @@ class InMemoryDataset(Dataset[Batch]):
         return self.__getitems__([index]).select(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """The samples at `indices` as one `Batch`; `DataLoader` calls this in place of one call per sample."""
-        rows = torch.as_tensor(indices, dtype=torch.int64)
+        """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
+        rows = torch.as_tensor(indices, dtype=torch.int64) % len(self)
         return Batch(*(column[rows] for column in self.samples))
 
 
@@ -114,25 +114,43 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return ALL_SPLITS
 
     @abstractmethod
-    def training_batches(self) -> Iterable[Batch]:
-        """Batches of the training split in order of ids, without augmentation."""
-
-    def setup_split(self, split: Split) -> None:
-        """Make what one split needs, by `setup` for the stage that trains on it, validates or tests."""
-        stages: dict[Split, str] = {"train": self.training_stage, "val": "validate", "test": "test"}
-        self.setup(stages[split])
-
     def whole_split(self, split: Split) -> Iterable[Batch]:
         """Every image of a split once on each process, without augmentation, in the same batches at each call.
 
         The data must be set up for it.
         """
-        batches: dict[Split, Callable[[], Iterable[Batch]]] = {
-            "train": self.training_batches,
-            "val": self.val_dataloader,
-            "test": self.test_dataloader,
-        }
-        return batches[split]()
+
+    def val_dataloader(self) -> Any:
+        """Batches of the validation split."""
+        return self.whole_split("val")
+
+    def test_dataloader(self) -> Any:
+        """Batches of the test split."""
+        return self.whole_split("test")
+
+    def _set_loading(self, batch_size: int, num_workers: int, seed: int) -> None:
+        """Take what `_loader` and `_training_loader` need, once it is checked."""
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
+        check_at_least("seed", seed, 0)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.seed = self.order_seed = seed
+
+    def _loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
+        """Batches of a data set, in its order."""
+        return Loader(dataset, batch_size=self.batch_size, **loading_options(self.num_workers))
+
+    def _training_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
+        """Batches of a map-style data set in an order that depends on (order_seed, epoch) alone; see `EpochSampler`."""
+        samples = TrainingSamples(dataset)
+        sampler = EpochSampler(len(samples), self.order_seed, self.batch_size, self.position)
+        options = {"batch_size": self.batch_size, **loading_options(self.num_workers)}
+        return TrainingLoader(samples, self.presenter, sampler=sampler, **options)
+
+    def setup_split(self, split: Split) -> None:
+        """Make what one split needs, by `setup` for the stage that trains on it, validates or tests."""
+        stages: dict[Split, str] = {"train": self.training_stage, "val": "validate", "test": "test"}
+        self.setup(stages[split])
 
     def draw_training(self, number: int) -> None:
         """Make the draw of the training split with this number, from 0 on: other images of the same kind.
@@ -263,13 +281,7 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("num_workers", num_workers, 0)
-        check_at_least("seed", seed, 0)
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
-        self.order_seed = seed
+        self._set_loading(batch_size, num_workers, seed)
         self.training_draw = 0
         self._samples: dict[Split, Samples] = {}
 
@@ -296,33 +308,17 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
-        dataset = InMemoryDataset(self.samples("train"))
-        sampler = EpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
-        return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
+        return self._training_loader(InMemoryDataset(self.samples("train")))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation split, in order of ids."""
-        return self._loader(self.samples("val"))
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the test split, in order of ids."""
-        return self._loader(self.samples("test"))
-
-    def training_batches(self) -> DataLoader[Batch]:
-        """Batches of the training split in order of ids, without augmentation."""
-        return self._loader(self.samples("train"))
+    def whole_split(self, split: Split) -> DataLoader[Batch]:
+        """Batches of a split, in order of ids."""
+        return self._loader(InMemoryDataset(self.samples(split)))
 
     def stored_samples(self, split: Split) -> list[PixelSample]:
         """Every sample of a split once, ready to be encoded without loss."""
         ids, images, object_mask, labels = self.samples(split)
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
-
-    def _loader(self, samples: Samples) -> DataLoader[Batch]:
-        return Loader(InMemoryDataset(samples), **self._loader_options())
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
 
 
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:

@@ -8,24 +8,17 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from maskrobust.augment import Batch
-from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shards.streams import EvaluationStream
-from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
-
-
-def split_batches(data: AnnotatedDataModule, split: Split) -> Iterable[Batch]:
-    """Every image of a split once, without augmentation; the data must be set up for it."""
-    return data.whole_split(split)
 
 
 def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
     """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
 
     Args:
-        batches: of `split_batches`.
+        batches: of `AnnotatedDataModule.whole_split`.
         numbers: of the batches that are wanted, ascending from 0; it may go on for ever.
 
     Returns:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.centring import BACKGROUNDS
-from maskrobust.lm_modules.methods import MaskingMethod, uncentred
+from maskrobust.lm_modules.methods import BACKGROUNDS, MaskingMethod, uncentred
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -16,7 +15,7 @@ from maskrobust.train.types import Split
 
 
 def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iterable[MaskingMethod]) -> Tensor | None:
-    """Photographs without an object for `lm_modules.centring`, of another split than the images that are asked about.
+    """Photographs without an object for `methods.centred`, of another split than the images that are asked about.
 
     Other scenes where the data have no photographs.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import pytorch_lightning as pl
 import torch
 from torch import distributed
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
@@ -88,8 +88,8 @@ class EpochSampler(DistributedSampler[int]):
     """A random order that is a function of (seed, epoch) alone, divided among the processes.
 
     Process r of n takes samples r, r + n, ... of the order, which repeats its first samples where n does not divide it:
-    together they train on what one process with n times the batch size would. It yields each as an `Index`. Lightning
-    does not replace a `DistributedSampler`.
+    together they train on what one process with n times the batch size would. It yields i + epoch x number of samples
+    for the i-th one, as an `Index`. Lightning does not replace a `DistributedSampler`.
 
     Args:
         num_samples: number of samples, over all processes.
@@ -109,10 +109,11 @@ class EpochSampler(DistributedSampler[int]):
         self.position = position
 
     def order(self, epoch: int) -> list[int]:
-        """Indices of all samples in the order of `epoch`."""
+        """Index i + epoch x number of samples of all samples, in the order of `epoch`."""
         key = int(sample_keys(self.seed, torch.tensor([epoch])))
         generator = torch.Generator().manual_seed(key)
-        order: list[int] = torch.randperm(len(self.dataset), generator=generator).tolist()  # type: ignore[arg-type]
+        number = len(self.dataset)  # type: ignore[arg-type]
+        order: list[int] = (torch.randperm(number, generator=generator) + epoch * number).tolist()
         return order
 
     def __iter__(self) -> Iterator[int]:
@@ -178,10 +179,11 @@ class TrainingSamples(Dataset[Batch]):
         return self.present_ahead(batch, first.step)
 
 
-class LazyLoader(Loader[Batch]):
+class TrainingLoader(Loader[Batch]):
     """A loader of training batches that begins to read where its first batch is asked for.
 
     Lightning starts a loader before it has restored its counts from a checkpoint and before a training has its masks.
+    Two methods tell it that the loader may start within an epoch; the position is its sampler's or its data set's.
 
     Args:
         dataset: with an attribute `present_ahead`.
@@ -198,13 +200,6 @@ class LazyLoader(Loader[Batch]):
     def __iter__(self) -> Any:
         self.dataset.present_ahead = self.presenter()  # type: ignore[attr-defined]
         yield from super().__iter__()
-
-
-class TrainingLoader(LazyLoader):
-    """A loader with an `EpochSampler`, which starts at the position that its data module tells.
-
-    These two methods tell Lightning that the loader may start within an epoch; it has no state of its own.
-    """
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
@@ -253,6 +248,11 @@ def call_in_processes(
     """
     options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}
     yield from Loader(_Calls(function), batch_size=None, sampler=arguments, **options)
+
+
+def collate(samples: Iterable[Batch]) -> Batch:
+    """Samples, whose tensors lack the leading dimension, as one `Batch`."""
+    return Batch(*default_collate([tuple(each for each in sample if each is not None) for sample in samples]))
 
 
 def _as_fetched(fetched: Result) -> Result:

@@ -5,17 +5,12 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.running.progress import CountingDisplay, stage
 from maskrobust.train.storage.files import check_folder, write_json, write_text
-
-if TYPE_CHECKING:  # whose import takes seconds
-    from maskrobust.train.report import Results
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,8 +21,10 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.networks import answer_similarities, load
     from maskrobust.train.evaluate.predictions import predictions_csv
     from maskrobust.train.evaluate.summary import summarise
-    from maskrobust.train.examples import evaluation_examples
-    from maskrobust.train.report import headline, render_reliance, results_table
+    from maskrobust.train.report.examples import draw_examples
+    from maskrobust.train.report.headline import headline
+    from maskrobust.train.report.pages import render_reliance
+    from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.storage.store import Store
@@ -49,8 +46,15 @@ def main(arguments: Sequence[str]) -> None:
                     results = summarise(
                         config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv)
                     )
-            examples = evaluation_examples(config, data, answered.runs, networks)
-            _write(config.out, results, render_reliance(results, examples))
+            preprocessings = {place: networks[name].preprocessing for place, name in enumerate(answered.runs, start=1)}
+            outcomes = {
+                method: {place: run[method or config.methods[0]] for place, run in enumerate(answered.runs.values(), 1)}
+                for method in (None, *config.methods)
+            }
+            examples = draw_examples(data, config.split, config.plan, config.seed, preprocessings, outcomes)
+            write_json(config.out / "reliance.json", results.as_json())
+            write_text(config.out / "reliance.csv", results.as_csv())
+            write_text(config.out / "report.html", render_reliance(results, examples))
             if config.predictions:
                 names = data.class_names if data.num_classes else ()
                 sample_name = functools.partial(data.sample_name, config.split)
@@ -61,9 +65,3 @@ def main(arguments: Sequence[str]) -> None:
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
-
-
-def _write(folder: Path, results: "Results", page: str) -> None:
-    write_json(folder / "reliance.json", results.as_json())
-    write_text(folder / "reliance.csv", results.as_csv())
-    write_text(folder / "report.html", page)

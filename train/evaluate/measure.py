@@ -18,7 +18,6 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.ranks import of_all_ranks
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import read_arrays
@@ -27,8 +26,9 @@ from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMe
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches, split_batches
+from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches
 from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
@@ -206,7 +206,7 @@ def _ask(
         scenes=scenes_to_ask_about(data, config.split, config.plans.values(), device),
         backgrounds=backgrounds,
     )
-    batches = split_batches(data, config.split)
+    batches = data.whole_split(config.split)
     files = {
         (name, method): f"{list(networks).index(name)}-{method}.npz"
         for name, method in measurement.networks_and_methods
@@ -326,7 +326,7 @@ def _ask_unlabelled(
 ) -> Answered | None:
     runs: Runs = {}
     for place, (name, network) in enumerate(networks.items()):
-        batches = (batch for _, batch in _own_batches(split_batches(data, config.split)))
+        batches = (batch for _, batch in _own_batches(data.whole_split(config.split)))
         seen = predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
         answering, labels = select_own_outputs(network, dict(ChainMap(*of_all_ranks(seen))))

@@ -9,7 +9,7 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_rows
-from maskrobust.lm_modules.reliance.measures.used_share import reliance
+from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes

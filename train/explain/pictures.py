@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     MOST_PIXELS,
@@ -103,7 +103,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     A sample whose name another has had before it has its id behind it.
     """
     number, taken = 0, set[str]()
-    for batch in batches_on(split_batches(data, split), "cpu"):
+    for batch in batches_on(data.whole_split(split), "cpu"):
         check_all_known(batch, "explain")
         objects = data.object_of(batch.ids).tolist()
         scenes = data.without_object(split, batch.ids)

@@ -12,8 +12,8 @@ from rich.progress import Progress
 
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.judged_rows import judged_rows
 from maskrobust.lm_modules.explanation.judges.agreement import rank_correlation
+from maskrobust.lm_modules.explanation.judging import judged_rows
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig

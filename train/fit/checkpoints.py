@@ -14,8 +14,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
 from maskrobust.lm_modules.networks.architectures import build_network, is_own_class
-from maskrobust.lm_modules.networks.checkpoint_file import building_from, check_options
-from maskrobust.lm_modules.networks.weights import plain_tensors, read_checkpoint
+from maskrobust.lm_modules.networks.weights import building_from, check_options, plain_tensors, read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
 _MAY_CHANGE = frozenset(

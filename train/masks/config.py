@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, read_families
-from maskrobust.augment.families.fraction import check_hidden_fraction
+from maskrobust.augment.families.registry import check_hidden_fraction
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data

@@ -26,7 +26,7 @@ from maskrobust.augment import (
 )
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
-from maskrobust.train.data.batches import batches_on, split_batches
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.report.examples import of_different_classes, to_pictures
 from maskrobust.train.report.pictures.masks import OUTLINE, Gallery, GalleryImage, GalleryRow, Pixels
@@ -49,7 +49,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     data = config.data
     data.prepare_data()
     data.setup_split(config.split)
-    batch = _choose(batches_on(split_batches(data, config.split), "cpu"), max(config.images, 2), data.num_classes)
+    batch = _choose(batches_on(data.whole_split(config.split), "cpu"), max(config.images, 2), data.num_classes)
     columns, left_out = _usable_columns(config.fills, batch)
     visible, reasons = _draw_holes(config, batch, progress)
     if not visible:

@@ -1,7 +1,7 @@
 """Pictures of what a network is shown: the very holes of the measures, under each masking method."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.train.data.batches import batches_on
 from maskrobust.train.report.wording import capitalised, in_words
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 ANOTHER_CLASS = "another class"
 """Name of an answer that is none of the data's classes."""
@@ -58,6 +60,37 @@ class ExampleStrip(NamedTuple):
     classes: tuple[str, ...] = ()
     answers: tuple[tuple[Prediction, ...], ...] = ()
     networks: tuple[int, ...] = ()
+
+
+def draw_examples(
+    data: AnnotatedDataModule,
+    split: Split,
+    plan: ReliancePlan,
+    seed: int,
+    preprocessings: Mapping[int, Preprocessing],
+    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
+) -> Sequence[ExampleStrip]:
+    """A few images of a split under every masking method, with what networks take them for.
+
+    Networks that are shown other pictures than the rest have strips of their own.
+
+    Args:
+        data: set up for the split.
+        split: whose images.
+        plan: patch size, and the first of its hidden fractions.
+        seed: of the evaluation masks.
+        preprocessings: of every network, by its number from 1.
+        outcomes: for every masking method, in order (None: nothing hidden), those of the networks whose predictions
+            stand below its pictures.
+    """
+    few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
+    if few is None:
+        return ()
+    methods = [method for method in outcomes if method is not None]
+    options: dict[str, Any] = {"seed": seed, "patch_size": plan.patch_size, "hidden_fraction": plan.hidden_fractions[0]}
+    shown = {each: example_strips(few, methods, preprocessing=each, **options) for each in set(preprocessings.values())}
+    strips = joined_strips({number: shown[each] for number, each in preprocessings.items()})
+    return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips
 
 
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:

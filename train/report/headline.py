@@ -5,20 +5,12 @@ What is told apart, and where a measure means nothing, was decided beside the st
 
 from collections.abc import Mapping, Sequence
 
-from markupsafe import Markup
-
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
-from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import prose
+from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report.results import Network, Results, meaningless_because
-from maskrobust.train.report.wording import decimal, interval, listed, method_title
+from maskrobust.train.report.wording import listed, method_title
 
 _OPPOSITE = {"relies more": "relies less", "relies less": "relies more"}
-
-
-def header(results: Results) -> Markup:
-    """What stands above all sections of an evaluation: the headline, and a sentence for each masking method."""
-    return prose("header", headline=headline(results), sentences=method_sentences(results))
 
 
 def headline(results: Results) -> str:
@@ -103,18 +95,14 @@ def _alone(results: Results, methods: Sequence[str]) -> str:
 
 def _extreme(results: Results, method: str, networks: Sequence[Network], reading: str) -> Network | None:
     """The network of which every comparison with the others says `reading`; None where there is none."""
-    others = {each.name for each in networks}
-    found = [each for each in networks if others - {each.name} <= _agreeing(results, each, method, reading)]
+    said = {(row.network, row.compared_with): row.reading for row in select(results.comparisons, method=method)}
+    said |= {(other, network): _OPPOSITE.get(word, "") for (network, other), word in said.items()}
+    found = [
+        each
+        for each in networks
+        if all(said.get((each.name, other.name)) == reading for other in networks if other != each)
+    ]
     return found[0] if found and len(networks) > 1 else None
-
-
-def _agreeing(results: Results, network: Network, method: str, *readings: str) -> set[str]:
-    """The networks against which a comparison says one of the readings of this one."""
-    rows = select(results.comparisons, method=method)
-    as_first = {row.compared_with for row in rows if row.network == network.name and row.reading in readings}
-    return as_first | {
-        row.network for row in rows if row.compared_with == network.name and _OPPOSITE.get(row.reading) in readings
-    }
 
 
 def _settled(word: str, found: Mapping[str, Network | None]) -> str:
@@ -130,71 +118,3 @@ def _settled(word: str, found: Mapping[str, Network | None]) -> str:
         under = everywhere if len(methods) == len(found) else f" under {listed(methods)}"
         return f"{title} relies {word} on outlines{under}"
     return ""
-
-
-def method_sentences(results: Results) -> list[tuple[str, str]]:
-    """For each masking method, by title, the smallest and the largest used share, and from which others they differ."""
-    asked = {row.method for row in select(results.over_seeds, measure=HEADLINE)}
-    return [(method_title(method), _sentences(results, method)) for method in results.methods if method in asked]
-
-
-def _sentences(results: Results, method: str) -> str:
-    rows = {row.network: row for row in select(results.over_seeds, measure=HEADLINE, method=method)}
-    nothing = [
-        f"The used share of {results.network(name).title} means nothing: {reason}."
-        for name, row in rows.items()
-        if (reason := meaningless_because(row))
-    ]
-    counted = _meaningful(results, method)
-    return " ".join([*([_compared(results, method, counted, rows)] if counted else []), *nothing])
-
-
-def _compared(results: Results, method: str, networks: Sequence[Network], rows: Mapping[str, Row]) -> str:
-    """The smallest and the largest of the networks' used shares, or that they do not differ; all where one is alone."""
-    shares = {name: row.value for name, row in rows.items() if row.value is not None}
-    if len(networks) == 1 or any(each.name not in shares for each in networks):
-        listing = (f"{each.title}: {_share_or_pull(results, method, each, rows.get(each.name))}" for each in networks)
-        return f"{'; '.join(listing)}."
-    ordered = sorted(networks, key=lambda each: abs(shares[each.name]))
-    least, most = ordered[0], ordered[-1]
-    numbers = {each.name: _written(rows[each.name]) for each in networks}
-    if decimal(abs(shares[least.name])) == decimal(abs(shares[most.name])):
-        titles = listed([each.title for each in networks])
-        return f"{titles}: no difference, with used shares of {listed([*numbers.values()])}."
-    return (
-        f"{least.title} lies nearest to zero, with a used share of {numbers[least.name]}; {most.title} farthest from "
-        f"it, with {numbers[most.name]}. {_apart(results, method, (least, most), networks)}"
-    )
-
-
-def _share_or_pull(results: Results, method: str, network: Network, share: Row | None) -> str:
-    """A network's used share in words, or its outline pull where that alone is defined."""
-    pull = only(results.over_seeds, measure=OUTLINE_PULL, method=method, network=network.name)
-    if (share is None or share.value is None) and pull is not None and pull.value is not None:
-        return f"outline pull {_written(pull)} logits"
-    return f"used share {_written(share)}"
-
-
-def _apart(results: Results, method: str, ends: Sequence[Network], networks: Sequence[Network]) -> str:
-    """Which of the other networks the least and the most reliant one cannot be told apart from."""
-    others = len(networks) - 1
-    close = {
-        end.title: [
-            network.title
-            for network in networks
-            if network != end and network.name not in _agreeing(results, end, method, *_OPPOSITE)
-        ]
-        for end in ends
-    }
-    counts = {len(titles) for titles in close.values()}
-    if counts == {0}:
-        return "They can be told apart." if others == 1 else "Each can be told apart from all others."
-    if counts == {others}:
-        return "They cannot be told apart." if others == 1 else "Neither can be told apart from any other."
-    return " ".join(f"{title} cannot be told apart from {listed(titles)}." for title, titles in close.items() if titles)
-
-
-def _written(row: Row | None) -> str:
-    if row is None or row.value is None:
-        return "undefined"
-    return f"{decimal(row.value)} {interval(row.low, row.high, decimal)}".strip()

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from maskrobust.train.report.blocks import Section, render_page
+from maskrobust.train.report.blocks import Section, html, render_page
 from maskrobust.train.report.examples import ExampleStrip
-from maskrobust.train.report.headline import header, headline
+from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes
 from maskrobust.train.report.sections.comparisons import against_layer_masking, pairs
@@ -60,7 +60,7 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
     Raises:
         ValueError: a claim holds a number that is not finite.
     """
-    sections = (*CLAIM, _examples(shown), *_LAST)
+    sections = (*CLAIM, examples(shown), *_LAST)
     return render_page("claim", title(results), verdict(results), sections, results)
 
 
@@ -77,9 +77,7 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
     Raises:
         ValueError: an evaluation holds a number that is not finite.
     """
-    sections = (*RELIANCE, _examples(shown), *_LAST)
-    return render_page("evaluate", headline(results), header(results), sections, results)
-
-
-def _examples(shown: Sequence[ExampleStrip]) -> Section[Results]:
-    return Section("examples", "What the network is shown", lambda results: examples(results, shown))
+    sections = (*RELIANCE, examples(shown), *_LAST)
+    title = headline(results)
+    header = html('<h1 id="headline">{{ title }}</h1>', title=title)
+    return render_page("evaluate", title, header, sections, results)

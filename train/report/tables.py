@@ -14,8 +14,8 @@ GROUP_TITLES: Mapping[Group, str] = {
     "outline": "Reading the outline",
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
-    "remains": "What predictions and features still tell",
-    "information": "The same in bits",
+    "remains": "Checks",
+    "information": "Mutual information (bits)",
     "own": "Own measures",
 }
 """Of the groups that have a table; curves and transfer have sections of their own."""

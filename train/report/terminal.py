@@ -1,10 +1,9 @@
 """Results in a terminal: a table that folds its intervals where the line is short, and the verdicts in a frame."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.measure import Measurement
+from rich.console import Group
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
@@ -27,40 +26,6 @@ from maskrobust.train.report.wording import (
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
 
-class TerminalCell(NamedTuple):
-    """A number with its interval, as in ".26 [.22, .30]"; on two or three lines where there is no room for one.
-
-    Attributes:
-        parts: the value, and the two halves of the interval where there is one.
-        style: of the value, as rich writes it.
-    """
-
-    parts: tuple[str, ...]
-    style: str
-
-    @classmethod
-    def of(cls, row: Row | None, style: str = "") -> "TerminalCell":
-        """The cell of a row; "undefined" where its value is, empty where there is no row."""
-        if row is None or row.value is None:
-            return cls(("" if row is None else "undefined",), "dim")
-        return cls((short(row.value), *interval(row.low, row.high, short).split()), style)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max(len(part) for part in self.parts)
-        return Measurement(longest, len(" ".join(self.parts))).with_maximum(options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        value, *bounds = self.parts
-        joined = " ".join(bounds)
-        text = Text(value, style=self.style, justify="right")
-        if len(" ".join(self.parts)) <= options.max_width:
-            text.append(f" {joined}" if joined else "", style="not bold dim")
-        else:
-            halves = [joined] if len(joined) <= options.max_width else bounds
-            text.append("".join(f"\n{half}" for half in halves), style="not bold dim")
-        yield text
-
-
 def results_table(results: Results) -> Table:
     """Networks, and under each its masking methods, with the measures that have a column in the terminal.
 
@@ -78,16 +43,14 @@ def results_table(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("network, method", overflow="fold")
     for measure, parameters in columns:
-        table.add_column(Text(measure.heading(parameters)), justify="right")
+        table.add_column(Text(measure.heading(parameters)), justify="right", overflow="fold")
     for network in results.networks:
         table.add_row(Text(network.title, style="bold"))
         for method in results.methods:
             rows = select(results.over_seeds, network=network.name, method=method)
             style = "bold" if results.is_compared(network, method) else ""
             cells = [
-                TerminalCell.of(
-                    only(rows, measure=measure.name, parameters=parameters), style if measure.name == HEADLINE else ""
-                )
+                _cell(only(rows, measure=measure.name, parameters=parameters), style * (measure.name == HEADLINE))
                 for measure, parameters in columns
             ]
             table.add_row(Padding(Text(in_sentence(method_title(method))), (0, 0, 0, 2)), *cells)
@@ -99,6 +62,14 @@ def _members(results: Results, measure: str) -> list[dict[str, Any]]:
     rows = select(results.over_seeds, measure=measure)
     found = {row.name: dict(row.parameters) for row in rows if row.value is not None or measure == HEADLINE}
     return list(found.values())
+
+
+def _cell(row: Row | None, style: str) -> Text:
+    """As in ".26 [.22, .30]"; "undefined" where the value is, empty where there is no row."""
+    if row is None or row.value is None:
+        return Text("" if row is None else "undefined", "dim")
+    found = Text(short(row.value), style)
+    return found.append(f" {interval(row.low, row.high, short)}".rstrip(), "not bold dim")
 
 
 def verdict_panel(results: Results) -> Panel:

@@ -61,7 +61,7 @@ def verify_shard(folder: Path, record: ShardRecord, num_classes: int) -> tuple[s
     ids, masks, problem = [], 0, None
     try:
         for encoded in reader.encoded(record):
-            ids.append(reader.decode(record, encoded).id)
+            ids.append(int(reader.decode(record, encoded).ids))
             masks += encoded.mask_file is not None
         if (masks, path.stat().st_size, sha256_of(path)) != (record.masks, record.bytes, record.sha256):
             problem = f"'{record.name}' must have {record.masks} masks, {record.bytes} bytes and the checksum of the "

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from safetensors import SafetensorError
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.training.progress import note_progress
+from maskrobust.lm_modules.training.processes import note_progress
 from maskrobust.train.running.processes import from_first, is_first
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.fingerprints import fingerprint

@@ -137,6 +137,10 @@ class SilhouetteBank:
         """The same bank on another device."""
         return SilhouetteBank(*(getattr(self, name).to(device) for name in _FIELDS))
 
+    def select(self, rows: Tensor) -> "SilhouetteBank":
+        """Some of the objects, at least one: where (N,) bool is True."""
+        return SilhouetteBank(*(getattr(self, name)[rows] for name in _FIELDS))
+
 
 def distances(pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Distance of each True pixel of (H, W) to the nearest False one, 0 where False: (H, W)."""

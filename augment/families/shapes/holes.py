@@ -2,12 +2,84 @@
 
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from maskrobust.augment.batch import check_object_mask
 from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.shapes.circles import enclosing_circles
-from maskrobust.augment.families.shapes.companions import companion_blobs
+from maskrobust.augment.families.shapes.bank import SilhouetteBank
+from maskrobust.augment.families.shapes.circles import circle_geometry, enclosing_circles
+from maskrobust.augment.families.shapes.silhouettes import (
+    bounds,
+    check_mask_size,
+    draw_outside,
+    own_ranks,
+    resampled,
+    source_places,
+)
+from maskrobust.augment.random import fold_in, uniform
+
+_STEPS = 8
+
+_CANDIDATES = 4
+_KNOTS = 6
+_NOISE_LEVELS = 256
+_SMOOTHNESS = 64
+
+
+@mask_family("covers")
+def covers(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBank) -> Tensor:
+    """Hide each object behind the silhouette of another one, drawn uniformly whatever its class.
+
+    The drawn object's thickest place is put on the centre of the enclosing circle, and scaled by the smallest of eight
+    factors, in even ratios, with which it covers the object; with the last its inscribed circle covers the enclosing
+    one. The outline of the hole tells nothing of the object but its size. Without an object, or another one to draw,
+    nothing is hidden.
+
+    Args:
+        keys: (B,) int64 keys.
+        object_mask: (B, 1, H, W) bool, True on the object.
+        ids: (B,) int64 sample ids; the sample's own object is never drawn, whichever sample shows it.
+        bank: the objects to draw from, on the device of `keys`.
+
+    Returns:
+        `visible`, (B, 1, H, W) bool.
+
+    Raises:
+        InputError: the bank's masks have another size.
+    """
+    check_mask_size(bank.object_masks, *object_mask.shape[2:])
+    start, end = torch.zeros_like(ids), torch.full_like(ids, len(bank))
+    own = bounds(bank.object_ranks[bank.by_object], own_ranks(bank, ids))
+    drawn = draw_outside(fold_in(keys, 0), start, end, *own)
+    hidden = _covers(object_mask, bank.by_object[drawn.clamp(max=len(bank) - 1)], bank)
+    return ~hidden | (drawn == end)[:, None, None, None]
+
+
+def _covers(object_mask: Tensor, drawn: Tensor, bank: SilhouetteBank) -> Tensor:
+    """Silhouettes (B, 1, H, W) of the drawn objects (B,), placed and scaled so that they cover the objects."""
+    centres, radii = (each.to(drawn.device) for each in circle_geometry(object_mask))
+    masks, (middles, depths) = bank.object_masks[drawn], bank.thickest
+    areas = object_mask.sum(dim=(1, 2, 3)).clamp(min=1) / masks.sum(dim=(1, 2, 3))
+    largest = (radii.nan_to_num(0.0) + 1.0) / (depths[drawn] - 1.0).clamp(min=0.5)
+    smallest = torch.minimum(areas.double().sqrt(), largest)
+    found = torch.zeros_like(object_mask)
+    is_found = torch.zeros_like(drawn, dtype=torch.bool)
+    for step in range(_STEPS):
+        scales = smallest * (largest / smallest) ** (step / (_STEPS - 1))
+        scaled = resampled(
+            masks,
+            *(
+                source_places(size, middles[drawn, axis], centres[:, axis], scales)
+                for axis, size in enumerate(masks.shape[2:])
+            ),
+        )
+        covering = ~(object_mask & ~scaled).flatten(1).any(dim=1)
+        found = torch.where((covering & ~is_found)[:, None, None, None], scaled, found)
+        is_found = is_found | covering
+    return found & object_mask.flatten(1).any(dim=1)[:, None, None, None]
 
 
 class ObjectHoles(NamedTuple):
@@ -101,3 +173,97 @@ def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
         TypeError: `object_mask` is not boolean.
     """
     return object_holes(keys, object_mask).silhouette_visible
+
+
+class CompanionBlobs(NamedTuple):
+    """One blob for each object.
+
+    Attributes:
+        blobs: (B, 1, H, W) bool, True inside the blob; all False where it does not fit.
+        fits: (B,) bool, False where fewer pixels are free than were asked for.
+    """
+
+    blobs: Tensor
+    fits: Tensor
+
+
+def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> CompanionBlobs:
+    """Draw an irregular blob of exactly `pixels` pixels that neither overlaps nor touches the object.
+
+    A pixel is free when neither it nor any of its 8 neighbours belongs to the object. Around a centre c, the pixels p
+    with the least |p - c|^2 (64 + n(p)) are taken, n being smooth noise in [0, 255]; that is one piece unless the
+    object stands in the way. c is that of four uniformly drawn free pixels which lies farthest from the object's
+    centroid: a blob at the object's side would blur the outline that the object leaves. Everything is computed in
+    integers, so a blob depends on its key and object alone, on any device.
+
+    Args:
+        keys: (B,) int64 keys.
+        object_mask: (B, 1, H, W) bool, True on the object; may be empty.
+        pixels: (B,) int64, wanted area of each blob in pixels, at least 0.
+
+    Returns:
+        The blobs, and whether each one fits beside its object.
+    """
+    _, _, height, width = object_mask.shape
+    free = max_pool2d(object_mask.float(), kernel_size=3, stride=1, padding=1).flatten(1) == 0
+    fits = pixels <= free.sum(dim=1)
+    squared_distance = _squared_distance(_draw_centre(fold_in(keys, 0), free, object_mask), height, width)
+    cost = squared_distance * (_SMOOTHNESS + _smooth_noise(fold_in(keys, 1), height, width))
+    in_order = cost.flatten(1) * (height * width) + torch.arange(height * width, device=keys.device)  # no two are equal
+    in_order = in_order.masked_fill(~free, torch.iinfo(torch.int64).max)
+    wanted = pixels * fits
+    blobs = (in_order <= _nth_smallest(in_order, wanted).unsqueeze(1)) & (wanted > 0).unsqueeze(1)
+    return CompanionBlobs(blobs.reshape(object_mask.shape), fits)
+
+
+def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:
+    """Of each row of `values` (B, N) int64 the `nth` (B,) smallest, counted from 1; for 0 the smallest: (B,) int64."""
+    places = (nth - 1).clamp(min=0)
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values.gather(1, places.unsqueeze(1)).squeeze(1)
+    # A twentieth of the time of sorting.
+    found = [np.partition(row, place)[place] for row, place in zip(values.numpy(), places.tolist(), strict=True)]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _draw_centre(keys: Tensor, free: Tensor, object_mask: Tensor) -> Tensor:
+    """Of some uniformly drawn True of `free` (B, H * W), the (row, column) farthest from the centroid: (B, 2) int64."""
+    width = object_mask.shape[3]
+    passed = free.cumsum(dim=1)
+    wanted = (uniform(keys, _CANDIDATES).double() * passed[:, -1:]).long() + 1
+    drawn = torch.searchsorted(passed, wanted).clamp(max=free.shape[1] - 1)
+    candidates = torch.stack([drawn // width, drawn % width], dim=2)
+    distance = (candidates - _centroid(object_mask).unsqueeze(1)).square().sum(dim=2)
+    farthest = distance.argmax(dim=1)
+    return candidates[torch.arange(len(keys), device=keys.device), farthest]
+
+
+def _centroid(object_mask: Tensor) -> Tensor:
+    """Mean (row, column) of each object, rounded down: (B, 2) int64; zeros where there is no object."""
+    objects = object_mask.squeeze(1)
+    profiles = [objects.sum(dim=2), objects.sum(dim=1)]
+    sums = [(profile * torch.arange(profile.shape[1], device=profile.device)).sum(dim=1) for profile in profiles]
+    return torch.stack(sums, dim=1) // objects.sum(dim=(1, 2)).clamp(min=1).unsqueeze(1)
+
+
+def _squared_distance(centre: Tensor, height: int, width: int) -> Tensor:
+    """Squared distance of every pixel to `centre` (B, 2): (B, height, width) int64."""
+    down = torch.arange(height, device=centre.device) - centre[:, :1]
+    across = torch.arange(width, device=centre.device) - centre[:, 1:]
+    return down.square().unsqueeze(2) + across.square().unsqueeze(1)
+
+
+def _smooth_noise(keys: Tensor, height: int, width: int) -> Tensor:
+    """Random values on a coarse grid, interpolated: (B, height, width) int64 in [0, 255]."""
+    knots = (uniform(keys, _KNOTS, _KNOTS) * _NOISE_LEVELS).long()
+    stretched = _stretch(_stretch(knots, width).transpose(1, 2), height).transpose(1, 2)
+    return stretched // (max(height - 1, 1) * max(width - 1, 1))
+
+
+def _stretch(values: Tensor, size: int) -> Tensor:
+    """Interpolate the last dimension linearly to `size` points, times max(size - 1, 1) so that integers stay exact."""
+    scale = max(size - 1, 1)
+    steps = torch.arange(size, device=values.device) * (values.shape[-1] - 1)
+    cell = (steps // scale).clamp(max=values.shape[-1] - 2)
+    weight = steps - cell * scale
+    return values[..., cell] * (scale - weight) + values[..., cell + 1] * weight

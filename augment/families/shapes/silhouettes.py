@@ -167,6 +167,30 @@ def draw_outside(keys: Tensor, start: Tensor, end: Tensor, left_out_start: Tenso
     return torch.where(drawn < left_out_start, drawn, drawn + left_out)
 
 
+def source_places(size: int, source: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each position of one axis takes its pixel from when it is scaled, so that `source` comes to `target`.
+
+    Args:
+        size: of the axis.
+        source: (B,) int64 positions.
+        target: (B,) positions.
+        scale: (B,) factors.
+
+    Returns:
+        The nearest positions, (B, size) int64 in [0, size), and whether they lie inside the image, (B, size) bool.
+    """
+    place = ((torch.arange(size, device=target.device) - target[:, None]) / scale[:, None]).round().long()
+    place += source[:, None]
+    return place.clamp(0, size - 1), (place >= 0) & (place < size)
+
+
+def resampled(masks: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
+    """Masks (B, 1, H, W) whose pixels are taken from the places of `source_places` along both axes; False outside."""
+    sample = torch.arange(len(masks), device=masks.device)[:, None, None]
+    found = masks[sample, 0, rows[0][:, :, None], columns[0][:, None, :]]
+    return (found & rows[1][:, :, None] & columns[1][:, None, :]).unsqueeze(1)
+
+
 def _hide(
     keys: Tensor,
     size: tuple[int, int],
@@ -206,18 +230,14 @@ def _refuse_lonely(is_lonely: Tensor, labels: Tensor, which: str) -> None:
 
 def _move(keys: Tensor, hidden: Tensor, scaled: tuple[float, float], shifted: float, flipped: bool) -> Tensor:
     """Mirror, scale and shift silhouettes (B, 1, H, W), by the nearest pixel."""
-    height, width = hidden.shape[2:]
     low, high = scaled
-    scale = (low + (high - low) * uniform(fold_in(keys, 0)))[:, None]
+    scale = low + (high - low) * uniform(fold_in(keys, 0))
     shift = (2 * uniform(fold_in(keys, 1), 2) - 1) * shifted
     mirrored = (uniform(fold_in(keys, 2)) < 0.5)[:, None] & flipped
-    row, row_inside = _source(hidden.any(dim=3).squeeze(1), scale, shift[:, :1])
+    row = _source(hidden.any(dim=3).squeeze(1), scale, shift[:, 0])
     profile = hidden.any(dim=2).squeeze(1)
-    column, column_inside = _source(torch.where(mirrored, profile.flip(1), profile), scale, shift[:, 1:])
-    column = torch.where(mirrored, width - 1 - column, column)
-    sample = torch.arange(len(keys), device=keys.device)[:, None, None]
-    found = hidden[sample, 0, row[:, :, None], column[:, None, :]]
-    return (found & row_inside[:, :, None] & column_inside[:, None, :]).reshape(-1, 1, height, width)
+    column, column_inside = _source(torch.where(mirrored, profile.flip(1), profile), scale, shift[:, 1])
+    return resampled(hidden, row, (torch.where(mirrored, hidden.shape[3] - 1 - column, column), column_inside))
 
 
 def _source(profile: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,15 +245,13 @@ def _source(profile: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tens
 
     Args:
         profile: (B, size) bool, True between the ends of the object along this axis.
-        scale: (B, 1), around the middle between these ends.
-        shift: (B, 1), as a fraction of the size.
+        scale: (B,), around the middle between these ends.
+        shift: (B,), as a fraction of the size.
 
     Returns:
         (B, size) int64 in [0, size) and (B, size) bool.
     """
     size = profile.shape[1]
     first, last = profile.int().argmax(dim=1), size - 1 - profile.flip(1).int().argmax(dim=1)
-    centre = ((first + last) // 2)[:, None]
-    target = torch.arange(size, device=profile.device) - centre - (shift * size).round().long()
-    source = (target / scale).round().long() + centre
-    return source.clamp(0, size - 1), (source >= 0) & (source < size)
+    centre = (first + last) // 2
+    return source_places(size, centre, centre + (shift * size).round().long(), scale)

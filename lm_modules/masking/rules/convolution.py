@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.masking.masked import Masked, Padding, VisibleMap, Window, ZeroPadded
 from maskrobust.lm_modules.masking.row_features import Rows
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
-from maskrobust.lm_modules.masking.twins import twin
+from maskrobust.lm_modules.masking.state import twin
 
 NO_PADDING: Padding = (0, 0, 0, 0)
 

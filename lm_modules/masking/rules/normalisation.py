@@ -11,6 +11,7 @@ from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.batch_norm import fused_batch_norm, masked_batch_norm, native_batch_norm
 from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.row_features import Rows
+from maskrobust.lm_modules.masking.rules.pointwise import elementwise, over_last_axis
 from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
 
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
@@ -66,10 +67,7 @@ def _check_given_statistics(
         )
 
 
-@masking_rule(F.batch_norm, check=_check_given_statistics)
-def functional_batch_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
-    """Given statistics: position by position."""
-    return x.with_features(operation(x.features, *args, **kwargs))
+masking_rule(F.batch_norm, check=_check_given_statistics)(elementwise)
 
 
 @masking_rule(nn.GroupNorm)
@@ -115,27 +113,14 @@ def _check_one_axis(normalized_shape: Sequence[int]) -> None:
         )
 
 
-@masking_rule(nn.LayerNorm, check=lambda operation, *_args: _check_one_axis(operation.normalized_shape), is_local=True)
-def layer_norm(operation: nn.LayerNorm, x: Masked) -> Masked:
-    """Over the channels of one position."""
-    return x.with_features(operation(_channels_last(x)))
-
-
-@masking_rule(
+masking_rule(
+    nn.LayerNorm,
+    check=lambda operation, *_args: _check_one_axis(operation.normalized_shape),
+    is_local=True,
+)(over_last_axis)
+masking_rule(
     F.layer_norm,
     F.rms_norm,
     check=lambda _operation, _x, normalized_shape, *_args, **_: _check_one_axis(normalized_shape),
     is_local=True,
-)
-def functional_layer_norm(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
-    """The same for a functional call."""
-    return x.with_features(operation(_channels_last(x), *args, **kwargs))
-
-
-def _channels_last(x: Masked) -> Tensor:
-    if not x.channels_last:
-        raise NotImplementedError(
-            "layer masking needs the channels on the last axis for layer norm over them, but it is the width of the "
-            "image; permute the features to (B, H, W, C)."
-        )
-    return x.features
+)(over_last_axis)

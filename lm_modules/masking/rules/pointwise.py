@@ -105,16 +105,16 @@ def over_channels(operation: Operation, x: Masked, *args: Any, dim: int | None =
 
 
 @masking_rule(nn.Linear, F.linear, is_local=True)
-def linear(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
-    """A linear layer over the channels, where these are the last axis.
+def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """A linear layer or a norm over the channels of one position, where these are the last axis.
 
     Raises:
         NotImplementedError: the last axis is one of positions.
     """
     if not x.channels_last:
         raise NotImplementedError(
-            "layer masking needs the channels on the last axis for a linear layer over them, but it is the width of "
-            "the image; permute the features to (B, H, W, C), or flatten them first."
+            "layer masking needs the channels on the last axis for a linear layer or a norm over them, but it is the "
+            "width of the image; permute the features to (B, H, W, C), or flatten them first."
         )
     return x.with_features(operation(x.features, *args, **kwargs))
 

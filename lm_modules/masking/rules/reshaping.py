@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.masked import Masked
+from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
 _TO_CHANNELS_LAST = (0, 2, 3, 1)
@@ -129,16 +130,8 @@ def transpose(operation: Operation, x: Masked, first: int, second: int) -> Maske
     return x.with_features(operation(x.features, first, second))
 
 
-@masking_rule(nn.ChannelShuffle)
-def channel_shuffle(operation: nn.ChannelShuffle, x: Masked) -> Masked:
-    """Position by position."""
-    return x.with_features(operation(x.features))
-
-
-@masking_rule(torch.unsqueeze, "unsqueeze")
-def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
-    """A new axis of channels."""
-    return x.with_features(operation(x.features, dim))
+# Position by position, and a new axis of channels.
+masking_rule(nn.ChannelShuffle, torch.unsqueeze, "unsqueeze")(elementwise)
 
 
 @masking_rule(torch.chunk, torch.split, torch.tensor_split, torch.unbind, "chunk", "split", "tensor_split", "unbind")

@@ -27,18 +27,6 @@ class UnsupportedNetworkError(InputError):
     """A network that layer masking or token dropping cannot compute exactly; the message says why, and the remedy."""
 
 
-def _accepts_any(_operation: Any) -> bool:
-    return True
-
-
-def _single_position(_operation: Any) -> Window:
-    return Window((1, 1))
-
-
-def _goes_on(*_args: Any, **_kwargs: Any) -> bool:
-    return False
-
-
 def _refuses_nothing(*_args: Any, **_kwargs: Any) -> None:
     pass
 
@@ -54,8 +42,8 @@ class RowKernel:
     """
 
     apply: Callable[..., Tensor]
-    accepts: Callable[[Any], bool] = _accepts_any
-    window: Callable[[Any], Window] = _single_position
+    accepts: Callable[[Any], bool] = lambda _operation: True
+    window: Callable[[Any], Window] = lambda _operation: Window((1, 1))
 
 
 @dataclass(frozen=True)
@@ -74,11 +62,11 @@ class Rule:
     """
 
     apply: RuleFunction
-    ends_masking: EndsMasking = _goes_on
-    check: Check = _refuses_nothing
-    rows: RowKernel | None = None
-    is_local: bool = False
-    folds: bool = False
+    ends_masking: EndsMasking
+    check: Check
+    rows: RowKernel | None
+    is_local: bool
+    folds: bool
 
 
 RULES: dict[Target, Rule] = {}

@@ -14,7 +14,7 @@ from timm.models.vgg import ConvMlp
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.masked import Masked, Padding, Window
-from maskrobust.lm_modules.masking.rules.convolution import convolution, convolution_window, pair, slide
+from maskrobust.lm_modules.masking.rules.convolution import convolution, convolution_window, pair, slide, symmetric
 from maskrobust.lm_modules.masking.rules.normalisation import batch_norm
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 from maskrobust.lm_modules.masking.rules.pooling import adaptive_average
@@ -69,10 +69,8 @@ def conditional_convolution(operation: Any, x: Masked, routing_weights: Tensor) 
     if operation.dynamic_padding:
         window = _same_window(operation, x, dilation)
     else:
-        vertical, horizontal = pair(operation.padding)
-        window = Window(
-            pair(operation.kernel_size), pair(operation.stride), (horizontal, horizontal, vertical, vertical), dilation
-        )
+        padding = symmetric(operation.padding)
+        window = Window(pair(operation.kernel_size), pair(operation.stride), padding, dilation)
     return slide(x, window, lambda features: operation(features, routing_weights), hidden="neighbours")
 
 

@@ -1,12 +1,10 @@
 """Holes that test the leak on real photographs: with a margin, with another ring, and with another object's outline."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.augment import SilhouetteBank, companion_blobs, covers, enclosing_circles, fold_in
+from maskrobust.augment import ObjectHoles, SilhouetteBank, companion_blobs, covers, enclosing_circles, fold_in
 from maskrobust.augment.families.shapes.bank import distances
 from maskrobust.lm_modules.reliance.arrays import BoolArray, IntArray
 
@@ -50,22 +48,7 @@ def with_other_ring(images: Tensor, object_mask: Tensor) -> Tensor:
     return torch.where(circles & ~object_mask, content, images)
 
 
-class CoverHoles(NamedTuple):
-    """Two holes that hide the whole object and the same number of pixels, of which one has another object's outline.
-
-    Attributes:
-        cover_visible: (B, 1, H, W) bool, hides another object's silhouette that covers this one, and a blob where the
-            circle is larger.
-        circle_visible: (B, 1, H, W) bool, hides this object's enclosing circle, and a blob where the cover is larger.
-        valid: (B,) bool, False without an object, another one to draw, or room for the blob; nothing is hidden there.
-    """
-
-    cover_visible: Tensor
-    circle_visible: Tensor
-    valid: Tensor
-
-
-def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBank) -> CoverHoles:
+def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBank) -> ObjectHoles:
     """Hide each object behind the silhouette of another one (`augment.covers`), and by its enclosing circle.
 
     A blob makes up for the difference of the areas, beside the smaller of the two holes.
@@ -76,6 +59,11 @@ def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: Silhoue
         ids: (B,) int64; the sample's own object is never drawn, whichever sample shows it.
         bank: the objects to draw from, on the device of `keys`.
 
+    Returns:
+        As silhouette, another object's that covers this one, and a blob where the circle is larger; as circle, that of
+        this object, and a blob where the cover is larger. Valid where there is an object, another one to draw, and
+        room for the blob.
+
     Raises:
         InputError: the bank's masks have another size.
     """
@@ -85,7 +73,7 @@ def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: Silhoue
     beside_circle = companion_blobs(fold_in(keys, 2), circles, excess.clamp(min=0))
     valid = hidden.flatten(1).any(dim=1) & beside_cover.fits & beside_circle.fits
     nothing_hidden = ~valid[:, None, None, None]
-    return CoverHoles(
+    return ObjectHoles(
         ~(hidden | beside_cover.blobs) | nothing_hidden, ~(circles | beside_circle.blobs) | nothing_hidden, valid
     )
 

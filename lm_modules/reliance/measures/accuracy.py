@@ -1,6 +1,7 @@
 """Accuracy with nothing hidden, with the object hidden in two ways, and with patches hidden (retention, measure 5)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -18,14 +19,14 @@ NEARLY_ONE = 0.95
 _LEVEL = 0.025
 
 
-@measure(
+_accuracy = partial(measure, group="accuracy", unit="fraction", compared=True)
+
+
+@_accuracy(
     title="Nothing hidden",
     definition="Clean accuracy: accuracy with nothing hidden.",
-    group="accuracy",
-    unit="fraction",
     goal="high",
     in_terminal=True,
-    compared=True,
 )
 def clean_accuracy() -> Statistic:
     """Accuracy with nothing hidden, in [0, 1], over all images."""
@@ -58,16 +59,13 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"hidden_fraction": fraction} for fraction in plan.hidden_fractions]
 
 
-@measure(
+@_accuracy(
     title="{hidden_fraction:.0%} hidden",
     definition="Retention: accuracy when that fraction of the square patches is hidden at random.",
-    group="accuracy",
-    unit="fraction",
     goal="high",
     members=_fractions,
     in_training=True,
     in_terminal=True,
-    compared=True,
 )
 def retention(hidden_fraction: float) -> Statistic:
     """Measure 5: accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.
@@ -78,30 +76,24 @@ def retention(hidden_fraction: float) -> Statistic:
     return Statistic(lambda outcomes: right_answers(outcomes, retention_condition(hidden_fraction)))
 
 
-@measure(
+@_accuracy(
     title="Silhouette hidden",
     definition="Accuracy when the object is hidden exactly along its outline, and a blob elsewhere that does not touch "
     "it.",
-    group="accuracy",
-    unit="fraction",
     goal="low",
     members=where_shapes,
-    compared=True,
 )
 def silhouette_accuracy() -> Statistic:
     """Accuracy with the object hidden along its outline, in [0, 1], over images with a valid object."""
     return Statistic(lambda outcomes: right_answers(outcomes, "silhouette"))
 
 
-@measure(
+@_accuracy(
     title="Circle hidden",
     definition="Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no "
     "outline.",
-    group="accuracy",
-    unit="fraction",
     goal="low",
     members=where_shapes,
-    compared=True,
 )
 def circle_accuracy() -> Statistic:
     """Accuracy with the object's enclosing circle hidden, in [0, 1], over images with a valid object."""
@@ -158,3 +150,19 @@ def class_rows(
                 measure="class_accuracy",
                 parameters={"class": name, "hidden_fraction": fraction},
             )
+
+
+@measure(
+    title="Manipulation check",
+    definition="How well a network does in what a training asks for, behind its masks: accuracy, agreement with its "
+    "answer to the whole image, or entropy where the object is hidden by a decoy.",
+    group="training",
+    unit="fraction",
+    goal="high",
+    members=lambda _plan: (),
+)
+def manipulation_check() -> Statistic:
+    """Never made from outcomes: what a training asks for is known to its configuration alone."""
+    raise NotImplementedError(
+        "the manipulation check needs the training of an arm, which a plan does not have; run maskrobust claim."
+    )

@@ -1,6 +1,7 @@
 """What a network's features behind a hole tell of the class: of all classes and of each."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -31,15 +32,15 @@ def _each_layer(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{}, *({"layer": layer} for layer in plan.layers)] if plan.features and plan.shapes else ()
 
 
-@measure(
+_of_features = partial(measure, group="remains", members=_each_layer, by_seed=False)
+
+
+@_of_features(
     title="Features behind silhouette",
     definition="Accuracy of a linear probe, trained on the features behind this hole and tested on other images: the "
     "penultimate features, or those of a layer, averaged over positions.",
-    group="remains",
     unit="fraction",
     goal="low",
-    members=_each_layer,
-    by_seed=False,
 )
 def features_silhouette(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of a linear probe on the features behind the silhouette, in [0, 1], over valid objects.
@@ -54,28 +55,22 @@ def features_silhouette(layer: str | None = None) -> Statistic:
     return Statistic(lambda outcomes: right_answers(outcomes, feature_condition("silhouette", layer)))
 
 
-@measure(
+@_of_features(
     title="Features behind circle",
     definition="The same behind the circle.",
-    group="remains",
     unit="fraction",
     goal="low",
-    members=_each_layer,
-    by_seed=False,
 )
 def features_circle(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of a linear probe on the features behind the circle; see `features_silhouette`."""
     return Statistic(lambda outcomes: right_answers(outcomes, feature_condition("circle", layer)))
 
 
-@measure(
+@_of_features(
     title="Carried information",
     definition="Feature accuracy behind the silhouette minus that behind the circle: how much of the outline the "
     "features still hold, whether the network uses it or not.",
-    group="remains",
-    members=_each_layer,
     in_training=True,
-    by_seed=False,
 )
 def carried_information(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of the probe behind the silhouette minus that behind the circle, in [-1, 1], paired.
@@ -85,13 +80,10 @@ def carried_information(layer: str | None = None) -> Statistic:
     return _carried(layer, "linear")
 
 
-@measure(
+@_of_features(
     title="Carried, MLP",
     definition="Carried information as a probe with a hidden layer finds it in place of the linear one: also what the "
     "features hold of the outline in a way that no linear head could read.",
-    group="remains",
-    members=_each_layer,
-    by_seed=False,
 )
 def carried_mlp(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of an MLP behind the silhouette minus that behind the circle, in [-1, 1], paired.
@@ -101,12 +93,9 @@ def carried_mlp(layer: str | None = None) -> Statistic:
     return _carried(layer, "mlp")
 
 
-@measure(
+@_of_features(
     title="Carried, neighbours",
     definition="The same with a probe of the five nearest neighbours.",
-    group="remains",
-    members=_each_layer,
-    by_seed=False,
 )
 def carried_neighbours(layer: str | None = None) -> Statistic:
     """Measure 7: accuracy of the nearest neighbours behind the silhouette minus that behind the circle, in [-1, 1].

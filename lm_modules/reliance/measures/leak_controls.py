@@ -1,6 +1,7 @@
 """The leak looked at closer: a negative control, margins, parts of the images, another ring."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,15 +19,15 @@ from maskrobust.lm_modules.reliance.holes.conditions import COVER, OTHER_RING, m
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
+_leak = partial(measure, group="leak", by_seed=False)
 
-@measure(
+
+@_leak(
     title="Cover (control)",
     definition="Negative control: accuracy behind the silhouette of another object, whatever its class, that covers "
     "this one, minus accuracy behind this one's circle; both hide as many pixels. The outline tells nothing about the "
     "class: it is zero unless the two holes differ in something else than the own outline.",
-    group="leak",
     members=where_leak_controls,
-    by_seed=False,
 )
 def cover_leak() -> Statistic:
     """Mean of 1[right behind another silhouette] - 1[right behind the circle], in [-1, 1]; see `cover_holes`."""
@@ -37,14 +38,12 @@ def _margins(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"margin": margin} for margin in plan.margins if plan.shapes]
 
 
-@measure(
+@_leak(
     title="Margin {margin:g} px",
     definition="Leak against a margin: the object is grown by so many pixels before it is hidden, along its outline or "
     "by its enclosing circle. A margin hides what an imprecise annotation leaves of the object, and blurs the outline.",
-    group="leak",
     members=_margins,
     compared=True,
-    by_seed=False,
 )
 def margin_leak(margin: float) -> Statistic:
     """Mean of 1[right behind the grown silhouette] - 1[right behind its circle], in [-1, 1], over images with room.
@@ -71,13 +70,11 @@ def _borders(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"border": border} for _ in where_leak_controls(plan) for border in get_args(Border)]
 
 
-@measure(
+@_leak(
     title="Objects: {coverage}",
     definition="The leak by coverage: over the thirds of the images whose objects take the smallest, a medium and the "
     "largest fraction of the picture.",
-    group="leak",
     members=_coverages,
-    by_seed=False,
 )
 def leak_by_coverage(coverage: Coverage) -> Statistic:
     """The leak in [-1, 1], over one third of the images with a valid object, by the fraction of the object's pixels."""
@@ -90,13 +87,11 @@ def leak_by_coverage(coverage: Coverage) -> Statistic:
     return Statistic(columns, difference_of_means)
 
 
-@measure(
+@_leak(
     title="Border: {border}",
     definition="The leak by contact with the border: over objects that touch the border of the picture, which cuts "
     "their outline, and over those that do not.",
-    group="leak",
     members=_borders,
-    by_seed=False,
 )
 def leak_by_border(border: Border) -> Statistic:
     """The leak in [-1, 1], over valid objects that touch the border of the picture, or over those that do not."""
@@ -111,14 +106,12 @@ def _leak_of(outcomes: Outcomes, part: BoolArray) -> Columns:
     return columns_of(outcomes, outcomes.object_valid & part, *behind)
 
 
-@measure(
+@_leak(
     title="Other ring",
     definition="The leak in images whose ring between outline and circle is drawn from outside the circle, under both "
     "holes. What only the silhouette's hole shows is then its outline alone, and no content.",
-    group="leak",
     members=where_leak_controls,
     compared=True,
-    by_seed=False,
 )
 def other_ring_leak() -> Statistic:
     """The leak in [-1, 1], with both holes cut into `leak_holes.with_other_ring` of the images."""

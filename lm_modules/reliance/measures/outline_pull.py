@@ -1,6 +1,7 @@
 """Outline pull: how far a hole in a picture without objects moves the answer towards the object of its shape."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -32,13 +33,14 @@ def _where_kinds(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"scenes": kind} for kind in SCENE_KINDS] if plan.scenes else ()
 
 
-@measure(
+_outline = partial(measure, group="outline", members=_where_scenes)
+
+
+@_outline(
     title="Outline pull (logits)",
     definition=f"{_PULL} {_INTERVAL}",
     name=OUTLINE_PULL,
-    group="outline",
     unit="logits",
-    members=_where_scenes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -61,15 +63,13 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
     return CrossedStatistic(outline_pulls, kind=scenes)
 
 
-@measure(
+@_outline(
     title="Single-scene 2AFC",
     definition="How often the outline pull of a pair of objects is above 0 in a single picture (two-alternative forced "
     "choice; what is within rounding counts half). Chance level: 50 %, best value of an outline reader: 100 %; it does "
     f"not depend on the number of pictures. {_INTERVAL}",
-    group="outline",
     unit="fraction",
     goal="none",
-    members=_where_scenes,
     compared=True,
 )
 def outline_2afc() -> CrossedStatistic:
@@ -77,12 +77,10 @@ def outline_2afc() -> CrossedStatistic:
     return CrossedStatistic(single_scene_wins, bounds=(0.0, 1.0))
 
 
-@measure(
+@_outline(
     title="Outline pull, p",
     definition="How often classes dealt to the shapes at random give an outline pull of at least the one observed.",
-    group="outline",
     goal="none",
-    members=_where_scenes,
 )
 def outline_pull_p() -> Estimator:
     """One-sided p-value of as many permutations as replicates, always the same; see `crossed.permutation_p_value`."""

@@ -1,7 +1,10 @@
-"""Silhouette leak (measure 1) and swap pull (measure 2): what the outline of a hole does to predictions."""
+"""What the outline of a hole does to predictions: leak (measure 1), swap pull (2) and used share (4), the headline."""
+
+from functools import partial
 
 import numpy as np
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
@@ -12,14 +15,15 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     right_answers,
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+
+_outline = partial(measure, group="outline", members=where_shapes)
 
 
-@measure(
+@_outline(
     title="Leak",
     definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
     "only the first leaves its outline. Below zero the outline is read too, and misleads.",
-    group="outline",
-    members=where_shapes,
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -60,3 +64,106 @@ def _columns(outcomes: Outcomes) -> Columns:
 
 def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
     return np.asarray(predictions == labels, dtype=np.float64)
+
+
+@_outline(
+    title="Used share",
+    definition="The headline: leak divided by what a network that sees nothing but outlines reads from them (accuracy "
+    "of the mask-only probe minus fraction of the majority class). At 0 outlines are not read; at 1 they are read as "
+    "well as by the probe; below zero they are read and mislead. Reliance is its magnitude.",
+    in_training=True,
+    in_terminal=True,
+    compared=True,
+)
+def used_share(probe: ProbeOutcomes) -> Statistic:
+    """Measure 4, the headline: leak / (probe accuracy - fraction of the majority class).
+
+    0: the network does not read outlines; 1: as well as a network that sees nothing else. The probe's accuracy and the
+    fraction of the class that is most frequent among the counted labels are averaged over the images of the leak, and
+    resampled with it. Undefined where the outlines hold nothing: where the lower bound of the denominator is not above
+    0. Should a single resample's denominator be 0 or less, it counts as 1e-9, which only widens the interval.
+
+    Args:
+        probe: the mask-only probe's outcomes on the same images; the columns raise InputError where it was not asked
+            about one.
+    """
+
+    def columns(outcomes: Outcomes) -> Columns:
+        leak = right_answers(outcomes, "silhouette", "circle")
+        labels = outcomes.labels[outcomes.object_valid]
+        right = _probe_correct(probe, leak.ids)
+        return leak._replace(values=np.vstack([leak.values, right, labels == _majority(labels)]))
+
+    def denominator(means: FloatArray) -> FloatArray:
+        return means[..., 2] - means[..., 3]
+
+    def combine(means: FloatArray) -> FloatArray:
+        return (means[..., 0] - means[..., 1]) / np.maximum(denominator(means), 1e-9)
+
+    return Statistic(columns, combine, denominator, "probe accuracy minus majority fraction")
+
+
+@measure(
+    title="Reliance",
+    definition="Magnitude of the used share: an outline that misleads is read, too. It is compared, never given "
+    "on its own, for the magnitude of what is noise around 0 lies above 0.",
+    group="outline",
+    goal="low",
+    members=lambda _plan: (),
+)
+def reliance(probe: ProbeOutcomes) -> Statistic:
+    """The statistic whose magnitude `compare_magnitudes` compares: the used share."""
+    return used_share(probe)
+
+
+@_outline(
+    title="Probe accuracy",
+    definition="Accuracy of the mask-only probe: how well a network that sees nothing but outlines reads the class.",
+    unit="fraction",
+    goal="none",
+    in_training=True,
+    of_data=True,
+)
+def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
+    """Accuracy of the mask-only probe, in [0, 1], over images with a valid object."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        valid = outcomes.object_valid
+        ids = outcomes.ids[valid]
+        right = _probe_correct(probe, ids)[np.newaxis]
+        return Columns(ids, outcomes.objects[valid], right, int((~valid).sum()))
+
+    return Statistic(columns)
+
+
+@_outline(
+    title="Majority class",
+    definition="Fraction of the most frequent class among images with a valid object: what is right by guessing it.",
+    unit="fraction",
+    goal="none",
+    of_data=True,
+)
+def majority_fraction() -> Statistic:
+    """Fraction of the most frequent class among images with a valid object, in [0, 1]."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        valid = outcomes.object_valid
+        return columns_of(outcomes, valid, outcomes.labels == _majority(outcomes.labels[valid]))
+
+    return Statistic(columns)
+
+
+def _majority(labels: IntArray) -> int:
+    return int(np.bincount(labels, minlength=1).argmax())
+
+
+def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:
+    """Whether the probe reads each of `ids` rightly, (N,) float64 in {0, 1}."""
+    position = np.searchsorted(probe.ids, ids).clip(max=max(len(probe.ids) - 1, 0))
+    missing = ids if len(probe.ids) == 0 else ids[probe.ids[position] != ids]
+    if missing.size:
+        raise InputError(
+            f"the probe must have been asked about every image of the leak, but lacks {missing.size} of them, "
+            f"the first with id {missing[0]}; run probe_outcomes on the same split."
+        )
+    return np.asarray(probe.predictions[position] == probe.labels[position], dtype=np.float64)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.objectives.registry import objective
-from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
+from maskrobust.lm_modules.training.training_masks import Learner, PresentedImages
 
 
 def mixed_cross_entropy(

@@ -9,8 +9,7 @@ from torch import Tensor
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.objectives.registry import objective
-from maskrobust.lm_modules.training.presented_images import Learner, PresentedImages
-from maskrobust.lm_modules.training.training_masks import SceneSource
+from maskrobust.lm_modules.training.training_masks import Learner, PresentedImages, SceneSource
 
 
 def distillation_loss(logits: Tensor, target_logits: Tensor) -> Tensor:

@@ -5,13 +5,11 @@ import hashlib
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from maskrobust.augment import (
     FAMILIES,
     Batch,
     FamilyName,
-    MaskFamily,
     RandomMasking,
     SilhouetteBank,
     build_family,
@@ -32,7 +30,7 @@ OF_OBJECTS, OF_A_BANK = ([name for name in FAMILIES if need in family_needs(name
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
 
-def batch_of(ids: Tensor, height: int = HEIGHT, width: int = WIDTH) -> Batch:
+def batch_of(ids, height=HEIGHT, width=WIDTH):
     """Images of few colours, each with a box as its object; the sample id alone decides both."""
     keys = sample_keys(99, ids)
     coarse = uniform(keys, 3, -(-height // 7), -(-width // 7))
@@ -43,7 +41,7 @@ def batch_of(ids: Tensor, height: int = HEIGHT, width: int = WIDTH) -> Batch:
     return Batch(ids, images, (rows[:, :, None] & columns[:, None, :]).unsqueeze(1), ids % 5)
 
 
-def family_of(name: FamilyName) -> MaskFamily:
+def family_of(name):
     return build_family(name, patch_size=4, bank=BANK)
 
 
@@ -82,14 +80,14 @@ def test_any_image_size_is_drawn_for(name: FamilyName) -> None:
 
 
 @pytest.mark.parametrize("name", CHOOSE_THEIR_FRACTION)
-def test_fraction_zero_hides_nothing_and_fraction_one_everything(name: FamilyName) -> None:
+def test_fraction_zero_hides_nothing_and_fraction_one_everything(name):
     nothing, everything = (build_family(name, hidden_fraction=(both, both)) for both in (0.0, 1.0))
     assert nothing(IDS, batch_of(IDS)).all()
     assert not everything(IDS, batch_of(IDS)).any()
 
 
 @pytest.mark.parametrize("name", CHOOSE_THEIR_FRACTION)
-def test_the_hidden_fraction_spreads_over_its_range(name: FamilyName) -> None:
+def test_the_hidden_fraction_spreads_over_its_range(name):
     batch = batch_of(torch.arange(200))
     family = build_family(name, hidden_fraction=(0.2, 0.8), patch_size=2)
     hidden = 1 - family(sample_keys(5, batch.ids), batch).double().mean(dim=(1, 2, 3))
@@ -100,7 +98,7 @@ def test_the_hidden_fraction_spreads_over_its_range(name: FamilyName) -> None:
 
 
 @pytest.mark.parametrize("name", OF_OBJECTS)
-def test_nothing_is_hidden_where_there_is_no_object(name: FamilyName) -> None:
+def test_nothing_is_hidden_where_there_is_no_object(name):
     batch = batch_of(IDS)
     empty = batch._replace(object_mask=torch.zeros_like(batch.object_mask))
     assert family_of(name)(IDS, empty).all()
@@ -108,13 +106,13 @@ def test_nothing_is_hidden_where_there_is_no_object(name: FamilyName) -> None:
 
 
 @pytest.mark.parametrize("name", OF_A_BANK)
-def test_a_family_of_silhouettes_without_a_bank_is_refused(name: FamilyName) -> None:
+def test_a_family_of_silhouettes_without_a_bank_is_refused(name):
     with pytest.raises(ValueError, match=f"'{name}' draws from a SilhouetteBank, got none"):
         build_family(name)
 
 
 @pytest.mark.parametrize("name", CHOOSE_THEIR_FRACTION)
-def test_a_growing_fraction_is_drawn_from_the_part_that_has_grown(name: FamilyName) -> None:
+def test_a_growing_fraction_is_drawn_from_the_part_that_has_grown(name):
     keys, batch = sample_keys(11, IDS), batch_of(IDS)
     growing, half = (build_family(name, hidden_fraction=(0.25, high), patch_size=4) for high in (0.75, 0.5))
     assert torch.equal(growing(keys, batch, 0.5), half(keys, batch))
@@ -132,14 +130,14 @@ PINNED = {
 
 
 @pytest.mark.parametrize("growth", PINNED)
-def test_the_same_keys_draw_the_same_masks_as_ever(growth: float) -> None:
+def test_the_same_keys_draw_the_same_masks_as_ever(growth):
     choice = {"patches": 2.0, "blobs": 1.0, "silhouettes": 0.5, "rectangles": 0.0}
     family = build_family(choice, hidden_fraction=(0.1, 0.7), patch_size=4, bank=BANK)
     visible = RandomMasking(family, probability=0.7).draw_visible(sample_keys(3, IDS), batch_of(IDS), growth)
     assert hashlib.sha256(visible.numpy().tobytes()).hexdigest()[:16] == PINNED[growth]
 
 
-def test_options_change_what_is_drawn_and_come_before_the_common_settings() -> None:
+def test_options_change_what_is_drawn_and_come_before_the_common_settings():
     keys, batch = sample_keys(11, IDS), batch_of(IDS)
     for options in ({"count": 3}, {"aspect_ratio": [1, 1]}, {"hidden_fraction": [0.1, 0.2]}):
         drawn = build_family({"rectangles": options}, hidden_fraction=(0.3, 0.6))(keys, batch)

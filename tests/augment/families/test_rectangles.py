@@ -1,14 +1,14 @@
-"""The rectangles of each image, read back as the bounding box of the hidden pixels."""
+"""Rectangles, read back as the bounding box of the hidden pixels, and irregular blobs."""
 
 from itertools import pairwise, product
 from typing import NamedTuple
 
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 from torch import Tensor
 
-from maskrobust.augment import rectangles, sample_keys
+from maskrobust.augment import blobs, rectangles, sample_keys
 
 SIZES = [(1, 1), (1, 13), (13, 1), (7, 5), (8, 64), (33, 32), (61, 7)]
 FRACTIONS = [0.0, 0.001, 0.02, 0.25, 0.5, 0.9, 0.99, 1.0]
@@ -24,7 +24,7 @@ class Box(NamedTuple):
     width: Tensor
 
 
-def bounding_box(visible: Tensor) -> Box:
+def bounding_box(visible):
     hidden = ~visible[:, 0]
     rows, columns = hidden.any(dim=2), hidden.any(dim=1)
     row_numbers, column_numbers = torch.arange(rows.shape[1]), torch.arange(columns.shape[1])
@@ -35,9 +35,7 @@ def bounding_box(visible: Tensor) -> Box:
 
 
 @pytest.mark.parametrize("aspect_ratio", RATIOS)
-def test_the_hole_is_one_solid_rectangle_exact_to_half_a_row_and_half_a_column(
-    aspect_ratio: tuple[float, float],
-) -> None:
+def test_the_hole_is_one_solid_rectangle_exact_to_half_a_row_and_half_a_column(aspect_ratio):
     for size, fraction in product(SIZES, FRACTIONS):
         keys = sample_keys(0, torch.arange(50))
         visible = rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=aspect_ratio)
@@ -63,9 +61,7 @@ def test_the_hole_is_one_solid_rectangle_exact_to_half_a_row_and_half_a_column(
         ((20, 20), 4 / 400, 0.01, (1, 4)),
     ],
 )
-def test_sides_follow_area_and_ratio_and_are_cut_to_the_image(
-    size: tuple[int, int], fraction: float, ratio: float, expected: tuple[int, int]
-) -> None:
+def test_sides_follow_area_and_ratio_and_are_cut_to_the_image(size, fraction, ratio, expected):
     box = bounding_box(
         rectangles(torch.arange(30), *size, hidden_fraction=(fraction, fraction), aspect_ratio=(ratio, ratio))
     )
@@ -73,7 +69,7 @@ def test_sides_follow_area_and_ratio_and_are_cut_to_the_image(
 
 
 @pytest.mark.parametrize("bounds", [(0.5, 2.0), (1.0, 3.0)])
-def test_the_aspect_ratio_is_log_uniform_over_its_range(bounds: tuple[float, float]) -> None:
+def test_the_aspect_ratio_is_log_uniform_over_its_range(bounds):
     keys = sample_keys(0, torch.arange(400))
     box = bounding_box(rectangles(keys, 256, 256, hidden_fraction=(0.15, 0.15), aspect_ratio=bounds))
     low, high = torch.tensor(bounds).double().log().tolist()
@@ -82,7 +78,7 @@ def test_the_aspect_ratio_is_log_uniform_over_its_range(bounds: tuple[float, flo
 
 
 @pytest.mark.parametrize(("size", "sides"), [((5, 6), (2, 2)), ((4, 9), (4, 4))])
-def test_every_place_inside_the_image_is_equally_likely(size: tuple[int, int], sides: tuple[int, int]) -> None:
+def test_every_place_inside_the_image_is_equally_likely(size, sides):
     fraction = sides[0] * sides[1] / (size[0] * size[1])
     keys = sample_keys(3, torch.arange(4000))
     box = bounding_box(rectangles(keys, *size, hidden_fraction=(fraction, fraction), aspect_ratio=(1.0, 1.0)))
@@ -93,7 +89,7 @@ def test_every_place_inside_the_image_is_equally_likely(size: tuple[int, int], s
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
-def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count: int) -> None:
+def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count):
     for size, fraction in product([(8, 8), (33, 32), (61, 17)], [0.0, 0.37, 0.8, 1.0]):
         visible = rectangles(sample_keys(1, torch.arange(40)), *size, hidden_fraction=(fraction, fraction), count=count)
         assert visible.shape == (40, 1, *size) and visible.dtype == torch.bool
@@ -113,6 +109,40 @@ def test_several_rectangles_hide_the_fraction_asked_for_in_each_strip(count: int
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, "at least 1"), (6, "at most the smaller side of the image")])
-def test_a_count_that_does_not_fit_is_refused(count: int, expected: str) -> None:
+def test_a_count_that_does_not_fit_is_refused(count, expected):
     with pytest.raises(ValueError, match=f"count must be {expected}.* got {count}"):
         rectangles(torch.arange(2), 5, 9, hidden_fraction=(0.5, 0.5), count=count)
+
+
+BLOB_SIZES = [(1, 1), (1, 9), (9, 1), (2, 3), (7, 5), (33, 17), (64, 64), (5, 512)]
+BLOB_FRACTIONS = [0.0, 0.01, 0.1, 1 / 3, 0.5, 0.77, 0.99, 1.0]
+
+
+@pytest.mark.parametrize("size", BLOB_SIZES)
+def test_the_hidden_pixels_of_blobs_are_exact(size):
+    for fraction in BLOB_FRACTIONS:
+        visible = blobs(sample_keys(0, torch.arange(20)), *size, hidden_fraction=(fraction, fraction))
+        hidden = (~visible).sum(dim=(1, 2, 3))
+        assert (hidden == hidden[0]).all()
+        assert abs(int(hidden[0]) - fraction * size[0] * size[1]) <= 0.5 + 1e-5
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.7])
+def test_every_place_is_hidden_equally_often(fraction):
+    count = 1500
+    visible = blobs(sample_keys(2, torch.arange(count)), 30, 30, hidden_fraction=(fraction, fraction))
+    # Pixels far from each other are nearly independent: a grid of 5 x 5 of them, each hidden binomially.
+    for down, across in [(0, 0), (2, 3), (4, 1)]:
+        hidden = (~visible[:, 0, down::6, across::6]).sum(dim=0).double().flatten()
+        deviation = (hidden - count * fraction) / (count * fraction * (1 - fraction)) ** 0.5
+        assert deviation.abs().max() < 4
+
+
+def test_blobs_are_few_pieces_and_more_knots_make_more_of_them():
+    keys = sample_keys(3, torch.arange(40))
+    pieces = {}
+    for knots in (3, 6, 16):
+        visible = blobs(keys, 64, 64, hidden_fraction=(0.3, 0.3), knots=knots)
+        pieces[knots] = sum(ndimage.label(~image[0].numpy())[1] for image in visible) / 40
+    assert pieces[3] < pieces[6] < pieces[16]
+    assert 1 < pieces[6] < 20

@@ -1,36 +1,94 @@
-"""Holes along an order, against hiding one segment after the other."""
+"""Hidden patches and superpixels: exact to a segment, drawn equally often, in a random order."""
 
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from scipy import stats
 
 from maskrobust.augment import (
     hide_in_order,
     patch_segments,
+    patches,
     random_order,
     sample_keys,
     uniform,
 )
+from maskrobust.augment.families.segments import SegmentationMethod, SegmentCache, segment_image
 
-FRACTIONS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
+SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16), (16, 48, 16), (9, 1, 2), (1, 9, 2)]
+FRACTIONS = [0.0, 0.01, 0.1, 0.25, 0.3, 0.5, 0.65, 0.9, 0.99, 1.0]
 
 
-def uneven_segments(count: int, height: int = 7, width: int = 9) -> Tensor:
+def hidden_cells(visible, patch_size):
+    """(B, rows, columns) bool; every cell must be hidden or visible as a whole."""
+    height, width = visible.shape[2:]
+    cells = torch.zeros(len(visible), ceil(height / patch_size), ceil(width / patch_size), dtype=torch.bool)
+    for row in range(cells.shape[1]):
+        for column in range(cells.shape[2]):
+            top, left = row * patch_size, column * patch_size
+            cell = visible[:, 0, top : top + patch_size, left : left + patch_size].flatten(1)
+            assert torch.equal(cell.any(dim=1), cell.all(dim=1))
+            cells[:, row, column] = ~cell.any(dim=1)
+    return cells
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_hidden_fraction_is_exact_to_a_cell(size):
+    for fraction in FRACTIONS:
+        height, width, patch_size = size
+        visible = patches(torch.arange(6), height, width, hidden_fraction=(fraction, fraction), patch_size=patch_size)
+        assert visible.shape == (6, 1, height, width)
+        cells = hidden_cells(visible, patch_size)
+        wanted = fraction * cells[0].numel()
+        assert ((cells.flatten(1).sum(dim=1) - wanted).abs() <= 0.5 + 1e-5).all()
+
+
+@pytest.mark.parametrize(("rows", "columns", "hidden"), [(5, 7, 3), (5, 7, 20), (1, 9, 4), (6, 6, 35)])
+def test_every_cell_is_hidden_equally_often(rows, columns, hidden):
+    samples, cells = 4000, rows * columns
+    fraction = hidden / cells
+    keys = sample_keys(2, torch.arange(samples))
+    visible = patches(keys, rows * 3 - 1, columns * 3 - 2, hidden_fraction=(fraction, fraction), patch_size=3)
+    counts = hidden_cells(visible, 3).sum(dim=0).double()
+    # The cells of one mask are drawn without replacement, which shrinks the statistic by cells / (cells - 1).
+    statistic = ((counts - samples * fraction) ** 2).sum() / (samples * fraction * (1 - fraction)) * (cells - 1) / cells
+    assert 1e-3 < stats.chi2(cells - 1).sf(float(statistic)) < 1 - 1e-3
+
+
+def test_a_shifted_grid_hides_every_pixel_equally_often_and_all_offsets_occur():
+    count, fraction = 4000, 6 / 16
+    keys = sample_keys(6, torch.arange(count))
+    hidden = ~patches(keys, 9, 9, hidden_fraction=(fraction, fraction), patch_size=3, random_offset=True)[:, 0]
+    times = hidden.sum(dim=0).double()
+    assert ((times - count * fraction).abs() < 4.5 * (count * fraction * (1 - fraction)) ** 0.5).all()
+    edges = (hidden[:, :, 1:] != hidden[:, :, :-1]).any(dim=1).sum(dim=0).double()
+    assert edges.min() > 0.8 * edges.max()
+    assert patches(keys, 9, 9, hidden_fraction=(0.0, 0.0), patch_size=3, random_offset=True).all()
+    assert not patches(keys, 9, 9, hidden_fraction=(1.0, 1.0), patch_size=3, random_offset=True).any()
+
+
+CUTS = [0.0, 0.05, 0.1, 0.3, 0.5, 0.77, 0.9, 1.0]
+
+
+def uneven_segments(count, height=7, width=9):
     """Segments of very different sizes, some numbers left out."""
     return (uniform(torch.arange(count), height, width).square() * 12).long()
 
 
-def some_order(segments: Tensor) -> Tensor:
+def some_order(segments):
     return random_order(sample_keys(8, torch.arange(len(segments))), segments)
 
 
-def holes(segments: Tensor, order: Tensor, fractions: list[float]) -> Tensor:
+def holes(segments, order, fractions):
     """Hidden pixels, (F, B, H, W) bool."""
     own = torch.tensor(fractions, dtype=torch.float64)[:, None].expand(-1, len(segments))
     return ~hide_in_order(segments, order, own).squeeze(2)
 
 
-def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> Tensor:
+def hidden_by_the_slow_way(order, segments, wanted):
     """Hide segments one after the other; of all holes on the way, the first of those nearest to `wanted`."""
     way = [torch.zeros_like(segments, dtype=torch.bool)]
     for segment in order:
@@ -38,16 +96,16 @@ def hidden_by_the_slow_way(order: list[int], segments: Tensor, wanted: int) -> T
     return min(way, key=lambda hidden: abs(int(hidden.sum()) - wanted))
 
 
-def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut() -> None:
+def test_segments_are_hidden_one_after_the_other_up_to_the_nearest_cut():
     segments = uneven_segments(30)
     order = some_order(segments)
-    for fraction, hidden in zip(FRACTIONS, holes(segments, order, FRACTIONS), strict=True):
+    for fraction, hidden in zip(CUTS, holes(segments, order, CUTS), strict=True):
         for row in range(30):
             slow = hidden_by_the_slow_way(order[row].tolist(), segments[row], round(fraction * 63))
             assert torch.equal(hidden[row], slow)
 
 
-def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() -> None:
+def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch():
     segments = uneven_segments(20)
     keys = sample_keys(0, torch.arange(20))
     order = random_order(keys, segments)
@@ -58,8 +116,59 @@ def test_a_random_order_holds_every_segment_once_and_is_the_same_in_any_batch() 
 
 
 @pytest.mark.parametrize(("height", "width", "patch_size"), [(8, 12, 4), (7, 5, 3), (1, 9, 16), (5, 4, 1)])
-def test_patches_are_numbered_row_by_row(height: int, width: int, patch_size: int) -> None:
+def test_patches_are_numbered_row_by_row(height, width, patch_size):
     segments = patch_segments(height, width, patch_size)
     across = len(range(0, width, patch_size))
     expected = [[(y // patch_size) * across + x // patch_size for x in range(width)] for y in range(height)]
     assert segments.tolist() == expected
+
+
+METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
+
+
+def picture(height, width, channels=3):
+    """Four flat quadrants."""
+    rows, columns = np.arange(height) >= height // 2, np.arange(width) >= width // 2
+    quadrant = 2 * rows[:, None] + columns[None, :]
+    return np.repeat((quadrant / 3).astype(np.float32)[:, :, None], channels, axis=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_segment_does_not_cross_a_strong_edge(method, channels):
+    segments = segment_image(method, picture(32, 48, channels))
+    assert segments.shape == (32, 48) and segments.dtype == np.int32
+    quadrants = [set(np.unique(part)) for half in np.split(segments, 2) for part in np.split(half, 2, axis=1)]
+    assert len(set.union(*quadrants)) == sum(len(quadrant) for quadrant in quadrants)
+
+
+def counting_cache(capacity):
+    calls: list[SegmentationMethod] = []
+
+    def segment(method, image):
+        calls.append(method)
+        return (image[..., 0] * 100).astype(np.int32)
+
+    return SegmentCache(capacity, segment), calls
+
+
+def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused():
+    cache, calls = counting_cache(10**6)
+    first, crop = picture(6, 8), picture(6, 8)[:, ::-1]
+    for _ in range(3):
+        assert np.array_equal(cache.segments("slic", 7, first), (first[..., 0] * 100).astype(np.int32))
+        assert np.array_equal(cache.segments("slic", 7, crop), (crop[..., 0] * 100).astype(np.int32))
+    cache.segments("quickshift", 7, first)
+    cache.segments("slic", 8, first)
+    cache.segments("slic", 7, first.reshape(8, 6, 3))
+    assert calls == ["slic", "slic", "quickshift", "slic", "slic"] and len(cache) == 5
+
+
+def test_threads_share_the_cache_and_get_what_they_asked_for():
+    cache, _ = counting_cache(capacity=3 * 4 * 4 * 4)
+    asked = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)] * 40
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(lambda each: cache.segments("slic", *each), asked)]
+    for segments, (_, image) in zip(found, asked, strict=True):
+        assert np.array_equal(segments, (image[..., 0] * 100).astype(np.int32))
+    assert len(cache) == 3

@@ -47,16 +47,16 @@ SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation", "exem
 every_fill = pytest.mark.parametrize("name", FILLS)
 
 
-def images(dtype: torch.dtype, seed: int = 0, shape: tuple[int, ...] = (3, 5, 7)) -> Tensor:
+def images(dtype, seed=0, shape=(3, 5, 7)):
     numbers = uniform(KEYS + 1000 * (seed + 1), *shape)
     return (numbers * 256).to(dtype) if dtype == torch.uint8 else numbers.to(dtype)
 
 
-def fill(name: FillName, pictures: Tensor, visible: Tensor) -> Tensor:
+def fill(name, pictures, visible):
     return apply_fill(name, pictures, visible, keys=KEYS, mean=MEAN)
 
 
-def test_the_names_stand_for_the_functions() -> None:
+def test_the_names_stand_for_the_functions():
     for visible in HOLES.values():
         pictures = images(torch.float32)
         expected: dict[FillName, Tensor] = {
@@ -102,7 +102,7 @@ def test_visible_pixels_keep_every_bit_and_the_fill_does_not_depend_on_hidden_on
 
 
 @pytest.mark.parametrize("name", LOOKS_INTO_HOLE)
-def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName) -> None:
+def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name):
     pictures = images(torch.float32, shape=(3, 40, 40))
     visible = torch.arange(40).expand(4, 1, 40, 40) < 20
     other = torch.where(visible, pictures, images(torch.float32, seed=1, shape=(3, 40, 40)))
@@ -110,7 +110,7 @@ def test_a_fill_that_looks_into_the_hole_shows_something_of_it(name: FillName) -
 
 
 @pytest.mark.parametrize("name", FLAT_FILLS)
-def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(name: FillName) -> None:
+def test_each_hole_has_one_colour_in_zero_to_one_in_every_channel(name):
     for dtype, visible in product(FLOATS, HOLES.values()):
         filled = fill(name, images(dtype) + 5, visible)
         for picture, seen in zip(filled, visible, strict=True):
@@ -149,7 +149,7 @@ def test_what_is_drawn_lies_in_the_range_of_pixels(name: FillName) -> None:
 
 
 @pytest.mark.parametrize("name", SMOOTH_FILLS)
-def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName) -> None:
+def test_an_image_of_one_colour_is_continued_in_every_channel(name):
     for dtype in FLOATS:
         colour = torch.tensor([51, 102, 204]).div(255).to(dtype)[:, None, None]
         filled = fill(name, colour.expand(4, 3, 5, 7).contiguous(), SOME)
@@ -158,7 +158,7 @@ def test_an_image_of_one_colour_is_continued_in_every_channel(name: FillName) ->
 
 
 @pytest.mark.parametrize("name", ["mean", "image_mean", "linear_imputation", "inpainting", "exemplar"])
-def test_where_nothing_is_visible_the_mean_of_the_dataset_is_drawn(name: FillName) -> None:
+def test_where_nothing_is_visible_the_mean_of_the_dataset_is_drawn(name):
     for dtype in BITS:
         white = 1 if dtype.is_floating_point else 255
         filled = fill(name, images(dtype), HOLES["one image whole, one gone"])[2].double() / white

@@ -6,29 +6,27 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from maskrobust.augment import fill_exemplar, patches, uniform
 from maskrobust.augment.fills.exemplar import sources
 
 MEAN = (0.25, 0.5, 0.75)
 REACH = 12 + 2 * 3  # a hole of 9 pixels, rounded up to a multiple of 4, and its rim
-Offset = tuple[int, int]
 
 
-def disc(size: tuple[int, int], centre: tuple[int, int], radius: int) -> NDArray[np.bool_]:
+def disc(size, centre, radius):
     """`visible` (H, W) with a round hole."""
     y, x = np.ogrid[: size[0], : size[1]]
     return np.asarray((y - centre[0]) ** 2 + (x - centre[1]) ** 2 > radius**2)
 
 
-def texture(seed: int, height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
+def texture(seed, height, width, channels=3):
     """(H, W, C) noise, smoothed once along both axes."""
     noise = np.random.default_rng(seed).integers(0, 256, (height + 1, width + 1, channels)).astype(float)
     return np.asarray((noise[1:, 1:] + noise[:-1, 1:] + noise[1:, :-1] + noise[:-1, :-1]) / 4, dtype=np.uint8)
 
 
-def slow_costs(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> dict[Offset, float]:
+def slow_costs(pixels, visible):
     """What each offset costs the only hole, one by one; those that show too little are left out."""
     height, width = visible.shape
     hole = np.pad(~visible, 3)
@@ -45,7 +43,7 @@ def slow_costs(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> dict[Of
     return costs
 
 
-def main_offset(place: NDArray[np.int64], hole: NDArray[np.bool_]) -> tuple[Offset, float]:
+def main_offset(place, hole):
     """The commonest offset within a hole, and the fraction of the hole that it fills."""
     there = np.stack(np.divmod(place[hole], hole.shape[1]), axis=1)
     ((offset, count),) = Counter(map(tuple, (there - np.argwhere(hole)).tolist())).most_common(1)
@@ -54,7 +52,7 @@ def main_offset(place: NDArray[np.int64], hole: NDArray[np.bool_]) -> tuple[Offs
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize("centre", [(14, 17), (5, 24)], ids=str)
-def test_the_offset_is_the_cheapest_of_all_in_reach(centre: tuple[int, int], channels: int) -> None:
+def test_the_offset_is_the_cheapest_of_all_in_reach(centre, channels):
     for seed in range(3):
         pixels, visible = texture(seed, 28, 34, channels), disc((28, 34), centre, 4)
         offset, _ = main_offset(sources(pixels, visible)[0], ~visible)
@@ -63,7 +61,7 @@ def test_the_offset_is_the_cheapest_of_all_in_reach(centre: tuple[int, int], cha
 
 
 @pytest.mark.parametrize("radius", [18, 40])
-def test_a_large_hole_in_a_pattern_that_repeats_is_restored_exactly(radius: int) -> None:
+def test_a_large_hole_in_a_pattern_that_repeats_is_restored_exactly(radius):
     pixels = np.tile(texture(1, 36, 40), (7, 6, 1))[:240, :225]
     visible = disc(pixels.shape[:2], (120, 108), radius)
     place, _ = sources(pixels, visible)
@@ -72,7 +70,7 @@ def test_a_large_hole_in_a_pattern_that_repeats_is_restored_exactly(radius: int)
     assert (filled != pixels).any(axis=2).mean() < 0.01
 
 
-def test_each_hidden_patch_has_an_offset_of_its_own() -> None:
+def test_each_hidden_patch_has_an_offset_of_its_own():
     pixels = texture(2, 100, 96)
     visible = patches(torch.arange(1), 100, 96, hidden_fraction=(0.4, 0.4), patch_size=16)[0, 0].numpy()
     (place, _), offsets = sources(pixels, visible), set()
@@ -86,7 +84,7 @@ def test_each_hidden_patch_has_an_offset_of_its_own() -> None:
     assert len(offsets) > 10
 
 
-def test_what_no_offset_fills_is_mirrored_at_the_edge_of_the_hole() -> None:
+def test_what_no_offset_fills_is_mirrored_at_the_edge_of_the_hole():
     visible = np.array([[True, True, True, False, False, False]])
     assert sources(np.zeros((1, 6, 3), dtype=np.uint8), visible)[0].tolist() == [[0, 1, 2, 1, 0, 2]]
     seen = np.zeros((20, 30), dtype=np.bool_)
@@ -95,7 +93,7 @@ def test_what_no_offset_fills_is_mirrored_at_the_edge_of_the_hole() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16], ids=str)
-def test_every_hidden_pixel_gets_the_value_of_a_visible_one_whatever_the_hole_held(dtype: torch.dtype) -> None:
+def test_every_hidden_pixel_gets_the_value_of_a_visible_one_whatever_the_hole_held(dtype):
     for seed in range(12):
         size = (20 + 7 * seed, 90 - 5 * seed)
         keys = torch.arange(3) + 3 * seed

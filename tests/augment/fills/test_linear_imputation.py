@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from scipy import sparse, stats
 from scipy.sparse.linalg import spsolve
-from torch import Tensor
 
 from maskrobust.augment import companion_blobs, fill_linear_imputation, patches, rectangles, sample_keys, uniform
-from maskrobust.augment.fills.multigrid import impute
+from maskrobust.augment.fills.linear_imputation import impute
 
 STEPS = [(down, across) for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0)]
 
 
-def solve_directly(image: NDArray[np.float64], visible: NDArray[np.bool_]) -> NDArray[np.float64]:
+def solve_directly(image, visible):
     """Every hidden pixel of (C, H, W) the mean of its neighbours in the image, 1/6 direct and 1/12 diagonal."""
     height, width = visible.shape
     rows, columns = np.nonzero(~visible)
@@ -36,7 +34,7 @@ def solve_directly(image: NDArray[np.float64], visible: NDArray[np.bool_]) -> ND
     return filled
 
 
-def one_pixel(height: int, width: int, row: int, column: int) -> Tensor:
+def one_pixel(height, width, row, column):
     visible = torch.zeros(1, 1, height, width, dtype=torch.bool)
     visible[..., row, column] = True
     return visible
@@ -64,7 +62,7 @@ MASKS = {
 
 
 @pytest.mark.parametrize("visible", MASKS.values(), ids=MASKS.keys())
-def test_it_agrees_with_a_direct_solution_in_every_channel(visible: Tensor) -> None:
+def test_it_agrees_with_a_direct_solution_in_every_channel(visible):
     images = uniform(KEY + 1, 2, *visible.shape[2:])
     images[:, 1] = images[:, 1].cumsum(dim=2) / images.shape[3]
     solved = impute(images, visible, torch.full((1, 2, 1, 1), 0.5))[0]
@@ -73,7 +71,7 @@ def test_it_agrees_with_a_direct_solution_in_every_channel(visible: Tensor) -> N
 
 
 @pytest.mark.parametrize("name", ["most patches", "three rows"])
-def test_an_accelerator_solves_the_same_equations(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_accelerator_solves_the_same_equations(name, monkeypatch):
     visible, images = MASKS[name].repeat(2, 1, 1, 1), uniform(KEY.repeat(2), 2, *MASKS[name].shape[2:])
     on_cpu = impute(images, visible, torch.full((2, 1, 1, 1), 0.5))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -81,7 +79,7 @@ def test_an_accelerator_solves_the_same_equations(name: str, monkeypatch: pytest
     torch.testing.assert_close(elsewhere, on_cpu, rtol=0, atol=1e-4)
 
 
-def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth() -> None:
+def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth():
     keys = sample_keys(0, torch.arange(40))
     visible = patches(keys, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
     images = torch.full((40, 3, 32, 32), 0.5)
@@ -89,7 +87,7 @@ def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth() -> None:
     assert stats.kstest(noise, "norm").pvalue > 1e-3
 
 
-def test_a_visible_nan_spoils_no_other_image() -> None:
+def test_a_visible_nan_spoils_no_other_image():
     keys = sample_keys(0, torch.arange(3))
     visible = patches(keys, 32, 32, hidden_fraction=(0.5, 0.5), patch_size=8)
     images = uniform(keys, 3, 32, 32)

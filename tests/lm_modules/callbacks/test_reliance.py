@@ -1,17 +1,21 @@
-"""Reliance measured during training: right figures, from every process, and nothing disturbed."""
+"""Reliance measured during training: right figures, from every process, to every logger, and nothing disturbed."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import json
 
 import pytest
 import pytorch_lightning as pl
 import torch
+import wandb
+from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch.utils.data import DataLoader
+from torchvision.transforms.functional import pil_to_tensor
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.callbacks.loggers import log_picture
+from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
@@ -36,13 +40,13 @@ EVERYTHING = ReliancePlan(
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MaskRobustClassifier, torch.Tensor]:
+def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
     _, classifier = fit(csv_logger(folder), callback())
     return folder, classifier, torch.get_rng_state()
 
 
-def test_training_goes_on_as_it_would_without(tmp_path: Path) -> None:
+def test_training_goes_on_as_it_would_without(tmp_path):
     """Measured amid an epoch and amid the accumulation of gradients, too."""
     often = {"val_check_interval": 2, "accumulate_grad_batches": 3}
     _, classifier = fit(csv_logger(tmp_path / "measured"), callback(plan=EVERYTHING), **often)
@@ -54,7 +58,7 @@ def test_training_goes_on_as_it_would_without(tmp_path: Path) -> None:
         assert torch.equal(classifier.state_dict()[name], weights), name
 
 
-def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: Path) -> None:
+def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path):
     fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
     everything, default = logged(tmp_path), logged(measured[0])
     added = {
@@ -73,7 +77,7 @@ def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path: P
         assert everything[f"{name}_low"][0] <= everything[name][0] <= everything[f"{name}_high"][0]
 
 
-def test_scenes_are_refused_where_the_data_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scenes_are_refused_where_the_data_have_none(tmp_path, monkeypatch):
     monkeypatch.setattr(Shapes, "empty_scenes", lambda *_: None)
     with pytest.raises(InputError, match="asks about 3 scenes, but Shapes has no pictures without objects"):
         fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
@@ -82,20 +86,18 @@ def test_scenes_are_refused_where_the_data_have_none(tmp_path: Path, monkeypatch
 class NoMasks(Shapes):
     """Images alone, as most people have them."""
 
-    def annotated_batches(self, split: str) -> Iterator[Batch]:
+    def annotated_batches(self, split):
         return (_without_mask(batch) for batch in TRAINING)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self):
         return DataLoader([_without_mask(batch) for batch in VALIDATION], batch_size=None)
 
 
-def _without_mask(batch: Batch) -> Batch:
+def _without_mask(batch):
     return batch._replace(object_mask=torch.zeros_like(batch.object_mask))
 
 
-def test_images_without_object_masks_are_asked_all_that_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_without_object_masks_are_asked_all_that_needs_none(tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr("maskrobust.lm_modules.callbacks.reliance.rank_zero_info", said.append)
     fit(csv_logger(tmp_path), callback(plan=EVERYTHING), data=NoMasks)
@@ -110,7 +112,7 @@ def test_images_without_object_masks_are_asked_all_that_needs_none(
 
 
 @pytest.mark.parametrize("method", ["black", "layer_masking"])
-def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: str) -> None:
+def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method):
     folder, classifier, _ = measured
     suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     classifier.eval()
@@ -125,15 +127,15 @@ def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method: 
         assert expected is not None and found == pytest.approx(list(expected), abs=1e-6)
 
 
-def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path, monkeypatch):
     said: list[str] = []
     log = MaskRobustClassifier.log
 
-    def noted_log(self: MaskRobustClassifier, name: str, *values: Any, **options: Any) -> None:
+    def noted_log(self, name, *values, **options):
         said.append(name)
         log(self, name, *values, **options)
 
-    def noted_definition(_: Any, name: str, **__: Any) -> None:
+    def noted_definition(_, name, **__):
         said.append(f"define {name}")
 
     monkeypatch.setattr(MaskRobustClassifier, "log", noted_log)
@@ -144,7 +146,7 @@ def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path: Path, mon
     assert all(said.index(f"define {name}") < said.index(name) for name in names)
 
 
-def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_images_are_measured_than_asked_for(tmp_path, monkeypatch):
     asked: list[int] = []
     ask = Measurement.ask
     monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.append(len(batch.ids)) or ask(self, batch))
@@ -161,12 +163,12 @@ def test_no_more_images_are_measured_than_asked_for(tmp_path: Path, monkeypatch:
         ({"replicates": 0}, "replicates"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(options: dict, named: str) -> None:
+def test_what_cannot_be_measured_is_refused(options, named):
     with pytest.raises(ValueError, match=named):
         RelianceCallback(**options)
 
 
-def test_a_resumed_run_goes_on_with_the_table(tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_table(tmp_path):
     first, second = callback(), callback()
     trainer, _ = fit(csv_logger(tmp_path / "first"), first, epochs=1)
     trainer.save_checkpoint(tmp_path / "first.ckpt")
@@ -177,13 +179,13 @@ def test_a_resumed_run_goes_on_with_the_table(tmp_path: Path) -> None:
     assert len(rows) > 0 and second.state_dict()["rows"] == rows + rows
 
 
-def test_data_without_objects_to_lend_are_refused(tmp_path: Path) -> None:
+def test_data_without_objects_to_lend_are_refused(tmp_path):
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[callback()])
     with pytest.raises(ValueError, match="reliance callback needs a data module"):
         trainer.validate(build(), dataloaders=DataLoader(VALIDATION, batch_size=None))
 
 
-def test_a_network_whose_logits_are_not_finite_is_not_measured() -> None:
+def test_a_network_whose_logits_are_not_finite_is_not_measured():
     classifier = build()
     with torch.no_grad():
         [*classifier.parameters()][-1][1] = torch.nan
@@ -192,6 +194,61 @@ def test_a_network_whose_logits_are_not_finite_is_not_measured() -> None:
         trainer.validate(classifier, Shapes())
 
 
-def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path: Path) -> None:
+def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path):
     fit(csv_logger(tmp_path), callback(every_n_epochs=2), epochs=5)
     assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a real offline run of two measured epochs, logged to CSV as well."""
+    folder = tmp_path_factory.mktemp("offline")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        loggers = [WandbLogger(save_dir=folder, project="test", offline=True), csv_logger(folder / "scalars")]
+        fit(loggers, callback(), epochs=2)
+        wandb.finish()
+    return folder
+
+
+def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(folder):
+    pictures = [*folder.rglob("media/images/reliance/shown*.png")]
+    assert len(pictures) == 2
+    image = VALIDATION[0].images[0]
+    for picture in pictures:
+        with Image.open(picture) as panel:
+            assert panel.width > 3 * image.shape[-1]
+            first = pil_to_tensor(panel)[:, 2 : 2 + image.shape[-2], 2 : 2 + image.shape[-1]]
+            assert (first / 255 - image).abs().max() <= 1 / 255
+
+
+def test_weights_and_biases_gets_one_table_that_grows_with_the_epochs(folder):
+    tables = [json.loads(path.read_text()) for path in folder.rglob("media/table/reliance/rows*.table.json")]
+    first, second = sorted((table["data"] for table in tables), key=len)
+    assert all(table["columns"] == list(TABLE_COLUMNS) for table in tables)
+    assert second[: len(first)] == first
+    assert {row[0] for row in first} == {0} and {row[0] for row in second[len(first) :]} == {1}
+
+
+def test_the_table_and_the_scalars_are_the_same_numbers(folder):
+    last = max(folder.rglob("media/table/reliance/rows*.table.json"), key=lambda path: path.stat().st_size)
+    scalars = logged(folder / "scalars")
+    for epoch, method, measure, *numbers, _, _ in json.loads(last.read_text())["data"]:
+        name = f"reliance/{method}/{measure}"
+        for end, number in zip(("", "_low", "_high"), numbers, strict=True):
+            assert number is None or scalars[name + end][epoch] == pytest.approx(number, abs=1e-6)
+        assert (numbers[1] is None) == (measure == "hidden_pixel_sensitivity")
+
+
+def test_tensorboard_gets_the_picture(monkeypatch):
+    """Its writer is no dependency, so a stand-in takes its place."""
+    shown = []
+
+    class Writer:
+        def add_image(self, tag, img_tensor, global_step):
+            shown.append((tag, img_tensor, global_step))
+
+    monkeypatch.setattr(TensorBoardLogger, "experiment", Writer())
+    picture = torch.rand(3, 8, 8)
+    log_picture([TensorBoardLogger.__new__(TensorBoardLogger)], "reliance/shown", picture, "image | black", step=7)
+    assert shown == [("reliance/shown", picture, 7)]

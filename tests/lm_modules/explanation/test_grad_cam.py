@@ -25,11 +25,11 @@ SEGMENTS = {"patches": Segments.patches(IMAGE[None], 8)}
 METHODS = ("black", "layer_masking")
 
 
-def shown(network: nn.Module, num_outputs: int = 4, **preprocessing: object) -> TrainedNetwork:
+def shown(network, num_outputs=4, **preprocessing):
     return TrainedNetwork("the network", network.eval(), replace(Preprocessing(), **preprocessing), num_outputs)
 
 
-def explain(network: TrainedNetwork, *, reads: bool = True, explainers: tuple[str, ...] = ("lime", "grad_cam")):
+def explain(network, *, reads=True, explainers=("lime", "grad_cam")):
     predictors = [[network.predictor(method) for method in METHODS]]
     plan = ExplanationPlan(explainers, samples=128)
     request = ExplanationRequest(IMAGE, predictors, plan, 0, [network] * reads)
@@ -37,14 +37,14 @@ def explain(network: TrainedNetwork, *, reads: bool = True, explainers: tuple[st
 
 
 @pytest.fixture(scope="module")
-def network() -> nn.Module:
+def network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return resnet18(num_classes=4).eval()
 
 
 @pytest.mark.parametrize(("is_masked", "precision"), [(False, "32"), (True, "bf16")], ids=["plain", "layer masking"])
-def test_the_map_is_that_of_pytorch_grad_cam_used_by_hand(network: nn.Module, is_masked: bool, precision: str) -> None:
+def test_the_map_is_that_of_pytorch_grad_cam_used_by_hand(network, is_masked, precision):
     trained = shown(LayerMasking(network) if is_masked else network)
     trained.precision = precision
     found = explain(trained)
@@ -60,7 +60,7 @@ def test_the_map_is_that_of_pytorch_grad_cam_used_by_hand(network: nn.Module, is
     assert found.answers["", "grad_cam"].values.shape == (1, 1, 6400, 2)
 
 
-def test_the_map_lies_where_the_network_looks(network: nn.Module) -> None:
+def test_the_map_lies_where_the_network_looks(network):
     cropped = explain(shown(network, crop=0.6, size=(96, 96))).answers["", "grad_cam"].values[0, 0]
     heat = cropped.reshape(80, 80, 2)
     assert heat[16:64, 16:64].max() == pytest.approx(1) and heat.sum() == pytest.approx(heat[16:64, 16:64].sum())
@@ -74,11 +74,11 @@ class Shared(nn.Module):
         self.first, self.second, self.relu = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 8, 3, 2), nn.ReLU(inplace=True)
         self.fc = nn.Linear(8, 4)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return self.fc(self.relu(self.second(self.relu(self.first(x)))).mean((2, 3)))
 
 
-def test_a_module_that_is_called_twice_is_passed_over() -> None:
+def test_a_module_that_is_called_twice_is_passed_over():
     torch.manual_seed(0)
     network = Shared()
     for each in network.parameters():
@@ -88,7 +88,7 @@ def test_a_module_that_is_called_twice_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224", "flat"])
-def test_a_network_without_a_convolutional_map_ahead_of_its_head_is_refused(architecture: str) -> None:
+def test_a_network_without_a_convolutional_map_ahead_of_its_head_is_refused(architecture):
     options = {"img_size": 64, "depths": (1, 1, 1, 1)} if "swin" in architecture else {"img_size": 64, "depth": 1}
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
     network = flat if architecture == "flat" else build_network(architecture, 4, options)
@@ -98,7 +98,7 @@ def test_a_network_without_a_convolutional_map_ahead_of_its_head_is_refused(arch
         explain_image(request, SEGMENTS, [0])
 
 
-def test_what_grad_cam_lacks_is_said_in_a_sentence(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_grad_cam_lacks_is_said_in_a_sentence(network, monkeypatch):
     with pytest.raises(InputError, match="grad_cam reads the network itself, but predictors alone are explained here"):
         explain(shown(network), reads=False)
     with pytest.raises(InputError, match="grad_cam needs gradients"):

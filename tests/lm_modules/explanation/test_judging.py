@@ -12,7 +12,6 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, judged_rows
 from maskrobust.lm_modules.explanation.judges.ablation import ablate
 from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation
 from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
@@ -24,10 +23,9 @@ from maskrobust.lm_modules.explanation.judges.localisation import (
     overlap_of_highest,
     win_fractions,
 )
-from maskrobust.lm_modules.explanation.judges.planted import place_of_cue, plant_cue
 from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge
-from maskrobust.lm_modules.explanation.judges.truth import true_effects
-from maskrobust.lm_modules.explanation.judging import judge_image
+from maskrobust.lm_modules.explanation.judges.truth import place_of_cue, plant_cue, true_effects
+from maskrobust.lm_modules.explanation.judging import CIRCULAR, judge_image, judged_rows
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
 
 SIDE = 24

@@ -1,4 +1,4 @@
-"""Explainers of other libraries run under layer masking, and say what ours say where both compute the same."""
+"""Adapters to explainers of other libraries, which say what ours say; and the pages on explanations."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ import torch
 
 from maskrobust import (
     LayerMasking,
+    NanNetwork,
+    Queries,
     Segments,
     all_coalitions,
     ask,
@@ -22,6 +24,7 @@ from maskrobust import (
     predictor,
     visibility_forward,
 )
+from maskrobust.errors import InputError
 from tests.pages.commands import blocks
 
 PAGE = Path(__file__).parents[3] / "docs" / "explainers-of-others.md"
@@ -158,3 +161,126 @@ def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
     assert names["fall"].shape == (1, 8) and names["fall"].isfinite().all()
     for scores in (names["ablation"], names["shapley"], names["lime_of_captum"], names["owen"].values):
         assert np.ptp(np.asarray(scores)) > 0
+
+
+OBLONG = torch.rand(3, 16, 12, generator=torch.Generator().manual_seed(0))
+SEGMENTS = Segments.patches(OBLONG[None], 8)
+VISIBLE = SEGMENTS.visible(0, all_coalitions(4))
+WITH_NAN = torch.where(VISIBLE, OBLONG, torch.nan)
+STATISTICS = (0.5,) * 3, (0.25,) * 3
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_network("small_resnet", 5).eval()
+
+
+@pytest.fixture(params=["black", "uniform_noise", "layer_masking"])
+def asked(small_network, request):
+    return predictor(
+        LayerMasking(small_network) if request.param == "layer_masking" else small_network, request.param, *STATISTICS
+    )
+
+
+@pytest.mark.parametrize("scale", ["probability", "logit", "log_odds"])
+def test_every_form_of_a_question_has_the_answer_of_ask(small_network, scale):
+    asked = predictor(LayerMasking(small_network), "layer_masking", *STATISTICS)
+    expected = ask(asked, OBLONG, Queries.of(VISIBLE), scale=scale)
+    arrays = WITH_NAN.permute(0, 2, 3, 1).double().numpy()
+    found = {
+        "map": visibility_forward(asked, OBLONG, scale=scale)(VISIBLE.float()),
+        "map of every channel": visibility_forward(asked, OBLONG, scale=scale)(VISIBLE.double().expand(-1, 3, -1, -1)),
+        "images": NanNetwork(asked, scale=scale)(WITH_NAN).detach(),
+        "arrays": nan_classifier(asked, scale=scale)(arrays),
+    }
+    for name, answers in found.items():
+        np.testing.assert_allclose(answers, expected, atol=1e-5, err_msg=name)
+    value = coalition_game(asked, OBLONG, SEGMENTS, 3, scale=scale)(all_coalitions(4).numpy())
+    np.testing.assert_allclose(value, expected[:, 3], atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 1e-2
+
+
+def test_an_answer_depends_on_the_map_alone_and_random_fills_on_the_key(asked):
+    maps, z = VISIBLE.float(), all_coalitions(4).numpy()
+    arrays = WITH_NAN.permute(0, 2, 3, 1).numpy()
+    for key in (0, 7):
+        forward, classify = visibility_forward(asked, OBLONG, key), nan_classifier(asked, key)
+        value = coalition_game(asked, OBLONG, SEGMENTS, 2, key=key, batch_size=5)
+        one_by_one = torch.cat([forward(maps[each : each + 1]) for each in reversed(range(16))]).flip(0)
+        np.testing.assert_allclose(one_by_one, forward(maps), atol=1e-6)
+        np.testing.assert_allclose(value(z[::-1])[::-1], forward(maps)[:, 2], atol=1e-6)
+        np.testing.assert_allclose(classify(arrays[::-1])[::-1], forward(maps), atol=1e-6)
+
+
+def test_a_pixel_is_hidden_where_any_channel_is_nan(small_network):
+    network_of_nan = NanNetwork(predictor(LayerMasking(small_network), "layer_masking", *STATISTICS))
+    one_channel = torch.where(VISIBLE.expand(-1, 3, -1, -1) | (torch.arange(3) != 1)[:, None, None], OBLONG, torch.nan)
+    assert torch.equal(network_of_nan(one_channel), network_of_nan(WITH_NAN))
+
+
+def test_gradients_of_images_with_nan_are_finite_and_zero_where_hidden(small_network):
+    images = WITH_NAN.clone().requires_grad_()
+    NanNetwork(predictor(LayerMasking(small_network), "layer_masking", *STATISTICS), scale="logit")(images)[
+        :, 0
+    ].sum().backward()
+    assert images.grad.isfinite().all() and images.grad.abs().max() > 0
+    assert not images.grad[~VISIBLE.expand_as(images)].any()
+
+
+def additive(images, visible, keys):
+    return (images * visible).sum(dim=(2, 3))
+
+
+def channels_apart():
+    maps = torch.ones(1, 3, 16, 12)
+    maps[0, 1] = 0
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: visibility_forward(additive, OBLONG[None]), r"image must be \(C, H, W\)"),
+        (lambda: visibility_forward(additive, OBLONG, scale="odds"), "scale must be one of"),
+        (lambda: visibility_forward(additive, OBLONG)(torch.ones(16, 12)), r"maps must be \(N, 1, 16, 12\)"),
+        (lambda: visibility_forward(additive, OBLONG)(torch.ones(1, 1, 12, 16)), r"got \(1, 1, 12, 16\)"),
+        (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), 0.5)), "0 where hidden and 1"),
+        (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), torch.nan)), "0 where hidden and 1"),
+        (lambda: visibility_forward(additive, OBLONG)(channels_apart()), "in all channels alike"),
+        (lambda: coalition_game(additive, OBLONG[None], SEGMENTS, 0), r"image must be \(C, H, W\)"),
+        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 0, scale="odds"), "scale must be one of"),
+        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 3)(np.ones((1, 4), bool)), "from 0 to 2, got 3"),
+        (lambda: coalition_game(additive, OBLONG, SEGMENTS, -1)(np.ones((1, 4), bool)), "from 0 to 2, got -1"),
+        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 0)(np.ones((1, 5), bool)), r"z must be bool \(N, 4\)"),
+        (lambda: nan_classifier(additive, scale="odds"), "scale must be one of"),
+        (lambda: nan_classifier(additive)(np.zeros((1, 16, 12, 3), np.uint8)), "got uint8 .* integers have no NaN"),
+        (lambda: nan_classifier(additive)(np.zeros((16, 12, 3))), r"arrays must be floats \(N, H, W, C\)"),
+        (lambda: nan_classifier(additive)(np.full((1, 16, 12, 3), 200.0)), "got 200 to 200; divide by 255"),
+        (lambda: NanNetwork(additive, scale="odds"), "scale must be one of"),
+        (lambda: NanNetwork(additive)(torch.zeros(1, 3, 16, 12, dtype=torch.uint8)), "integers have no NaN"),
+        (lambda: NanNetwork(additive)(torch.zeros(3, 16, 12)), r"images must be floats \(N, C, H, W\)"),
+        (lambda: NanNetwork(additive)(OBLONG[None] - 2), "visible pixels must lie in"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(call, sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        call()
+    assert "\n" not in str(refusal.value) and str(refusal.value).endswith(".")
+
+
+OWN_PAGE = Path(__file__).parents[3] / "docs" / "explanations.md"
+
+
+def test_the_code_of_our_own_page_runs_and_gives_the_shapes_it_says(capsys):
+    names: dict[str, Any] = {}
+    with torch.random.fork_rng(devices=[]):
+        for block in blocks(OWN_PAGE):
+            if block.language == "python":
+                exec(compile(block.text, OWN_PAGE.name, "exec"), names)
+    count, classes = names["segments"].count(0), names["data"].num_classes
+    assert capsys.readouterr().out.count(f"({count}, {classes})") == 2
+    assert names["heat"].shape == (*names["images"].shape[2:], classes)
+    for scores in (names["explanation"].scores, names["shapley"].scores, names["without"]):
+        assert scores.shape == (count, classes) and np.ptp(scores) > 0

@@ -2,13 +2,12 @@
 
 import copy
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.lm_modules.masking.batch_norm import (
     VisibleFraction,
@@ -16,7 +15,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
     masked_batch_norm,
     native_batch_norm,
 )
-from maskrobust.lm_modules.masking.rows import row_indices
+from maskrobust.lm_modules.masking.morphology import row_indices
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, draw_features, draw_visible
 from tests.processes import started
 
@@ -25,7 +24,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused", "native"])
 
 
-def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNorm2d, **options) -> nn.Module:
+def draw_module(kind=nn.BatchNorm2d, **options):
     module = kind(CHANNELS, **options)
     generator = torch.Generator().manual_seed(3)
     for tensor in [*module.parameters(), module.running_mean, module.running_var]:
@@ -34,7 +33,7 @@ def draw_module(kind: type[nn.BatchNorm2d] | type[nn.SyncBatchNorm] = nn.BatchNo
     return module
 
 
-def normalise(path: str, module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
+def normalise(path, module, features, visible):
     if path == "fused":
         return fused_batch_norm(module, features, visible.flatten(2).float(), row_indices(~visible))
     if path == "native":
@@ -42,12 +41,12 @@ def normalise(path: str, module: nn.Module, features: Tensor, visible: Tensor) -
     return masked_batch_norm(module, features, visible)
 
 
-def picked(features: Tensor, visible: Tensor) -> Tensor:
+def picked(features, visible):
     """(N, C) features at visible positions."""
     return features.permute(0, 2, 3, 1)[visible[:, 0]]
 
 
-def by_hand(module: nn.Module, features: Tensor, visible: Tensor) -> Tensor:
+def by_hand(module, features, visible):
     """(N, C) normalised features; the copy of the module that computes them is updated."""
     tracks = module.training and module.track_running_stats
     if tracks:
@@ -120,13 +119,13 @@ SPLITS = {  # visible positions of four samples, the first two on rank 0
 }
 
 
-def whole_batch(counts: list[int], *, momentum: float | None) -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+def whole_batch(counts, *, momentum):
     visible = (torch.arange(20) < torch.tensor(counts)[:, None]).reshape(4, 1, 4, 5)
     features, slope = (2 + draw_features(4, CHANNELS, 4, 5, seed=seed) for seed in (0, 1))
     return draw_module(nn.SyncBatchNorm, momentum=momentum).double(), features, visible, slope
 
 
-def outcome(module: nn.Module, features: Tensor, visible: Tensor, slope: Tensor) -> dict[str, Tensor]:
+def outcome(module, features, visible, slope):
     leaf = features.clone().requires_grad_()
     output = torch.where(visible, masked_batch_norm(module, leaf, visible), 0)
     gradient, weight, bias = torch.autograd.grad((output * slope).sum(), [leaf, module.weight, module.bias])
@@ -139,7 +138,7 @@ def outcome(module: nn.Module, features: Tensor, visible: Tensor, slope: Tensor)
     }
 
 
-def run_rank(rank: int, folder: str) -> None:
+def run_rank(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     results = []
@@ -151,7 +150,7 @@ def run_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path):
     with ExitStack() as stack:
         processes = [stack.enter_context(started(run_rank, rank, str(tmp_path))) for rank in range(2)]
         assert [process.wait() for process in processes] == [0, 0]
@@ -168,7 +167,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_processes_are_joined_in_training_mode_alone(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     joined = []
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda _group: 1)

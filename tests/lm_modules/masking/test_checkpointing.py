@@ -1,7 +1,6 @@
 """Checkpointed training computes the same gradients and statistics, and keeps less."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import build, draw_images, holes
 
 
-def trained_once(network: nn.Module, segments: int) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+def trained_once(network, segments):
     """Gradients of images and parameters, and the state after one pass forward and back."""
     masked = LayerMasking(copy.deepcopy(network), checkpoint_segments=segments).train()
     images = draw_images(size=32).requires_grad_()
@@ -32,7 +31,7 @@ def trained_once(network: nn.Module, segments: int) -> tuple[list[torch.Tensor],
     ],
     ids=["basic_resnet", "densenet", "images changed in place"],
 )
-def test_gradients_and_statistics_do_not_change(make: Callable[[], nn.Module], segments: int) -> None:
+def test_gradients_and_statistics_do_not_change(make, segments):
     torch.manual_seed(0)
     network = make()
     gradients, state = trained_once(network, 0)
@@ -41,12 +40,12 @@ def test_gradients_and_statistics_do_not_change(make: Callable[[], nn.Module], s
     torch.testing.assert_close(state_again, state, rtol=0, atol=0)
 
 
-def test_less_is_kept_for_the_backward_pass() -> None:
+def test_less_is_kept_for_the_backward_pass():
     kept = []
     for segments in (0, 4):
         sizes: list[int] = []
 
-        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+        def note(tensor, sizes=sizes):
             sizes.append(tensor.numel())
             return tensor
 

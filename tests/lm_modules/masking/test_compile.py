@@ -16,7 +16,7 @@ SIZE = 32
 
 @pytest.mark.parametrize("make", [Modern, Gated], ids=lambda make: make.__name__)
 @torch.no_grad()
-def test_the_compiled_network_equals_the_eager_one_for_any_mask(make) -> None:
+def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
     torch.manual_seed(0)
     masked = LayerMasking(randomise(make()).eval())
     compiled = torch.compile(masked, fullgraph=True, backend="eager")
@@ -26,7 +26,7 @@ def test_the_compiled_network_equals_the_eager_one_for_any_mask(make) -> None:
         torch.testing.assert_close(compiled(images, mask), masked(images, mask), rtol=1e-4, atol=1e-5)
 
 
-def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one() -> None:
+def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one():
     torch.manual_seed(0)
     masked = LayerMasking(randomise(Gated()), padding="mirror", merge="union", detach_padding=False).train()
     twin, visible = copy.deepcopy(masked), holes(SIZE)

@@ -1,7 +1,5 @@
 """Networks that return maps: hidden pixels do not matter, and coverage says how much each position reads of others."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -23,7 +21,7 @@ from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, ContextNet, 
 HEIGHT, WIDTH = 64, 96
 
 
-def holes() -> Tensor:
+def holes():
     """A corner; the rim below and a bar across."""
     visible = torch.ones(2, 1, HEIGHT, WIDTH, dtype=torch.bool)
     visible[0, :, :20, :30] = False
@@ -32,24 +30,24 @@ def holes() -> Tensor:
     return visible
 
 
-def draw_images(size: tuple[int, int] = (HEIGHT, WIDTH), batch: int = 2) -> Tensor:
+def draw_images(size=(HEIGHT, WIDTH), batch=2):
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
-def maps_of(output: Any) -> list[Tensor]:
+def maps_of(output):
     if isinstance(output, Tensor):
         return [output]
     return [each for part in (output.values() if isinstance(output, dict) else output) for each in maps_of(part)]
 
 
-def build(name: str) -> nn.Module:
+def build(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return DENSE_NETWORKS[name]().eval()
 
 
 @pytest.mark.parametrize("name", DENSE_NETWORKS)
-def test_a_network_that_returns_maps_is_masked(name: str) -> None:
+def test_a_network_that_returns_maps_is_masked(name):
     scale = 2 if name == "smp PAN" else 1  # which pools 1/16 of the size three times
     images = draw_images((scale * HEIGHT, scale * WIDTH))
     network, visible = build(name), holes().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
@@ -71,7 +69,7 @@ def test_a_network_that_returns_maps_is_masked(name: str) -> None:
         assert not output.masked_select(coverage == 0).any() and output.isfinite().all()
 
 
-def test_maps_come_in_the_structure_in_which_the_network_returns_them() -> None:
+def test_maps_come_in_the_structure_in_which_the_network_returns_them():
     output = LayerMasking(ContextNet().eval())(draw_images(), holes())
     assert [*output] == ["maps", "wide"] and type(output["maps"]) is list and type(output["wide"]) is tuple
     assert [tuple(each.shape) for each in maps_of(output)] == [(2, 8, 64, 96), (2, 8, 32, 48), (2, 4, 128, 192)]
@@ -80,7 +78,7 @@ def test_maps_come_in_the_structure_in_which_the_network_returns_them() -> None:
 
 
 @pytest.mark.parametrize(("enlarge", "hidden"), [(transposed, (0, 0)), (bilinear, (5, 13))])
-def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, hidden: tuple[int, int]) -> None:
+def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, hidden):
     torch.manual_seed(0)
     network = SmallUNet(enlarge, pool=nn.AvgPool2d(2)).double().eval()
     for name, module in [*network.named_modules()]:
@@ -97,12 +95,12 @@ def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, h
     assert (coverage == 1).any() and (coverage < 1).any()
 
 
-def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it() -> None:
+def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it():
     visible = draw_visible(9, 7)
     network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2, padding=2, dilation=2), nn.MaxPool2d(2, ceil_mode=True))
     coverage = LayerMasking(network.eval()).coverage(visible)
 
-    def mean_under(numbers: Tensor, inside: Tensor, kernel: int, **options: int) -> Tensor:
+    def mean_under(numbers, inside, kernel, **options):
         covered, counted = (F.unfold(each, kernel, **options).sum(dim=1) for each in (numbers, inside))
         return covered / counted
 
@@ -113,7 +111,7 @@ def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it
     assert (coverage[3] == 0).all() and (coverage[4] == 1).all()
 
 
-def test_one_hidden_pixel_of_a_large_field_is_not_lost_to_rounding() -> None:
+def test_one_hidden_pixel_of_a_large_field_is_not_lost_to_rounding():
     layers = [nn.Conv2d(1, 1, 3, padding=1) for _ in range(40)]
     visible = torch.ones(1, 1, 3, 120, dtype=torch.bool)
     visible[..., 0] = False
@@ -125,7 +123,7 @@ def test_one_hidden_pixel_of_a_large_field_is_not_lost_to_rounding() -> None:
     assert torch.equal(coverage[0, 0, 1] == 0, torch.arange(120) > 40)
 
 
-def test_what_reads_the_whole_image_is_covered_as_the_image_is() -> None:
+def test_what_reads_the_whole_image_is_covered_as_the_image_is():
     visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
     visible[0, :, :2] = False
     classifier = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 5))
@@ -139,7 +137,7 @@ class AsksForSizes(nn.Module):
         super().__init__()
         self.conv, self.small = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         if x.shape[1] != 3 or x.shape[-1] % 8 != 0:
             raise RuntimeError("a size that does not fit")
         assert x.ndim == 4
@@ -147,7 +145,7 @@ class AsksForSizes(nn.Module):
         return y if y.shape[1] == 4 else -y
 
 
-def test_a_network_that_asks_for_sizes_is_read_and_each_run_checks_what_it_answers() -> None:
+def test_a_network_that_asks_for_sizes_is_read_and_each_run_checks_what_it_answers():
     network = AsksForSizes().eval()
     masked, images = LayerMasking(network), draw_images()
     visible = holes()
@@ -159,7 +157,7 @@ def test_a_network_that_asks_for_sizes_is_read_and_each_run_checks_what_it_answe
             masked(images[..., : size[0], : size[1]], visible[..., : size[0], : size[1]])
 
 
-def test_nan_at_a_visible_pixel_is_refused_naming_the_image() -> None:
+def test_nan_at_a_visible_pixel_is_refused_naming_the_image():
     images, visible = draw_images(), holes()
     images[1, 0, 30, 30] = torch.nan
     for shown in (visible, torch.ones_like(visible)):
@@ -167,29 +165,29 @@ def test_nan_at_a_visible_pixel_is_refused_naming_the_image() -> None:
             LayerMasking(SmallUNet(bilinear).eval())(images, shown)
 
 
-def test_infinite_and_large_pixels_are_no_nan() -> None:
+def test_infinite_and_large_pixels_are_no_nan():
     network = LayerMasking(nn.Conv2d(3, 1, 1).eval())
     images = draw_images()
     images[0, 0, 40, 40], images[0, 0, 40, 41] = torch.inf, -torch.inf
     assert network(images, holes())[1].isfinite().all()
 
 
-def _resnet() -> nn.Module:
+def _resnet():
     config = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", num_labels=5)
     return ResNetForImageClassification(config)
 
 
-def _convnext() -> nn.Module:
+def _convnext():
     return ConvNextForImageClassification(ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2))
 
 
-def _regnet() -> nn.Module:
+def _regnet():
     config = RegNetConfig(embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], groups_width=8)
     return RegNetForImageClassification(config)
 
 
 @pytest.mark.parametrize("make", [_resnet, _convnext, _regnet])
-def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(make) -> None:
+def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(make):
     torch.manual_seed(0)
     network, images, visible = make().eval(), draw_images(), holes()
     visible[1] = True

@@ -1,11 +1,10 @@
 """Half of the padding where new positions are dropped again: found where it is right, and without a changed bit."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
@@ -23,7 +22,7 @@ class Block(nn.Module):
         self.shortcut = nn.Conv2d(8, 8, 1, stride) if stride > 1 else nn.Identity()
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         x = self.stem(images)
         x = self.shortcut(x) + self.last(self.then(self.conv(x)))
         return self.fc(self.pool(x).flatten(1))
@@ -32,11 +31,11 @@ class Block(nn.Module):
 class Squeezed(nn.Module):
     """A gate made of the mean over all positions."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return x * x.mean((2, 3), keepdim=True).sigmoid()
 
 
-def pads_in_full(masked: LayerMasking) -> None:
+def pads_in_full(masked):
     reading = replace(masked.read(), dropped=frozenset())
     masked.read = lambda: reading
 
@@ -55,7 +54,7 @@ def pads_in_full(masked: LayerMasking) -> None:
     ids=["position by position", "stride", "batch statistics", "group norm", "pool", "gate", "convolution"],
 )
 @torch.no_grad()
-def test_only_convolutions_whose_new_positions_are_dropped_are_found(then: nn.Module, stride: int, dropped) -> None:
+def test_only_convolutions_whose_new_positions_are_dropped_are_found(then, stride, dropped):
     masked, images = LayerMasking(Block(then, stride=stride).eval(), engine="dense"), draw_images(size=32)
     reading = masked.read()
     assert {step.layer for step in reading.program.steps if step.name in reading.dropped} == dropped
@@ -67,7 +66,7 @@ def test_only_convolutions_whose_new_positions_are_dropped_are_found(then: nn.Mo
 
 @pytest.mark.parametrize("make", [Modern, Gated, Shuffled, lambda: build("basic_resnet"), lambda: build("dilated")])
 @torch.no_grad()
-def test_half_of_the_padding_changes_no_bit(make: Callable[[], nn.Module]) -> None:
+def test_half_of_the_padding_changes_no_bit(make):
     torch.manual_seed(0)
     masked, images = LayerMasking(randomise(make()).eval(), engine="dense"), draw_images(size=32)
     logits = masked(images, holes(32))

@@ -37,7 +37,7 @@ class Windowed(nn.Module):
         self.norms = nn.ModuleList([nn.GroupNorm(2, 8), nn.BatchNorm2d(8)])
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(7), nn.Flatten(), nn.Linear(8 * 49, CLASSES))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.stem(x)
         x = self.branches[0](x) + self.branches[1](x)
         x = self.norms[0](self.up(torch.cat([pool(x) for pool in self.pools], dim=1)))
@@ -45,7 +45,7 @@ class Windowed(nn.Module):
         return self.head(F.relu(x))
 
 
-def tiny_network() -> nn.Module:
+def tiny_network():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES))
 
 
@@ -60,24 +60,24 @@ every_case = pytest.mark.parametrize("case", CASES)
 
 
 @cache
-def masked_network(case: str) -> LayerMasking:
+def masked_network(case):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return CASES[case]()
 
 
 @cache
-def session(case: str) -> onnxruntime.InferenceSession:
+def session(case):
     """The network in ONNX Runtime."""
     return onnxruntime.InferenceSession(onnx_model(masked_network(case), (SIZE, SIZE)))
 
 
-def logits_in_onnx_runtime(case: str, images: Tensor, visible: Tensor) -> Tensor:
+def logits_in_onnx_runtime(case, images, visible):
     (logits,) = session(case).run(None, {"images": images.numpy(), "visible": visible.numpy()})
     return torch.from_numpy(logits)
 
 
-def assert_close(given: Tensor, expected: Tensor) -> None:
+def assert_close(given, expected):
     assert given.shape == expected.shape
     assert (given - expected).abs().max() <= TOLERANCE * expected.abs().max()
 
@@ -107,7 +107,7 @@ class Leaking(nn.Module):
         super().__init__()
         self.masked, self.leak = LayerMasking(tiny_network().eval()), leak
 
-    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, images, visible):
         logits = self.masked(images, visible)
         return logits + self.leak(images) if torch.compiler.is_compiling() else logits
 
@@ -120,12 +120,12 @@ class Leaking(nn.Module):
     ],
     ids=["other logits", "hidden pixels"],
 )
-def test_an_onnx_file_that_is_not_the_network_is_refused(leak: Callable[[Tensor], Tensor], fault: str) -> None:
+def test_an_onnx_file_that_is_not_the_network_is_refused(leak, fault):
     with pytest.raises(InputError, match=rf"^an ONNX file must .*{fault}.*\.$"):
         onnx_model(Leaking(leak).eval(), (SIZE, SIZE))
 
 
-def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"needs onnxscript.*maskrobust\[onnx\]"):
         onnx_model(masked_network("modern"), (SIZE, SIZE))
@@ -133,7 +133,7 @@ def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])
 @torch.no_grad()
-def test_torch_export_takes_any_batch(strict: bool) -> None:
+def test_torch_export_takes_any_batch(strict):
     masked = masked_network("modern")
     program = torch.export.export(masked, (IMAGES[:3], VISIBLE[:3]), dynamic_shapes=ANY_BATCH, strict=strict)
     for batch in BATCHES:
@@ -143,12 +143,12 @@ def test_torch_export_takes_any_batch(strict: bool) -> None:
 class Pool(nn.Module):
     """A pool as a function."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return F.avg_pool2d(x, 2, divisor_override=3)
 
 
 @pytest.mark.parametrize("pool", [nn.AvgPool2d(2, divisor_override=3), Pool()], ids=["module", "function"])
-def test_a_pool_whose_divisor_the_exporter_drops_is_not_exported(pool: nn.Module) -> None:
+def test_a_pool_whose_divisor_the_exporter_drops_is_not_exported(pool):
     masked = LayerMasking(nn.Sequential(pool, nn.Flatten()).eval())
     assert masked(IMAGES, VISIBLE).isfinite().all()
     with pytest.raises(UnsupportedNetworkError, match=r"^at layer .* divisor_override=3; leave it out.*\.$"):
@@ -162,13 +162,13 @@ class Holder(nn.Module):
         super().__init__()
         self.masked = masked
 
-    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, images, visible):
         return self.masked(images, visible)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("is_held", [False, True])
-def test_torchscript_is_refused_in_one_sentence(is_held: bool) -> None:
+def test_torchscript_is_refused_in_one_sentence(is_held):
     masked = masked_network("modern")
     module = Holder(masked) if is_held else masked
     for convert in (lambda: torch.jit.script(module), lambda: torch.jit.trace(module, (IMAGES, VISIBLE))):
@@ -176,6 +176,6 @@ def test_torchscript_is_refused_in_one_sentence(is_held: bool) -> None:
             convert()
 
 
-def test_an_onnx_file_of_a_network_in_training_mode_is_refused() -> None:
+def test_an_onnx_file_of_a_network_in_training_mode_is_refused():
     with pytest.raises(InputError, match=r"eval mode"):
         onnx_model(LayerMasking(Modern()), (SIZE, SIZE))

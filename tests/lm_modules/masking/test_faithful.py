@@ -3,7 +3,6 @@
 import copy
 import io
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -33,11 +32,11 @@ class Classifier(nn.Module):
             self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 2))
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return self.head(self.layers(self.stem(x)))
 
 
-def calling(function: Callable[[Tensor], Tensor]) -> Classifier:
+def calling(function):
     return Classifier(Function(function))
 
 
@@ -49,13 +48,13 @@ class Normalised(nn.Module):
         self.register_buffer("std", torch.full((CHANNELS, 1, 1), 2.0))
         self.scale = torch.full((1,), 3.0)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         channels = torch.arange(1, CHANNELS + 1, device=x.device, dtype=x.dtype)
         return x * (1 / self.std) / self.scale.to(x.dtype) * channels.view(-1, 1, 1)
 
 
 @torch.no_grad()
-def test_what_forward_computes_from_tensors_is_computed_in_each_pass() -> None:
+def test_what_forward_computes_from_tensors_is_computed_in_each_pass():
     network = Classifier(Normalised())
     masked = LayerMasking(network)
     reference = LayerMasking(Classifier(Function(lambda x: x * torch.arange(1.0, 9.0)[:, None, None] / 6)))
@@ -72,12 +71,12 @@ def test_what_forward_computes_from_tensors_is_computed_in_each_pass() -> None:
 class Counting(nn.Module):
     """Sets an attribute in forward."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         self.last = F.relu(x)
         return self.last
 
 
-def test_wrapping_leaves_nothing_on_the_network() -> None:
+def test_wrapping_leaves_nothing_on_the_network():
     network = Classifier(Normalised(), Function(lambda x: x + torch.ones(1) + torch.tensor(2.0)))
     before = {path: set(vars(module)) for path, module in network.named_modules()}
     LayerMasking(network)(IMAGES, VISIBLE)
@@ -96,16 +95,16 @@ class Part(nn.Module):
         self.conv, self.path = nn.Conv2d(CHANNELS, CHANNELS, 1), StochasticDepth(0.5, "row")
         self.p, self.settings = 0.5, [1.0]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return x + self.path(F.dropout(self.conv(x), self.p, self.training)) * self.settings[0]
 
 
 @torch.no_grad()
-def test_settings_and_children_that_change_after_wrapping_take_effect() -> None:
+def test_settings_and_children_that_change_after_wrapping_take_effect():
     network = Classifier(Part())
     masked = LayerMasking(network)
 
-    def assert_up_to_date() -> None:
+    def assert_up_to_date():
         assert_close(masked(IMAGES, VISIBLE), LayerMasking(copy.deepcopy(network))(IMAGES, VISIBLE), rtol=0, atol=0)
 
     before = masked(IMAGES, VISIBLE)
@@ -125,29 +124,29 @@ def test_settings_and_children_that_change_after_wrapping_take_effect() -> None:
 
 
 @pytest.mark.parametrize("name", ["mT", "grad"])
-def test_an_attribute_that_is_a_tensor_is_refused_by_name(name: str) -> None:
+def test_an_attribute_that_is_a_tensor_is_refused_by_name(name):
     with pytest.raises(UnsupportedNetworkError, match=rf"at layer 'layers\.0' of Classifier, .* attribute '{name}'"):
         LayerMasking(calling(lambda x: getattr(x, name) + 0))
 
 
-def grow(x: Tensor) -> Tensor:
+def grow(x):
     """Visible one position farther."""
     return F.max_pool2d(x, 3, 1, 1)
 
 
-def through_a_view(x: Tensor) -> Tensor:
+def through_a_view(x):
     y = grow(x)
     y.view(y.shape).add_(1)
     return y
 
 
-def through_a_part(x: Tensor) -> Tensor:
+def through_a_part(x):
     first, _ = x.chunk(2, 1)
     first += 1
     return x
 
 
-def before_a_view(x: Tensor) -> Tensor:
+def before_a_view(x):
     y = grow(x)
     part = y[:, :4]
     y *= 2
@@ -155,7 +154,7 @@ def before_a_view(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("change", [through_a_view, through_a_part, before_a_view])
-def test_a_tensor_that_is_changed_through_another_is_refused_by_name(change: Callable[[Tensor], Tensor]) -> None:
+def test_a_tensor_that_is_changed_through_another_is_refused_by_name(change):
     with pytest.raises(UnsupportedNetworkError, match=r"'\w+' is used after '\w+' has changed"):
         LayerMasking(calling(change))
 
@@ -167,7 +166,7 @@ class Frozen(nn.Module):
         super().__init__()
         self.frozen, self.free = (nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         with torch.no_grad():
             kept = F.max_pool2d(self.frozen(x), 3, 1, 1)
         with torch.autocast("cpu", torch.bfloat16):
@@ -176,7 +175,7 @@ class Frozen(nn.Module):
 
 
 @pytest.mark.parametrize("checkpoint_segments", [0, 2])
-def test_a_block_without_gradients_has_none_and_autocast_holds_where_it_is_set(checkpoint_segments: int) -> None:
+def test_a_block_without_gradients_has_none_and_autocast_holds_where_it_is_set(checkpoint_segments):
     network = Classifier(Frozen()).to(memory_format=torch.channels_last).train()
     twin = copy.deepcopy(network)
     LayerMasking(network, checkpoint_segments=checkpoint_segments)(IMAGES, VISIBLE).square().sum().backward()
@@ -199,8 +198,8 @@ class RunsAThread(nn.Module):
         self.run = lambda: [other(IMAGES), other(IMAGES, VISIBLE)]
         self.outputs: list[Tensor] = []
 
-    def forward(self, x: Tensor) -> Tensor:
-        def run() -> None:
+    def forward(self, x):
+        def run():
             self.outputs.extend(self.run())
 
         thread = threading.Thread(target=run)
@@ -209,17 +208,17 @@ class RunsAThread(nn.Module):
         return x
 
 
-def test_other_threads_run_modules_while_a_network_is_read() -> None:
+def test_other_threads_run_modules_while_a_network_is_read():
     other = LayerMasking(build("small_resnet"))
     layer = RunsAThread(other)
     LayerMasking(Classifier(layer))
     assert_close(layer.outputs, [*layer.run(), *layer.run()], rtol=0, atol=0)
 
 
-def test_two_threads_may_wrap_at_once() -> None:
+def test_two_threads_may_wrap_at_once():
     start, found = threading.Barrier(2), []
 
-    def wrap() -> None:
+    def wrap():
         network = build("small_resnet")
         start.wait()
         found.append([LayerMasking(network).read().program.steps[0].layer for _ in range(5)])
@@ -232,7 +231,7 @@ def test_two_threads_may_wrap_at_once() -> None:
     assert found == [["conv1"] * 5] * 2
 
 
-def test_wrapping_leaves_parameters_and_modes_as_they_are() -> None:
+def test_wrapping_leaves_parameters_and_modes_as_they_are():
     network = build("small_resnet").train()
     network.layer1.eval()
     network.fc.weight.requires_grad_(False)
@@ -245,7 +244,7 @@ def test_wrapping_leaves_parameters_and_modes_as_they_are() -> None:
     assert not network.fc.weight.requires_grad
 
 
-def test_synchronised_batch_norms_that_come_after_wrapping_take_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synchronised_batch_norms_that_come_after_wrapping_take_effect(monkeypatch):
     seen = []
     true_norm = normalisation.masked_batch_norm
     monkeypatch.setattr(
@@ -259,7 +258,7 @@ def test_synchronised_batch_norms_that_come_after_wrapping_take_effect(monkeypat
 
 
 @torch.no_grad()
-def test_the_output_of_any_module_can_be_asked_for() -> None:
+def test_the_output_of_any_module_can_be_asked_for():
     network = build("basic_resnet")
     masked, everything = LayerMasking(network), torch.ones_like(VISIBLE)
     for layer in ("conv1", "layer1", "layer2.0", "layer2.0.downsample", "layer4", "avgpool", "fc"):
@@ -289,17 +288,17 @@ class Trunk(nn.Module):
         self.add_module("0", nn.Conv2d(4, 4, 3, 1, 1))
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return self.head(self.get_submodule("0")(self.network(x)))
 
 
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+def assert_equal(first, second):
     assert list(first) == list(second)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 @pytest.mark.parametrize("make", [lambda: build("small_resnet"), Trunk], ids=["small_resnet", "Trunk"])
-def test_the_state_dict_is_the_networks_and_loads_both_ways_inside_other_modules_too(make) -> None:
+def test_the_state_dict_is_the_networks_and_loads_both_ways_inside_other_modules_too(make):
     network, other = make(), randomise(make(), seed=1)
     assert_equal(LayerMasking(network).state_dict(), network.state_dict())
     plain, wrapped = make(), LayerMasking(make())
@@ -315,7 +314,7 @@ def test_the_state_dict_is_the_networks_and_loads_both_ways_inside_other_modules
     assert_equal(second.state_dict(), first.state_dict())
 
 
-def test_missing_and_unknown_keys_are_noticed() -> None:
+def test_missing_and_unknown_keys_are_noticed():
     state = build("small_resnet").state_dict()
     state["surplus"] = state.pop("fc.bias")
     masked = LayerMasking(build("small_resnet"))
@@ -327,7 +326,7 @@ def test_missing_and_unknown_keys_are_noticed() -> None:
 
 
 @torch.no_grad()
-def test_copies_and_files_of_a_wrapper_compute_the_same_and_are_independent() -> None:
+def test_copies_and_files_of_a_wrapper_compute_the_same_and_are_independent():
     masked, file = LayerMasking(build("small_resnet"), merge="union"), io.BytesIO()
     before, twin = masked(IMAGES, VISIBLE), copy.deepcopy(masked)
     torch.save(masked, file)
@@ -341,7 +340,7 @@ def test_copies_and_files_of_a_wrapper_compute_the_same_and_are_independent() ->
 
 
 @torch.no_grad()
-def test_random_numbers_of_forward_are_drawn_in_each_pass() -> None:
+def test_random_numbers_of_forward_are_drawn_in_each_pass():
     network = calling(lambda x: x)
     quiet = LayerMasking(copy.deepcopy(network))(IMAGES, VISIBLE)
     network.head.append(Function(lambda logits: logits + torch.randn(2)))

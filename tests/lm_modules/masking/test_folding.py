@@ -1,12 +1,11 @@
 """A batch norm that is folded into its convolution is folded once, and anew whenever a weight changes."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrizations
 
 from maskrobust.lm_modules.masking import LayerMasking, batch_norm
@@ -15,7 +14,7 @@ from tests.lm_modules.masking.networks import draw_images, holes, randomise
 IMAGES, VISIBLE = draw_images(3, 32), holes(32)
 
 
-def make_network() -> nn.Sequential:
+def make_network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         stem = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
@@ -24,41 +23,41 @@ def make_network() -> nn.Sequential:
 
 
 @torch.no_grad()
-def in_place(network: nn.Sequential) -> None:
+def in_place(network):
     network[0].weight.mul_(2.0)
 
 
 @torch.inference_mode()
-def in_inference_mode(network: nn.Sequential) -> None:
+def in_inference_mode(network):
     network[3].weight.mul_(2.0)
 
 
-def through_data(network: nn.Sequential) -> None:
+def through_data(network):
     network[0].weight.data.mul_(0.999)  # unseen by the tensor's version, as of an average of weights
 
 
-def as_data(network: nn.Sequential) -> None:
+def as_data(network):
     network[0].weight.data = network[0].weight.data * 2.0
 
 
-def by_another_convolution(network: nn.Sequential) -> None:
+def by_another_convolution(network):
     network[0] = copy.deepcopy(network[0])
     network[0].weight.data.mul_(2.0)
 
 
-def by_loading(network: nn.Sequential) -> None:
+def by_loading(network):
     network.load_state_dict({name: value * 1.5 for name, value in network.state_dict().items()})
 
 
-def statistics(network: nn.Sequential) -> None:
+def statistics(network):
     network[1].running_mean.add_(1.0)
 
 
-def eps(network: nn.Sequential) -> None:
+def eps(network):
     network[4].eps = 0.5
 
 
-def dtype(network: nn.Sequential) -> None:
+def dtype(network):
     network.double()
     network.float()
     network[0].weight.data.mul_(2.0)
@@ -77,7 +76,7 @@ CHANGES = (
 )
 
 
-def test_weights_are_folded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_folded_once(monkeypatch):
     folded: list[nn.Module] = []
     true_fold = batch_norm._folded
     monkeypatch.setattr(batch_norm, "_folded", lambda *modules: folded.append(modules[0]) or true_fold(*modules))
@@ -90,7 +89,7 @@ def test_weights_are_folded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_of_weights_counts_in_the_next_pass(change: Callable[[nn.Sequential], None]) -> None:
+def test_a_change_of_weights_counts_in_the_next_pass(change):
     masked = LayerMasking(make_network())
     with torch.inference_mode():
         before = masked(IMAGES, VISIBLE)
@@ -99,7 +98,7 @@ def test_a_change_of_weights_counts_in_the_next_pass(change: Callable[[nn.Sequen
     assert torch.equal(after, fresh) and not torch.equal(after, before)
 
 
-def test_an_optimiser_that_writes_through_data_counts_after_training() -> None:
+def test_an_optimiser_that_writes_through_data_counts_after_training():
     masked = LayerMasking(make_network())
     before = logits(masked)
     masked.train()(IMAGES, VISIBLE).sum().backward()
@@ -111,7 +110,7 @@ def test_an_optimiser_that_writes_through_data_counts_after_training() -> None:
 
 
 @torch.inference_mode()
-def logits(masked: LayerMasking) -> Tensor:
+def logits(masked):
     return masked(IMAGES, VISIBLE)
 
 
@@ -124,19 +123,19 @@ class ReadsConvolutionTwice(nn.Module):
         self.bn1, self.bn2, self.bn3 = (randomise(nn.BatchNorm2d(8)) for _ in range(3))
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.stem(x)
         x = self.bn3(x + self.bn2(self.conv(F.relu(self.bn1(x)))))
         return self.fc(self.pool(x).flatten(1))
 
 
-def assert_folding_changes_nothing(masked: LayerMasking) -> None:
+def assert_folding_changes_nothing(masked):
     unfolded = masked(IMAGES, VISIBLE)  # as there are gradients
     torch.testing.assert_close(logits(masked), unfolded, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_a_batch_norm_is_folded_into_a_convolution_that_nothing_else_reads(memory_format: torch.memory_format) -> None:
+def test_a_batch_norm_is_folded_into_a_convolution_that_nothing_else_reads(memory_format):
     network = ReadsConvolutionTwice().eval().to(memory_format=memory_format)
     masked = LayerMasking(network, engine="dense")
     assert {folding.step.layer for folding in masked.read().folded.values()} == {"bn2"}
@@ -154,13 +153,13 @@ class ReturnsConvolution(nn.Module):
         super().__init__()
         self.conv, self.bn = nn.Conv2d(3, 8, 3, padding=1), randomise(nn.BatchNorm2d(8))
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
+    def forward(self, x):
         x = self.conv(x)
         return {"before": x, "after": self.bn(x)}
 
 
 @torch.no_grad()
-def test_a_convolution_whose_result_is_returned_keeps_its_batch_norm() -> None:
+def test_a_convolution_whose_result_is_returned_keeps_its_batch_norm():
     network = ReturnsConvolution().eval()
     found, plain = LayerMasking(network)(IMAGES, VISIBLE), network(IMAGES)
     far = ~F.max_pool2d((~VISIBLE).float(), 3, 1, 1).bool()
@@ -171,38 +170,38 @@ def test_a_convolution_whose_result_is_returned_keeps_its_batch_norm() -> None:
 class Binary(nn.Conv2d):
     """Computes with the signs of its weight."""
 
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _conv_forward(self, input, weight, bias):
         return super()._conv_forward(input, weight.sign(), bias)
 
 
-def binary(network: nn.Sequential) -> None:
+def binary(network):
     network[0] = Binary(3, 8, 3, padding=1)
 
 
-def spectral(network: nn.Sequential) -> None:
+def spectral(network):
     parametrizations.spectral_norm(network[0])
 
 
-def weight_as_attribute(network: nn.Sequential) -> None:
+def weight_as_attribute(network):
     weight = network[0].weight.detach() + 1
     del network[0].weight
     network[0].weight = weight
 
 
-def forward_of_its_own(network: nn.Sequential) -> None:
+def forward_of_its_own(network):
     first, plain = network[0], network[0].forward
     first.forward = lambda x: plain(x) * 2
 
 
-def compiled(network: nn.Sequential) -> None:
+def compiled(network):
     network[0].compile(backend="eager")
 
 
 @pytest.mark.parametrize("change", [binary, spectral, weight_as_attribute, forward_of_its_own, compiled])
 @pytest.mark.parametrize("is_wrapped_first", [False, True])
 def test_a_convolution_that_computes_otherwise_than_its_class_keeps_its_batch_norm(
-    change: Callable[[nn.Sequential], None], is_wrapped_first: bool, fresh_compiler: None
-) -> None:
+    change, is_wrapped_first, fresh_compiler
+):
     network = make_network()
     if not is_wrapped_first:
         change(network)

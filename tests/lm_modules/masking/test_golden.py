@@ -5,7 +5,6 @@ eval mode. Weights, images and masks follow from a formula, so that no random ge
 """
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,21 +12,19 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from numpy.typing import NDArray
-from torch import Tensor
 
 from maskrobust.lm_modules.masking import LayerMasking, morphology
 
 SIZE = 128
 
 
-def pseudo_random(count: int, stream: int) -> NDArray[np.float64]:
+def pseudo_random(count, stream):
     """(count,) values in [0, 1): the fractional part of sin(12.9898 k + 78.233 stream) * 43758.5453."""
     wave = np.sin(12.9898 * np.arange(count, dtype=np.float64) + 78.233 * stream) * 43758.5453
     return wave - np.floor(wave)
 
 
-def draw_weights(name: str, shape: tuple[int, ...], stream: int) -> Tensor:
+def draw_weights(name, shape, stream):
     u = pseudo_random(int(np.prod(shape)), stream)
     if name.endswith("running_var"):
         values = 0.5 + u
@@ -43,7 +40,7 @@ def draw_weights(name: str, shape: tuple[int, ...], stream: int) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def masked_network() -> LayerMasking:
+def masked_network():
     with torch.device("meta"):
         network = torchvision.models.resnet50()
     names = sorted(network.state_dict())
@@ -57,12 +54,12 @@ def masked_network() -> LayerMasking:
 
 
 @pytest.fixture(scope="module")
-def images() -> Tensor:
+def images():
     return torch.from_numpy(3 * (pseudo_random(9 * SIZE * SIZE, 0) - 0.5)).float().reshape(3, 3, SIZE, SIZE)
 
 
 @pytest.fixture(scope="module")
-def visible() -> Tensor:
+def visible():
     y, x = np.mgrid[:SIZE, :SIZE]
     disc_hidden = (y - 60) ** 2 + (x - 70) ** 2 >= 35**2
     patches_hidden = (5 * (y // 16) + 3 * (x // 16)) % 7 >= 3
@@ -71,32 +68,32 @@ def visible() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, NDArray[np.float32]]:
+def golden():
     return dict(np.load(Path(__file__).with_name("golden") / "resnet50_layer_masking.npz"))
 
 
-def relative_difference(given: Tensor, expected: NDArray[np.float32]) -> float:
+def relative_difference(given, expected):
     return float(np.linalg.norm(given.numpy() - expected) / np.linalg.norm(expected))
 
 
 @torch.no_grad()
-def test_without_a_mask_the_logits_are_those_of_the_plain_network(masked_network, images, golden) -> None:
+def test_without_a_mask_the_logits_are_those_of_the_plain_network(masked_network, images, golden):
     assert relative_difference(masked_network(images), golden["plain_logits"]) < 1e-6
 
 
 @torch.no_grad()
-def test_masked_logits_agree_with_the_papers_code(masked_network, images, visible, golden) -> None:
+def test_masked_logits_agree_with_the_papers_code(masked_network, images, visible, golden):
     logits = masked_network(images, visible)
     assert relative_difference(logits, golden["masked_logits"]) < 1e-5
     assert relative_difference(logits, golden["plain_logits"]) > 0.2
 
 
 @torch.no_grad()
-def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images, visible, golden, monkeypatch) -> None:
+def test_the_difference_is_an_epsilon_in_the_papers_means(masked_network, images, visible, golden, monkeypatch):
     """The paper's code divides the sum of n known neighbours by n + 1e-5. In float64, to see past rounding."""
     true_rings = morphology.ring_rows
 
-    def papers_rings(visible: Tensor) -> Iterator[morphology.RingRows]:
+    def papers_rings(visible):
         for ring in true_rings(visible):
             counts = (1 / ring.weights.double()).round()
             yield replace(ring, weights=1 / (counts + 1e-5))

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,7 +25,7 @@ IMAGES, VISIBLE = draw_images(), holes()
 HOOKED = ("conv1", "bn1", "maxpool", "layer1", "layer1.0.relu", "layer2.0.downsample", "layer4", "avgpool", "fc", "")
 
 
-def features_of(output: Any) -> Tensor:
+def features_of(output):
     return output if isinstance(output, Tensor) else output.with_hidden_zero()
 
 
@@ -36,7 +35,7 @@ def features_of(output: Any) -> Tensor:
     ids=["eval", "train"],
 )
 @torch.no_grad()
-def test_every_module_shows_its_hooks_what_it_returns(training: bool, memory_format: torch.memory_format) -> None:
+def test_every_module_shows_its_hooks_what_it_returns(training, memory_format):
     network = build("basic_resnet").to(memory_format=memory_format).train(training)
     masked, seen = LayerMasking(network), {}
     expected = {layer: masked.output_of(layer, IMAGES, VISIBLE) for layer in HOOKED[:-1]}
@@ -44,9 +43,7 @@ def test_every_module_shows_its_hooks_what_it_returns(training: bool, memory_for
     for layer in HOOKED:
         module = network.get_submodule(layer)
 
-        def hook(
-            given: nn.Module, _inputs: Any, output: Tensor, module: nn.Module = module, layer: str = layer
-        ) -> None:
+        def hook(given, _inputs, output, module=module, layer=layer):
             assert given is module
             seen[layer] = output
 
@@ -66,7 +63,7 @@ class GroupNormed(nn.Module):
         self.join, self.alone = Join(), nn.Sequential()
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.norm(self.stem(x))
         parts = self.join([x, F.max_pool2d(x, 3, 1, 1)], {"scale": 2.0}, shift=x)
         kept = self.alone(parts["sum"])
@@ -74,23 +71,23 @@ class GroupNormed(nn.Module):
 
 
 class Join(nn.Module):
-    def forward(self, branches: list[Tensor], settings: dict[str, float], *, shift: Tensor) -> dict[str, Tensor]:
+    def forward(self, branches, settings, *, shift):
         return {"sum": branches[0] * settings["scale"] + branches[1] - shift}
 
 
 @torch.no_grad()
-def test_structures_of_tensors_are_shown_and_taken_back() -> None:
+def test_structures_of_tensors_are_shown_and_taken_back():
     torch.manual_seed(0)
     network, order = GroupNormed().eval(), []
     masked = LayerMasking(network)
     before = masked(IMAGES, VISIBLE)
 
-    def double_first(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def double_first(module, args, kwargs):
         order.append("pre")
         assert module is network.join and kwargs["shift"].shape == args[0][0].shape and args[1] == {"scale": 2.0}
         return ([args[0][0] * 2, args[0][1]], args[1]), kwargs
 
-    def keep(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def keep(_module, args, kwargs, output):
         order.append("post")
         expected = args[0][0] * 2 + args[0][1] - kwargs["shift"]
         assert_close(output["sum"], torch.where(kwargs["shift"] == 0, 0, expected), atol=0.0, rtol=1e-6)
@@ -122,13 +119,13 @@ class Scaled(Join):
         super().__init__()
         self.scale = scale
 
-    def forward(self, branches: Any, settings: Any = None, *, shift: Any = None) -> Any:
+    def forward(self, branches, settings=None, *, shift=None):
         if settings is None:
             return branches * self.scale
         return super().forward(branches, {"scale": self.scale}, shift=shift)
 
 
-def test_a_hook_that_returns_something_else_is_refused_in_one_sentence() -> None:
+def test_a_hook_that_returns_something_else_is_refused_in_one_sentence():
     network = build("basic_resnet")
     masked = LayerMasking(network)
     network.layer4.register_forward_hook(lambda _module, _inputs, output: output[:, :, :1])
@@ -140,15 +137,15 @@ def test_a_hook_that_returns_something_else_is_refused_in_one_sentence() -> None
 @pytest.mark.parametrize(
     ("layer", "engine"), [("layer3", "rows"), ("layer3.0.conv1", "auto"), ("avgpool", "auto"), ("bn1", "rows")]
 )
-def test_backward_hooks_see_and_change_gradients(layer: str, engine: str) -> None:
+def test_backward_hooks_see_and_change_gradients(layer, engine):
     network, seen = build("basic_resnet"), []
     masked, module = LayerMasking(network, engine=engine), network.get_submodule(layer)
 
-    def halve(given: nn.Module, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def halve(given, gradients):
         seen.append(given is module)
         return tuple(gradient / 2 for gradient in gradients)
 
-    def gradient() -> Tensor:
+    def gradient():
         images = IMAGES.clone().requires_grad_()
         masked(images, VISIBLE).square().sum().backward()
         return images.grad
@@ -171,12 +168,12 @@ class UnderMask(nn.Module):
         super().__init__()
         self.masked = masked
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return self.masked(images, VISIBLE)
 
 
 @pytest.fixture(scope="module")
-def explained() -> tuple[LayerMasking, Tensor, Tensor]:
+def explained():
     """ResNet-18, its class activation map of class 7 from `output_of` by hand, and channel weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -191,14 +188,14 @@ def explained() -> tuple[LayerMasking, Tensor, Tensor]:
     return masked, (weights[:, :, None, None] * features).sum(1, keepdim=True), weights
 
 
-def test_captum_has_the_layer_grad_cam_computed_by_hand(explained: tuple[LayerMasking, Tensor, Tensor]) -> None:
+def test_captum_has_the_layer_grad_cam_computed_by_hand(explained):
     masked, by_hand, _ = explained
     given = LayerGradCam(UnderMask(masked), masked.network.layer4).attribute(IMAGES, target=7)
     assert by_hand.abs().max() > 1e-3
     assert_close(given.detach(), by_hand.detach(), rtol=1e-4, atol=1e-6)
 
 
-def test_pytorch_grad_cam_has_the_map_computed_by_hand(explained: tuple[LayerMasking, Tensor, Tensor]) -> None:
+def test_pytorch_grad_cam_has_the_map_computed_by_hand(explained):
     masked, by_hand, _ = explained
     targets = [ClassifierOutputTarget(7)] * len(IMAGES)
     with GradCAM(UnderMask(masked), [masked.network.layer4]) as explainer:
@@ -210,7 +207,7 @@ def test_pytorch_grad_cam_has_the_map_computed_by_hand(explained: tuple[LayerMas
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_hooks_are_refused_when_compiled_in_one_sentence() -> None:
+def test_hooks_are_refused_when_compiled_in_one_sentence():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(nn.ReLU()), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     compiled = CompiledNetwork(LayerMasking(network))
     network[1].register_forward_hook(lambda *_: None)
@@ -230,13 +227,13 @@ REPARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize("name", REPARAMETRISED)
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
-def test_a_layer_that_computes_its_weight_does_so_in_each_pass(name: str, padding_mode: str) -> None:
+def test_a_layer_that_computes_its_weight_does_so_in_each_pass(name, padding_mode):
     torch.manual_seed(0)
     layer = REPARAMETRISED[name](nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode))
     network = nn.Sequential(layer, nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     masked = LayerMasking(network)
 
-    def by_hand() -> Tensor:
+    def by_hand():
         """A plain convolution with the weight that the plain pass has just computed."""
         network(IMAGES)
         plain = nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode)
@@ -258,7 +255,7 @@ def test_a_layer_that_computes_its_weight_does_so_in_each_pass(name: str, paddin
 
 
 @torch.no_grad()
-def test_hooked_layers_see_the_maps_that_they_make_on_rows() -> None:
+def test_hooked_layers_see_the_maps_that_they_make_on_rows():
     network, seen = build("basic_resnet"), []
     masked = LayerMasking(network, engine="rows").eval()
     expected = masked(IMAGES, VISIBLE)

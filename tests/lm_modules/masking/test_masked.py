@@ -1,7 +1,6 @@
 """Masked features, and how maps of visible positions are shared."""
 
 import copy
-from types import ModuleType
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from maskrobust.lm_modules.masking import (
     masked as masked_module,
     morphology,
 )
-from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule, Window
+from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import draw_features, draw_visible
@@ -32,7 +31,7 @@ UNION = MaskingOptions(merge="union")
 SAME = Window((3, 3), (1, 1), (1, 1, 1, 1))
 
 
-def test_plans_and_windows_of_a_map_are_computed_once() -> None:
+def test_plans_and_windows_of_a_map_are_computed_once():
     visible = VisibleMap(draw_visible(7, 7), MaskingOptions())
     assert len(visible.padding_rows(3)) == 3 and visible.padding_rows(3) is visible.padding_rows(3)
     assert visible.row_indices is visible.row_indices
@@ -46,7 +45,7 @@ def test_plans_and_windows_of_a_map_are_computed_once() -> None:
 
 
 @pytest.mark.parametrize("options", [MaskingOptions(), UNION], ids=["intersection", "union"])
-def test_merging_a_branch_with_its_input_is_right_for_every_window(options: MaskingOptions) -> None:
+def test_merging_a_branch_with_its_input_is_right_for_every_window(options):
     combine = torch.logical_and if options.merge == "intersection" else torch.logical_or
     shared = 0
     for geometry in GEOMETRIES:
@@ -58,13 +57,13 @@ def test_merging_a_branch_with_its_input_is_right_for_every_window(options: Mask
         for first, second in [(start, end), (end, start), (end, middle), (start, start)]:
             merged = first.merge(second)
             assert torch.equal(merged.positions, combine(first.positions, second.positions))
-            assert torch.equal(first.unite(second).positions, first.positions | second.positions)
-            assert torch.equal(first.intersect(second).positions, first.positions & second.positions)
+            assert torch.equal(first.merge(second, intersection=False).positions, first.positions | second.positions)
+            assert torch.equal(first.merge(second, intersection=True).positions, first.positions & second.positions)
             shared += merged is first or merged is second
     assert shared > len(GEOMETRIES) / 4
 
 
-def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_of_blocks_shares_one_map(monkeypatch):
     calls = []
     true_plan = PADDINGS["mean"]
     monkeypatch.setitem(PADDINGS, "mean", lambda *args: calls.append(1) or true_plan(*args))
@@ -77,10 +76,10 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch: pytest.MonkeyPatch) -> No
     assert counts[0] == counts[1] > 0
 
 
-def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch):
     events: list[str] = []
 
-    def logged(module: ModuleType, name: str) -> None:
+    def logged(module, name):
         function = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args: events.append(name) or function(*args))
 
@@ -95,9 +94,7 @@ def test_what_a_pass_needed_is_planned_ahead_of_the_next(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("padding", ["mean", "mirror"])
-def test_a_mask_that_never_changes_is_planned_no_more_than_twice(
-    monkeypatch: pytest.MonkeyPatch, padding: PaddingRule
-) -> None:
+def test_a_mask_that_never_changes_is_planned_no_more_than_twice(monkeypatch, padding):
     planned: list[int] = []
     true_plan = PADDINGS[padding]
     monkeypatch.setitem(PADDINGS, padding, lambda *args: planned.append(1) or true_plan(*args))
@@ -116,7 +113,7 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(
 
 
 @pytest.mark.parametrize("shape", [(6, 4, 5, 6), (5, 4, 5, 7), (6, 5, 7, 4), (6, 7)])
-def test_features_that_are_no_map_of_the_positions_are_refused(shape: tuple[int, ...]) -> None:
+def test_features_that_are_no_map_of_the_positions_are_refused(shape):
     with pytest.raises(NotImplementedError, match="5 x 7 positions") as refusal:
         Masked(torch.zeros(shape), VisibleMap(draw_visible(5, 7), MaskingOptions()))
     assert str(shape) in str(refusal.value)

@@ -5,9 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from maskrobust.lm_modules.masking import VisibleMap, functional, morphology, rows
+from maskrobust.lm_modules.masking import VisibleMap, functional, morphology
 from maskrobust.lm_modules.masking.masked import MaskingOptions, PaddingRule
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
@@ -17,24 +16,20 @@ SIZES = [(1, 1), (1, 7), (5, 8), (9, 4)]
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
 
-def dense(
-    features: Tensor, visible: Tensor, rings: int, *, detach_padding: bool = True, padding: PaddingRule = "mean"
-) -> Tensor:
+def dense(features, visible, rings, *, detach_padding=True, padding="mean"):
     return VisibleMap(visible, MaskingOptions(detach_padding=detach_padding, padding=padding)).pad(features, rings)
 
 
-def by_rows(
-    features: Tensor, visible: Tensor, rings: int, *, detach_padding: bool = True, padding: PaddingRule = "mean"
-) -> Tensor:
+def by_rows(features, visible, rings, *, detach_padding=True, padding="mean"):
     plan = PADDINGS[padding](visible, rings)
-    return rows.pad_rows(functional.hide(features, visible), plan, detach_padding=detach_padding)
+    return morphology.pad_rows(functional.hide(features, visible), plan, detach_padding=detach_padding)
 
 
 WAYS = {"dense": dense, "rows": by_rows}
 every_way = pytest.mark.parametrize("way", WAYS)
 
 
-def within(visible: Tensor, rings: int) -> Tensor:
+def within(visible, rings):
     """Positions that so many rings reach."""
     return F.max_pool2d(visible.float(), 2 * rings + 1, 1, rings) > 0
 
@@ -73,7 +68,7 @@ def test_features_are_mirrored_at_the_edge_of_the_hole_as_worked_out_by_hand(way
         assert WAYS[way](features, visible, rings, padding="mirror").flatten().tolist() == expected
 
 
-def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_at() -> None:
+def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_at():
     visible, features = torch.zeros(1, 1, 3, 3).bool(), torch.arange(9.0).reshape(1, 1, 3, 3)
     visible[0, 0, [0, 1, 1, 2], [1, 0, 2, 1]] = True
     padded = dense(features, visible, 1, padding="mirror")
@@ -99,9 +94,7 @@ def test_two_visible_positions_spread_as_worked_out_by_hand(way: str) -> None:
 
 @pytest.mark.parametrize("rings", [1, 3, 100])
 @pytest.mark.parametrize(("height", "width"), [(3, 17), (40, 40)])
-def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(
-    rings: int, height: int, width: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(rings, height, width, monkeypatch):
     visible = draw_visible(height, width)
     expected = functional.mirrored_places(visible, rings) + torch.arange(6)[:, None] * height * width
     for images_at_once in (6, 2):
@@ -118,7 +111,7 @@ def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(
 def test_with_nothing_to_fill_the_features_are_handed_back(padding: str, everything: bool) -> None:
     features, visible = draw_features(2, 3, 3, 3), torch.full((2, 1, 3, 3), everything)
     assert PADDINGS[padding](visible, 5) == []
-    assert rows.pad_rows(features, []) is features
+    assert morphology.pad_rows(features, []) is features
 
 
 WINDOWS = [
@@ -133,7 +126,7 @@ WINDOWS = [
 ]
 
 
-def test_an_output_is_visible_when_its_window_holds_a_visible_position() -> None:
+def test_an_output_is_visible_when_its_window_holds_a_visible_position():
     for size in [(5, 8), (9, 7), (8, 8)]:
         visible = draw_visible(*size)
         for kernel, stride, padding, dilation in WINDOWS:
@@ -144,7 +137,7 @@ def test_an_output_is_visible_when_its_window_holds_a_visible_position() -> None
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), [(2, 3, 1, 1), (3, 2, 1, 1), (3, 2, 0, 2)])
-def test_ceil_mode_makes_the_windows_of_the_pool(kernel: int, stride: int, padding: int, dilation: int) -> None:
+def test_ceil_mode_makes_the_windows_of_the_pool(kernel, stride, padding, dilation):
     pool = torch.nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=True)
     for size in range(5, 13):
         visible = draw_visible(size, 9)
@@ -154,7 +147,7 @@ def test_ceil_mode_makes_the_windows_of_the_pool(kernel: int, stride: int, paddi
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_hiding_gives_zero_and_no_gradient_whatever_was_hidden(dtype: torch.dtype) -> None:
+def test_hiding_gives_zero_and_no_gradient_whatever_was_hidden(dtype):
     visible, plain = draw_visible(4, 5), draw_features(6, 2, 4, 5, dtype)
     features = torch.where(visible, plain, math.nan).requires_grad_()
     hidden = functional.hide(features, visible)

@@ -1,12 +1,9 @@
 """The paddings of docs/padding_variants.py: layer masking holds for each, and each is what its name says."""
 
 import math
-from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.methods import WRAPPERS
@@ -16,7 +13,7 @@ from tests.pages.commands import script
 
 
 @pytest.fixture
-def variants() -> Iterator[ModuleType]:
+def variants():
     before = dict(PADDINGS), dict(WRAPPERS)
     yield script("padding_variants")
     for registry, kept in zip((PADDINGS, WRAPPERS), before, strict=True):
@@ -24,12 +21,12 @@ def variants() -> Iterator[ModuleType]:
         registry.update(kept)  # type: ignore[call-overload]
 
 
-def eight_to_the_right(_images: Tensor, visible: Tensor) -> Tensor:
+def eight_to_the_right(_images, visible):
     return torch.tensor([0, 8])[None, :, None, None].expand(len(visible), 2, *visible.shape[2:])
 
 
 @torch.no_grad()
-def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants: ModuleType) -> None:
+def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants):
     network, images, visible, found = build("basic_resnet"), draw_images(), holes(), []
     for name in variants.register(eight_to_the_right):
         masked = WRAPPERS[name](network)
@@ -42,7 +39,7 @@ def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants:
 
 
 @pytest.mark.parametrize("rings", [1, 3])
-def test_the_nearest_position_is_as_near_as_any(variants: ModuleType, rings: int) -> None:
+def test_the_nearest_position_is_as_near_as_any(variants, rings):
     visible = draw_visible(9, 7)
     (plan,) = variants.nearest(visible, rings)
     (mirrored,) = PADDINGS["mirror"](visible, rings)

@@ -3,13 +3,11 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
 from maskrobust.lm_modules.masking.masked import MaskingOptions
@@ -20,29 +18,29 @@ PAGE = (Path(__file__).parents[3] / "docs" / "layer-masking.md").read_text(encod
 HIDDEN = "·"
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
-def table(name: str) -> list[list[str]]:
+def table(name):
     """Cells of the table below a mark, without its empty head and emphasis."""
     (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", PAGE)
     lines = text.splitlines()[2:]
     return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def values(name: str) -> Tensor:
+def values(name):
     """(1, 1, H, W), NaN where hidden."""
     return torch.tensor([[float("nan" if cell == HIDDEN else cell) for cell in row] for row in table(name)])[None, None]
 
 
-def features() -> Masked:
+def features():
     given = values("features")
     return Masked(given, VisibleMap(~given.isnan(), MaskingOptions()))
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[tuple[dict[str, Any], str]]:
+def run():
     """The names that the page's code defines, and what it prints."""
     before, names, printed = dict(RULES), {}, io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
@@ -53,7 +51,7 @@ def run() -> Iterator[tuple[dict[str, Any], str]]:
     RULES.update(before)
 
 
-def test_padding_fills_the_values_of_the_page() -> None:
+def test_padding_fills_the_values_of_the_page():
     x, expected = features(), values("filled")
     filled = x.with_neighbour_padding(2)
     torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
@@ -61,13 +59,13 @@ def test_padding_fills_the_values_of_the_page() -> None:
     assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
 
 
-def test_the_emphasised_values_are_the_visible_ones() -> None:
+def test_the_emphasised_values_are_the_visible_ones():
     (text,) = re.findall(r"<!-- table: filled -->\n\n((?:\|.*\n)+)", PAGE)
     emphasised = [["**" in cell for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
     assert torch.equal(torch.tensor(emphasised), features().visible.positions[0, 0])
 
 
-def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible() -> None:
+def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible():
     convolution = nn.Conv2d(1, 1, 3, 2, 1, bias=False)
     nn.init.ones_(convolution.weight)
     result, expected = convolution_rule(convolution, features()), values("convolved")
@@ -75,12 +73,12 @@ def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible() -> Non
     torch.testing.assert_close(result.features[~expected.isnan()], expected[~expected.isnan()])
 
 
-def test_the_plan_of_the_page_is_the_one_that_is_printed(run: tuple[dict[str, Any], str]) -> None:
+def test_the_plan_of_the_page_is_the_one_that_is_printed(run):
     (expected,) = blocks("text")
     assert run[1] == expected
 
 
-def test_the_pages_networks_and_rules_do_not_see_hidden_pixels(run: tuple[dict[str, Any], str]) -> None:
+def test_the_pages_networks_and_rules_do_not_see_hidden_pixels(run):
     names, _ = run
     images, visible = names["images"], names["visible"]
     garbled = torch.where(visible, images, torch.nan)

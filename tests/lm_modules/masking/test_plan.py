@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.masking.plan import PlanRow
+from maskrobust.lm_modules.masking.layer_masking import PlanRow
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
@@ -20,13 +20,13 @@ class Tiny(nn.Module):
         self.block = nn.Conv2d(2, 2, 2, padding="same")
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(2, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.trunk(self.conv(x))
         first, second = (x + self.block(x)).chunk(2, 1)
         return self.fc(self.pool(torch.cat([first, second], 1)).flatten(1))
 
 
-def corner_of_one_of_two() -> Tensor:
+def corner_of_one_of_two():
     visible = torch.zeros(2, 1, 8, 6, dtype=torch.bool)
     visible[0, 0, 4, 4] = True
     return visible
@@ -51,7 +51,7 @@ EXPECTED = [
 ]
 
 
-def is_close(given: PlanRow, expected: PlanRow) -> bool:
+def is_close(given, expected):
     fractions = [row.visible_fraction or 0.0 for row in (given, expected)]
     same = given._replace(visible_fraction=None) == expected._replace(visible_fraction=None)
     return (
@@ -61,7 +61,7 @@ def is_close(given: PlanRow, expected: PlanRow) -> bool:
     )
 
 
-def test_the_plan_is_the_one_worked_out_by_hand() -> None:
+def test_the_plan_is_the_one_worked_out_by_hand():
     plan = LayerMasking(Tiny()).plan(torch.zeros(2, 1, 8, 6), corner_of_one_of_two())
     differing = [
         (given, expected) for given, expected in zip(plan, EXPECTED, strict=True) if not is_close(given, expected)
@@ -69,7 +69,7 @@ def test_the_plan_is_the_one_worked_out_by_hand() -> None:
     assert differing == []
 
 
-def test_a_plan_prints_as_a_table() -> None:
+def test_a_plan_prints_as_a_table():
     lines = str(LayerMasking(Tiny()).plan(torch.zeros(2, 1, 8, 6), corner_of_one_of_two())).splitlines()
     assert lines[0].split() == ["layer", "operation", "rule", "resolution", "rings", "visible"]
     assert lines[1].split() == ["conv", "Conv2d", "convolution", "8", "x", "6", "2", "9.4%"]

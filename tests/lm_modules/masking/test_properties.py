@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking
@@ -22,18 +22,18 @@ VISIBLE, IMAGES = holes(SIZE), draw_images(size=SIZE)
 
 
 @cache
-def _built(kind: type[nn.Module]) -> nn.Module:
+def _built(kind):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return randomise(kind()).eval()
 
 
-def wrapped(kind: type[nn.Module], **options: Any) -> LayerMasking:
+def wrapped(kind, **options):
     """A fresh copy of the same masked network each time, in eval mode."""
     return LayerMasking(copy.deepcopy(_built(kind)), **options)
 
 
-def logits_of(masked: LayerMasking, images: Tensor, visible: Tensor) -> Tensor:
+def logits_of(masked, images, visible):
     """With the same dropout each time."""
     torch.manual_seed(1)
     return masked(images, visible)
@@ -52,7 +52,7 @@ def test_logits_gradients_and_statistics_are_those_of_the_reference(
     assert_as_reference(network, draw_images(4, 24), with_a_whole_image(holes(24)), training=training, **options)
 
 
-def with_a_whole_image(visible: Tensor) -> Tensor:
+def with_a_whole_image(visible):
     return torch.cat([visible, torch.ones_like(visible[:1])])
 
 
@@ -108,7 +108,7 @@ def test_nothing_visible_is_finite_forward_and_backward(kind: type[nn.Module], t
 
 
 @torch.no_grad()
-def test_all_visible_costs_no_step_of_layer_masking() -> None:
+def test_all_visible_costs_no_step_of_layer_masking():
     masked, asked = LayerMasking(build("small_resnet")), []
     read = masked.read
     masked.read = lambda: asked.append(True) or read()
@@ -120,7 +120,7 @@ def test_all_visible_costs_no_step_of_layer_masking() -> None:
 
 @pytest.mark.parametrize("name", ["resnext", "dilated"])
 @torch.no_grad()
-def test_without_a_mask_it_is_the_plain_network_in_training_as_well(name: str) -> None:
+def test_without_a_mask_it_is_the_plain_network_in_training_as_well(name):
     network = build(name).train()
     unmasked, masked = (LayerMasking(copy.deepcopy(network)) for _ in range(2))
     expected = network(IMAGES)
@@ -131,7 +131,7 @@ def test_without_a_mask_it_is_the_plain_network_in_training_as_well(name: str) -
 
 
 @pytest.mark.parametrize("visible_pixels", [1, 2])
-def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pixels: int) -> None:
+def test_a_pixel_or_two_in_a_training_batch_are_enough_to_stay_finite(visible_pixels):
     masked = LayerMasking(build("small_resnet")).train()
     visible = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
     visible[0, 0, 15, 15 : 15 + visible_pixels] = True
@@ -169,9 +169,7 @@ def test_autocast_and_channels_last_are_finite_and_close(training: bool) -> None
         (VISIBLE.to("meta"), ValueError, "meta"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(
-    visible: Tensor, error: type[Exception], given: str
-) -> None:
+def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(visible, error, given):
     masked, calls = LayerMasking(build("small_resnet")), []
     for module in masked.network.modules():
         module.register_forward_hook(lambda *_: calls.append(1))
@@ -180,6 +178,6 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(
     assert given in str(refusal.value) and calls == []
 
 
-def test_an_empty_batch_gives_no_logits() -> None:
+def test_an_empty_batch_gives_no_logits():
     masked = LayerMasking(build("small_resnet"))
     assert masked(torch.zeros(0, 3, 64, 64), torch.zeros(0, 1, 64, 64, dtype=torch.bool)).shape == (0, CLASSES)

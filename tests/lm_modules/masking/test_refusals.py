@@ -1,8 +1,5 @@
 """The table of rules: what has none or cannot be masked is refused, in which words, and that the remedy works."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import pytest
 import torch
 from timm.layers import Attention2d, DropPath
@@ -18,7 +15,7 @@ from tests.lm_modules.masking.networks import draw_images, holes
 
 
 @pytest.fixture(autouse=True)
-def restored_rules() -> Iterator[None]:
+def restored_rules():
     before = dict(RULES)
     yield
     RULES.clear()
@@ -28,35 +25,35 @@ def restored_rules() -> Iterator[None]:
 class Roll(nn.Module):
     """An operation of one's own that moves positions."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return x.roll(1, 2)
 
 
 class Doubled(nn.ReLU):
     """Not the operation that its base class is."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return torch.special.expit(super().forward(x))
 
 
 class TwoInputs(nn.Module):
     """Wants more than images."""
 
-    def forward(self, images: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, images, scale):
         return F.relu(images) + scale
 
 
 class Branching(nn.Module):
     """Python that depends on the data."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
 
 
 class Asserting(nn.Module):
     """Python that no stand-in for a tensor passes."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         if not isinstance(images, Tensor):
             raise AssertionError("only\nreal tensors.")
         return images.mean(dim=(2, 3))
@@ -69,21 +66,21 @@ class Attends(nn.Module):
         super().__init__()
         self.qkv = nn.Conv2d(16, 48, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         query, key, value = self.qkv(x).chunk(3, dim=1)
         return query * key.softmax(1) + value
 
 
-def classifier(*layers: nn.Module) -> nn.Module:
+def classifier(*layers):
     trunk = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), *layers)
     return nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
 
 
-def calling(function: Callable[[Tensor], Tensor]) -> Callable[[], nn.Module]:
+def calling(function):
     return lambda: classifier(Function(function))
 
 
-def of_layers(*layers: nn.Module) -> Callable[[], nn.Module]:
+def of_layers(*layers):
     return lambda: classifier(*layers)
 
 
@@ -146,7 +143,7 @@ AT_THE_FIRST_FORWARD = [
 ]
 
 
-def refuse(act: Callable[[], object], named: list[str]) -> None:
+def refuse(act, named):
     """In one sentence that holds these words."""
     with pytest.raises(UnsupportedNetworkError) as refusal:
         act()
@@ -156,25 +153,25 @@ def refuse(act: Callable[[], object], named: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("make", "named"), AT_WRAPPING, ids=[" ".join(named[:2]) for _, named in AT_WRAPPING])
-def test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence(make, named: list[str]) -> None:
+def test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence(make, named):
     refuse(lambda: LayerMasking(make()), named)
 
 
 @pytest.mark.parametrize(
     ("make", "named"), AT_THE_FIRST_FORWARD, ids=[" ".join(named[:2]) for _, named in AT_THE_FIRST_FORWARD]
 )
-def test_what_depends_on_shapes_is_refused_at_the_first_forward_in_one_sentence(make, named: list[str]) -> None:
+def test_what_depends_on_shapes_is_refused_at_the_first_forward_in_one_sentence(make, named):
     masked = LayerMasking(make().eval())
     refuse(lambda: masked(draw_images(size=32), holes(32)), named)
 
 
-def roll(_operation: object, x: Masked, *_args: int) -> Masked:
+def roll(_operation, x, *_args):
     visible = x.visible.derive("roll", lambda positions: positions.roll(1, 2))
     return Masked(x.with_hidden_zero().roll(1, 2), visible)
 
 
 @pytest.mark.parametrize(("target", "layer"), [("roll", Function(lambda x: x.roll(1, 2))), (Roll, Roll())])
-def test_one_decorated_function_makes_a_network_supported(target, layer: nn.Module) -> None:
+def test_one_decorated_function_makes_a_network_supported(target, layer):
     network, images, visible = classifier(layer, nn.Conv2d(16, 16, 3, padding=1)).eval(), draw_images(), holes()
     with pytest.raises(UnsupportedNetworkError, match="roll"):
         LayerMasking(network)
@@ -189,7 +186,7 @@ def test_one_decorated_function_makes_a_network_supported(target, layer: nn.Modu
     assert not torch.equal(logits, rolled(images, visible))
 
 
-def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation() -> None:
+def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation():
     network = classifier(nn.InstanceNorm2d(16, track_running_stats=True)).eval()
     with pytest.raises(UnsupportedNetworkError):
         LayerMasking(network)
@@ -201,12 +198,12 @@ def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation() -> None:
     assert LayerMasking(network)(draw_images(), holes()).isfinite().all()
 
 
-def test_a_subclass_takes_the_rule_of_the_class_whose_forward_it_keeps() -> None:
+def test_a_subclass_takes_the_rule_of_the_class_whose_forward_it_keeps():
     class Renamed(nn.ReLU6):
         pass
 
     class Doubled(nn.BatchNorm2d):
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x):
             return 2 * super().forward(x)
 
     assert find_rule(Renamed) is find_rule(nn.ReLU6)
@@ -214,7 +211,7 @@ def test_a_subclass_takes_the_rule_of_the_class_whose_forward_it_keeps() -> None
     assert find_rule(nn.Bilinear) is None and find_rule("no_such_method") is None
 
 
-def test_the_latest_rule_and_the_nearest_class_win() -> None:
+def test_the_latest_rule_and_the_nearest_class_win():
     class Own(nn.ReLU):
         pass
 
@@ -230,13 +227,13 @@ def test_the_latest_rule_and_the_nearest_class_win() -> None:
     assert not find_rule(Own).ends_masking(Own())
 
 
-def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
+def test_a_check_refuses_an_operation_when_the_network_is_wrapped():
     class Scaled(nn.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
             self.factor = factor
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x):
             return x * self.factor
 
     def check_factor(operation, _x):
@@ -245,7 +242,7 @@ def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
 
     masking_rule(Scaled, check=check_factor)(elementwise)
 
-    def network(factor: float) -> nn.Module:
+    def network(factor):
         return nn.Sequential(Scaled(factor), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
 
     LayerMasking(network(2.0))
@@ -256,9 +253,7 @@ def test_a_check_refuses_an_operation_when_the_network_is_wrapped() -> None:
 @pytest.mark.parametrize(
     ("layer", "target"), [(StochasticDepth(0.5, "row"), stochastic_depth), (DropPath(0.5), DropPath)]
 )
-def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_libraries_again(
-    layer: nn.Module, target: Any
-) -> None:
+def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_libraries_again(layer, target):
     network = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
     LayerMasking(network)
     del RULES[target]

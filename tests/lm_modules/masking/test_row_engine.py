@@ -3,12 +3,11 @@
 import copy
 import math
 from functools import cache
-from typing import Any
 
 import pytest
 import torch
 from timm.layers import BatchNormAct2d, freeze_batch_norm_2d
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import resnet50
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, layer_masking
@@ -22,7 +21,7 @@ NETWORKS = {name: BUILDERS[name] for name in ("basic_resnet", "dilated", "small_
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
 
-def mask_of(kind: str) -> Tensor:
+def mask_of(kind):
     """(1, 1, H, W)."""
     _, patches, box = holes(SIZE)
     one_pixel = torch.zeros_like(box)
@@ -42,26 +41,26 @@ ALL_MASKS = torch.cat([mask_of(kind) for kind in MASKS])
 
 
 @cache
-def _engines(name: str, **options: Any) -> tuple[LayerMasking, LayerMasking]:
+def _engines(name, **options):
     torch.manual_seed(0)
     network = randomise(NETWORKS[name]()).eval()
     rows, dense = (LayerMasking(network, engine=engine, **options) for engine in ("rows", "dense"))
     return rows, dense
 
 
-def engines(name: str, **options: Any) -> tuple[LayerMasking, LayerMasking]:
+def engines(name, **options):
     """The same network in eval mode, computed on rows and on dense features."""
     return copy.deepcopy(_engines(name, **options))
 
 
-def spy_on_rows(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def spy_on_rows(monkeypatch):
     """Filled with the share of every run on rows."""
     shares, run = [], layer_masking.run_suffix
     monkeypatch.setattr(layer_masking, "run_suffix", lambda *args: shares.append(args[3].share) or run(*args))
     return shares
 
 
-def relative_error(given: Tensor, expected: Tensor) -> float:
+def relative_error(given, expected):
     return ((given.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
@@ -91,9 +90,7 @@ def test_rows_have_the_logits_and_gradients_of_dense_features_whatever_is_hidden
 
 
 @torch.no_grad()
-def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patches(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patches(monkeypatch):
     shares = spy_on_rows(monkeypatch)
     masked = LayerMasking(_engines("resnet50")[0].network)
     images, (_, patches, box) = draw_images(2, SIZE), holes(SIZE)
@@ -106,7 +103,7 @@ def test_auto_takes_rows_for_a_small_box_and_dense_features_for_half_of_the_patc
 
 
 @torch.no_grad()
-def test_rows_under_autocast_stay_close() -> None:
+def test_rows_under_autocast_stay_close():
     rows, dense = engines("basic_resnet")
     images = draw_images(3, SIZE)
     exact = dense(images, ALL_MASKS[:3])
@@ -132,14 +129,14 @@ class TwoHeads(nn.Module):
         self.stem, self.conv, self.last = (nn.Conv2d(c, 16, 3, padding=1) for c in (3, 16, 16))
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(32, CLASSES)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         x = self.stem(x)
         middle = self.pool(x)
         last = self.pool(self.last(self.conv(x)))
         return self.fc(torch.cat([middle, last], 1).flatten(1))
 
 
-def frozen() -> nn.Module:
+def frozen():
     norm = freeze_batch_norm_2d(nn.Sequential(randomise(BatchNormAct2d(16))))
     return Classifier(nn.Conv2d(16, 16, 3), norm, nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 1))
 
@@ -153,9 +150,7 @@ MIXED = {
 
 @pytest.mark.parametrize("name", MIXED)
 @torch.no_grad()
-def test_networks_that_take_rows_in_part_have_the_logits_of_dense_features(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_that_take_rows_in_part_have_the_logits_of_dense_features(name, monkeypatch):
     shares = spy_on_rows(monkeypatch)
     network, images = MIXED[name]().eval(), draw_images(len(MASKS), SIZE)
     rows, dense = (LayerMasking(network, engine=engine) for engine in ("rows", "dense"))
@@ -174,14 +169,14 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_a_network_that_rows_cannot_compute_is_refused_in_one_sentence(name: str) -> None:
+def test_a_network_that_rows_cannot_compute_is_refused_in_one_sentence(name):
     with pytest.raises(UnsupportedNetworkError, match="cannot be computed on rows") as refusal:
         LayerMasking(UNFIT[name](), engine="rows")
     message = str(refusal.value)
     assert "'auto'" in message and message.endswith(".") and ". " not in message
 
 
-def test_the_union_rule_is_refused_on_rows_and_dense_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_union_rule_is_refused_on_rows_and_dense_by_itself(monkeypatch):
     shares = spy_on_rows(monkeypatch)
     network = engines("small_resnet")[0].network
     with pytest.raises(UnsupportedNetworkError, match="merged by intersection"):

@@ -1,7 +1,6 @@
 """Each operation by itself: of positions alone, against the plain operation; of neighbours, against the reference."""
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -23,18 +22,18 @@ from tests.lm_modules.masking.cases import (
     draw_visible,
 )
 from tests.lm_modules.masking.networks import draw_images, randomise
-from tests.lm_modules.masking.operations import ALONE, SINGULAR, WINDOWED, Operation, branches
+from tests.lm_modules.masking.operations import ALONE, SINGULAR, WINDOWED, branches
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
-def as_network(operation: Operation) -> nn.Module:
+def as_network(operation):
     """With the operation as a part, so that a module has its own rule."""
     return nn.Sequential(operation if isinstance(operation, nn.Module) else Function(operation))
 
 
 @pytest.mark.parametrize("name", ALONE | SINGULAR)
-def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the_map(name: str) -> None:
+def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the_map(name):
     module, visible = copy.deepcopy(as_network((ALONE | SINGULAR)[name])).double(), draw_visible(5, 7)
     plain = draw_features(6, 6, 5, 7).requires_grad_()
     expected = torch.where(visible, module(plain), 0)
@@ -49,9 +48,7 @@ def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the
 
 @pytest.mark.parametrize("name", SINGULAR)
 @pytest.mark.parametrize("may_be_read", [True, False])
-def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(
-    name: str, may_be_read: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(name, may_be_read, monkeypatch):
     monkeypatch.setattr(VisibleMap, "may_be_read", may_be_read)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -69,7 +66,7 @@ def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(
     assert (images.grad[~visible.expand_as(images)] == 0).all()
 
 
-def test_what_each_image_is_divided_by_may_be_zero_where_nothing_is_visible() -> None:
+def test_what_each_image_is_divided_by_may_be_zero_where_nothing_is_visible():
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), Function(lambda x: x / x.norm(dim=(2, 3), keepdim=True)), nn.BatchNorm2d(4),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(),
@@ -85,7 +82,7 @@ def test_what_each_image_is_divided_by_may_be_zero_where_nothing_is_visible() ->
 
 
 @pytest.mark.parametrize("module", [nn.Dropout(0.5), nn.Dropout2d(0.5), StochasticDepth(0.5, "row"), DropPath(0.5)])
-def test_dropout_scales_or_drops_in_training_alone(module: nn.Module) -> None:
+def test_dropout_scales_or_drops_in_training_alone(module):
     features, visible = 1.5 + draw_features(6, 8, 5, 6), draw_visible(5, 6)
     network = as_network(module)
     assert torch.equal(LayerMasking(network.eval())(features, visible), torch.where(visible, features, 0))
@@ -94,14 +91,14 @@ def test_dropout_scales_or_drops_in_training_alone(module: nn.Module) -> None:
     assert set(ratio.unique().round(decimals=6).tolist()) == {0.0, 2.0}
 
 
-def test_features_may_be_cast() -> None:
+def test_features_may_be_cast():
     features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
     for cast, dtype in [("float", torch.float32), ("half", torch.float16), ("bfloat16", torch.bfloat16)]:
         output = LayerMasking(as_network(lambda x, name=cast: getattr(x, name)()))(features, visible)
         assert torch.equal(output, torch.where(visible, features, 0).to(dtype))
 
 
-def test_the_most_likely_class_of_a_hidden_position_is_0() -> None:
+def test_the_most_likely_class_of_a_hidden_position_is_0():
     features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
     network = LayerMasking(as_network(lambda x: x.argmax(dim=1)))
     assert torch.equal(network(features, visible), torch.where(visible[:, 0], features.argmax(dim=1), 0))
@@ -113,7 +110,7 @@ SIZE = (9, 8)
 
 
 @pytest.mark.parametrize("name", WINDOWED)
-def test_an_operation_computes_what_the_reference_does_with_all_options(name: str) -> None:
+def test_an_operation_computes_what_the_reference_does_with_all_options(name):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = copy.deepcopy(as_network(WINDOWED[name]))
@@ -124,12 +121,12 @@ def test_an_operation_computes_what_the_reference_does_with_all_options(name: st
             assert_as_reference(module, draw_features(6, 4, *SIZE), draw_visible(*SIZE), training=training, **options)
 
 
-def test_new_positions_of_a_map_that_is_returned_are_computed_from_all_of_the_padding() -> None:
+def test_new_positions_of_a_map_that_is_returned_are_computed_from_all_of_the_padding():
     network = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
     assert_as_reference(network, draw_features(6, 4, *SIZE), draw_visible(*SIZE))
 
 
-def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum() -> None:
+def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum():
     stacked, added = (
         branches(merge)
         for merge in (lambda left, right: torch.stack([left, right, right]).sum(dim=0), lambda a, b: a + 2 * b)
@@ -141,13 +138,13 @@ def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum()
         torch.testing.assert_close(*results)
 
 
-def test_a_plain_branch_is_known_everywhere_and_shows_no_position() -> None:
+def test_a_plain_branch_is_known_everywhere_and_shows_no_position():
     plain, features, visible = draw_features(6, 2, 7, 6, seed=1), draw_features(6, 4, 7, 6), draw_visible(7, 6)
     output = LayerMasking(as_network(lambda x: torch.cat([x, plain], dim=1)))(features, visible)
     assert torch.equal(output, torch.where(visible, torch.cat([features, plain], dim=1), 0))
 
 
-def alike(*, size: tuple[int, int] = SIZE, training: bool = False, **networks: nn.Module) -> None:
+def alike(*, size=SIZE, training=False, **networks):
     """Under a mask these compute the same."""
     images, visible = draw_features(6, 4, *size), draw_visible(*size)
     masked = [LayerMasking(as_network(network).double().train(training)) for network in networks.values()]
@@ -155,7 +152,7 @@ def alike(*, size: tuple[int, int] = SIZE, training: bool = False, **networks: n
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_timms_layers_are_what_they_are_made_of(training: bool) -> None:
+def test_timms_layers_are_what_they_are_made_of(training):
     norm, head = randomise(BatchNormAct2d(4, act_layer=nn.SiLU)), ConvMlp(4, 6, 3)
     alike(training=training, one=norm, other=nn.Sequential(randomise(nn.BatchNorm2d(4)), nn.SiLU()))
     alike(one=head, other=nn.Sequential(head.fc1, nn.ReLU(), head.fc2, nn.ReLU()))
@@ -166,7 +163,7 @@ def test_timms_layers_are_what_they_are_made_of(training: bool) -> None:
 
 
 @pytest.mark.parametrize("geometry", [{}, {"stride": 2, "padding": "same"}, {"groups": 2, "padding": "valid"}], ids=str)
-def test_a_conditional_convolution_has_each_images_own_kernel(geometry: dict[str, Any]) -> None:
+def test_a_conditional_convolution_has_each_images_own_kernel(geometry):
     conv = CondConv2d(4, 6, 3, num_experts=3, bias=True, **geometry)
     images, visible = draw_features(6, 4, *SIZE).float(), draw_visible(*SIZE)
     routes = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))

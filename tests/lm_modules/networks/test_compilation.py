@@ -3,12 +3,11 @@
 import copy
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch._dynamo.utils import counters
 
 from maskrobust.errors import InputError
@@ -20,34 +19,32 @@ pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
 @pytest.fixture
-def cheap_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def cheap_backend(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
 
 
-def build(network: nn.Module) -> MaskRobustClassifier:
+def build(network):
     return MaskRobustClassifier(network, 3, masking="layer_masking")
 
 
-def draw(batch_size: int = 4) -> tuple[Tensor, Tensor]:
+def draw(batch_size=4):
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(batch_size, 3, 32, 32, generator=generator)
     return images, torch.rand(batch_size, 1, 32, 32, generator=generator) < 0.5
 
 
-def small_network() -> nn.Module:
+def small_network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head(4))
 
 
-def head(channels: int) -> nn.Sequential:
+def head(channels):
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
 
 
 @pytest.mark.parametrize(("backend", "network"), [("aot_eager", small_network()), ("inductor", head(3))])
-def test_a_compiled_step_has_the_gradients_of_an_eager_one(
-    backend: str, network: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_step_has_the_gradients_of_an_eager_one(backend, network, monkeypatch):
     """Inductor, the backend of a training, takes a second or more for each kernel: it gets a network with few."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     classifier = build(network).double()
@@ -61,7 +58,7 @@ def test_a_compiled_step_has_the_gradients_of_an_eager_one(
     torch.testing.assert_close(classifier.state_dict(), twin.state_dict(), rtol=1e-8, atol=1e-10)
 
 
-def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
+def test_a_copy_computes_with_its_own_weights(cheap_backend):
     classifier = build(small_network())
     classifier.compile_training()
     expected = classifier(*draw())
@@ -73,8 +70,8 @@ def test_a_copy_computes_with_its_own_weights(cheap_backend: None) -> None:
     torch.testing.assert_close(classifier(*draw()), expected)
 
 
-def test_evaluation_stays_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Tensor) -> Tensor:
+def test_evaluation_stays_eager(monkeypatch):
+    def refuse(*_):
         raise AssertionError("compiled")
 
     monkeypatch.setattr(torch, "compile", lambda *_args, **_options: refuse)
@@ -92,11 +89,11 @@ class Branching(nn.Module):
         super().__init__()
         self.head = nn.Linear(3, 3)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x):
         return self.head(x.mean(dim=(2, 3)) + (1 if x.sum() > 0 else 2))
 
 
-def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend: None) -> None:
+def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend):
     classifier = MaskRobustClassifier(Branching(), 3)
     classifier.compile_training()
     with pytest.raises(ValueError, match=r"one graph of Branching, but cannot \(.+\); compute it without") as refusal:
@@ -104,7 +101,7 @@ def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend: No
     assert "\n" not in str(refusal.value)
 
 
-def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend: None) -> None:
+def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend):
     classifier = build(head(3))
     classifier.compile_training()
     for batch_size in range(2, 10):
@@ -113,7 +110,7 @@ def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend:
         classifier(draw(10)[0])
 
 
-def step_and_evaluation(network: nn.Module, rank: int, *, compiles: bool) -> dict[str, Tensor]:
+def step_and_evaluation(network, rank, *, compiles):
     """Logits, gradients and statistics of a step, and logits of an evaluation whose last pass is smaller.
 
     Rank 1 sees more of its images, and evaluates more of them.
@@ -133,7 +130,7 @@ def step_and_evaluation(network: nn.Module, rank: int, *, compiles: bool) -> dic
         return found | {"evaluated": evaluate(images[shown], visible[shown]).clone()}
 
 
-def run_rank(rank: int, folder: Path) -> None:
+def run_rank(rank, folder):
     torch.set_num_threads(1)
     torch.compile = partial(torch.compile, backend="aot_eager")
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -142,7 +139,7 @@ def run_rank(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_path: Path) -> None:
+def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_path):
     """The synchronised statistics of visible positions are in the graph, collective operations included."""
     with ExitStack() as stack:
         said = tmp_path / "errors"
@@ -158,7 +155,7 @@ def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_pa
     assert [len(found["evaluated"]) for found in (first, second)] == [1, 3]
 
 
-def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch() -> None:
+def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch():
     network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), head(3))
     with pytest.raises(InputError, match="Sequential has batch norms without running statistics; compute it without"):
         CompiledNetwork(network, pass_size=2)

@@ -1,8 +1,6 @@
-"""`load_network`: every kind of name, through the code of torchvision, timm and huggingface_hub itself."""
+"""Networks by name, through the code of torchvision, timm and huggingface_hub itself."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -14,7 +12,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -45,7 +43,7 @@ def headless():
 
 
 @pytest.fixture
-def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def torch_home(tmp_path, monkeypatch):
     """An empty cache of torch.hub's."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
@@ -53,12 +51,12 @@ def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Module]:
+def hub(tmp_path, monkeypatch):
     """Puts a network into an otherwise empty cache of the hub's, which is offline; by its repository."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
-    def put(repository: str, name: str = "test_resnet", num_classes: int = 1000, **config: object) -> nn.Module:
+    def put(repository, name="test_resnet", num_classes=1000, **config):
         folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
         (folder / "refs").mkdir(parents=True)
         (folder / "refs/main").write_text(COMMIT)
@@ -74,7 +72,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., nn.Mod
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def own_module(tmp_path, monkeypatch):
     """A module of a user's own, by its name."""
     name = "own_networks_of_test_loading"
     (tmp_path / f"{name}.py").write_text(OWN)
@@ -82,16 +80,16 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def images(side: int = 64) -> torch.Tensor:
+def images(side=64):
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
-def same(network: nn.Module, other: nn.Module) -> bool:
+def same(network, other):
     found, expected = network.state_dict(), other.state_dict()
     return found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_torchvisions_weights_come_with_their_preprocessing_and_classes(torch_home: Path) -> None:
+def test_torchvisions_weights_come_with_their_preprocessing_and_classes(torch_home):
     expected = torchvision.models.get_model(SMALL_TORCHVISION)
     torch.save(expected.state_dict(), torch_home / ITS_FILE)
     found = load_network(f"{SMALL_TORCHVISION}:IMAGENET1K_V1")
@@ -105,7 +103,7 @@ def test_torchvisions_weights_come_with_their_preprocessing_and_classes(torch_ho
     )
 
 
-def test_timms_weights_come_with_their_preprocessing_and_classes(hub: Callable[..., nn.Module]) -> None:
+def test_timms_weights_come_with_their_preprocessing_and_classes(hub):
     expected = hub("timm/test_resnet.r160_in1k")
     for name in ("timm/test_resnet.r160_in1k:pretrained", "timm/test_resnet:pretrained"):
         found = load_network(name)
@@ -115,7 +113,7 @@ def test_timms_weights_come_with_their_preprocessing_and_classes(hub: Callable[.
         assert found.class_names is not None and found.class_names[1] == "goldfish, Carassius auratus"
 
 
-def test_a_picture_at_timms_resolution_is_shown_as_timm_shows_it() -> None:
+def test_a_picture_at_timms_resolution_is_shown_as_timm_shows_it():
     import PIL.Image
 
     network = timm.create_model("test_efficientnet")
@@ -127,7 +125,7 @@ def test_a_picture_at_timms_resolution_is_shown_as_timm_shows_it() -> None:
     assert normalised.shape == expected.shape and (normalised - expected).abs().mean() < 0.25
 
 
-def test_a_network_of_the_hub_says_its_classes_itself(hub: Callable[..., nn.Module]) -> None:
+def test_a_network_of_the_hub_says_its_classes_itself(hub):
     expected = hub(
         "me/pets", num_classes=3, label_names=["cat", "dog", "eel"],
         pretrained_cfg={"input_size": [3, 96, 96], "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "crop_pct": 0.8,
@@ -146,18 +144,14 @@ def test_a_network_of_the_hub_says_its_classes_itself(hub: Callable[..., nn.Modu
         {"pretrained_cfg": {"mean": [5, 5, 5]}}, {"pretrained_cfg": {"input_size": [1, 96, 96]}},
     ],
 )  # fmt: skip
-def test_a_configuration_of_the_hubs_that_cannot_be_is_one_sentence(
-    hub: Callable[..., nn.Module], config: dict
-) -> None:
+def test_a_configuration_of_the_hubs_that_cannot_be_is_one_sentence(hub, config):
     hub("me/pets", num_classes=3, **config)
     with pytest.raises(InputError) as refusal:
         load_network("hf-hub:me/pets")
     assert "\n" not in str(refusal.value)
 
 
-def test_what_cannot_be_fetched_is_one_sentence(
-    hub: Callable[..., nn.Module], torch_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_fetched_is_one_sentence(hub, torch_home, monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
     for name in (
         "timm/test_resnet:pretrained", "hf-hub:me/none", f"{SMALL_TORCHVISION}:IMAGENET1K_V1", "hf-hub:a/b/c",
@@ -175,9 +169,7 @@ def test_what_cannot_be_fetched_is_one_sentence(
         ("timm/test_resnet", lambda: timm.create_model("test_resnet", num_classes=7)),
     ],
 )
-def test_weights_from_a_file_say_how_many_outputs_there_are(
-    architecture: str, make: Callable[[], nn.Module], tmp_path: Path
-) -> None:
+def test_weights_from_a_file_say_how_many_outputs_there_are(architecture, make, tmp_path):
     path = tmp_path / "a:b.safetensors"
     safetensors.torch.save_file(make().state_dict(), path)
     found = load_network(f"{architecture}:{path}")
@@ -185,12 +177,12 @@ def test_weights_from_a_file_say_how_many_outputs_there_are(
     assert same(found.network, _loaded(make(), path))
 
 
-def _loaded(network: nn.Module, path: Path) -> nn.Module:
+def _loaded(network, path):
     network.load_state_dict(safetensors.torch.load_file(path))
     return network
 
 
-def test_a_checkpoint_of_fit_knows_its_colours(tmp_path: Path) -> None:
+def test_a_checkpoint_of_fit_knows_its_colours(tmp_path):
     import pytorch_lightning as pl
 
     classifier = MaskRobustClassifier(num_classes=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -203,7 +195,7 @@ def test_a_checkpoint_of_fit_knows_its_colours(tmp_path: Path) -> None:
     torch.testing.assert_close(found(images()), classifier.eval()(images()))
 
 
-def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module: str, tmp_path: Path) -> None:
+def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module, tmp_path):
     alone = load_network(f"{own_module}.Net")
     torch.save(alone.network.state_dict(), tmp_path / "own.pt")
     found = load_network(f"{own_module}.Net:{tmp_path / 'own.pt'}", {"size": 20, "crop": 0.5})
@@ -231,13 +223,13 @@ def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module: str, tm
         ("{own}.headless", "num_classes"),
     ],
 )
-def test_a_name_that_says_no_network_is_one_sentence(name: str, named: str, own_module: str) -> None:
+def test_a_name_that_says_no_network_is_one_sentence(name, named, own_module):
     with pytest.raises(InputError) as refusal:
         load_network(name.format(own=own_module))
     assert named in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_a_training_starts_from_the_names_that_are_measured(torch_home: Path, hub: Callable[..., nn.Module]) -> None:
+def test_a_training_starts_from_the_names_that_are_measured(torch_home, hub):
     theirs = torchvision.models.get_model(SMALL_TORCHVISION)
     torch.save(theirs.state_dict(), torch_home / ITS_FILE)
     ours = MaskRobustClassifier(SMALL_TORCHVISION, 3, weights="IMAGENET1K_V1", new_head=True).network.network
@@ -258,15 +250,13 @@ def test_a_training_starts_from_the_names_that_are_measured(torch_home: Path, hu
         ("resnet18", "nowhere.pt", "does not exist"),
     ],
 )
-def test_a_training_from_weights_that_there_are_none_of_is_one_sentence(
-    architecture: str, weights: str, named: str
-) -> None:
+def test_a_training_from_weights_that_there_are_none_of_is_one_sentence(architecture, weights, named):
     with pytest.raises(InputError) as refusal:
         MaskRobustClassifier(architecture, 10, weights=weights)
     assert named in str(refusal.value)
 
 
-def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own_module: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own_module, tmp_path):
     alone = load_network(f"{own_module}.Net")
     content = {
         "state_dict": {f"network.{name}": tensor for name, tensor in alone.network.state_dict().items()},
@@ -292,8 +282,77 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
         {"class_names": [*"abcde", ""]}, {"hyper_parameters": {"mean": "blue", "std": [1, 1, 1]}},
     ],
 )  # fmt: skip
-def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes: dict, own_module: str, tmp_path: Path) -> None:
+def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes, own_module, tmp_path):
     torch.save({"state_dict": load_network(f"{own_module}.Net").network.state_dict(), **changes}, tmp_path / "own.ckpt")
     with pytest.raises(InputError) as refusal:
         load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("small_resnet", "SmallResNet"),
+        ("resnet18", "ResNet"),
+        ("mobilenet_v2", "MobileNetV2"),
+        ("timm/resnet10t", "ResNet"),
+    ],
+)
+def test_a_name_gives_a_network_with_that_many_classes(architecture, kind):
+    with torch.device("meta"):
+        network = build_network(architecture, 7)
+    assert type(network).__name__ == kind
+    assert network(torch.zeros(2, 3, 64, 64, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "channels"),
+    [
+        ("small_resnet", {"width": 24, "in_chans": 1}, 24),
+        ("resnet18", {"width_per_group": 64}, 64),
+        ("timm/resnet10t", {"stem_width": 16}, 32),
+    ],
+)
+def test_options_reach_the_constructor(architecture, options, channels):
+    with torch.device("meta"):
+        network = build_network(architecture, 3, options)
+    assert network.bn1.num_features == channels
+
+
+@pytest.mark.parametrize(
+    ("architecture", "num_classes", "options", "named"),
+    [
+        ("resnet5O", 10, None, ["'resnet5O'", "choose one, such as", "resnet50"]),
+        ("smallresnet", 10, None, ["'smallresnet'", "small_resnet"]),
+        ("timm/resnet10", 10, None, ["'timm/resnet10'", "timm/resnet10t"]),
+        ("completely different", 10, None, ["'completely different'", "small_resnet", "timm/NAME"]),
+        ("small_resnet", 1, None, ["num_classes", "got 1"]),
+        ("small_resnet", 10, {"depth": 3}, ["small_resnet", "depth"]),
+        ("resnet18", 10, {"depth": 3}, ["resnet18", "depth"]),
+        ("timm/resnet10t", 10, {"depthness": 3}, ["timm/resnet10t", "depthness"]),
+    ],
+)
+def test_an_architecture_that_there_is_none_of_is_refused(architecture, num_classes, options, named):
+    with pytest.raises(ValueError, match=r"architecture|num_classes") as refusal:
+        build_network(architecture, num_classes, options)
+    message = str(refusal.value)
+    assert all(name in message for name in named), message
+    assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
+
+
+def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight():
+    network = SmallResNet(4, width=16, blocks=2)
+    sizes = {}
+    for name in ("conv1", "layer1", "layer2", "layer3"):
+        network.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, output, name=name: sizes.update({name: tuple(output.shape[1:])})
+        )
+    assert network(torch.zeros(1, 3, 32, 48)).shape == (1, 4)
+    assert sizes == {"conv1": (16, 16, 24), "layer1": (16, 16, 24), "layer2": (32, 8, 12), "layer3": (64, 4, 6)}
+    assert [len(network.get_submodule(f"layer{i}")) for i in (1, 2, 3)] == [2, 2, 2]
+    assert sum(isinstance(module, nn.Conv2d) for module in network.modules()) == 1 + 12 + 2
+
+
+def test_a_small_resnet_refuses_widths_at_which_torch_corrupts_memory():
+    with pytest.raises(ValueError, match=r"^width must be at least 16, got 8; give a larger number\.$"):
+        SmallResNet(4, width=8)

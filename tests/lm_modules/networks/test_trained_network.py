@@ -1,14 +1,20 @@
 """`TrainedNetwork`: what it predicts, for which classes, and from which view of a picture."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from timm.data import ImageNetInfo
+from torch import nn
+from torchvision.transforms.v2 import functional as tv
 
 from maskrobust.augment import apply_fill
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, PaddingRule, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.class_matching import imagenet_names, known_classes, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
@@ -17,17 +23,17 @@ IDS = tuple(f"n0000000{place}" for place in range(5))
 SHOWN = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), (32, 32), 0.9)
 
 
-def draw() -> SmallResNet:
+def draw():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return SmallResNet(5).eval()
 
 
-def trained(network: nn.Module | None = None) -> TrainedNetwork:
+def trained(network=None):
     return TrainedNetwork("five", network or draw(), SHOWN, 5, class_names=NAMES, wordnet_ids=IDS)
 
 
-def question() -> tuple[Tensor, Tensor, Tensor]:
+def question():
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
     visible = torch.ones(2, 1, 48, 48, dtype=torch.bool)
     visible[:, :, 10:30, 15:35] = False
@@ -35,7 +41,7 @@ def question() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_a_picture_is_brought_to_size_filled_and_normalised() -> None:
+def test_a_picture_is_brought_to_size_filled_and_normalised():
     images, visible, keys = question()
     shown, seen = SHOWN.view(images, visible)
     filled = apply_fill("mean", shown, seen, keys=keys, mean=SHOWN.mean)
@@ -47,7 +53,7 @@ def test_a_picture_is_brought_to_size_filled_and_normalised() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("own", [None, "mean", "mirror"])
 @pytest.mark.parametrize("method", ["layer_masking", "layer_masking_mirror"])
-def test_hidden_pixels_cannot_matter_under_layer_masking(own: PaddingRule | None, method: str) -> None:
+def test_hidden_pixels_cannot_matter_under_layer_masking(own, method):
     images, visible, keys = question()
     network = trained(LayerMasking(draw(), padding=own) if own else None)
     predict = network.predictor(method)
@@ -59,7 +65,7 @@ def test_hidden_pixels_cannot_matter_under_layer_masking(own: PaddingRule | None
 
 
 @torch.no_grad()
-def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all() -> None:
+def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all():
     images, visible, keys = question()
     network = trained()
     logits = network(images)
@@ -74,12 +80,12 @@ def test_the_datas_classes_come_first_and_the_others_after_them_or_not_at_all() 
 
 
 @pytest.mark.parametrize("outputs", [[1, 1], [5], [-1]])
-def test_outputs_that_are_not_there_or_come_twice_are_refused(outputs: list[int]) -> None:
+def test_outputs_that_are_not_there_or_come_twice_are_refused(outputs):
     with pytest.raises(InputError, match="'five'"):
         trained().select_outputs(outputs)
 
 
-def test_names_must_be_one_for_each_output() -> None:
+def test_names_must_be_one_for_each_output():
     with pytest.raises(InputError, match="class_names"):
         TrainedNetwork("five", draw(), SHOWN, 5, class_names=NAMES[:4])
 
@@ -91,13 +97,13 @@ class Answering(nn.Module):
         super().__init__()
         self.answer = answer
 
-    def forward(self, _images: Tensor) -> object:
+    def forward(self, _images):
         return self.answer
 
 
 @pytest.mark.parametrize("answer", [torch.zeros(2, 6), torch.zeros(2, 4), torch.zeros(2), (torch.zeros(2, 5),)])
 @pytest.mark.parametrize("answers", [None, [1, 0]])
-def test_what_is_no_logit_for_each_output_is_refused(answer: object, answers: list[int] | None) -> None:
+def test_what_is_no_logit_for_each_output_is_refused(answer, answers):
     images, visible, keys = question()
     network = TrainedNetwork("five", Answering(answer), SHOWN, 5, answers=answers)
     with pytest.raises(InputError, match="'five' must return"):
@@ -107,7 +113,7 @@ def test_what_is_no_logit_for_each_output_is_refused(answer: object, answers: li
 
 
 @torch.no_grad()
-def test_bf16_is_near_float32_and_gives_float32() -> None:
+def test_bf16_is_near_float32_and_gives_float32():
     images, visible, keys = question()
     network = trained()
     exact = network.predictor("black")(images, visible, keys)
@@ -120,11 +126,11 @@ def test_bf16_is_near_float32_and_gives_float32() -> None:
 class Transposed(nn.Module):
     """Layer masking has no rule for what it does."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return torch.fft.fft(images).real.mean(dim=(2, 3))
 
 
-def test_a_network_that_layer_masking_cannot_read_is_asked_with_fills() -> None:
+def test_a_network_that_layer_masking_cannot_read_is_asked_with_fills():
     images, visible, keys = question()
     network = TrainedNetwork("own", Transposed(), Preprocessing(), 3)
     assert network.predictor("black")(images, visible, keys).shape == (2, 3)
@@ -132,3 +138,175 @@ def test_a_network_that_layer_masking_cannot_read_is_asked_with_fills() -> None:
         network.predictor("layer_masking")
     with pytest.raises(InputError, match="linear"):
         network.feature_extractor("black")
+
+
+SMALL = Preprocessing(size=(12, 12))
+SIZES = [(12, 12), (40, 40), (9, 15)]
+
+
+def picture(height=24, width=24, seed=0):
+    return torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def box(height=24, width=24):
+    visible = torch.ones(2, 1, height, width, dtype=torch.bool)
+    visible[0, :, 5:14, 7:19] = False
+    return visible
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(size, interpolation):
+    shown = Preprocessing(size=size, crop=0.75, interpolation=interpolation)
+    scale = 0.75 * min(24 / size[0], 24 / size[1])
+    cut = tv.center_crop(picture(), [round(side * scale) for side in size])
+    mode = tv.InterpolationMode(interpolation)
+    expected = tv.resize(cut, list(size), interpolation=mode, antialias=True).clamp(0, 1)
+    everything = torch.ones(2, 1, 24, 24, dtype=torch.bool)
+    assert torch.equal(shown.resize(picture()), expected)
+    assert torch.equal(shown.view(picture(), everything)[0], expected)
+    assert shown.view(picture(), everything)[1].all()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
+    shown = Preprocessing(size=size, crop=0.9, interpolation=interpolation)
+    visible = box()
+    images, seen = shown.view(picture(), visible)
+    for other in (picture(seed=1), torch.full_like(picture(), torch.nan)):
+        redrawn, also_seen = shown.view(torch.where(visible, picture(), other), visible)
+        assert torch.equal(seen, also_seen) and not seen[0].all()
+        assert torch.equal(images.where(seen, 0), redrawn.where(seen, 0))
+
+
+def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch):
+    shown, visible = Preprocessing(size=(15, 15), crop=0.9, interpolation="bicubic"), box()
+    one, interpolate = picture()[:1], F.interpolate
+    expected, sizes = shown.view(one.repeat(2, 1, 1, 1), visible), list[int]()
+
+    def counted(images, *size, **options):
+        sizes.append(len(images))
+        return interpolate(images, *size, **options)
+
+    monkeypatch.setattr(F, "interpolate", counted)
+    found = shown.view(one.expand(2, -1, -1, -1), visible)
+    assert all(map(torch.equal, found, expected))
+    assert sizes == [2, 2, 1]  # holes, pictures with holes, the picture
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_hole_keeps_its_place_and_its_size(size):
+    visible = box()
+    _, seen = Preprocessing(size=size).view(picture(), visible)
+    cut = Preprocessing(size=size).cut(visible)
+    expected = F.interpolate(cut.float(), size, mode="area") >= 0.5
+    assert (seen != expected).float().mean() < 0.06
+    assert seen.float().mean() == pytest.approx(cut.float().mean().item(), abs=0.04)
+
+
+def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone():
+    images, visible = picture(), box()
+    for shown in (Preprocessing(), Preprocessing(size=(24, 24))):
+        assert torch.equal(shown.view(images, visible)[0], images) and torch.equal(shown.resize(images), images)
+    cut, seen = Preprocessing(crop=0.5).view(images, visible)
+    assert torch.equal(cut, images[:, :, 6:18, 6:18]) and torch.equal(seen, visible[:, :, 6:18, 6:18])
+
+
+def test_a_crop_that_the_pictures_have_had_is_not_made_again():
+    assert Preprocessing(crop=0.875).after_crop(0.875).crop == 1.0
+    assert Preprocessing(crop=0.95).after_crop(0.875).crop == 1.0
+    assert Preprocessing(crop=0.7).after_crop(0.875).crop == pytest.approx(0.8)
+
+
+def test_changes_are_as_a_command_line_gives_them():
+    changed = SMALL.with_changes({"size": 32, "mean": [0.5, 0.5, 0.5], "crop": 1, "interpolation": "bicubic"})
+    assert changed == replace(SMALL, size=(32, 32), mean=(0.5, 0.5, 0.5), crop=1, interpolation="bicubic")
+    assert SMALL.with_changes({"size": None}).size is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean": [0.5]}, {"mean": [2, 0, 0]}, {"std": [0.0, 1, 1]}, {"std": ["a", 1, 1]}, {"size": 0},
+        {"size": [3, 4, 5]}, {"size": 10**6}, {"crop": 0}, {"crop": 1.5}, {"interpolation": "nearest"}, {"resize": 4},
+        {"size": True}, {"std": [float("nan"), 1, 1]},
+    ],
+)  # fmt: skip
+def test_what_no_preprocessing_has_is_refused(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        SMALL.with_changes(changes)
+
+
+IMAGENET = imagenet_names(1000)
+
+
+def network(outputs=1000, names=None, ids=None):
+    return TrainedNetwork("net", nn.Identity(), Preprocessing(), outputs, class_names=names, wordnet_ids=ids)
+
+
+def imagenet():
+    return network(1000, IMAGENET.class_names, IMAGENET.wordnet_ids)
+
+
+def test_wordnet_ids_are_found_where_timm_has_them():
+    ids = ["n02124075", "n01440764", "n15075141"]
+    assert match_classes(ids, imagenet()) == [ImageNetInfo().label_names().index(each) for each in ids] == [285, 0, 999]
+
+
+def test_names_are_found_whatever_their_case_and_spaces_and_by_their_first_synonym():
+    classes = ["Goldfish", "tiger_cat", "Egyptian  cat", "goldenRetriever", "tench, Tinca tinca"]
+    assert match_classes(classes, imagenet()) == [1, 282, 285, 207, 0]
+
+
+def test_of_two_outputs_of_one_name_none_is_taken_unless_it_is_written_as_the_networks():
+    assert match_classes(["cardigan"], imagenet()) == [474]  # the garment; 264 is "Cardigan, Cardigan Welsh corgi"
+    assert match_classes(["maillot", "maillot, tank suit"], imagenet()) == [638, 639]
+    with pytest.raises(InputError, match="'Cardigan'"):
+        match_classes(["Cardigan"], imagenet())
+
+
+def test_numbers_are_indices_where_all_are():
+    assert match_classes(["7", "3"], imagenet()) == [7, 3]
+    assert match_classes(["3", "0"], network(10)) == [3, 0]
+    assert match_classes(["1", "0"], network(2, ("0", "1"))) == [1, 0]  # names of the network's own come first
+    for classes in (["7", "bird"], ["7", "1000"], ["7", "-1"]):
+        with pytest.raises(InputError, match="'net'"):
+            match_classes(classes, imagenet())
+
+
+def test_a_network_that_says_nothing_takes_as_many_classes_in_their_order():
+    assert match_classes(["b", "a", "c"], network(3)) == [0, 1, 2]
+    with pytest.raises(InputError, match="'net' has 4 classes but the data have 3"):
+        match_classes(["b", "a", "c"], network(4))
+
+
+def test_a_file_says_index_id_or_name_and_may_know_more_classes():
+    given: dict[str, int | str] = {"one": 5, "two": "n02124075", "three": "tench", "other": 5}
+    assert match_classes(["two", "one", "three"], imagenet(), given) == [285, 5, 0]
+    assert match_classes(["one"], network(10), given) == [5]
+
+
+def test_classes_that_are_not_one_output_are_unknown():
+    assert [*known_classes(["unicorn", "tench", "crane"], imagenet())] == ["tench"]
+    assert known_classes(["tench", "unicorn"], imagenet(), {"unicorn": 5}) == {"unicorn": 5}
+    with pytest.raises(InputError, match="does not say what its outputs are"):
+        known_classes(["tench"], network(10))
+
+
+@pytest.mark.parametrize(
+    ("classes", "given", "named"),
+    [
+        (["tench", "unicorn", "griffin"], None, "'unicorn', 'griffin' of the data's 3"),
+        (["crane"], None, "'crane'"),
+        (["tench", "n01440764"], None, "'tench', 'n01440764' are all output 0"),
+        (["tench"], {}, "'tench'"),
+        (["tench"], {"tench": 1000}, "'tench'"),
+        (["tench", "eel"], {"tench": 4, "eel": 4}, "output 4"),
+        ([f"class {place}" for place in range(5)], None, "and 2 more"),
+    ],
+)
+def test_what_matches_none_or_several_or_the_same_output_is_named(classes, given, named):
+    with pytest.raises(InputError) as refusal:
+        match_classes(classes, imagenet(), given)
+    assert named in str(refusal.value) and "\n" not in str(refusal.value)

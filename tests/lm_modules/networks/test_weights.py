@@ -1,25 +1,32 @@
-"""Weights from files: what is read, what is refused, and that nothing in a file is executed."""
+"""Weights and checkpoints from files: what is read, what is refused, and that nothing in a file is executed."""
 
 import os
 import pickle
+import resource
+import sys
+import zipfile
 from collections import OrderedDict
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.weights import load_weights, read_checkpoint, read_state_dict
+from maskrobust.lm_modules.networks.weights import check_options, load_weights, read_checkpoint, read_state_dict
+from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_size
 
 PREFIXES = ["", "network.", "_orig_mod.module.model."]
 
 
-def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
+def draw(num_classes=4, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallResNet(num_classes, width=16)
@@ -27,12 +34,12 @@ def draw(num_classes: int = 4, seed: int = 0) -> SmallResNet:
         return network
 
 
-def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+def assert_equal(first, second):
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+def assert_one_sentence(refusal, *named):
     message = str(refusal.value)
     assert all(name in message for name in named), message
     assert message.endswith(".") and ". " not in message and "\n" not in message
@@ -40,7 +47,7 @@ def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("kind", ["safetensors", "state dict", "checkpoint"])
-def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, kind: str, prefix: str) -> None:
+def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path, kind, prefix):
     source, target = draw(seed=1), draw()
     state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
     path = tmp_path / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
@@ -55,14 +62,14 @@ def test_every_kind_of_file_loads_whatever_wrapped_the_network(tmp_path: Path, k
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("name", ["network", "model", "module"])
-def test_a_prefix_that_the_network_has_itself_stays(tmp_path: Path, name: str, prefix: str) -> None:
+def test_a_prefix_that_the_network_has_itself_stays(tmp_path, name, prefix):
     source, target = nn.Sequential(OrderedDict({name: draw(seed=1)})), nn.Sequential(OrderedDict({name: draw()}))
     torch.save({prefix + key: tensor for key, tensor in source.state_dict().items()}, tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt")
     assert_equal(target.state_dict(), source.state_dict())
 
 
-def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path: Path) -> None:
+def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path):
     source, target = draw(9, seed=1), draw(4)
     torch.save(source.state_dict(), tmp_path / "weights.pt")
     load_weights(target, tmp_path / "weights.pt", new_head=True)
@@ -71,7 +78,7 @@ def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path: Path) -> None
     assert torch.equal(target.bn1.running_mean, source.bn1.running_mean)
 
 
-def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
+def test_files_older_than_the_count_of_batches_load(tmp_path):
     source, target = draw(seed=1), draw()
     state = {name: tensor for name, tensor in source.state_dict().items() if "num_batches" not in name}
     torch.save(state, tmp_path / "weights.pt")
@@ -79,7 +86,7 @@ def test_files_older_than_the_count_of_batches_load(tmp_path: Path) -> None:
     assert_equal(target.state_dict(), source.state_dict())
 
 
-def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
+def saved(folder, kind, state):
     path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
     if kind == "safetensors":
         safetensors.torch.save_file(state, path)
@@ -91,9 +98,7 @@ def saved(folder: Path, kind: str, state: dict[str, Tensor]) -> Path:
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
 @pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
 @pytest.mark.parametrize("kind", ["safetensors", "state dict"])
-def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(
-    kind: str, name: str, dtype: torch.dtype, tmp_path: Path
-) -> None:
+def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(kind, name, dtype, tmp_path):
     state, target = draw(seed=1).state_dict(), draw()
     path = saved(tmp_path, kind, {**state, name: state[name].to(dtype)})
     with pytest.raises(InputError) as refusal:
@@ -102,7 +107,7 @@ def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_lo
     assert_equal(target.state_dict(), draw().state_dict())
 
 
-def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: Path) -> None:
+def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path):
     source = draw(seed=1)
     source.bn1.num_batches_tracked += 7
     state = source.state_dict()
@@ -115,9 +120,7 @@ def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "state dict"])
-def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(
-    kind: str, tmp_path: Path
-) -> None:
+def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers_are_not(kind, tmp_path):
     state, target = draw(seed=1).state_dict(), draw()
     state["bn1.running_mean"][0] = torch.inf
     load_weights(target, saved(tmp_path, kind, state))
@@ -129,7 +132,7 @@ def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers
 
 
 @pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
-def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) -> None:
+def test_a_checkpoint_of_fit_is_held_to_the_same(value, tmp_path):
     classifier, path = MaskRobustClassifier(num_classes=4), tmp_path / "last.ckpt"
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
     trainer.strategy.connect(classifier)
@@ -143,11 +146,11 @@ def test_a_checkpoint_of_fit_is_held_to_the_same(value: Tensor, tmp_path: Path) 
         trainer.validate(classifier, [], ckpt_path=path, weights_only=True)
 
 
-def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+def renamed(state, old, new):
     return {name.replace(old, new): tensor for name, tensor in state.items()}
 
 
-def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+def without(state, name):
     return {key: tensor for key, tensor in state.items() if key != name}
 
 
@@ -168,9 +171,7 @@ MISFITS = [
 
 
 @pytest.mark.parametrize(("spoil", "new_head", "named"), MISFITS)
-def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(
-    tmp_path: Path, spoil, new_head: bool, named: list[str]
-) -> None:
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(tmp_path, spoil, new_head, named):
     target = draw()
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     torch.save(dict(spoil(draw(seed=1).state_dict())), tmp_path / "weights.pt")
@@ -180,14 +181,14 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(
     assert_equal(target.state_dict(), before)
 
 
-def contents(kind: str) -> bytes:
+def contents(kind):
     good = pickle.dumps({"weight": 1}, protocol=2)
     return {"empty": b"", "text": b"these are not weights", "cut pickle": good[:-4], "zeros": bytes(200)}[kind]
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut pickle", "zeros"])
 @pytest.mark.parametrize("suffix", [".pt", ".ckpt", ".safetensors"])
-def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> None:
+def test_a_damaged_file_is_refused(tmp_path, kind, suffix):
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(contents(kind))
     with pytest.raises(ValueError, match="weights") as refusal:
@@ -196,7 +197,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, kind: str, suffix: str) -> No
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(3), {"a": 1}, {"state_dict": {"a": "b"}}, "text"])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="must hold") as refusal:
         read_state_dict(tmp_path / "weights.pt")
@@ -215,7 +216,7 @@ class Malicious:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
-def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool, read) -> None:
+def test_nothing_in_a_file_is_executed(tmp_path, zipped, read):
     marker, path = tmp_path / "executed", tmp_path / "weights.pt"
     state = OrderedDict(draw().state_dict(), extra=Malicious(marker))
     torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=zipped)
@@ -229,7 +230,226 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, zipped: bool, read) -> No
 
 @pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
 @pytest.mark.parametrize("name", ["missing.pt", "missing.safetensors", "."])
-def test_a_missing_file_is_named(tmp_path: Path, read, name: str) -> None:
+def test_a_missing_file_is_named(tmp_path, read, name):
     with pytest.raises(FileNotFoundError) as refusal:
         read(tmp_path / name)
     assert_one_sentence(refusal, str(tmp_path / name))
+
+
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
+    """A checkpoint with its pickle changed."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, change(content) if name.endswith("data.pkl") else content)
+    return path
+
+
+def saved_at(path, content):
+    torch.save(content, path)
+    return path
+
+
+def of_size(numbers):
+    """Four elements become as many as a little-endian number of five bytes says, in the storage and in the shape."""
+    large = b"\x8a\x06" + numbers + b"\x00"
+    return lambda content: content.replace(b"K\x04tq", large + b"tq").replace(b"K\x04\x85", large + b"\x85")
+
+
+def huge_tensor(path):
+    return rewritten(saved_at(path, {"w": torch.arange(4.0)}), of_size((2**39).to_bytes(5, "little")))
+
+
+def deep(depth):
+    return b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * depth + b"a" * (depth - 1) + b"s."
+
+
+def laughs(levels, width=10):
+    """Lists of ten times the list before: a few hundred bytes that unfold to 10^levels values."""
+    content = b"\x80\x02}(K\x00]q\x00"
+    for level in range(levels):
+        content += bytes([ord("K"), level + 1]) + b"](" + bytes([ord("h"), level]) * width + b"eq" + bytes([level + 1])
+    return content + b"u."
+
+
+def bytearray_of(count):
+    return b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n" + b"J" + count.to_bytes(4, "little") + b"\x85Rs."
+
+
+def small(path):
+    return saved_at(path, {"w": torch.arange(4.0)})
+
+
+BOMBS = {
+    "a tensor of 2^39 elements": huge_tensor,
+    "a compressed archive": lambda path: rewritten(
+        small(path), lambda content: content + bytes(10**7), zipfile.ZIP_DEFLATED
+    ),
+    "nested": lambda path: rewritten(small(path), lambda _: deep(100_000)),
+    "unfolding": lambda path: rewritten(small(path), lambda _: laughs(12)),
+    "a bytearray of 2 GiB": lambda path: rewritten(small(path), lambda _: bytearray_of(2**31 - 1)),
+    "too many values": lambda path: rewritten(small(path), lambda _: b"\x80\x02" + b"]" * 1_100_000 + b"."),
+}
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_one_sentence(tmp_path, make):
+    path = make(tmp_path / "bomb.pt")
+    assert path.stat().st_size < 10**7
+    with pytest.raises(ValueError, match=r"'.*bomb.pt' is not (read as a|a readable) checkpoint") as refused:
+        read_state_dict(path)
+    assert "\n" not in str(refused.value) and str(refused.value).endswith(".")
+
+
+def old_format(content):
+    start = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    return b"".join(start) + content + pickle.dumps([], 2)
+
+
+@pytest.mark.parametrize(
+    "content", [deep(100_000), laughs(12), bytearray_of(2**31 - 1)], ids=["deep", "laughs", "zeros"]
+)
+def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path, content):
+    path = tmp_path / "old.pt"
+    path.write_bytes(old_format(b"\x80\x02}X\x01\x00\x00\x00aK\x01s."))
+    assert read_checkpoint(path) == {"a": 1}
+    path.write_bytes(old_format(content))
+    with pytest.raises(ValueError, match=r"'.*old.pt' is not read as a checkpoint"):
+        read_checkpoint(path)
+
+
+def read_with_little_memory(make, path):
+    """Read a bomb with one GiB more than the process has already."""
+    path = make(path)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
+    try:
+        read_state_dict(path)
+    except ValueError:
+        sys.exit(7)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+def test_a_tensor_of_two_to_the_39_takes_no_memory(tmp_path):
+    process = get_context("fork").Process(target=read_with_little_memory, args=(huge_tensor, tmp_path / "bomb.pt"))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 7
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(2).to_sparse(),
+        torch.eye(2, dtype=torch.complex64),
+        torch.empty(2, 2, device="meta"),
+        "text",
+        None,
+    ],
+    ids=["sparse", "complex", "meta", "text", "none"],
+)
+def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, tensor):
+    torch.save({"weight": tensor, "bias": torch.zeros(2)}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=r"odd.pt'") as refused:
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "odd.pt")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path):
+    path = tmp_path / "bomb.safetensors"
+    for header in ((2**40).to_bytes(8, "little") + b"{}", b""):
+        path.write_bytes(header)
+        with pytest.raises(ValueError, match="is not a readable safetensors file"):
+            read_state_dict(path)
+    safetensors.torch.save_file({"w": torch.eye(2)}, path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"[2,2]", b"[2,9]"))
+    with pytest.raises(ValueError, match="is not a readable safetensors file"):
+        read_state_dict(path)
+
+
+def arguments(**changes):
+    """What a checkpoint of the smallest network says of its model."""
+    return {**MaskRobustClassifier(num_classes=4).hparams, **changes}
+
+
+FETCHING = ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights"]
+
+
+@pytest.mark.parametrize("option", FETCHING)
+def test_a_checkpoint_cannot_name_a_further_file_to_load(tmp_path, option):
+    further = saved_at(tmp_path / "further.pth", {})
+    content = arguments(architecture="timm/resnet10t", architecture_options={option: str(further)})
+    torch.save({"state_dict": {}, "hyper_parameters": content}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=f"asks for the option '{option}' of its architecture"):
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "evil.ckpt"))
+    check_options({"width": 16}, "fine.ckpt")
+    check_options(None, "fine.ckpt")
+
+
+BUILDING = [
+    ({"num_classes": 2**40}, "much larger than the weights in it"),
+    ({"architecture_options": {"blocks": 10**9}}, "much larger than the weights in it"),
+    ({"architecture_options": {"width": 32}}, "arguments or weights that no network takes"),
+    ({"architecture_options": {"width": "wide"}}, "must|takes|take"),
+    ({"mean": "abc"}, "mean|takes"),
+    ({"learning_rate": torch.ones(2)}, "takes|learning_rate"),
+    ({"architecture": 7}, "architecture given by name"),
+    ({"unknown": 7}, "architecture given by name"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BUILDING, ids=str)
+def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(tmp_path, changes, message):
+    classifier = MaskRobustClassifier(num_classes=4)
+    path = str(tmp_path / "odd.ckpt")
+    torch.save({"state_dict": classifier.state_dict(), "hyper_parameters": arguments()}, path)
+    assert MaskRobustClassifier.from_checkpoint(path).hparams["num_classes"] == 4
+    torch.save({"state_dict": classifier.state_dict(), "hyper_parameters": arguments(**changes)}, path)
+    with pytest.raises(ValueError, match=message) as refused:
+        MaskRobustClassifier.from_checkpoint(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone():
+    weights = MaskRobustClassifier(num_classes=4).state_dict()
+    check_size(arguments(architecture_options={"width": 16}), {}, weights, "fine.ckpt")
+    check_size(arguments(architecture_options=None), {}, weights, "fine.ckpt")
+    large = arguments(architecture_options={"width": 4096})
+    with pytest.raises(ValueError, match="much larger than the weights in it"):
+        check_size(large, {}, weights, "evil.ckpt")
+    nameless = {name: value for name, value in large.items() if name != "num_classes"}
+    with pytest.raises(ValueError, match="arguments or weights that no network takes"):
+        check_size(nameless, {}, weights, "evil.ckpt")
+
+
+def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path):
+    inside, outside = str(tmp_path / "best.ckpt"), "/etc/passwd"
+    known = {
+        "best_model_path": outside,
+        "last_model_path": inside,
+        "best_k_models": {inside: 1.0, "s3://b/x": 2.0, "a\0b": 3.0},
+    }
+    torch.save({"callbacks": {"ModelCheckpoint": known, "Other": 7}}, tmp_path / "last.ckpt")
+    states = AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")["callbacks"]
+    assert states["ModelCheckpoint"] == {
+        "best_model_path": "",
+        "last_model_path": inside,
+        "best_k_models": {inside: 1.0},
+    }
+
+
+def npy(shape):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize("content", [npy((2**40,)), npy((2, -2)), b"", npy(()), npy((2,)) + bytes(17)], ids=range(5))
+def test_an_array_that_is_not_of_its_shape_is_refused_unread(tmp_path, content):
+    np.savez_compressed(tmp_path / "outcomes.npz", ids=np.arange(3))
+    assert read_arrays(tmp_path / "outcomes.npz", ["ids"])["ids"].tolist() == [0, 1, 2]
+    with zipfile.ZipFile(tmp_path / "outcomes.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ids.npy", content)
+    with pytest.raises(ValueError, match=r"must be a readable npz archive, but reading it failed \(\w+\)"):
+        read_arrays(tmp_path / "outcomes.npz", ["ids"])

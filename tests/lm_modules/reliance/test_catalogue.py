@@ -2,7 +2,6 @@
 
 import copy
 import string
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -15,7 +14,6 @@ from maskrobust.lm_modules.reliance.catalogue import (
     HEADLINE,
     Context,
     Group,
-    Measure,
     catalogue,
     measure,
     measure_members,
@@ -44,7 +42,7 @@ ENTRIES = catalogue()
 
 
 @pytest.fixture
-def own_entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measure]:
+def own_entries(monkeypatch):
     """A copy of the catalogue that a test may add to."""
     own = copy.copy(catalogue_module.MEASURES)
     monkeypatch.setattr(catalogue_module, "MEASURES", own)
@@ -52,7 +50,7 @@ def own_entries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Measure]:
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-def test_every_entry_says_all_about_itself(entry: Measure) -> None:
+def test_every_entry_says_all_about_itself(entry):
     assert entry.definition.endswith(".")
     members = entry.members(EVERYTHING)
     named = {name for _, name, _, _ in string.Formatter().parse(entry.title) if name}
@@ -61,13 +59,13 @@ def test_every_entry_says_all_about_itself(entry: Measure) -> None:
     assert all(heading and "{" not in heading for heading in headings)
 
 
-def test_entries_stand_by_group_and_the_headline_first() -> None:
+def test_entries_stand_by_group_and_the_headline_first():
     places = [get_args(Group).index(entry.group) for entry in ENTRIES.values()]
     assert places == sorted(places)
     assert next(iter(ENTRIES)) == HEADLINE
 
 
-def test_a_measure_without_what_it_needs_is_not_asked() -> None:
+def test_a_measure_without_what_it_needs_is_not_asked():
     asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
     without_probe = {each.measure.name for each in measure_members(Context(EVERYTHING))}
@@ -77,7 +75,7 @@ def test_a_measure_without_what_it_needs_is_not_asked() -> None:
     assert asked - without_probe == {"used_share", "probe_accuracy"}
 
 
-def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) -> None:
+def test_a_measure_of_ones_own_is_one_function(own_entries):
     @measure(title="Wrong behind the outline", definition="Errors with the object hidden along its outline.")
     def silhouette_error() -> Statistic:
         return Statistic(
@@ -92,9 +90,7 @@ def test_a_measure_of_ones_own_is_one_function(own_entries: dict[str, Measure]) 
     assert [row.seed for row in select(rows, measure="silhouette_error")] == [None, 0, 1]
 
 
-def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
-    own_entries: dict[str, Measure], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(own_entries, tmp_path, monkeypatch):
     (tmp_path / "stranger_measures.py").write_text(
         "from maskrobust.lm_modules.reliance.catalogue import measure\n"
         "from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers\n"
@@ -111,7 +107,7 @@ def test_a_measure_in_a_module_of_ones_own_is_imported_by_its_name(
         measure_members(Context(ReliancePlan(own_measures=("no_such_module.x",))))
 
 
-def test_a_plan_that_unites_others_asks_all_that_they_ask() -> None:
+def test_a_plan_that_unites_others_asks_all_that_they_ask():
     one = ReliancePlan(shapes=False, hidden_fractions=(0.5,), transfer_families=("blobs",))
     other = ReliancePlan(hidden_fractions=(0.3, 0.5), features=True)
     both = ReliancePlan.union([one, other])

@@ -12,9 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from maskrobust.augment import sample_keys, uniform
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.features import (
-    FeatureProbe,
     cross_validated_probabilities,
     pointwise_information,
     with_feature_predictions,
@@ -33,14 +32,14 @@ INVALID = (2, 3, 11)
 RNG_SEED = 5
 
 
-def likeliest(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, *probe: FeatureProbe) -> np.ndarray:
+def likeliest(features, labels, folds, *probe):
     probabilities = cross_validated_probabilities(features, labels, folds, *probe)
     if not len(labels):
         return labels
     return np.where(np.isnan(probabilities[:, 0]), -1, np.unique(labels)[probabilities.argmax(axis=1)])
 
 
-def with_features(outcomes: Outcomes, silhouette: np.ndarray, circle: np.ndarray) -> Outcomes:
+def with_features(outcomes, silhouette, circle):
     valid = outcomes.object_valid[:, np.newaxis]
     return replace(
         outcomes,
@@ -48,7 +47,7 @@ def with_features(outcomes: Outcomes, silhouette: np.ndarray, circle: np.ndarray
     )
 
 
-def draw(images: int = 400, width: int = 6, signal: float = 1.0, invalid: tuple[int, ...] = INVALID) -> Outcomes:
+def draw(images=400, width=6, signal=1.0, invalid=INVALID):
     """Noise behind the circle; behind the silhouette the class as well, as far as `signal` goes."""
     outcomes, rng = make_outcomes(images, seed=0, invalid=invalid), np.random.default_rng(RNG_SEED)
     one_hot = np.eye(width)[outcomes.labels]
@@ -57,13 +56,13 @@ def draw(images: int = 400, width: int = 6, signal: float = 1.0, invalid: tuple[
     )
 
 
-def value_of(measure, outcomes: Outcomes) -> float:
+def value_of(measure, outcomes):
     found = estimate(measure, [outcomes], replicates=200).interval
     assert found is not None
     return found.value
 
 
-def test_features_that_hold_the_same_carry_nothing_of_the_outline() -> None:
+def test_features_that_hold_the_same_carry_nothing_of_the_outline():
     outcomes = draw()
     same = with_features(outcomes, outcomes.features["silhouette"], outcomes.features["silhouette"])
     found = estimate(carried_information(), [with_feature_predictions(same)])
@@ -72,7 +71,7 @@ def test_features_that_hold_the_same_carry_nothing_of_the_outline() -> None:
     assert value_of(carried_mlp(), with_feature_predictions(same)) == 0.0
 
 
-def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None:
+def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds():
     outcomes = draw(signal=1.5)
     probed = with_feature_predictions(outcomes)
     valid = outcomes.object_valid
@@ -89,7 +88,7 @@ def test_predictions_are_those_of_a_pipeline_fitted_to_the_other_folds() -> None
         assert (probed.predictions_under(f"features/{hole}")[~valid] == -1).all()
 
 
-def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_distance() -> None:
+def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_distance():
     rng = np.random.default_rng(3)
     labels, folds = rng.integers(0, 3, 90), np.arange(90) % 5
     features = np.eye(3)[labels] + rng.normal(size=(90, 3))
@@ -104,7 +103,7 @@ def test_neighbours_are_the_five_nearest_of_the_other_folds_by_their_inverse_dis
 
 
 @pytest.mark.parametrize("measure", [carried_mlp(), carried_neighbours()], ids=["mlp", "neighbours"])
-def test_the_other_probes_read_what_no_linear_probe_does_and_nothing_where_nothing_is(measure: Statistic) -> None:
+def test_the_other_probes_read_what_no_linear_probe_does_and_nothing_where_nothing_is(measure):
     """The class is whether two signs agree."""
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (400, 2))
@@ -119,7 +118,7 @@ def test_the_other_probes_read_what_no_linear_probe_does_and_nothing_where_nothi
     assert found is not None and found.low < 0.0 < found.high
 
 
-def test_images_of_one_fold_are_not_fitted_to() -> None:
+def test_images_of_one_fold_are_not_fitted_to():
     labels, folds = np.arange(40) % 4, np.arange(40) // 8
     found = likeliest(np.eye(40), labels, folds)
     assert (found == labels).mean() < 0.5  # each image alone has its feature: learnt by heart, it would be right
@@ -127,7 +126,7 @@ def test_images_of_one_fold_are_not_fitted_to() -> None:
 
 
 @pytest.mark.parametrize("images_a_class", [1, 2, 4])
-def test_about_one_image_a_class_is_told_in_a_sentence_of_our_own(images_a_class: int) -> None:
+def test_about_one_image_a_class_is_told_in_a_sentence_of_our_own(images_a_class):
     random = np.random.default_rng(0)
     labels = np.arange(60) // images_a_class
     outcomes = replace(
@@ -144,7 +143,7 @@ def test_about_one_image_a_class_is_told_in_a_sentence_of_our_own(images_a_class
     assert all("at least two images of a class, got" in each and each.endswith("features to false.") for each in said)
 
 
-def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:
+def test_folds_follow_from_ids_and_not_from_what_else_was_asked():
     outcomes = draw(signal=1.5)
     probed = with_feature_predictions(outcomes)
     order = np.random.default_rng(1).permutation(len(outcomes))
@@ -154,7 +153,7 @@ def test_folds_follow_from_ids_and_not_from_what_else_was_asked() -> None:
         assert again.predictions_under(condition).tolist() == probed.predictions_under(condition).tolist()
 
 
-def test_no_object_is_in_two_folds() -> None:
+def test_no_object_is_in_two_folds():
     """Six images of one object share its features exactly: a probe that had seen one would know the others."""
     outcomes = make_outcomes(240, 0)
     objects = np.arange(40).repeat(6)
@@ -168,7 +167,7 @@ def test_no_object_is_in_two_folds() -> None:
     assert right["images"] > 0.95 and right["objects"] < 0.6
 
 
-def _rows(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
+def _rows(outcomes, chosen):
     chosen = np.sort(chosen)
     values = {name: value[chosen] for name, value in vars(outcomes).items() if isinstance(value, np.ndarray)}
     return replace(
@@ -179,7 +178,7 @@ def _rows(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
     )
 
 
-def test_images_whose_features_are_not_finite_are_left_out() -> None:
+def test_images_whose_features_are_not_finite_are_left_out():
     outcomes = draw()
     broken = outcomes.features["circle"].copy()
     broken[7, 2], broken[8, 0] = np.nan, np.inf
@@ -190,7 +189,7 @@ def test_images_whose_features_are_not_finite_are_left_out() -> None:
     assert (found.images, found.left_out) == (395, 5)
 
 
-def test_outcomes_without_features_say_so() -> None:
+def test_outcomes_without_features_say_so():
     outcomes = make_outcomes(20, seed=0)
     assert with_feature_predictions(outcomes).predictions.keys() == outcomes.predictions.keys()
     with pytest.raises(ValueError, match="got 'features/silhouette'"):
@@ -200,20 +199,20 @@ def test_outcomes_without_features_say_so() -> None:
 CLASSES, IMAGES = 40, 320
 
 
-def balanced() -> tuple[np.ndarray, np.ndarray]:
+def balanced():
     """Labels, and folds in which classes are unequally frequent."""
     labels = np.random.default_rng(0).permutation(np.arange(IMAGES) % CLASSES)
     return labels, np.arange(IMAGES) % 5
 
 
-def measured(*information: np.ndarray) -> list[Estimate]:
+def measured(*information):
     keys = ("silhouette", "circle")[: len(information)]
     outcomes = replace(make_outcomes(IMAGES, 0), information=dict(zip(keys, information, strict=True)))
     found = [estimate(feature_bits(hole), [outcomes]) for hole in keys]
     return found if len(keys) == 1 else [*found, estimate(carried_bits(), [outcomes])]
 
 
-def test_it_is_the_formula_image_by_image() -> None:
+def test_it_is_the_formula_image_by_image():
     rng = np.random.default_rng(1)
     labels, folds = np.array([3, 5, 5, 9, 3, 9, 5, 3, 3, 9]), np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 2])
     probabilities = rng.dirichlet(np.ones(3), 10)
@@ -222,7 +221,7 @@ def test_it_is_the_formula_image_by_image() -> None:
     probabilities /= 1.3
     found = pointwise_information(probabilities, labels, folds)
 
-    def gain(image: int, trust: float) -> float:
+    def gain(image, trust):
         known, share = sum(folds != folds[image]), {each: np.mean(labels == each) for each in (3, 5, 9)}
         mixed = [
             share[each] ** (1 - trust) * ((known * probability + share[each]) / (known + 1)) ** trust
@@ -237,7 +236,7 @@ def test_it_is_the_formula_image_by_image() -> None:
         assert found[image] == pytest.approx(gain(image, int(np.argmax(means)) / 20), abs=1e-9)
 
 
-def test_features_without_information_have_none_however_sure_the_probe_is() -> None:
+def test_features_without_information_have_none_however_sure_the_probe_is():
     (labels, folds), rng = balanced(), np.random.default_rng(2)
     features = rng.normal(size=(IMAGES, 60))
     probabilities = cross_validated_probabilities(features, labels, folds)
@@ -250,7 +249,7 @@ def test_features_without_information_have_none_however_sure_the_probe_is() -> N
     assert abs(pointwise_information(certain, labels, folds).mean()) < 0.02
 
 
-def test_features_that_tell_the_class_hold_its_whole_entropy_and_no_more() -> None:
+def test_features_that_tell_the_class_hold_its_whole_entropy_and_no_more():
     labels, folds = balanced()
     features = 20 * np.eye(CLASSES)[labels] + np.random.default_rng(3).normal(size=(IMAGES, CLASSES))
     information = pointwise_information(cross_validated_probabilities(features, labels, folds), labels, folds)
@@ -262,7 +261,7 @@ def test_features_that_tell_the_class_hold_its_whole_entropy_and_no_more() -> No
 
 
 @pytest.mark.parametrize("sharpened", [1.0, 4.0])
-def test_a_channel_of_known_information_is_not_exceeded(sharpened: float) -> None:
+def test_a_channel_of_known_information_is_not_exceeded(sharpened):
     """A tenth of the time the features are the class, else any one: accuracy .12 among 40."""
     images, rng = 20000, np.random.default_rng(4)
     labels, folds = np.arange(images) % CLASSES, rng.integers(0, 5, images)
@@ -275,7 +274,7 @@ def test_a_channel_of_known_information_is_not_exceeded(sharpened: float) -> Non
     assert truth - 4 * error - 0.01 < information.mean() < truth + 4 * error
 
 
-def test_images_of_one_fold_or_without_features_do_not_count(tmp_path) -> None:
+def test_images_of_one_fold_or_without_features_do_not_count(tmp_path):
     assert np.isnan(pointwise_information(np.full((4, 2), np.nan), np.array([0, 1, 0, 1]), np.zeros(4, int))).all()
     some = np.where(np.arange(IMAGES) < 3, np.nan, 1.0)
     (found,) = measured(some)

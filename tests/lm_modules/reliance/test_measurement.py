@@ -3,9 +3,7 @@
 import pytest
 import torch
 
-from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
@@ -21,22 +19,22 @@ PLAN = ReliancePlan(
 PLANS = with_transfer_methods({"black": PLAN, "layer_masking": ReliancePlan(patch_size=4)}, ["mean"])
 
 
-def classifier(seed: int) -> TrainedNetwork:
+def classifier(seed):
     torch.manual_seed(seed)
     return MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=seed).trained_network()
 
 
-def as_batches() -> list[Batch]:
+def as_batches():
     batch = shape_batch(24, seed=5)
     return [batch.select(part) for part in (slice(0, 14), slice(14, 24))]
 
 
 @pytest.fixture(scope="module")
-def bank() -> SilhouetteBank:
+def bank():
     return shape_bank(16)
 
 
-def rows_of(networks: dict[str, TrainedNetwork], bank: SilhouetteBank):
+def rows_of(networks, bank):
     runs = Measurement(networks, bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())
     return [
         row
@@ -46,7 +44,7 @@ def rows_of(networks: dict[str, TrainedNetwork], bank: SilhouetteBank):
     ], runs
 
 
-def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(bank: SilhouetteBank) -> None:
+def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(bank):
     networks = {name: classifier(seed) for seed, name in enumerate(("a", "b"))}
     together, runs = rows_of(networks, bank)
     alone = [row for name, network in networks.items() for row in rows_of({name: network}, bank)[0]]
@@ -66,9 +64,7 @@ def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(bank: Sil
     assert {row.compared_with for row in differences} == {"a"}
 
 
-def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(
-    bank: SilhouetteBank, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(bank, monkeypatch):
     drawn = []
     curve_holes = conditions_module.curve_holes
     monkeypatch.setattr(
@@ -78,7 +74,7 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(
     assert len(drawn) == 2
 
 
-def test_each_method_is_asked_what_its_own_plan_says(bank: SilhouetteBank) -> None:
+def test_each_method_is_asked_what_its_own_plan_says(bank):
     runs = rows_of({"a": classifier(0)}, bank)[1]["a"]
     for method, plan in PLANS.items():
         probed = {name for name in runs[method].predictions if name.startswith(("features/", "mlp/", "neighbours/"))}
@@ -86,7 +82,7 @@ def test_each_method_is_asked_what_its_own_plan_says(bank: SilhouetteBank) -> No
         assert bool(probed) == plan.features
 
 
-def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(bank: SilhouetteBank) -> None:
+def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(bank):
     networks = {"sound": classifier(0), "broken": classifier(1)}
     with torch.no_grad():
         [*networks["broken"].parameters()][-1][1] = torch.inf

@@ -1,7 +1,5 @@
 """What a plan refuses, before anything is asked."""
 
-from typing import Any
-
 import pytest
 
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -21,17 +19,17 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
         ({"transfer_families": ("stripes",)}, "got 'stripes'"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_what_to_do(options: dict[str, Any], given: str) -> None:
+def test_what_cannot_be_asked_is_refused_with_what_to_do(options, given):
     with pytest.raises(ValueError, match=rf"{given}; .*\.$"):
         ReliancePlan(**options)
 
 
-def test_lists_of_a_configuration_file_become_tuples() -> None:
+def test_lists_of_a_configuration_file_become_tuples():
     assert ReliancePlan(hidden_fractions=[0.3], curve_families=["slic"]) == ReliancePlan(  # type: ignore[arg-type]
         hidden_fractions=(0.3,), curve_families=("slic",)
     )
 
 
-def test_what_is_named_twice_is_asked_once() -> None:
+def test_what_is_named_twice_is_asked_once():
     twice = ReliancePlan(hidden_fractions=(0.5, 0.3, 0.5), transfer_families=("patches", "patches"))
     assert twice == ReliancePlan(hidden_fractions=(0.5, 0.3), transfer_families=("patches",))

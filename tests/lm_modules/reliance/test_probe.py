@@ -6,7 +6,6 @@ import torch
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.reliance.probe import (
     FOLDS,
-    OutlineProbe,
     ProbeOutcomes,
     cross_validate_probe,
     object_folds,
@@ -18,12 +17,10 @@ from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 TRAIN, HELD_OUT, TEST = shape_batch(600, 0), shape_batch(150, 1), shape_batch(150, 2, first_id=500)
 
 
-def train(seed: int, max_epochs: int, patience: int = 3) -> OutlineProbe:
+def train(seed, max_epochs, patience=3):
     return train_probe(
-        TRAIN.object_mask,
-        TRAIN.labels,
-        HELD_OUT.object_mask,
-        HELD_OUT.labels,
+        SilhouetteBank.from_batches([TRAIN]),
+        SilhouetteBank.from_batches([HELD_OUT]),
         NUM_CLASSES,
         seed,
         max_epochs=max_epochs,
@@ -31,11 +28,11 @@ def train(seed: int, max_epochs: int, patience: int = 3) -> OutlineProbe:
     )
 
 
-def accuracy(probe: OutlineProbe) -> float:
+def accuracy(probe):
     return (probe(TEST.object_mask) == TEST.labels).double().mean().item()
 
 
-def test_shapes_are_read_and_the_held_out_accuracy_is_that_of_the_kept_weights() -> None:
+def test_shapes_are_read_and_the_held_out_accuracy_is_that_of_the_kept_weights():
     probe = train(seed=0, max_epochs=8)
     assert accuracy(probe) > 0.8
     held_out = (probe(HELD_OUT.object_mask) == HELD_OUT.labels).double().mean().item()
@@ -43,7 +40,7 @@ def test_shapes_are_read_and_the_held_out_accuracy_is_that_of_the_kept_weights()
     assert 1 <= probe.epochs <= 8
 
 
-def test_a_seed_decides_the_probe_and_global_random_state_is_neither_read_nor_changed() -> None:
+def test_a_seed_decides_the_probe_and_global_random_state_is_neither_read_nor_changed():
     torch.manual_seed(1)
     first = train(seed=3, max_epochs=1)
     state = torch.get_rng_state()
@@ -57,15 +54,15 @@ def test_a_seed_decides_the_probe_and_global_random_state_is_neither_read_nor_ch
     assert not all(torch.equal(weights[name], value) for name, value in other.network.state_dict().items())
 
 
-def test_training_stops_when_the_held_out_accuracy_no_longer_rises() -> None:
+def test_training_stops_when_the_held_out_accuracy_no_longer_rises():
     constant = torch.ones(80, 1, 16, 16, dtype=torch.bool)
-    labels = torch.zeros(80, dtype=torch.int64)
-    probe = train_probe(constant, labels, constant, labels, 2, seed=0, max_epochs=1000, patience=2)
+    bank = SilhouetteBank(constant, torch.zeros(80, dtype=torch.int64), torch.arange(80))
+    probe = train_probe(bank, bank, 2, seed=0, max_epochs=1000, patience=2)
     assert probe.validation_accuracy == 1.0
     assert probe.epochs < 50
 
 
-def test_outcomes_are_sorted_by_id_with_each_id_once() -> None:
+def test_outcomes_are_sorted_by_id_with_each_id_once():
     probe = train(seed=0, max_epochs=1)
     order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
     batches = [
@@ -78,7 +75,7 @@ def test_outcomes_are_sorted_by_id_with_each_id_once() -> None:
     assert found.labels.tolist() == TEST.labels.tolist()
 
 
-def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class() -> None:
+def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class():
     generator = torch.Generator().manual_seed(0)
     kinds = torch.randint(2**62, (97,), generator=generator)
     classes = torch.randint(4, (97,), generator=generator)
@@ -95,7 +92,7 @@ def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class() -> None
     assert not torch.equal(object_folds(kinds[shown], classes[shown], seed=1), folds)
 
 
-def test_an_object_that_is_shown_often_is_not_known_by_heart() -> None:
+def test_an_object_that_is_shown_often_is_not_known_by_heart():
     """Classes that have nothing to do with outlines: a fold that held copies of its objects would be read rightly."""
     shown = shape_batch(20, 3)
     copies = torch.arange(160) % 20
@@ -108,6 +105,6 @@ def test_an_object_that_is_shown_often_is_not_known_by_heart() -> None:
     assert by_object.mean() < 0.7
 
 
-def test_fewer_objects_than_folds_are_refused() -> None:
+def test_fewer_objects_than_folds_are_refused():
     with pytest.raises(ValueError, match="at least 5 objects, one a fold, got 4"):
         object_folds(torch.arange(8) % 4, torch.zeros(8, dtype=torch.int64), seed=0)

@@ -1,16 +1,12 @@
 """The suite: what it asks, what it keeps, and that neither batches nor ranks change an answer."""
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.holes.conditions import Conditions, ConditionSource
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -29,17 +25,17 @@ PLAN = ReliancePlan(
 BANK = shape_bank(60)
 
 
-def part_of(batch: Batch, chosen: Tensor) -> Batch:
+def part_of(batch, chosen):
     return batch.select(chosen)
 
 
-def count_visible(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def count_visible(images, visible, keys):
     """A class from exact integer sums over visible pixels and the key: equal in any batch."""
     levels = (images * 255).long() * visible
     return as_logits((levels.sum(dim=(1, 2, 3)) + visible.sum(dim=(1, 2, 3)) + (keys & 7)) % NUM_CLASSES)
 
 
-def peek(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def peek(images, visible, keys):
     """Looks into the hole: logit c is the largest pixel of a quarter of the rows."""
     return images.amax(dim=(1, 3)).reshape(len(images), NUM_CLASSES, -1).amax(dim=2)
 
@@ -47,18 +43,18 @@ def peek(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
 PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
 
 
-def evaluate(batches: Iterator[Batch] | list[Batch], seed: int = 5) -> dict[str, Outcomes]:
+def evaluate(batches, seed=5):
     suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=seed)
     extractors = {"count": {None: count_visible, "stem": count_visible}}
     parts = [suite.ask(PREDICTORS, batch, feature_extractors=extractors) for batch in batches]
     return {name: Outcomes.merge([part[name] for part in parts]) for name in PREDICTORS}
 
 
-def drawn(batch: Batch) -> Conditions:
+def drawn(batch):
     return ConditionSource(BANK, PLAN, seed=5).draw(batch)
 
 
-def assert_equal(one: Outcomes, other: Outcomes) -> None:
+def assert_equal(one, other):
     for name, values in vars(one).items():
         expected = getattr(other, name)
         if isinstance(values, dict):
@@ -70,7 +66,7 @@ def assert_equal(one: Outcomes, other: Outcomes) -> None:
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
+def batch():
     whole = shape_batch(64, 0, first_id=1000)
     whole.object_mask[3] = False
     whole.object_mask[5, 0, ::31, ::31] = True
@@ -78,11 +74,11 @@ def batch() -> Batch:
 
 
 @pytest.fixture(scope="module")
-def expected(batch: Batch) -> dict[str, Outcomes]:
+def expected(batch):
     return evaluate([batch])
 
 
-def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dict[str, Outcomes]) -> None:
+def test_every_answer_is_the_one_under_its_condition(batch, expected):
     conditions, found = drawn(batch), expected["count"]
     names = ["silhouette", "circle", "whole", "broken", "swap_j", "swap_k", "retention/0.3", "retention/0.8"]
     names += ["curve/slic/most_salient/0", "curve/slic/most_salient/0.4"]
@@ -97,7 +93,7 @@ def test_every_answer_is_the_one_under_its_condition(batch: Batch, expected: dic
     assert np.array_equal(found.ids, batch.ids)
 
 
-def test_features_are_those_behind_both_object_holes(batch: Batch, expected: dict[str, Outcomes]) -> None:
+def test_features_are_those_behind_both_object_holes(batch, expected):
     conditions = drawn(batch)
     assert list(expected["count"].features) == ["silhouette", "circle", "silhouette/stem", "circle/stem"]
     assert expected["peek"].features == {}
@@ -108,7 +104,7 @@ def test_features_are_those_behind_both_object_holes(batch: Batch, expected: dic
         assert np.isnan(found[~valid]).all()
 
 
-def test_invalid_images_have_no_answer_behind_their_holes(expected: dict[str, Outcomes]) -> None:
+def test_invalid_images_have_no_answer_behind_their_holes(expected):
     for found in expected.values():
         assert np.flatnonzero(~found.object_valid).tolist() == [3, 5]
         for name in ("silhouette", "circle", "whole", "broken"):
@@ -119,27 +115,21 @@ def test_invalid_images_have_no_answer_behind_their_holes(expected: dict[str, Ou
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 64])
-def test_answers_do_not_depend_on_batch_size_or_order(
-    batch: Batch, expected: dict[str, Outcomes], batch_size: int
-) -> None:
+def test_answers_do_not_depend_on_batch_size_or_order(batch, expected, batch_size):
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
     found = evaluate([part_of(batch, chosen) for chosen in order.split(batch_size)])
     for name in PREDICTORS:
         assert_equal(found[name], expected[name])
 
 
-def test_ranks_merge_into_the_answers_of_one_process_and_repeated_samples_count_once(
-    batch: Batch, expected: dict[str, Outcomes]
-) -> None:
+def test_ranks_merge_into_the_answers_of_one_process_and_repeated_samples_count_once(batch, expected):
     ranks = [torch.arange(0, 64, 3), torch.arange(1, 64, 3), torch.cat([torch.arange(2, 64, 3), torch.tensor([0, 0])])]
     parts = [evaluate([part_of(batch, chosen)]) for chosen in ranks]
     for name in PREDICTORS:
         assert_equal(Outcomes.merge([part[name] for part in parts]), expected[name])
 
 
-def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(
-    batch: Batch, expected: dict[str, Outcomes]
-) -> None:
+def test_sensitivity_is_the_largest_change_of_a_logit_when_the_hole_is_redrawn(batch, expected):
     before, after = (images.numpy().astype(float) for images in (batch.images, drawn(batch).redrawn_images))
     quarters = [slice(start, start + SIZE // 4) for start in range(0, SIZE, SIZE // 4)]
     changes = [abs(after[:, :, rows].max(axis=(1, 2, 3)) - before[:, :, rows].max(axis=(1, 2, 3))) for rows in quarters]
@@ -156,12 +146,12 @@ class Counter:
     def __init__(self) -> None:
         self.passes: list[int] = []
 
-    def __call__(self, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def __call__(self, images, visible, keys):
         self.passes.append(len(images))
         return count_visible(images, visible, keys)
 
 
-def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[str, Outcomes]) -> None:
+def test_known_clean_logits_replace_a_forward_pass(batch, expected):
     clean = count_visible(batch.images, torch.ones_like(batch.object_mask), drawn(batch).fill_keys)
     told, asking = Counter(), Counter()
     suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5)
@@ -171,7 +161,7 @@ def test_known_clean_logits_replace_a_forward_pass(batch: Batch, expected: dict[
     assert asking.passes == [64, *told.passes]
 
 
-def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batch) -> None:
+def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch):
     counter = Counter()
     RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, part_of(batch, torch.arange(16)))
     conditions = drawn(part_of(batch, torch.arange(16)))
@@ -182,7 +172,7 @@ def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch: Batc
     assert all(size == 64 for size in rest[:-1])
 
 
-def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> None:
+def test_without_objects_only_the_other_conditions_are_asked(batch):
     counter = Counter()
     suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
     empty = batch._replace(object_mask=torch.zeros_like(batch.object_mask))
@@ -192,7 +182,7 @@ def test_without_objects_only_the_other_conditions_are_asked(batch: Batch) -> No
     assert hidden_pixel_sensitivity()([found], 0, 0).value is None
 
 
-def test_no_object_is_covered_by_another_view_of_itself() -> None:
+def test_no_object_is_covered_by_another_view_of_itself():
     batch = shape_batch(12, seed=1)
     plan, bank = ReliancePlan(leak_controls=True), type(BANK).from_batches([batch])
     found = {}
@@ -204,7 +194,7 @@ def test_no_object_is_covered_by_another_view_of_itself() -> None:
     ).any()
 
 
-def test_outcomes_tell_which_object_an_image_shows() -> None:
+def test_outcomes_tell_which_object_an_image_shows():
     batch, plan = shape_batch(12, seed=1, first_id=30), ReliancePlan(shapes=False)
     own = RelianceSuite(BANK, NUM_CLASSES, plan)
     shared = RelianceSuite(BANK, NUM_CLASSES, plan, object_of=lambda ids: ids // 6)
@@ -217,10 +207,8 @@ def test_outcomes_tell_which_object_an_image_shows() -> None:
     ("breaks", "shown"),
     [(lambda visible: visible.all(), "pictures with nothing hidden"), (lambda visible: ~visible.all(), "with a hole")],
 )
-def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(
-    breaks: Callable[[Tensor], Tensor], shown: str, value: float
-) -> None:
-    def broken(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(breaks, shown, value):
+    def broken(images, visible, keys):
         logits = count_visible(images, visible, keys)
         wrong = torch.stack([breaks(each) for each in visible])
         logits[:, 1] = logits[:, 1].where(~wrong, value)
@@ -232,6 +220,6 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(
             suite.ask({name: broken}, shape_batch(6, seed=1))
 
 
-def test_wrong_logits_are_refused(batch: Batch) -> None:
+def test_wrong_logits_are_refused(batch):
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
         RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)

@@ -1,7 +1,5 @@
 """Similarity of classes against NLTK's own code, and WordNet's files against numbers from NLTK's book."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from nltk.corpus.reader.wordnet import Synset
@@ -29,22 +27,22 @@ class Node(Synset):
     def __init__(self, name: str, hierarchy: dict[str, tuple[str, ...]]) -> None:
         self._name, self._hierarchy = name, hierarchy
 
-    def _hypernyms(self) -> list["Node"]:
+    def _hypernyms(self):
         return [Node(parent, self._hierarchy) for parent in self._hierarchy[self._name]]
 
-    def _instance_hypernyms(self) -> list["Node"]:
+    def _instance_hypernyms(self):
         return []
 
-    def _needs_root(self) -> bool:
+    def _needs_root(self):
         return False
 
 
-def nltk_similarity(hierarchy: dict[str, tuple[str, ...]], nodes: list[str]) -> np.ndarray:
+def nltk_similarity(hierarchy, nodes):
     compared = [Node(name, hierarchy) for name in nodes]
     return np.array([[one.path_similarity(other) or 0.0 for other in compared] for one in compared])
 
 
-def random_hierarchy(count: int, seed: int) -> dict[str, tuple[str, ...]]:
+def random_hierarchy(count, seed):
     """Nodes with none to three parents among those before them."""
     rng = np.random.default_rng(seed)
     return {
@@ -52,7 +50,7 @@ def random_hierarchy(count: int, seed: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def test_similarity_is_nltks_on_a_hierarchy_made_by_hand() -> None:
+def test_similarity_is_nltks_on_a_hierarchy_made_by_hand():
     names = list(ANIMALS)
     similarity = path_similarity(ANIMALS, names)
     assert similarity.dtype == np.float64
@@ -64,7 +62,7 @@ def test_similarity_is_nltks_on_a_hierarchy_made_by_hand() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_similarity_is_nltks_on_any_hierarchy(seed: int) -> None:
+def test_similarity_is_nltks_on_any_hierarchy(seed):
     hierarchy = random_hierarchy(30, seed)
     nodes = [str(node) for node in np.random.default_rng(seed).permutation(30)[:20]]
     similarity = path_similarity(hierarchy, nodes)
@@ -73,12 +71,12 @@ def test_similarity_is_nltks_on_any_hierarchy(seed: int) -> None:
     assert (similarity.diagonal() == 1.0).all() and similarity.min() >= 0.0
 
 
-def test_a_class_outside_the_hierarchy_is_refused() -> None:
+def test_a_class_outside_the_hierarchy_is_refused():
     with pytest.raises(ValueError, match="1 of 2 are not, the first 'cow'"):
         path_similarity(ANIMALS, ["dog", "cow"])
 
 
-def test_wordnets_nouns_are_as_similar_as_nltks_book_says() -> None:
+def test_wordnets_nouns_are_as_similar_as_nltks_book_says():
     require_component(DEBIAN_FOLDER / "data.noun", "apt install wordnet-base")
     nouns = read_wordnet_nouns()
     assert len(nouns) == 82_115
@@ -90,7 +88,7 @@ def test_wordnets_nouns_are_as_similar_as_nltks_book_says() -> None:
     assert path_similarity(nouns, [dog, cat])[0, 1] == pytest.approx(0.2)
 
 
-def test_parents_are_hypernyms_and_what_a_thing_is_an_instance_of(tmp_path: Path) -> None:
+def test_parents_are_hypernyms_and_what_a_thing_is_an_instance_of(tmp_path):
     lines = [
         "  1 a licence",
         "00000100 03 n 01 entity 0 001 ~ 00000200 n 0000 | that which is",
@@ -102,13 +100,13 @@ def test_parents_are_hypernyms_and_what_a_thing_is_an_instance_of(tmp_path: Path
     assert read_wordnet_nouns(tmp_path) == expected
 
 
-def test_a_folder_without_wordnet_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_wordnet_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"data\.noun, but '.*' has none; install Debian's wordnet-base"):
         read_wordnet_nouns(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["not a data file\n", "00000100 03 n\n", "00000100 03 n 01 x 0 001 @\n"])
-def test_a_file_of_another_format_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_of_another_format_is_refused(tmp_path, content):
     (tmp_path / "data.noun").write_text(content)
     with pytest.raises(ValueError, match="must have the format of WordNet's data files"):
         read_wordnet_nouns(tmp_path)

@@ -1,8 +1,6 @@
 """`MaskRobustClassifier` in a real trainer, on tiny data."""
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -16,13 +14,13 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.presented_images import present_masked
+from maskrobust.lm_modules.training.training_masks import present_masked
 
 CLASSES, SIZE = 3, 16
 MASKINGS = ["none", "fill", "layer_masking", "mixture"]
 
 
-def draw_batch(ids: Tensor) -> Batch:
+def draw_batch(ids):
     """Images whose colour tells the class, with an object in the middle."""
     labels = ids % CLASSES
     noise = torch.stack([torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(int(i))) for i in ids])
@@ -40,10 +38,10 @@ class Data(pl.LightningDataModule):
         self.num_classes = num_classes
         self.batches = [draw_batch(torch.tensor(order)) for order in orders or ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])]
 
-    def annotated_batches(self, split: str) -> Iterator[Batch]:
+    def annotated_batches(self, split):
         yield from self.batches
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self):
         return DataLoader(self.batches, batch_size=None)
 
     val_dataloader = test_dataloader = train_dataloader
@@ -64,21 +62,21 @@ class Watcher(pl.Callback):
         self.rates: list[float] = []
         self.losses: list[float] = []
 
-    def on_train_batch_start(self, trainer: pl.Trainer, *_: object) -> None:
+    def on_train_batch_start(self, trainer, *_):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: dict, *_: object) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, *_):
         self.losses.append(outputs["loss"].item())
 
 
-def build(**arguments) -> MaskRobustClassifier:
+def build(**arguments):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         defaults = {"architecture_options": {"width": 16}, "patch_size": 4, "mask_probability": 1.0}
         return MaskRobustClassifier(num_classes=CLASSES, **{**defaults, **arguments})
 
 
-def make_trainer(steps: int = 2, **options) -> pl.Trainer:
+def make_trainer(steps=2, **options):
     quiet = {
         "logger": False,
         "enable_checkpointing": False,
@@ -88,13 +86,13 @@ def make_trainer(steps: int = 2, **options) -> pl.Trainer:
     return pl.Trainer(max_steps=steps, accelerator="cpu", num_sanity_val_steps=0, **{**quiet, **options})
 
 
-def fit(classifier: MaskRobustClassifier, data: Data | None = None, steps: int = 2, **options) -> pl.Trainer:
+def fit(classifier, data=None, steps=2, **options):
     trainer = make_trainer(steps, limit_val_batches=0, **options)
     trainer.fit(classifier, datamodule=data or Data())
     return trainer
 
 
-def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
+def assert_one_sentence(refusal, *named):
     message = str(refusal.value)
     assert all(name in message for name in named), message
     assert message.endswith((".", "?")) and ". " not in message and "\n" not in message
@@ -109,7 +107,7 @@ def assert_one_sentence(refusal: pytest.ExceptionInfo, *named: str) -> None:
         ("mixture", "patches", "cross_entropy"),
     ],
 )
-def test_every_way_of_training_takes_its_steps(masking: str, mask_family: str, objective: str) -> None:
+def test_every_way_of_training_takes_its_steps(masking, mask_family, objective):
     classifier = build(masking=masking, mask_family=mask_family, objective=objective)
     before = {name: parameter.clone() for name, parameter in classifier.named_parameters()}
     recorder = Recorder(classifier)
@@ -119,9 +117,12 @@ def test_every_way_of_training_takes_its_steps(masking: str, mask_family: str, o
     assert all(not torch.equal(parameter, before[name]) for name, parameter in classifier.named_parameters())
 
 
-def shown(
-    masking: str, objective: str = "cross_entropy", **arguments
-) -> tuple[Tensor, Tensor | None, MaskRobustClassifier]:
+def test_mixed_precision_trains_with_a_finite_loss():
+    trainer = fit(build(masking="layer_masking"), precision="bf16-mixed")
+    assert trainer.callback_metrics["train/loss"].isfinite()
+
+
+def shown(masking, objective="cross_entropy", **arguments):
     """What the network is called with in the first training step, in pixel space."""
     classifier = build(masking=masking, objective=objective, mean=(0.5,) * 3, std=(0.25,) * 3, **arguments)
     recorder = Recorder(classifier)
@@ -130,13 +131,13 @@ def shown(
     return images * 0.25 + 0.5, visible, classifier
 
 
-def expected_hole(classifier: MaskRobustClassifier, ids: Tensor, step: int = 0) -> Tensor:
+def expected_hole(classifier, ids, step=0):
     keys = fold_in(sample_keys(classifier.hparams["seed"], ids), step)
     assert classifier.training_masks is not None
     return classifier.training_masks.draw_visible(keys, draw_batch(ids))
 
 
-def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
+def test_a_fill_is_in_the_image_and_layer_masking_beside_it():
     clean = draw_batch(torch.arange(6)).images
     filled, visible, classifier = shown("fill", fill="mean")
     hole = expected_hole(classifier, torch.arange(6))
@@ -147,7 +148,7 @@ def test_a_fill_is_in_the_image_and_layer_masking_beside_it() -> None:
     assert torch.equal(visible, hole)
 
 
-def test_a_mixture_presents_each_image_one_way_or_the_other() -> None:
+def test_a_mixture_presents_each_image_one_way_or_the_other():
     ids = list(range(60))
     classifier = build(masking="mixture", mean=(0.5,) * 3, std=(0.25,) * 3, fill="mean")
     recorder = Recorder(classifier)
@@ -162,7 +163,7 @@ def test_a_mixture_presents_each_image_one_way_or_the_other() -> None:
     torch.testing.assert_close(pictured[by_fill], torch.where(hole, clean, 0.5)[by_fill])
 
 
-def test_the_label_is_mixed_as_the_image_is() -> None:
+def test_the_label_is_mixed_as_the_image_is():
     images, visible, classifier = shown("fill", fill="other_image", mask_probability=1.0)
     batch = draw_batch(torch.arange(6))
     keys = fold_in(sample_keys(classifier.hparams["seed"], batch.ids), 0)
@@ -176,7 +177,7 @@ def test_the_label_is_mixed_as_the_image_is() -> None:
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
 
 
-def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
+def test_a_training_without_an_end_needs_nothing_that_depends_on_it():
     stop = {"max_epochs": -1, "max_time": {"seconds": 1}}
     options = {"schedule": "constant", "warmup_fraction": 0.0}
     trainer = make_trainer(-1, limit_val_batches=0, **stop)
@@ -189,7 +190,7 @@ def test_a_training_without_an_end_needs_nothing_that_depends_on_it() -> None:
 
 
 @pytest.mark.parametrize("masking", ["fill", "layer_masking", "mixture"])
-def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: str) -> None:
+def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking):
     batch, data = draw_batch(torch.arange(40)), Data()
     found = {}
     for count in (1, 3):
@@ -210,7 +211,7 @@ def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking: st
     assert (worst > losses[0] + 1e-6).any()
 
 
-def test_the_hidden_fraction_grows_over_the_ramp() -> None:
+def test_the_hidden_fraction_grows_over_the_ramp():
     classifier = build(masking="layer_masking", mask_ramp=0.5, hidden_fraction=(0.25, 0.75), mask_probability=1.0)
     recorder = Recorder(classifier)
     fit(classifier, steps=4)
@@ -219,7 +220,7 @@ def test_the_hidden_fraction_grows_over_the_ramp() -> None:
     assert (hidden[1] <= 0.5).all() and hidden[2].max() > 0.5
 
 
-def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, int], Tensor]:
+def holes_by_sample(orders, seed=0):
     """Hole of each (step, id)."""
     classifier = build(masking="layer_masking", hidden_fraction=(0.3, 0.7), seed=seed)
     recorder = Recorder(classifier)
@@ -228,7 +229,7 @@ def holes_by_sample(orders: list[list[int]], seed: int = 0) -> dict[tuple[int, i
     return {(step, i): visible[row] for step, (ids, (_, visible)) in enumerate(pairs) for row, i in enumerate(ids)}
 
 
-def test_a_hole_depends_on_seed_sample_and_step_alone() -> None:
+def test_a_hole_depends_on_seed_sample_and_step_alone():
     straight = holes_by_sample([[0, 1, 2, 3], [0, 1, 2, 3]])
     shuffled = holes_by_sample([[3, 7, 1, 0, 2], [2, 9, 8, 0, 1, 3]])
     assert all(torch.equal(hole, shuffled[key]) for key, hole in straight.items())
@@ -237,7 +238,7 @@ def test_a_hole_depends_on_seed_sample_and_step_alone() -> None:
     assert all(not torch.equal(hole, reseeded[key]) for key, hole in straight.items())
 
 
-def test_validation_and_test_log_what_the_network_gets_right() -> None:
+def test_validation_and_test_log_what_the_network_gets_right():
     classifier, data = build(masking="layer_masking").eval(), Data()
     trainer = make_trainer()
     (validated,) = trainer.validate(classifier, datamodule=data, verbose=False)
@@ -257,7 +258,7 @@ def test_validation_and_test_log_what_the_network_gets_right() -> None:
     assert validated["val/loss"] == pytest.approx(losses / count, rel=1e-5)
 
 
-def test_a_classifier_trained_with_a_fill_is_validated_with_it() -> None:
+def test_a_classifier_trained_with_a_fill_is_validated_with_it():
     classifier, data = build(masking="fill", fill="random_colour"), Data()
     recorder = Recorder(classifier)
     make_trainer().validate(classifier, datamodule=data, verbose=False)
@@ -278,13 +279,13 @@ class Unreadable(nn.Module):
         self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
         self.fc = nn.Linear(8, CLASSES)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         features = self.conv1(images if images.mean() > 0 else -images)
         return self.fc(features.relu().mean(dim=(2, 3)))
 
 
 @pytest.mark.parametrize("masking", ["none", "fill"])
-def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking: str, tmp_path: Path) -> None:
+def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking, tmp_path):
     classifier = build(architecture=Unreadable(), architecture_options=None, masking=masking)
     before = classifier.network.fc.weight.clone()
     trainer = fit(classifier)
@@ -297,7 +298,7 @@ def test_a_network_that_layer_masking_cannot_read_is_trained_without_it(masking:
 
 
 @pytest.mark.parametrize("masking", ["layer_masking", "mixture"])
-def test_layer_masking_in_training_needs_a_network_it_can_read(masking: str) -> None:
+def test_layer_masking_in_training_needs_a_network_it_can_read(masking):
     with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
         build(architecture=Unreadable(), architecture_options=None, masking=masking)
     with pytest.raises(UnsupportedNetworkError, match="Unreadable"):
@@ -305,13 +306,13 @@ def test_layer_masking_in_training_needs_a_network_it_can_read(masking: str) -> 
 
 
 @pytest.mark.parametrize("masking", MASKINGS[1:])
-def test_a_training_step_without_the_mask_policy_is_refused(masking: str) -> None:
+def test_a_training_step_without_the_mask_policy_is_refused(masking):
     with pytest.raises(RuntimeError, match="mask policy") as refusal:
         build(masking=masking).training_step(Data().batches[0], 0)
     assert_one_sentence(refusal, "build_masks")
 
 
-def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not() -> None:
+def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_not():
     classifier, loader = build(masking="fill", mask_family="silhouettes"), Data().train_dataloader()
     make_trainer().test(classifier, loader, verbose=False)
     with pytest.raises(ValueError, match="annotated_batches") as refusal:
@@ -320,7 +321,7 @@ def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_n
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_the_memory_format_is_that_asked_for(channels_last: bool) -> None:
+def test_the_memory_format_is_that_asked_for(channels_last):
     classifier = build(channels_last=channels_last)
     recorder = Recorder(classifier)
     classifier(torch.rand(2, 3, SIZE, SIZE))
@@ -328,7 +329,7 @@ def test_the_memory_format_is_that_asked_for(channels_last: bool) -> None:
         assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last
 
 
-def test_a_checkpoint_gives_the_classifier_back(tmp_path: Path) -> None:
+def test_a_checkpoint_gives_the_classifier_back(tmp_path):
     classifier = build(masking="mixture", mean=(0.4, 0.5, 0.6))
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     torch.load(tmp_path / "last.ckpt", weights_only=True)
@@ -378,13 +379,13 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("arguments", "named"), REFUSALS, ids=[str(arguments) for arguments, _ in REFUSALS])
-def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments: dict, named: list[str]) -> None:
+def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments, named):
     with pytest.raises(ValueError, match=named[0]) as refusal:
         build(**arguments)
     assert_one_sentence(refusal, *named)
 
 
-def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path: Path) -> None:
+def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path):
     options = {"merge": "union", "detach_padding": False, "padding": "mirror", "checkpoint_segments": 2}
     classifier = build(masking="layer_masking", layer_masking=options)
     network = classifier.network
@@ -395,7 +396,7 @@ def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path: P
     assert again.hparams["layer_masking"] == options and again.network.options == network.options
 
 
-def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
+def test_the_predictor_is_that_of_the_network_and_its_colours():
     classifier, batch = build(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)).eval(), Data().batches[0]
     visible = patches(batch.ids, SIZE, SIZE, hidden_fraction=(0.5, 0.5), patch_size=4)
     network = classifier.trained_network()
@@ -407,7 +408,7 @@ def test_the_predictor_is_that_of_the_network_and_its_colours() -> None:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_schedule_spans_the_training(schedule: str) -> None:
+def test_the_schedule_spans_the_training(schedule):
     classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
     fit(classifier, steps=8, callbacks=[watcher])
     rates = watcher.rates
@@ -415,7 +416,7 @@ def test_the_schedule_spans_the_training(schedule: str) -> None:
     assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
 
 
-def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path: Path) -> None:
+def test_a_checkpoint_that_started_from_weights_no_longer_needs_their_file(tmp_path):
     torch.save(build_network("small_resnet", 9, {"width": 16}).state_dict(), tmp_path / "weights.pt")
     classifier = build(weights=str(tmp_path / "weights.pt"), new_head=True)
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")

@@ -1,19 +1,19 @@
-"""Optimisers and schedules by name."""
+"""Optimisers and schedules by name, and `SampleMean`, in which every sample counts once."""
 
 import math
 
 import pytest
 import torch
 from torch import nn, optim
-from torch.optim.lr_scheduler import LRScheduler
 
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule, follow_length
+from maskrobust.lm_modules.training.sample_mean import SampleMean
 
 PEAK = 0.4
 
 
-def rates(name: str, steps: int, warmup_fraction: float) -> list[float]:
+def rates(name, steps, warmup_fraction):
     """Learning rate of each optimiser step, and after the last."""
     optimiser = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
     schedule = build_schedule(optimiser, name, steps, warmup_fraction)
@@ -26,7 +26,7 @@ def rates(name: str, steps: int, warmup_fraction: float) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
+def test_only_weights_of_two_or_more_axes_decay(name):
     network = SmallResNet(4, width=16)
     network.conv1.weight.requires_grad_(False)
     decayed, kept = build_optimiser(network, name, 0.1, 0.05, 0.9).param_groups
@@ -44,7 +44,7 @@ def test_only_weights_of_two_or_more_axes_decay(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "momentum", "kind"), [("sgd", 0.9, optim.SGD), ("sgd", 0.0, optim.SGD), ("adamw", 0.9, optim.AdamW)]
 )
-def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) -> None:
+def test_the_optimiser_is_the_one_named(name, momentum, kind):
     optimiser = build_optimiser(SmallResNet(2, width=16), name, 0.1, 0.0, momentum)
     assert type(optimiser) is kind
     for group in optimiser.param_groups:
@@ -53,7 +53,7 @@ def test_the_optimiser_is_the_one_named(name: str, momentum: float, kind: type) 
             assert group["momentum"] == momentum and group["nesterov"] is (momentum > 0)
 
 
-def test_the_cosine_ends_at_zero_and_the_constant_stays() -> None:
+def test_the_cosine_ends_at_zero_and_the_constant_stays():
     cosine, constant = rates("cosine", 40, 0.25), rates("constant", 40, 0.25)
     assert constant[10:] == pytest.approx([PEAK] * 31)
     expected = [PEAK * (1 + math.cos(math.pi * step / 30)) / 2 for step in range(31)]
@@ -62,10 +62,8 @@ def test_the_cosine_ends_at_zero_and_the_constant_stays() -> None:
 
 @pytest.mark.parametrize(("before", "now"), [(20, 50), (50, 20), (2, 50), (50, 2)])
 @pytest.mark.parametrize("name", ["constant", "cosine"])
-def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_length(
-    name: str, before: int, now: int
-) -> None:
-    def begun(steps: int) -> tuple[optim.Optimizer, LRScheduler]:
+def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_length(name, before, now):
+    def begun(steps):
         optimiser = optim.SGD([nn.Parameter(torch.zeros(1))], lr=PEAK)
         return optimiser, build_schedule(optimiser, name, steps, 0.1)
 
@@ -85,3 +83,34 @@ def test_a_training_that_goes_on_with_another_length_has_the_rates_of_that_lengt
         optimiser.step()
         schedule.step()
     assert rest == rates(name, now, 0.1)[done:]
+
+
+VALUES = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.5, 0.25, 1.0])
+
+
+def mean_over(*batches):
+    """The mean of `VALUES` when they come in these batches of ids."""
+    metric = SampleMean()
+    for ids in batches:
+        metric.update(torch.tensor(ids), VALUES[ids])
+    return metric.compute()
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        ([0, 1, 2, 3, 4, 5, 6],),
+        ([0, 1, 2, 3], [4, 5, 6]),
+        ([0, 2, 4, 6], [1, 3, 5, 0]),
+        ([6, 6, 6], [0, 1, 2], [3, 4, 5], [6, 6, 6]),
+    ],
+)
+def test_every_sample_counts_once_however_often_and_wherever_it_comes(batches):
+    assert torch.equal(mean_over(*batches), VALUES.mean())
+
+
+def test_the_first_value_of_a_sample_counts():
+    metric = SampleMean()
+    metric.update(torch.tensor([3, 8, 3]), torch.tensor([1.0, 2.0, 9.0]))
+    metric.update(torch.tensor([8]), torch.tensor([7.0]))
+    assert metric.compute() == 1.5

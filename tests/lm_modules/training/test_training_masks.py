@@ -1,19 +1,16 @@
 """The training's masks from names and numbers."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from maskrobust.augment import Batch, Choice, RandomMasking, SilhouetteBank, sample_keys
+from maskrobust.augment import Batch, SilhouetteBank, sample_keys
 from maskrobust.lm_modules.training.training_masks import (
     SilhouetteSource,
     build_masking,
     build_silhouette_bank,
     evaluation_fill,
-    ramp_growth,
 )
 
 KEYS, CPU = sample_keys(0, torch.arange(6)), torch.device("cpu")
@@ -23,14 +20,14 @@ BATCH = Batch(torch.arange(6), torch.ones(6, 3, 8, 12), torch.zeros(6, 1, 8, 12,
 class Source:
     """Two batches, with the objects in opposite halves."""
 
-    def annotated_batches(self, split: str) -> Iterator[Batch]:
+    def annotated_batches(self, split):
         for i in range(2):
             object_mask = torch.zeros(2, 1, 8, 12, dtype=torch.bool)
             object_mask[i, :, :, 6 * i : 6 * i + 6] = True
             yield Batch(torch.arange(2) + 2 * i, torch.zeros(2, 3, 8, 12), object_mask, torch.arange(2))
 
 
-def masking(mask_family: Choice = "patches", **changes: Any) -> RandomMasking:
+def masking(mask_family="patches", **changes):
     settings: dict[str, Any] = {
         "fill": "mean",
         "hidden_fraction": (0.25, 0.75),
@@ -43,32 +40,25 @@ def masking(mask_family: Choice = "patches", **changes: Any) -> RandomMasking:
     return build_masking(mask_family, **settings | changes)
 
 
-def test_a_family_without_weight_is_not_built() -> None:
+def test_a_family_without_weight_is_not_built():
     unused = masking({"patches": 2.0, "silhouettes": 0.0})
     assert torch.equal(unused.draw_visible(KEYS, BATCH), masking().draw_visible(KEYS, BATCH))
 
 
-def test_several_families_are_mixed() -> None:
+def test_several_families_are_mixed():
     mixed = masking({"patches": 1.0, "silhouettes": 1.0}, source=Source())
     visible = mixed.draw_visible(sample_keys(0, torch.arange(200)), BATCH.select(torch.arange(200) % 6))
     halves = (visible[:, 0, 0, [0, 11]].sum(dim=1) == 1) & ((~visible).sum(dim=(1, 2, 3)) == 48)
     assert 60 < halves.sum() < 160
 
 
-@pytest.mark.parametrize(
-    ("progress", "growth"), [(0.0, 0.0), (0.1, 0.25), (0.2, 0.5), (0.4, 1.0), (0.7, 1.0), (1.0, 1.0)]
-)
-def test_the_hidden_fraction_grows_linearly_over_the_ramp(progress: float, growth: float) -> None:
-    assert ramp_growth(progress, 0.4) == pytest.approx(growth)
-
-
-def test_the_heaviest_fill_that_evaluation_knows_is_validated_with() -> None:
+def test_the_heaviest_fill_that_evaluation_knows_is_validated_with():
     assert evaluation_fill({"black": 1.0, "blur": 2.0, "other_image": 9.0}) == "blur"
     assert evaluation_fill({"random_colour": 1.0, "black": {}}) == "black"
     assert evaluation_fill("other_image") == "mean"
 
 
-def test_silhouettes_are_those_of_the_training_objects() -> None:
+def test_silhouettes_are_those_of_the_training_objects():
     bank = build_silhouette_bank("silhouettes", Source(), CPU)
     expected = SilhouetteBank.from_batches(Source().annotated_batches("train"))
     assert bank is not None and torch.equal(bank.object_masks, expected.object_masks)
@@ -76,13 +66,13 @@ def test_silhouettes_are_those_of_the_training_objects() -> None:
     assert build_silhouette_bank({"patches": 1.0, "silhouettes": 0.0}, Source(), CPU) is None
 
 
-def test_the_bank_goes_to_the_device_of_the_keys() -> None:
+def test_the_bank_goes_to_the_device_of_the_keys():
     bank = build_silhouette_bank("silhouettes", Source(), torch.device("meta"))
     assert bank is not None and bank.object_masks.is_meta
 
 
 @pytest.mark.parametrize("source", [None, 3, object()])
-def test_a_source_without_silhouettes_is_refused_in_one_sentence(source: object) -> None:
+def test_a_source_without_silhouettes_is_refused_in_one_sentence(source):
     assert isinstance(Source(), SilhouetteSource) and not isinstance(source, SilhouetteSource)
     assert build_silhouette_bank("patches", source, CPU) is None
     with pytest.raises(ValueError, match=type(source).__name__) as refusal:
@@ -91,13 +81,13 @@ def test_a_source_without_silhouettes_is_refused_in_one_sentence(source: object)
     assert message.endswith(".") and ". " not in message and "\n" not in message
 
 
-def test_classes_with_nothing_else_to_draw_are_refused_before_training() -> None:
+def test_classes_with_nothing_else_to_draw_are_refused_before_training():
     class Alone(Source):
-        def annotated_batches(self, split: str) -> Iterator[Batch]:
+        def annotated_batches(self, split):
             yield next(super().annotated_batches(split))
 
     class OneObject(Source):
-        def object_of(self, ids: Tensor) -> Tensor:
+        def object_of(self, ids):
             return ids % 4
 
     for source in (Alone(), OneObject()):
@@ -105,7 +95,7 @@ def test_classes_with_nothing_else_to_draw_are_refused_before_training() -> None
             build_silhouette_bank("own_class_silhouettes", source, CPU)
 
     class OneClass(Source):
-        def annotated_batches(self, split: str) -> Iterator[Batch]:
+        def annotated_batches(self, split):
             return (
                 batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().annotated_batches(split)
             )

@@ -5,12 +5,10 @@ exemplar, which compute on the CPU or ask when they are done; a mixture of fills
 draw.
 """
 
-from typing import Any
-
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import FILLS, Batch, apply_fill, build_family, random_keys
 from maskrobust.augment.policy import RandomMasking
@@ -26,7 +24,7 @@ BATCH = Batch(
 )
 
 
-def on_meta(**options: Any) -> tuple[MaskRobustClassifier, Batch]:
+def on_meta(**options):
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head)
     classifier = MaskRobustClassifier(network, 4, patch_size=8, **options)
@@ -49,7 +47,7 @@ def on_meta(**options: Any) -> tuple[MaskRobustClassifier, Batch]:
     ],
     ids=str,
 )
-def test_a_training_step_does_not_wait(options: dict[str, Any]) -> None:
+def test_a_training_step_does_not_wait(options):
     classifier, batch = on_meta(**options)
     with Waits() as waits:
         classifier.training_step(batch, 0).backward()
@@ -57,12 +55,12 @@ def test_a_training_step_does_not_wait(options: dict[str, Any]) -> None:
 
 
 class Scenes:
-    def without_object(self, split: str, ids: Tensor) -> Tensor:
+    def without_object(self, split, ids):
         assert not ids.is_meta
         return torch.zeros(len(ids), 3, 32, 32)
 
 
-def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch):
     classifier, batch = on_meta(masking="fill", mask_family="objects", objective="distillation")
     monkeypatch.setattr(classifier.trainer, "datamodule", Scenes(), raising=False)
     with Waits() as waits:
@@ -71,7 +69,7 @@ def test_a_distillation_waits_once_for_whose_objects_are_hidden(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("fill", sorted(set(FILLS) - {"blur", "linear_imputation", "inpainting", "exemplar"}))
-def test_a_fill_does_not_wait(fill: str) -> None:
+def test_a_fill_does_not_wait(fill):
     batch = BATCH.to("meta")
     with Waits() as waits:
         apply_fill(fill, batch.images, batch.object_mask, keys=batch.ids, mean=(0.5, 0.5, 0.5))
@@ -79,7 +77,7 @@ def test_a_fill_does_not_wait(fill: str) -> None:
 
 
 @torch.no_grad()
-def test_a_validation_step_waits_once_for_whether_something_is_hidden() -> None:
+def test_a_validation_step_waits_once_for_whether_something_is_hidden():
     classifier, batch = on_meta(masking="layer_masking")
     with Waits() as waits:
         classifier.eval().validation_step(batch, 0)
@@ -87,7 +85,7 @@ def test_a_validation_step_waits_once_for_whether_something_is_hidden() -> None:
 
 
 @pytest.mark.parametrize("family", ["patches", {"patches": 1.0, "blobs": 2.0}])
-def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family, monkeypatch):
     keys = random_keys(40, torch.Generator().manual_seed(0))
     batch = Batch(keys, torch.zeros(40, 3, 24, 24), torch.zeros(40, 1, 24, 24, dtype=torch.bool), keys)
     policy = RandomMasking(build_family(family, patch_size=8), probability=0.5)

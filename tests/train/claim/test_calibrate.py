@@ -1,7 +1,6 @@
 """What a calibration is fitted on: the first training images, each with its own hole, and the network's own word."""
 
 from io import StringIO
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,11 +20,11 @@ Fit = tuple[Tensor, Tensor]
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
+def fits(monkeypatch):
     """What is fitted, in place of a fit; 20 images are enough."""
     asked: list[Fit] = []
 
-    def fit(masked_logits: Tensor, targets: Tensor) -> AffineCalibration:
+    def fit(masked_logits, targets):
         asked.append((masked_logits, targets))
         return AffineCalibration(torch.full((4, 4), float(len(asked))), torch.zeros(4))
 
@@ -34,9 +33,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
     return asked
 
 
-def calibrated(
-    folder: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[MaskRobustClassifier, Tensor, dict[str, Tensor]]:
+def calibrated(folder, batch_size, monkeypatch):
     """An untrained network, the first 20 training images, and what a calibration of that network has learned."""
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
     content = yaml.safe_load(path.read_text())
@@ -56,8 +53,8 @@ def calibrated(
 
 
 def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_nothing_hidden(
-    fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    fits, tmp_path, monkeypatch
+):
     classifier, images, maps = calibrated(tmp_path, 16, monkeypatch)
     with torch.no_grad():
         clean = classifier(images)
@@ -72,7 +69,7 @@ def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_not
         assert not (logits - clean).abs().amax(dim=1).lt(1e-6).any()
 
 
-def test_holes_do_not_depend_on_the_batches(fits: list[Fit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holes_do_not_depend_on_the_batches(fits, tmp_path, monkeypatch):
     for batch_size in (16, 5):
         (tmp_path / str(batch_size)).mkdir()
         calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)

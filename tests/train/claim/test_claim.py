@@ -28,7 +28,7 @@ ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_te
 Finished = tuple[Path, Path, dict[str, Any]]
 
 
-def write_claim(path: Path, **changes: Any) -> Path:
+def write_claim(path, **changes):
     """One seed of the smallest claim with every kind of arm."""
     content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
     content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
@@ -42,21 +42,21 @@ def write_claim(path: Path, **changes: Any) -> Path:
     return path
 
 
-def run(config: Path, out: Path, *options: str) -> dict[str, Any]:
+def run(config, out, *options):
     main(["claim", f"--config={config}", f"--out={out}", *options])
     return claim_of(out)
 
 
-def claim_of(out: Path) -> dict[str, Any]:
+def claim_of(out):
     content: dict[str, Any] = json.loads((out / "claim.json").read_text())
     return content
 
 
-def numbers(claim: dict[str, Any]) -> tuple[Any, Any]:
+def numbers(claim):
     return claim["rows"], claim["verdicts"]
 
 
-def sentence_of(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+def sentence_of(config, out, capsys, *options):
     with pytest.raises(SystemExit):
         main(["claim", f"--config={config}", f"--out={out}", *options])
     (sentence,) = capsys.readouterr().err.strip().splitlines()
@@ -64,7 +64,7 @@ def sentence_of(config: Path, out: Path, capsys: pytest.CaptureFixture[str], *op
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def finished(tmp_path_factory):
     """A claim run once: its configuration, its folder and its claim.json."""
     folder = tmp_path_factory.mktemp("claim")
     config = write_claim(folder / "claim.yaml")
@@ -72,13 +72,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture
-def copy(finished: Finished, tmp_path: Path) -> Finished:
+def copy(finished, tmp_path):
     """The same in a folder that may be changed."""
     config, out, claim = finished
     return config, Path(shutil.copytree(out, tmp_path / "out")), claim
 
 
-def test_every_arm_and_method_has_rows_with_intervals(finished: Finished) -> None:
+def test_every_arm_and_method_has_rows_with_intervals(finished):
     claim = finished[2]
     assert list(claim["arms"]) == ONE_OF_EACH and claim["methods"] == ["mean", "layer_masking"]
     for arm in ONE_OF_EACH:
@@ -90,12 +90,12 @@ def test_every_arm_and_method_has_rows_with_intervals(finished: Finished) -> Non
                     assert row["low"] <= row["value"] <= row["high"], wanted
 
 
-def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished: Finished) -> None:
+def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished):
     found = [row["value"] for row in finished[2]["rows"] if row["measure"] == "hidden_pixel_sensitivity"]
     assert found and set(found) == {0.0}
 
 
-def test_methods_are_chosen_on_other_images_than_are_measured(finished: Finished) -> None:
+def test_methods_are_chosen_on_other_images_than_are_measured(finished):
     for answers in (finished[1] / "arms").rglob("answers"):
         chosen_on, measured = (
             {*Outcomes.load(answers / f"{kind}-mean.npz").ids.tolist()} for kind in ("validation", "outcomes")
@@ -103,25 +103,25 @@ def test_methods_are_chosen_on_other_images_than_are_measured(finished: Finished
         assert chosen_on and len(measured) == 16 and not chosen_on & measured
 
 
-def test_the_report_is_written_beside_the_numbers(finished: Finished) -> None:
+def test_the_report_is_written_beside_the_numbers(finished):
     page = (finished[1] / "report.html").read_text()
     assert finished[2]["verdicts"][0]["reason"].split("'")[0] in page
 
 
-def test_each_kind_of_arm_keeps_what_it_learns(finished: Finished) -> None:
+def test_each_kind_of_arm_keeps_what_it_learns(finished):
     learned = {path.relative_to(finished[1] / "arms").as_posix() for path in finished[1].rglob("*.safetensors")}
     trained = {f"{arm}/seed-1/weights.safetensors" for arm in ("no_masks", "patches_mean", "layer_masking")}
     assert learned == {*trained, "mcal/seed-1/calibration.safetensors"}
 
 
-def test_a_second_call_trains_and_measures_nothing_again(copy: Finished) -> None:
+def test_a_second_call_trains_and_measures_nothing_again(copy):
     config, out, before = copy
     written = {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()}
     assert numbers(run(config, out)) == numbers(before)
     assert {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()} == written
 
 
-def test_missing_outcomes_are_measured_again_without_learning(copy: Finished) -> None:
+def test_missing_outcomes_are_measured_again_without_learning(copy):
     config, out, before = copy
     learned = {path: path.stat().st_mtime_ns for path in out.rglob("training.json")}
     for arm in ("patches_mean", "mcal"):
@@ -131,7 +131,7 @@ def test_missing_outcomes_are_measured_again_without_learning(copy: Finished) ->
     assert {path: path.stat().st_mtime_ns for path in out.rglob("training.json")} == learned
 
 
-def test_weights_may_go_once_their_network_is_measured(copy: Finished) -> None:
+def test_weights_may_go_once_their_network_is_measured(copy):
     config, out, before = copy
     for weights in out.rglob("weights.safetensors"):
         weights.unlink()
@@ -140,23 +140,19 @@ def test_weights_may_go_once_their_network_is_measured(copy: Finished) -> None:
 
 
 @pytest.mark.parametrize("name", ["arms/no_masks/seed-1/answers/outcomes-mean.npz", "probe/outcomes.npz"])
-def test_a_damaged_file_is_named_with_its_remedy(copy: Finished, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_a_damaged_file_is_named_with_its_remedy(copy, capsys, name):
     config, out, _ = copy
     (out / name).write_bytes((out / name).read_bytes()[:100])
     sentence = sentence_of(config, out, capsys)
     assert name in sentence and "delete it to have it made again" in sentence
 
 
-def test_another_configuration_is_refused_in_the_same_folder(
-    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_configuration_is_refused_in_the_same_folder(finished, tmp_path, capsys):
     config = write_claim(tmp_path / "claim.yaml", training={"epochs": 2})
     assert "was made with another training.epochs; call it" in sentence_of(config, finished[1], capsys)
 
 
-def test_parts_that_are_joined_are_the_claim_of_one_process(
-    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_that_are_joined_are_the_claim_of_one_process(finished, tmp_path, capsys):
     config, _, expected = finished
     out = tmp_path / "out"
     common = ["claim", f"--config={config}", f"--out={out}"]
@@ -169,7 +165,7 @@ def test_parts_that_are_joined_are_the_claim_of_one_process(
     assert "training   Patches" not in capsys.readouterr().out
 
 
-def test_collecting_names_the_runs_that_are_missing(copy: Finished, capsys: pytest.CaptureFixture[str]) -> None:
+def test_collecting_names_the_runs_that_are_missing(copy, capsys):
     config, out, _ = copy
     shutil.rmtree(out / "arms" / "patches_mean")
     (out / "arms" / "mcal" / "seed-1" / "answers" / "outcomes-mean.npz").unlink()
@@ -178,16 +174,14 @@ def test_collecting_names_the_runs_that_are_missing(copy: Finished, capsys: pyte
 
 
 @pytest.mark.parametrize("arm", ["mcal", "layer_masking_at_test"])
-def test_a_part_without_the_network_it_uses_names_the_run_to_make_first(
-    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
-) -> None:
+def test_a_part_without_the_network_it_uses_names_the_run_to_make_first(finished, tmp_path, capsys, arm):
     sentence = sentence_of(finished[0], tmp_path / "out", capsys, f"--arm={arm}")
     assert f"arm '{arm}' uses the network of arm 'no_masks', seed 1" in sentence
     assert "--arm no_masks --seed 1" in sentence
     assert list((tmp_path / "out").rglob("*.npz")) == []
 
 
-def make_on_node(host: str, part: list[str]) -> None:
+def make_on_node(host, part):
     """A process of one of several machines: its id is not unique among them, and its locks do not reach the others."""
     socket.gethostname = lambda: host
     os.getpid = lambda: 1
@@ -195,7 +189,7 @@ def make_on_node(host: str, part: list[str]) -> None:
     main(part)
 
 
-def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path: Path) -> None:
+def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
     """Two nodes make a run at once; one is killed while it trains, and put back into the queue."""
     config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"})
     shared, expected = tmp_path / "shared", tmp_path / "expected"

@@ -1,6 +1,5 @@
 """Every contradiction in a claim's configuration: one sentence that names what was given and says what to do."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,7 +45,7 @@ OUT_OF_RANGE = [
 ]
 
 
-def changed(config: Path, key: str, value: Any) -> Path:
+def changed(config, key, value):
     content = yaml.safe_load(config.read_text())
     *parents, last = key.split(".")
     place = content
@@ -57,14 +56,14 @@ def changed(config: Path, key: str, value: Any) -> Path:
     return config
 
 
-def refusal(config: Path, *options: str) -> str:
+def refusal(config, *options):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (what it says is what the tests look at)
         parse_config([f"--config={config}", f"--out={config.parent / 'out'}", *options])
     return str(caught.value)
 
 
 @pytest.mark.parametrize(("key", "value", "given"), REFUSALS, ids=[f"{key}={value}" for key, value, _ in REFUSALS])
-def test_a_contradiction_is_named_with_what_to_do(tmp_path: Path, key: str, value: Any, given: str) -> None:
+def test_a_contradiction_is_named_with_what_to_do(tmp_path, key, value, given):
     message = refusal(changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value))
     assert given in message
     _, semicolon, remedy = message.rpartition("; ")
@@ -72,7 +71,7 @@ def test_a_contradiction_is_named_with_what_to_do(tmp_path: Path, key: str, valu
 
 
 @pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE, ids=[f"{key}={value}" for key, value in OUT_OF_RANGE])
-def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path: Path, key: str, value: float) -> None:
+def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path, key, value):
     config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value)
     with pytest.raises(ArgumentError) as caught:
         parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
@@ -80,7 +79,7 @@ def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path: Path, key: st
     assert sentence is not None and key.rpartition(".")[2] in sentence and str(value) in sentence
 
 
-def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_path):
     config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "evaluation.plan.features", value=True)
     changed(config, "evaluation.plan.layers", ["layer9"])
     with pytest.raises(ValueError, match="got 'layer9'"):
@@ -88,7 +87,7 @@ def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_pa
     assert not (tmp_path / "out" / "arms").exists()
 
 
-def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Path) -> None:
+def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     changed(config, "arms.no_masks.calibration", value=False)
     changed(config, "arms.no_masks.network_of", value=None)
@@ -96,7 +95,7 @@ def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path: Pat
     assert isinstance(parsed.arms["no_masks"], TrainingArm)
 
 
-def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path: Path) -> None:
+def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path):
     root, mask_root = write_tree(tmp_path / "folder", ("train", "val"))
     files = {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary", "val_fraction": 0.2}
     config = changed(
@@ -105,14 +104,14 @@ def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_pat
     assert "got draw 0" in refusal(changed(config, "training.images_by_seed", value=True))
 
 
-def test_a_claim_about_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_claim_about_nothing_is_refused(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     for arm in ("patches_mean", "silhouettes_random_colour"):
         changed(config, f"arms.{arm}.augmentation_only", value=False)
     assert "got none; mark" in refusal(config)
 
 
-def test_networks_are_not_taken_from_an_arm_that_takes_its_own_from_another(tmp_path: Path) -> None:
+def test_networks_are_not_taken_from_an_arm_that_takes_its_own_from_another(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     changed(config, "arms.first", {"title": "First", "network_of": "no_masks"})
     changed(config, "arms.second", {"title": "Second", "network_of": "first"})
@@ -130,12 +129,12 @@ def test_networks_are_not_taken_from_an_arm_that_takes_its_own_from_another(tmp_
         (["--arm=no_masks", "--collect"], "--collect joins all runs"),
     ],
 )
-def test_a_part_that_the_claim_does_not_have_is_refused(tmp_path: Path, options: list[str], given: str) -> None:
+def test_a_part_that_the_claim_does_not_have_is_refused(tmp_path, options, given):
     message = refusal(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), *options)
     assert given in message and "; " in message
 
 
-def test_an_arm_that_uses_a_network_has_the_model_that_was_trained(tmp_path: Path) -> None:
+def test_an_arm_that_uses_a_network_has_the_model_that_was_trained(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     changed(config, "arms.no_masks.model.learning_rate", 0.01)
     given = {"title": "MCal", "network_of": "no_masks", "calibration": True, "model": {"patch_size": 4}}
@@ -146,7 +145,7 @@ def test_an_arm_that_uses_a_network_has_the_model_that_was_trained(tmp_path: Pat
     assert models["mcal"] == {**models["no_masks"], "patch_size": 4}
 
 
-def test_arms_are_made_after_those_whose_networks_they_use(tmp_path: Path) -> None:
+def test_arms_are_made_after_those_whose_networks_they_use(tmp_path):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     changed(config, "arms.a_look", {"title": "A look", "network_of": "no_masks"})
     parsed = parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])

@@ -2,8 +2,6 @@
 
 import itertools
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +16,7 @@ FEW |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def full(tmp_path_factory):
     """The folder and the claim.json of the claim on generated images, tiny and with one seed."""
     folder = tmp_path_factory.mktemp("full")
     content = content_of("full_claim_cues.yaml")
@@ -31,13 +29,13 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     return folder / "out", json.loads((folder / "out" / "claim.json").read_text())
 
 
-def rows_of(claim: dict[str, Any], arm: str, **wanted: Any) -> list[dict[str, Any]]:
+def rows_of(claim, arm, **wanted):
     """Rows of an arm itself, without its name."""
     rows = [row for row in claim["rows"] if row["network"] == arm and not row["compared_with"]]
     return [{**row, "network": ""} for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def test_eleven_arms_are_measured_and_six_of_them_compared(full: tuple[Path, dict[str, Any]]) -> None:
+def test_eleven_arms_are_measured_and_six_of_them_compared(full):
     _, claim = full
     assert len(claim["arms"]) == 11
     assert len([row for row in claim["rows"] if row["measure"] == "reliance"]) == 6 * 2 * 5
@@ -46,14 +44,14 @@ def test_eleven_arms_are_measured_and_six_of_them_compared(full: tuple[Path, dic
         assert row["low"] <= row["value"] <= row["high"]
 
 
-def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(full: tuple[Path, dict[str, Any]]) -> None:
+def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(full):
     out, claim = full
     trained = [row for row in rows_of(claim, "no_masks") if row["measure"] != "manipulation_check"]
     assert rows_of(claim, "layer_masking_at_test") == trained != []
     assert not (out / "arms" / "layer_masking_at_test").exists()
 
 
-def test_calibration_changes_predictions_of_masked_images_alone(full: tuple[Path, dict[str, Any]]) -> None:
+def test_calibration_changes_predictions_of_masked_images_alone(full):
     out, claim = full
     of = {"method": "mean", "measure": "clean_accuracy", "seed": 1}
     assert rows_of(claim, "mcal", **of) == rows_of(claim, "no_masks", **of) != []
@@ -61,14 +59,14 @@ def test_calibration_changes_predictions_of_masked_images_alone(full: tuple[Path
     assert not (out / "arms" / "mcal" / "seed-1" / "weights.safetensors").exists()
 
 
-def test_training_says_where_it_comes_from(full: tuple[Path, dict[str, Any]]) -> None:
+def test_training_says_where_it_comes_from(full):
     for record in (full[0] / "arms").rglob("training.json"):
         found = json.loads(record.read_text())["provenance"]
         assert found["torch"] and found["machine"] and found["seconds"] >= 0
         assert "commit" in found and "command" in found
 
 
-def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> None:
+def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried():
     fashion, tuning = content_of("full_claim_fashion.yaml"), content_of("tuning_fashion.yaml")
     for section in ("data", "model", "training"):
         assert fashion[section] == tuning[section], section
@@ -81,7 +79,7 @@ def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried() -> N
     assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
 
 
-def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys):
     main(["claim", "--config=full_claim_cues.yaml", "--out=nowhere", "--list", "--seed=2"])
     first, *others = capsys.readouterr().out.splitlines()
     assert first == "--arm=[no_masks,mcal,layer_masking_at_test] --seed=2"

@@ -1,7 +1,5 @@
 """Manipulation checks: numbers that are known beforehand."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -14,7 +12,7 @@ from maskrobust.train.claim.manipulation_check import check_in_words, manipulati
 from tests.train.tiny import tiny_claim
 
 
-def fixed(logits: list[float]) -> MaskRobustClassifier:
+def fixed(logits):
     """A classifier that says the same of every image."""
     head = nn.Linear(3, len(logits))
     with torch.no_grad():
@@ -24,7 +22,7 @@ def fixed(logits: list[float]) -> MaskRobustClassifier:
     return MaskRobustClassifier(network, num_classes=len(logits))
 
 
-def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_from_it(tmp_path: Path) -> None:
+def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_from_it(tmp_path):
     path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
     config = parse_config([f"--config={path}", f"--out={tmp_path}"])
     config.data.setup("fit")
@@ -37,7 +35,7 @@ def test_a_network_that_says_the_same_of_everything_has_the_numbers_that_follow_
         assert list(found.values()) == pytest.approx([(few.labels == 0).float().mean().item()] * len(found))
 
 
-def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path: Path) -> None:
+def test_the_worst_of_several_masks_is_no_easier_than_one(tmp_path):
     path = tiny_claim("factorial_cues.yaml", tmp_path / "claim.yaml")
     config = parse_config([f"--config={path}", f"--out={tmp_path}"])
     config.data.setup("fit")

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude
@@ -11,11 +9,11 @@ RULE = DecisionRule(baseline="plain", layer_masking_arm="masked", margin=0.05, c
 TITLES = {"plain": "No masks", "masked": "Layer masking"}
 
 
-def comparison(low: float, high: float, *, arm: str = "augmented", loss: float = 0.0) -> Comparison:
+def comparison(low, high, *, arm="augmented", loss=0.0):
     return of_estimate(Estimate((low + high) / 2, low, high, images=100, left_out=0), arm, loss)
 
 
-def of_estimate(estimate: Estimate, arm: str = "augmented", loss: float = 0.0) -> Comparison:
+def of_estimate(estimate, arm="augmented", loss=0.0):
     compared = ComparedMagnitude(estimate, 0.025, 0.025)
     return Comparison(arm, f"Title of {arm}", "mean", compared, loss <= RULE.clean_accuracy_tolerance)
 
@@ -34,11 +32,11 @@ def of_estimate(estimate: Estimate, arm: str = "augmented", loss: float = 0.0) -
         ([], "undecided"),
     ],
 )
-def test_the_outcome_follows_the_intervals_and_the_margin(intervals: list[tuple[float, float]], outcome: str) -> None:
+def test_the_outcome_follows_the_intervals_and_the_margin(intervals, outcome):
     assert decide(RULE, [comparison(*interval) for interval in intervals], 0.0).outcome == outcome
 
 
-def test_an_arm_that_lost_accuracy_does_not_count() -> None:
+def test_an_arm_that_lost_accuracy_does_not_count():
     weak = comparison(-0.1, 0.0, arm="weak", loss=0.04)
     assert decide(RULE, [weak, comparison(0.1, 0.2)], 0.0).outcome == "supported"
     assert decide(RULE, [weak], 0.0).outcome == "undecided"
@@ -53,24 +51,24 @@ def test_an_arm_that_lost_accuracy_does_not_count() -> None:
         (0.06, 0.2, 0.04, "does not count"),
     ],
 )
-def test_a_comparison_is_read_once_in_words(low: float, high: float, loss: float, reading: str) -> None:
+def test_a_comparison_is_read_once_in_words(low, high, loss, reading):
     assert comparison(low, high, loss=loss).reading(RULE.margin) == reading
 
 
-def test_nothing_is_decided_when_layer_masking_lost_accuracy() -> None:
+def test_nothing_is_decided_when_layer_masking_lost_accuracy():
     verdict = decide(RULE, [comparison(0.1, 0.2)], layer_masking_loss=0.031)
     assert "loses 3.1 points" in verdict.reason and "tolerance of 3.0, so" in verdict.reason
     assert verdict.outcome == "undecided"
 
 
-def test_an_undefined_share_leaves_the_claim_undecided_and_says_why() -> None:
+def test_an_undefined_share_leaves_the_claim_undecided_and_says_why():
     undefined = Estimate(None, None, None, images=100, left_out=0, undefined_because="outlines hold nothing.")
     verdict = decide(RULE, [of_estimate(undefined)], 0.0)
     assert verdict.outcome == "undecided"
     assert "outlines hold nothing." in verdict.reason
 
 
-def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
+def test_an_undefined_share_does_not_hide_that_another_arm_refutes():
     undefined = Estimate(None, None, None, images=100, left_out=0, undefined_because="outlines hold nothing.")
     unknown = of_estimate(undefined, "unknown")
     verdict = decide(RULE, [unknown, comparison(-0.1, 0.04)], 0.0)
@@ -79,8 +77,8 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes() -> None:
     assert decide(RULE, [unknown, comparison(0.06, 0.2)], 0.0).outcome == "undecided"
 
 
-def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing() -> None:
-    inaccurate = replace(comparison(-0.1, 0.0, arm="inaccurate"), keeps_retention=False)
+def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing():
+    inaccurate = comparison(-0.1, 0.0, arm="inaccurate")._replace(keeps_retention=False)
     assert inaccurate.reading(RULE.margin) == "keeps too little"
     assert decide(RULE, [inaccurate, comparison(0.1, 0.2)], 0.0).outcome == "supported"
     assert decide(RULE, [inaccurate, comparison(-0.1, 0.0)], 0.0).outcome == "refuted"
@@ -88,8 +86,9 @@ def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing() -> None:
     assert alone.outcome == "undecided" and alone.reason.startswith("No fill keeps the accuracy")
 
 
-def test_the_rule_in_words_names_its_numbers() -> None:
+def test_the_rule_in_words_names_its_numbers():
     text = " ".join(rule_in_words(RULE, TITLES))
     assert all(
-        part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'No masks'", "'Layer masking'")
+        part in text
+        for part in ("3.0 points", "0.05", "2.5% of experiments", "0.025 / m", "'No masks'", "'Layer masking'")
     )

@@ -6,7 +6,7 @@ import torch
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
-from maskrobust.train.data.batches import numbered_batches, split_batches
+from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.centring import pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
@@ -112,7 +112,7 @@ def test_more_workers_than_cores_are_told_in_a_line_and_once(tmp_path, monkeypat
     for data in (Cues(**SIZES, num_workers=2), Folder(str(own[0]), str(own[1]), **small), shards):
         for split in ("train", "val"):
             assert next(iter(loader(data, split))).ids.numel()
-        assert dict(numbered_batches(split_batches(data, "val"), iter([0])))
+        assert dict(numbered_batches(data.whole_split("val"), iter([0])))
     (line,) = [record.getMessage() for record in caplog.records if "num_workers" in record.getMessage()]
     assert line.startswith("num_workers is 2, but this process may use 1 core, ") and line.endswith("or num_workers 1.")
 
@@ -208,7 +208,7 @@ def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samp
 
 
 @pytest.mark.parametrize(("split", "other"), [("test", "train"), ("val", "train"), ("train", "val")])
-def test_pictures_are_scenes_of_another_split(split, other) -> None:
+def test_pictures_are_scenes_of_another_split(split, other):
     data = Cues(**TINY_DATA)
     data.setup("fit")
     found = pictures_to_centre_by(data, split, ["black", "mean+centred"])
@@ -216,11 +216,11 @@ def test_pictures_are_scenes_of_another_split(split, other) -> None:
     assert not any(torch.equal(one, each) for one in found for each in data.empty_scenes(split, 8).images)
 
 
-def test_nothing_is_drawn_where_nothing_is_centred() -> None:
+def test_nothing_is_drawn_where_nothing_is_centred():
     assert pictures_to_centre_by(None, "test", ["black", "layer_masking"]) is None
 
 
-def test_data_without_scenes_are_refused_with_the_method_to_ask_under_instead() -> None:
+def test_data_without_scenes_are_refused_with_the_method_to_ask_under_instead():
     data = Cues(**TINY_DATA)
     data.empty_scenes = lambda *_: None
     with pytest.raises(InputError, match=r"^'mean\+centred' takes off .*, but Cues has none; ask under 'mean' alone"):

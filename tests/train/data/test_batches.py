@@ -1,7 +1,6 @@
 """Some of the batches of a split by their numbers: what they are among all, and that the others are not read."""
 
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
 from maskrobust.train.data import Cues, Shards
-from maskrobust.train.data.batches import numbered_batches, split_batches
+from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.sets import shards as shards_module
 from tests.train.data.sets.test_shards import write_folder
 from tests.train.tiny import TINY_DATA
@@ -19,18 +18,18 @@ ODD = [1, 3, 5]
 
 
 class Numbers(Dataset[int]):
-    def __init__(self) -> None:
+    def __init__(self):
         self.read: list[int] = []
 
-    def __len__(self) -> int:
+    def __len__(self):
         return 14
 
-    def __getitem__(self, index: int) -> int:
+    def __getitem__(self, index):
         self.read.append(index)
         return index
 
 
-def test_samples_of_other_batches_are_not_read() -> None:
+def test_samples_of_other_batches_are_not_read():
     dataset = Numbers()
     given: Any = DataLoader(dataset, batch_size=2, collate_fn=list)
     assert [*numbered_batches(given, count(1, 3))] == [(1, [2, 3]), (4, [8, 9])]
@@ -38,34 +37,34 @@ def test_samples_of_other_batches_are_not_read() -> None:
 
 
 @pytest.fixture(params=["cues", "shards", "shards with loader processes"])
-def data(request: pytest.FixtureRequest, tmp_path: Path) -> Cues | Shards:
+def data(request, tmp_path):
     if request.param == "cues":
         return Cues(**TINY_DATA | {"batch_size": 4})
     workers = 2 if "processes" in request.param else 0
     return Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=workers)
 
 
-def test_some_batches_are_what_they_are_among_all(data: Cues | Shards) -> None:
-    every: list[Batch] = [*split_batches(data, "val")]
-    found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
+def test_some_batches_are_what_they_are_among_all(data):
+    every: list[Batch] = [*data.whole_split("val")]
+    found = dict(numbered_batches(data.whole_split("val"), iter(ODD)))
     assert sorted(found) == [number for number in ODD if number < len(every)] and found
     pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
     assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
 
 
-def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path: Path) -> None:
+def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path):
     folder, opened = write_folder(tmp_path / "shards"), tmp_path / "opened"  # of 5, 3 and 4 samples
     root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
     data = Shards(root, image_size=16, batch_size=2, num_workers=2)
-    found = dict(numbered_batches(split_batches(data, "val"), count()))
+    found = dict(numbered_batches(data.whole_split("val"), count()))
     assert sorted(found) == [*range(6)]
     shards = [name for name in opened.read_text().split() if name != "manifest.json"]
     assert sorted(shards) == [f"val-{number:06d}.tar" for number in (0, 1, 1, 2)]
 
 
-def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path, monkeypatch):
     data = Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=0)
-    alone = Batch.cat([*split_batches(data, "val")])
+    alone = Batch.cat([*data.whole_split("val")])
     monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 2))
-    assert torch.equal(Batch.cat([*split_batches(data, "val")]).images, alone.images)
+    assert torch.equal(Batch.cat([*data.whole_split("val")]).images, alone.images)
     assert len(Batch.cat([*data.val_dataloader()]).ids) < len(alone.ids)

@@ -1,7 +1,6 @@
 """Pixels that hold no data: read from files, hidden in training and evaluation, or refused."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,14 +25,14 @@ COLOUR = (200, 120, 40)
 SIZE = 60
 
 
-def hole(number: int) -> np.ndarray:
+def hole(number):
     """Where an image holds no data, (SIZE, SIZE) bool: a slanted edge, single pixels, and a disc."""
     y, x = np.mgrid[:SIZE, :SIZE]
     specks = np.random.default_rng(number).random((SIZE, SIZE)) < 0.05
     return (x + y < 25) | specks | ((x - 40) ** 2 + (y - 30) ** 2 < 100)
 
 
-def write_images(root: Path, under: int = 0, *, alpha: bool = True) -> Path:
+def write_images(root, under=0, *, alpha=True):
     """Two classes in three splits; `under` decides the colours of pixels without data, which are transparent or 0."""
     rng = np.random.default_rng(under)
     for split, count in {"train": 8, "val": 4, "test": 4}.items():
@@ -49,19 +48,17 @@ def write_images(root: Path, under: int = 0, *, alpha: bool = True) -> Path:
     return root
 
 
-def folder(root: Path, **options: object) -> Folder:
+def folder(root, **options):
     return Folder(str(root), **{"nodata": "alpha", "image_size": 32, "batch_size": 4, "num_workers": 0, **options})  # type: ignore[arg-type]
 
 
-def one(path: Path, **options: object) -> Batch:
+def one(path, **options):
     dataset = FileDataset([ImageFile(1, path, None, 0)], "binary", 32, **options)  # type: ignore[arg-type]
     return dataset[0]
 
 
 @pytest.mark.parametrize("seed", [None, *range(8)])
-def test_visible_goes_through_the_geometry_of_its_image_and_no_colour_bleeds_into_it(
-    seed: int | None, tmp_path: Path
-) -> None:
+def test_visible_goes_through_the_geometry_of_its_image_and_no_colour_bleeds_into_it(seed, tmp_path):
     """Every visible pixel has the one colour of the image, and the mask is that of its interpolated weights."""
     missing = hole(0)
     colours = np.full((SIZE, SIZE, 3), COLOUR, dtype=np.uint8)
@@ -82,7 +79,7 @@ def test_visible_goes_through_the_geometry_of_its_image_and_no_colour_bleeds_int
         assert torch.equal(found.visible, shown > 127)
 
 
-def test_what_is_under_transparent_pixels_changes_no_bit_of_a_batch(tmp_path: Path) -> None:
+def test_what_is_under_transparent_pixels_changes_no_bit_of_a_batch(tmp_path):
     first, second = (folder(write_images(tmp_path / str(under), under)) for under in (0, 1))
     for one_split in ("train_dataloader", "val_dataloader"):
         for a, b in zip(getattr(first, one_split)(), getattr(second, one_split)(), strict=True):
@@ -103,16 +100,14 @@ def test_what_is_under_transparent_pixels_changes_no_bit_of_a_batch(tmp_path: Pa
         ("RGB", [[0, 0, 0]] * 3, "alpha", [True, True, True]),
     ],
 )
-def test_the_numbers_of_the_file_are_compared_in_every_band(
-    mode: str, stored: list, nodata: float | str, expected: list[bool], tmp_path: Path
-) -> None:
+def test_the_numbers_of_the_file_are_compared_in_every_band(mode, stored, nodata, expected, tmp_path):
     numbers = np.array([stored], dtype=np.uint16 if mode == "I;16" else np.uint8)
     Image.fromarray(numbers).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     assert decode_visible(content, nodata, "a")[0, 0].tolist() == expected  # type: ignore[arg-type]
 
 
-def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name(tmp_path: Path) -> None:
+def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name(tmp_path):
     root = write_images(tmp_path / "images")
     path = root / "val" / "bird" / "0.png"
     Image.fromarray(np.zeros((SIZE, SIZE, 4), dtype=np.uint8)).save(path)
@@ -125,7 +120,7 @@ def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name
         list(folder(root).val_dataloader())
 
 
-def test_batches_with_and_without_data_everywhere_are_joined_moved_and_selected(tmp_path: Path) -> None:
+def test_batches_with_and_without_data_everywhere_are_joined_moved_and_selected(tmp_path):
     some = next(iter(folder(write_images(tmp_path)).val_dataloader()))
     whole = some._replace(visible=None)
     joined = Batch.cat([whole, some]).to("cpu")
@@ -134,20 +129,20 @@ def test_batches_with_and_without_data_everywhere_are_joined_moved_and_selected(
     assert torch.equal(joined.select(slice(4, 6)).visible, some.visible[:2])  # type: ignore[arg-type]
 
 
-def classifier(**options: object) -> MaskRobustClassifier:
+def classifier(**options):
     torch.manual_seed(0)
     given = {"masking": "layer_masking", "patch_size": 8, "mask_probability": 0.5, **options}
     return MaskRobustClassifier("small_resnet", 2, **given)  # type: ignore[arg-type]
 
 
-def batches(root: Path) -> tuple[Batch, Batch]:
+def batches(root):
     """A batch, and the same with noise where it holds no data."""
     batch = next(iter(folder(root).val_dataloader())).to("cpu")
     noise = torch.rand(batch.images.shape, generator=torch.Generator().manual_seed(1))
     return batch, batch._replace(images=torch.where(batch.known, batch.images, noise))
 
 
-def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_a_validation(tmp_path: Path) -> None:
+def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_a_validation(tmp_path):
     found = []
     for batch in batches(write_images(tmp_path)):
         model = classifier()
@@ -162,7 +157,7 @@ def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_
     assert not torch.equal(clean, model(batch.images))
 
 
-def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path: Path) -> None:
+def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path):
     plan = ReliancePlan(
         shapes=False, hidden_fractions=(0.25,), patch_size=8, curve_families=("patches",), transfer_families=("blobs",),
         curve_orders=("random",), sampled_share=1.0,
@@ -171,7 +166,7 @@ def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_pa
     asked: dict[int, list[Tensor]] = {0: [], 1: []}
     for place, batch in enumerate(batches(write_images(tmp_path))):
 
-        def recorded(images: Tensor, visible: Tensor, keys: Tensor, place: int = place) -> Tensor:
+        def recorded(images, visible, keys, place=place):
             answer = network.predictor("layer_masking")(images, visible, keys)
             asked[place] += [visible, answer]
             return answer
@@ -186,14 +181,14 @@ def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_pa
 
 
 @pytest.mark.parametrize("fill", ["mean", "inpainting"])
-def test_a_fill_covers_pixels_without_data_of_every_training_image(fill: str, tmp_path: Path) -> None:
+def test_a_fill_covers_pixels_without_data_of_every_training_image(fill, tmp_path):
     model = classifier(masking="fill", fill=fill, mask_probability=0.0)
     model.build_masks(None)
     first, second = (model.present(each).images for each in batches(write_images(tmp_path)))
     assert torch.equal(first, second) and first.amin() > 0.1
 
 
-def test_fit_and_evaluate_take_a_folder_with_pixels_without_data(tmp_path: Path) -> None:
+def test_fit_and_evaluate_take_a_folder_with_pixels_without_data(tmp_path):
     roots = [write_images(tmp_path / f"images{under}", under) for under in (0, 1)]
     rows = []
     for root in roots:
@@ -228,9 +223,7 @@ def test_fit_and_evaluate_take_a_folder_with_pixels_without_data(tmp_path: Path)
     ],
     ids=["shards", "explain", "other_image", "consistency"],
 )
-def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(
-    command: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(command, said, tmp_path, capsys):
     root = write_images(tmp_path / "images")
     data = ["--data=Folder", f"--data.root={root}", "--data.nodata=alpha", "--data.image_size=32"]
     out = f"--trainer.default_root_dir={tmp_path}" if command[0] == "fit" else f"--out={tmp_path / 'out'}"
@@ -240,6 +233,6 @@ def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(
 
 
 @pytest.mark.parametrize("nodata", [-1, float("nan"), float("inf")])
-def test_nodata_is_a_value_of_pixels_or_alpha(nodata: float, tmp_path: Path) -> None:
+def test_nodata_is_a_value_of_pixels_or_alpha(nodata, tmp_path):
     with pytest.raises(InputError, match="nodata must be alpha or a value of pixels"):
         folder(write_images(tmp_path), nodata=nodata)

@@ -1,7 +1,5 @@
 """A data module of the user's own, in a file of his own: commands take it by its class path, and its options."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
@@ -50,27 +48,27 @@ class Squares(InMemoryDataModule):
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """A folder that Python imports from, with own_data.py in it."""
     (tmp_path / "own_data.py").write_text(OWN_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
-def test_a_module_of_image_files_is_trained_on_by_its_class_path(folder: Path) -> None:
+def test_a_module_of_image_files_is_trained_on_by_its_class_path(folder):
     root, _ = write_tree(folder)
     runs = f"--trainer.default_root_dir={folder / 'runs'}"
     main(["fit", "--data=own_data.Files", f"--data.root={root}", runs, *TINY_NETWORK, *TWO_STEPS])
     assert any(row["val/accuracy"] for row in rows(folder / "runs"))
 
 
-def test_a_module_of_samples_in_memory_is_named_in_yaml_with_its_options(folder: Path) -> None:
+def test_a_module_of_samples_in_memory_is_named_in_yaml_with_its_options(folder):
     content = {"data": {"class_path": "own_data.Squares", "init_args": {"side": 6}}}
     (folder / "own.yaml").write_text(yaml.safe_dump(content))
     main(["masks", f"--config={folder / 'own.yaml'}", "--images=2", "--families=[patches]", f"--out={folder / 'out'}"])
     assert (folder / "out" / "masks.html").is_file()
 
 
-def test_an_option_of_an_own_module_is_parsed_with_its_type(folder: Path) -> None:
+def test_an_option_of_an_own_module_is_parsed_with_its_type(folder):
     data = parse_config(["--network=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
     assert type(data).__name__ == "Squares" and data.samples("val").object_mask.sum() == 4 * 25 + 4 * 100

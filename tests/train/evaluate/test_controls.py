@@ -2,17 +2,15 @@
 
 import pytest
 import pytorch_lightning as pl
-from torch import Tensor
+import torch
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, object_holes, sample_keys
-from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate
-from maskrobust.lm_modules.reliance.measures.shape import swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
+from maskrobust.lm_modules.reliance.measures.shape import swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.probe import probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data import Cues
@@ -21,23 +19,25 @@ from maskrobust.train.data.batches import batches_on
 CLASSES = 4
 
 
-def cues(**options: float) -> Cues:
+def cues(**options):
     return Cues(train_images=2000, val_images=200, test_images=600, image_size=32, num_classes=CLASSES, **options)
 
 
 @pytest.fixture(scope="module")
-def told() -> Cues:
+def told():
     """Images whose outline tells the class."""
     return cues()
 
 
-def train_on(masks: dict[str, Tensor], labels: dict[str, Tensor]) -> OutlineProbe:
-    train_masks, val_masks = masks["train"], masks["val"]
-    return train_probe(train_masks, labels["train"], val_masks, labels["val"], CLASSES, seed=0, max_epochs=8)
+def train_on(masks, labels):
+    train, held_out = (
+        SilhouetteBank(masks[split], labels[split], torch.arange(len(labels[split]))) for split in ("train", "val")
+    )
+    return train_probe(train, held_out, CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")
-def probe(told: Cues) -> ProbeOutcomes:
+def probe(told):
     samples = {split: told.samples(split) for split in ("train", "val")}
     trained = train_on(
         {split: each.object_mask for split, each in samples.items()},
@@ -46,9 +46,7 @@ def probe(told: Cues) -> ProbeOutcomes:
     return probe_outcomes(trained, told.test_dataloader())
 
 
-def measured(
-    predictors: dict[str, Predictor], data: Cues, probe: ProbeOutcomes
-) -> dict[str, tuple[Estimate, Estimate]]:
+def measured(predictors, data, probe):
     """Used share and swap pull of each predictor on the test split."""
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     suite = RelianceSuite(bank, CLASSES, ReliancePlan(hidden_fractions=()))
@@ -63,7 +61,7 @@ def measured(
     return found
 
 
-def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told: Cues, probe: ProbeOutcomes) -> None:
+def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told, probe):
     holes, labels = {}, {}
     for split in ("train", "val"):
         samples = told.samples(split)
@@ -71,7 +69,7 @@ def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told: Cues
         holes[split], labels[split] = ~found.silhouette_visible[found.valid], samples.labels[found.valid]
     reader = train_on(holes, labels)
 
-    def predict(_images: Tensor, visible: Tensor, _keys: Tensor) -> Tensor:
+    def predict(_images, visible, _keys):
         return one_hot(reader(~visible), CLASSES).float()
 
     share, pull = measured({"reader": predict}, told, probe)["reader"]
@@ -79,7 +77,7 @@ def test_a_network_trained_on_holes_alone_uses_all_that_outlines_hold(told: Cues
     assert pull.low > 0.5
 
 
-def test_outlines_that_tell_nothing_are_not_used_and_hidden_ones_cannot_be(told: Cues, probe: ProbeOutcomes) -> None:
+def test_outlines_that_tell_nothing_are_not_used_and_hidden_ones_cannot_be(told, probe):
     """Where outlines tell nothing, whatever is read of them is worth nothing; the probe's scale is that of `told`."""
     useless = cues(outline_informativeness=0.0)
     pl.seed_everything(0, verbose=False)

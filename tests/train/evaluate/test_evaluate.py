@@ -4,8 +4,6 @@ import csv
 import itertools
 import json
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -51,7 +49,7 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def checkpoints(tmp_path_factory):
     found = []
     for masking in ("none", "layer_masking"):
         folder = tmp_path_factory.mktemp(masking)
@@ -61,14 +59,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def evaluated(checkpoints, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
     main(["evaluate", f"--network={json.dumps(checkpoints)}", *DATA, *QUICK, "--predictions=true", f"--out={out}"])
     return out
 
 
 @pytest.fixture(scope="module")
-def asked(checkpoints: list[str]) -> dict[str, dict[str, Outcomes]]:
+def asked(checkpoints):
     """The answers of each checkpoint under each method, from the suite itself."""
     data = Cues(**TINY_DATA)
     bank = SilhouetteBank.from_batches(data.test_dataloader())
@@ -82,13 +80,11 @@ def asked(checkpoints: list[str]) -> dict[str, dict[str, Outcomes]]:
     return found
 
 
-def rows_of(folder: Path, **wanted: Any) -> list[Row]:
+def rows_of(folder, **wanted):
     return select([Row(**row) for row in json.loads((folder / "reliance.json").read_text())["rows"]], **wanted)
 
 
-def test_the_rows_are_those_of_the_networks_in_the_files(
-    evaluated: Path, checkpoints: list[str], asked: dict[str, dict[str, Outcomes]]
-) -> None:
+def test_the_rows_are_those_of_the_networks_in_the_files(evaluated, checkpoints, asked):
     assert json.loads((evaluated / "reliance.json").read_text())["networks"] == checkpoints
     conditions = {"clean_accuracy": "clean", "silhouette_accuracy": "silhouette", "retention_0.5": "retention/0.5"}
     for path, method, (name, condition) in itertools.product(checkpoints, METHODS, conditions.items()):
@@ -102,9 +98,7 @@ def test_the_rows_are_those_of_the_networks_in_the_files(
     assert [row.value for row in sensitivity if row.method.startswith("layer_masking")] == [0, 0]
 
 
-def test_further_checkpoints_are_compared_with_the_first_image_by_image(
-    evaluated: Path, checkpoints: list[str], asked: dict[str, dict[str, Outcomes]]
-) -> None:
+def test_further_checkpoints_are_compared_with_the_first_image_by_image(evaluated, checkpoints, asked):
     differences = [row for row in rows_of(evaluated) if row.compared_with]
     assert {(row.network, row.compared_with) for row in differences} == {(checkpoints[1], checkpoints[0])}
     (found,) = select(differences, method="black", measure="silhouette_accuracy")
@@ -113,7 +107,7 @@ def test_further_checkpoints_are_compared_with_the_first_image_by_image(
     assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
-def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path: Path) -> None:
+def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path):
     reliance, runs = made_up(tmp_path, {"first": 0.0, "further": 0.5})
     for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
         before, after = (
@@ -123,7 +117,7 @@ def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path
         assert row["value"] == pytest.approx(after - before) != 0
 
 
-def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path: Path) -> None:
+def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path):
     skills = {"low": 0.0, "high": 0.9, "also_low": 0.0}
     reliance, _ = made_up(tmp_path, skills, images=300)
     readings = {
@@ -138,9 +132,7 @@ def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_the
     }
 
 
-def made_up(
-    folder: Path, skills: Mapping[str, float], images: int = 80, resampling_seed: int = 0
-) -> tuple[dict[str, Any], dict[str, dict[MaskingMethod, Outcomes]]]:
+def made_up(folder, skills, images=80, resampling_seed=0):
     """What is summarised of made-up outcomes of networks that read outlines with these skills, and the outcomes.
 
     With nothing hidden they are right about half of the images, and guess the others.
@@ -160,7 +152,7 @@ def made_up(
     ).as_json(), runs
 
 
-def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path: Path) -> None:
+def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path):
     skills = {"a": 0.5, "b": 0.2}
     first, second = (made_up(tmp_path, skills, resampling_seed=seed)[0]["rows"] for seed in (0, 1))
     assert [row["value"] for row in first] == [row["value"] for row in second]
@@ -169,14 +161,14 @@ def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_p
     assert {("reliance", "a"), ("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
 
 
-def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated: Path) -> None:
+def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated):
     rows = [row for row in rows_of(evaluated, measure="outline_pull") if row.low is not None and not row.compared_with]
     assert any(row.low <= 0.0 for row in rows)
     for row in rows:
         assert row.reading == ("pulled" if row.low > 0.0 else "not shown")
 
 
-def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already() -> None:
+def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already():
     data = Cues(**TINY_DATA)
     name = "resnet18:random"  # its default weights want a central crop of 224 / 256
     assert load_for(name, data, "32").preprocessing.crop == pytest.approx(1.0)
@@ -186,14 +178,14 @@ def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already() -> No
     assert load_for(name, data, "bf16", preprocess={"crop": 0.5}).preprocessing.crop == 0.5
 
 
-def test_the_csv_holds_every_row(evaluated: Path) -> None:
+def test_the_csv_holds_every_row(evaluated):
     lines = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
     for line, row in zip(lines, rows_of(evaluated), strict=True):
         assert (line["network"], line["method"], line["measure"]) == (row.network, row.method, row.measure)
         assert line["value"] == ("" if row.value is None else str(row.value))
 
 
-def test_predictions_are_those_that_the_accuracies_count(evaluated: Path, checkpoints: list[str]) -> None:
+def test_predictions_are_those_that_the_accuracies_count(evaluated, checkpoints):
     lines = list(csv.DictReader((evaluated / "predictions.csv").read_text().splitlines()))
     for path, (method, fraction, measure) in itertools.product(
         checkpoints, (("", "0.0", "clean_accuracy"), ("black", "0.5", "retention"))
@@ -204,7 +196,7 @@ def test_predictions_are_those_that_the_accuracies_count(evaluated: Path, checkp
         assert len(right) == row.images and sum(right) / len(right) == pytest.approx(row.value)
 
 
-def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated: Path) -> None:
+def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated):
     page = Page((evaluated / "report.html").read_text())
     reliance = json.loads((evaluated / "reliance.json").read_text())
     assert all(path in page.texts["networks"] for path in reliance["networks"])
@@ -212,9 +204,7 @@ def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(ev
     assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
 
-def test_weights_of_a_named_architecture_are_measured_and_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")  # in fewer, words of the first column are folded
     weights = tmp_path / "weights.pt"
     torch.save(SmallResNet(8, width=16).state_dict(), weights)
@@ -237,9 +227,7 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(
         (["--network=[a.ckpt]", "--replicates=0"], "replicates"),
     ],
 )
-def test_what_cannot_be_measured_is_refused_and_nothing_written(
-    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_measured_is_refused_and_nothing_written(options, named, tmp_path, capsys):
     assert named in sentence_of(["evaluate", *options, *DATA, f"--out={tmp_path / 'out'}"], capsys)
     assert not (tmp_path / "out").exists()
 
@@ -248,7 +236,7 @@ FEW = [*DATA, *FEW_MEASURES, "--methods=[black]"]
 
 
 @pytest.fixture(scope="module")
-def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+def side_by_side(tmp_path_factory):
     """A folder of weights and classes, two networks of different size and number of outputs, and what both take."""
     folder = tmp_path_factory.mktemp("networks")
     torch.save(SmallResNet(9, width=16).state_dict(), folder / "weights.pt")
@@ -260,9 +248,7 @@ def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[s
     return folder, networks, options
 
 
-def test_rows_of_networks_of_different_sizes_and_outputs_are_those_of_calls_of_their_own(
-    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
-) -> None:
+def test_rows_of_networks_of_different_sizes_and_outputs_are_those_of_calls_of_their_own(side_by_side, tmp_path):
     folder, networks, options = side_by_side
     for name in networks:
         out = tmp_path / name[:4]
@@ -271,9 +257,7 @@ def test_rows_of_networks_of_different_sizes_and_outputs_are_those_of_calls_of_t
         assert alone and rows_of(folder / "both", network=name, compared_with="") == alone
 
 
-def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
-    side_by_side: tuple[Path, list[str], list[str]], tmp_path: Path
-) -> None:
+def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(side_by_side, tmp_path):
     folder, networks, options = side_by_side
     main(["evaluate", f"--network={networks[1]}", *options, "--answers=present", f"--out={tmp_path}"])
     data, network = Cues(**{**TINY_DATA, "test_images": 16}), load_network(networks[1])
@@ -291,9 +275,7 @@ def test_answers_that_are_none_of_the_datas_classes_are_wrong_or_left_out(
     assert "another class" in Page((folder / "both/report.html").read_text()).texts["examples"]
 
 
-def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(
-    checkpoints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoints, tmp_path, capsys):
     options = [f"--network={checkpoints[0]}", *FEW, "--data.num_classes=3"]
     main(["evaluate", *options, f"--out={tmp_path / 'out'}"])
     some = rows_of(tmp_path / "out", measure="clean_accuracy", method="black")
@@ -317,9 +299,7 @@ class MyNet(SmallResNet):
 """
 
 
-def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, monkeypatch, capsys):
     (tmp_path / "my_network_of_test_evaluate.py").write_text(OWN_NETWORK)
     torch.save(SmallResNet(8, width=20).state_dict(), tmp_path / "weights.pt")
     monkeypatch.chdir(tmp_path)
@@ -351,9 +331,7 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(
         (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
     ],
 )
-def test_a_network_that_the_data_do_not_fit_is_one_sentence(
-    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_that_the_data_do_not_fit_is_one_sentence(options, named, tmp_path, capsys):
     (tmp_path / "list.yaml").write_text("[a, b]")
     (tmp_path / "value.yaml").write_text("a: 3.5")
     (tmp_path / "line.txt").write_text("a 1\nb\n")
@@ -365,14 +343,14 @@ def test_a_network_that_the_data_do_not_fit_is_one_sentence(
 
 
 @pytest.mark.parametrize("name", ["small_resnet:random", "resnet18:random", "timm/test_resnet:random"])
-def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name: str) -> None:
+def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name):
     data = Cues(num_classes=3)
     network = select_data_outputs(load_for(name, data, "32"), data)
     assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3) and network.class_names is None
     assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
 
 
-def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
+def test_classes_are_read_from_two_columns(tmp_path):
     path = tmp_path / "classes.txt"
     path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
     assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
@@ -383,7 +361,7 @@ def test_classes_are_read_from_two_columns(tmp_path: Path) -> None:
         read_classes(path)
 
 
-def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path: Path) -> None:
+def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path):
     # root <- animal <- cat, root <- stone
     (tmp_path / "data.noun").write_text(
         "00000001 03 n 01 root 0 000 | \n"
@@ -403,9 +381,7 @@ def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path
 
 
 @pytest.mark.parametrize("labels", [True, False])
-def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(
-    labels: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(labels, tmp_path, capsys):
     state = SmallResNet(8, width=16).state_dict()
     state["conv1.weight"][0] = torch.inf  # allowed in a file; the logits are NaN
     torch.save(state, tmp_path / "broken.pt")

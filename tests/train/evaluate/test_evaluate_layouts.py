@@ -1,14 +1,13 @@
 """`maskrobust evaluate` on images for evaluation alone: from raw files of each layout to rows and page."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
@@ -19,7 +18,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
-from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples, Split
+from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.evaluate.networks import load
@@ -37,7 +36,7 @@ CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
 QUICK = [*FEW_MEASURES, "--methods=[black]"]
 
 
-def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: Path, *others: str) -> list[str]:
+def evaluate(data, options, folder, *others):
     """Arguments that measure a network of random weights on data made with these options."""
     torch.manual_seed(0)
     torch.save(SmallResNet(data.num_classes).state_dict(), folder / "weights.pt")
@@ -46,13 +45,13 @@ def evaluate(data: AnnotatedDataModule, options: Mapping[str, object], folder: P
     return ["evaluate", f"--data={type(data).__name__}", *given, *run, *others]
 
 
-def settings_of(out: Path) -> dict[str, Any]:
+def settings_of(out):
     settings: dict[str, Any] = json.loads((out / "reliance.json").read_text())["settings"]
     return settings
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_is_measured_from_its_files_to_the_page(name: str, tmp_path: Path) -> None:
+def test_every_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     kind, write = LAYOUTS[name]
     options = {**write(tmp_path), **SMALL}
     data = kind(**options)  # type: ignore[arg-type]
@@ -67,9 +66,7 @@ def test_every_layout_is_measured_from_its_files_to_the_page(name: str, tmp_path
     assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
 
 
-def test_images_without_object_masks_keep_every_number_that_needs_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path, monkeypatch, capsys):
     """Accuracies do not change; with the full plan the rest of the outlines is left out, which one line says."""
     write_pairs(tmp_path, by_class=True)
     for split in ("images", "masks"):
@@ -100,9 +97,7 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(
     assert settings_of(tmp_path / "without")["left_out"] == [WITHOUT_OBJECTS]
 
 
-def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr("maskrobust.train.evaluate.measure.QUICK_IMAGES", 8)
     options = {**TINY_DATA, "batch_size": 2}
     others = ["--quick", "--predictions=true", "--plan.scenes=4", "--replicates=4000"]
@@ -125,10 +120,10 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     assert QUICK_LEFT_OUT in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
+def test_outlines_of_a_file_teach_the_probe(tmp_path):
     data = Cues(**TINY_DATA)
     data.setup()
-    SilhouetteBank.from_batches(data.training_batches()).save(tmp_path / "bank.safetensors")
+    SilhouetteBank.from_batches(data.whole_split("train")).save(tmp_path / "bank.safetensors")
     main(evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}"))
     assert settings_of(tmp_path / "out")["probe"] == f"trained on the outlines of {tmp_path / 'bank.safetensors'}"
 
@@ -141,11 +136,9 @@ def test_outlines_of_a_file_teach_the_probe(tmp_path: Path) -> None:
         ("other classes", "must have labels in [0, 8), as the data have, got 0 to 8"),
     ],
 )
-def test_outlines_that_the_probe_cannot_learn_from_are_refused(
-    change: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outlines_that_the_probe_cannot_learn_from_are_refused(change, message, tmp_path, capsys):
     data = Cues(**TINY_DATA)
-    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.training_batches())
+    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.whole_split("train"))
     if change == "other classes":
         bank.labels[bank.labels == bank.labels.max()] = data.num_classes
     if change != "missing":
@@ -164,7 +157,7 @@ class OneShape(InMemoryDataModule):
     def __init__(self) -> None:
         super().__init__(batch_size=8, num_workers=0, seed=0)
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split):
         ids = torch.arange(40)
         object_mask = torch.zeros(40, 1, 32, 32, dtype=torch.bool)
         for place, number in enumerate(self.object_of(ids).tolist()):
@@ -172,11 +165,11 @@ class OneShape(InMemoryDataModule):
         images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
         return Samples(ids, images, object_mask, self.object_of(ids) % 2)
 
-    def object_of(self, ids: Tensor) -> Tensor:
+    def object_of(self, ids):
         return ids // 5
 
 
-def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them() -> None:
+def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them():
     data = OneShape()
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     read = read_outlines(data, "val", bank, None, seed=0)
@@ -186,7 +179,7 @@ def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them()
     assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
 
 
-def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path: Path) -> None:
+def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path):
     data = OneShape()
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     first = SilhouetteBank(bank.object_masks[::5], bank.labels[::5], bank.ids[::5])
@@ -196,7 +189,7 @@ def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path: Pa
         read_outlines(data, "val", first, tmp_path / "bank.safetensors", seed=0)
 
 
-def test_too_few_objects_for_cross_validation_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
     options = {**write_pairs(tmp_path, by_class=True), **SMALL}
     for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
         path.unlink()
@@ -215,7 +208,7 @@ class Brightness(nn.Sequential):
             self[2].bias.copy_(-centres.square())
 
 
-def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path: Path) -> None:
+def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     options = {**write_pairs(tmp_path), **SMALL}
     data = ImagesWithMasks(**options)  # type: ignore[arg-type]
     first, second = (f"{__name__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt"))
@@ -247,9 +240,7 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path: Path
     assert ["labels" in page.texts for page in pages] == [False, True]
 
 
-def test_classes_that_a_network_does_not_know_are_left_out_on_request(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_classes_that_a_network_does_not_know_are_left_out_on_request(tmp_path, capsys, caplog):
     options = {**write_pairs(tmp_path), **SMALL}
     (tmp_path / "outputs.yaml").write_text("{disc: 5, wedge: 2, unicorn: 0}")
     given = [f"--data.{name}={value}" for name, value in options.items()]
@@ -266,7 +257,7 @@ def test_classes_that_a_network_does_not_know_are_left_out_on_request(
     assert none.left_out_classes == ("box", "disc") and none.class_names == ("wedge",)
 
 
-def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives_them(tmp_path: Path) -> None:
+def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives_them(tmp_path):
     require_component(DEBIAN_STAMPS, "apt install tuxpaint-stamps-default")
     options = (
         "--data.classes=none",
@@ -289,7 +280,7 @@ def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives
     assert (pull.value is not None and 4 <= pull.images <= 30) or "two classes" in str(pull.undefined_because)
 
 
-def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_path: Path) -> None:
+def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_path):
     """Beside one that knows two of the three classes, named by numbers that are outputs, too."""
     options = {**write_pairs(tmp_path), **SMALL}
     table = Path(str(options["labels"]))
@@ -323,9 +314,7 @@ def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_p
         (["evaluate", "--network=x", "--unknown_classes=leave_out"], "unknown_classes is about the classes of the"),
     ],
 )
-def test_what_needs_labels_refuses_images_without(
-    command: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_needs_labels_refuses_images_without(command, message, tmp_path, capsys):
     options = {**write_pairs(tmp_path), **SMALL}
     given = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
     arguments = [*command, "--data=ImagesWithMasks", *given, f"--out={tmp_path / 'out'}"]

@@ -28,7 +28,7 @@ from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import settings_of
 from maskrobust.train.storage import store
-from tests.processes import Process, started
+from tests.processes import started
 from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
 from tests.train.test_cli import sentence_of
@@ -45,7 +45,7 @@ QUICK = [
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def command(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
     networks = []
     for seed in (0, 1):
@@ -56,18 +56,18 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def alone(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "out"
     assert run_all(command, out, 1) == [0]
     return rows_in(out)
 
 
-def rows_in(out: Path) -> list[dict[str, Any]]:
+def rows_in(out):
     rows: list[dict[str, Any]] = json.loads((out / "reliance.json").read_text())["rows"]
     return rows
 
 
-def run_rank(arguments: list[str], rank: int, ranks: int, port: int, asked: Path, saves_until_kill: int | None) -> None:
+def run_rank(arguments, rank, ranks, port, asked, saves_until_kill):
     """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
@@ -76,12 +76,12 @@ def run_rank(arguments: list[str], rank: int, ranks: int, port: int, asked: Path
     ask, save = Measurement.ask, Outcomes.save
     saves = 0
 
-    def counted(self: Measurement, batch: Any) -> Any:
+    def counted(self, batch):
         with asked.open("a") as file:
             file.write(f"{rank} {sorted(batch.ids.tolist())}\n")
         return ask(self, batch)
 
-    def killed(self: Outcomes, path: Path) -> None:
+    def killed(self, path):
         nonlocal saves
         saves += 1
         save(self, path)
@@ -92,9 +92,7 @@ def run_rank(arguments: list[str], rank: int, ranks: int, port: int, asked: Path
     main(arguments)
 
 
-def start_all(
-    stack: ExitStack, command: list[str], out: Path, ranks: int, saves_until_kill: dict[int, int] | None = None
-) -> list[Process]:
+def start_all(stack, command, out, ranks, saves_until_kill=None):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     given = [*command, f"--out={out}"]
@@ -111,19 +109,19 @@ def start_all(
     ]
 
 
-def run_all(command: list[str], out: Path, ranks: int, **options: Any) -> list[int]:
+def run_all(command, out, ranks, **options):
     with ExitStack() as stack:
         return [process.wait() for process in start_all(stack, command, out, ranks, **options)]
 
 
-def asked_in(folder: Path) -> list[str]:
+def asked_in(folder):
     return (folder / "asked").read_text().splitlines()
 
 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_masking(
-    command: list[str], alone: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    command, alone, tmp_path, monkeypatch
+):
     (network, _), others = json.loads(command[1].removeprefix("--network=")), command[2:]
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     counters.clear()
@@ -139,9 +137,7 @@ def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_mask
             assert row[name] == (near if isinstance(value, float) else value), row["measure"]
 
 
-def test_two_processes_give_the_rows_of_one_and_each_batch_is_asked_once(
-    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_two_processes_give_the_rows_of_one_and_each_batch_is_asked_once(command, alone, tmp_path):
     out = tmp_path / "out"
     statuses = run_all(command, out, 2)
     assert statuses == [0, 0], "".join((tmp_path / f"errors-{rank}").read_text() for rank in range(2))
@@ -153,7 +149,7 @@ def test_two_processes_give_the_rows_of_one_and_each_batch_is_asked_once(
     assert sorted(path.name for path in out.iterdir()) == ["reliance.csv", "reliance.json", "report.html"]
 
 
-def test_the_rows_tell_networks_methods_and_images_apart(alone: list[dict[str, Any]]) -> None:
+def test_the_rows_tell_networks_methods_and_images_apart(alone):
     values = {
         (row["network"], row["method"]): row["value"]
         for row in alone
@@ -163,9 +159,7 @@ def test_the_rows_tell_networks_methods_and_images_apart(alone: list[dict[str, A
     assert min(values.values()) > 0.0 and max(values.values()) < 1.0
 
 
-def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_what_was_kept(
-    command: list[str], alone: list[dict[str, Any]], tmp_path: Path
-) -> None:
+def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_what_was_kept(command, alone, tmp_path):
     out = tmp_path / "out"
     assert run_all(command, out, 2, saves_until_kill={1: 6}) == [2, -signal.SIGKILL]
     (sentence,) = (tmp_path / "errors-0").read_text().splitlines()
@@ -177,7 +171,7 @@ def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_wha
 
 
 @pytest.fixture(scope="module")
-def unfinished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unfinished(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("unfinished") / "out"
     assert run_all(command, out, 1, saves_until_kill={0: 5}) == [-signal.SIGKILL]
     return out
@@ -187,28 +181,26 @@ def unfinished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
     ("change", "named"),
     [("--seed=1", "seed"), ("--data.image_size=40", "data"), ("--preprocess={size: 32}", "network, preprocess")],
 )
-def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(
-    change: str, named: str, command: list[str], unfinished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(change, named, command, unfinished, capsys):
     before = sorted(path.name for path in (unfinished / "partial").iterdir())
     sentence = sentence_of([*command, f"--out={unfinished}", change], capsys)
     assert f"with another {named}; call it as it was called" in sentence
     assert sorted(path.name for path in (unfinished / "partial").iterdir()) == before
 
 
-def test_what_the_answers_do_not_follow_from_may_change(command: list[str], unfinished: Path) -> None:
+def test_what_the_answers_do_not_follow_from_may_change(command, unfinished):
     main([*command, f"--out={unfinished}", "--replicates=20", "--data.num_workers=1"])
     assert rows_in(unfinished)
 
 
-def test_processes_with_networks_of_other_weights_are_refused(tmp_path: Path) -> None:
+def test_processes_with_networks_of_other_weights_are_refused(tmp_path):
     network = ["evaluate", "--network=tests.train.networks.unseeded", *DATA, *QUICK]
     assert run_all(network, tmp_path / "out", 2) == [2, 2]
     said = (tmp_path / "errors-1").read_text()
     assert "this one has another network than the first" in said and "in a file" in said
 
 
-def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path: Path) -> None:
+def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path):
     options = {**write_pairs(tmp_path), **SMALL, "batch_size": 2}
     weights = Brightness().state_dict()
     torch.save(weights, tmp_path / "first.pt")
@@ -221,9 +213,7 @@ def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path: Pat
     assert rows_in(tmp_path / "out") == rows_in(tmp_path / "alone")
 
 
-def test_of_several_processes_the_first_tells_what_all_find_wrong(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_of_several_processes_the_first_tells_what_all_find_wrong(monkeypatch, capsys):
     waited: list[float] = []
     monkeypatch.setattr("maskrobust.train.cli.time.sleep", waited.append)
     monkeypatch.setenv("RANK", "1")
@@ -232,7 +222,7 @@ def test_of_several_processes_the_first_tells_what_all_find_wrong(
     assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1
 
 
-def test_settings_tell_every_option_that_answers_follow_from() -> None:
+def test_settings_tell_every_option_that_answers_follow_from():
     data = Cues(train_images=8, val_images=8, test_images=8)
     config = EvaluationConfig(data=data, out=Path("out"), network=["a"], split="test")
     network = TrainedNetwork("a", build_network("small_resnet", 8), Preprocessing(), 8)

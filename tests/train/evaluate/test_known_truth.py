@@ -14,15 +14,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -39,7 +36,7 @@ TRUTH: dict[str, Callable[[float], float]] = {
 }
 
 
-def cues(informativeness: float, seed: int = 0, val_images: int = IMAGES) -> Cues:
+def cues(informativeness, seed=0, val_images=IMAGES):
     return Cues(
         val_images=val_images,
         test_images=IMAGES,
@@ -50,14 +47,14 @@ def cues(informativeness: float, seed: int = 0, val_images: int = IMAGES) -> Cue
     )
 
 
-def perfect_probe(data: Cues) -> ProbeOutcomes:
+def perfect_probe(data):
     """The answers of a probe that knows the outline of every test image."""
     ids = data.ids("test")
     causes = data.causes(ids)
     return ProbeOutcomes(ids.numpy(), causes.outlines.numpy(), causes.labels.numpy())
 
 
-def estimates_of(outcomes: Outcomes, data: Cues, **options: float) -> dict[str, Estimate]:
+def estimates_of(outcomes, data, **options):
     statistics = {
         "silhouette leak": silhouette_leak(), "swap pull": swap_pull(), "used share": used_share(perfect_probe(data))
     }  # fmt: skip
@@ -78,13 +75,13 @@ class PerfectReader:
                 found = zip(visible, outlines, strict=True)
                 self._outlines |= {each.numpy().tobytes(): outline for each, outline in found}
 
-    def __call__(self, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def __call__(self, images, visible, keys):
         guesses = (uniform(fold_in(keys, 17)) * CLASSES).long().tolist()
         read = [self._outlines.get(each.numpy().tobytes(), guess) for each, guess in zip(visible, guesses, strict=True)]
         return one_hot(torch.tensor(read), CLASSES).float()
 
 
-def measured(data: Cues) -> Outcomes:
+def measured(data):
     """What the suite finds on rendered images."""
     suite = RelianceSuite(
         SilhouetteBank.from_batches(data.val_dataloader()), CLASSES, ReliancePlan(hidden_fractions=())
@@ -94,7 +91,7 @@ def measured(data: Cues) -> Outcomes:
     return Outcomes.merge([suite.ask(predictors, batch)["reader"] for batch in batches])
 
 
-def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
+def test_the_suite_finds_the_truth_and_its_figures_rise_with_it():
     found = {}
     for informativeness in INFORMATIVENESS:
         data = cues(informativeness)
@@ -109,7 +106,7 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it() -> None:
             assert min(np.diff(values)) > 0.1, name
 
 
-def draw_outcomes(data: Cues, seed: int) -> Outcomes:
+def draw_outcomes(data, seed):
     """The reader's answers on one data set, from the record of what its images are made of: no image is drawn."""
     rng = np.random.default_rng(seed)
     ids = data.ids("test")
@@ -141,21 +138,19 @@ def draw_outcomes(data: Cues, seed: int) -> Outcomes:
     )
 
 
-def draw_other_classes(rng: np.random.Generator, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+def draw_other_classes(rng, labels):
     """Two classes for each label, all three different."""
     shifts = np.array([rng.permutation(np.arange(1, CLASSES))[:2] for _ in labels])
     return tuple((labels[:, None] + shifts).T % CLASSES)
 
 
-def draw_objects(
-    rng: np.random.Generator, bank_labels: NDArray[np.int64], wanted: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def draw_objects(rng, bank_labels, wanted):
     """Positions in the bank, one of each wanted class."""
     return np.array([rng.choice(np.flatnonzero(bank_labels == label)) for label in wanted])
 
 
 @pytest.mark.parametrize("informativeness", INFORMATIVENESS)
-def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness: float) -> None:
+def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness):
     """In at least 90 of 100 data sets; where outlines tell nothing there is no used share to find.
 
     The interval is over images, with the bank as it is: it holds the pull over all outlines there are only where the

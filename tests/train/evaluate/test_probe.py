@@ -13,7 +13,7 @@ TOLERANCE = 0.1  # four standard errors of the difference of two readers that gu
 INFORMATIVENESS = (0.0, 0.5)
 
 
-def cues(informativeness: float) -> Cues:
+def cues(informativeness):
     return Cues(
         train_images=1200,
         val_images=200,
@@ -25,7 +25,7 @@ def cues(informativeness: float) -> Cues:
 
 
 @pytest.mark.parametrize("informativeness", INFORMATIVENESS)
-def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can(informativeness: float) -> None:
+def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can(informativeness):
     """A perfect reader names the outline's class: right in s + (1 - s) / K of cases."""
     data = cues(informativeness)
     outcomes = probe_outcomes(train_outline_probe(data, seed=0), data.test_dataloader())
@@ -36,7 +36,7 @@ def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can(informativeness
     assert accuracy == pytest.approx(perfect, abs=TOLERANCE)
 
 
-def test_a_probe_learns_nothing_from_objects_without_labels() -> None:
+def test_a_probe_learns_nothing_from_objects_without_labels():
     data = Cues(train_images=4, val_images=4, test_images=4, image_size=32, num_classes=CLASSES)
     data.samples("train").labels.fill_(-1)
     with pytest.raises(InputError, match=r"^the mask-only probe learns the classes .* those of Cues have no labels;"):

@@ -3,7 +3,6 @@
 import csv
 import io
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from tests.lm_modules.reliance.tables import answering, make_outcomes
 Interval = tuple[float, float, float]
 
 
-def row(measure: str, interval: Interval, network: str = "a", method: str = "black", **others: Any) -> Row:
+def row(measure, interval, network="a", method="black", **others):
     value, low, high = interval
     return Row(network, method, measure, value, low, high, 9, 0, **others)
 
@@ -28,7 +27,7 @@ def row(measure: str, interval: Interval, network: str = "a", method: str = "bla
 AT_CHANCE = "its accuracy with nothing hidden is no better than chance"
 
 
-def read(share: Interval, reason: str, commonest: float, majority: float = 0.3) -> list[Row]:
+def read(share, reason, commonest, majority=0.3):
     """Networks a, of these numbers, and b, which is well, and their comparison, with readings."""
     good = (0.8, 0.7, 0.9)
     rows = [
@@ -54,9 +53,7 @@ def read(share: Interval, reason: str, commonest: float, majority: float = 0.3) 
         (AT_CHANCE, 0.4, 0.3, AT_CHANCE),
     ],
 )
-def test_the_share_of_a_collapsed_network_means_nothing(
-    at_chance: str, commonest: float, majority: float, reason: str
-) -> None:
+def test_the_share_of_a_collapsed_network_means_nothing(at_chance, commonest, majority, reason):
     own, other, comparison = read((0.0, 0.0, 0.0), at_chance, commonest, majority)
     assert meaningless_because(own) == meaningless_because(comparison) == reason
     assert other.reading == "relies on outlines"
@@ -75,9 +72,7 @@ def test_the_share_of_a_collapsed_network_means_nothing(
         ([100, 0], 50, "50.0\u202f%, is no better than naming classes at random, 50.0\u202f%"),
     ],
 )
-def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequent_class(
-    labels: list[int], right: int, said: str
-) -> None:
+def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequent_class(labels, right, said):
     given = np.repeat([0, 1], labels)
     outcomes = replace(make_outcomes(100, 0, ()), num_classes=2, labels=given)
     answers = np.where(np.arange(100) < right, given, 1 - given)
@@ -86,14 +81,14 @@ def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequen
     assert at_chance(replace(asked, labels=np.full(100, -1))) == ""  # images without labels
 
 
-def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing() -> None:
+def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing():
     rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
     content = {"networks": ["a", "b"], "methods": ["black"]}
     found = headline(Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""})))
     assert found.endswith(f"was not. The measures of a mean nothing: {AT_CHANCE}.")
 
 
-def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted() -> None:
+def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted():
     outcomes = make_outcomes(40, 0, (0.3,))
     valid, labels = outcomes.object_valid, outcomes.labels
     answers = np.where(np.arange(40) < 30, 1, labels)
@@ -110,7 +105,7 @@ def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted() -> No
     assert len(rows) == 2 * len(np.unique(labels))
 
 
-def test_every_prediction_is_a_line_with_its_sample_and_how_much_was_hidden() -> None:
+def test_every_prediction_is_a_line_with_its_sample_and_how_much_was_hidden():
     outcomes = make_outcomes(3, 0, (0.3,))
     hidden = answering(outcomes, clean=np.array([0, 1, 9]), **{"retention/0.3": np.array([2, -1, 0])})
     names = ["=sum", *map(str, range(1, outcomes.num_classes))]

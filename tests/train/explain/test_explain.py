@@ -5,24 +5,19 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
@@ -53,11 +48,11 @@ class Additive(nn.Module):
         pixels = torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
         self.register_buffer("weights", pixels / 100)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return torch.einsum("bhw,khw->bk", images[:, 0], self.get_buffer("weights"))
 
 
-def photographs(folder: Path, count: int = 2) -> Path:
+def photographs(folder, count=2):
     """Images of bright blocks of colour, called "a", "b" and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -66,27 +61,27 @@ def photographs(folder: Path, count: int = 2) -> Path:
     return folder
 
 
-def explain(folder: Path, *options: str, network: str = NETWORK) -> Path:
+def explain(folder, *options, network=NETWORK):
     out = folder / "out"
     images = folder / "images"
     main(["explain", f"--network={network}", f"--images={images}", f"--out={out}", *SHORT, *options])
     return out
 
 
-def arrays_of(out: Path) -> dict[str, NDArray[Any]]:
+def arrays_of(out):
     with np.load(out / "explanations.npz") as archive:
         return {name: archive[name] for name in archive.files}
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def explained(tmp_path_factory):
     """Two images, three methods, every explainer, two classes."""
     folder = tmp_path_factory.mktemp("explained")
     photographs(folder / "images")
     return explain(folder, *EXPLAINED)
 
 
-def test_an_additive_network_is_recovered(tmp_path: Path) -> None:
+def test_an_additive_network_is_recovered(tmp_path):
     photographs(tmp_path / "images", 1)
     options = ["--methods=[black]", "--plan.explainers=[kernel_shap, leave_one_out, lime, rise]", "--plan.scale=logit"]
     found = arrays_of(explain(tmp_path, *options, "--targets=[1, 0]", network=f"{__name__}.Additive"))
@@ -104,7 +99,7 @@ def test_an_additive_network_is_recovered(tmp_path: Path) -> None:
     assert np.mean((low < centred) & (centred < high)) > 0.8
 
 
-def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_path: Path) -> None:
+def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_path):
     photographs(tmp_path / "images", 1)
     torch.save(load_network("small_resnet:random").network.state_dict(), tmp_path / "other.pt")
     networks = f"[{NETWORK}, 'small_resnet:{tmp_path / 'other.pt'}']"
@@ -121,7 +116,7 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     assert len(Page((out / "report.html").read_text()).tables["explanations"]) == 1 + 2 * 3
 
 
-def test_rows_and_scores_are_those_of_the_arrays(explained: Path) -> None:
+def test_rows_and_scores_are_those_of_the_arrays(explained):
     found = arrays_of(explained)
     content = json.loads((explained / "explanations.json").read_text())
     about = {"image": "b", "segments": "patches", "explainer": "lime", "class": str(found["b/classes"][1])}
@@ -140,7 +135,7 @@ def test_rows_and_scores_are_those_of_the_arrays(explained: Path) -> None:
     assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
 
 
-def pictures_of(page: Page) -> dict[str, NDArray[np.uint8]]:
+def pictures_of(page):
     return {
         attributes["alt"]: np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].split(",")[1]))))
         for tag, attributes in page.elements
@@ -148,7 +143,7 @@ def pictures_of(page: Page) -> dict[str, NDArray[np.uint8]]:
     }
 
 
-def test_each_overlay_shows_the_scores_that_its_label_says(explained: Path) -> None:
+def test_each_overlay_shows_the_scores_that_its_label_says(explained):
     found = arrays_of(explained)
     page = Page((explained / "report.html").read_text())
     pictures, name = pictures_of(page), found["b/classes"][0]
@@ -171,7 +166,7 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained: Path) -> N
     assert np.argmax(np.ptp(scores, axis=0)) in darkest
 
 
-def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained: Path) -> None:
+def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
     text = (explained / "report.html").read_text()
     page = Page(text)
     assert page.tables["explanations"][0][1:4] == ["Black fill", "Mean colour fill", "Layer masking"]
@@ -187,7 +182,7 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained: Path) ->
     assert all("no surrogate" in row[1] for row in page.tables["glance"][3:])
 
 
-def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path: Path) -> None:
+def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path):
     photographs(tmp_path / "images", 1)
     out = explain(tmp_path, "--plan.explainers=[lime, grad_cam, leave_one_out]", "--targets=[1]")
     found, page = arrays_of(out), Page((out / "report.html").read_text())
@@ -204,14 +199,14 @@ def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path: Path) -> 
     assert {row["parameters"].get("explainer") for row in rows} == {None, "lime", "leave_one_out"}
 
 
-def test_a_low_r_squared_is_warned_of(explained: Path) -> None:
+def test_a_low_r_squared_is_warned_of(explained):
     content = json.loads((explained / "explanations.json").read_text())
     weak = [each for each in content["rows"] if each["measure"] == "r_squared" and each["value"] < 0.5]
     text = (explained / "report.html").read_text()
     assert text.count("explains little") == len(weak) + 1 * text.count("it explains little")
 
 
-def test_overlays_are_there_as_pictures(explained: Path) -> None:
+def test_overlays_are_there_as_pictures(explained):
     label = arrays_of(explained)["a/classes"][1]
     assert len([*(explained / "overlays").iterdir()]) == 2 * 5 * 2 * 3
     with Image.open(explained / "overlays" / f"a-patches-lime-{label}-layer_masking.png") as picture:
@@ -219,17 +214,17 @@ def test_overlays_are_there_as_pictures(explained: Path) -> None:
 
 
 def test_what_was_stopped_goes_on_from_the_pass_at_which_it_was_and_ends_as_if_it_had_not_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, monkeypatch, capsys
+):
     photographs(tmp_path / "images", 2)
     options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
     monkeypatch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
     predictor, passes, last = TrainedNetwork.predictor, list[int](), float("inf")
 
-    def stopping(self: TrainedNetwork, method: str) -> Predictor:
+    def stopping(self, method):
         predict = predictor(self, method)
 
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        def ask(images, visible, keys):
             if len(passes) == last:
                 raise InputError("the power is cut.")
             passes.append(len(images))
@@ -253,7 +248,7 @@ def test_what_was_stopped_goes_on_from_the_pass_at_which_it_was_and_ends_as_if_i
         np.testing.assert_array_equal(array, whole[name])
 
 
-def test_a_quick_look_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(measure, "rank_zero_info", said.append)
     photographs(tmp_path / "images", 1)
@@ -266,7 +261,7 @@ def test_a_quick_look_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("suffix", ["png", "npy"])
-def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suffix: str) -> None:
+def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path, suffix):
     photographs(tmp_path / "images", 1)
     labels = np.zeros((64, 64), dtype=np.uint8)
     labels[:, 32:] = 1
@@ -281,7 +276,7 @@ def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path: Path, suf
     assert segments.sum() == pytest.approx(SIZE**2 / 2, abs=SIZE)  # the border lies between two pixels of the file
 
 
-def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
+def test_the_paper_has_its_own_queries_and_superpixels(tmp_path):
     photographs(tmp_path / "images", 1)
     options = ["--plan.design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--plan.explainers=[lime]"]
     found = arrays_of(out := explain(tmp_path, *options))
@@ -290,7 +285,7 @@ def test_the_paper_has_its_own_queries_and_superpixels(tmp_path: Path) -> None:
     assert found["a/segments/quickshift"].min() == 0
 
 
-def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
+def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path):
     photographs(tmp_path / "images", 1)
     given = {"network": NETWORK, "images": str(tmp_path / "images"), "methods": ["mean"], "preprocess": {"size": 40}}
     given |= {"plan": {"scale": "logit", "explainers": ["rise"]}}
@@ -308,7 +303,7 @@ def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(
     assert found["a/whole"][0, 0] == pytest.approx(whole, abs=1e-6)
 
 
-def saved(path: Path, labels: Sequence[Sequence[int]]) -> str:
+def saved(path, labels):
     np.save(path, np.repeat(np.repeat(np.array(labels), 32, axis=0), 32, axis=1))
     return str(path)
 
@@ -342,9 +337,7 @@ FAULTS = [
 @pytest.mark.parametrize(
     ("options", "named"), FAULTS, ids=lambda each: " ".join(each) if isinstance(each, list) else ""
 )
-def test_what_is_wrong_is_said_in_one_sentence(
-    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_is_said_in_one_sentence(options, named, tmp_path, capsys):
     given = {name: str(tmp_path / name.lower()) for name in ("NOWHERE", "EMPTY", "IMAGES", "OTHER", "TEXT")}
     maps = {"SMALL": [[0, 1]], "GAP": [[0, 2], [0, 2]], "ONE": [[0, 0], [0, 0]]}
     given |= {name: saved(tmp_path / f"{name.lower()}.npy", labels) for name, labels in maps.items()}
@@ -361,7 +354,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory):
     """Random weights for the eight classes of Cues."""
     path = tmp_path_factory.mktemp("checkpoint") / "weights.pt"
     with torch.random.fork_rng(devices=[]):
@@ -376,11 +369,9 @@ JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[pat
 JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
 
 
-def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys) -> None:
-    network, data = (
-        load_network(f"small_resnet:{checkpoint}"),
-        Cues(image_size=48, train_images=8, val_images=8, test_images=8),
-    )
+def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys):
+    network = load_network(f"small_resnet:{checkpoint}")
+    data = Cues(image_size=48, train_images=8, val_images=8, test_images=8)
     data.setup("test")
     samples = data.samples("test")
     with torch.inference_mode():
@@ -398,7 +389,7 @@ def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint
     assert "recognises none" in sentence_of(none, capsys)
 
 
-def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> None:
+def test_explanations_of_data_are_judged(checkpoint, tmp_path):
     options = ["--plan.explainers=[lime, leave_one_out, grad_cam]", "--methods=[black, mean]", "--plan.samples=64"]
     arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path}", *JUDGED, *options]
     main([*arguments, "--replicates=50"])
@@ -423,7 +414,7 @@ def test_explanations_of_data_are_judged(checkpoint: Path, tmp_path: Path) -> No
     assert (tmp_path / "explanations.csv").read_text() == before
 
 
-def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_place(tmp_path: Path) -> None:
+def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_place(tmp_path):
     for name in ("x", "y"):
         photographs(tmp_path / "val" / name)
     data = Folder(tmp_path, image_size=SIZE, num_workers=0)
@@ -447,9 +438,7 @@ def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_plac
         (["--seed=1"], "seed"),
     ],
 )
-def test_explanations_with_other_settings_are_not_gone_on_with(
-    changed: list[str], named: str, explained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explanations_with_other_settings_are_not_gone_on_with(changed, named, explained, capsys):
     given = [f"--network={NETWORK}", f"--images={explained.parent / 'images'}", f"--out={explained}"]
     sentence = sentence_of(["explain", *given, *SHORT, *EXPLAINED, *changed], capsys)
     assert f"was made with another {named}; call it as it was" in sentence
@@ -468,9 +457,7 @@ JUDGING_FAULTS: list[tuple[list[str], str]] = [
 
 
 @pytest.mark.parametrize(("options", "named"), JUDGING_FAULTS)
-def test_what_cannot_be_judged_is_said_in_one_sentence(
-    options: list[str], named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_judged_is_said_in_one_sentence(options, named, tmp_path, capsys):
     for name in ("x", "y"):
         photographs(tmp_path / "images" / "val" / name)
     torch.save(build_network("small_resnet", 2).state_dict(), tmp_path / "two.pt")
@@ -495,9 +482,7 @@ return {
 """
 
 
-def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_picked(
-    explained: Path, tmp_path: Path
-) -> None:
+def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_picked(explained, tmp_path):
     require_component("chromium", "apt install chromium")
     text = (explained / "report.html").read_text()
     found = measured("chromium", tmp_path, MEASURE, [("wide", 1280, text), ("narrow", 500, text)])
@@ -508,7 +493,7 @@ def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_pick
         assert each["square"] == pytest.approx(1, abs=0.02) and each["wide"] > least
 
 
-def test_names_of_files_are_no_formulas_and_no_markup(tmp_path: Path) -> None:
+def test_names_of_files_are_no_formulas_and_no_markup(tmp_path):
     photographs(tmp_path / "images", 1)
     (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "=1+2 <b>x.png")
     out = explain(tmp_path, "--methods=[mean]", "--plan.explainers=[leave_one_out]")
@@ -532,9 +517,7 @@ def sparsity(image, about):
 
 
 @pytest.mark.usefixtures("registries")
-def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(checkpoint, tmp_path, monkeypatch):
     (tmp_path / "stranger_explains.py").write_text(STRANGER)
     monkeypatch.syspath_prepend(tmp_path)
     named = [

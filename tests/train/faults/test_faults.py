@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -17,31 +16,31 @@ PAGE = Path(__file__).parent / "messages.md"
 CASES = {title: case for cases in SECTIONS.values() for title, case in cases.items()}
 
 
-def documented() -> Iterator[tuple[str, str, str]]:
+def documented():
     """Section, fault and message of every row of the page's tables."""
     for section, body in re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL):
         for fault, message in re.findall(r"^\| (.+?) \| `(.+)` \|$", body, re.MULTILINE):
             yield section, fault, message
 
 
-def fits(sentence: str, documented_sentence: str) -> bool:
+def fits(sentence, documented_sentence):
     """Whether a sentence is the documented one, where ... is what libraries say, or what differs from run to run."""
     return re.fullmatch(".*".join(map(re.escape, documented_sentence.split("..."))), sentence) is not None
 
 
-def files() -> dict[str, str]:
+def files():
     return {str(path): sha256_of(path) for path in sorted(Path().rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return write_inputs(folder)
 
 
-def test_the_page_lists_the_faults_that_are_tried() -> None:
+def test_the_page_lists_the_faults_that_are_tried():
     listed = [(section, fault) for section, fault, _ in documented()]
     assert listed == [(section, title) for section, cases in SECTIONS.items() for title in cases]
 

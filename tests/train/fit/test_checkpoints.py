@@ -120,7 +120,7 @@ def test_an_own_family_or_fill_is_not_imported_because_a_checkpoint_names_it(arg
 
 
 @pytest.mark.parametrize("steps", [float("inf"), float("nan"), None, "many", [1], torch.ones(2)])
-def test_a_checkpoint_that_does_not_say_how_far_it_has_come_is_one_sentence(steps: object) -> None:
+def test_a_checkpoint_that_does_not_say_how_far_it_has_come_is_one_sentence(steps):
     done = {"current": {"processed": 1, "started": 1, "completed": 1}}
     loops = {"fit_loop": {"epoch_progress": done, "epoch_loop.val_loop.batch_progress": done}}
     whole = {"loops": loops, "global_step": 2}

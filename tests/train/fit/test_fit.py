@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,36 +19,34 @@ from tests.train.tiny import tiny_fit
 resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
-def arguments_of(command: str, folder: Path, *more: str) -> list[str]:
+def arguments_of(command, folder, *more):
     return [command, *tiny_fit("cues.yaml", folder), *more]
 
 
-def save_weights(path: Path) -> Path:
+def save_weights(path):
     torch.manual_seed(1)
     torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), path)
     return path
 
 
-def logged(folder: Path) -> dict[str, float]:
+def logged(folder):
     """The numbers in the last row of a run's CSV log."""
     return {name: float(value) for name, value in rows(folder)[-1].items() if value}
 
 
-def fit(folder: Path, *more: str) -> Path:
+def fit(folder, *more):
     """Train for two steps, and return the last checkpoint."""
     main(arguments_of("fit", folder, *more))
     return last(folder)
 
 
-def test_random_weights_are_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_random_weights_are_not_measured(tmp_path, capsys):
     sentence = sentence_of(arguments_of("test", tmp_path), capsys)
     assert sentence.startswith("test") and "--ckpt_path" in sentence and "--model.weights" in sentence
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(
-    tmp_path: Path,
-) -> None:
+def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_started_from_are_gone(tmp_path):
     weights = save_weights(tmp_path / "weights.pt")
     checkpoint = fit(tmp_path / "runs", f"--model.weights={weights}")
     weights.unlink()
@@ -78,34 +75,26 @@ def test_a_run_that_goes_on_for_longer_follows_the_schedule_of_its_new_length(tm
     assert rates == [[0.0, 0.0]] * 2
 
 
-def test_the_last_checkpoint_of_a_run_that_another_logger_follows_must_be_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_last_checkpoint_of_a_run_that_another_logger_follows_must_be_named(tmp_path, capsys):
     given = [f"--trainer.logger={{class_path: CSVLogger, init_args: {{save_dir: {tmp_path}}}}}", "--ckpt_path=last"]
     sentence = sentence_of(arguments_of("fit", tmp_path, *given), capsys)
     assert sentence.startswith("--ckpt_path last finds runs below run_name, but trainer.logger is given")
 
 
-def test_runs_are_kept_in_a_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_are_kept_in_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sentence = sentence_of(arguments_of("fit", tmp_path, "--trainer.default_root_dir=memory://runs"), capsys)
     assert sentence.startswith("trainer.default_root_dir must be a folder of this machine, got 'memory://runs'")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_first_run_may_ask_for_the_last_checkpoint_and_says_where_it_found_none(tmp_path, capsys):
     assert torch.load(fit(tmp_path, "--ckpt_path=last"))["global_step"] == 2
     first, *_ = capsys.readouterr().out.splitlines()
     assert first == f"there is no last checkpoint of a run in '{tmp_path / 'cues'}' yet."
 
 
-def test_a_checkpoint_is_measured_on_data_of_its_classes_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_is_measured_on_data_of_its_classes_alone(tmp_path, capsys):
     checkpoint = fit(tmp_path)
     given = arguments_of("test", tmp_path, f"--ckpt_path={checkpoint}", "--data.init_args.num_classes=4")
     assert sentence_of([*given, "--trainer.callbacks=[]"], capsys) == (
@@ -113,11 +102,11 @@ def test_a_checkpoint_is_measured_on_data_of_its_classes_alone(
     )
 
 
-def write_nothing(_path: Path) -> None:
+def write_nothing(_path):
     """Leave it missing."""
 
 
-def write_text(path: Path) -> None:
+def write_text(path):
     path.write_text("not a checkpoint")
 
 
@@ -131,13 +120,7 @@ def write_text(path: Path) -> None:
         ("weights.ckpt", save_weights, "--model.weights"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_measured_is_refused_in_one_sentence(
-    name: str,
-    write: Callable[[Path], object],
-    named: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_checkpoint_that_cannot_be_measured_is_refused_in_one_sentence(name, write, named, tmp_path, capsys):
     path = tmp_path / name
     write(path)
     given = str(path) if "." in name else name
@@ -146,9 +129,7 @@ def test_a_checkpoint_that_cannot_be_measured_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize("given", [["-ccues"], ["-c=cues.yaml"], ["--config", "cues"]])
-def test_a_shipped_config_is_found_however_it_is_given(
-    given: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_config_is_found_however_it_is_given(given, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         main(["fit", *given, "--print_config"])
@@ -157,7 +138,7 @@ def test_a_shipped_config_is_found_however_it_is_given(
     assert "run_name: cues" in find_config("cues").read_text()
 
 
-def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
+def test_a_run_logs_unless_told_not_to(tmp_path):
     fit(tmp_path / "unset")
     assert "val/accuracy" in (tmp_path / "unset/cues/version_0/metrics.csv").read_text()
     main(arguments_of("fit", tmp_path / "none", "--trainer.logger=false", "--trainer.callbacks=[]"))
@@ -165,7 +146,7 @@ def test_a_run_logs_unless_told_not_to(tmp_path: Path) -> None:
     assert (tmp_path / "none/config.yaml").is_file()
 
 
-def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
     arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
     assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
     assert not (tmp_path / "runs").exists()
@@ -173,7 +154,7 @@ def test_how_long_to_train_has_to_be_said(tmp_path: Path, capsys: pytest.Capture
     main([*arguments, "--trainer.fast_dev_run=true"])
 
 
-def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
+def test_nothing_is_said_that_is_of_no_use(tmp_path):
     said = run(arguments_of("fit", tmp_path, "--wandb=true"))
     said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
     assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
@@ -181,9 +162,7 @@ def test_nothing_is_said_that_is_of_no_use(tmp_path: Path) -> None:
     assert [word for word in useless if word in said] == []
 
 
-def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(tmp_path, capsys):
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
     main(arguments_of("fit", tmp_path / "runs 1"))
@@ -201,18 +180,14 @@ def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metric
     assert [path.name for path in run_folder.parent.iterdir() if "version" in path.name] == ["version_0"]
 
 
-def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(tmp_path, capsys):
     more = ["--trainer.enable_checkpointing=false", "--trainer.callbacks=[]"]
     main(arguments_of("fit", tmp_path, *more))
     assert capsys.readouterr().out.splitlines()[-1] == f"run:  {tmp_path / 'cues/version_0'}"
 
 
 @pytest.mark.parametrize(("limit", "value"), [("max_epochs", 1), ("max_steps", 2)])
-def test_a_run_that_has_reached_its_end_does_not_begin_again(
-    limit: str, value: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_has_reached_its_end_does_not_begin_again(limit, value, tmp_path, capsys):
     checkpoint = fit(tmp_path)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
@@ -225,32 +200,26 @@ def test_a_run_that_has_reached_its_end_does_not_begin_again(
 
 
 @pytest.mark.parametrize(("group", "value"), [("trainer", "3"), ("model", "[1]")])
-def test_a_trainer_or_a_model_without_options_is_one_sentence(
-    group: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trainer_or_a_model_without_options_is_one_sentence(group, value, tmp_path, capsys):
     (tmp_path / "own.yaml").write_text(f"{group}: {value}")
     given = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--config={tmp_path / 'own.yaml'}"]
     assert sentence_of(given, capsys) == f"{group} must hold options and their values, got '{value}'; change it."
 
 
 @pytest.mark.parametrize("seed", [2**32])
-def test_a_seed_that_cannot_be_is_one_sentence(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_seed_that_cannot_be_is_one_sentence(seed, tmp_path, capsys):
     sentence = sentence_of(arguments_of("fit", tmp_path, f"--seed_everything={seed}"), capsys)
     assert sentence == f"seed_everything must lie in [0, 4294967295], got {seed}; give such a number."
 
 
-def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_metric_that_early_stopping_cannot_watch_is_one_sentence(tmp_path, capsys):
     more = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/acc"]
     sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
     assert sentence.startswith("EarlyStopping must monitor one of ") and " val/accuracy, " in sentence
     assert sentence.endswith(", got 'val/acc'; correct it.")
 
 
-def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(tmp_path, capsys):
     more = ["--trainer.callbacks=ModelCheckpoint", "--trainer.callbacks.monitor=val/acc"]
     sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
     assert sentence.startswith("`ModelCheckpoint(monitor='val/acc')` could not find the monitored key")
@@ -264,9 +233,7 @@ def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(
         ("max_epochs=-5", "-5"),
     ],
 )
-def test_an_option_that_the_trainer_refuses_is_one_sentence(
-    option: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_option_that_the_trainer_refuses_is_one_sentence(option, named, tmp_path, capsys):
     sentence = sentence_of(arguments_of("fit", tmp_path, f"--trainer.{option}"), capsys)
     assert named in sentence and sentence.endswith("; change the trainer's options.")
 
@@ -278,12 +245,10 @@ def test_an_option_that_the_trainer_refuses_is_one_sentence(
         (errno.ENOSPC, "cannot be written (No space left on device); make room"),
     ],
 )
-def test_a_folder_that_cannot_be_written_is_one_sentence(
-    number: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(number, told, tmp_path, capsys, monkeypatch):
     make = os.mkdir
 
-    def refuse(path: str | Path, *mode: int) -> None:
+    def refuse(path, *mode):
         if "locked" in str(path):
             raise OSError(number, os.strerror(number), str(path))
         make(path, *mode)
@@ -293,7 +258,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     assert str(tmp_path / "locked") in sentence and told in sentence
 
 
-def test_two_processes_measure_exactly_what_one_does(tmp_path: Path) -> None:
+def test_two_processes_measure_exactly_what_one_does(tmp_path):
     weights = save_weights(tmp_path / "weights.pt")
     sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
     more = [f"--model.weights={weights}", "--trainer.callbacks=[]", *sizes]
@@ -306,7 +271,7 @@ def test_two_processes_measure_exactly_what_one_does(tmp_path: Path) -> None:
     assert alone == pytest.approx(together, rel=1e-6)
 
 
-def test_checkpoints_are_written_by_the_plugin_that_is_given(tmp_path: Path) -> None:
+def test_checkpoints_are_written_by_the_plugin_that_is_given(tmp_path):
     given = "lightning_fabric.plugins.TorchCheckpointIO"
     fit(tmp_path, "--trainer.max_epochs=1", f"--trainer.plugins=[{given}]")
     assert [path.name for path in tmp_path.rglob("last.ckpt")] == ["last.ckpt"]

@@ -18,7 +18,7 @@ STARTED_BY = {
 }
 
 
-def write_view(folder: Path, newest: int | None) -> Path:
+def write_view(folder, newest):
     """A folder as one machine sees it, with two versions of a run, the newest of which is given; none for None."""
     folder.mkdir()
     for version in (0, 1) if newest is not None else ():
@@ -29,7 +29,7 @@ def write_view(folder: Path, newest: int | None) -> Path:
     return folder
 
 
-def choose(view: Path, environment: dict[str, str]) -> None:
+def choose(view, environment):
     """Write down which checkpoint this process resumes from, and join the others, as Lightning does later."""
     os.environ |= environment
     os.chdir(view)
@@ -40,7 +40,7 @@ def choose(view: Path, environment: dict[str, str]) -> None:
     (view / "chosen").write_text(chosen)
 
 
-def choose_in_turn(views: list[Path]) -> None:
+def choose_in_turn(views):
     """As when Lightning starts the second process, with the environment of the first."""
     for rank, view in enumerate(views):
         choose(view, {"LOCAL_RANK": f"{rank}"} if rank else {})
@@ -50,9 +50,7 @@ def choose_in_turn(views: list[Path]) -> None:
     ("launcher", "newest", "decided"),
     [("torchrun", (1, 0), 1), ("srun", (0, 1), 0), ("Lightning", (1, 0), 1), ("srun", (None, 1), None)],
 )
-def test_the_first_process_decides_which_checkpoint_is_the_last(
-    tmp_path: Path, launcher: str, newest: tuple[int | None, int], decided: int | None
-) -> None:
+def test_the_first_process_decides_which_checkpoint_is_the_last(tmp_path, launcher, newest, decided):
     views = [write_view(tmp_path / f"view-{rank}", version) for rank, version in enumerate(newest)]
     errors = tmp_path / "errors"
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as server:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,13 +24,13 @@ FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/bla
 OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1", "train/images_per_second", "train/data_wait")
 
 
-def arguments(folder: Path, *more: str) -> list[str]:
+def arguments(folder, *more):
     """A fit of two steps an epoch that logs each of them."""
     return ["fit", *tiny_fit("cues.yaml", folder), "--trainer.log_every_n_steps=1", *more]
 
 
 @contextmanager
-def settings(**variables: str) -> Iterator[None]:
+def settings(**variables):
     """W&B as it is for a user who is not logged in, with environment variables; nothing of it stays behind."""
     wandb.teardown()
     try:
@@ -47,7 +46,7 @@ def settings(**variables: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def _logged_out() -> Iterator[None]:
+def _logged_out():
     with settings():
         yield
 
@@ -56,7 +55,7 @@ logged_out = pytest.mark.usefixtures("_logged_out")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """Of a training of two epochs; one that goes on with it, on two processes; and one that starts from its weights."""
     folder = tmp_path_factory.mktemp("offline")
     first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final")
@@ -70,17 +69,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(folder: Path) -> list[OfflineRun]:
+def runs(folder):
     return offline_runs(folder)
 
 
-def test_a_run_has_the_name_the_project_the_group_and_the_tags_that_were_given(runs: list[OfflineRun]) -> None:
+def test_a_run_has_the_name_the_project_the_group_and_the_tags_that_were_given(runs):
     for run in runs:
         assert (run.name, run.project, run.group, sorted(run.tags)) == ("cues", "holes", "cues", ["small", "test"])
         assert run.exit_code == 0
 
 
-def test_the_configuration_is_the_one_beside_the_logs_as_one_nested_dict(folder: Path, runs: list[OfflineRun]) -> None:
+def test_the_configuration_is_the_one_beside_the_logs_as_one_nested_dict(folder, runs):
     written = yaml.safe_load((folder / "cues/version_0/config.yaml").read_text())
     found = {name: value for name, value in runs[0].config.items() if name != "_wandb"}
     assert found == written
@@ -88,7 +87,7 @@ def test_the_configuration_is_the_one_beside_the_logs_as_one_nested_dict(folder:
     assert torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["config"] == written
 
 
-def test_every_epoch_logs_its_figures_and_every_step_its_own(folder: Path, runs: list[OfflineRun]) -> None:
+def test_every_epoch_logs_its_figures_and_every_step_its_own(folder, runs):
     first = runs[0]
     for name in FIGURES:
         assert len(first.logged(name)) == 2, name
@@ -101,7 +100,7 @@ def test_every_epoch_logs_its_figures_and_every_step_its_own(folder: Path, runs:
         assert written == first.logged(name), name
 
 
-def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs: list[OfflineRun]) -> None:
+def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs):
     run = runs[0]
     shown = {name: run.logged(name) for name in ("train/shown", "reliance/shown")}
     assert [len(pictures) for pictures in shown.values()] == [1, 2]
@@ -112,7 +111,7 @@ def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs: list[
                 assert panel.width > 4 * 48
 
 
-def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> None:
+def test_a_table_holds_the_measures_of_all_epochs(runs):
     *_, last = runs[0].logged("reliance/rows")
     table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
     assert table["columns"] == list(TABLE_COLUMNS)
@@ -129,16 +128,14 @@ def test_a_table_holds_the_measures_of_all_epochs(runs: list[OfflineRun]) -> Non
         ("reliance/black/silhouette_leak", None),  # "zero" is its goal: neither end is best
     ],
 )
-def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(
-    name: str, best: Callable[[list[float]], float] | None, runs: list[OfflineRun]
-) -> None:
+def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(name, best, runs):
     run, values = runs[0], runs[0].logged(name)
     ends = {"last": values[-1]} | ({} if best is None else {best.__name__: best(values)})
     assert len(values) == 2 and run.summary[name] == ends
     assert run.metrics[name].step_metric == "trainer/global_step"
 
 
-def test_every_chart_is_of_a_value_in_one_of_three_sections(runs: list[OfflineRun]) -> None:
+def test_every_chart_is_of_a_value_in_one_of_three_sections(runs):
     run = runs[0]
     numbers = {name for row in run.history for name, value in row.items() if isinstance(value, int | float)}
     charts = {
@@ -150,14 +147,12 @@ def test_every_chart_is_of_a_value_in_one_of_three_sections(runs: list[OfflineRu
     }
 
 
-def test_checkpoints_are_uploaded_where_that_was_asked_for(runs: list[OfflineRun]) -> None:
+def test_checkpoints_are_uploaded_where_that_was_asked_for(runs):
     checkpoints = [[files for kind, files in run.artifacts if kind == "model"] for run in runs]
     assert checkpoints == [[["model.ckpt"]] * 2, [], []]  # best and last of the first
 
 
-def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(
-    folder: Path, runs: list[OfflineRun]
-) -> None:
+def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(folder, runs):
     first, resumed, anew = runs
     assert resumed.id == first.id
     steps = torch.load(folder / "cues/version_0/checkpoints/last.ckpt")["global_step"]
@@ -197,7 +192,7 @@ def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path: Path, enti
         {"entity": 1}, None,
     ],
 )  # fmt: skip
-def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path: Path, stored: dict[str, object] | None) -> None:
+def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path, stored):
     run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": None}
     torch.save({"state_dict": {}, "wandb": "abc" if stored is None else run | stored}, tmp_path / "run.ckpt")
     with pytest.raises(ValueError, match=r"must name its run of W&B by an id of letters and digits; .*\.$"):
@@ -217,14 +212,14 @@ def test_a_run_is_not_resumed_in_another_project(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wandb_can_be_disabled_from_outside(tmp_path: Path) -> None:
+def test_wandb_can_be_disabled_from_outside(tmp_path):
     with settings(WANDB_MODE="disabled"):
         main(arguments(tmp_path, "--wandb=true", "--trainer.max_epochs=1"))
     assert "wandb" not in torch.load(tmp_path / "cues/version_0/checkpoints/last.ckpt")
     assert list(tmp_path.rglob("*.wandb")) == []
 
 
-def test_credentials_that_are_no_good_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_credentials_that_are_no_good_are_one_sentence(tmp_path, capsys):
     with settings(WANDB_API_KEY="short"):
         sentence = sentence_of(arguments(tmp_path, "--wandb=true"), capsys)
     assert "WANDB_API_KEY" in sentence and "wandb login" in sentence and "WANDB_MODE=offline" in sentence
@@ -232,7 +227,7 @@ def test_credentials_that_are_no_good_are_one_sentence(tmp_path: Path, capsys: p
 
 @logged_out
 def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_):
         raise RuntimeError("out of luck")
 
     monkeypatch.setattr("maskrobust.lm_modules.training.classifier.MaskRobustClassifier.validation_step", fail)
@@ -242,9 +237,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path: Path, monkeypatc
     assert run.exit_code == 1
 
 
-def test_a_missing_package_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert "pip install wandb" in sentence_of(arguments(tmp_path, "--wandb.group=any"), capsys)
     assert list(tmp_path.iterdir()) == []
@@ -268,7 +261,7 @@ def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(
             assert (tmp_path / "tracked" / arm / name).read_bytes() == (tmp_path / "plain" / arm / name).read_bytes()
 
 
-def test_a_claim_has_no_checkpoints_to_upload(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_claim_has_no_checkpoints_to_upload(tmp_path, capsys):
     config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
     sentence = sentence_of(
         ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--wandb.artifacts=all"], capsys

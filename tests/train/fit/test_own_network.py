@@ -47,26 +47,24 @@ DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.i
 
 
 @pytest.fixture(autouse=True)
-def _own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_module(tmp_path, monkeypatch):
     (tmp_path / f"{MODULE}.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
-def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+def weights_of(checkpoint):
     weights: dict[str, torch.Tensor] = read_checkpoint(checkpoint)["state_dict"]
     return weights
 
 
-def fit(*more: str) -> Path:
+def fit(*more):
     main(["fit", *DATA, *TWO_STEPS, *more])
     return last(Path("runs"))
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_a_class_of_ones_own_is_trained_resumed_measured_and_exported_by_its_name(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_class_of_ones_own_is_trained_resumed_measured_and_exported_by_its_name(capsys):
     Path("own.yaml").write_text(
         yaml.safe_dump({"model": {"architecture": f"{MODULE}.Net", "schedule": "constant", "warmup_fraction": 0}})
     )
@@ -92,9 +90,7 @@ def test_a_class_of_ones_own_is_trained_resumed_measured_and_exported_by_its_nam
     assert capsys.readouterr().out.count(" yes ") == 3
 
 
-def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(capsys):
     own = [f"--model.architecture={MODULE}.Net", "--model.architecture_options={width: 16}"]
     checkpoint = fit(*own)
     assert weights_of(checkpoint)["network.4.weight"].shape == (8, 16)
@@ -105,9 +101,7 @@ def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(
 
 @pytest.mark.parametrize("steps", ["0", "2"])
 @pytest.mark.parametrize(("name", "given"), [("of_three", "shape (16, 3)"), ("pair", "tuple")])
-def test_fewer_outputs_than_classes_are_told_before_a_step(
-    name: str, given: str, steps: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fewer_outputs_than_classes_are_told_before_a_step(name, given, steps, capsys, monkeypatch):
     monkeypatch.setattr(MaskRobustClassifier, "on_before_optimizer_step", lambda *_arguments: pytest.fail("it trains"))
     arguments = ["fit", *DATA, *TWO_STEPS, f"--model.architecture={MODULE}.{name}", "--trainer.logger=false"]
     if name == "pair":
@@ -117,7 +111,7 @@ def test_fewer_outputs_than_classes_are_told_before_a_step(
     )
 
 
-def test_more_outputs_than_classes_are_told_once_and_trained(caplog: pytest.LogCaptureFixture) -> None:
+def test_more_outputs_than_classes_are_told_once_and_trained(caplog):
     with caplog.at_level(logging.INFO, logger="pytorch_lightning"):
         fit(f"--model.architecture={MODULE}.of_twelve")
     assert [message for message in caplog.messages if "outputs" in message] == [
@@ -126,9 +120,7 @@ def test_more_outputs_than_classes_are_told_once_and_trained(caplog: pytest.LogC
     ]
 
 
-def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal_suggests(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal_suggests(capsys):
     checkpoint = fit(f"--model.architecture={MODULE}.of_twelve")
     evaluate = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black]", "--answers=all"]
     suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
@@ -141,7 +133,7 @@ def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal
         assert torch.equal(found(images), again(images)) and found.num_classes == again.num_classes == 8
 
 
-def test_a_name_that_says_no_network_is_told_as_evaluate_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_says_no_network_is_told_as_evaluate_does(capsys):
     for name in ("no_such_module.Net", f"{MODULE}.Missing", "resnet51"):
         told = [
             sentence_of(["fit", *DATA, *TWO_STEPS, f"--model.architecture={name}"], capsys),

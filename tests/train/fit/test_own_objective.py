@@ -1,8 +1,6 @@
 """An objective in a file of the user's own, by its name: trained with, and never imported because a file names it."""
 
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,19 +24,19 @@ def constant(learner, shown, teacher, scale=2.0):
 
 
 @pytest.fixture(autouse=True)
-def _own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_file(tmp_path, monkeypatch):
     (tmp_path / "my_objectives.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     yield
     forget()
 
 
-def forget() -> None:
+def forget():
     OBJECTIVES.pop("constant", None)
     sys.modules.pop("my_objectives", None)
 
 
-def test_a_network_is_trained_with_it_and_measured_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_is_trained_with_it_and_measured_without(tmp_path, capsys):
     weights, run = tmp_path / "start.pt", tmp_path / "run"
     torch.save(load_network("small_resnet:random", num_classes=8).network.state_dict(), weights)
     given = ["--model.architecture_options={}", "--model.objective=my_objectives.constant"]
@@ -69,7 +67,5 @@ def test_a_network_is_trained_with_it_and_measured_without(tmp_path: Path, capsy
         ),
     ],
 )
-def test_a_mistake_in_its_name_is_one_sentence(
-    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_in_its_name_is_one_sentence(name, told, tmp_path, capsys):
     assert told in sentence_of(["fit", *tiny_fit("cues.yaml", tmp_path), f"--model.objective={name}"], capsys)

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import cv2
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import FILLS, Batch, Choice, draw, fill, uniform
 from maskrobust.lm_modules.callbacks import StepSeed
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.data import AnnotatedDataModule, Cues, Folder, InMemoryDataModule, Samples, Shards, loading
+from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards, loading
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import write_folder
@@ -23,7 +22,7 @@ from tests.train.data.sets.test_shards import write_folder
 SIZE, CLASSES = 32, 3
 
 
-def fill_by_hand(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def fill_by_hand(images, visible, keys):
     """A fill of a user's own, image by image, that OpenCV has no part in but for telling that it was called."""
     cv2.inpaint(*2 * [torch.zeros(2, 2, dtype=torch.uint8).numpy()], 1, cv2.INPAINT_TELEA)
     return draw(images, visible, torch.stack([uniform(key[None], 3, 1, 1)[0] for key in keys]).to(images.dtype))
@@ -37,7 +36,7 @@ class Own(InMemoryDataModule):
     def __init__(self, num_workers: int) -> None:
         super().__init__(batch_size=4, num_workers=num_workers, seed=3)
 
-    def make_samples(self, split: str) -> Samples:
+    def make_samples(self, split):
         ids = torch.arange(22)
         images = (uniform(ids, 3, SIZE, SIZE) * 255).to(torch.uint8)
         object_mask = torch.zeros(22, 1, SIZE, SIZE, dtype=torch.bool)
@@ -51,12 +50,12 @@ class Losses(pl.Callback):
     def __init__(self) -> None:
         self.losses: list[float] = []
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
+    def on_train_batch_end(self, *arguments):
         self.losses.append(float(arguments[2]["loss"]))
 
 
 @pytest.fixture(autouse=True)
-def _own_fill() -> Iterator[None]:
+def _own_fill():
     """`fill_by_hand` is registered, for these tests alone."""
     fill("by_hand", on_cpu=True)(fill_by_hand)
     yield
@@ -64,12 +63,12 @@ def _own_fill() -> Iterator[None]:
 
 
 @pytest.fixture
-def inpainted_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def inpainted_here(monkeypatch):
     """Grows with each image that this process inpaints."""
     calls: list[int] = []
     inpaint, process = cv2.inpaint, os.getpid()
 
-    def counted(*arguments: Any) -> Any:
+    def counted(*arguments):
         if os.getpid() == process:
             calls.append(1)
         return inpaint(*arguments)
@@ -79,10 +78,10 @@ def inpainted_here(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def slowly(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def slowly(monkeypatch):
     """`trained`, with all that is drawn drawn in the training step."""
 
-    def train(*arguments: Any, **options: Any) -> Any:
+    def train(*arguments, **options):
         with monkeypatch.context() as patch:
             patch.setattr(MaskRobustClassifier, "present_ahead", None)
             return trained(*arguments, **options)
@@ -90,9 +89,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     return train
 
 
-def trained(
-    data: pl.LightningDataModule, *callbacks: pl.Callback, epochs: int = 2, resumed: Path | None = None, **options: Any
-) -> tuple[list[float], dict[str, Tensor]]:
+def trained(data, *callbacks, epochs=2, resumed=None, **options):
     """The losses and the weights of a training."""
     accumulated = options.pop("accumulated", 1)
     torch.manual_seed(0)
@@ -124,12 +121,12 @@ def trained(
     return losses.losses, {name: each.detach().clone() for name, each in network.state_dict().items()}
 
 
-def assert_same(one: tuple[list[float], dict[str, Tensor]], other: tuple[list[float], dict[str, Tensor]]) -> None:
+def assert_same(one, other):
     assert one[0] == other[0] and len(set(one[0])) == len(one[0])
     assert all(torch.equal(one[1][name], other[1][name]) for name in other[1])
 
 
-def make_data(kind: str, folder: Path, workers: int) -> AnnotatedDataModule:
+def make_data(kind, folder, workers):
     if kind == "memory":
         return Cues(train_images=22, val_images=4, test_images=4, image_size=SIZE, batch_size=4, num_workers=workers)
     if kind == "own":
@@ -157,9 +154,7 @@ pytestmark = [
         ("shards", 2),
     ],
 )
-def test_loader_processes_fill_what_the_training_step_would(
-    kind: str, workers: int, tmp_path: Path, inpainted_here: list[int], slowly: Callable[..., Any]
-) -> None:
+def test_loader_processes_fill_what_the_training_step_would(kind, workers, tmp_path, inpainted_here, slowly):
     found = trained(make_data(kind, tmp_path / kind, workers))
     assert bool(inpainted_here) == (workers == 0)
     assert_same(found, slowly(make_data(kind, tmp_path / kind, workers)))
@@ -178,9 +173,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_however_a_training_masks_its_images(
-    options: dict[str, Any], tmp_path: Path, inpainted_here: list[int], slowly: Callable[..., Any]
-) -> None:
+def test_however_a_training_masks_its_images(options, tmp_path, inpainted_here, slowly):
     data = [make_data("memory", tmp_path, 2), make_data("memory", tmp_path, 0)]
     found = trained(data[0], **options)
     assert not inpainted_here
@@ -188,7 +181,7 @@ def test_however_a_training_masks_its_images(
     assert inpainted_here
 
 
-def test_what_loader_processes_do_can_be_sent_to_one_that_is_not_forked() -> None:
+def test_what_loader_processes_do_can_be_sent_to_one_that_is_not_forked():
     data = Own(0)
     data.setup("fit")
     batch = next(iter(data.val_dataloader()))
@@ -199,7 +192,7 @@ def test_what_loader_processes_do_can_be_sent_to_one_that_is_not_forked() -> Non
     assert ahead is not None and torch.equal(sent(batch, 5).candidates[0].images, ahead(batch, 5).candidates[0].images)
 
 
-def test_no_loader_process_fills_what_a_device_draws_a_batch_at_once(tmp_path: Path) -> None:
+def test_no_loader_process_fills_what_a_device_draws_a_batch_at_once(tmp_path):
     masked: dict[str, Choice] = {"fill": {"black": 1, "inpainting": 0}}
     for options in (masked, {"masking": "none"}):
         classifier = MaskRobustClassifier("small_resnet", 3, **{"masking": "fill", **options})
@@ -213,16 +206,14 @@ class Saved(pl.Callback):
     def __init__(self, folder: Path, step: int) -> None:
         self.path, self.step = folder / f"{step}.ckpt", step
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+    def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == self.step and not self.path.exists():
             trainer.save_checkpoint(self.path)
 
 
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
 @pytest.mark.parametrize(("kind", "saved"), [("memory", 9), ("shards", 4)])
-def test_a_training_that_goes_on_is_presented_the_same_holes(
-    kind: str, saved: int, tmp_path: Path, inpainted_here: list[int], slowly: Callable[..., Any]
-) -> None:
+def test_a_training_that_goes_on_is_presented_the_same_holes(kind, saved, tmp_path, inpainted_here, slowly):
     options = {"accumulated": 2, "mask_ramp": 0.9, "epochs": 4}
     whole = trained(make_data(kind, tmp_path / kind, 2), Saved(tmp_path, saved), **options)
     resumed = {"resumed": tmp_path / f"{saved}.ckpt", **options}
@@ -238,13 +229,11 @@ def test_a_training_that_goes_on_is_presented_the_same_holes(
 class Changed(pl.Callback):
     """Steps that were not to be foreseen, from the second batch of the first epoch on."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+    def on_train_batch_end(self, trainer, *_):
         trainer.accumulate_grad_batches = 2
 
 
-def test_what_was_presented_for_another_step_is_not_trained_on(
-    tmp_path: Path, inpainted_here: list[int], slowly: Callable[..., Any]
-) -> None:
+def test_what_was_presented_for_another_step_is_not_trained_on(tmp_path, inpainted_here, slowly):
     found = trained(make_data("memory", tmp_path, 2), Changed(), epochs=1)
     assert 0 < len(inpainted_here) < 22
     assert_same(found, slowly(make_data("memory", tmp_path, 2), Changed(), epochs=1))
@@ -255,7 +244,7 @@ class Darker(Own):
 
     in_place = True
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch, dataloader_idx):
         if self.in_place:
             batch.images.mul_(0.5)
             return batch
@@ -263,9 +252,7 @@ class Darker(Own):
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-def test_images_that_a_data_module_changes_on_the_device_are_filled_after_that(
-    in_place: bool, inpainted_here: list[int], slowly: Callable[..., Any]
-) -> None:
+def test_images_that_a_data_module_changes_on_the_device_are_filled_after_that(in_place, inpainted_here, slowly):
     data = Darker(2), Darker(2)
     for each in data:
         each.in_place = in_place
@@ -274,13 +261,13 @@ def test_images_that_a_data_module_changes_on_the_device_are_filled_after_that(
     assert_same(found, slowly(data[1]))
 
 
-def test_batches_outside_of_a_training_are_as_they_were_read() -> None:
+def test_batches_outside_of_a_training_are_as_they_were_read():
     data = Own(0)
     trained(data, epochs=1)
     assert all(type(batch) is Batch for batch in data.train_dataloader())
 
 
-def plainly(position: Position, batches: int) -> Iterator[int]:
+def plainly(position, batches):
     """The step of each batch from a position on, counted one by one from the start of the epoch."""
     step = position.step - position.batches // position.batches_per_step
     for batch in range(batches):
@@ -291,9 +278,7 @@ def plainly(position: Position, batches: int) -> Iterator[int]:
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("position", [Position(0, 0), Position(1, 0, 4, 3), Position(1, 3, 7, 2), Position(2, 2, 5, 3)])
-def test_each_index_tells_the_step_it_is_read_for(
-    position: Position, rank: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_index_tells_the_step_it_is_read_for(position, rank, monkeypatch):
     monkeypatch.setattr(loading, "rank_and_number", lambda: (rank, 2))
     sampler = EpochSampler(30, 0, 4, lambda: position)
     steps = [index.step for index in sampler]

@@ -23,7 +23,6 @@ from maskrobust.train.masks.config import GalleryConfig
 from maskrobust.train.masks.drawing import draw_gallery, draw_outlines
 from maskrobust.train.report.pictures.masks import OUTLINE
 from maskrobust.train.report.wording import family_title, method_title
-from maskrobust.train.types import Split
 from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page, brightness, measured
@@ -51,7 +50,7 @@ class Discs(InMemoryDataModule):
         self.count = count
         self.by_class = by_class
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split):
         ids = torch.arange(self.count) + 100 * ("train", "val", "test").index(split)
         labels = torch.arange(self.count) * 2 // self.count if self.by_class else ids % 2
         down, across = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
@@ -65,12 +64,12 @@ class Discs(InMemoryDataModule):
 DISCS = f"--data={__name__}.Discs"
 
 
-def make_page(folder: Path, *options: str) -> str:
+def make_page(folder, *options):
     main(["masks", DISCS, "--patch_size=8", f"--out={folder}", *options])
     return (folder / "masks.html").read_text(encoding="utf-8")
 
 
-def pictures_of(page: Page) -> dict[str, list[NDArray[np.uint8]]]:
+def pictures_of(page):
     """Pixels of every picture by its description, in the order of the page."""
     found: dict[str, list[NDArray[np.uint8]]] = {}
     for tag, attributes in page.elements:
@@ -81,16 +80,16 @@ def pictures_of(page: Page) -> dict[str, list[NDArray[np.uint8]]]:
 
 
 @pytest.fixture(scope="module")
-def page_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+def page_text(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("masks"), "--images=2")
 
 
 @pytest.fixture(scope="module")
-def page(page_text: str) -> Page:
+def page(page_text):
     return Page(page_text)
 
 
-def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: Page) -> None:
+def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page):
     assert list(page.tables) == ["gallery-1", "gallery-2"]
     for rows in page.tables.values():
         assert rows[0] == ["Family", "Visible", *map(method_title, COLUMNS)]
@@ -99,7 +98,7 @@ def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page: 
     assert "left-out" not in page.texts
 
 
-def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page: Page) -> None:
+def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page):
     pictures = pictures_of(page)
     for place, family in itertools.product(range(2), FAMILIES):
         row = page.tables[f"gallery-{place + 1}"][1 + list(FAMILIES).index(family)]
@@ -108,7 +107,7 @@ def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page: Page) -> 
         assert 0 < hidden.mean() < 1
 
 
-def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page) -> None:
+def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page):
     pictures = pictures_of(page)
     original = pictures["left <b>disc</b>, image 100, nothing hidden"][0]
     for family in map(family_title, FAMILIES):
@@ -123,7 +122,7 @@ def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page: Page) 
         assert np.array_equal(drawn, (original == OUTLINE).all(axis=2))
 
 
-def test_patch_mixing_shows_the_other_image(page: Page) -> None:
+def test_patch_mixing_shows_the_other_image(page):
     pictures = pictures_of(page)
     hole = (pictures["Patches, Black fill"][0] == 0).all(axis=2)
     other = pictures["right disc, image 101, nothing hidden"][0]
@@ -131,7 +130,7 @@ def test_patch_mixing_shows_the_other_image(page: Page) -> None:
     assert np.array_equal(pictures["Patches, Other image"][0][inside], other[inside])
 
 
-def test_the_outline_runs_inside_the_object_and_around_it() -> None:
+def test_the_outline_runs_inside_the_object_and_around_it():
     inside = np.zeros((2, 9, 9), dtype=bool)
     inside[0, 2:7, 0:5] = True
     picture = np.zeros((9, 9, 3), dtype=np.uint8)
@@ -142,7 +141,7 @@ def test_the_outline_runs_inside_the_object_and_around_it() -> None:
     assert not empty.any() and not picture.any()
 
 
-def test_the_page_loads_nothing_and_names_are_no_markup(page: Page, page_text: str) -> None:
+def test_the_page_loads_nothing_and_names_are_no_markup(page, page_text):
     policy = next(each["content"] for tag, each in page.elements if each.get("http-equiv") == "Content-Security-Policy")
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert not {"script", "b", "link", "iframe"} & {tag for tag, _ in page.elements}
@@ -151,8 +150,8 @@ def test_the_page_loads_nothing_and_names_are_no_markup(page: Page, page_text: s
     assert "url(" not in page_text and "http" not in page_text.replace("http-equiv", "")
 
 
-def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another() -> None:
-    def drawn(seed: int) -> NDArray[np.uint8]:
+def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another():
+    def drawn(seed):
         config = GalleryConfig(data=Discs(), out=Path(), images=1, families=("patches",), fills=("black",), seed=seed)
         return draw_gallery(config, Progress(disable=True)).images[0].rows[0].pictures[1]
 
@@ -160,9 +159,7 @@ def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another() -> 
     assert not np.array_equal(drawn(1), drawn(2))
 
 
-def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(tmp_path, capsys):
     page = Page(make_page(tmp_path, "--data.init_args.annotated=false", "--fills=[black]", "--images=1"))
     shown = [row[0] for row in page.tables["gallery-1"][1:]]
     assert shown == [family_title(name) for name in FAMILIES if name not in OF_A_BANK + OF_OBJECTS]
@@ -180,7 +177,7 @@ LONG_NAME = "IMG_20240817_193512_portrait_mode_edited_for_the_family_album.jpg"
 
 
 @pytest.fixture(scope="module")
-def folder_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+def folder_page(tmp_path_factory):
     """Photographs from files, at 96 pixels."""
     folder = tmp_path_factory.mktemp("photographs")
     for split, name in (("train", "one.jpg"), ("train", "two.jpg"), ("test", "one.jpg"), ("val", LONG_NAME)):
@@ -193,11 +190,11 @@ def folder_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "masks.html").read_text(encoding="utf-8")
 
 
-def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page: str) -> None:
+def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page):
     assert next(iter(pictures_of(Page(folder_page)))) == f"cup, {LONG_NAME}, nothing hidden"
 
 
-def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page: str) -> None:
+def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page):
     pictures = {name: found[0] for name, found in pictures_of(Page(folder_page)).items()}
     sources = {each["alt"]: each["src"] for tag, each in Page(folder_page).elements if tag == "img"}
     visible = pictures["Rectangles, Visible"]
@@ -214,7 +211,7 @@ def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(fol
         assert len(sources[name]) < 0.6 * len(base64.b64encode(lossless.getvalue()))
 
 
-def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path: Path) -> None:
+def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path):
     given = {**write_pairs(tmp_path, by_class=True), "image_size": 32, "num_workers": 0}
     data = [f"--data.{name}={value}" for name, value in given.items()]
     main(["masks", "--data=ImagesWithMasks", *data, "--families=[silhouettes]", f"--out={tmp_path / 'out'}"])
@@ -223,9 +220,7 @@ def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("annotated", ["true", "false"])
-def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_single_one(
-    annotated: str, tmp_path: Path
-) -> None:
+def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_single_one(annotated, tmp_path):
     data = ["--data.by_class=true", f"--data.annotated={annotated}"]
     page = Page(make_page(tmp_path, *data, "--images=2", "--families=[patches]", "--fills=[black]"))
     titles = [name.partition(",")[0] for name in pictures_of(page) if name.endswith("nothing hidden")]
@@ -243,16 +238,14 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("argument", "named"), FAULTS)
-def test_bad_input_is_one_sentence_and_writes_nothing(
-    argument: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_sentence_and_writes_nothing(argument, named, tmp_path, capsys):
     assert named in sentence_of(["masks", DISCS, f"--out={tmp_path / 'out'}", argument], capsys)
     assert not (tmp_path / "out").exists()
 
 
 def test_all_options_come_from_configurations_the_later_and_the_command_line_win_and_sections_of_a_run_are_passed_over(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, capsys
+):
     (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\npatch_size: 8\nimages: 2\nfamilies: [patches]\n")
     (tmp_path / "own.yaml").write_text("images: 1\nfills: [mean]\nmodel: {masking: none}\ntrainer: {max_epochs: 3}\n")
     configs = [f"--config={tmp_path / name}" for name in ("discs.yaml", "own.yaml")]
@@ -264,7 +257,7 @@ def test_all_options_come_from_configurations_the_later_and_the_command_line_win
     assert "imagse" in sentence_of(["masks", *configs, f"--out={tmp_path / 'out'}"], capsys)
 
 
-def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path: Path) -> None:
+def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path):
     families = (
         "--families=[rectangles, {rectangles: {count: 3, hidden_fraction: [0.1, 0.1]}}, {patches: 1, objects: 1}]"
     )
@@ -276,9 +269,7 @@ def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path:
     assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3
 
 
-def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(tmp_path, capsys, monkeypatch):
     given = ["masks", DISCS, "--patch_size=8", "--images=1", f"--out={tmp_path / 'my page'}"]
     monkeypatch.setattr("sys.argv", ["maskrobust", *given])
     main(given)
@@ -287,7 +278,7 @@ def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_pla
     assert shlex.join(["maskrobust", *given]) in page
 
 
-def test_a_configuration_without_data_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_configuration_without_data_is_refused(tmp_path, capsys):
     path = tmp_path / "own.yaml"
     path.write_text("model: {}\n")
     assert "says nothing about data" in sentence_of(["masks", f"--config={path}", "--out=x"], capsys)
@@ -310,8 +301,8 @@ MEASURE = """
 
 @pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)])
 def test_in_a_browser_nothing_overflows_and_light_and_dark_follow_the_system(
-    scheme: str, dark: bool, page_text: str, folder_page: str, tmp_path: Path
-) -> None:
+    scheme, dark, page_text, folder_page, tmp_path
+):
     require_component("chromium", "apt install chromium")
     pages = [(f"w{width}", width, page_text) for width in (320, 390, 1280, 1800)]
     pages += [(f"files{width}", width, folder_page) for width in (320, 1280)]

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +33,7 @@ DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.i
 
 
 @pytest.fixture(autouse=True)
-def _own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_file(tmp_path, monkeypatch):
     """my_masks.py can be imported, and has not been: a page of the docs has one, too."""
     forget()
     (tmp_path / "my_masks.py").write_text(OWN)
@@ -44,15 +42,13 @@ def _own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     forget()
 
 
-def forget() -> None:
+def forget():
     for name, registry in (("stripes", FAMILIES), ("grey", FILLS)):
         registry.pop(name, None)
     sys.modules.pop("my_masks", None)
 
 
-def test_a_network_is_trained_with_them_and_measured_under_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_is_trained_with_them_and_measured_under_them(tmp_path, capsys):
     own, run, out = tmp_path / "own.yaml", tmp_path / "run", tmp_path / "out"
     masks = {"mask_family": {"my_masks.stripes": {"period": 12}}, "fill": {"black": 1, "my_masks.grey": {"value": 0.3}}}
     own.write_text(yaml.safe_dump({"model": {"masking": "fill", **masks}}))
@@ -74,7 +70,7 @@ def test_a_network_is_trained_with_them_and_measured_under_them(
     assert "Grey" in page and "Stripes" in page and "my_masks." not in Page(page).texts.get("transfer", "")
 
 
-def test_the_gallery_shows_them(tmp_path: Path) -> None:
+def test_the_gallery_shows_them(tmp_path):
     names = ["--families=[patches, {my_masks.stripes: {period: 10}}]", "--fills=[black, my_masks.grey]"]
     main(["masks", DISCS, "--images=1", *names, f"--out={tmp_path / 'out'}"])
     page = Page((tmp_path / "out/masks.html").read_text())
@@ -95,7 +91,5 @@ def test_the_gallery_shows_them(tmp_path: Path) -> None:
         ("--fills=[my_marks.grey]", "fills names 'my_marks.grey', whose module cannot be imported"),
     ],
 )
-def test_a_mistake_in_such_a_name_is_one_sentence(
-    option: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistake_in_such_a_name_is_one_sentence(option, named, tmp_path, capsys):
     assert named in sentence_of(["masks", DISCS, f"--out={tmp_path / 'out'}", option], capsys)

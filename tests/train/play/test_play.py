@@ -10,7 +10,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +37,7 @@ DOCS = Path(__file__).parents[3] / "docs/play.md"
 
 
 @contextmanager
-def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
+def served(folder, *command):
     """A process that serves the page: `address`, and `interrupt()`, which is Ctrl-C and returns what it has said."""
     # A shell ignores Ctrl-C in its background, and a process hands that on.
     listens = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,7 +53,7 @@ def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
 
     signal.signal(signal.SIGINT, listens)
 
-    def interrupt() -> tuple[int, str]:
+    def interrupt():
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
         return process.returncode, (folder / "stderr").read_text()
@@ -70,14 +69,14 @@ def served(folder: Path, *command: str) -> Iterator[SimpleNamespace]:
         process.communicate()
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
+def page(tmp_path_factory):
     """What docs/play.md gives as app.py of a Space, with other networks, pictures and port; it ends by Ctrl-C."""
     folder = tmp_path_factory.mktemp("play")
     (folder / "pictures").mkdir()
@@ -95,7 +94,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     require_component("/usr/bin/chromium", "apt install chromium")
     from playwright.sync_api import sync_playwright
 
@@ -126,21 +125,21 @@ class Tab:
         self.view.goto(address)
         self.view.wait_for_selector(".answer")
 
-    def _note(self, request: Any, address: str) -> None:
+    def _note(self, request, address):
         if not request.url.startswith((address, "data:", "blob:")):
             self.outside.append(request.url)
         sent = re.search(r'"hole":\s*"(data:[^"]+)"', request.post_data or "") if "join" in request.url else None
         if sent:
             self.hole = read_hole(sent[1], SIZE)
 
-    def cut_rectangle(self, *, steps: int) -> None:
+    def cut_rectangle(self, *, steps):
         """By the keyboard, from the middle to the right and down, 4 pixels a step."""
         self.view.get_by_label("Rectangle").check()
         self.view.locator("canvas").focus()
         for key in (" ", *["ArrowRight"] * steps, *["ArrowDown"] * steps, " "):
             self.view.keyboard.press(key)
 
-    def answers(self) -> dict[str, list[list[tuple[str, str]]]]:
+    def answers(self):
         """By masking method, of each network its likeliest classes with their probabilities as they are written."""
         found = {}
         for section in self.view.query_selector_all(".answer"):
@@ -154,16 +153,16 @@ class Tab:
             ]
         return found
 
-    def wait_for_answers(self) -> None:
+    def wait_for_answers(self):
         """Until the answers are those about the last hole: once no request is under way."""
         self.view.wait_for_function("document.querySelectorAll('.answer').length == 6")
         self.view.wait_for_function("!document.querySelector('.generating, .pending')")
 
-    def wait_for_problem(self) -> str:
+    def wait_for_problem(self):
         return str(self.view.wait_for_selector("[role=alert].problem").inner_text())
 
 
-def expected(picture: Path, hole: np.ndarray) -> dict[str, list[list[tuple[str, str]]]]:
+def expected(picture, hole):
     """What the page must say, from networks that are asked in Python."""
     image = read_picture("it", picture, SIZE).image[None]
     found: dict[str, list[list[tuple[str, str]]]] = {method: [] for method in ("whole", *METHODS)}
@@ -186,7 +185,7 @@ def expected(picture: Path, hole: np.ndarray) -> dict[str, list[list[tuple[str, 
     return found
 
 
-def same(shown: dict[str, list[list[tuple[str, str]]]], right: dict[str, list[list[tuple[str, str]]]]) -> None:
+def same(shown, right):
     """The same answers, but for the last digit of a percentage: batches of another size round differently."""
     assert shown.keys() == right.keys()
     for method, networks in right.items():
@@ -199,13 +198,11 @@ def same(shown: dict[str, list[list[tuple[str, str]]]], right: dict[str, list[li
 
 
 @pytest.fixture(scope="module")
-def first_picture(page: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first_picture(page, tmp_path_factory):
     return next(tmp_path_factory.getbasetemp().glob("play*/pictures/a*.png"))
 
 
-def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_else(
-    page: SimpleNamespace, browser: Any, first_picture: Path
-) -> None:
+def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_else(page, browser, first_picture):
     keys, mouse = Tab(browser, page.address), Tab(browser, page.address)
     for tab in (keys, mouse):
         tab.view.get_by_role("button", name="a photograph").click()
@@ -227,7 +224,7 @@ def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_els
     assert keys.answers() != mouse.answers()
 
 
-def test_a_hole_moves_within_a_picture_and_to_another_one(page: SimpleNamespace, browser: Any) -> None:
+def test_a_hole_moves_within_a_picture_and_to_another_one(page, browser):
     tab = Tab(browser, page.address)
     tab.cut_rectangle(steps=4)
     tab.wait_for_answers()
@@ -246,10 +243,8 @@ def test_a_hole_moves_within_a_picture_and_to_another_one(page: SimpleNamespace,
     assert "not known" in tab.view.locator("#painter-status").inner_text()
 
 
-def test_what_is_wrong_is_one_sentence_and_the_page_lives_on(
-    page: SimpleNamespace, browser: Any, tmp_path: Path
-) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
+def test_what_is_wrong_is_one_sentence_and_the_page_lives_on(page, browser, tmp_path):
+    def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
@@ -275,7 +270,7 @@ def test_what_is_wrong_is_one_sentence_and_the_page_lives_on(
     assert tab.errors == []
 
 
-def test_explanations_come_when_they_are_asked_for(page: SimpleNamespace, browser: Any) -> None:
+def test_explanations_come_when_they_are_asked_for(page, browser):
     tab = Tab(browser, page.address)
     tab.view.get_by_label("Occlusion").check()
     tab.view.get_by_role("button", name="Explain", exact=True).click()
@@ -286,7 +281,7 @@ def test_explanations_come_when_they_are_asked_for(page: SimpleNamespace, browse
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_narrow_screens_and_follows_the_system(page: SimpleNamespace, browser: Any, scheme: str) -> None:
+def test_the_page_fits_narrow_screens_and_follows_the_system(page, browser, scheme):
     tab = Tab(browser, page.address, viewport={"width": 420, "height": 900}, color_scheme=scheme)
     assert tab.view.evaluate("document.documentElement.scrollWidth") <= 420
     ground = re.findall(r"\d+", tab.view.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -298,14 +293,14 @@ def test_the_page_fits_narrow_screens_and_follows_the_system(page: SimpleNamespa
     assert tab.view.evaluate(unnamed) == []
 
 
-def test_names_from_files_are_text(page: SimpleNamespace, browser: Any) -> None:
+def test_names_from_files_are_text(page, browser):
     tab = Tab(browser, page.address)
     names = tab.view.evaluate("[...document.querySelectorAll('.pictures img')].map(each => each.alt)")
     assert HOSTILE.replace("/", "") in names
     assert tab.view.title() == "maskrobust play"
 
 
-def test_names_of_classes_are_escaped() -> None:
+def test_names_of_classes_are_escaped():
     from maskrobust.train.play.answers import Answer, Shown
 
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
@@ -315,7 +310,7 @@ def test_names_of_classes_are_escaped() -> None:
         assert "<img src=x" not in html and html.count("&lt;img src=x") >= 3
 
 
-def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page: SimpleNamespace, tmp_path: Path) -> None:
+def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page, tmp_path):
     """Although the environment asks Gradio for both."""
     port = int(page.address.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(ConnectionRefusedError):
@@ -329,7 +324,7 @@ def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page: Simp
         assert status in (b"403", b"404"), path
 
 
-def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_one_sentence(capsys):
     from maskrobust.train.cli import main
 
     with socket.socket() as taken:
@@ -346,7 +341,7 @@ def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> No
     ("option", "named"),
     [("--port=0", "port"), ("--image_size=9", "image_size"), ("--methods=[blak]", "blak"), ("--host=no.such", "host")],
 )
-def test_a_wrong_option_is_one_sentence(option: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_option_is_one_sentence(option, named, capsys):
     from maskrobust.train.cli import main
 
     with pytest.raises(SystemExit) as ended:
@@ -354,7 +349,7 @@ def test_a_wrong_option_is_one_sentence(option: str, named: str, capsys: pytest.
     assert ended.value.code == 2 and named in capsys.readouterr().err
 
 
-def test_the_small_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_small_network_is_trained_once_and_kept(tmp_path, monkeypatch):
     from rich.console import Console
 
     from maskrobust.train.data.sets.cues import Cues
@@ -374,12 +369,12 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("drawn", ["", "data:,", "data:image/png;base64,!", None, 3, "data:image/png;base64,aGVsbG8="])
-def test_a_hole_that_is_none_is_refused(drawn: object) -> None:
+def test_a_hole_that_is_none_is_refused(drawn):
     page = Page(PlayConfig((), (), image_size=8), [], [])
     assert 'role="alert"' in page.paint(None, [], SimpleNamespace(hole=drawn))[1]  # type: ignore[arg-type]
 
 
-def test_a_hole_is_read_pixel_by_pixel(tmp_path: Path) -> None:
+def test_a_hole_is_read_pixel_by_pixel(tmp_path):
     hole = np.random.default_rng(0).random((8, 8)) < 0.5
     Image.fromarray(hole).save(tmp_path / "hole.png")
     address = "data:image/png;base64," + base64.b64encode((tmp_path / "hole.png").read_bytes()).decode()

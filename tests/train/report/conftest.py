@@ -1,9 +1,7 @@
 """A claim and an evaluation of made-up outcomes, summarised by the code that summarises real ones."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -13,7 +11,6 @@ from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe,
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
@@ -40,7 +37,7 @@ SKILLS = (0.9, 0.6, 0.0)
 """How well each network reads outlines."""
 
 
-def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
+def answers(plan, seed, skill):
     """What a network answers under every condition of a plan; it reads outlines and copes with holes by `skill`."""
     rng = np.random.default_rng(seed)
     made = make_outcomes(IMAGES, seed, plan.hidden_fractions, skill, INVALID)
@@ -68,17 +65,17 @@ def answers(plan: ReliancePlan, seed: int, skill: float) -> Outcomes:
     return replace(answering(made, clean=clean, **hidden), information=information)
 
 
-def probe_of(outcomes: Outcomes) -> ProbeOutcomes:
+def probe_of(outcomes):
     """A mask-only probe that reads every class."""
     return ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels)
 
 
-def _answers(plans: Mapping[str, ReliancePlan], seed: int) -> dict[str, Outcomes]:
+def _answers(plans, seed):
     """What an arm of a claim answers: under layer masking outlines are not read."""
     return {method: answers(plan, seed, 0.0 if method == "layer_masking" else 0.8) for method, plan in plans.items()}
 
 
-def summarised_claim(folder: Path) -> Content:
+def summarised_claim(folder):
     """What `maskrobust claim` would write."""
     evaluation = content_of("claim_cues.yaml")["evaluation"] | {"transfer_methods": ["blur"], "replicates": 40}
     evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_share": 1.0}
@@ -101,7 +98,7 @@ def summarised_claim(folder: Path) -> Content:
     return claim_summary.summarise(config, runs, probe, seconds=300.1, command=command).as_json()
 
 
-def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **changes: Any) -> Content:
+def summarised_reliance(folder, networks=NETWORKS, **changes):
     """What `maskrobust evaluate` would write."""
     given: Content = {
         "hidden_fractions": (0.3, 0.5),
@@ -138,7 +135,7 @@ def summarised_reliance(folder: Path, networks: Sequence[str] = NETWORKS, **chan
 
 
 @pytest.fixture(scope="session")
-def few_permutations() -> Iterator[None]:
+def few_permutations():
     """Intervals of chance from few permutations: their width is no matter of the pages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
@@ -146,32 +143,32 @@ def few_permutations() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_claim(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
+def made_claim(few_permutations, tmp_path_factory):
     return summarised_claim(tmp_path_factory.mktemp("claim"))
 
 
 @pytest.fixture(scope="session")
-def made_reliance(few_permutations: None, tmp_path_factory: pytest.TempPathFactory) -> Content:
+def made_reliance(few_permutations, tmp_path_factory):
     return summarised_reliance(tmp_path_factory.mktemp("reliance"))
 
 
-def without_curves(content: Content) -> Content:
+def without_curves(content):
     """A copy to change at will, without the curves, which take time to draw."""
     rows = [row for row in content["rows"] if not row["measure"].startswith("curve_")]
     return copy.deepcopy({**content, "rows": rows})
 
 
 @pytest.fixture
-def claim(made_claim: Content) -> Content:
+def claim(made_claim):
     return without_curves(made_claim)
 
 
 @pytest.fixture
-def reliance(made_reliance: Content) -> Content:
+def reliance(made_reliance):
     return without_curves(made_reliance)
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium():
     require_component("chromium", "apt install chromium")
     return "chromium"

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from maskrobust.train.report import ExampleStrip, Prediction, Results, render_claim, render_reliance
+from maskrobust.train.report.examples import ExampleStrip, Prediction
+from maskrobust.train.report.pages import render_claim, render_reliance
+from maskrobust.train.report.results import Results
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 

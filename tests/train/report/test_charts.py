@@ -8,25 +8,24 @@ import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report import Results
 from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.shares import margins
-from tests.train.report.conftest import Content
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def numbers(text: str) -> list[float]:
+def numbers(text):
     return [float(number) for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", text)]
 
 
-def texts_of(svg: str) -> list[str]:
+def texts_of(svg):
     return ["".join(text.itertext()).strip() for text in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
-def coloured(svg: str, tag: str, kind: str) -> list[tuple[int, ET.Element]]:
+def coloured(svg, tag, kind):
     """Elements that are filled or stroked in a colour of the page, with its number."""
     found = []
     for element in ET.fromstring(svg).iter(f"{SVG}{tag}"):
@@ -36,13 +35,13 @@ def coloured(svg: str, tag: str, kind: str) -> list[tuple[int, ET.Element]]:
     return found
 
 
-def assert_affine(values: list[float], pixels: list[float]) -> np.ndarray:
+def assert_affine(values, pixels):
     fitted = np.polyfit(values, pixels, 1)
     assert np.abs(np.polyval(fitted, values) - pixels).max() < 0.01
     return fitted
 
 
-def rows_at(fractions: list[float], values: list[float | None]) -> list[Row]:
+def rows_at(fractions, values):
     return [
         Row("a", "black", "retention", value, value and value - 0.1, value and value + 0.1, 9, 0,
             parameters={"hidden_fraction": fraction})
@@ -50,7 +49,7 @@ def rows_at(fractions: list[float], values: list[float | None]) -> list[Row]:
     ]  # fmt: skip
 
 
-def test_lines_lie_where_their_numbers_say_stand_out_or_not_and_pass_over_what_is_undefined() -> None:
+def test_lines_lie_where_their_numbers_say_stand_out_or_not_and_pass_over_what_is_undefined():
     x, y = [0.5, 0.0, 0.75, 0.25, 1.0], [0.4, 0.9, 0.3, None, 0.2]
     drawn = [
         Curve.of(rows_at(x, y), "hidden_fraction", 3, "1"),
@@ -74,7 +73,7 @@ def test_lines_lie_where_their_numbers_say_stand_out_or_not_and_pass_over_what_i
     assert ET.fromstring(svg).get("aria-label") == 'Chart "of" <b>, Black <fill>'  # what a file names is no markup
 
 
-def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content) -> None:
+def test_arms_and_their_intervals_lie_where_the_numbers_say(claim):
     results = Results.read("claim", claim)
     points = chart_points(results)
     svg = retention_chart(results, points)
@@ -102,7 +101,7 @@ def test_arms_and_their_intervals_lie_where_the_numbers_say(claim: Content) -> N
 
 
 @pytest.mark.parametrize("share", [0.07, -0.07])
-def test_the_band_reaches_to_the_layer_masking_arms_reliance_and_the_margin(claim: Content, share: float) -> None:
+def test_the_band_reaches_to_the_layer_masking_arms_reliance_and_the_margin(claim, share):
     for row in claim["rows"]:
         if (row["network"], row["method"], row["measure"]) == ("layer_masking", "layer_masking", "used_share"):
             row["value"] = share
@@ -117,7 +116,7 @@ def test_the_band_reaches_to_the_layer_masking_arms_reliance_and_the_margin(clai
     assert (min(pixels), max(pixels)) == pytest.approx(np.polyval(fitted, [0.12, -0.12]), abs=0.02)
 
 
-def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(claim: Content) -> None:
+def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(claim):
     for row in claim["rows"]:
         if (row["network"], row["measure"]) == ("no_masks", "used_share"):
             row |= {"value": None, "low": None, "high": None}
@@ -126,7 +125,7 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(clai
     assert "3 of 12 points" in " ".join(retention(results).split())
 
 
-def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim: Content, made_reliance: Content) -> None:
+def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim, made_reliance):
     panels = curves(Results.read("claim", made_claim))
     assert panels is not None and panels.count("<svg") == 3 and "SLIC, most salient first" in panels
     results = Results.read("reliance", made_reliance)

@@ -5,10 +5,9 @@ import torch
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
-from maskrobust.train.report import (
+from maskrobust.train.report.examples import (
     ExampleStrip,
     Prediction,
     annotated_examples,
@@ -154,7 +153,7 @@ NAMES = ("boot", "coat", "shirt")
 IDS = (12, 10, 15)
 
 
-def outcomes(**predictions) -> Outcomes:
+def outcomes(**predictions):
     """Six images with ids 10 to 15."""
     return answering(make_outcomes(6, seed=0), **{name: np.array(found) for name, found in predictions.items()})
 

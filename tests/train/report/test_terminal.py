@@ -4,16 +4,16 @@ import re
 from io import StringIO
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
-from maskrobust.train.report import Results, results_table, verdict_panel
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short
-from tests.train.report.conftest import Content
 
 COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")
 
 
-def printed(renderable: RenderableType, width: int) -> list[str]:
+def printed(renderable, width):
     console = Console(width=width, file=(text := StringIO()), color_system=None)
     console.print(renderable)
     return [line.rstrip() for line in text.getvalue().splitlines()]
@@ -23,14 +23,12 @@ def printed(renderable: RenderableType, width: int) -> list[str]:
     ("value", "text"),
     [(0.256, ".26"), (-0.034, "-.03"), (-0.001, ".00"), (0.0, ".00"), (1.0, "1.00"), (0.999, "1.00"), (-1.2, "-1.20")],
 )
-def test_numbers_are_short(value: float, text: str) -> None:
+def test_numbers_are_short(value, text):
     assert short(value) == text
 
 
 @pytest.mark.parametrize("width", [70, 120])
-def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column(
-    made_reliance: Content, width: int
-) -> None:
+def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column(made_reliance, width):
     lines = printed(results_table(Results.read("reliance", made_reliance)), width)
     assert max(map(len, lines)) <= width
     expected = [
@@ -43,7 +41,7 @@ def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column
     assert sorted(re.findall(r"-?\d*\.\d\d", "\n".join(lines))) == sorted(expected)
 
 
-def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim: Content) -> None:
+def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim):
     claim["arms"]["no_masks"]["title"] = "[red]A[/]"
     claim["claims"]["own"] = "[b]x[/b] [/]"
     for row in claim["rows"]:
@@ -55,7 +53,7 @@ def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim: Co
 
 
 @pytest.mark.parametrize("width", [60, 120])
-def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim: Content, width: int) -> None:
+def test_the_panel_says_verdict_reason_comparisons_and_caveat(claim, width):
     claim["caveat"] = "One seed alone."
     rule = {"case": "best", "tolerance": claim["rule"]["clean_accuracy_tolerance"]}
     first, second = (row for row in claim["rows"] if row["measure"] == "reliance" and row["parameters"] == rule)

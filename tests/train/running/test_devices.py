@@ -1,8 +1,6 @@
 """Apple's GPUs, which lack float64: Lightning would take one by default, the commands never do."""
 
 import platform
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -24,7 +22,7 @@ from tests.train.tiny import tiny_fit
 
 
 @pytest.fixture
-def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def apple(monkeypatch):
     """What torch and Lightning see on a Mac; a tensor that goes to its GPU is an error here, as there is none."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(platform, "processor", lambda: "arm")
@@ -35,30 +33,28 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     MPSAccelerator.is_available.cache_clear()
 
 
-def arguments_of(folder: Path, accelerator: str) -> list[str]:
+def arguments_of(folder, accelerator):
     torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), folder / "weights.pt")
     weights = f"--model.weights={folder / 'weights.pt'}"
     return ["validate", *tiny_fit("cues.yaml", folder), f"--trainer.accelerator={accelerator}", weights]
 
 
-def test_auto_is_the_cpu_and_said(apple: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_is_the_cpu_and_said(apple, tmp_path, capsys):
     main(arguments_of(tmp_path, "auto"))
     assert "computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.\n" in capsys.readouterr().out
 
 
-def test_a_trainer_that_is_told_to_take_the_gpu_is_refused_in_one_sentence(
-    apple: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_trainer_that_is_told_to_take_the_gpu_is_refused_in_one_sentence(apple, tmp_path, capsys):
     assert sentence_of(arguments_of(tmp_path, "gpu"), capsys).endswith("give it accelerator cpu.")
 
 
-def test_a_trainer_of_ones_own_is_refused(apple: None) -> None:
+def test_a_trainer_of_ones_own_is_refused(apple):
     trainer = pl.Trainer(logger=False, enable_checkpointing=False)
     with pytest.raises(InputError, match=r"must have float64, .* got mps; give it accelerator cpu"):
         trainer.validate(MaskRobustClassifier(), [])
 
 
-def test_a_claim_trains_on_the_cpu(apple: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_trains_on_the_cpu(apple, tmp_path, monkeypatch):
     path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "accelerator": "auto"})
     config = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}", "--arm=no_masks"])
     devices = []
@@ -69,7 +65,7 @@ def test_a_claim_trains_on_the_cpu(apple: None, tmp_path: Path, monkeypatch: pyt
     assert devices == ["cpu"]
 
 
-def test_no_command_computes_on_it(apple: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_computes_on_it(apple, monkeypatch):
     assert find_device(None).type == "cpu" or torch.cuda.is_available()
     monkeypatch.setattr(torch, "empty", lambda *_, **__: None)  # which the GPU would give
     with pytest.raises(InputError, match=r"must have float64, .* got 'mps'; leave it out, or choose cpu"):

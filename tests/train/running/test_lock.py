@@ -6,10 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train.cli import main
 from maskrobust.train.running.lock import locked
-from tests.processes import Process, started
+from tests.processes import started
 from tests.train.evaluate.test_evaluate_processes import DATA
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES
@@ -25,13 +22,13 @@ from tests.train.tiny import FEW_MEASURES
 EVALUATE = ["evaluate", "--network=tests.train.networks.Tiny", *DATA, *FEW_MEASURES, "--methods=[black]"]
 
 
-def hold(folder: Path, is_there: Path) -> None:
+def hold(folder, is_there):
     with locked(folder):
         is_there.touch()
         time.sleep(600)
 
 
-def holder(stack: ExitStack, folder: Path, hold: Callable[[Path, Path], None] = hold) -> Process:
+def holder(stack, folder, hold=hold):
     """A process that holds the lock of a folder."""
     is_there = folder.parent / "is_there"
     process = stack.enter_context(started(hold, folder, is_there))
@@ -42,9 +39,7 @@ def holder(stack: ExitStack, folder: Path, hold: Callable[[Path, Path], None] = 
     return process
 
 
-def test_a_second_evaluation_in_a_folder_is_told_which_process_is_at_work_there(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_evaluation_in_a_folder_is_told_which_process_is_at_work_there(tmp_path, capsys):
     with ExitStack() as stack:
         process = holder(stack, tmp_path / "out")
         sentence = sentence_of([*EVALUATE, f"--out={tmp_path / 'out'}"], capsys)
@@ -52,7 +47,7 @@ def test_a_second_evaluation_in_a_folder_is_told_which_process_is_at_work_there(
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
-def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path):
     with ExitStack() as stack:
         process = holder(stack, tmp_path / "out")
         with pytest.raises(InputError, match="at work there"), locked(tmp_path / "out"):
@@ -64,14 +59,14 @@ def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path: Path) -> None
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def hold_with_a_child(folder: Path, is_there: Path) -> None:
+def hold_with_a_child(folder, is_there):
     with locked(folder):
         if os.fork():
             is_there.touch()
         time.sleep(600)
 
 
-def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
+def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path):
     """A loader process outlives its parent by seconds, and has inherited its open files."""
     with ExitStack() as stack:
         process = holder(stack, tmp_path / "out", hold_with_a_child)
@@ -81,7 +76,7 @@ def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path: Path) -> None:
             os.killpg(process.pid, 0)  # the child is there
 
 
-def count_up(folder: Path, times: int) -> None:
+def count_up(folder, times):
     """Add 1 to the number in a file, which goes wrong where two do it at once."""
     path = folder.parent / "number"
     done = 0
@@ -94,7 +89,7 @@ def count_up(folder: Path, times: int) -> None:
         time.sleep(0.001)
 
 
-def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path: Path) -> None:
+def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path):
     (tmp_path / "number").write_text("0")
     (tmp_path / "out").mkdir()
     with ExitStack() as stack:
@@ -104,12 +99,12 @@ def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path
 
 
 def test_of_two_evaluations_of_one_folder_the_first_ends_well_and_the_second_says_why_it_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, monkeypatch
+):
     command, errors, statuses = [*EVALUATE, f"--out={tmp_path / 'out'}"], tmp_path / "errors", []
     ask = Measurement.ask
 
-    def ask_while_another_is_called(self: Measurement, batch: Any) -> Any:
+    def ask_while_another_is_called(self, batch):
         if not statuses:
             with started(main, command, errors=errors) as second:
                 statuses.append(second.wait())
@@ -127,10 +122,8 @@ def test_of_two_evaluations_of_one_folder_the_first_ends_well_and_the_second_say
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_told_and_not_in_the_way(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without_locks(*_: object) -> None:
+def test_a_file_system_without_locks_is_told_and_not_in_the_way(number, tmp_path, monkeypatch):
+    def without_locks(*_):
         raise OSError(number, os.strerror(number))
 
     said: list[str] = []

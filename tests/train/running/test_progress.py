@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -11,12 +10,12 @@ from maskrobust.train.running import progress as module
 from maskrobust.train.running.progress import CountingDisplay, stage
 
 
-def display(**options: bool) -> tuple[CountingDisplay, io.StringIO]:
+def display(**options):
     written = io.StringIO()
     return CountingDisplay(Console(file=written, width=20, **options)), written
 
 
-def wait_for(is_there: Callable[[], bool]) -> None:
+def wait_for(is_there):
     for _ in range(500):
         if is_there():
             return
@@ -25,13 +24,13 @@ def wait_for(is_there: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast(monkeypatch):
     """Lines at each look, the first of which comes with the first estimate."""
     monkeypatch.setattr(module, "_SECONDS_A_LOOK", 0.01)
     monkeypatch.setattr(module, "SECONDS_A_LINE", 0.1)
 
 
-def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast: None) -> None:
+def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast):
     progress, written = display()
     with progress:
         task = progress.add_task("asking about images", total=400, completed=3)
@@ -45,7 +44,7 @@ def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast: None) 
     assert written.getvalue().endswith("\n") and "\x1b" not in written.getvalue()
 
 
-def test_a_quiet_console_gets_nothing(fast: None) -> None:
+def test_a_quiet_console_gets_nothing(fast):
     progress, written = display(quiet=True)
     with progress:
         progress.add_task("asking about images", total=4)

@@ -24,7 +24,6 @@ from maskrobust.train.data.shards.format import sha256_of
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.shards.shrinking import shrink
 from maskrobust.train.storage.files import read_json
-from maskrobust.train.types import Split
 from tests.processes import run_command, started
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.test_cli import sentence_of
@@ -32,18 +31,18 @@ from tests.train.test_cli import sentence_of
 SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]
 
 
-def write(out: Path, *options: str, data: str = "Cues", sizes: list[str] = SIZES, workers: int = 1) -> Path:
+def write(out, *options, data="Cues", sizes=SIZES, workers=1):
     main(
         ["shards", f"--data={data}", *sizes, "--samples_per_shard=8", f"--out={out}", f"--workers={workers}", *options]
     )
     return out
 
 
-def checksums(folder: Path) -> dict[str, str]:
+def checksums(folder):
     return {path.name: sha256_of(path) for path in folder.iterdir()}
 
 
-def by_id(batches) -> Batch:
+def by_id(batches):
     batch = Batch.cat(batches)
     order = batch.ids.argsort()
     return batch.select(order)
@@ -54,7 +53,7 @@ def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
     data, shards = Cues(20, 5, 3), Shards(str(folder), view="as_is", image_size=48, num_workers=0)
     assert (shards.class_names, shards.mean, shards.std) == (data.class_names, data.mean, data.std)
     for own, stored in (
-        (data.training_batches(), shards.training_batches()),
+        (data.whole_split("train"), shards.whole_split("train")),
         (data.val_dataloader(), shards.val_dataloader()),
         (data.test_dataloader(), shards.test_dataloader()),
     ):
@@ -79,7 +78,7 @@ def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files
     assert read_json(folder / "manifest.json")["shuffle_seed"] == 0
 
 
-def labels_in(path: Path) -> list[int]:
+def labels_in(path):
     with tarfile.open(path) as tar:
         return [json.loads(tar.extractfile(each).read())["label"] for each in tar if each.name.endswith(".json")]
 
@@ -141,14 +140,14 @@ def test_an_image_has_the_same_pixels_in_a_folder_and_in_shards_of_it(tmp_path):
     own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
     sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
     stored = Shards(str(write(tmp_path / "out", data="Folder", sizes=sizes)), image_size=32, num_workers=0)
-    for read in ("training_batches", "val_dataloader"):
-        one, other = getattr(own, read)(), getattr(stored, read)()
+    for split in ("train", "val"):
+        one, other = own.whole_split(split), stored.whole_split(split)
         first, second = by_id(one), by_id(other)
         assert first.object_mask.flatten(1).any(dim=1).all()
         assert all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
 
 
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def upright(pixels, orientation):
     exchanged = pixels.T if orientation > 4 else pixels
     down, across = -1 if orientation in (3, 4, 7, 8) else 1, -1 if orientation in (2, 3, 6, 7) else 1
     return np.ascontiguousarray(exchanged[::down, ::across])
@@ -161,8 +160,8 @@ def test_evaluation_shows_the_same_pixels_of_larger_images_that_were_reduced_to_
     assert read_json(folder / "manifest.json")["resize"] == 37
     own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
     stored = Shards(str(folder), image_size=32, num_workers=0)
-    for read in ("training_batches", "val_dataloader"):
-        pair = by_id(getattr(own, read)())[:4], by_id(getattr(stored, read)())[:4]
+    for split in ("train", "val"):
+        pair = by_id(own.whole_split(split))[:4], by_id(stored.whole_split(split))[:4]
         assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
 
 
@@ -197,7 +196,8 @@ class Plain(AnnotatedDataModule):
         grey = torch.arange(0, 256, dtype=torch.float32).reshape(1, 1, 16, 16) / 255
         yield Batch(torch.tensor([5]), grey.expand(1, 3, -1, -1), torch.zeros(1, 1, 16, 16).bool(), torch.tensor([1]))
 
-    training_batches = val_dataloader = test_dataloader = batches
+    def whole_split(self, split):
+        return self.batches()
 
 
 def test_any_data_module_is_written_without_loss(tmp_path):
@@ -217,7 +217,7 @@ class Views(InMemoryDataModule):
     def __init__(self) -> None:
         super().__init__(batch_size=8, num_workers=0, seed=0)
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split):
         ids = torch.arange(48) + 48 * (split == "test")
         random = np.random.default_rng(0)
         object_mask = torch.zeros(48, 1, 32, 32, dtype=torch.bool)
@@ -226,7 +226,7 @@ class Views(InMemoryDataModule):
         images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)).repeat_interleave(4, dim=0)
         return Samples(ids, images, object_mask, self.object_of(ids) % 2)
 
-    def object_of(self, ids: torch.Tensor) -> torch.Tensor:
+    def object_of(self, ids):
         return ids // 4
 
 
@@ -256,12 +256,12 @@ def test_other_objects_than_those_that_were_written_are_refused(tmp_path, capsys
     assert path.read_bytes() == content
 
 
-def written(folder: Path) -> dict[str, int]:
+def written(folder):
     """When each shard was written."""
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tar")}
 
 
-def written_again(old: dict[str, int], folder: Path) -> set[str]:
+def written_again(old, folder):
     new = written(folder)
     return {name for name in old.keys() & new.keys() if old[name] != new[name]}
 
@@ -299,7 +299,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
-def write_fours(folder: Path, root: Path, mask_root: Path) -> Path:
+def write_fours(folder, root, mask_root):
     given = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--splits=[train]"]
     return write(folder, "--samples_per_shard=4", data="Folder", sizes=given)
 

@@ -1,7 +1,5 @@
 """Training from shards and on pets as users do: shipped configurations, real processes, errors in one sentence."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,7 +13,7 @@ resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 SMALL = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
 
 
-def fit_arguments(shards: Path, out: Path, *more: str) -> list[str]:
+def fit_arguments(shards, out, *more):
     return [
         "fit",
         "--config=fashion_shards.yaml",
@@ -30,11 +28,11 @@ def fit_arguments(shards: Path, out: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return write_folder(tmp_path / "shards")
 
 
-def last_weights(out: Path) -> dict[str, torch.Tensor]:
+def last_weights(out):
     weights: dict[str, torch.Tensor] = torch.load(last(out), weights_only=True)["state_dict"]
     return weights
 

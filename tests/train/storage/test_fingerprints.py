@@ -4,13 +4,12 @@ import copy
 import json
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.augment import FILLS
 from maskrobust.lm_modules.masking import LayerMasking, MergeRule
@@ -45,7 +44,7 @@ EDITS: dict[str, Edit] = {
 }
 
 
-def export(folder: Path, architecture: str, options: dict[str, Any]) -> Path:
+def export(folder, architecture, options):
     """A folder as `maskrobust export` writes it, with layer masking by its first rule."""
     folder.mkdir(parents=True)
     torch.manual_seed(0)
@@ -58,17 +57,17 @@ def export(folder: Path, architecture: str, options: dict[str, Any]) -> Path:
     return folder
 
 
-def edit(folder: Path, section: str, option: str, value: Any) -> None:
+def edit(folder, section, option, value):
     config = json.loads((folder / CONFIG).read_text())
     config[section][option] = value
     (folder / CONFIG).write_text(json.dumps(config))
 
 
-def stop_after(batches: int, command: list[str]) -> None:
+def stop_after(batches, command):
     """Break an evaluation off once it has kept the answers to some batches."""
     ask, asked = Measurement.ask, []
 
-    def limited(self: Measurement, batch: Any) -> Any:
+    def limited(self, batch):
         if len(asked) == batches:
             raise RuntimeError("stopped")
         asked.append(batch)
@@ -82,7 +81,7 @@ def stop_after(batches: int, command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_an_edited_network_has_another_fingerprint_with_the_same_weights(name: str, tmp_path: Path) -> None:
+def test_an_edited_network_has_another_fingerprint_with_the_same_weights(name, tmp_path):
     architecture, options, *edited = EDITS[name]
     folder = export(tmp_path / "network", architecture, options)
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -99,9 +98,7 @@ def test_an_edited_network_has_another_fingerprint_with_the_same_weights(name: s
 
 
 @pytest.mark.parametrize("command", ["evaluate", "explain"])
-def test_networks_in_another_order_do_not_take_each_others_answers(
-    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_networks_in_another_order_do_not_take_each_others_answers(command, tmp_path, capsys):
     """Both keep answers by a network's place."""
     names = [str(export(tmp_path / "a", "small_resnet", {"width": 16}))]
     names.append(str(export(tmp_path / "b", "small_resnet", {"width": 20})))
@@ -118,12 +115,7 @@ def test_networks_in_another_order_do_not_take_each_others_answers(
         assert "with another network" in sentence_of([*EXPLAIN, second, *others], capsys)
 
 
-def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(tmp_path, capsys, monkeypatch, request):
     request.addfinalizer(lambda: FILLS.pop("dark", None))
     module = tmp_path / "fill_of_test_fingerprints.py"
     module.write_text(FILL)
@@ -135,11 +127,11 @@ def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(
     assert "with another code of your own" in sentence_of(command, capsys)
 
 
-def trained(network: nn.Module, **options: Any) -> TrainedNetwork:
+def trained(network, **options):
     return TrainedNetwork("a", network, Preprocessing(), 8, **options)
 
 
-def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerprint() -> None:
+def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerprint():
     network = build_network("small_resnet", 8, {"width": 16})
     others: dict[str, Any] = {"merge": "union", "detach_padding": False, "padding": "mirror"}
     assert others.keys() == {each.name for each in fields(MaskingOptions)} and others["merge"] in get_args(MergeRule)
@@ -148,7 +140,7 @@ def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerpr
     assert len(found | {network_fingerprint(trained(network))}) == len(options) + 1
 
 
-def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not() -> None:
+def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not():
     network = trained(build_network("small_resnet", 8, {"width": 16}))
     before = network_fingerprint(network)
     bf16, compiled, renamed = (network.select_outputs(range(8)) for _ in range(3))
@@ -172,7 +164,7 @@ class Options(nn.Module):
         for name, value in arguments.items():
             setattr(self, name, value)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images):
         return self.head(images.mean(dim=(2, 3)))
 
 
@@ -185,7 +177,7 @@ class Options(nn.Module):
         (Preprocessing(), Preprocessing(crop=0.5)), (slice(1), slice(2)),
     ],
 )  # fmt: skip
-def test_arguments_that_a_class_of_ones_own_keeps_decide_the_fingerprint(values: tuple[Any, Any]) -> None:
+def test_arguments_that_a_class_of_ones_own_keeps_decide_the_fingerprint(values):
     torch.manual_seed(0)
     networks = [TrainedNetwork("a", Options(kept=each), Preprocessing(), 2) for each in (*values, values[0])]
     for each in networks[1:]:
@@ -195,7 +187,7 @@ def test_arguments_that_a_class_of_ones_own_keeps_decide_the_fingerprint(values:
     assert network_fingerprint(copy.deepcopy(networks[0])) == first
 
 
-def test_a_value_without_a_description_of_its_own_does_not_stand_in_the_way() -> None:
+def test_a_value_without_a_description_of_its_own_does_not_stand_in_the_way():
     network = TrainedNetwork("a", Options(kept=[object(), lambda: 1, torch.Generator()]), Preprocessing(), 2)
     assert network_fingerprint(network) == network_fingerprint(network)
 
@@ -223,9 +215,7 @@ class Net(SmallResNet):
 """
 
 
-def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(tmp_path, monkeypatch):
     module, name = tmp_path / "network_of_test_fingerprints.py", "network_of_test_fingerprints.Net"
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
@@ -238,7 +228,7 @@ def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(
     assert found[0] != found[1]
 
 
-def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path: Path) -> None:
+def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path):
     path = write_claim(tmp_path / "claim.yaml")
     before = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
     models = copy.deepcopy(before.models)

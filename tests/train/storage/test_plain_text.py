@@ -20,7 +20,7 @@ NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]
 HARMLESS = r"\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
 
 
-def test_what_is_invisible_is_spelt_out_and_the_rest_stays() -> None:
+def test_what_is_invisible_is_spelt_out_and_the_rest_stays():
     assert printable(NASTY) == HARMLESS
     kept = "Köln, 犬 🐕 n° 1 (50\u202f%)\tA\nB <b>"
     assert printable(kept) == kept
@@ -28,7 +28,7 @@ def test_what_is_invisible_is_spelt_out_and_the_rest_stays() -> None:
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-x", "@SUM(A1)", "\tx", "\rx", '=HYPERLINK("http://x")'])
-def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
+def test_text_that_a_spreadsheet_would_calculate_is_text(text):
     row = Row(text, text, text, -0.5, None, 1.0, 9, 0, compared_with=text, undefined_because=text, reading=text)
     names = [field.name for field in fields(Row)]
     read = next(csv.DictReader(io.StringIO(Results("claim", {}, [row]).as_csv(), newline="")))
@@ -37,7 +37,7 @@ def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
     assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
 
 
-def test_parameters_of_a_row_are_harmless_in_the_csv() -> None:
+def test_parameters_of_a_row_are_harmless_in_the_csv():
     row = Row("a", "black", "probability", 0.5, None, None, 1, 0, parameters={"class": NASTY, "fraction": 0.5})
     text = Results("claim", {}, [row]).as_csv()
     read = next(csv.DictReader(io.StringIO(text, newline="")))
@@ -45,7 +45,7 @@ def test_parameters_of_a_row_are_harmless_in_the_csv() -> None:
     assert not set(text) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
 
 
-def test_a_page_shows_names_and_follows_no_markup_in_them() -> None:
+def test_a_page_shows_names_and_follows_no_markup_in_them():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
     row = GalleryRow("patches", 0.5, (pixels, pixels))
     gallery = Gallery(("black",), (GalleryImage(NASTY, pixels, True, (row,)),), {NASTY: NASTY}, {"split": NASTY})
@@ -55,10 +55,8 @@ def test_a_page_shows_names_and_follows_no_markup_in_them() -> None:
     assert not set(page) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
 
 
-def test_an_error_quotes_a_file_without_its_control_characters(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(_: object) -> None:
+def test_an_error_quotes_a_file_without_its_control_characters(monkeypatch, capsys):
+    def refuse(_):
         raise InputError(f"'{NASTY}' must be another.")
 
     monkeypatch.setattr("maskrobust.train.arches.main", refuse)
@@ -67,7 +65,7 @@ def test_an_error_quotes_a_file_without_its_control_characters(
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error
 
 
-def test_a_progress_bar_shows_brackets_as_they_are() -> None:
+def test_a_progress_bar_shows_brackets_as_they_are():
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with CountingDisplay(console) as progress:
         progress.add_task("measuring [red]a[/red] [/]", total=1)

@@ -1,8 +1,6 @@
 """Files and the store's entries: whole or not there, whatever the processes that make them, and without any lock."""
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,20 +15,20 @@ from maskrobust.train.storage.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path):
     return Store(tmp_path / "root", {"seed": 1, "plan.layers": ("layer1",)})
 
 
-def write(text: str) -> Callable[[Path], object]:
+def write(text):
     return lambda folder: (folder / "text").write_text(text)
 
 
-def text_in(folder: Path) -> str:
+def text_in(folder):
     return (folder / "text").read_text()
 
 
-def test_an_entry_is_made_elsewhere_once_and_there_when_it_is_whole(store: Store) -> None:
-    def make(folder: Path) -> None:
+def test_an_entry_is_made_elsewhere_once_and_there_when_it_is_whole(store):
+    def make(folder):
         assert folder.parent == store.root and store.get("a") is None and not (store.root / "a").exists()
         write("first")(folder)
 
@@ -39,16 +37,16 @@ def test_an_entry_is_made_elsewhere_once_and_there_when_it_is_whole(store: Store
     assert sorted(path.name for path in (store.root / "a").iterdir()) == ["entry.json", "text"]
 
 
-def save_weights(text: str) -> Callable[[Path], object]:
+def save_weights(text):
     return lambda folder: save_file({text: torch.zeros(1)}, folder / "text")
 
 
 @pytest.mark.parametrize("write_slowly", [write, save_weights])  # FileNotFoundError, and safetensors' own
 @pytest.mark.parametrize("makes_its_folder", [False, True])
 def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_entry(
-    write_slowly: Callable[[str], Callable[[Path], object]], makes_its_folder: bool, store: Store
-) -> None:
-    def slow(folder: Path) -> None:
+    write_slowly, makes_its_folder, store
+):
+    def slow(folder):
         store.get_or_make("a", write("of the fast one"))
         assert not folder.exists()
         if makes_its_folder:
@@ -59,11 +57,11 @@ def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_ent
     assert list(store.root.iterdir()) == [store.root / "a"]
 
 
-def test_processes_that_finish_at_once_leave_one_whole_entry(store: Store) -> None:
+def test_processes_that_finish_at_once_leave_one_whole_entry(store):
     barrier, found = threading.Barrier(8), list[str]()
 
-    def process(number: int) -> None:
-        def make(folder: Path) -> None:
+    def process(number):
+        def make(folder):
             barrier.wait()
             write(f"{number}")(folder)
 
@@ -78,8 +76,8 @@ def test_processes_that_finish_at_once_leave_one_whole_entry(store: Store) -> No
     assert list(store.root.iterdir()) == [store.root / "a"]
 
 
-def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_settings(store: Store) -> None:
-    def interrupted(folder: Path) -> None:
+def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_settings(store):
+    def interrupted(folder):
         write("after one epoch")(folder)
         raise SystemExit(143)
 
@@ -92,15 +90,15 @@ def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_se
     assert list(store.root.iterdir()) == [store.root / "a"]
 
 
-def test_a_full_disk_is_no_entry_of_another_process(store: Store) -> None:
-    def make(folder: Path) -> None:
+def test_a_full_disk_is_no_entry_of_another_process(store):
+    def make(folder):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
         store.get_or_make("a", make)
 
 
-def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store: Store) -> None:
+def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store):
     kept = store.get_or_make("a", write("kept"))
     other = Store(store.root, {"seed": 2, "plan.layers": (), "split": "val"})
     for use in (other.check, lambda: other.get("a"), lambda: other.get_or_make("a", write("other"))):
@@ -110,7 +108,7 @@ def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store: Store)
     assert Store(store.root, {"seed": 1}).get("a") == kept  # of the settings that are named alone
 
 
-def test_what_is_no_entry_is_refused_and_left_alone(store: Store) -> None:
+def test_what_is_no_entry_is_refused_and_left_alone(store):
     (store.root / "a").mkdir(parents=True)
     (store.root / "a" / "notes.txt").touch()
     for use in (store.check, lambda: store.get_or_make("a", write("made"))):
@@ -119,24 +117,24 @@ def test_what_is_no_entry_is_refused_and_left_alone(store: Store) -> None:
     assert [path.name for path in (store.root / "a").iterdir()] == ["notes.txt"]
 
 
-def test_an_entry_that_has_lost_a_file_is_made_again(store: Store) -> None:
+def test_an_entry_that_has_lost_a_file_is_made_again(store):
     (store.get_or_make("a", write("first")) / "text").unlink()
     assert store.get("a") is None
     assert text_in(store.get_or_make("a", write("again"))) == "again"
 
 
-def test_a_store_is_removed_with_all_its_entries(store: Store) -> None:
+def test_a_store_is_removed_with_all_its_entries(store):
     store.get_or_make("a", write("kept"))
     store.remove()
     assert list(store.root.parent.iterdir()) == []
 
 
-def test_fingerprints_tell_contents_apart_and_ignore_order() -> None:
+def test_fingerprints_tell_contents_apart_and_ignore_order():
     assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
     assert fingerprint({"a": 1, "b": [1, 2]}) != fingerprint({"a": 1, "b": [2, 1]})
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
+def test_a_file_appears_whole(tmp_path):
     with atomic_path(tmp_path / "deep" / "file") as path:
         path.write_text("content")
         assert not (tmp_path / "deep" / "file").exists()
@@ -144,11 +142,11 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "deep").iterdir()] == ["file"]
 
 
-def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
+def test_an_error_keeps_what_was_there(tmp_path):
     target = tmp_path / "file"
     target.write_text("before")
 
-    def write_half() -> None:
+    def write_half():
         with atomic_path(target) as path:
             path.write_text("half")
             raise RuntimeError("disk full")
@@ -159,20 +157,18 @@ def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-def test_numbers_that_json_cannot_hold_are_refused(tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_hold_are_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "file.json", {"value": float("nan")})
     assert not (tmp_path / "file.json").exists()
 
 
-def test_damaged_json_is_named(tmp_path: Path) -> None:
+def test_damaged_json_is_named(tmp_path):
     (tmp_path / "file.json").write_text("{")
     with pytest.raises(ValueError, match=r"file\.json' is not readable JSON"):
         read_json(tmp_path / "file.json")
 
 
-def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
     assert provenance(1.0, "maskrobust claim")["commit"] is None

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.networks.imagenet import are_wordnet_ids, imagenet_names
+from maskrobust.lm_modules.networks.class_matching import are_wordnet_ids, imagenet_names
 from maskrobust.train.data.files.image_files import decode_cutout, id_of, list_classes, read_file
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")

@@ -5,13 +5,13 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
@@ -32,7 +32,7 @@ from maskrobust.train.data.files.image_files import (
     size_of,
 )
 from maskrobust.train.data.files.views import evaluation_view, training_view
-from maskrobust.train.data.loading import EpochSampler, Loader, TrainingLoader, TrainingSamples, loading_options
+from maskrobust.train.data.loading import collate
 from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.types import Split
@@ -139,17 +139,7 @@ class FileDataset(Dataset[Batch]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
-        samples = [tuple(tensor for tensor in self[index] if tensor is not None) for index in indices]
-        return Batch(*default_collate(samples))
-
-
-class AugmentedEpochSampler(EpochSampler):
-    """The order of `EpochSampler`, with the epoch of a `FileDataset` encoded in each index."""
-
-    def order(self, epoch: int) -> list[int]:
-        """Index i + epoch x number of samples for the i-th image."""
-        order = super().order(epoch)
-        return [index + epoch * len(order) for index in order]
+        return collate(self[index] for index in indices)
 
 
 class FileSample(NamedTuple):
@@ -242,13 +232,9 @@ class FileDataModule(AnnotatedDataModule):
     ) -> None:
         super().__init__()
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("num_workers", num_workers, 0)
-        check_at_least("seed", seed, 0)
+        self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
-        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
-        self.seed = self.order_seed = seed
-        self.mean, self.std = mean, std
+        self.image_size, self.mean, self.std = image_size, mean, std
         self._sizes_told = False
 
     @abstractmethod
@@ -278,21 +264,12 @@ class FileDataModule(AnnotatedDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
-        dataset = FileDataset(self.files("train"), self.mask_code, self.image_size, self.order_seed, self.nodata)
-        sampler = AugmentedEpochSampler(len(dataset), self.order_seed, self.batch_size, self.position)
-        return TrainingLoader(TrainingSamples(dataset), self.presenter, sampler=sampler, **self._loader_options())
+        files = self.files("train")
+        return self._training_loader(FileDataset(files, self.mask_code, self.image_size, self.order_seed, self.nodata))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the validation split, in the order of `files`."""
-        return self._evaluation_loader("val")
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Batches of the test split, in the order of `files`."""
-        return self._evaluation_loader("test")
-
-    def training_batches(self) -> DataLoader[Batch]:
-        """Batches of the training split in the order of `files`, in the view of evaluation."""
-        return self._evaluation_loader("train")
+    def whole_split(self, split: Split) -> DataLoader[Batch]:
+        """Batches of a split in the order of `files`, in the view of evaluation."""
+        return self._loader_of(self.files(split))
 
     def annotated_batches(self, split: Split) -> DataLoader[Batch]:
         """The images that have a mask file, or where there is none the first image; the others are not read."""
@@ -307,15 +284,8 @@ class FileDataModule(AnnotatedDataModule):
         """The samples of a split with their image files' bytes, at full size."""
         return [FileSample(file, self.mask_code) for file in self.files(split)]
 
-    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        return self._loader_of(self.files(split))
-
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        dataset = FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata)
-        return Loader(dataset, **self._loader_options())
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {"batch_size": self.batch_size, **loading_options(self.num_workers)}
+        return self._loader(FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata))
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.networks.imagenet import imagenet_names
+from maskrobust.lm_modules.networks.class_matching import imagenet_names
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS

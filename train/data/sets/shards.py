@@ -75,11 +75,9 @@ class Shards(AnnotatedDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        at_least_1 = {"image_size": image_size, "batch_size": batch_size, "shuffle_buffer": shuffle_buffer}
-        at_least_0 = {"num_workers": num_workers, "seed": seed}
-        for minimum, numbers in ((1, at_least_1), (0, at_least_0)):
-            for name, number in numbers.items():
-                check_at_least(name, number, minimum)
+        self._set_loading(batch_size, num_workers, seed)
+        check_at_least("image_size", image_size, 1)
+        check_at_least("shuffle_buffer", shuffle_buffer, 1)
         if steps_per_epoch is not None:
             check_at_least("steps_per_epoch", steps_per_epoch, 1)
         self.root = root
@@ -88,9 +86,7 @@ class Shards(AnnotatedDataModule):
         self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
         self.mean, self.std = self.manifest.mean, self.manifest.std
         self.view: ShardView = view
-        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
-        self.shuffle_buffer, self.steps_per_epoch = shuffle_buffer, steps_per_epoch
-        self.seed = self.order_seed = seed
+        self.image_size, self.shuffle_buffer, self.steps_per_epoch = image_size, shuffle_buffer, steps_per_epoch
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -148,10 +144,6 @@ class Shards(AnnotatedDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the test split."""
         return self._loader_of(self.records("test"), *rank_and_number())
-
-    def training_batches(self) -> DataLoader[Batch]:
-        """All of the training split in order, in the view of evaluation, on every rank."""
-        return self.whole_split("train")
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """All of a split in order, in the view of evaluation, on every rank."""

@@ -1,9 +1,9 @@
 """Reading shards: samples as tensors; a faulty one is named, and ends the command."""
 
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,22 +17,6 @@ from maskrobust.train.storage.plain_text import printable
 
 _ATTEMPTS = 3
 _LONGEST_LABEL = 1000
-
-
-class Sample(NamedTuple):
-    """One sample, decoded.
-
-    Attributes:
-        id: of the sample.
-        image: (3, H, W) uint8.
-        object_mask: (1, H, W) bool.
-        label: in [0, num_classes).
-    """
-
-    id: int
-    image: Tensor
-    object_mask: Tensor
-    label: int
 
 
 class Label(BaseModel):
@@ -92,8 +76,8 @@ class ShardReader:
         if len(keys) != record.samples:
             raise _fault(record.name, f"holds {len(keys)} samples, where the manifest says {record.samples}")
 
-    def decode(self, record: ShardRecord, encoded: TarSample) -> Sample:
-        """A sample as tensors.
+    def decode(self, record: ShardRecord, encoded: TarSample) -> Batch:
+        """A sample as a `Batch` whose tensors lack the leading dimension.
 
         Raises:
             InputError: something is wrong with it.
@@ -118,17 +102,7 @@ class ShardReader:
                 place,
                 f"has {_size(image)} pixels (height x width), where image_size {self.exact_size} is shown as it is",
             )
-        return Sample(about.id, image, mask, about.label)
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Samples of one size as a batch."""
-    return Batch(
-        torch.tensor([sample.id for sample in samples]),
-        torch.stack([sample.image for sample in samples]),
-        torch.stack([sample.object_mask for sample in samples]),
-        torch.tensor([sample.label for sample in samples]),
-    )
+        return Batch(torch.tensor(about.id), image, mask, torch.tensor(about.label))
 
 
 def _read_label(encoded: TarSample, place: str) -> Label:

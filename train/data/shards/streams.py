@@ -16,9 +16,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.train.data.files.views import View
-from maskrobust.train.data.loading import Position, PresentAhead
+from maskrobust.train.data.loading import Position, PresentAhead, collate
 from maskrobust.train.data.shards.format import ShardRecord, TarSample
-from maskrobust.train.data.shards.reader import Sample, ShardReader, collate
+from maskrobust.train.data.shards.reader import ShardReader
 
 _STREAM = zlib.crc32(b"resampled shards")
 
@@ -179,7 +179,7 @@ class EvaluationStream(IterableDataset[Batch]):
         for batch in own:
             yield collate([next(samples) for _ in batch])
 
-    def _samples(self, positions: Sequence[int]) -> Iterator[Sample]:
+    def _samples(self, positions: Sequence[int]) -> Iterator[Batch]:
         """The sample at each of the ascending positions."""
         first = 0
         for record in self.records:
@@ -220,12 +220,12 @@ def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[r
     return [own[start : max(stop, start + 1)] for start, stop in pairwise(cuts)]
 
 
-def as_seen(sample: Sample, view: View | None) -> Sample:
-    """A sample after its view; None takes it as it is."""
+def as_seen(sample: Batch, view: View | None) -> Batch:
+    """A single sample after its view; None takes it as it is."""
     if view is None:
         return sample
-    image, object_mask = view(sample.image, sample.object_mask)
-    return sample._replace(image=image, object_mask=object_mask)
+    images, object_mask = view(sample.images, sample.object_mask)
+    return sample._replace(images=images, object_mask=object_mask)
 
 
 def _worker_and_number() -> tuple[int, int]:

@@ -40,8 +40,14 @@ from maskrobust.train.report.blocks import (
     render_page,
     table,
 )
-from maskrobust.train.report.pictures.judged import judged
-from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title, segments_title
+from maskrobust.train.report.pictures.judged import (
+    TRUSTED,
+    WARNING,
+    Explanations,
+    explainer_title,
+    judged,
+    segments_title,
+)
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import decimal, method_title
 
@@ -259,6 +265,7 @@ def render_explanations(
     content: Mapping[str, Any], rows: Sequence[Row], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
 ) -> str:
     """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
-    shown = Explanations(content, rows, images, class_names)
+    settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
+    shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = "Explanations: what predictions rest on"
     return render_page("explain", title, _header(shown), SECTIONS, shown, look="wide explanations", style=_style(shown))

@@ -1,22 +1,61 @@
 """How good explanations are, as tables: one for each measure, a line an explainer, a column a masking method."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.judged_rows import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
+from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+from maskrobust.lm_modules.explanation.judging import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, folded, html, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.pictures.shown import TRUSTED, WARNING, Explanations, explainer_title
 from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
+
+TRUSTED = 0.5
+"""Held-out R^2, or rank correlation between seeds, below which the page warns."""
+
+WARNING = "⚠ "
+
+_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches", "decoys": "Decoys"}
+
+
+class Explanations(NamedTuple):
+    """Everything that the page of `maskrobust explain` shows.
+
+    Attributes:
+        content: that of explanations.json; its settings, masking methods (in the order of the columns) and names of
+            networks follow.
+        rows: of the result table.
+        images: by name, with their pictures.
+        class_names: of all classes.
+    """
+
+    content: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    methods: Sequence[str]
+    networks: Sequence[str]
+    rows: Sequence[Row]
+    images: Mapping[str, ExplainedImage]
+    class_names: Sequence[str]
+
+
+def segments_title(name: str) -> str:
+    """A segmentation in words; that of a file is called by its name."""
+    return _SEGMENTS.get(name, Path(name).stem)
+
+
+def explainer_title(explainer: str, segments: str) -> str:
+    """As in "LIME, Patches"."""
+    return f"{find_explainer(explainer).title}, {segments_title(segments)}"
 
 
 def judged(shown: Explanations) -> Markup | None:

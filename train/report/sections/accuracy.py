@@ -22,7 +22,8 @@ def accuracy(results: Results) -> Markup:
     points = [row for rows in columns.values() for row in rows]
     names = "hidden_fraction", "accuracy", "Hidden fraction of the image (%)", "Accuracy (%)"
     charts = charts_by_method(results, points, *names, label="Chart: accuracy against the hidden fraction")
-    text = prose("accuracy")
+    has_curves = any(row.measure == "curve_accuracy" for row in points)
+    text = prose("accuracy", has_curves=has_curves)
     headings = ["Network and method", *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in columns)]
     by_fraction: dict[Hashable, list[Row]] = dict(columns.items())
     shown = pivot(

@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from maskrobust.lm_modules.methods import is_fill
-from maskrobust.train.report.blocks import block, prose
+from maskrobust.train.report.blocks import Section, block, prose
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import method_title
 
 
-def examples(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
+def examples(strips: Sequence[ExampleStrip]) -> Section[Results]:
+    """The section of a page with these pictures."""
+    return Section("examples", "What the network is shown", lambda results: _shown(results, strips))
+
+
+def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
     """Strips by masking method, in order; None where there is no picture."""
     groups: dict[str | None, list[ExampleStrip]] = {}
     for strip in strips:

@@ -76,7 +76,8 @@ def chart_points(results: Results) -> list[Point]:
             kept = only(results.over_seeds, measure="retention", parameters=hidden, **under)
             share = only(results.over_seeds, measure=HEADLINE, **under)
             if kept and share and kept.value is not None and share.value is not None:
-                found.append(Point(network, place, method in network.arm["cases"]["best"], kept, share))
+                case = "best" if network.arm["augmentation_only"] else "own"
+                found.append(Point(network, place, method in network.arm["cases"][case], kept, share))
     return found
 
 

@@ -38,7 +38,8 @@ def factorial(results: Results) -> Markup:
 
     def cell(arm: Mapping[str, Any], name: str, method: str) -> Cell:
         row = shares.get((name, method))
-        cases = [case for case, chosen in arm["cases"].items() if method in chosen]
+        compared = CASES if arm["augmentation_only"] else ("own",)
+        cases = [case for case in compared if method in arm["cases"][case]]
         found = cell_of(row)
         found = found._replace(value=Markup().join(marks[case] for case in cases) + " " * bool(cases) + found.value)
         if row is None or row.value is None:

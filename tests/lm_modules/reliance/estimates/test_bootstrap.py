@@ -7,12 +7,12 @@ from scipy import stats
 from maskrobust.lm_modules.reliance.estimates.bootstrap import hierarchical_bootstrap_means, percentile_interval
 
 
-def bootstrap_means(columns: np.ndarray, replicates: int = 2000, seed: int = 0) -> np.ndarray:
+def bootstrap_means(columns, replicates=2000, seed=0):
     """Means over resampled images of columns (C, N), those of one seed."""
     return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
 
 
-def paired_columns(images: int, seed: int) -> np.ndarray:
+def paired_columns(images, seed):
     """Two correlated columns of zeros and ones."""
     rng = np.random.default_rng(seed)
     common = rng.random(images)
@@ -20,7 +20,7 @@ def paired_columns(images: int, seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed: int) -> None:
+def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed):
     columns = paired_columns(300, seed)
     means = bootstrap_means(columns, replicates=20_000, seed=seed)
     value = columns[0].mean() - columns[1].mean()
@@ -39,7 +39,7 @@ def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed: i
     assert ours.low < value < ours.high
 
 
-def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop() -> None:
+def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop():
     columns = paired_columns(80, 0)
     rng = np.random.default_rng(1)
     ours = bootstrap_means(columns, replicates=8000)
@@ -49,7 +49,7 @@ def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop() -> No
         assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
 
 
-def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop() -> None:
+def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop():
     rng = np.random.default_rng(1)
     columns = rng.normal(size=(2, 4, 1)) + rng.normal(size=(1, 1, 60)) + rng.normal(size=(2, 4, 60))
     ours = hierarchical_bootstrap_means(columns, replicates=8000)
@@ -65,9 +65,7 @@ def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop() -> N
 @pytest.mark.parametrize(
     ("seeds", "where_seeds_decide", "where_images_count"), [(2, 0.50, 0.86), (3, 0.75, 0.91), (5, 0.86, 0.93)]
 )
-def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
-    seeds: int, where_seeds_decide: float, where_images_count: float
-) -> None:
+def test_few_seeds_hold_the_truth_as_seldom_as_is_said(seeds, where_seeds_decide, where_images_count):
     for standard_error, expected in ((0.0, where_seeds_decide), (0.5, where_images_count)):
         rng = np.random.default_rng(1)
         hits = 0
@@ -79,12 +77,12 @@ def test_few_seeds_hold_the_truth_as_seldom_as_is_said(
         assert hits / 1000 == pytest.approx(expected, abs=0.04)
 
 
-def test_the_percentile_interval_holds_the_share_asked_for() -> None:
+def test_the_percentile_interval_holds_the_share_asked_for():
     replicates = np.random.default_rng(0).permutation(1001) / 1000
     assert percentile_interval(0.5, replicates, confidence=0.9) == pytest.approx((0.5, 0.05, 0.95))
 
 
-def test_unusable_input_is_refused() -> None:
+def test_unusable_input_is_refused():
     with pytest.raises(ValueError, match="one image, got 1 and 0"):
         bootstrap_means(np.zeros((2, 0)))
     with pytest.raises(ValueError, match="finite"):
@@ -93,7 +91,7 @@ def test_unusable_input_is_refused() -> None:
         percentile_interval(0.0, np.zeros(3), confidence=1.0)
 
 
-def test_objects_are_drawn_with_all_of_their_images() -> None:
+def test_objects_are_drawn_with_all_of_their_images():
     rng = np.random.default_rng(3)
     objects = rng.integers(100, 130, 90)
     columns = np.stack([rng.normal(size=90) + objects, rng.normal(size=90)])
@@ -110,7 +108,7 @@ def test_objects_are_drawn_with_all_of_their_images() -> None:
     assert ours[:, 0].std() > 1.5 * of_images[:, 0].std()
 
 
-def test_with_one_image_an_object_the_numbers_are_those_of_images_to_the_last_bit() -> None:
+def test_with_one_image_an_object_the_numbers_are_those_of_images_to_the_last_bit():
     columns = np.random.default_rng(0).normal(size=(2, 3, 70))
     of_images = hierarchical_bootstrap_means(columns, 100, 4)
     for objects in (np.arange(70), 1000 - 3 * np.arange(70)):

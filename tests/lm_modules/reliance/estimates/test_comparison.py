@@ -9,23 +9,21 @@ from scipy import stats
 from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
-def arm(skill: float, seed: int = 0, images: int = 400) -> list[Outcomes]:
+def arm(skill, seed=0, images=400):
     return [make_outcomes(images, seed=seed + run, skill=skill) for run in range(5)]
 
 
-def with_error(value: float) -> WithError:
+def with_error(value):
     return WithError(value, Part(0.01, 4), Part(0.005, 99))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed: int) -> None:
+def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed):
     rng = np.random.default_rng(seed)
     replicates = np.round(rng.normal(size=200), seed)  # with and without ties
     for bound in (*rng.normal(size=20), replicates[0], replicates.min(), replicates.max(), -9.0, 9.0):
@@ -36,7 +34,7 @@ def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed: 
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(seed: int) -> None:
+def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(seed):
     rng = np.random.default_rng(seed)
     first, second = rng.normal(0, 0.2, 2)
     magnitudes = MagnitudeDifference(with_error(first - second), with_error(first + second))
@@ -47,7 +45,7 @@ def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(se
         assert (found.high < margin) == (level > magnitudes.level_to_fall_below(margin))
 
 
-def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure() -> None:
+def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure():
     skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
     arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
     pairs = {name: (runs, arm(0.3, seed=100)) for name, runs in arms.items()}
@@ -63,7 +61,7 @@ def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure() -> No
         assert (each.reading(0.05) == "above") == (name in ("clear", "clearer"))
 
 
-def test_an_undefined_figure_clears_nothing_and_keeps_its_reason() -> None:
+def test_an_undefined_figure_clears_nothing_and_keeps_its_reason():
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
     found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)}, margin=0.05)
@@ -74,14 +72,14 @@ def test_an_undefined_figure_clears_nothing_and_keeps_its_reason() -> None:
         assert (each.level_low, each.level_high) == pytest.approx((0.0125, 0.0125))
 
 
-def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener_than_by_holm() -> None:
+def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener_than_by_holm():
     """One of three arms is at the margin, the others far above: whether all exceed depends on that one alone."""
     wrong = right = right_by_holm = 0
     for trial in range(100):
         reference = [make_outcomes(120, seed=10 * trial, skill=0.4)]
         options = {"replicates": 200, "seed": trial, "confidence": 0.8}
 
-        def all_above(skills: tuple[float, ...], *, all_above: bool = True) -> bool:
+        def all_above(skills, *, all_above=True):
             pairs = {
                 str(place): ([make_outcomes(120, seed=10 * trial + place, skill=skill)], reference)  # noqa: B023
                 for place, skill in enumerate(skills, start=1)
@@ -100,7 +98,7 @@ def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener
 LEVEL = 0.05
 
 
-def adjusted(p_values: np.ndarray) -> np.ndarray:
+def adjusted(p_values):
     """Holm's adjusted p-values: the running maximum of (m - i + 1) p_(i), at most 1; reject where at most the level."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
@@ -109,7 +107,7 @@ def adjusted(p_values: np.ndarray) -> np.ndarray:
     return result
 
 
-def rejected(p_values: np.ndarray, level: float = LEVEL) -> np.ndarray:
+def rejected(p_values, level=LEVEL):
     return p_values < holm_levels(list(p_values), level)
 
 
@@ -124,14 +122,12 @@ def rejected(p_values: np.ndarray, level: float = LEVEL) -> np.ndarray:
         ([0.5, 0.02, 0.9], [3, 3, 3]),
     ],
 )
-def test_levels_grow_while_hypotheses_are_rejected_and_stay_where_that_ends(
-    p_values: list[float], divisors: list[int]
-) -> None:
+def test_levels_grow_while_hypotheses_are_rejected_and_stay_where_that_ends(p_values, divisors):
     assert holm_levels(p_values, LEVEL) == pytest.approx([LEVEL / divisor for divisor in divisors])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_p_value_below_its_level_is_one_whose_adjusted_value_is_below_that_of_all(seed: int) -> None:
+def test_a_p_value_below_its_level_is_one_whose_adjusted_value_is_below_that_of_all(seed):
     rng = np.random.default_rng(seed)
     for count in (1, 2, 3, 6, 10):
         for _ in range(50):
@@ -140,13 +136,13 @@ def test_a_p_value_below_its_level_is_one_whose_adjusted_value_is_below_that_of_
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1])
-def test_a_level_outside_its_range_is_refused(level: float) -> None:
+def test_a_level_outside_its_range_is_refused(level):
     with pytest.raises(ValueError, match=f"got {level}"):
         holm_levels([0.5], level)
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds"), [(2, 1.0), (3, 1.0), (8, 1.0), (3, 0.1)])
-def test_bounds_hold_with_few_seeds_whatever_varies(seeds: int, of_seeds: float) -> None:
+def test_bounds_hold_with_few_seeds_whatever_varies(seeds, of_seeds):
     """Differences of mean 0 whose seeds and images vary."""
     rng = np.random.default_rng(seeds)
     statistic = Statistic(lambda run: Columns(run.ids, run.ids, run.sensitivity[np.newaxis], 0))

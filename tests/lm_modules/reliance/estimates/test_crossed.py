@@ -23,14 +23,14 @@ COLUMNS = np.arange(SHAPES) % CLASSES
 PAIRS = np.array([pair for pair in itertools.combinations(range(SHAPES), 2) if len(set(COLUMNS[list(pair)])) == 2])
 
 
-def draw(own: float, seed: int = 0) -> np.ndarray:
+def draw(own, seed=0):
     """Logits of noise, to which the hole of each shape adds `own` for its own class."""
     logits = np.random.default_rng(seed).normal(size=(SHAPES, SCENES, CLASSES))
     logits[np.arange(SHAPES), :, COLUMNS] += own
     return logits
 
 
-def test_pulls_are_the_formula_written_out() -> None:
+def test_pulls_are_the_formula_written_out():
     logits = draw(0.3)
     pulls = outline_pulls(torch.from_numpy(logits), torch.from_numpy(COLUMNS), torch.from_numpy(PAIRS))
     for number, (i, j) in enumerate(PAIRS):
@@ -41,7 +41,7 @@ def test_pulls_are_the_formula_written_out() -> None:
     assert outline_pull(logits, COLUMNS, PAIRS).value == pytest.approx(pulls.mean())
 
 
-def test_wins_of_single_scenes_do_not_depend_on_their_number_and_rounding_is_a_tie() -> None:
+def test_wins_of_single_scenes_do_not_depend_on_their_number_and_rounding_is_a_tie():
     logits = np.tile(draw(1.0)[:, :1], (1, 8, 1))
     wins = [single_scene_wins(logits[:, :scenes], COLUMNS, PAIRS).mean() for scenes in (1, 2, 8)]
     assert wins[0] == wins[1] == wins[2] and 0.5 < wins[0] < 1.0
@@ -49,7 +49,7 @@ def test_wins_of_single_scenes_do_not_depend_on_their_number_and_rounding_is_a_t
     assert (single_scene_wins(flat, COLUMNS, PAIRS) == 0.5).all()
 
 
-def test_the_error_is_that_of_two_way_tables_where_each_pair_has_objects_of_its_own() -> None:
+def test_the_error_is_that_of_two_way_tables_where_each_pair_has_objects_of_its_own():
     """Then pairs are rows of a table, and the variance is (MS_rows + MS_scenes - MS_rest) / cells (Searle)."""
     values = np.random.default_rng(2).normal(size=(1, 7, 5))
     values += np.random.default_rng(3).normal(size=(7, 1)) + np.random.default_rng(4).normal(size=5)
@@ -62,7 +62,7 @@ def test_the_error_is_that_of_two_way_tables_where_each_pair_has_objects_of_its_
     assert (found.objects.degrees, found.scenes[0].degrees) == (pytest.approx(6.0), 4.0)
 
 
-def test_scenes_of_each_kind_vary_by_themselves() -> None:
+def test_scenes_of_each_kind_vary_by_themselves():
     """A kind that differs from the other, but within which nothing varies, adds nothing to the error."""
     values = np.zeros((1, len(PAIRS), SCENES))
     values[..., 3:] = 1.0
@@ -71,13 +71,13 @@ def test_scenes_of_each_kind_vary_by_themselves() -> None:
     assert crossed_mean(values, PAIRS).error > 0.2
 
 
-def test_labels_dealt_at_random_are_as_good_as_the_own_ones_where_outlines_are_not_read() -> None:
+def test_labels_dealt_at_random_are_as_good_as_the_own_ones_where_outlines_are_not_read():
     assert permutation_p_value(draw(1.0), COLUMNS, PAIRS, permutations=199) == 1 / 200
     null = [permutation_p_value(draw(0.0, seed), COLUMNS, PAIRS, permutations=39) for seed in range(100)]
     assert 0.35 < np.mean(null) < 0.65 and np.mean(np.array(null) <= 0.1) <= 0.2
 
 
-def test_pairs_are_of_two_classes_and_alike_in_area_and_circle() -> None:
+def test_pairs_are_of_two_classes_and_alike_in_area_and_circle():
     bank = shape_bank(60)
     pairs = alike_pairs(bank.object_masks, bank.labels).tolist()
     radii = []
@@ -94,13 +94,13 @@ def test_pairs_are_of_two_classes_and_alike_in_area_and_circle() -> None:
 
 
 @pytest.mark.parametrize(("pairs", "scenes"), [(PAIRS, 1), (np.array([[0, 1], [1, 2], [0, 2]]), 4), (PAIRS[:0], 4)])
-def test_what_has_no_interval_is_refused(pairs: np.ndarray, scenes: int) -> None:
+def test_what_has_no_interval_is_refused(pairs, scenes):
     with pytest.raises(InputError, match="at least 2 scenes of each kind and pairs of at least 4 objects"):
         crossed_mean(np.zeros((1, len(pairs), scenes)), pairs)
 
 
 @pytest.mark.parametrize(("objects", "scenes"), [(20, 2), (20, 8), (60, 4)])
-def test_intervals_hold_the_truth_with_few_objects_and_few_scenes(objects: int, scenes: int) -> None:
+def test_intervals_hold_the_truth_with_few_objects_and_few_scenes(objects, scenes):
     """Object, scene and both together vary: at a level of 95 %, in at least 91 % of 200 draws."""
     held = 0
     for trial in range(200):

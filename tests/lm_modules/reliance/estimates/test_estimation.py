@@ -11,7 +11,6 @@ from maskrobust.lm_modules.reliance.catalogue import MeasureMember, catalogue
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
-    Estimator,
     Statistic,
     estimate,
     estimate_difference,
@@ -19,18 +18,17 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     right_answers,
 )
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes, misled
 
 
-def arm(skill: float, seeds: int = 4, first_seed: int = 0) -> list[Outcomes]:
+def arm(skill, seeds=4, first_seed=0):
     return [make_outcomes(400, seed=1 + first_seed + seed, skill=skill, invalid=(1, 2)) for seed in range(seeds)]
 
 
-def leak_of(run: Outcomes) -> float:
+def leak_of(run):
     valid = run.object_valid
     right = (run.predictions_under("silhouette") == run.labels).astype(float) - (
         run.predictions_under("circle") == run.labels
@@ -38,15 +36,13 @@ def leak_of(run: Outcomes) -> float:
     return float(right[valid].mean())
 
 
-def magnitude_difference(
-    measure: Statistic, runs_a: list[Outcomes], runs_b: list[Outcomes], confidence: float = 0.95, **options: int
-) -> Estimate:
+def magnitude_difference(measure, runs_a, runs_b, confidence=0.95, **options):
     """The difference of magnitudes of two arms: a comparison that is the only one."""
     compared = compare_magnitudes(measure, {"a": (runs_a, runs_b)}, confidence=confidence, **options)
     return compared["a"].difference
 
 
-def test_the_figure_over_seeds_is_the_mean_of_their_figures() -> None:
+def test_the_figure_over_seeds_is_the_mean_of_their_figures():
     runs = arm(0.5)
     found = estimate(silhouette_leak(), runs)
     assert found.interval is not None
@@ -63,7 +59,7 @@ def test_the_figure_over_seeds_is_the_mean_of_their_figures() -> None:
         lambda *_: Estimate(0.5, -math.inf, 0.7, 7, 0),
     ],
 )
-def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made: Statistic | Estimator) -> None:
+def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made):
     """A ratio without a denominator, of a network that is never right; and an estimator of one's own."""
     run = make_outcomes(100, seed=1)
     run = replace(run, predictions={**run.predictions, "clean": (run.labels + 1) % NUM_CLASSES})
@@ -73,7 +69,7 @@ def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made: Stati
     assert estimate(clean_accuracy(), [run]).interval == (0.0, 0.0, 0.0)
 
 
-def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged() -> None:
+def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged():
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
     forth = estimate_difference(silhouette_leak(), strong, weak).interval
     back = estimate_difference(silhouette_leak(), weak, strong).interval
@@ -85,7 +81,7 @@ def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exch
     assert forth.low > 0
 
 
-def all_misled(runs: list[Outcomes]) -> list[Outcomes]:
+def all_misled(runs):
     return [misled(run) for run in runs]
 
 
@@ -98,9 +94,7 @@ SIGNS: list[tuple[Callable[[list[Outcomes]], list[Outcomes]], ...]] = [
 
 
 @pytest.mark.parametrize(("sign_a", "sign_b"), SIGNS, ids=["++", "-+", "+-", "--"])
-def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
-    sign_a: Callable[[list[Outcomes]], list[Outcomes]], sign_b: Callable[[list[Outcomes]], list[Outcomes]]
-) -> None:
+def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(sign_a, sign_b):
     strong, weak = arm(0.8), arm(0.3, first_seed=50)
     plain = magnitude_difference(silhouette_leak(), strong, weak).interval
     found = magnitude_difference(silhouette_leak(), sign_a(strong), sign_b(weak)).interval
@@ -113,7 +107,7 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
 
-def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing() -> None:
+def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing():
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
     assert estimate_difference(used_share(blind), runs, runs).interval is None
@@ -123,7 +117,7 @@ def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing
     assert found.low > 0
 
 
-def test_runs_that_cannot_be_compared_are_refused() -> None:
+def test_runs_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="at least one run"):
         estimate(silhouette_leak(), [])
     with pytest.raises(ValueError, match="same images"):
@@ -134,7 +128,7 @@ def test_runs_that_cannot_be_compared_are_refused() -> None:
         magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
 
 
-def test_networks_are_compared_on_the_images_that_count_for_all_of_them() -> None:
+def test_networks_are_compared_on_the_images_that_count_for_all_of_them():
     """As where images have no labels, and a network's own predictions say which can be swapped."""
     few, many = make_outcomes(12, seed=0, invalid=(1, 5)), make_outcomes(12, seed=1, invalid=(5, 7, 8))
     found = estimate_difference(silhouette_leak(), [few], [many], replicates=50)
@@ -148,14 +142,14 @@ def test_networks_are_compared_on_the_images_that_count_for_all_of_them() -> Non
     assert found == expected and (found.images, found.left_out) == (8, 4)
 
 
-def test_the_interval_of_a_mean_of_fractions_is_students_on_logits() -> None:
+def test_the_interval_of_a_mean_of_fractions_is_students_on_logits():
     low, high = mean_fraction_interval([0.4, 0.5, 0.6])
     half = 4.302652729911275 * 0.1 / 3**0.5 / 0.25  # the 97.5 % point of two degrees of freedom; m (1 - m) is .25
     assert (low, high) == pytest.approx((1 / (1 + np.exp(half)), 1 / (1 + np.exp(-half))))
     assert mean_fraction_interval([0.7]) == mean_fraction_interval([1.0, 1.0]) == (None, None)
 
 
-def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth() -> None:
+def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth():
     generator = np.random.default_rng(0)
     for mean, seeds in ((0.55, 2), (0.9, 2), (0.9, 3), (0.98, 5)):
         rates = generator.beta(60 * mean, 60 * (1 - mean), (1000, seeds))

@@ -5,15 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, sample_keys, segment_batch, segment_sums
 from maskrobust.lm_modules.reliance.holes.curves import (
     CURVE_FAMILIES,
     CURVE_ORDERS,
-    CurveFamily,
-    CurveHoles,
-    CurveOrder,
     curve_holes,
 )
 from tests.lm_modules.reliance.shapes import SIZE, shape_batch
@@ -22,7 +18,7 @@ FRACTIONS = tuple(step / 10 for step in range(11))
 PATCH_SIZE = 5  # does not divide the image: some cells are cut off
 
 
-def scenes(count: int, seed: int) -> Batch:
+def scenes(count, seed):
     """Shapes of another colour than their background, on a gradient with a little noise: something to segment."""
     batch = shape_batch(count, seed)
     ramp = torch.linspace(0, 1, SIZE).expand(count, 1, SIZE, SIZE)
@@ -30,18 +26,18 @@ def scenes(count: int, seed: int) -> Batch:
     return batch._replace(images=0.8 * colours + 0.2 * batch.images)
 
 
-def holes_of(batch: Batch, family: CurveFamily, order: CurveOrder, seed: int = 3) -> CurveHoles:
+def holes_of(batch, family, order, seed=3):
     keys = sample_keys(seed, batch.ids)
     return curve_holes(keys, batch, family=family, order=order, hidden_fractions=FRACTIONS, patch_size=PATCH_SIZE)
 
 
-def segments_of(batch: Batch, family: CurveFamily) -> Tensor:
+def segments_of(batch, family):
     if family == "patches":
         return patch_segments(SIZE, SIZE, PATCH_SIZE).expand(len(batch.ids), -1, -1)
     return segment_batch(batch, family)
 
 
-def turns(holes: CurveHoles, segments: Tensor, row: int) -> dict[int, int]:
+def turns(holes, segments, row):
     """How many of the holes of one image hide each of its segments, which must be hidden as a whole."""
     found = {}
     for segment in segments[row].unique().tolist():
@@ -51,7 +47,7 @@ def turns(holes: CurveHoles, segments: Tensor, row: int) -> dict[int, int]:
     return found
 
 
-def saliency(batch: Batch, segments: Tensor, row: int) -> dict[int, float]:
+def saliency(batch, segments, row):
     return {
         segment: float(np.mean(batch.object_mask[row, 0].numpy()[segments[row].numpy() == segment]))
         for segment in segments[row].unique().tolist()
@@ -60,7 +56,7 @@ def saliency(batch: Batch, segments: Tensor, row: int) -> dict[int, float]:
 
 @pytest.mark.parametrize("family", CURVE_FAMILIES)
 @pytest.mark.parametrize("order", CURVE_ORDERS)
-def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment(family: CurveFamily, order: CurveOrder) -> None:
+def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment(family, order):
     batch = scenes(12, 0)
     holes = holes_of(batch, family, order)
     assert holes.valid.all() and len(holes.visible) == len(FRACTIONS)
@@ -77,9 +73,7 @@ def test_holes_are_nested_exact_at_both_ends_and_else_to_half_a_segment(family: 
 
 @pytest.mark.parametrize("family", CURVE_FAMILIES)
 @pytest.mark.parametrize(("order", "sign"), [("most_salient", 1), ("least_salient", -1)])
-def test_no_segment_is_hidden_before_one_that_comes_first_by_saliency(
-    family: CurveFamily, order: CurveOrder, sign: int
-) -> None:
+def test_no_segment_is_hidden_before_one_that_comes_first_by_saliency(family, order, sign):
     batch = scenes(12, 1)
     holes, segments = holes_of(batch, family, order), segments_of(batch, family)
     for row in range(12):
@@ -89,7 +83,7 @@ def test_no_segment_is_hidden_before_one_that_comes_first_by_saliency(
             assert turn[before] >= turn[after] or salient[before] == salient[after]
 
 
-def test_saliency_is_a_share_whatever_the_size_of_a_segment() -> None:
+def test_saliency_is_a_share_whatever_the_size_of_a_segment():
     object_mask = torch.zeros(1, 1, 6, 10, dtype=torch.bool)
     object_mask[..., :4, 8:] = True  # all of a cell of 8 pixels that the border cuts off
     object_mask[..., :3, :4] = True  # 12 of 16 pixels
@@ -106,7 +100,7 @@ def test_saliency_is_a_share_whatever_the_size_of_a_segment() -> None:
 
 
 @pytest.mark.parametrize("order", CURVE_ORDERS)
-def test_equally_salient_segments_follow_in_an_order_of_the_key(order: CurveOrder) -> None:
+def test_equally_salient_segments_follow_in_an_order_of_the_key(order):
     batch = scenes(40, 3)
     whole = batch._replace(object_mask=torch.ones_like(batch.object_mask))
     first, again, other = (holes_of(whole, "patches", order, seed).visible[5] for seed in (1, 1, 2))
@@ -118,7 +112,7 @@ def test_equally_salient_segments_follow_in_an_order_of_the_key(order: CurveOrde
 
 
 @pytest.mark.parametrize("family", CURVE_FAMILIES)
-def test_without_an_object_only_the_random_order_is_valid(family: CurveFamily) -> None:
+def test_without_an_object_only_the_random_order_is_valid(family):
     batch = scenes(6, 4)
     batch.object_mask[[1, 4]] = False
     for order in ("most_salient", "least_salient"):
@@ -130,7 +124,7 @@ def test_without_an_object_only_the_random_order_is_valid(family: CurveFamily) -
 
 @pytest.mark.parametrize("family", CURVE_FAMILIES)
 @pytest.mark.parametrize("order", CURVE_ORDERS)
-def test_holes_do_not_depend_on_batch_size_or_order(family: CurveFamily, order: CurveOrder) -> None:
+def test_holes_do_not_depend_on_batch_size_or_order(family, order):
     batch = scenes(10, 5)
     together = torch.stack(holes_of(batch, family, order).visible)
     shuffled = torch.randperm(10, generator=torch.Generator().manual_seed(0))

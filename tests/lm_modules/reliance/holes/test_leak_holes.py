@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
 
-from maskrobust.augment import Batch, fold_in, sample_keys, uniform
+from maskrobust.augment import fold_in, sample_keys, uniform
 from maskrobust.augment.families.shapes.circles import enclosing_circles
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, margin_condition
 from maskrobust.lm_modules.reliance.holes.leak_holes import cover_holes, dilate, with_other_ring
@@ -22,7 +20,6 @@ from maskrobust.lm_modules.reliance.measures.leak_controls import (
     other_ring_leak,
 )
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import (
@@ -42,22 +39,22 @@ BANK = shape_bank(80)
 BATCH = shape_batch(120, seed=3, first_id=1000)
 
 
-def guess(keys: Tensor) -> Tensor:
+def guess(keys):
     return (uniform(fold_in(keys, 17)) * NUM_CLASSES).long()
 
 
-def is_disc(hidden: Tensor) -> Tensor:
+def is_disc(hidden):
     """Whether the largest piece of each hole is a filled disc, as enclosing circles are, (B,) bool."""
     pieces = torch.from_numpy(np.stack([largest_piece(hole) for hole in hidden[:, 0].numpy()])).unsqueeze(1)
     return (pieces == enclosing_circles(pieces)).flatten(1).all(dim=1)
 
 
-def outline_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def outline_reader(images, visible, keys):
     """Names the shape of a hole, grown or not, and guesses where it is a disc."""
     return as_logits(torch.where(is_disc(~visible), guess(keys), read_grown(~visible)))
 
 
-def read_grown(hidden: Tensor) -> Tensor:
+def read_grown(hidden):
     found = read_outline(hidden)
     for place, hole in enumerate(hidden[:, 0].numpy()):
         piece = largest_piece(hole)
@@ -66,7 +63,7 @@ def read_grown(hidden: Tensor) -> Tensor:
     return found
 
 
-def nearest(piece: np.ndarray) -> int:
+def nearest(piece):
     """Class of the drawing that, as it is or grown by two pixels, differs least from a hole."""
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))
     row, column = int(rows[0] + rows[-1]) // 2, int(columns[0] + columns[-1]) // 2
@@ -80,15 +77,15 @@ def nearest(piece: np.ndarray) -> int:
     return min(differences, key=lambda each: differences[each])[0]
 
 
-def grown(shape: np.ndarray, margin: int) -> np.ndarray:
+def grown(shape, margin):
     return ndimage.distance_transform_edt(~shape) <= margin if shape.any() else shape
 
 
-def blind(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def blind(images, visible, keys):
     return as_logits(guess(keys))
 
 
-def ring_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def ring_reader(images, visible, keys):
     """Reads a grey value that stands in the ring of `coloured` alone, and guesses where none is to be seen."""
     greys = (torch.arange(NUM_CLASSES) + 1.0) / 10
     seen = ((images[:, :1] - greys[:, None, None]).abs() < 1e-6) & visible
@@ -96,31 +93,31 @@ def ring_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     return as_logits(torch.where(counts.sum(dim=1) > 0, counts.argmax(dim=1), guess(keys)))
 
 
-def disc_hater(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def disc_hater(images, visible, keys):
     """Right unless the hole is a disc, whatever its outline: what a negative control must notice."""
     labels = BATCH.labels[(keys[:, None] == fold_in(sample_keys(0, BATCH.ids), 0)).int().argmax(dim=1)]
     return as_logits(torch.where(is_disc(~visible), (labels + 1) % NUM_CLASSES, labels))
 
 
-def coloured() -> Batch:
+def coloured():
     ring = enclosing_circles(BATCH.object_mask) & ~BATCH.object_mask
     grey = ((BATCH.labels + 1.0) / 10)[:, None, None, None].expand_as(BATCH.images)
     return BATCH._replace(images=torch.where(ring, grey, BATCH.images * 0.4 + 0.5))
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, Outcomes]:
+def outcomes():
     readers = {"outline": outline_reader, "blind": blind, "ring": ring_reader, "disc_hater": disc_hater}
     return RelianceSuite(BANK, NUM_CLASSES, PLAN).ask(readers, coloured())
 
 
-def interval(measure: Statistic, outcomes: Outcomes) -> Interval:
+def interval(measure, outcomes):
     found = estimate(measure, [outcomes], replicates=500, confidence=0.999).interval
     assert found is not None
     return found
 
 
-def holds(measure: Statistic, outcomes: Outcomes, truth: float) -> bool:
+def holds(measure, outcomes, truth):
     found = interval(measure, outcomes)
     return found.low <= truth <= found.high
 
@@ -132,22 +129,18 @@ EVERY_LEAK: list[Callable[[], Statistic]] = [
 
 
 @pytest.mark.parametrize("leak", EVERY_LEAK)
-def test_a_reader_of_outlines_is_found_by_every_leak_and_a_network_without_sight_by_none(
-    leak: Callable[[], Statistic], outcomes: dict[str, Outcomes]
-) -> None:
+def test_a_reader_of_outlines_is_found_by_every_leak_and_a_network_without_sight_by_none(leak, outcomes):
     assert holds(leak(), outcomes["outline"], 1 - 1 / NUM_CLASSES)
     assert interval(leak(), outcomes["outline"]).low > 0.3
     assert holds(leak(), outcomes["blind"], 0.0)
 
 
-def test_content_of_the_ring_makes_a_leak_but_none_with_another_ring(outcomes: dict[str, Outcomes]) -> None:
+def test_content_of_the_ring_makes_a_leak_but_none_with_another_ring(outcomes):
     assert interval(silhouette_leak(), outcomes["ring"]).low > 0.5
     assert holds(other_ring_leak(), outcomes["ring"], 0.0)
 
 
-def test_the_control_is_zero_for_a_reader_and_not_where_something_else_tells_the_holes_apart(
-    outcomes: dict[str, Outcomes],
-) -> None:
+def test_the_control_is_zero_for_a_reader_and_not_where_something_else_tells_the_holes_apart(outcomes):
     assert holds(cover_leak(), outcomes["outline"], 0.0)
     assert holds(cover_leak(), outcomes["blind"], 0.0)
     assert interval(silhouette_leak(), outcomes["disc_hater"]).value == 1.0
@@ -155,14 +148,14 @@ def test_the_control_is_zero_for_a_reader_and_not_where_something_else_tells_the
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.5, 7.0])
-def test_a_grown_object_holds_what_is_near_enough(margin: float) -> None:
+def test_a_grown_object_holds_what_is_near_enough(margin):
     masks = torch.cat([BATCH.object_mask[:5], torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)])
     for mask, found in zip(masks[:, 0].numpy(), dilate(masks, margin)[:, 0].numpy(), strict=True):
         expected = ndimage.distance_transform_edt(~mask) <= margin if mask.any() else mask
         assert np.array_equal(found, expected)
 
 
-def test_holes_with_a_margin_hide_the_grown_object_and_as_many_pixels_each() -> None:
+def test_holes_with_a_margin_hide_the_grown_object_and_as_many_pixels_each():
     conditions = ConditionSource(BANK, PLAN, seed=0).draw(BATCH)
     silhouette, circle = (~conditions.visible(margin_condition(hole, 2.0)) for hole in ("silhouette", "circle"))
     valid = next(each.applies for each in conditions.all if each.name == margin_condition("circle", 2.0))
@@ -173,7 +166,7 @@ def test_holes_with_a_margin_hide_the_grown_object_and_as_many_pixels_each() -> 
     assert torch.equal(circle[valid], enclosing_circles(near)[valid])
 
 
-def test_the_other_ring_shows_nothing_of_the_circle_and_leaves_the_rest() -> None:
+def test_the_other_ring_shows_nothing_of_the_circle_and_leaves_the_rest():
     circles = enclosing_circles(BATCH.object_mask)
     ring = circles & ~BATCH.object_mask
     changed = with_other_ring(BATCH.images, BATCH.object_mask)
@@ -185,20 +178,20 @@ def test_the_other_ring_shows_nothing_of_the_circle_and_leaves_the_rest() -> Non
         assert {round(float(value), 6) for value in shown[0][where[0]]} <= outside
 
 
-def test_a_cover_hides_the_whole_object_as_much_as_the_circle_beside_it() -> None:
+def test_a_cover_hides_the_whole_object_as_much_as_the_circle_beside_it():
     keys = sample_keys(0, BATCH.ids)
     holes = cover_holes(keys, BATCH.object_mask, BATCH.ids, bank=BANK)
-    cover, circle = ~holes.cover_visible, ~holes.circle_visible
+    cover, circle = ~holes.silhouette_visible, ~holes.circle_visible
     assert holes.valid.float().mean() > 0.5
     assert not (BATCH.object_mask & ~cover)[holes.valid].any()
     assert not (enclosing_circles(BATCH.object_mask) & ~circle)[holes.valid].any()
     assert torch.equal(cover.sum(dim=(1, 2, 3)), circle.sum(dim=(1, 2, 3)))
     assert not cover[~holes.valid].any()
     alone = cover_holes(keys[7:8], BATCH.object_mask[7:8], BATCH.ids[7:8], bank=BANK)
-    assert torch.equal(alone.cover_visible[0], holes.cover_visible[7])
+    assert torch.equal(alone.silhouette_visible[0], holes.silhouette_visible[7])
 
 
-def test_leaks_over_parts_are_those_of_their_images() -> None:
+def test_leaks_over_parts_are_those_of_their_images():
     made = make_outcomes(90, 0, skill=0.5, invalid=(3, 4))
     valid = made.object_valid
     leaks = (made.predictions_under("silhouette") == made.labels) * 1.0 - (

@@ -10,11 +10,9 @@ from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, circle_geometry
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
-    Shapes,
     ask_pass,
     draw_shapes,
     scene_answers,
@@ -22,9 +20,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import (
     texture_energy,
 )
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, read_outline, shape_bank, shape_batch
 from tests.lm_modules.reliance.tables import make_outcomes
@@ -36,23 +32,23 @@ BANK = shape_bank(80)
 PLAN = ReliancePlan(shapes=False, hidden_fractions=(), scenes=len(SCENES.images), scene_objects=40)
 
 
-def draw(count: int = 40, seed: int = 0, bank: SilhouetteBank = BANK) -> Shapes:
+def draw(count=40, seed=0, bank=BANK):
     return draw_shapes(bank, count=count, seed=seed)
 
 
-def reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def reader(images, visible, keys):
     return as_logits(read_outline(~visible))
 
 
-def blind(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def blind(images, visible, keys):
     return torch.randn(1, NUM_CLASSES, generator=torch.Generator().manual_seed(1)).expand(len(images), -1)
 
 
-def reader_on_texture(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def reader_on_texture(images, visible, keys):
     return reader(images, visible, keys) * (texture_energy(images) > 1e-6)[:, None]
 
 
-def answers(predictor: Predictor, scenes: EmptyScenes | None = SCENES, shapes: Shapes | None = None) -> SceneAnswers:
+def answers(predictor, scenes=SCENES, shapes=None):
     """Every pass, the last first."""
     shapes = shapes or draw()
     pictures = shapes.check(scenes)
@@ -61,19 +57,19 @@ def answers(predictor: Predictor, scenes: EmptyScenes | None = SCENES, shapes: S
     return scene_answers(shapes, pictures, found)
 
 
-def outcomes(given: SceneAnswers) -> Outcomes:
+def outcomes(given):
     return replace(make_outcomes(3, 0), scenes=given)
 
 
-def rows(given: SceneAnswers) -> dict[str, Row]:
+def rows(given):
     return {row.name: row for row in result_rows("a", "m", {0: outcomes(given)}, Context(PLAN), replicates=99)}
 
 
-def interval(row: Row) -> tuple[float | None, float | None, float | None]:
+def interval(row):
     return row.value, row.low, row.high
 
 
-def test_each_object_has_one_shape_in_the_middle_and_a_partner() -> None:
+def test_each_object_has_one_shape_in_the_middle_and_a_partner():
     twice = replace(BANK, objects=BANK.ids // 2)
     shapes = draw(bank=twice)
     assert 4 < len(shapes.objects) <= 40 and len(shapes.objects.unique()) == len(shapes.objects)
@@ -86,16 +82,16 @@ def test_each_object_has_one_shape_in_the_middle_and_a_partner() -> None:
     assert torch.equal(draw().objects, draw().objects) and not torch.equal(draw(20, 1).objects, draw(20).objects)
 
 
-def test_objects_at_the_border_and_objects_without_a_class_are_passed_over() -> None:
+def test_objects_at_the_border_and_objects_without_a_class_are_passed_over():
     moved = torch.stack([mask.roll(-int(mask.any(dim=2).nonzero()[0, 1]), dims=1) for mask in BANK.object_masks])
     assert len(draw(bank=SilhouetteBank(moved, BANK.labels, BANK.ids)).objects) == 0
     assert len(draw(bank=replace(BANK, labels=torch.full_like(BANK.labels, -1))).objects) == 0
 
 
-def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene() -> None:
+def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene():
     shown: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def recorder(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def recorder(images, visible, keys):
         shown.append((images.clone(), visible.clone(), keys.clone()))
         return (images.mean(dim=1) * visible[:, 0]).flatten(1)[:, :NUM_CLASSES]
 
@@ -114,9 +110,7 @@ def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene() -> None:
     [(reader, 1.0, 1.0), (blind, 0.0, 0.0), (reader_on_texture, 0.0, 1.0)],
     ids=["reads outlines", "cannot read them", "reads them on texture"],
 )
-def test_known_networks_are_pulled_as_far_as_they_read_outlines(
-    predictor: Predictor, flat: float, noise: float
-) -> None:
+def test_known_networks_are_pulled_as_far_as_they_read_outlines(predictor, flat, noise):
     found = rows(answers(predictor))
     total = (3 * flat + 4 * noise) / 7
     for name, truth in {"outline_pull": total, "outline_pull_on_flat": flat, "outline_pull_on_noise": noise}.items():
@@ -127,7 +121,7 @@ def test_known_networks_are_pulled_as_far_as_they_read_outlines(
     assert found["outline_pull"].images == len(draw().objects)
 
 
-def test_a_difference_is_over_the_pairs_that_both_networks_have() -> None:
+def test_a_difference_is_over_the_pairs_that_both_networks_have():
     """Where images have no labels, each network has its own."""
     other = replace(draw(), labels=(draw().labels + (draw().objects % 3 == 0)) % NUM_CLASSES)
     pairs = other.pairs[other.labels[other.pairs[:, 0]] != other.labels[other.pairs[:, 1]]]
@@ -138,8 +132,8 @@ def test_a_difference_is_over_the_pairs_that_both_networks_have() -> None:
     assert interval(found["outline_2afc"]) == pytest.approx((0.5, 0.5, 0.5))
 
 
-def test_what_cannot_be_asked_is_undefined_with_its_reason() -> None:
-    def reason(name: str, *given: EmptyScenes | None, shapes: Shapes | None = None) -> str:
+def test_what_cannot_be_asked_is_undefined_with_its_reason():
+    def reason(name, *given, shapes=None):
         return str(rows(answers(reader, *given, shapes=shapes))[name].undefined_because)
 
     assert reason("outline_pull", None) == "undefined because the data have no pictures without objects."
@@ -151,7 +145,7 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason() -> None:
         answers(reader, EmptyScenes(NOISE[..., :8, :8], ("noise",) * 4))
 
 
-def test_networks_are_asked_about_the_shapes_in_one_measurement() -> None:
+def test_networks_are_asked_about_the_shapes_in_one_measurement():
     torch.manual_seed(0)
     network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
     plans = {"black": PLAN, "layer_masking": replace(PLAN, scenes=0)}
@@ -164,7 +158,7 @@ def test_networks_are_asked_about_the_shapes_in_one_measurement() -> None:
     assert asked is not None and all(map(np.array_equal, asked, alone))
 
 
-def test_texture_energy_is_what_a_gaussian_of_two_pixels_takes_away() -> None:
+def test_texture_energy_is_what_a_gaussian_of_two_pixels_takes_away():
     fine = NOISE[0].double().numpy()
     fine -= np.stack([gaussian_filter(each, 2.0, mode="mirror") for each in fine])
     assert float(texture_energy(NOISE)[0]) == pytest.approx(float((fine**2).mean()), rel=1e-3)

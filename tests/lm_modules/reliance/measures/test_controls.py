@@ -3,19 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from maskrobust.augment import Batch, fold_in, uniform
+from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.shapes.circles import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
-from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import used_share
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
+from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
@@ -27,41 +23,41 @@ from tests.lm_modules.reliance.shapes import (
 )
 
 
-def guess(keys: Tensor, visible: Tensor) -> Tensor:
+def guess(keys, visible):
     """A class that changes with the hole but has nothing to do with its shape."""
     places = torch.arange(visible[0].numel()).reshape(visible.shape[1:])
     return (uniform(keys ^ (~visible * places).sum(dim=(1, 2, 3))) * NUM_CLASSES).long()
 
 
-def outline_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def outline_reader(images, visible, keys):
     return as_logits(read_outline(~visible))
 
 
-def blind_guesser(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def blind_guesser(images, visible, keys):
     return as_logits(guess(keys, visible))
 
 
-def constant(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def constant(images, visible, keys):
     return as_logits(torch.zeros_like(keys))
 
 
-def circle_reader(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def circle_reader(images, visible, keys):
     """Sees no more of the hole than the enclosing circle of its largest piece."""
     pieces = torch.from_numpy(np.stack([largest_piece(hole) for hole in (~visible[:, 0]).numpy()])).unsqueeze(1)
     return as_logits(enclosing_circles(pieces).sum(dim=(1, 2, 3)) % NUM_CLASSES)
 
 
-def part_time_reader(share: float) -> Predictor:
+def part_time_reader(share):
     """Reads the outline of a share of the images and guesses on the others."""
 
-    def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def predict(images, visible, keys):
         reads = uniform(fold_in(keys, 17)) < share
         return as_logits(torch.where(reads, read_outline(~visible), guess(keys, visible)))
 
     return predict
 
 
-def contrarian(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+def contrarian(images, visible, keys):
     """Reads the outline and names another class."""
     return as_logits((read_outline(~visible) + 1) % NUM_CLASSES)
 
@@ -78,35 +74,33 @@ PREDICTORS: dict[str, Predictor] = {
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
+def batch():
     return shape_batch(400, 0)
 
 
 @pytest.fixture(scope="module")
-def outcomes(batch: Batch) -> dict[str, Outcomes]:
+def outcomes(batch):
     return RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=())).ask(PREDICTORS, batch)
 
 
 @pytest.fixture(scope="module")
-def trained_probe() -> OutlineProbe:
-    train, held_out = shape_batch(1200, 1), shape_batch(200, 2)
-    return train_probe(
-        train.object_mask, train.labels, held_out.object_mask, held_out.labels, NUM_CLASSES, seed=0, max_epochs=8
-    )
+def trained_probe():
+    train, held_out = (SilhouetteBank.from_batches([shape_batch(*each)]) for each in ((1200, 1), (200, 2)))
+    return train_probe(train, held_out, NUM_CLASSES, seed=0, max_epochs=8)
 
 
 @pytest.fixture(scope="module")
-def probe(batch: Batch, trained_probe: OutlineProbe) -> ProbeOutcomes:
+def probe(batch, trained_probe):
     return probe_outcomes(trained_probe, [batch])
 
 
-def figure(measure: Statistic, outcomes: Outcomes, confidence: float = 0.95) -> Interval:
+def figure(measure, outcomes, confidence=0.95):
     found = estimate(measure, [outcomes], confidence=confidence).interval
     assert found is not None
     return found
 
 
-def test_a_network_that_reads_only_the_outline_scores_one(outcomes: dict[str, Outcomes], probe: ProbeOutcomes) -> None:
+def test_a_network_that_reads_only_the_outline_scores_one(outcomes, probe):
     assert figure(used_share(probe), outcomes["reader"]).value == pytest.approx(1.0, abs=0.1)
     own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
     share = figure(used_share(own), outcomes["reader"])
@@ -116,9 +110,7 @@ def test_a_network_that_reads_only_the_outline_scores_one(outcomes: dict[str, Ou
 
 
 @pytest.mark.parametrize("name", ["guesser", "constant", "circle"])
-def test_a_network_that_cannot_see_the_outline_scores_zero(
-    outcomes: dict[str, Outcomes], probe: ProbeOutcomes, name: str
-) -> None:
+def test_a_network_that_cannot_see_the_outline_scores_zero(outcomes, probe, name):
     for measure in (used_share(probe), silhouette_leak(), swap_pull()):
         found = figure(measure, outcomes[name])
         assert found.low <= 0.0 <= found.high
@@ -128,9 +120,7 @@ def test_a_network_that_cannot_see_the_outline_scores_zero(
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
-def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(
-    outcomes: dict[str, Outcomes], probe: ProbeOutcomes, share: float
-) -> None:
+def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(outcomes, probe, share):
     own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
     for measure in (used_share(own), swap_pull()):
         found = figure(measure, outcomes[str(share)], confidence=0.999)
@@ -138,7 +128,7 @@ def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(
         assert found.high - found.low < 0.4
 
 
-def test_information_sees_a_network_that_reads_the_outline_and_is_misled_by_it(outcomes: dict[str, Outcomes]) -> None:
+def test_information_sees_a_network_that_reads_the_outline_and_is_misled_by_it(outcomes):
     assert figure(silhouette_leak(), outcomes["contrarian"]).high < 0.0
     behind_silhouette = information_silhouette()([outcomes["contrarian"]], 0, 0).interval
     behind_circle = information_circle()([outcomes["contrarian"]], 0, 0).interval

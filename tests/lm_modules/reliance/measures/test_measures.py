@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.stats.contingency import crosstab
 
-from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.accuracy import (
     circle_accuracy,
     clean_accuracy,
@@ -25,16 +25,14 @@ from maskrobust.lm_modules.reliance.measures.information import (
     mutual_information,
 )
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.measures.used_share import probe_accuracy, used_share
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 
 INVALID = (2, 3, 11)
 
 
-def make_probe(outcomes: Outcomes, accuracy: float, extra: int = 5) -> ProbeOutcomes:
+def make_probe(outcomes, accuracy, extra=5):
     """A probe asked about some images more than the network."""
     rng = np.random.default_rng(9)
     ids = np.concatenate([outcomes.ids, outcomes.ids.max() + 1 + np.arange(extra)])
@@ -43,7 +41,7 @@ def make_probe(outcomes: Outcomes, accuracy: float, extra: int = 5) -> ProbeOutc
     return ProbeOutcomes(ids, np.where(wrong, (labels + 1) % 3, labels), labels)
 
 
-def value_of(measure: Statistic, outcomes: Outcomes) -> float:
+def value_of(measure, outcomes):
     found = estimate(measure, [outcomes], replicates=200).interval
     assert found is not None
     assert found.low <= found.value <= found.high
@@ -51,15 +49,15 @@ def value_of(measure: Statistic, outcomes: Outcomes) -> float:
 
 
 @pytest.fixture
-def outcomes() -> Outcomes:
+def outcomes():
     return make_outcomes(200, seed=4, skill=0.4, invalid=INVALID)
 
 
-def valid_rows(outcomes: Outcomes) -> list[int]:
+def valid_rows(outcomes):
     return [i for i in range(len(outcomes)) if i not in INVALID]
 
 
-def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes: Outcomes) -> None:
+def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes):
     rows = valid_rows(outcomes)
     silhouette = np.mean([outcomes.predictions_under("silhouette")[i] == outcomes.labels[i] for i in rows])
     circle = np.mean([outcomes.predictions_under("circle")[i] == outcomes.labels[i] for i in rows])
@@ -68,7 +66,7 @@ def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes: Ou
     assert value_of(silhouette_leak(), outcomes) == pytest.approx(silhouette - circle)
 
 
-def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> None:
+def test_pull_averages_both_directions_of_the_exchange(outcomes):
     forth, back = [], []
     for i in valid_rows(outcomes):
         f_j, f_k, y_j, y_k = (
@@ -85,7 +83,7 @@ def test_pull_averages_both_directions_of_the_exchange(outcomes: Outcomes) -> No
     assert value_of(swap_pull(), outcomes) == pytest.approx((np.mean(forth) + np.mean(back)) / 2)
 
 
-def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes: Outcomes) -> None:
+def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes):
     probe = make_probe(outcomes, 0.8)
     rows = valid_rows(outcomes)
     accuracy = np.mean([probe.predictions[i] == probe.labels[i] for i in rows])
@@ -96,9 +94,7 @@ def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority
 
 
 @pytest.mark.parametrize("more_than_majority", [-50, 0, 6])
-def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
-    outcomes: Outcomes, more_than_majority: int
-) -> None:
+def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(outcomes, more_than_majority):
     right = np.bincount(outcomes.labels[valid_rows(outcomes)]).max() + more_than_majority
     predictions = outcomes.labels.copy()
     predictions[valid_rows(outcomes)[right:]] = -1
@@ -109,7 +105,7 @@ def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(
     assert (found.images, found.left_out) == (197, 3)
 
 
-def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outcomes) -> None:
+def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes):
     probe = make_probe(outcomes, 0.8)
     short = ProbeOutcomes(probe.ids[1:], probe.predictions[1:], probe.labels[1:])
     with pytest.raises(ValueError, match="lacks 1 of them, the first with id 10"):
@@ -119,7 +115,7 @@ def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes: Outco
         estimate(used_share(none), [outcomes])
 
 
-def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> None:
+def test_clean_accuracy_and_retention_count_all_images(outcomes):
     assert value_of(clean_accuracy(), outcomes) == np.mean(outcomes.predictions_under("clean") == outcomes.labels)
     half_hidden = np.mean(outcomes.predictions["retention/0.5"] == outcomes.labels)
     assert value_of(retention(0.5), outcomes) == pytest.approx(half_hidden)
@@ -127,7 +123,7 @@ def test_clean_accuracy_and_retention_count_all_images(outcomes: Outcomes) -> No
     assert estimate(silhouette_leak(), [outcomes]).left_out == 3
 
 
-def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> None:
+def test_sensitivity_is_the_largest_over_valid_images(outcomes):
     loud = replace(outcomes, sensitivity=np.where(outcomes.object_valid, outcomes.sensitivity, np.nan))
     quiet = replace(outcomes, sensitivity=np.zeros(len(outcomes)))
     found = hidden_pixel_sensitivity()([quiet, loud], 0, 0)
@@ -137,7 +133,7 @@ def test_sensitivity_is_the_largest_over_valid_images(outcomes: Outcomes) -> Non
     assert "no image is valid" in str(hidden_pixel_sensitivity()([silent], 0, 0).undefined_because)
 
 
-def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> None:
+def test_information_behind_a_hole_counts_valid_images(outcomes):
     rows = valid_rows(outcomes)
     for hole, measure in (("silhouette", information_silhouette()), ("circle", information_circle())):
         found = measure([outcomes], 0, 3)
@@ -151,7 +147,7 @@ def test_information_behind_a_hole_counts_valid_images(outcomes: Outcomes) -> No
     assert "no image is valid" in str(information_circle()([silent], 0, 0).undefined_because)
 
 
-def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden() -> None:
+def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden():
     outcomes = make_outcomes(400, 3, invalid=range(0, 400, 7))
     right = (outcomes.predictions_under("clean") == outcomes.labels) & outcomes.object_valid
     whole, broken = (
@@ -168,26 +164,26 @@ def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden()
         assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
 
 
-def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask() -> None:
+def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask():
     outcomes = answering(make_outcomes(50, 3), broken=np.full(50, NUM_CLASSES))
     finding = estimate(whole_over_broken(), [outcomes])
     assert finding.interval is None and "behind the broken mask" in str(finding.undefined_because)
 
 
-def plug_in_bits(predictions: np.ndarray, labels: np.ndarray) -> float:
+def plug_in_bits(predictions, labels):
     """G = 2 N I in nats, for a table of counts."""
     table = crosstab(predictions, labels).count
     statistic = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
     return statistic / (2 * len(labels) * np.log(2))
 
 
-def miller_madow_bits(predictions: np.ndarray, labels: np.ndarray) -> float:
+def miller_madow_bits(predictions, labels):
     joint = len(set(zip(predictions.tolist(), labels.tolist(), strict=True)))
     excess = len(set(predictions.tolist())) - 1 + len(set(labels.tolist())) - 1 - (joint - 1)
     return plug_in_bits(predictions, labels) + excess / (2 * len(labels) * np.log(2))
 
 
-def dependent_pair(images: int, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def dependent_pair(images, classes, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, images)
     return np.where(rng.random(images) < 0.4, (labels + 1) % classes, rng.integers(0, classes, images)), labels
@@ -195,13 +191,13 @@ def dependent_pair(images: int, classes: int, seed: int) -> tuple[np.ndarray, np
 
 @pytest.mark.parametrize("classes", [2, 5, 30])
 @pytest.mark.parametrize("images", [40, 2000])
-def test_the_figure_is_scipys_with_the_miller_madow_correction(classes: int, images: int) -> None:
+def test_the_figure_is_scipys_with_the_miller_madow_correction(classes, images):
     predictions, labels = dependent_pair(images, classes, 0)
     found = mutual_information([predictions], labels, permutations=10)
     assert found.bits == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
 
 
-def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None:
+def test_the_null_interval_holds_independent_predictions_in_95_percent():
     rng = np.random.default_rng(0)
     inside = 0
     for trial in range(200):
@@ -210,7 +206,7 @@ def test_the_null_interval_holds_independent_predictions_in_95_percent() -> None
     assert 0.88 <= inside / 200 <= 0.99
 
 
-def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_its_own_interval() -> None:
+def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_its_own_interval():
     rng = np.random.default_rng(0)
     labels, run = rng.integers(0, 4, 300), rng.integers(0, 4, 300)
     alone, twice = (mutual_information([run] * count, labels, permutations=200) for count in (1, 2))
@@ -223,7 +219,7 @@ def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_it
     assert together.null_high - together.null_low < 0.5 * np.mean(widths)  # independent runs: about a quarter
 
 
-def test_labels_are_permuted_among_objects_and_not_among_their_images() -> None:
+def test_labels_are_permuted_among_objects_and_not_among_their_images():
     """A guess for each object that says nothing of its class: twenty images of each prove nothing more."""
     rng = np.random.default_rng(0)
     inside = {True: 0, False: 0}

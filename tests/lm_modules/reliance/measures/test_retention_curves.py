@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
-from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -25,7 +25,7 @@ Reference = Callable[[Outcomes, np.ndarray, np.ndarray], float]
 """(outcomes, predictions at a hidden fraction, positions of the images that count) -> figure."""
 
 
-def curve_outcomes(images: int = 150, seed: int = 0, fractions: tuple[float, ...] = FRACTIONS) -> Outcomes:
+def curve_outcomes(images=150, seed=0, fractions=FRACTIONS):
     """Random outcomes that know the curve, predictions growing more uneven with the hidden fraction."""
     outcomes, rng = make_outcomes(images, seed), np.random.default_rng(seed + 1000)
     found = {}
@@ -37,19 +37,19 @@ def curve_outcomes(images: int = 150, seed: int = 0, fractions: tuple[float, ...
     return replace(outcomes, predictions={**outcomes.predictions, **found})
 
 
-def accuracy(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+def accuracy(outcomes, predictions, rows):
     return float(np.mean([predictions[i] == outcomes.labels[i] for i in rows]))
 
 
-def unchanged(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+def unchanged(outcomes, predictions, rows):
     return float(np.mean([predictions[i] == outcomes.predictions["clean"][i] for i in rows]))
 
 
-def class_entropy(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+def class_entropy(outcomes, predictions, rows):
     return float(stats.entropy(np.bincount(predictions[rows], minlength=outcomes.num_classes)))
 
 
-def similarity(outcomes: Outcomes, predictions: np.ndarray, rows: np.ndarray) -> float:
+def similarity(outcomes, predictions, rows):
     return float(np.mean([SIMILARITY[predictions[i], outcomes.labels[i]] for i in rows]))
 
 
@@ -61,14 +61,14 @@ METRICS = [
 ]
 
 
-def curve(metric: str, *fractions: float) -> Statistic:
+def curve(metric, *fractions):
     return curve_statistic(metric, FAMILY, ORDER, fractions, SIMILARITY if metric == "similarity" else None)
 
 
 each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
 
 
-def rows_asked(outcomes: Outcomes) -> np.ndarray:
+def rows_asked(outcomes):
     return np.array([row for row in range(len(outcomes)) if row not in NOT_ASKED])
 
 
@@ -104,7 +104,7 @@ def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(
     assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
 
 
-def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
+def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies():
     outcomes = curve_outcomes()
     condition = curve_condition(FAMILY, ORDER, 0.5)
     constant = [
@@ -117,7 +117,7 @@ def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies() -> None:
     assert found is not None and found.value == pytest.approx(mean)
 
 
-def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
+def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
     plan = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
     outcomes = curve_outcomes()
     outcomes = replace(
@@ -135,7 +135,7 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve() -> None:
         assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)
 
 
-def test_where_no_image_was_asked_every_figure_is_undefined() -> None:
+def test_where_no_image_was_asked_every_figure_is_undefined():
     outcomes = make_outcomes(5, 0)
     nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
     silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
@@ -144,6 +144,6 @@ def test_where_no_image_was_asked_every_figure_is_undefined() -> None:
         assert found.interval is None and (found.images, found.left_out) == (0, 5)
 
 
-def test_a_similarity_of_other_classes_is_refused() -> None:
+def test_a_similarity_of_other_classes_is_refused():
     with pytest.raises(ValueError, match=r"similarity must have .* each of 3 classes, got \(4, 4\)"):
         estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])

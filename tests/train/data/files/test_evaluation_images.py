@@ -48,13 +48,13 @@ CLASSES = {
 }
 
 
-def make(name: str, folder: Path) -> EvaluationImages:
+def make(name, folder):
     kind, write = LAYOUTS[name]
     made: EvaluationImages = kind(**write(folder), **SMALL)  # type: ignore[arg-type]
     return made
 
 
-def read_whole(data: EvaluationImages, stem: str) -> tuple[np.ndarray, str]:
+def read_whole(data, stem):
     """The object mask of an image at full size, and its class."""
     (file,) = (each for each in data.files("val") if each.image.stem.endswith(stem))
     dataset = FileDataset([file], data.mask_code, 64)
@@ -63,7 +63,7 @@ def read_whole(data: EvaluationImages, stem: str) -> tuple[np.ndarray, str]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_object_is_read_to_the_pixel_with_its_class(name: str, tmp_path: Path) -> None:
+def test_every_object_is_read_to_the_pixel_with_its_class(name, tmp_path):
     data = make(name, tmp_path)
     assert len(data.files("val")) == IMAGES and data.num_classes == len(data.class_names)
     for each in drawn():
@@ -75,7 +75,7 @@ def test_every_object_is_read_to_the_pixel_with_its_class(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name: str, tmp_path: Path) -> None:
+def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name, tmp_path):
     kind, write = LAYOUTS[name]
     options = write(tmp_path)
     gone = CLASSES[name][0]
@@ -86,7 +86,7 @@ def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name:
     assert all(read_whole(data, each.stem)[1] == CLASSES[name][each.label] for each in kept)
 
 
-def test_the_border_of_voc_belongs_to_the_object_that_it_touches_alone(tmp_path: Path) -> None:
+def test_the_border_of_voc_belongs_to_the_object_that_it_touches_alone(tmp_path):
     data = make("voc", tmp_path)
     each = next(drawn())
     object_mask, _ = read_whole(data, each.stem)
@@ -96,14 +96,14 @@ def test_the_border_of_voc_belongs_to_the_object_that_it_touches_alone(tmp_path:
     assert np.array_equal(object_mask, expected)
 
 
-def test_labels_are_read_from_json_as_from_csv(tmp_path: Path) -> None:
+def test_labels_are_read_from_json_as_from_csv(tmp_path):
     options = write_pairs(tmp_path)
     by_csv = ImagesWithMasks(**options, **SMALL)
     by_json = ImagesWithMasks(**options | {"labels": str(tmp_path / "labels.json")}, **SMALL)
     assert by_csv.files("val") == by_json.files("val") and by_csv.class_names == by_json.class_names
 
 
-def test_they_have_one_split_and_cannot_be_trained_on(tmp_path: Path) -> None:
+def test_they_have_one_split_and_cannot_be_trained_on(tmp_path):
     data = make("pairs", tmp_path)
     assert data.splits == ("val",)
     with pytest.raises(InputError, match="images for evaluation alone, which are its split 'val', got 'train'"):
@@ -114,7 +114,7 @@ def test_they_have_one_split_and_cannot_be_trained_on(tmp_path: Path) -> None:
     ("orientation", "annotated"),
     [(2, "stored"), (3, "stored"), (6, "stored"), (7, "stored"), (6, "displayed")],
 )
-def test_coco_masks_are_turned_with_their_images(tmp_path: Path, orientation: int, annotated: str) -> None:
+def test_coco_masks_are_turned_with_their_images(tmp_path, orientation, annotated):
     options = write_coco(tmp_path)
     (each, *_), path = drawn(), tmp_path / "photos" / "photo_000.jpg"
     exif = Image.Exif()
@@ -140,36 +140,36 @@ def test_coco_masks_are_turned_with_their_images(tmp_path: Path, orientation: in
     assert (object_mask == (shown[..., 0] - shown[..., 1] > 100)).mean() > 0.98
 
 
-def test_coco_says_how_to_get_the_library_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coco_says_how_to_get_the_library_it_needs(tmp_path, monkeypatch):
     options = write_coco(tmp_path)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     with pytest.raises(InputError, match=r"install it with pip install 'maskrobust\[coco\]'"):
         Coco(**options)
 
 
-def edit(path: Path, change: Callable[[Any], object]) -> None:
+def edit(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
-def coco(change: Callable[[Any], object]) -> Callable[[Path], object]:
+def coco(change):
     return lambda folder: edit(folder / "annotations.json", change)
 
 
-def of_annotation(number: int, **values: Any) -> Callable[[Path], object]:
+def of_annotation(number, **values):
     return coco(lambda content: content["annotations"][number].update(values))
 
 
-def of_image(**values: Any) -> Callable[[Path], object]:
+def of_image(**values):
     return coco(lambda content: content["images"][0].update(values))
 
 
-def text(name: str, content: str) -> Callable[[Path], object]:
+def text(name, content):
     return lambda folder: (folder / name).write_text(content)
 
 
-def moved(name: str) -> Callable[[Path], object]:
+def moved(name):
     return lambda folder: (folder / name).rename(folder / "elsewhere")
 
 
@@ -239,9 +239,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "harm", "message"), WRONG, ids=[message[:30] for _, _, message in WRONG])
-def test_a_wrong_layout_is_one_sentence(
-    name: str, harm: Callable[[Path], object], message: str, tmp_path: Path
-) -> None:
+def test_a_wrong_layout_is_one_sentence(name, harm, message, tmp_path):
     kind, write = LAYOUTS["pairs" if name == "json" else name]
     options = write(tmp_path) | ({"labels": str(tmp_path / "labels.json")} if name == "json" else {})
     harm(tmp_path)

@@ -8,30 +8,29 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.files import image_files
-from maskrobust.train.data.files.image_files import MaskCode, decode_image, decode_mask, size_of
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
 
 
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+def encoded(image, form, **options):
     stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
 
 
-def as_tiff(pixels: NDArray, **options: object) -> bytes:
+def as_tiff(pixels, **options):
     stream = io.BytesIO()
     tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()
 
 
-def as_png(pixels: NDArray) -> bytes:
+def as_png(pixels):
     """Blue, green, red to a PNG; unlike Pillow, with 16 bits where the numbers have them."""
     return cv2.imencode(".png", pixels)[1].tobytes()
 
@@ -83,7 +82,7 @@ def test_the_transparency_of_a_palette_is_left_out_without_a_warning():
 OBJECT = np.arange(12).reshape(3, 4) % 3 > 0
 
 
-def binary(content: bytes) -> NDArray[np.bool_]:
+def binary(content):
     mask = decode_mask(content, "binary", "mask")
     assert (mask.shape, mask.dtype) == ((1, 3, 4), torch.bool)
     return mask[0].numpy()
@@ -150,7 +149,7 @@ def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named(mode):
         decode_image(content[:400], "one.jpg")
 
 
-def exif(orientation: int) -> Image.Exif:
+def exif(orientation):
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation] = orientation
     return tags
@@ -185,7 +184,7 @@ def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_d
     ("code", "mode"),
     [("binary", "L"), ("binary", "RGB"), ("imagenet_s", "L"), ("imagenet_s", "RGB"), ("trimap", "L")],
 )
-def test_a_mask_is_turned_as_its_exif_orientation_says(code: MaskCode, mode):
+def test_a_mask_is_turned_as_its_exif_orientation_says(code, mode):
     mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
     turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
     assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))

@@ -11,19 +11,19 @@ from maskrobust.train.data.files.views import evaluation_view, training_view
 SIDE = 32
 
 
-def draw(height: int, width: int) -> tuple[Tensor, Tensor]:
+def draw(height, width):
     generator = torch.Generator().manual_seed(height * width)
     image = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=generator)
     return image, torch.rand(1, height, width, generator=generator) < 0.5
 
 
-def by_torchvision(transform: v2.Transform, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+def by_torchvision(transform, image, object_mask):
     seen, seen_mask = transform(tv_tensors.Image(image), tv_tensors.Mask(object_mask.to(torch.uint8)))
     return seen.as_subclass(Tensor), seen_mask.as_subclass(Tensor).bool()
 
 
 @pytest.mark.parametrize("size", [(40, 60), (375, 500), (7, 9), (33, 31), (SIDE, SIDE)])
-def test_both_views_are_torchvisions_pixel_for_pixel(size: tuple[int, int]) -> None:
+def test_both_views_are_torchvisions_pixel_for_pixel(size):
     image, object_mask = draw(*size)
     training = v2.Compose([v2.RandomResizedCrop(SIDE), v2.RandomHorizontalFlip()])
     evaluation = v2.Compose([v2.Resize(round(SIDE * 256 / 224)), v2.CenterCrop(SIDE)])

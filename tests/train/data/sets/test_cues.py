@@ -116,7 +116,7 @@ def test_the_texture_shown_is_the_one_recorded_and_nothing_else_changes_with_it(
     assert torch.equal((one.images == other.images).flatten(1).all(dim=1), same)
 
 
-def test_a_picture_without_its_object_is_the_same_around_it() -> None:
+def test_a_picture_without_its_object_is_the_same_around_it():
     data = Cues(train_images=8, val_images=8, test_images=8, image_size=48)
     data.setup("test")
     batch = next(iter(data.test_dataloader())).to("cpu")
@@ -125,7 +125,7 @@ def test_a_picture_without_its_object_is_the_same_around_it() -> None:
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
 
 
-def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_other_splits() -> None:
+def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_other_splits():
     data = Cues(train_images=8, val_images=4, test_images=4, image_size=32)
     first, val = data.samples("train"), data.samples("val")
     data.draw_training(3)
@@ -137,8 +137,8 @@ def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_ot
     assert torch.equal(data.samples("train").images, first.images)
 
 
-def test_held_out_backgrounds_are_those_of_the_test_split_alone() -> None:
-    def photographs(images: torch.Tensor) -> set[str]:
+def test_held_out_backgrounds_are_those_of_the_test_split_alone():
+    def photographs(images):
         """Those that a background could be a part of, told by what else the same numbers would have cut."""
         return {name for name, shown in cut.items() if any(torch.equal(one, two) for one in images for two in shown)}
 

@@ -22,7 +22,7 @@ SIZES = {"train": 12, "val": 5, "test": 4}
 PAGE = Path(__file__).parents[4] / "docs" / "data.md"
 
 
-def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(number):
     """A grey image of its own size with a red rectangle, and where that is."""
     height, width = 60 + number % 7, 90 - number % 11
     image = np.full((height, width, 3), 40 + number, dtype=np.uint8)
@@ -32,7 +32,7 @@ def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
     return image, object_mask
 
 
-def write_tree(folder: Path, splits: tuple[str, ...] = ("train", "val", "test")) -> tuple[Path, Path]:
+def write_tree(folder, splits=("train", "val", "test")):
     """Two classes; every third image lacks a mask."""
     root, mask_root = folder / "images", folder / "masks"
     for split in splits:
@@ -48,11 +48,11 @@ def write_tree(folder: Path, splits: tuple[str, ...] = ("train", "val", "test"))
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> tuple[Path, Path]:
+def tree(tmp_path):
     return write_tree(tmp_path)
 
 
-def make(tree: tuple[Path, Path], **options: object) -> Folder:
+def make(tree, **options):
     return Folder(str(tree[0]), str(tree[1]), **{"image_size": 32, "batch_size": 4, "num_workers": 0, **options})
 
 
@@ -82,7 +82,7 @@ def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
         data.setup("fit")
     assert "train: 12 images, 8 with an object mask" in caplog.text
     assert "val: 5 images, 3 with an object mask" in caplog.text
-    every, annotated = joined(data.training_batches()), joined(data.annotated_batches("train"))
+    every, annotated = joined(data.whole_split("train")), joined(data.annotated_batches("train"))
     shown = every.object_mask.flatten(1).any(dim=1)
     assert shown.sum() == 8
     assert all(torch.equal(one, other) for one, other in zip(annotated[:4], every.select(shown)[:4], strict=True))
@@ -109,12 +109,12 @@ def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
     assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
 
 
-def places(data: Folder) -> dict[str, set[Path]]:
+def places(data):
     """Paths of the images of every split that there is, below the root."""
     return {split: {file.image.relative_to(data.root) for file in data.files(split)} for split in data.splits}
 
 
-def folders(paths: set[Path]) -> set[str]:
+def folders(paths):
     return {path.parts[0] for path in paths}
 
 
@@ -234,7 +234,7 @@ def test_images_are_read_whatever_their_format(tree):
     for suffix in IMAGE_SUFFIXES:
         form = {".pgm": "ppm", ".jfif": "jpeg"}.get(suffix, Image.registered_extensions().get(suffix))
         image.convert("L" if suffix == ".pgm" else "RGB").save(folder / f"new{suffix}", form)
-    batch = joined(make(tree).training_batches())
+    batch = joined(make(tree).whole_split("train"))
     assert len(batch.ids) == SIZES["train"] + len(IMAGE_SUFFIXES)
     new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
     grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
@@ -242,9 +242,7 @@ def test_images_are_read_whatever_their_format(tree):
 
 
 @pytest.mark.parametrize(("image_size", "is_said"), [(32, False), (63, False), (64, True), (224, True)])
-def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(
-    tree: tuple[Path, Path], caplog: pytest.LogCaptureFixture, image_size: int, is_said: bool
-) -> None:
+def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(tree, caplog, image_size, is_said):
     data = make(tree, image_size=image_size)
     with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
         data.setup("fit")

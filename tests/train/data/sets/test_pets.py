@@ -16,7 +16,7 @@ from tests.train.data.conftest import joined
 SIZES = {"trainval": 24, "test": 6}
 
 
-def write_pets(root: Path) -> Path:
+def write_pets(root):
     """Grey images of two breeds, each with a red animal inside a band of border."""
     folder = root / "oxford-iiit-pet"
     (folder / "images").mkdir(parents=True)
@@ -38,11 +38,11 @@ def write_pets(root: Path) -> Path:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     return write_pets(tmp_path)
 
 
-def make(root: Path, **options: int | float) -> Pets:
+def make(root, **options):
     return Pets(str(root), image_size=32, batch_size=4, num_workers=0, **{"val_fraction": 0.3, **options})  # type: ignore[arg-type]
 
 

@@ -3,9 +3,7 @@
 import io
 import json
 import tarfile
-from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ import torch
 import webdataset
 from PIL import Image
 
-from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data import Folder, Shards
 from maskrobust.train.data.loading import Loader, Position
@@ -32,7 +29,7 @@ SIZE = 32
 COUNTS: dict[Split, tuple[int, ...]] = {"train": (3, 17, 8), "val": (5, 3, 4), "test": (7,)}
 
 
-def make_sample(number: int, size: int = SIZE) -> PixelSample:
+def make_sample(number, size=SIZE):
     """Noise with an object of its own height; every fourth sample has no mask."""
     image = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
     object_mask = np.zeros((size, size), dtype=bool)
@@ -40,7 +37,7 @@ def make_sample(number: int, size: int = SIZE) -> PixelSample:
     return PixelSample((1 << 62) + number, image, object_mask, number % 5)
 
 
-def write_samples(folder: Path, splits: dict[Split, list[list[PixelSample]]], classes: int = 5) -> Path:
+def write_samples(folder, splits, classes=5):
     """Shards of given samples, and their manifest."""
     records = {
         split: SplitRecord(
@@ -59,7 +56,7 @@ def write_samples(folder: Path, splits: dict[Split, list[list[PixelSample]]], cl
     return folder
 
 
-def write_folder(folder: Path, counts: dict[Split, tuple[int, ...]] = COUNTS) -> Path:
+def write_folder(folder, counts=COUNTS):
     """Shards of given sizes, with ids that go on from shard to shard."""
     samples = map(make_sample, range(sum(chain.from_iterable(counts.values()))))
     return write_samples(
@@ -68,26 +65,26 @@ def write_folder(folder: Path, counts: dict[Split, tuple[int, ...]] = COUNTS) ->
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return write_folder(tmp_path / "shards")
 
 
-def make(root: Path | str, **options: object) -> Shards:
+def make(root, **options):
     given = {"view": "as_is", "image_size": SIZE, "batch_size": 4, "num_workers": 0, **options}
     return Shards(str(root), **given)
 
 
-def equal(one: Batch, other: Batch) -> bool:
+def equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
 
 
-def streams(folder: Path, split: Split, batch_size: int, ranks: int) -> list[EvaluationStream]:
+def streams(folder, split, batch_size, ranks):
     """As each rank would make its own."""
     reader, records = ShardReader(str(folder), 5), make(folder).records(split)
     return [EvaluationStream(reader, records, None, batch_size, rank, ranks) for rank in range(ranks)]
 
 
-def loaded(stream, workers: int) -> list[Batch]:
+def loaded(stream, workers):
     return list(Loader(stream, batch_size=None, num_workers=workers))
 
 
@@ -108,7 +105,7 @@ def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(fold
         assert together.labels[row] == sample.label
 
 
-def training(folder: Path, rank: int = 0, epoch: int = 0, seed: int = 0, buffer: int = 16) -> TrainingStream:
+def training(folder, rank=0, epoch=0, seed=0, buffer=16):
     stream = TrainingStream(ShardReader(str(folder), 5), make(folder).records("train"), None, 4, 6, seed, rank, buffer)
     stream.position = Position(epoch, 0)
     return stream
@@ -177,7 +174,7 @@ def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
     write_samples(tmp_path / "s", {split: [data.stored_samples(split)] for split in ("train", "val", "test")}, 2)
     shards = make(tmp_path / "s", view="crop", steps_per_epoch=5)
     assert equal(joined(shards.test_dataloader()), joined(data.test_dataloader()))
-    assert equal(joined(shards.training_batches()), joined(data.training_batches()))
+    assert equal(joined(shards.whole_split("train")), joined(data.whole_split("train")))
     batch = joined(shards.train_dataloader())
     shown = batch.object_mask.flatten(1).any(dim=1)
     red = (batch.images[:, :1] > 0.5) & (batch.images[:, 1:2] < 0.3)
@@ -197,7 +194,7 @@ def test_addresses_of_webdataset_and_fsspec_are_read_like_a_folder(folder):
         assert len(joined(make(root, steps_per_epoch=2).train_dataloader()).ids) == 8
 
 
-def rewrite(folder: Path, name: str, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> None:
+def rewrite(folder, name, change):
     """Change the files of a shard, and make its manifest agree but for the count."""
     with tarfile.open(folder / name) as tar:
         files = {each.name: tar.extractfile(each).read() for each in tar}
@@ -208,64 +205,64 @@ def rewrite(folder: Path, name: str, change: Callable[[dict[str, bytes]], dict[s
             tar.addfile(entry, io.BytesIO(content))
 
 
-def key_of(number: int) -> str:
+def key_of(number):
     return f"{(1 << 62) + number:019d}"
 
 
 VAL_KEY = key_of(29)
 
 
-def truncate(folder: Path) -> None:
+def truncate(folder):
     path = folder / "val-000000.tar"
     path.write_bytes(path.read_bytes()[:9000])
 
 
-def cut_at_a_sample(folder: Path) -> None:
+def cut_at_a_sample(folder):
     rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if key_of(32) not in k})
 
 
-def break_the_image(folder: Path) -> None:
+def break_the_image(folder):
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": files[f"{VAL_KEY}.png"][:200]})
 
 
-def make_the_image_float(folder: Path) -> None:
+def make_the_image_float(folder):
     stream = io.BytesIO()
     Image.new("F", (SIZE, SIZE), 0.5).save(stream, "tiff")
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": stream.getvalue()})
 
 
-def drop_the_image(folder: Path) -> None:
+def drop_the_image(folder):
     rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.png"})
 
 
-def drop_the_mask(folder: Path) -> None:
+def drop_the_mask(folder):
     rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.mask.png"})
 
 
-def shrink_the_mask(folder: Path) -> None:
+def shrink_the_mask(folder):
     stream = io.BytesIO()
     Image.new("1", (5, 6)).save(stream, "png")
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.mask.png": stream.getvalue()})
 
 
-def relabel(folder: Path) -> None:
+def relabel(folder):
     about = json.dumps({"id": (1 << 62) + 29, "label": 5, "mask": True}).encode()
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": about})
 
 
-def spoil_the_label(folder: Path) -> None:
+def spoil_the_label(folder):
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": b"{"})
 
 
-def repeat_a_key(folder: Path) -> None:
-    def change(files: dict[str, bytes]) -> dict[str, bytes]:
+def repeat_a_key(folder):
+    def change(files):
         again = {f"{name}*": content for name, content in files.items() if name.startswith(VAL_KEY)}
         return {name: content for name, content in files.items() if key_of(32) not in name} | again
 
     rewrite(folder, "val-000000.tar", change)
 
 
-def delete(folder: Path) -> None:
+def delete(folder):
     (folder / "val-000000.tar").unlink()
 
 
@@ -294,7 +291,7 @@ def test_a_fault_is_named_in_one_sentence(folder, spoil, place, what):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_stream_that_breaks_off_is_opened_again_and_yields_what_it_would_have(folder, tmp_path, split):
-    def read(root: Path | str) -> Batch:
+    def read(root):
         data = make(root, steps_per_epoch=9)
         return joined(data.train_dataloader() if split == "train" else data.val_dataloader())
 

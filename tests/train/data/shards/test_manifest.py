@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,15 +26,13 @@ NAMES = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     return write_folder(tmp_path / "shards", {"train": (3,), "val": (3, 2), "test": (3,)})
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("root", ["pipe:cat {}/{{}}", "{}"])
-def test_a_name_that_we_do_not_write_is_refused_before_anything_runs(
-    folder: Path, root: str, name: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_we_do_not_write_is_refused_before_anything_runs(folder, root, name, monkeypatch):
     content = read_json(folder / "manifest.json")
     content["splits"]["val"]["shards"][0]["name"] = name
     (folder / "manifest.json").write_text(json.dumps(content))
@@ -46,14 +43,14 @@ def test_a_name_that_we_do_not_write_is_refused_before_anything_runs(
     assert [path.name for path in folder.parent.iterdir()] == ["shards"]
 
 
-def test_a_name_in_a_command_is_one_word_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_in_a_command_is_one_word_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="exit"), open_address("pipe:cat ./{}", "x; touch pwned; true ") as stream:
         stream.read()
     assert list(tmp_path.iterdir()) == []
 
 
-def changed(content: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+def changed(content, path, value):
     """A copy of nested JSON with the value at a path like "splits/val/shards/0/name" replaced."""
     copied = copy.deepcopy(content)
     *parents, last = path.split("/")
@@ -84,7 +81,7 @@ CHANGES: dict[str, list[object]] = {
 
 
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path, values in CHANGES.items() for value in values])
-def test_what_is_out_of_type_or_range_is_refused_in_one_sentence(folder: Path, path: str, value: object) -> None:
+def test_what_is_out_of_type_or_range_is_refused_in_one_sentence(folder, path, value):
     content = read_json(folder / "manifest.json")
     assert read_manifest(str(folder)).model_dump(mode="json") == content
     (folder / "manifest.json").write_text(json.dumps(changed(content, path, value)))
@@ -103,7 +100,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
-def test_json_that_cannot_be_parsed_in_bounds_is_one_sentence(folder: Path, content: bytes) -> None:
+def test_json_that_cannot_be_parsed_in_bounds_is_one_sentence(folder, content):
     path = folder / "manifest.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"must hold manifest.json, which cannot be read \(") as refused:

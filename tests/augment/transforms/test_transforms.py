@@ -1,4 +1,10 @@
+"""Families and fills as steps of an albumentations pipeline."""
+
+import importlib
 import json
+import os
+import subprocess
+import sys
 from functools import partial
 
 import albumentations as A
@@ -6,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust.augment import FILLS, apply_fill
+from maskrobust.augment import FAMILIES, FILLS, Batch, SilhouetteBank, apply_fill, transforms
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.transforms import HideRegions, TrackVisible
 
@@ -103,15 +109,15 @@ def test_a_given_visible_is_only_ever_narrowed(dtype):
 
 
 def test_the_same_seed_gives_the_same_holes_and_the_global_generators_do_not_matter():
-    def run(seed):
+    def run_pipeline(seed):
         pipeline = compose(HIDE(fill="random_colour"), seed=seed)
         return [pipeline(image=photograph())["image"] for _ in range(3)]
 
     np.random.seed(0)
     torch.manual_seed(0)
-    first = run(7)
-    assert np.array_equal(first, run(7))
-    assert not np.array_equal(first, run(8))
+    first = run_pipeline(7)
+    assert np.array_equal(first, run_pipeline(7))
+    assert not np.array_equal(first, run_pipeline(8))
     assert not np.array_equal(first[0], first[1])
 
 
@@ -138,7 +144,7 @@ def one_hole(**options):
     return compose(HideRegions(p=1.0, **options), seed=1)
 
 
-def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size() -> None:
+def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size():
     image, visible = np.full((20, 20, 3), 200, dtype=np.uint8), np.zeros((20, 20, 1), dtype=bool)
     visible[:10] = True
     result = one_hole(hidden_fraction=(0.0, 0.0))(image=image, visible=visible)
@@ -149,7 +155,94 @@ def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size(
         transform(image=image, visible=visible[:9, :, 0])
 
 
-def test_several_images_at_once_are_refused() -> None:
+def test_several_images_at_once_are_refused():
     image = np.zeros((20, 30, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match="fills the target image alone, got images too"):
         one_hole()(image=image, images=np.stack([image, image]))
+
+
+SIZE = 48
+
+
+def fields():
+    """Nine fields of different colours, a little noisy: something to segment; nowhere black."""
+    rng = np.random.default_rng(0)
+    fields = rng.integers(30, 225, (3, 3, 3)).repeat(SIZE // 3, axis=0).repeat(SIZE // 3, axis=1)
+    return (fields + rng.integers(0, 30, (SIZE, SIZE, 1))).astype(np.uint8)
+
+
+def disc(row, column, radius=9):
+    down, across = np.ogrid[:SIZE, :SIZE]
+    return ((down - row) ** 2 + (across - column) ** 2 <= radius**2).astype(np.uint8)
+
+
+@pytest.fixture
+def bank(tmp_path):
+    """The path of a saved bank of six discs of three classes."""
+    masks = torch.from_numpy(np.stack([disc(10 + 5 * place, 30 - 3 * place) for place in range(6)])).bool()[:, None]
+    ids = torch.arange(6)
+    batch = Batch(ids, torch.zeros(6, 3, SIZE, SIZE), masks, ids % 3)
+    path = tmp_path / "bank.safetensors"
+    SilhouetteBank.from_batches([batch]).save(path)
+    return path
+
+
+def run(transform, **data):
+    return A.Compose([transform], additional_targets={"visible": "mask"}, seed=1)(image=fields(), **data)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_hides_some_of_the_image_and_comes_back_from_json(family, bank):
+    transform = HideRegions(family, patch_size=8, bank=bank, p=1.0)
+    done = run(transform, mask=disc(20, 20), label=1)
+    hidden = done["visible"] == 0
+    assert 0 < hidden.mean() < 1
+    assert (done["image"][hidden] == 0).all()
+    restored = A.from_dict(json.loads(json.dumps(A.to_dict(transform))))
+    assert np.array_equal(run(restored, mask=disc(20, 20), label=1)["visible"], done["visible"])
+
+
+def test_the_object_is_hidden_where_earlier_transforms_have_put_it():
+    pipeline = A.Compose(
+        [A.HorizontalFlip(p=1.0), HideRegions("objects", p=1.0)], additional_targets={"visible": "mask"}
+    )
+    done = pipeline(image=fields(), mask=disc(20, 10))
+    assert np.array_equal(done["visible"] == 0, disc(20, 10)[:, ::-1] > 0)
+
+
+@pytest.mark.parametrize(("family", "missing"), [("objects", "mask"), ("own_class_silhouettes", "label")])
+def test_a_family_says_what_it_needs_where_compose_does_not_get_it(family, missing, bank):
+    with pytest.raises(ValueError, match=f"needs {missing}, got none; pass {missing} to Compose"):
+        run(HideRegions(family, bank=bank, p=1.0))
+
+
+@pytest.mark.parametrize("transform", [TrackVisible(), HideRegions(p=0.0)], ids=lambda each: type(each).__name__)
+def test_visible_must_be_declared_as_a_mask_target(transform):
+    for targets in (None, {"visible": "image"}, {"other": "mask"}):
+        with pytest.raises(ValueError, match=r"additional_targets=\{'visible': 'mask'\}"):
+            A.Compose([transform], additional_targets=targets)(image=fields())
+
+
+REFUSE_NETWORK = """
+import socket, warnings
+warnings.simplefilter("error")
+def refuse(*arguments, **options):
+    raise SystemExit("the network was asked")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def test_the_transforms_alone_load_it_without_a_request_or_a_warning():
+    alone = "import sys, maskrobust.augment; assert 'albumentations' not in sys.modules\n"
+    command = [sys.executable, "-c", REFUSE_NETWORK + alone + "import maskrobust.augment.transforms"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={}, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])
+def test_who_wants_the_version_check_keeps_it(given, kept, monkeypatch):
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", given or "")
+    if given is None:
+        monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE")
+    importlib.reload(transforms)
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == kept

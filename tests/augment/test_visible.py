@@ -1,0 +1,117 @@
+"""`visible` in a batch, and the one that images bring with them."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskrobust import InputError, visible_from
+from maskrobust.augment import Batch, check_visible
+
+IMAGES = torch.zeros(2, 3, 5, 7)
+
+
+MASK = torch.rand(3, 1, 4, 5) < 0.5
+BATCH = Batch(torch.arange(3), torch.rand(3, 3, 4, 5), MASK, torch.tensor([2, 0, 1]), ~MASK)
+
+
+@pytest.mark.parametrize("index", [torch.tensor([2, 0, 2]), torch.tensor([True, False, True]), slice(2), 1], ids=str)
+def test_selecting_takes_the_same_samples_of_every_tensor(index):
+    for field, selected in zip(BATCH, BATCH.select(index), strict=True):
+        assert torch.equal(selected, field[index])
+
+
+def test_a_batch_moves_to_a_device_as_a_whole():
+    assert {tensor.device.type for tensor in BATCH.to("meta")} == {"meta"}
+    assert all(moved is field for moved, field in zip(BATCH.to("cpu"), BATCH, strict=True))
+
+
+def test_bytes_become_numbers_in_the_unit_range_on_the_device_each_the_nearest_float():
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    images = BATCH._replace(images=every).to("cpu").images
+    expected = (np.arange(256) / 255).astype(np.float32).reshape(1, 1, 16, 16)
+    assert images.dtype == torch.float32 and np.array_equal(images.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(2, 5, 7), (5, 7), (2, 3, 5, 7), (1, 1, 5, 7), (3, 1, 5, 7), (2, 1, 7, 5), (2, 1, 1, 1), (2, 1, 5, 8)],
+)
+def test_a_visible_of_another_shape_is_refused_even_where_it_would_broadcast(shape):
+    with pytest.raises(ValueError, match="visible must have shape") as caught:
+        check_visible(IMAGES, torch.ones(shape, dtype=torch.bool))
+    assert str(shape) in str(caught.value)
+    assert "(2, 1, 5, 7)" in str(caught.value)
+
+
+NAN = float("nan")
+
+
+def pictures(batch=2):
+    return 1 + torch.rand(batch, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask():
+    hidden = torch.zeros(2, 1, 4, 5, dtype=torch.bool)
+    hidden[0, 0, :2, 1:3] = hidden[1, 0, 3] = True
+    images = pictures()
+    opacity = torch.where(hidden, 0.0, 0.5)
+    forms = {
+        "nodata": visible_from(images.masked_fill(hidden, -9999), nodata=-9999),
+        "nodata of each band": visible_from(
+            torch.where(hidden, torch.tensor([0.1, 2, 3])[:, None, None], images), nodata=[0.1, 2, 3]
+        ),
+        "nodata NaN": visible_from(images.masked_fill(hidden, NAN), nodata=NAN, nan=False),
+        "bytes": visible_from((100 * images).byte().masked_fill(hidden, 0), nodata=0),
+        "NaN": visible_from(images.masked_fill(hidden, NAN)),
+        "alpha band": visible_from(torch.cat([images, opacity], dim=1), alpha=-1),
+        "alpha band, black elsewhere": visible_from(torch.cat([opacity, 0 * images], dim=1), alpha=0),
+        "alpha": visible_from(images, alpha=opacity[:, 0]),
+        "pixel mask": visible_from(images, pixel_mask=(~hidden)[:, 0].long()),
+        "padding mask": visible_from(images, padding_mask=hidden),
+    }
+    assert {name: torch.equal(visible, ~hidden) for name, visible in forms.items()} == dict.fromkeys(forms, True)
+    one = visible_from(images[1], padding_mask=hidden[1], alpha=opacity[1])
+    assert torch.equal(one, ~hidden[1]) and one.dtype == torch.bool
+
+
+def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
+    images = pictures(1)
+    images[0, 0, 0, 0], images[0, :, 1, 1], images[0, 2, 2, 2] = 0, 0, NAN
+    visible = visible_from(images, nodata=0)
+    assert np.argwhere(~visible[0, 0].numpy()).tolist() == [[1, 1], [2, 2]]
+
+
+def test_masks_of_several_forms_hide_together():
+    images, padding = pictures(1), torch.zeros(1, 4, 5, dtype=torch.bool)
+    padding[..., 4] = True
+    images[:, :, 0] = NAN
+    assert visible_from(images, padding_mask=padding).sum() == 12
+
+
+@pytest.mark.parametrize(
+    ("images", "given", "message"),
+    [
+        (
+            pictures().index_fill(0, torch.tensor([1]), 0),
+            {"nodata": 0},
+            r"image 1 of the batch has no visible pixel; leave",
+        ),
+        (
+            pictures().index_fill(3, torch.tensor([2]), NAN),
+            {"nan": False},
+            r"image 0 of the batch holds NaN at a visible",
+        ),
+        (
+            pictures(),
+            {"pixel_mask": torch.ones(2, 5, 4)},
+            r"pixel_mask must have shape \(2, 1, 4, 5\).*got \(2, 1, 5, 4\)",
+        ),
+        (pictures(), {"padding_mask": torch.full((2, 4, 5), 255)}, r"padding_mask must hold 0 and 1 only, .* 255"),
+        (pictures(), {"alpha": 3}, r"alpha must be one of the 3 bands of images, got band 3"),
+        (pictures(), {"nodata": [0, 0]}, r"nodata must be one value, or one for each of the 3 bands, got 2"),
+        (pictures()[0, 0], {}, r"images must be \(B, C, H, W\) or \(C, H, W\), got shape \(4, 5\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(images, given, message):
+    with pytest.raises(InputError, match=message):
+        visible_from(images, **given)

@@ -1,0 +1,135 @@
+"""Pictures in training: what they show, when they are due, and that training does not notice."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.callbacks import ExplanationPanel, ShownImages, explanation_panel, shown_images
+from maskrobust.lm_modules.callbacks.explanation_panel import draw_explanations
+from maskrobust.lm_modules.callbacks.reliance import draw_panel
+from maskrobust.lm_modules.callbacks.shown_images import draw_training_panel
+from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.methods import mark_hidden
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION, csv_logger, fit
+
+SIDE = TRAINING[0].images.shape[-1]
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """What a logger is given that shows pictures: name, picture and step."""
+    shown = []
+    for module in (shown_images, explanation_panel):
+        monkeypatch.setattr(module, "shows_pictures", lambda _loggers: True)
+        monkeypatch.setattr(
+            module, "log_picture", lambda _loggers, name, picture, _caption, step: shown.append((name, picture, step))
+        )
+    return shown
+
+
+def seen_in_training(monkeypatch):
+    """The images that the network is given in each training step, in a list that fills as it trains."""
+    given: list[Tensor] = []
+    forward = MaskRobustClassifier.forward
+
+    def watched(self, images, visible=None):
+        if self.training:
+            given.append(images.clone())
+        return forward(self, images, visible)
+
+    monkeypatch.setattr(MaskRobustClassifier, "forward", watched)
+    return given
+
+
+def test_it_shows_what_the_first_step_of_a_training_sees_once(pictures, tmp_path, monkeypatch):
+    given = seen_in_training(monkeypatch)
+    fit(csv_logger(tmp_path), ShownImages(pictures=4), epochs=2)
+    ((name, picture, step),) = pictures
+    assert (name, step) == ("train/shown", 0)
+    assert picture.shape == (3, 2 * (SIDE + 2) + 2, 4 * (SIDE + 2) + 2)
+    below = [cell(picture, row=1, column=column) for column in range(4)]
+    assert torch.equal(torch.stack(below), given[0][:4])
+    assert not torch.equal(torch.stack(below), torch.stack([cell(picture, 0, column) for column in range(4)]))
+
+
+def test_training_goes_on_as_it_would_without(pictures, tmp_path):
+    with_pictures = ShownImages(), ExplanationPanel(("black",), **SHORT)
+    with_picture = fit(csv_logger(tmp_path / "with"), *with_pictures)[1].state_dict()
+    without = fit(csv_logger(tmp_path / "without"))[1].state_dict()
+    assert len(pictures) == 3
+    assert all(torch.equal(with_picture[name], without[name]) for name in without)
+
+
+def test_it_draws_nothing_for_loggers_that_show_no_pictures(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("drawn for nobody")
+
+    monkeypatch.setattr(shown_images, "draw_training_panel", refuse)
+    fit(csv_logger(tmp_path), ShownImages(), epochs=1)
+
+
+def test_what_layer_masking_hides_is_marked():
+    images = TRAINING[0].images[:2]
+    visible = torch.ones(2, 1, SIDE, SIDE, dtype=torch.bool)
+    visible[1, :, :5] = False
+    picture = draw_training_panel(images, images, visible)
+    assert torch.equal(cell(picture, row=1, column=0), images[0])
+    assert torch.equal(cell(picture, row=1, column=1), mark_hidden(images, visible)[1])
+    assert torch.equal(cell(picture, row=1, column=1)[:, 5:], images[1, :, 5:])
+
+
+def cell(picture, row, column):
+    """One picture of the grid, without the frame of two pixels."""
+    top, left = (2 + place * (SIDE + 2) for place in (row, column))
+    return picture[:, top : top + SIDE, left : left + SIDE]
+
+
+def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method():
+    batch = VALIDATION[0].select(slice(3))
+    picture = draw_panel(batch, ("black", "layer_masking"), (0.5, 0.5, 0.5), seed=0)
+    assert picture.shape == (3, 3 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
+    image, black, marked = (cell(picture, row=1, column=column) for column in range(3))
+    source = ConditionSource(SilhouetteBank.from_batches(TRAINING), ReliancePlan(), seed=0)
+    visible_of_all = source.draw(batch).holes.silhouette_visible
+    visible = visible_of_all[1]
+    assert not visible[batch.object_mask[1]].any()
+    assert torch.equal(image, batch.images[1])
+    assert torch.equal(black, torch.where(visible, batch.images[1], 0.0))
+    assert torch.equal(marked, mark_hidden(batch.images, visible_of_all)[1])
+
+
+LIME = ExplanationPlan(("lime",), samples=64, scale="logit")
+SHORT = {"plan": LIME, "patch_size": SIDE // 4, "pictures": 2}
+
+
+def test_it_explains_validation_images_every_few_epochs(pictures, tmp_path):
+    fit(csv_logger(tmp_path), ExplanationPanel(("black", "layer_masking"), every_n_epochs=2, **SHORT), epochs=2)
+    ((name, picture, step),) = pictures
+    assert name == "explanations/lime" and step > 0
+    assert picture.shape == (3, 2 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
+    first = picture[:, 2 : 2 + SIDE, 2 : 2 + SIDE]
+    torch.testing.assert_close(first, VALIDATION[0].images[0], atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_segments_for_and_against_the_own_class_have_their_colours():
+    batch = VALIDATION[0].select(slice(1))
+
+    def predict(images, visible, keys):
+        half = SIDE // 2  # the left half is for the class, the right half against it
+        effect = visible[:, 0, :, :half].float().mean(dim=(1, 2)) - visible[:, 0, :, half:].float().mean(dim=(1, 2))
+        logits = torch.zeros(len(images), 10)
+        logits[:, int(batch.labels[0])] = effect
+        return logits
+
+    picture = draw_explanations(batch, [predict], LIME, SIDE // 4, 0)
+    cell = picture[:, 2 : 2 + SIDE, SIDE + 4 : 2 * SIDE + 4]
+    place = SIDE // 8
+    for column, colour in ((place, FOR_CLASS), (SIDE - place, AGAINST_CLASS)):
+        found = cell[:, place, column].numpy() * 255
+        assert np.abs(found - colour).max() < 0.35 * 255 and np.argmax(found) == np.argmax(colour)
