@@ -16,7 +16,7 @@ from maskrobust.lm_modules.training.objectives.distillation import distillation_
 from maskrobust.lm_modules.training.optimisation import train_only
 from maskrobust.lm_modules.training.training_masks import present_whole
 from tests.conftest import assert_one_sentence
-from tests.lm_modules.training.test_classifier import Data, assert_one_sentence, build, draw_batch, fit, make_trainer
+from tests.lm_modules.training.test_classifier import Data, build, draw_batch, fit, make_trainer
 
 
 def draw_logits(seed):

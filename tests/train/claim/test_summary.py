@@ -22,7 +22,6 @@ from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import compare, summarise
 from maskrobust.train.claim.verdict import Comparison, decide, rule_in_words
-from maskrobust.train.report import Results, render_claim, results_table, verdict_panel
 from maskrobust.train.report.pages import render_claim
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.terminal import results_table, verdict_panel
@@ -354,7 +353,7 @@ def test_an_undefined_share_does_not_hide_that_another_arm_refutes():
 
 
 def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing():
-    inaccurate = replace(comparison(-0.1, 0.0, arm="inaccurate"), keeps_retention=False)
+    inaccurate = comparison(-0.1, 0.0, arm="inaccurate")._replace(keeps_retention=False)
     assert inaccurate.reading(RULE.margin) == "keeps too little"
     assert decide(RULE, [inaccurate, comparison(0.1, 0.2)], 0.0).outcome == "supported"
     assert decide(RULE, [inaccurate, comparison(-0.1, 0.0)], 0.0).outcome == "refuted"
@@ -365,5 +364,6 @@ def test_an_arm_that_no_fill_keeps_as_accurate_decides_nothing():
 def test_the_rule_in_words_names_its_numbers():
     text = " ".join(rule_in_words(RULE, TITLES))
     assert all(
-        part in text for part in ("3.0 points", "0.05", "5% of cases", "0.025 / m", "'No masks'", "'Layer masking'")
+        part in text
+        for part in ("3.0 points", "0.05", "2.5% of experiments", "0.025 / m", "'No masks'", "'Layer masking'")
     )

@@ -267,8 +267,8 @@ def data(request, tmp_path):
 
 
 def test_some_batches_are_what_they_are_among_all(data):
-    every: list[Batch] = [*split_batches(data, "val")]
-    found = dict(numbered_batches(split_batches(data, "val"), iter(ODD)))
+    every: list[Batch] = [*data.whole_split("val")]
+    found = dict(numbered_batches(data.whole_split("val"), iter(ODD)))
     assert sorted(found) == [number for number in ODD if number < len(every)] and found
     pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
     assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
@@ -278,7 +278,7 @@ def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_p
     folder, opened = write_folder(tmp_path / "shards"), tmp_path / "opened"  # of 5, 3 and 4 samples
     root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
     data = Shards(root, image_size=16, batch_size=2, num_workers=2)
-    found = dict(numbered_batches(split_batches(data, "val"), count()))
+    found = dict(numbered_batches(data.whole_split("val"), count()))
     assert sorted(found) == [*range(6)]
     shards = [name for name in opened.read_text().split() if name != "manifest.json"]
     assert sorted(shards) == [f"val-{number:06d}.tar" for number in (0, 1, 1, 2)]
@@ -286,9 +286,9 @@ def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_p
 
 def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path, monkeypatch):
     data = Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=0)
-    alone = Batch.cat([*split_batches(data, "val")])
+    alone = Batch.cat([*data.whole_split("val")])
     monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 2))
-    assert torch.equal(Batch.cat([*split_batches(data, "val")]).images, alone.images)
+    assert torch.equal(Batch.cat([*data.whole_split("val")]).images, alone.images)
     assert len(Batch.cat([*data.val_dataloader()]).ids) < len(alone.ids)
 
 

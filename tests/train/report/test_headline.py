@@ -13,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report import Results, headline, results_table, verdict_panel
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.headline import headline, method_sentences
+from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.shares import margins
+from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short
 
 NAMES = ("a", "b", "c")
@@ -131,7 +131,6 @@ def test_where_no_used_share_is_defined_the_scenes_speak(lows, expected):
     }
     results = Results.read("reliance", content)
     assert headline(results) == expected
-    assert method_sentences(results)[0][1] == f"a.ckpt: outline pull 0.95 [{lows[0]:.2f}, 1.00] logits."
 
 
 SVG = "{http://www.w3.org/2000/svg}"
