@@ -93,7 +93,7 @@ class CentredNetwork(LearningArm):
         """Nothing is refused."""
 
     def follows_from(self, config: ClaimConfig, name: str, seed: int) -> dict[str, Any]:
-        return {"network": config.source_of(name, seed).settings}
+        return {"network": config.source_of(name, seed).trained.settings}
 
     def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
         torch.save(torch.tensor([0.0, 1.0]), folder / self.learned)

@@ -9,8 +9,8 @@ import pytest
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.cases import Selection, choose_cases
 from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.verdict import Selection, choose_cases
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.tiny import tiny_claim
 

@@ -10,7 +10,7 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import first_images
-from maskrobust.train.claim.manipulation_check import check_in_words, manipulation_check
+from maskrobust.train.claim.runs import check_in_words, manipulation_check
 from tests.train.tiny import tiny_claim
 
 

@@ -6,8 +6,7 @@ import torch
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
-from maskrobust.train.data.batches import numbered_batches
-from maskrobust.train.data.centring import pictures_to_centre_by
+from maskrobust.train.data.batches import numbered_batches, pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree

@@ -16,8 +16,8 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.cli import main
-from maskrobust.train.fit.quiet import quiet_lightning
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.fit import quiet_lightning
+from maskrobust.train.running.processes import find_device
 from tests.train.claim.test_claim import write_claim
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit

@@ -19,10 +19,9 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
-from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.base import AnnotatedDataModule, EncodedSample, encode_png
 from maskrobust.train.data.shards.format import sha256_of
-from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.shards.writing import shrink
 from maskrobust.train.storage.files import read_json
 from maskrobust.train.types import Split
 from tests.processes import run_command, started

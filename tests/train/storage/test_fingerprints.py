@@ -245,5 +245,6 @@ def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path: Path) -> 
     models["patches_mean"]["hidden_fraction"] = (0.2, 0.3)
     after = replace(before, models=models)
     one, other = (config.run_of("no_masks", 1) for config in (before, after))
-    assert one.settings == other.settings and one.measured != other.measured
-    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which has no manipulation check
+    assert one.trained.settings == other.trained.settings and one.answered.settings != other.answered.settings
+    one, other = (config.run_of("mcal", 1) for config in (before, after))  # which has no manipulation check
+    assert one.answered.settings == other.answered.settings

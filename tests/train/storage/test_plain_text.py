@@ -11,8 +11,8 @@ from rich.console import Console
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
-from maskrobust.train.report.pictures.masks import Gallery, GalleryImage, GalleryRow, render_gallery
-from maskrobust.train.report.results import Results
+from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
+from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.plain_text import printable
 
@@ -31,7 +31,7 @@ def test_what_is_invisible_is_spelt_out_and_the_rest_stays() -> None:
 def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
     row = Row(text, text, text, -0.5, None, 1.0, 9, 0, compared_with=text, undefined_because=text, reading=text)
     names = [field.name for field in fields(Row)]
-    read = next(csv.DictReader(io.StringIO(Results("claim", {}, [row]).as_csv(), newline="")))
+    read = next(csv.DictReader(io.StringIO(rows_as_csv([row]), newline="")))
     texts = ("network", "method", "measure", "compared_with", "undefined_because", "reading")
     assert list(read) == names and {read[name] for name in texts} == {"'" + printable(text)}
     assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
@@ -39,7 +39,7 @@ def test_text_that_a_spreadsheet_would_calculate_is_text(text: str) -> None:
 
 def test_parameters_of_a_row_are_harmless_in_the_csv() -> None:
     row = Row("a", "black", "probability", 0.5, None, None, 1, 0, parameters={"class": NASTY, "fraction": 0.5})
-    text = Results("claim", {}, [row]).as_csv()
+    text = rows_as_csv([row])
     read = next(csv.DictReader(io.StringIO(text, newline="")))
     assert read["parameters"] == f"class={HARMLESS} fraction=0.5"
     assert not set(text) & set("\x1b\r\x08\x00\x9b\u202e\udc80")

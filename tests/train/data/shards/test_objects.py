@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.shards.objects import OBJECTS, ObjectTable, read_objects
+from maskrobust.train.data.shards.manifest import OBJECTS, ObjectTable, read_objects
 
 
 def test_objects_are_those_of_the_samples_in_whatever_order_these_come(tmp_path: Path) -> None:
