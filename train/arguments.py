@@ -76,7 +76,7 @@ def check_labelled(data: Any, prog: str) -> None:
 
 def parse_with_data(
     parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parse options together with the data module to use, from the command line and from YAML (`--config`).
 
     Data modules, whose import takes seconds, are imported only where there may be one among the arguments.
@@ -91,19 +91,13 @@ def parse_with_data(
         optional: whether there may be no data; they are then None.
 
     Returns:
-        Values by option, the data module instantiated, without "config".
+        Values by option, the data module instantiated, without "config"; and how the data module was made: its
+        "class_path" and "init_args", defaults included.
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
         InputError: no data are named; or the images have no labels.
     """
-    return parse_with_described_data(parser, arguments, unlabelled=unlabelled, optional=optional)[0]
-
-
-def parse_with_described_data(
-    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """As `parse_with_data`, and how the data module was made: its "class_path" and "init_args", defaults included."""
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--config", action="append", default=[])
     configs, rest = first.parse_known_args(arguments)

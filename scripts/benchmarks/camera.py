@@ -10,9 +10,8 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.train.running.devices import find_device
-from report import JSON, Row, report
-from timing import alternate, median_ratio
+from maskrobust.train.running.processes import find_device
+from timing import JSON, Row, alternate, median_ratio, report
 
 NETWORKS = ("resnet50", "efficientnet_b0", "mobilenet_v3_large")
 

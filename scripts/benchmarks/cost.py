@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_network
-from report import JSON, Row, report
+from timing import JSON, Row, report
 
 NETWORKS = ("resnet50", "efficientnet_b0", "mobilenet_v3_large", "regnet_y_400mf", "convnext_tiny")
 IMAGE_SIZE = 224

@@ -20,9 +20,8 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, predictor
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.train.running.devices import find_device
-from report import JSON, Row, report
-from timing import alternate, median_ratio
+from maskrobust.train.running.processes import find_device
+from timing import JSON, Row, alternate, median_ratio, report
 
 METHODS: tuple[MaskingMethod, ...] = ("black", "layer_masking")
 

@@ -15,8 +15,7 @@ from maskrobust.augment import patches, sample_keys
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.networks.onnx_model import OPSET, onnx_model
-from report import JSON, Row, report
-from timing import alternate, median_ratio
+from timing import JSON, Row, alternate, median_ratio, report
 
 NETWORKS = ("resnet50", "efficientnet_b0", "mobilenet_v3_large", "regnet_y_400mf", "convnext_tiny")
 

@@ -23,14 +23,13 @@ from maskrobust.augment import Batch, FamilyName, FillName, MaskFamily, apply_fi
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data import Shards
+from maskrobust.train.data.base import EncodedSample, encode_png
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shards.format import shard_name, write_shard
 from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecord
-from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_json
-from report import JSON, Row, report
-from timing import alternate, median_ratio
+from timing import JSON, Row, alternate, median_ratio, report
 
 IMAGE_SIZE = 224
 HIDDEN = 0.25

@@ -14,9 +14,8 @@ from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.train.running.devices import find_device
-from report import JSON, Row, report
-from timing import alternate, count_waits, median_ratio, peak_memory
+from maskrobust.train.running.processes import find_device
+from timing import JSON, Row, alternate, count_waits, median_ratio, peak_memory, report
 
 Arithmetic = Literal["32", "bf16", "fp16"]
 

@@ -36,8 +36,7 @@ from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pascal_voc import _listed_names
 from maskrobust.train.data.sets.pets import _read_list
 from maskrobust.train.data.shards.format import sha256_of
-from maskrobust.train.data.shards.manifest import read_manifest
-from maskrobust.train.data.shards.objects import read_objects
+from maskrobust.train.data.shards.manifest import read_manifest, read_objects
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.fit.checkpoints import (

@@ -21,7 +21,7 @@ from skimage.data import coffee
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
-from maskrobust.train.play.config import parse_config
+from maskrobust.train.play import parse_config
 from tests.pages.commands import blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT

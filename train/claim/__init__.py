@@ -24,8 +24,8 @@ from maskrobust.train.claim.runs import (
     run_arm,
 )
 from maskrobust.train.claim.summary import summarise
-from maskrobust.train.data.centring import pictures_to_centre_by
-from maskrobust.train.fit.quiet import quiet_lightning
+from maskrobust.train.data.batches import pictures_to_centre_by
+from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.report.examples import ExampleStrip, draw_examples
 from maskrobust.train.report.pages import render_claim
 from maskrobust.train.report.terminal import results_table, verdict_panel

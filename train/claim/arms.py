@@ -34,7 +34,7 @@ from maskrobust.train.claim.stored import STATE, StoredRun
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.fit.loggers import WandbRun, log_configuration
-from maskrobust.train.running.devices import choose_accelerator
+from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.sentences import about_arguments
 
 CALIBRATION_IMAGES = 4000
@@ -144,7 +144,7 @@ class CalibratedNetwork(LearningArm):
     def follows_from(self, config: ClaimConfig, name: str, seed: int) -> dict[str, Any]:
         """The network, the holes and the masking methods."""
         return {
-            "network": config.source_of(name, seed).settings,
+            "network": config.source_of(name, seed).trained.settings,
             "masks": {option: config.models[name][option] for option in _MASK_OPTIONS},
             "images": CALIBRATION_IMAGES,
             "methods": list(dict.fromkeys(map(uncentred, config.plans_of(name)))),

@@ -13,6 +13,7 @@ from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.stored import StoredRun
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.loggers import WandbOptions
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 if TYPE_CHECKING:
@@ -260,9 +261,9 @@ class ClaimConfig:
             seed=seed,
             folder=folder,
             learned=folder / learning.learned,
-            settings=settings,
+            trained=Store(folder.parent, settings),
             methods=tuple(self.plans_of(name)),
-            measured=settings | flattened({**evaluated, "manipulation_checks": checks}),
+            answered=Store(folder, settings | flattened({**evaluated, "manipulation_checks": checks})),
         )
 
     def source_of(self, arm: str, seed: int) -> StoredRun:

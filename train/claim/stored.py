@@ -31,26 +31,26 @@ class StoredRun:
         seed: of the run.
         folder: of all that follows.
         learned: what it has learned: the weights of its network, or the affine maps of a calibration.
-        settings: all that this follows from, as plain values by name.
+        trained: keeps that, by the name of `folder`; its settings are all that this follows from.
         methods: masking methods that it is asked under.
-        measured: all that its answers follow from, as plain values by name.
+        answered: keeps its answers; its settings are all that these follow from.
     """
 
     arm: str
     seed: int
     folder: Path
     learned: Path
-    settings: dict[str, Any]
+    trained: Store
     methods: tuple[MaskingMethod, ...]
-    measured: dict[str, Any]
+    answered: Store
 
     def is_trained(self) -> bool:
         """Whether what it has learned is there; an InputError where that has other settings."""
-        return self._runs.get(self.folder.name) is not None
+        return self.trained.get(self.folder.name) is not None
 
     def is_measured(self) -> bool:
         """Whether its answers are there; an InputError where those have other settings."""
-        return self._answers.get(_ANSWERS) is not None
+        return self.answered.get(_ANSWERS) is not None
 
     def learn(self, learn: Callable[[Path], dict[str, Any]]) -> None:
         """Make the run where it is not there; see `Store.get_or_make`.
@@ -66,20 +66,12 @@ class StoredRun:
             write_json(folder / RECORD, {**found, "provenance": origin})
             (folder / STATE).unlink(missing_ok=True)
 
-        self._runs.get_or_make(self.folder.name, make)
+        self.trained.get_or_make(self.folder.name, make)
 
     def newest_state(self) -> Path | None:
         """The newest state of a training of this run that has not been finished; None where there is none."""
-        return self._runs.newest_unfinished(self.folder.name, STATE)
+        return self.trained.newest_unfinished(self.folder.name, STATE)
 
     def answers(self, make: Callable[[Path], object]) -> Path:
         """The folder of its answers, into which `make` writes them where they are not there."""
-        return self._answers.get_or_make(_ANSWERS, make)
-
-    @property
-    def _runs(self) -> Store:
-        return Store(self.folder.parent, self.settings)
-
-    @property
-    def _answers(self) -> Store:
-        return Store(self.folder, self.measured)
+        return self.answered.get_or_make(_ANSWERS, make)

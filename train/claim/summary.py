@@ -19,11 +19,21 @@ from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.cases import CASES, CaseName, Selection, choose_cases
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
-from maskrobust.train.claim.manipulation_check import CHECK_IMAGES, check_in_words
-from maskrobust.train.claim.runs import MeasuredRun
-from maskrobust.train.claim.verdict import CLAIMS, REFUTES, Comparison, Verdict, caveat, decide, rule_in_words
+from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
+from maskrobust.train.claim.verdict import (
+    CASES,
+    CLAIMS,
+    REFUTES,
+    CaseName,
+    Comparison,
+    Selection,
+    Verdict,
+    caveat,
+    choose_cases,
+    decide,
+    rule_in_words,
+)
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
@@ -43,6 +53,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         command: as typed.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
+    replicates = config.evaluation.replicates
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
     cases = choose_cases(config, {arm: [run.validation for run in found.values()] for arm, found in runs.items()})
     differences = {
@@ -79,8 +90,24 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
             )
             for arm, difference in differences.items()
         ),
-        *_data_rows(config, runs, probe),
-        *(row for arm in config.arms for row in _arm_rows(config, arm, runs[arm], probe)),
+        *data_rows(
+            _own_runs(config, runs, rule.baseline)[0],
+            Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method], probe),
+            replicates=replicates,
+        ),
+        *(
+            row
+            for arm in config.arms
+            for method, plan in config.plans_of(arm).items()
+            for row in result_rows(
+                arm,
+                method,
+                {seed: run.outcomes[method] for seed, run in runs[arm].items()},
+                Context(plan, probe),
+                replicates=replicates,
+                by_seed=True,
+            )
+        ),
         *manipulation_check_rows(config, runs),
     ]
     content = {
@@ -241,21 +268,6 @@ def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case
             level_low=each.compared.level_low,
             level_high=each.compared.level_high,
             reading=each.reading(rule.margin),
-        )
-
-
-def _data_rows(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes) -> list[Row]:
-    baseline = config.rule.baseline
-    plan = config.plans_of(baseline)[config.arms[baseline].method]
-    first = _own_runs(config, runs, baseline)[0]
-    return data_rows(first, Context(plan, probe), replicates=config.evaluation.replicates)
-
-
-def _arm_rows(config: ClaimConfig, arm: str, runs: Mapping[int, MeasuredRun], probe: ProbeOutcomes) -> Iterator[Row]:
-    for method, plan in config.plans_of(arm).items():
-        by_seed = {seed: run.outcomes[method] for seed, run in runs.items()}
-        yield from result_rows(
-            arm, method, by_seed, Context(plan, probe), replicates=config.evaluation.replicates, by_seed=True
         )
 
 

@@ -7,9 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain, count, cycle, islice, repeat
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import pytorch_lightning as pl
@@ -19,7 +20,6 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
-from maskrobust.train.running.signals import held_signals
 
 Loaded_co = TypeVar("Loaded_co", covariant=True)
 Result = TypeVar("Result")
@@ -259,18 +259,15 @@ def _as_fetched(fetched: Result) -> Result:
     return fetched
 
 
-def begin_worker(worker: int) -> None:
-    """Let a loader process share the memory of its parent's objects, which the garbage collector would write to."""
-    gc.freeze()
-    outlive_stop_signals(worker)
-
-
-def outlive_stop_signals(_worker: int) -> None:
+def begin_worker(_worker: int) -> None:
     """Let a loader process ignore SIGINT, and any SIGTERM but its parent's.
+
+    It also shares the memory of its parent's objects, which the garbage collector would write to.
 
     A scheduler or a terminal signals every process of a run at once; the training then finishes its step and saves a
     checkpoint, for which it still needs its loader processes.
     """
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _ignore_hang_ups
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell the sender of a signal
@@ -290,3 +287,32 @@ def _end_on_sigterm_of_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
+
+
+@contextmanager
+def held_signals() -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C wait for the end of a block, so that what it begins is whole when it is ended.
+
+    An exception of a signal's handler while a `DataLoader` starts leaves an iterator that fails when it is deleted.
+    Signals that have no handler, and those of other threads and of forks, do not wait.
+    """
+    owner, received = os.getpid(), list[int]()
+    is_main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
+    found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT) if is_main}
+    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            received.append(number)
+        else:
+            handlers[signal.Signals(number)](number, frame)
+
+    for number in handlers:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for each in received:
+            signal.raise_signal(each)

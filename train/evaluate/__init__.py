@@ -17,13 +17,12 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.evaluate.measure import ask, settings_of
-    from maskrobust.train.evaluate.networks import answer_similarities, load
-    from maskrobust.train.evaluate.predictions import predictions_csv
-    from maskrobust.train.evaluate.summary import summarise
+    from maskrobust.train.evaluate.measure import answer_similarities, ask, load, settings_of
+    from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
     from maskrobust.train.report.headline import headline
     from maskrobust.train.report.pages import render_reliance
+    from maskrobust.train.report.results import rows_as_csv
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
             }
             examples = draw_examples(data, config.split, config.plan, config.seed, preprocessings, outcomes)
             write_json(config.out / "reliance.json", results.as_json())
-            write_text(config.out / "reliance.csv", results.as_csv())
+            write_text(config.out / "reliance.csv", rows_as_csv(results.rows))
             write_text(config.out / "report.html", render_reliance(results, examples))
             if config.predictions:
                 names = data.class_names if data.num_classes else ()

@@ -15,8 +15,8 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_described_data
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 FULL_PLAN = ReliancePlan(
@@ -133,7 +133,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    given, given_data = parse_with_described_data(parser, arguments, unlabelled=True)
+    given, given_data = parse_with_data(parser, arguments, unlabelled=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)

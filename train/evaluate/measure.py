@@ -1,4 +1,7 @@
-"""What networks answer about the data under every masking method, kept as it comes and shared by all processes."""
+"""The networks of an evaluation, and what they answer about the data under every masking method.
+
+Answers are kept as they come, and shared by all processes.
+"""
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -17,27 +20,36 @@ from rich.progress import Progress
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
+from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import read_arrays
+from maskrobust.lm_modules.reliance.arrays import FloatArray, check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
-from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, check_plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.lm_modules.training.processes import of_all_ranks
-from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.batches import at_numbers, batches_on, numbered_batches
-from maskrobust.train.data.centring import pictures_to_centre_by, scenes_to_ask_about
+from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
+from maskrobust.train.data.batches import (
+    at_numbers,
+    batches_on,
+    numbered_batches,
+    pictures_to_centre_by,
+    scenes_to_ask_about,
+)
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
-from maskrobust.train.evaluate.unlabelled import predictions_of, select_own_outputs
+from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
 from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
+from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.storage.store import Chunks, Store
 from maskrobust.train.types import Split
 
@@ -48,6 +60,70 @@ Runs = dict[str, dict[MaskingMethod, Outcomes]]
 
 _NUMBERS, _PROBE = "numbers.json", "probe.npz"
 _WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "wordnet", "replicates")
+
+
+def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], AnnotatedDataModule]:
+    """Every network by its name, its first classes being those of the data, in label order; and the data.
+
+    Returns:
+        The networks; and the data, which lack the classes that a network does not know where these are to be left out.
+
+    Raises:
+        MissingFileError, InputError: a network cannot be loaded, or does not know the data's classes, or cannot be
+            asked what the configuration asks.
+        UnsupportedNetworkError: layer masking cannot read a network.
+    """
+    given = None if config.classes is None else read_classes(config.classes)
+    networks, data = {}, config.data
+    for name in config.network:
+        networks[name] = load_for(
+            name, data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+        )
+        check_plans(networks[name], config.plans)
+    classes = data.class_names
+    if config.unknown_classes == "leave_out" and isinstance(data, EvaluationImages):
+        known = {name: known_classes(classes, network, given) for name, network in networks.items()}
+        data = _known_to_all(data, known.values())
+    only = config.answers == "present"
+    for name, network in networks.items():
+        if data.class_names == classes:
+            networks[name] = select_data_outputs(network, data, given, only=only)
+        else:
+            networks[name] = network.select_outputs([known[name][each] for each in data.class_names], only=only)
+        networks[name].pass_size = data.batch_size if config.compile else None
+    return networks, data
+
+
+def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) -> EvaluationImages:
+    """The images of those classes that every network knows; of all, to be refused, where none is."""
+    names = [name for name in data.class_names if not all(name in each for each in known)]
+    if not 0 < len(names) < len(data.class_names):
+        return data
+    known_to_all = data.without_classes(names)
+    images = len(data.files("val"))
+    rank_zero_info(
+        f"{printable(first_few(names))}: {len(names)} of {len(data.class_names)} classes left out, which are not one "
+        f"output of every network, with {images - len(known_to_all.files('val'))} of {images} images"
+    )
+    return known_to_all
+
+
+def answer_similarities(
+    wordnet: Path | None, networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule
+) -> dict[str, FloatArray | None]:
+    """Similarity (outputs, K) in WordNet of each network's answers with the data's K classes; None without WordNet.
+
+    A network that does not say what its outputs are has the data's classes, which must then be named by WordNet ids.
+
+    Raises:
+        MissingFileError, InputError: WordNet cannot be read, or an output or a class is not named by one of its ids.
+    """
+    if wordnet is None:
+        return dict.fromkeys(networks)
+    nouns = read_wordnet_nouns(wordnet)
+    nodes = {name: network.wordnet_ids or data.class_names for name, network in networks.items()}
+    by_nodes = {each: path_similarity(nouns, each)[:, : data.num_classes] for each in set(nodes.values())}
+    return {name: by_nodes[each] for name, each in nodes.items()}
 
 
 class Answered(NamedTuple):
@@ -316,6 +392,22 @@ def _kept(store: Store, kind: str) -> set[int]:
     return {number for folder in _folders(store, kind) for number in read_json(folder / _NUMBERS)}
 
 
+def _predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[int, int]:
+    """The output that a network gives for images (on its device) with nothing hidden, by sample id.
+
+    Raises:
+        InputError: its logits are not finite, or pixels hold no data.
+    """
+    seen: dict[int, int] = {}
+    with torch.inference_mode():
+        for batch in batches:
+            check_all_known(batch, "evaluate without labels")
+            logits = network(batch.images)
+            check_finite(logits, network.name, "pictures with nothing hidden")
+            seen |= zip(batch.ids.tolist(), logits.argmax(dim=1).tolist(), strict=True)
+    return seen
+
+
 def _ask_unlabelled(
     config: EvaluationConfig,
     networks: Mapping[str, TrainedNetwork],
@@ -324,14 +416,17 @@ def _ask_unlabelled(
     store: Store,
     progress: Progress,
 ) -> Answered | None:
+    """As `ask`: the classes of a network are those that it sees in some image with nothing hidden, its own labels."""
     runs: Runs = {}
     for place, (name, network) in enumerate(networks.items()):
         batches = (batch for _, batch in _own_batches(data.whole_split(config.split)))
-        seen = predictions_of(network, batches_on(batches, config.torch_device))
+        seen = _predictions_of(network, batches_on(batches, config.torch_device))
         wait_for_all()
-        answering, labels = select_own_outputs(network, dict(ChainMap(*of_all_ranks(seen))))
+        seen = dict(ChainMap(*of_all_ranks(seen)))
+        outputs = sorted(set(seen.values()))
+        labels = {each: outputs.index(output) for each, output in seen.items()}
         own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
-        own = {name: answering.to(config.torch_device)}
+        own = {name: network.select_outputs(outputs).to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
     if not is_first():
         return None

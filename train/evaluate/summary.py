@@ -1,27 +1,33 @@
-"""From outcomes to reliance.json: the result table, and which networks are told apart."""
+"""From outcomes to files: the result table, what its numbers say, which networks are told apart, every prediction."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
+from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, class_rows
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
-from maskrobust.train.evaluate.readings import with_readings
-from maskrobust.train.evaluate.unlabelled import OWN_PREDICTIONS, without_labels
 from maskrobust.train.probe import probe_source
-from maskrobust.train.report.results import Results
+from maskrobust.train.report.examples import ANOTHER_CLASS
+from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
+
+OWN_PREDICTIONS = "none: each network's predictions with nothing hidden stand for them"
+NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "majority_fraction")
+"""Measures that say nothing where a network's own prediction stands for the label."""
 
 _READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
@@ -29,6 +35,8 @@ _READINGS: dict[ComparisonResult, str] = {
     "not settled": "not told apart",
     "undefined": "undefined",
 }
+
+HEAD = ("sample_id", "sample", "label", "network", "method", "hidden_fraction", "prediction")
 
 
 def summarise(
@@ -51,29 +59,20 @@ def summarise(
         command: as typed.
     """
     runs, probe, plans = answered
+    sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
     shared = similarities[first]
     if not all(each is shared for each in similarities.values()):
         shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
         *(row for method in config.methods if probe is not None for row in _pair_rows(config, runs, method, probe)),
-        *data_rows(
-            runs[first][main_method],
-            Context(plans[main_method], probe),
-            replicates=config.replicates,
-            seed=config.seed,
-        ),
+        *data_rows(runs[first][main_method], Context(plans[main_method], probe), **sampling),
         *(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
             for row in result_rows(
-                name,
-                method,
-                {0: outcomes},
-                Context(plans[method], probe, similarities[name]),
-                replicates=config.replicates,
-                seed=config.seed,
+                name, method, {0: outcomes}, Context(plans[method], probe, similarities[name]), **sampling
             )
         ),
         *(
@@ -86,15 +85,14 @@ def summarise(
                 method,
                 ([by_method[method]], [runs[first][method]]),
                 Context(plans[method], probe, shared),
-                replicates=config.replicates,
-                seed=config.seed,
+                **sampling,
             )
         ),
     ]
     labelled = runs if data.num_classes else {}
     rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in labelled.items()})
     if data.num_classes:
-        fraction, sampling = config.plan.hidden_fractions[0], {"replicates": config.replicates, "seed": config.seed}
+        fraction = config.plan.hidden_fractions[0]
         for name, by_method in runs.items():
             of_network = {method: by_method[method] for method in config.methods}
             rows += class_rows(name, of_network, data.class_names, fraction, **sampling)
@@ -152,3 +150,101 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, prob
             level_high=found.level_high,
             reading=_READINGS[found.reading()],
         )
+
+
+def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row]:
+    """The rows, with what the 95 % interval of a used share or of an outline pull says, and where either means nothing.
+
+    A network relies on outlines where its used share is not 0, whatever the sign; holes pull it towards their objects
+    where its outline pull is above 0. A used share, and a comparison by it, means nothing where a network has (nearly)
+    one answer behind holes, or where it is at chance with nothing hidden; then its clean accuracy says so, too.
+
+    Args:
+        rows: of networks, and of pairs of networks that are compared by their used shares.
+        at_chance: by network what `measures.accuracy.at_chance` says, empty where it is better than chance.
+    """
+    own = [row for row in rows if not row.compared_with]
+    reasons: dict[tuple[str, str], str] = {}
+    for row in select(own, measure=HEADLINE):
+        commonest = only(own, measure="commonest_answer", network=row.network, method=row.method)
+        majority = only(own, measure="majority_fraction", network="", method="")
+        reason = at_chance.get(row.network) or _one_answer(commonest, majority)
+        if reason and row.value is not None:
+            reasons[row.network, row.method] = reason
+
+    def read(row: Row) -> Row:
+        if row.measure == "reliance":
+            pair = (row.compared_with, row.method), (row.network, row.method)
+            found = [reasons[each] for each in pair if each in reasons]
+            return replace(row, reading=MEANINGLESS + found[0]) if found else row
+        if row.low is None or row.compared_with:
+            return row
+        of_share, of_accuracy = reasons.get((row.network, row.method)), at_chance.get(row.network)
+        if reason := {HEADLINE: of_share, "clean_accuracy": of_accuracy}.get(row.measure):
+            return replace(row, reading=MEANINGLESS + reason)
+        if row.measure == HEADLINE:
+            above, below = row.low > 0.0, row.high is not None and row.high < 0.0
+            return replace(row, reading="relies on outlines" if above or below else "not shown")
+        if row.measure == OUTLINE_PULL:
+            return replace(row, reading="pulled" if row.low > 0.0 else "not shown")
+        return row
+
+    return [read(row) for row in rows]
+
+
+def _one_answer(commonest: Row | None, majority: Row | None) -> str:
+    """Why the answers behind holes say nothing; empty where they say something, or where the data have one class."""
+    if commonest is None or commonest.value is None or commonest.value < NEARLY_ONE:
+        return ""
+    if majority is not None and majority.value is not None and majority.value >= NEARLY_ONE:
+        return ""
+    return f"{100 * commonest.value:.0f}\u202f% of its answers behind object holes are one class"
+
+
+def predictions_csv(
+    runs: Mapping[str, Mapping[MaskingMethod, Outcomes]],
+    hidden_fractions: Sequence[float],
+    class_names: Sequence[str],
+    sample_name: Callable[[int], str],
+) -> str:
+    """A line for each image, network, masking method and hidden fraction, with nothing hidden first.
+
+    With nothing hidden the method is empty: all have the same answers.
+
+    Args:
+        runs: outcomes by network and masking method.
+        hidden_fractions: fractions in [0, 1] of the patches that were hidden.
+        class_names: one for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`. Empty where
+            the images have no labels: classes are numbers then.
+        sample_name: what the sample of an id is called, such as its file.
+    """
+    lines = []
+
+    def named(label: int) -> str:
+        if not class_names:
+            return str(label)
+        return class_names[label] if label < len(class_names) else ANOTHER_CLASS
+
+    for network, by_method in runs.items():
+        first = next(iter(by_method.values()))
+        conditions = [("", 0.0, first, "clean")]
+        conditions += [
+            (method, fraction, run, retention_condition(fraction))
+            for method, run in by_method.items()
+            for fraction in hidden_fractions
+        ]
+        for method, fraction, run, condition in conditions:
+            found = zip(run.ids.tolist(), run.labels.tolist(), run.predictions_under(condition).tolist(), strict=True)
+            for sample, label, prediction in found:
+                if prediction >= 0:
+                    about = (sample_name(sample), named(label), network, method, fraction)
+                    lines.append((sample, *about, named(prediction)))
+    return as_csv(HEAD, lines)
+
+
+def without_labels(row: Row) -> Row:
+    """The row, undefined where its measure needs labels."""
+    if row.measure not in NEED_LABELS:
+        return row
+    undefined = replace(row, value=None, low=None, high=None, undefined_because="The images have no labels.")
+    return replace(undefined, reading="undefined" if row.compared_with and row.measure == "reliance" else "")

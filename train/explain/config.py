@@ -13,7 +13,7 @@ from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
@@ -108,7 +108,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
     )
     parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    given = parse_with_data(parser, arguments, optional=True)
+    given, _ = parse_with_data(parser, arguments, optional=True)
     for name in ("network", "images"):
         given[name] = as_list(given[name])
     if given["data"] is not None:

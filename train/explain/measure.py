@@ -1,7 +1,8 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress, TaskID
+from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.errors import InputError
@@ -26,13 +28,12 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import QUICK, ExplainConfig
-from maskrobust.train.explain.kept import KeptAnswers
 from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Store
+from maskrobust.train.storage.store import Chunks, Store
 
 FORMAT = 3
 """Of explanations.json, explanations.npz and what is kept of an image."""
@@ -41,6 +42,58 @@ _EXPLAINED = "explained.npz"
 
 _OTHER_CLASSES = 8
 """Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
+
+_ANSWERS = "answers.npz"
+
+
+class KeptAnswers:
+    """The logits of an image's forward passes, in the order in which they are asked for.
+
+    An image is always asked about in the same order, so the passes of a call that was stopped are answered from what it
+    has kept, as far as they have the same number of queries.
+
+    Args:
+        store: to keep them in.
+        key: the image's name there.
+    """
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store, self._key = store, key
+        self._count = 0
+        self._kept = deque(self._read())
+        self._chunks = Chunks(self._write)
+
+    def predictor(self, predict: Predictor, count: Callable[[int], object]) -> Predictor:
+        """The predictor, asked where no answers are kept; `count` is told the number of queries of each pass."""
+
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            count(len(images))
+            if self._kept and len(self._kept[0]) == len(images):
+                return self._kept.popleft().to(images.device)
+            self._kept.clear()
+            logits = predict(images, visible, keys).float()
+            self._chunks.add(logits.cpu())
+            return logits
+
+        return ask
+
+    def keep(self) -> None:
+        """Write what has not been written yet."""
+        self._chunks.keep()
+
+    def _read(self) -> Iterator[Tensor]:
+        while (folder := self._store.get(self._name())) is not None:
+            found = read_arrays(folder / _ANSWERS, ("logits", "rows"))
+            yield from torch.from_numpy(found["logits"]).split(found["rows"].tolist())
+            self._count += 1
+
+    def _write(self, answers: Sequence[Tensor]) -> None:
+        found = {"logits": torch.cat([*answers]).numpy(), "rows": np.array([len(logits) for logits in answers])}
+        self._store.get_or_make(self._name(), lambda folder: write_archive(folder / _ANSWERS, found))
+        self._count += 1
+
+    def _name(self) -> str:
+        return f"{self._key}-{self._count:04d}"
 
 
 class ExplainedImages(NamedTuple):

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision import tv_tensors
 
 from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, MissingFileError
@@ -23,7 +22,7 @@ from maskrobust.train.data.files.image_files import (
     id_of,
     read_file,
 )
-from maskrobust.train.data.files.views import evaluation_geometry
+from maskrobust.train.data.files.views import evaluation_view
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -92,7 +91,7 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
 
 def square_picture(name: str, whole: Tensor, image_size: int, identity: int = 0) -> Picture:
     """The square at the centre of an image (3, H, W) uint8; see `views.evaluation_view`."""
-    seen: Tensor = evaluation_geometry(image_size)(tv_tensors.Image(whole)).as_subclass(Tensor)
+    seen, _ = evaluation_view(image_size)(whole, whole)
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
     return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)
 
@@ -159,7 +158,7 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
             f"the label map '{name}' must have the size of the image '{picture.name}', {picture.whole_size}, got "
             f"{tuple(labels.shape)}; make it again from that image."
         )
-    seen = evaluation_geometry(config.image_size)(tv_tensors.Mask(labels.unsqueeze(0))).as_subclass(Tensor)
+    _, seen = evaluation_view(config.image_size)(labels.unsqueeze(0).to(torch.uint8), labels.unsqueeze(0))
     return Segments(seen.unique(return_inverse=True)[1])
 
 

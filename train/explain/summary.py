@@ -18,7 +18,7 @@ from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_ov
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import ExplainConfig
 from maskrobust.train.explain.measure import FORMAT, ExplainedImages
-from maskrobust.train.report.pictures.explanations import MOST_IMAGES, render_explanations
+from maskrobust.train.explain.page import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_csv, rows_as_csv
 from maskrobust.train.storage.files import atomic_path, write_archive, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
@@ -76,13 +76,9 @@ def write_results(
 
 def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values."""
-    settled = {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
-    plan = {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in (vars(config.plan) | settled).items()
-    }
     others = ("segments", "targets", "image_size", "patch_size", "judge", "seed", "quick")
     chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
+    plan = vars(config.plan) | {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | plan).items()}
 
 

@@ -28,6 +28,7 @@ from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.fit import drop_distractions, drop_state_of_training
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
     check_classes,
@@ -45,9 +46,7 @@ from maskrobust.train.fit.loggers import (
     wandb_options,
 )
 from maskrobust.train.fit.options import all_names
-from maskrobust.train.fit.quiet import drop_distractions, drop_state_of_training
-from maskrobust.train.running.devices import choose_accelerator
-from maskrobust.train.running.processes import found_by_first
+from maskrobust.train.running.processes import choose_accelerator, found_by_first
 from maskrobust.train.storage.files import check_folder
 from maskrobust.train.storage.plain_text import printable
 

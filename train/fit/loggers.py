@@ -1,12 +1,12 @@
 """Where a training logs: CSV files always, Weights & Biases where asked, online or offline."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from maskrobust.errors import InputError
@@ -21,7 +21,6 @@ _GOALS: Mapping[str, Goal] = {
     "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
 }  # fmt: skip
 _COUNTS = ("epoch", "trainer/global_step")
-_RUN_ID = re.compile(r"[\w-]{1,128}", re.ASCII)
 _LOG_MODEL: Mapping[Artifacts, bool | Literal["all"]] = {"none": False, "final": True, "all": "all"}
 
 
@@ -45,13 +44,15 @@ class WandbOptions:
     artifacts: Artifacts = "none"
 
 
-class StoredWandbRun(TypedDict):
+class StoredWandbRun(BaseModel):
     """What a checkpoint says about the run of Weights & Biases that its training has logged to."""
 
-    id: str
+    model_config = ConfigDict(strict=True)
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]  # W&B makes a folder of it
     name: str
     project: str
-    entity: str | None
+    entity: str | None = None
 
 
 class WandbRun(WandbLogger):
@@ -131,10 +132,8 @@ def loggers(
     chosen: list[Logger] = [CSVLogger(root, name=folder)]
     if options is None:
         return chosen
-    before = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
-    if before is None:
-        return [*chosen, WandbRun(run_name, root, options)]
-    return [*chosen, WandbRun(run_name, root, options, before["id"])]
+    run_id = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
+    return [*chosen, WandbRun(run_name, root, options, run_id)]
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
@@ -173,38 +172,32 @@ def remember_wandb_run(loggers: Sequence[Logger], checkpoint: dict[str, Any]) ->
         if isinstance(logger, WandbRun):
             run = logger.experiment
             if not run.disabled:
-                checkpoint[_CHECKPOINT_KEY] = StoredWandbRun(
-                    id=run.id, name=run.name, project=run.project, entity=run.entity or None
-                )
+                known = {name: getattr(run, name) or None for name in StoredWandbRun.model_fields}
+                checkpoint[_CHECKPOINT_KEY] = known
 
 
-def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> StoredWandbRun | None:
-    """The run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
+def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> str | None:
+    """The id of the run that a checkpoint belongs to; None where it belongs to none, or to one of another name."""
     stored = read_checkpoint(ckpt_path).get(_CHECKPOINT_KEY)
     if stored is None:
         return None
-    found = _stored_run(stored, ckpt_path)
-    if found["name"] != run_name:
+    try:
+        found = StoredWandbRun.model_validate(stored)
+    except ValidationError as error:
+        message = f"'{ckpt_path}' must name its run of W&B by an id of letters and digits; leave --wandb out."
+        raise InputError(message) from error
+    if found.name != run_name:
         return None
-    if found["project"] != options.project or options.entity not in (None, found["entity"]):
+    if found.project != options.project or options.entity not in (None, found.entity):
         before, now = (
             "/".join(filter(None, (entity, project)))
-            for entity, project in ((found["entity"], found["project"]), (options.entity, options.project))
+            for entity, project in ((found.entity, found.project), (options.entity, options.project))
         )
         raise InputError(
             f"'{ckpt_path}' belongs to a run of the W&B project '{before}', got '{now}'; give that project, or "
             "another --run_name for a new run."
         )
-    return found
-
-
-def _stored_run(stored: Any, ckpt_path: str) -> StoredWandbRun:
-    """What a checkpoint says about its run, checked: W&B makes a folder of an id."""
-    run = {name: stored.get(name) for name in StoredWandbRun.__required_keys__} if isinstance(stored, Mapping) else {}
-    texts = [text for name, text in run.items() if (name, text) != ("entity", None)]
-    if not texts or not all(isinstance(text, str) for text in texts) or not _RUN_ID.fullmatch(str(run["id"])):
-        raise InputError(f"'{ckpt_path}' must name its run of W&B by an id of letters and digits; leave --wandb out.")
-    return cast(StoredWandbRun, run)
+    return found.id
 
 
 def _mode() -> Literal["offline"] | None:

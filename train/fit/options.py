@@ -141,16 +141,12 @@ def help_asked(command: str, arguments: Sequence[str]) -> str | None:
     for each in arguments:
         if asked := re.fullmatch(r"-h|--help(?:\.([\w.]+))?|--(model|trainer|wandb)\.help", each):
             name = asked[1] or asked[2]
-            parser = argparse.ArgumentParser(prog=f"maskrobust {command}", add_help=False, formatter_class=_Layout)
+            layout = partial(argparse.HelpFormatter, max_help_position=34)
+            parser = argparse.ArgumentParser(prog=f"maskrobust {command}", add_help=False, formatter_class=layout)
             parser.usage = f"maskrobust {command} [--config FILE] [options]"
             (_describe_all if name is None else partial(_describe_group, name=name))(parser)
             return parser.format_help()
     return None
-
-
-class _Layout(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=34)
 
 
 def _describe_all(parser: argparse.ArgumentParser) -> None:

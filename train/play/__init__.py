@@ -1,19 +1,131 @@
 """`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks make of it."""
 
+import os
+import socket
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from maskrobust.train.play.config import check_port, parse_config
+from maskrobust.errors import InputError, check_distinct
+from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list
+
+_CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
+_SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}
+
+_SIZES, _PORTS = (32, 1024), (1, 65535)
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """What to show.
+
+    Attributes:
+        network: names of the networks, side by side; none for a small one that is trained on generated images at the
+            first call, and kept in the user's cache.
+        images: image files, and folders of them; none for those that come with scikit-image and, where they are
+            installed, cut-outs; or, for the small network, generated ones.
+        methods: masking methods that are chosen when the page opens; it offers all that there are.
+        image_size: side in pixels of the square at the centre of each image that is shown, from 32 to 1,024.
+        host: address to listen at; other machines reach the page where it is not this one's own, such as 0.0.0.0.
+        port: to listen at, from 1 to 65535.
+        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
+    """
+
+    network: tuple[str, ...]
+    images: tuple[Path, ...]
+    methods: tuple[str, ...] = ("black", "mean", "blur", "inpainting", LAYER_MASKING)
+    image_size: int = 224
+    host: str = "127.0.0.1"
+    port: int = 7860
+    device: str | None = None
+
+
+def parse_config(arguments: Sequence[str]) -> PlayConfig:
+    """Parse and check the arguments of `maskrobust play`.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        InputError: an argument leaves its domain.
+    """
+    parser = Parser(prog="maskrobust play", description=__doc__, **PARSER_OPTIONS)
+    parser.add_argument("--network", type=list[str] | str, help="a network, or several side by side: '[a, b]'")
+    parser.add_argument("--images", type=list[Path] | Path, help="an image, a folder of images, or several: '[a, b]'")
+    parser.add_class_arguments(PlayConfig, skip={"network", "images"})
+    given = vars(parser.instantiate(parser.parse_args(list(arguments))))
+    for name in ("network", "images"):
+        given[name] = tuple(as_list(given[name]))
+    config = PlayConfig(**given)
+    if config.network:
+        check_distinct("network", config.network)
+    check_methods(config.methods, "methods")
+    ranges = {"image_size": _SIZES, "port": _PORTS}
+    for option, (low, high) in ranges.items():
+        if not low <= given[option] <= high:
+            raise InputError(f"{option} must be from {low} to {high}, got {given[option]}; choose such a number.")
+    return config
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise an InputError where nothing can listen at a port of an address, before networks are loaded."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+    except OSError as error:
+        found = f"play must listen at port {port} of '{host}', but cannot ({error.strerror})"
+        raise InputError(f"{found}; choose another --port, or another --host.") from error
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust play` with command-line arguments, the command first, until it is stopped."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     check_port(config.host, config.port)
-    from maskrobust.train.play.server import served
-
     with served(config, console := Console()) as address:
         console.print(f"play: {address} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         threading.Event().wait()
+
+
+@contextmanager
+def served(config: PlayConfig, console: Console) -> Iterator[str]:
+    """Serve the page, and yield its address; the block's end stops it.
+
+    What Gradio would take from the environment is forgotten: nothing there opens the page to others.
+
+    Raises:
+        MissingFileError, InputError: Gradio is missing, or a network or a picture cannot be loaded.
+    """
+    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory(prefix="maskrobust-play-") as uploads:
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
+        try:
+            import gradio as gr
+        except ImportError as error:
+            message = f"Gradio must serve the page, but cannot be imported ({error}); pip install 'maskrobust[play]'."
+            raise InputError(message) from error
+        from maskrobust.train.play.networks import load_networks, offered_pictures
+        from maskrobust.train.play.page import Page
+
+        networks = load_networks(config, console)
+        page = Page(config, networks, offered_pictures(config)).blocks()
+        try:
+            _, address, _ = page.launch(
+                server_name=config.host,
+                server_port=config.port,
+                theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+                css_paths=Path(__file__).parent / "page.css",
+                prevent_thread_lock=True,
+                **_SERVING,
+                **_CLOSED,
+            )
+            yield address
+        finally:
+            page.close(verbose=False)

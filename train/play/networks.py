@@ -1,20 +1,31 @@
-"""The networks that the page asks: those that the user names, or a small one of its own."""
+"""The networks that the page asks, and its pictures: the user's own, or a small network and some known outlines."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
+from maskrobust.errors import MissingFileError
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.files.photographs import read_photograph
+from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes
 from maskrobust.train.data.sets.cues import Cues
+from maskrobust.train.data.sets.cutouts import Cutouts
+from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture
 from maskrobust.train.networks import load_for
-from maskrobust.train.play.config import PlayConfig
-from maskrobust.train.running.devices import find_device
+from maskrobust.train.play import PlayConfig
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import atomic_path
 
 _EPOCHS = 4
+
+_PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
+_ONE_OF_CUTOUTS = 14
 
 
 def load_networks(config: PlayConfig, console: Console) -> list[TrainedNetwork]:
@@ -41,7 +52,7 @@ def train_small(data: Cues, path: Path) -> None:
     import pytorch_lightning as pl
 
     from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-    from maskrobust.train.fit.quiet import quiet_lightning
+    from maskrobust.train.fit import quiet_lightning
 
     quiet_lightning()
     with torch.random.fork_rng(devices=[]):
@@ -52,3 +63,52 @@ def train_small(data: Cues, path: Path) -> None:
     trainer.fit(network, data)
     with atomic_path(path) as temporary:
         trainer.save_checkpoint(temporary, weights_only=True)
+
+
+def offered_pictures(config: PlayConfig) -> list[Picture]:
+    """The pictures of `config.image_size` by which the page begins, named for people.
+
+    Raises:
+        MissingFileError, InputError: a file is missing, or is no image.
+    """
+    size = config.image_size
+    if config.images:
+        found = [read_picture(name, path, size) for name, path in list_pictures(config.images).items()]
+    elif config.network:
+        found = [*_cut_outs(size), *(_photograph(file, size) for file in _PHOTOGRAPHS)]
+    else:
+        data = Cues(test_images=8, image_size=size)
+        found = [each._replace(name=data.class_names[each.label]) for each in _test_split(data)]
+    return [*found, *_empty_scenes(size)]
+
+
+def _cut_outs(size: int) -> Iterator[Picture]:
+    """Some of the cut-outs that Debian packages, where they are installed."""
+    try:
+        data = Cutouts(views=1, image_size=size)
+    except MissingFileError:
+        return
+    for each in _test_split(data)[::_ONE_OF_CUTOUTS]:
+        file, _, _ = data.sample_name("test", each.id).partition(",")
+        yield each._replace(name=PurePath(file).stem)
+
+
+def _test_split(data: AnnotatedDataModule) -> list[Picture]:
+    data.prepare_data()
+    data.setup_split("test")
+    return list(pictures_of(data, "test", 1000))
+
+
+def _photograph(file: str, size: int) -> Picture:
+    return square_picture(PurePath(file).stem, torch.tensor(read_photograph(file)).permute(2, 0, 1), size)
+
+
+def _empty_scenes(size: int) -> Iterator[Picture]:
+    """A plain grey, and photographs that show no object."""
+    scenes = PHOTOGRAPH_PARTS["test"]
+    numbers = np.full((len(scenes), SCENE_NUMBERS), 0.5, dtype=np.float32)
+    drawn = draw_scenes(scenes, np.arange(len(scenes)), size, numbers, blurred=False)
+    names = [PurePath(scene.file_name).stem.partition("_")[0] for scene in scenes]
+    for name, pixels in zip(("grey", *names), (np.full_like(drawn[0], 128), *drawn), strict=True):
+        image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        yield Picture(f"empty scene: {name}", image, 0, (size, size), -1, np.zeros((size, size), dtype=np.bool_), 0)

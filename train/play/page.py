@@ -17,8 +17,8 @@ from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.explain.pictures import Picture, square_picture
+from maskrobust.train.play import PlayConfig
 from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture
-from maskrobust.train.play.config import PlayConfig
 from maskrobust.train.report.blocks import full_picture, html, picture_address
 from maskrobust.train.report.wording import method_title
 from maskrobust.train.storage.plain_text import printable

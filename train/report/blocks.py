@@ -204,12 +204,7 @@ def facts(items: Iterable[tuple[str | Markup, Any]], identity: str = "", look: s
 
 def folded(summary: str | Markup, content: Markup, *, is_open: bool = False) -> Markup:
     """What the reader may open."""
-    return html(
-        "<details{% if is_open %} open{% endif %}><summary>{{ summary }}</summary>{{ content }}</details>",
-        summary=summary,
-        content=content,
-        is_open=is_open,
-    )
+    return block("folded", summary, content, is_open)
 
 
 def download(name: str, text: str, kind: str) -> Markup:

@@ -5,17 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.methods import MaskingMethod, illustrate
+from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.report.wording import capitalised, in_words
+from maskrobust.train.report.blocks import Section, block, prose
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 ANOTHER_CLASS = "another class"
@@ -250,3 +253,27 @@ def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
     """Images (B, C, H, W), float in [0, 1], as (H, W, C) uint8 arrays, rounded."""
     pixels = (images.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return tuple(pixels.permute(0, 2, 3, 1).contiguous().numpy())
+
+
+def examples(strips: Sequence[ExampleStrip]) -> Section[Results]:
+    """The section of a page with these pictures."""
+    return Section("examples", "What the network is shown", lambda results: _shown(results, strips))
+
+
+def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
+    """Strips by masking method, in order; None where there is no picture."""
+    groups: dict[str | None, list[ExampleStrip]] = {}
+    for strip in strips:
+        if strip.images:
+            groups.setdefault(strip.method, []).append(strip)
+    if not groups:
+        return None
+    text = prose(
+        "examples",
+        predicted_by=results.name if any(strip.answers for strip in strips) else "",
+        apart=any(strip.networks for strip in strips),
+    )
+    for method, of_method in groups.items():
+        title, masked = ("Nothing hidden", False) if method is None else (method_title(method), not is_fill(method))
+        text += block("strips", title, of_method, results.networks, masked)
+    return text

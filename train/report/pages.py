@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, html, render_page
-from maskrobust.train.report.examples import ExampleStrip
+from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes
-from maskrobust.train.report.sections.comparisons import against_layer_masking, pairs
 from maskrobust.train.report.sections.curves import curves
-from maskrobust.train.report.sections.examples import examples
 from maskrobust.train.report.sections.measures import definitions, differences, measures
 from maskrobust.train.report.sections.retention import retention
 from maskrobust.train.report.sections.run import run
-from maskrobust.train.report.sections.shares import margins, shares
+from maskrobust.train.report.sections.shares import against_layer_masking, margins, pairs, shares
 from maskrobust.train.report.sections.transfer import transfer
 from maskrobust.train.report.sections.verdict import factorial, rule, title, verdict
 

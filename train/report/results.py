@@ -98,10 +98,6 @@ class Results:
         methods: Sequence[str] = self.content["methods"]
         return methods
 
-    def as_csv(self) -> str:
-        """All rows; see `rows_as_csv`."""
-        return rows_as_csv(self.rows)
-
     @cached_property
     def over_seeds(self) -> list[Row]:
         """The rows of networks themselves, over all seeds."""

@@ -1,4 +1,8 @@
-"""The processes of one command, as torchrun or srun starts them: they join, wait for each other, ask the first."""
+"""The processes of one command, as torchrun or srun starts them, and the device that each computes on.
+
+Processes join, wait for each other, and ask the first. Apple's GPUs ("mps") lack float64, in which holes and some
+results are computed; they are never chosen, and refused.
+"""
 
 import os
 import time
@@ -8,6 +12,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
+import torch
 from torch import distributed
 
 from maskrobust.errors import InputError
@@ -119,3 +124,33 @@ def first_of_each_machine_first() -> Iterator[None]:
     yield
     if local_rank() == 0:
         wait_for_all()
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of a name; a GPU, or the CPU where there is none, for None.
+
+    Of several processes on one machine, each has a GPU of its own unless the name has a number.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{local_rank()}" if name == "cuda" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device must be one that torch can compute on here, got '{name}'; choose cpu, or cuda where there is a "
+            "GPU for each process."
+        ) from error
+    if device.type == "mps":
+        raise InputError("device must have float64, which Apple's GPUs lack, got 'mps'; leave it out, or choose cpu.")
+    return device
+
+
+def choose_accelerator(given: Any) -> Any:
+    """What Lightning is told instead of an accelerator, which it takes by name or as an object.
+
+    For "auto" that is the CPU where Lightning would take an Apple GPU, otherwise the accelerator itself.
+    """
+    return "cpu" if given == "auto" and torch.backends.mps.is_available() else given

@@ -8,11 +8,94 @@ from rich.console import Console
 
 from maskrobust.errors import InputError
 from maskrobust.train.running.progress import CountingDisplay
-from maskrobust.train.shards.config import parse_config, parse_verification
 from maskrobust.train.storage.files import check_folder
 
 if TYPE_CHECKING:
     from maskrobust.train.data.shards.manifest import Manifest
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from maskrobust.errors import check_at_least, check_distinct
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
+from maskrobust.train.types import AnnotatedDataModule, Split
+
+_VERIFY: dict[str, Any] = {
+    "action": "store_true",
+    "help": "check the shards that are in --out, and write nothing; it takes no other option",
+}
+_SMALLEST_SIDE = 32
+_ABOUT_LOADING = ("batch_size", "num_workers")
+"""Arguments of data modules that leave the samples as they are."""
+
+
+@dataclass(frozen=True)
+class ShardsConfig:
+    """What to write.
+
+    Attributes:
+        data: where the samples come from, instantiated.
+        out: folder of the shards and of manifest.json.
+        source: class path and arguments of `data`, those that decide the samples.
+        splits: to write; by default those that the data have.
+        samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
+        workers: processes that encode and write, at least 1.
+        resize: shorter side in pixels, at least 32, that larger images and their masks are reduced to, so that a
+            training decodes less; None stores image files byte for byte.
+    """
+
+    data: AnnotatedDataModule
+    out: Path
+    source: Mapping[str, Any]
+    splits: tuple[Split, ...]
+    samples_per_shard: int = 1000
+    workers: int = os.cpu_count() or 1
+    resize: int | None = None
+
+
+def parse_config(arguments: Sequence[str]) -> ShardsConfig:
+    """Parse and check the arguments of `maskrobust shards`.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+        InputError: an argument leaves its domain, or a configuration file has no data.
+    """
+    parser = Parser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
+    parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
+    parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
+    parser.add_argument("--splits", type=tuple[Split, ...] | None, help="to write; by default those that the data have")
+    values, described = parse_with_data(parser, arguments)
+    del values["verify"]
+    kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
+    if values["splits"] is None:
+        values["splits"] = values["data"].splits
+    config = ShardsConfig(**values, source=described | {"init_args": kept})
+    if getattr(config.data, "nodata", None) is not None:
+        raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
+    from maskrobust.train.data.shards.format import LARGEST_SHARD  # here: the import takes seconds
+
+    check_at_least("samples_per_shard", config.samples_per_shard, 1)
+    if config.samples_per_shard > LARGEST_SHARD:
+        raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")
+    check_at_least("workers", config.workers, 1)
+    if config.resize is not None:
+        check_at_least("resize", config.resize, _SMALLEST_SIDE)
+    check_distinct("splits", config.splits)
+    return config
+
+
+def parse_verification(arguments: Sequence[str]) -> Path:
+    """Parse the arguments of `maskrobust shards --verify`: the folder of the shards.
+
+    Raises:
+        ArgumentError: an argument is unknown or of the wrong type.
+    """
+    parser = Parser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
+    parser.add_argument("--verify", **_VERIFY)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards and of manifest.json")
+    folder: Path = parser.parse_args(list(arguments)).out
+    return folder
 
 
 def main(arguments: Sequence[str]) -> None:

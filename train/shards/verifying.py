@@ -11,8 +11,7 @@ from rich.progress import Progress
 from maskrobust.errors import InputError
 from maskrobust.train.data.loading import call_in_processes
 from maskrobust.train.data.shards.format import ShardRecord, sha256_of
-from maskrobust.train.data.shards.manifest import Manifest, read_manifest
-from maskrobust.train.data.shards.objects import read_objects
+from maskrobust.train.data.shards.manifest import Manifest, read_manifest, read_objects
 from maskrobust.train.data.shards.reader import ShardReader
 
 

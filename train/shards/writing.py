@@ -1,6 +1,7 @@
 """Writing shards in parallel, each with an index: a shard with its index is done, the others are written again."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -9,12 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 from pydantic import ValidationError
 from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import Progress
 from torch import Tensor
 
 from maskrobust.errors import InputError
+from maskrobust.train.data.base import EncodedSample, StoredSample, encode_png
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.views import shrinking_view
 from maskrobust.train.data.loading import call_in_processes
 from maskrobust.train.data.shards.format import (
     SHUFFLE_SEED,
@@ -24,11 +29,8 @@ from maskrobust.train.data.shards.format import (
     shard_name,
     write_shard,
 )
-from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, SplitRecord
-from maskrobust.train.data.shards.objects import ObjectTable
-from maskrobust.train.data.stored import StoredSample
-from maskrobust.train.shards.config import ShardsConfig
-from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.data.shards.manifest import MANIFEST, Manifest, ObjectTable, SplitRecord
+from maskrobust.train.shards import ShardsConfig
 from maskrobust.train.storage.files import write_json, write_text
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -36,6 +38,11 @@ Item = TypeVar("Item")
 
 SETTINGS = "settings.json"
 """The file that says what decides the shards of a folder."""
+
+JPEG_QUALITY = 95
+"""Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""
+
+_JPEG_START = b"\xff\xd8"
 
 
 class ShardIndex(ShardRecord):
@@ -177,3 +184,40 @@ def _prepare(folder: Path, settings: str) -> None:
     write_text(path, settings)
     for leftover in (folder / MANIFEST, *folder.glob(".*.tar.*"), *folder.glob(".*.json.*")):
         leftover.unlink(missing_ok=True)
+
+
+def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample:
+    """A sample whose image and object mask have `shorter_side` pixels on their shorter side.
+
+    Images are resized by the antialiased bilinear filter of `views.evaluation_view`, masks to the nearest pixel; an
+    object of which no pixel is left has no mask. A JPEG becomes one of `JPEG_QUALITY`, anything else a PNG of 8 bits
+    for each colour, and both are turned as their EXIF orientation said.
+
+    Args:
+        sample: to be reduced; one that is no larger is returned as it is.
+        shorter_side: in pixels, at least 1.
+        name: of the image, for messages.
+
+    Raises:
+        InputError: the image is none that can be read whole.
+    """
+    if min(size_of(sample.image, name)) <= shorter_side:
+        return sample
+    image = decode_image(sample.image, name)
+    stored_mask = sample.object_mask
+    nothing = torch.zeros_like(image[:1], dtype=torch.bool)
+    small, small_mask = shrinking_view(shorter_side)(
+        image, nothing if stored_mask is None else decode_mask(stored_mask, "binary", name)
+    )
+    is_jpeg = sample.image.startswith(_JPEG_START)
+    return sample._replace(
+        image=_encode_jpeg(small) if is_jpeg else encode_png(small.permute(1, 2, 0).numpy()),
+        suffix="jpg" if is_jpeg else "png",
+        object_mask=encode_png(small_mask[0].numpy()) if small_mask.any() else None,
+    )
+
+
+def _encode_jpeg(image: Tensor) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(stream, "jpeg", quality=JPEG_QUALITY)
+    return stream.getvalue()

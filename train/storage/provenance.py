@@ -13,11 +13,12 @@ import torch
 
 def provenance(seconds: float, command: str) -> dict[str, Any]:
     """Where results come from: versions, machine, time, commit and command, as plain values."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "maskrobust": version("maskrobust"),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {device_name(_default_device())}",
+        "machine": f"{platform.machine()}, {device_name(device)}",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "commit": _commit(),
@@ -28,10 +29,6 @@ def provenance(seconds: float, command: str) -> dict[str, Any]:
 def device_name(device: torch.device) -> str:
     """The card's name, or the number of threads on a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-
-
-def _default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _commit() -> str | None:

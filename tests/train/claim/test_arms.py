@@ -23,8 +23,8 @@ from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import KINDS, first_images, frozen_network
 from maskrobust.train.claim.config import LearningArm
-from maskrobust.train.claim.manipulation_check import check_in_words, manipulation_check
 from maskrobust.train.claim.progress import Progress
+from maskrobust.train.claim.runs import check_in_words, manipulation_check
 from maskrobust.train.data.batches import batches_on
 from tests.train.claim.test_claim import write_claim
 from tests.train.tiny import tiny_claim
@@ -90,7 +90,7 @@ class CentredNetwork(LearningArm):
         """Nothing is refused."""
 
     def follows_from(self, config, name, seed):
-        return {"network": config.source_of(name, seed).settings}
+        return {"network": config.source_of(name, seed).trained.settings}
 
     def learn(self, config, run, folder, progress):
         torch.save(torch.tensor([0.0, 1.0]), folder / self.learned)

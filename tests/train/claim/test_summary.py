@@ -17,11 +17,10 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.cases import CASES, choose_cases
 from maskrobust.train.claim.config import DecisionRule
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import compare, summarise
-from maskrobust.train.claim.verdict import Comparison, decide, rule_in_words
+from maskrobust.train.claim.verdict import CASES, Comparison, choose_cases, decide, rule_in_words
 from maskrobust.train.report.pages import render_claim
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.terminal import results_table, verdict_panel

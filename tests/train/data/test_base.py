@@ -12,8 +12,7 @@ from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
-from maskrobust.train.data.batches import numbered_batches
-from maskrobust.train.data.centring import pictures_to_centre_by
+from maskrobust.train.data.batches import numbered_batches, pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
 from maskrobust.train.data.sets import shards as shards_module
 from maskrobust.train.evaluate.config import parse_config

@@ -30,8 +30,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import Answered
-from maskrobust.train.evaluate.networks import answer_similarities
+from maskrobust.train.evaluate.measure import Answered, answer_similarities
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from tests.lm_modules.reliance.tables import answering, make_outcomes

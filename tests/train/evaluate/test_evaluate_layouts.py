@@ -21,7 +21,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
-from maskrobust.train.evaluate.networks import load
+from maskrobust.train.evaluate.measure import load
 from maskrobust.train.probe import read_outlines
 from tests.conftest import require_component
 from tests.train.data.conftest import joined
@@ -297,7 +297,7 @@ def test_a_network_without_names_answers_in_its_order_whatever_is_left_out(tmp_p
     )
     with pytest.MonkeyPatch.context() as patch:
         loaded = {"small_resnet:random": unnamed, "named": named}
-        patch.setattr("maskrobust.train.evaluate.networks.load_for", lambda name, *_args, **_options: loaded[name])
+        patch.setattr("maskrobust.train.evaluate.measure.load_for", lambda name, *_args, **_options: loaded[name])
         networks, found = load(config)
     assert found.class_names == ("1", "2")
     images = torch.rand(1, 3, 32, 32)

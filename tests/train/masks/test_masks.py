@@ -23,9 +23,8 @@ from maskrobust import load_network
 from maskrobust.augment import FAMILIES, FILLS, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule, Samples
-from maskrobust.train.masks.config import GalleryConfig
-from maskrobust.train.masks.drawing import draw_gallery, draw_outlines
-from maskrobust.train.report.pictures.masks import OUTLINE
+from maskrobust.train.masks import GalleryConfig
+from maskrobust.train.masks.drawing import OUTLINE, draw_gallery, draw_outlines
 from maskrobust.train.report.wording import family_title, method_title
 from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs

@@ -23,7 +23,7 @@ from PIL import Image
 from maskrobust.augment import circles_of_equal_area, sample_keys
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
-from maskrobust.train.play.config import PlayConfig
+from maskrobust.train.play import PlayConfig
 from maskrobust.train.play.page import Page, read_hole, rendered
 from tests.conftest import require_component
 from tests.pages.commands import blocks

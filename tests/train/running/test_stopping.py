@@ -30,10 +30,10 @@ from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.progress import Progress
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.fit.quiet import quiet_lightning
+from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.running import progress as module
-from maskrobust.train.running.devices import find_device
 from maskrobust.train.running.lock import locked
+from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import CountingDisplay, stage
 from tests.processes import PATIENCE, run_command, started
 from tests.train.claim.test_claim import write_claim

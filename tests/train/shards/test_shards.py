@@ -20,10 +20,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
-from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.base import AnnotatedDataModule, EncodedSample, encode_png
 from maskrobust.train.data.shards.format import sha256_of
-from maskrobust.train.data.stored import EncodedSample, encode_png
-from maskrobust.train.shards.shrinking import shrink
+from maskrobust.train.shards.writing import shrink
 from maskrobust.train.storage.files import read_json
 from tests.processes import run_command, started
 from tests.train.data.sets.test_folder import write_tree

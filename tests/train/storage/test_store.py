@@ -30,7 +30,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.report.pictures.masks import Gallery, GalleryImage, GalleryRow, render_gallery
+from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import Results
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage import provenance as provenance_module

@@ -42,14 +42,6 @@ class EvaluationImages(FileDataModule):
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
         self._take(class_names, files, leave_out)
 
-    def with_files(
-        self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str] = ()
-    ) -> "EvaluationImages":
-        """Other files, seen and loaded as these are; see the class for arguments and errors."""
-        again = copy.copy(self)
-        again._take(class_names, files, leave_out)
-        return again
-
     def _take(self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str]) -> None:
         """Hold the files of the classes that are not left out."""
         kept = _kept_classes(class_names, leave_out)
@@ -69,7 +61,9 @@ class EvaluationImages(FileDataModule):
     def relabelled(self, labels: Mapping[int, int]) -> "EvaluationImages":
         """The images with other labels; see `AnnotatedDataModule`."""
         files = [file._replace(label=labels[file.id]) for file in self._files]
-        return self.with_files(numbered_classes(labels), files)
+        again = copy.copy(self)
+        again._take(numbered_classes(labels), files, ())
+        return again
 
     def without_classes(self, names: Sequence[str]) -> "EvaluationImages":
         """The images of the other classes.
@@ -77,7 +71,8 @@ class EvaluationImages(FileDataModule):
         Args:
             names: of classes, but not of all.
         """
-        again = self.with_files(self.class_names, self._files, names)
+        again = copy.copy(self)
+        again._take(self.class_names, self._files, names)
         again.left_out_classes = (*self.left_out_classes, *names)
         return again
 

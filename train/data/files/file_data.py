@@ -18,7 +18,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, draw_uniform
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, EncodedSample, draw_uniform, encode_png
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
@@ -33,7 +33,6 @@ from maskrobust.train.data.files.image_files import (
 )
 from maskrobust.train.data.files.views import evaluation_view, training_view
 from maskrobust.train.data.loading import collate
-from maskrobust.train.data.stored import EncodedSample, encode_png
 from maskrobust.train.storage.plain_text import printable
 from maskrobust.train.types import Split
 
@@ -117,7 +116,8 @@ class FileDataset(Dataset[Batch]):
             image = torch.cat([image * known, 255 * known.to(torch.uint8)])
         with torch.random.fork_rng(devices=[]):
             if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
-                torch.default_generator.manual_seed(_geometry_key(self.augmentation_seed, file.id, epoch))
+                keys = fold_in(sample_keys(self.augmentation_seed, torch.tensor([file.id])), _GEOMETRY)
+                torch.default_generator.manual_seed(int(fold_in(keys, epoch)))
             image, object_mask = self._look(image, object_mask)
         visible = None
         if self.nodata is not None:
@@ -159,11 +159,6 @@ class FileSample(NamedTuple):
         return self.file.id
 
     @property
-    def label(self) -> int:
-        """That of the image file."""
-        return self.file.label
-
-    @property
     def name(self) -> str:
         """The path of the image file."""
         return str(self.file.image)
@@ -179,7 +174,7 @@ class FileSample(NamedTuple):
             mask_state = file_state(mask)
         else:
             mask_state = b"" if mask is None else mask.read().numpy().tobytes()
-        return b"%d %d %b %b" % (self.id, self.label, file_state(self.file.image), mask_state)
+        return b"%d %d %b %b" % (self.id, self.file.label, file_state(self.file.image), mask_state)
 
     def encode(self) -> EncodedSample:
         """The image file untouched, and a PNG of the mask.
@@ -351,8 +346,3 @@ def _without_premultiplication(pixels: Tensor) -> tuple[Tensor, Tensor]:
     visible = weight > 127
     colours = (pixels[:3].float() * 255 / weight.clamp(min=1)).round().clamp(max=255).to(torch.uint8)
     return colours * visible, visible
-
-
-def _geometry_key(seed: int, sample_id: int, epoch: int) -> int:
-    keys = fold_in(fold_in(sample_keys(seed, torch.tensor([sample_id])), _GEOMETRY), epoch)
-    return int(keys)

@@ -31,11 +31,6 @@ def shrinking_view(shorter_side: int) -> View:
     return partial(_resize, shorter_side)
 
 
-def evaluation_geometry(image_size: int) -> v2.Compose:
-    """The transforms of `evaluation_view`, for images and masks of `torchvision.tv_tensors`."""
-    return v2.Compose([v2.Resize(_resized(image_size)), v2.CenterCrop(image_size)])
-
-
 def _resized(image_size: int) -> int:
     return round(image_size * _RESIZED_OVER_CROPPED)
 

@@ -1,7 +1,7 @@
 """WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -14,15 +14,13 @@ from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule
 from maskrobust.train.data.files.views import evaluation_view, training_view
 from maskrobust.train.data.loading import (
     Loader,
-    Position,
     PresentAhead,
     TrainingLoader,
     loading_options,
     rank_and_number,
 )
 from maskrobust.train.data.shards.format import ShardRecord
-from maskrobust.train.data.shards.manifest import read_manifest
-from maskrobust.train.data.shards.objects import read_objects
+from maskrobust.train.data.shards.manifest import read_manifest, read_objects
 from maskrobust.train.data.shards.reader import ShardReader
 from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
 from maskrobust.train.types import Split
@@ -135,7 +133,12 @@ class Shards(AnnotatedDataModule):
             rank,
             self.shuffle_buffer,
         )
-        return _StreamLoader(stream, self.presenter, self.position, **self._loader_options())
+
+        def begin() -> PresentAhead | None:
+            stream.begin(self.position())
+            return self.presenter()
+
+        return TrainingLoader(stream, begin, **self._loader_options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
@@ -166,25 +169,3 @@ class Shards(AnnotatedDataModule):
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         return {"batch_size": None, **loading_options(self.num_workers)}
-
-
-class _StreamLoader(TrainingLoader):
-    """A loader of a stream that starts where the trainer is, or without one at the epoch after the last."""
-
-    dataset: TrainingStream
-
-    def __init__(
-        self,
-        dataset: TrainingStream,
-        presenter: Callable[[], PresentAhead | None],
-        position: Callable[[], Position | None],
-        **options: Any,
-    ) -> None:
-        super().__init__(dataset, presenter, **options)
-        self.position = position
-        self.next_epoch = 0
-
-    def __iter__(self) -> Any:
-        self.dataset.position = self.position() or Position(self.next_epoch, 0)
-        self.next_epoch = self.dataset.position.epoch + 1
-        yield from super().__iter__()

@@ -23,7 +23,7 @@ from webdataset.writer import TarWriter
 
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.stored import EncodedSample
+from maskrobust.train.data.base import EncodedSample
 from maskrobust.train.storage.files import atomic_path
 from maskrobust.train.types import Split
 

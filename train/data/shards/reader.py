@@ -92,7 +92,8 @@ class ShardReader:
             raise _fault(place, "has no object mask, though one was written")
         try:
             image = decode_image(encoded.image_file, place)
-            mask = decode_mask(encoded.mask_file, "binary", place) if encoded.mask_file else _nothing(image)
+            nothing = torch.zeros_like(image[:1], dtype=torch.bool)
+            mask = decode_mask(encoded.mask_file, "binary", place) if encoded.mask_file else nothing
         except ValueError as error:
             raise _fault(place, f"has an image or a mask that cannot be read ({error.__cause__})") from error
         if mask.shape[1:] != image.shape[1:]:
@@ -115,10 +116,6 @@ def _read_label(encoded: TarSample, place: str) -> Label:
 
 def _fault(place: str, what: str) -> InputError:
     return InputError(f"'{place}' {printable(what)}; write that shard again with maskrobust shards.")
-
-
-def _nothing(image: Tensor) -> Tensor:
-    return torch.zeros(1, *image.shape[1:], dtype=torch.bool)
 
 
 def _size(pixels: Tensor) -> str:

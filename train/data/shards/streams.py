@@ -44,7 +44,6 @@ class TrainingStream(IterableDataset[Batch]):
         shuffle_buffer: encoded samples in a block, at least 1; as many are in the memory of each loader process.
 
     Attributes:
-        position: of the training, for the passes that begin from now on, in loader processes that are running, too.
         present_ahead: what the loader process does with a batch; None for nothing.
     """
 
@@ -64,24 +63,24 @@ class TrainingStream(IterableDataset[Batch]):
         self.seed, self.rank = seed, rank
         self.shuffle_buffer = shuffle_buffer
         self.present_ahead: PresentAhead | None = None
-        self._position = torch.tensor(Position(0, 0)).share_memory_()
+        self._position, self._next_epoch = torch.tensor(Position(0, 0)).share_memory_(), 0
         self._read_on: tuple[tuple[int, int], Iterator[tuple[ShardRecord, TarSample]]] | None = None
 
-    @property
-    def position(self) -> Position:
-        """Of the passes that begin from now on."""
-        return Position(*self._position.tolist())
+    def begin(self, position: Position | None) -> None:
+        """Have the passes that begin from now on start there, in loader processes that are running, too.
 
-    @position.setter
-    def position(self, position: Position) -> None:
-        self._position.copy_(torch.tensor(position))
+        Args:
+            position: of the training; None for the epoch after the last one that was begun.
+        """
+        self._position.copy_(torch.tensor(position or Position(self._next_epoch, 0)))
+        self._next_epoch = int(self._position[0]) + 1
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Any]:
         """Batches up to the end of the epoch: all of them, or in a loader process its part."""
-        return self._batches(self.position, *_worker_and_number())
+        return self._batches(Position(*self._position.tolist()), *_worker_and_number())
 
     def _batches(self, position: Position, process: int, workers: int) -> Iterator[Any]:
         steps = range(position.batches + process, self.steps, workers)

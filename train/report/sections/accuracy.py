@@ -41,7 +41,7 @@ def accuracy_by_fraction(results: Results) -> dict[float, list[Row]]:
     rows = [row for row in results.over_seeds if row.method in results.methods]
     drawn = {"family": "patches", "order": "random"}
     by_measure = [
-        [_at(row, 0.0) for row in select(rows, measure="clean_accuracy")],
+        [replace(row, parameters={"hidden_fraction": 0.0}) for row in select(rows, measure="clean_accuracy")],
         select(rows, measure="retention"),
         [row for row in select(rows, measure="curve_accuracy") if drawn.items() <= row.parameters.items()],
     ]
@@ -52,10 +52,6 @@ def accuracy_by_fraction(results: Results) -> dict[float, list[Row]]:
             of_one.setdefault(float(row.parameters["hidden_fraction"]), []).append(row)
         found = of_one | found
     return {fraction: found[fraction] for fraction in sorted(found) if fraction < 1.0}
-
-
-def _at(row: Row, fraction: float) -> Row:
-    return replace(row, parameters={"hidden_fraction": fraction})
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:

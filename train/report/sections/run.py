@@ -18,7 +18,7 @@ from maskrobust.train.report.blocks import (
     prose,
     table,
 )
-from maskrobust.train.report.results import Results
+from maskrobust.train.report.results import Results, rows_as_csv
 
 
 def machine_facts(content: Mapping[str, Any]) -> list[tuple[str, str | Markup]]:
@@ -49,7 +49,7 @@ def run(results: Results) -> Markup:
         about=facts(about),
         settings=_arms(results) if results.name == "claim" else _networks(results),
         json=download(f"{results.name}.json", compact_json(results.as_json()), "application/json"),
-        csv=download(f"{results.name}.csv", results.as_csv(), "text/csv;charset=utf-8"),
+        csv=download(f"{results.name}.csv", rows_as_csv(results.rows), "text/csv;charset=utf-8"),
     )
 
 
@@ -59,7 +59,7 @@ def _arms(results: Results) -> Markup:
             named(network),
             [
                 Cell(html("<code>{{ name }}</code>", name=network.name), look="words"),
-                Cell(_training(network.arm["training"]), look="words"),
+                Cell(prose("training", settings=network.arm["training"]), look="words"),
             ],
         )
         for network in results.networks
@@ -67,10 +67,6 @@ def _arms(results: Results) -> Markup:
     shown = table("settings", "Settings of each arm", ["Arm", "Name", "Settings"], [LineGroup(lines)], look="settings")
     whole = html('<pre tabindex="0"><code>{{ config|tojson(2) }}</code></pre>', config=results.content["config"])
     return html("<h3>What differs between the arms</h3>") + shown + folded("The whole configuration", whole)
-
-
-def _training(settings: Mapping[str, Any]) -> Markup:
-    return prose("training", settings=settings)
 
 
 def _networks(results: Results) -> Markup:

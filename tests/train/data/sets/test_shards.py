@@ -13,12 +13,12 @@ from PIL import Image
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Folder, Shards
+from maskrobust.train.data.base import EncodedSample, PixelSample
 from maskrobust.train.data.loading import Loader, Position
 from maskrobust.train.data.shards.format import sha256_of, shard_name, write_shard
 from maskrobust.train.data.shards.manifest import Manifest, SplitRecord
 from maskrobust.train.data.shards.reader import ShardReader
 from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
-from maskrobust.train.data.stored import EncodedSample, PixelSample
 from maskrobust.train.shards.writing import shuffled
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.types import Split
@@ -107,7 +107,7 @@ def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(fold
 
 def training(folder, rank=0, epoch=0, seed=0, buffer=16):
     stream = TrainingStream(ShardReader(str(folder), 5), make(folder).records("train"), None, 4, 6, seed, rank, buffer)
-    stream.position = Position(epoch, 0)
+    stream.begin(Position(epoch, 0))
     return stream
 
 

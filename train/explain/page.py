@@ -25,6 +25,14 @@ from maskrobust.lm_modules.explanation.overlays import (
 )
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.explain.judged import (
+    TRUSTED,
+    WARNING,
+    Explanations,
+    explainer_title,
+    judged,
+    segments_title,
+)
 from maskrobust.train.report.blocks import (
     Cell,
     Line,
@@ -39,14 +47,6 @@ from maskrobust.train.report.blocks import (
     prose,
     render_page,
     table,
-)
-from maskrobust.train.report.pictures.judged import (
-    TRUSTED,
-    WARNING,
-    Explanations,
-    explainer_title,
-    judged,
-    segments_title,
 )
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import decimal, method_title
@@ -104,10 +104,6 @@ def _style(shown: Explanations) -> Markup:
 
 def _pictured(shown: Explanations) -> dict[str, ExplainedImage]:
     return dict(itertools.islice(shown.images.items(), MOST_IMAGES))
-
-
-def _header(shown: Explanations) -> Markup:
-    return prose("explain_header", scale=_SCALES[shown.settings["scale"]])
 
 
 def glance(shown: Explanations) -> Markup:
@@ -268,4 +264,5 @@ def render_explanations(
     settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = "Explanations: what predictions rest on"
-    return render_page("explain", title, _header(shown), SECTIONS, shown, look="wide explanations", style=_style(shown))
+    header = prose("explain_header", scale=_SCALES[settings["scale"]])
+    return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))
