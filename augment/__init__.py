@@ -17,10 +17,6 @@ from maskrobust.augment.families.registry import (
     read_families as read_families,
 )
 from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
-from maskrobust.augment.families.shapes.holes import (
-    CompanionBlobs as CompanionBlobs,
-    companion_blobs as companion_blobs,
-)
 from maskrobust.augment.fills.drawing import draw as draw
 from maskrobust.augment.fills.registry import (
     FILLS as FILLS,
@@ -73,8 +69,10 @@ from maskrobust.augment.families.shapes.circles import (
     enclosing_circles as enclosing_circles,
 )
 from maskrobust.augment.families.shapes.holes import (
+    CompanionBlobs as CompanionBlobs,
     ObjectHoles as ObjectHoles,
     broken_silhouettes as broken_silhouettes,
+    companion_blobs as companion_blobs,
     companions as companions,
     covers as covers,
     object_holes as object_holes,
