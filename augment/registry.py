@@ -146,30 +146,38 @@ class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
         return self[own_name]
 
 
-class FunctionRegistry(Registry[Entry]):
+AnyFunctionEntry = TypeVar("AnyFunctionEntry", bound=Entry)
+
+
+class FunctionRegistry(Registry[AnyFunctionEntry]):
     """Functions that return tensors, with what they ask for.
 
     Args:
         kind: what they are, for messages.
         decorator: the name of the function that registers them, for messages.
+        entry: what is known of each.
         inputs: parameters that are filled in by name.
         settings: options that are filled in by name where a choice does not give them.
     """
 
-    def __init__(self, kind: str, decorator: str, inputs: Collection[str], settings: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        decorator: str,
+        entry: type[AnyFunctionEntry],
+        inputs: Collection[str],
+        settings: Collection[str] = (),
+    ) -> None:
         super().__init__(kind, decorator)
-        self.inputs, self.settings = tuple(inputs), tuple(settings)
+        self.entry, self.inputs, self.settings = entry, tuple(inputs), tuple(settings)
 
-    def register(
-        self, name: str, check: Check | None = None, *, looks_into_hole: bool = False, on_cpu: bool = False
-    ) -> Callable[[AnyFunction], AnyFunction]:
+    def register(self, name: str, check: Check | None = None, **about: bool) -> Callable[[AnyFunction], AnyFunction]:
         """A decorator that registers a function and returns it as it is.
 
         Args:
             name: a Python identifier. The same function may be registered again, as when its module is reloaded.
             check: see `Entry`.
-            looks_into_hole: see `Entry`.
-            on_cpu: see `Entry`.
+            about: further attributes of the entry.
 
         Raises:
             InputError: another function has the name, or a parameter can neither be filled in nor left out.
@@ -186,7 +194,7 @@ class FunctionRegistry(Registry[Entry]):
             options = {each: parameters[each].default for each in parameters if each not in inputs}
             for option, default in options.items():
                 self._check_option(name, option, default)
-            self.enter(Entry(name, function, inputs, options, check, looks_into_hole, on_cpu))
+            self.enter(self.entry(name, function, inputs, options, check, **about))
             return function
 
         return add

@@ -19,6 +19,7 @@ FamilyName = str
 FAMILIES = FunctionRegistry(
     "mask family",
     "mask_family",
+    Entry,
     inputs=("keys", "batch", "images", "height", "width", "object_mask", "labels", "ids", "bank"),
     settings=("hidden_fraction", "patch_size"),
 )

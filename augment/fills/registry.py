@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from maskrobust.augment.registry import AnyFunction, Check, FunctionRegistry
+from maskrobust.augment.registry import AnyFunction, Check, Entry, FunctionRegistry
 
 FillName = str
 """A name of `FILLS`, or "my_module.my_name" for a fill that a module of the user's own registers."""
 
-FILLS = FunctionRegistry("fill", "fill", inputs=("images", "visible", "keys", "mean"))
+FILLS = FunctionRegistry("fill", "fill", Entry, inputs=("images", "visible", "keys", "mean"))
 """The fills by name. Patch Mixing is none of them: it depends on the batch; see `maskrobust.augment.policy`."""
 
 

@@ -346,7 +346,7 @@ class MaskRobustClassifier(pl.LightningModule):
             "label_smoothing": float(self.hparams["label_smoothing"]),
             "consistency_weight": float(self.hparams["consistency_weight"]),
         }
-        loss = self.objective.loss(inputs)
+        loss = self.objective.call(inputs, {})
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 

@@ -139,7 +139,7 @@ _OWN_RULE = "give the module around this operation a rule of its own with maskin
 def _united(branches: Sequence[Any]) -> tuple[list[torch.Tensor], VisibleMap, Masked]:
     """Features of all branches, the positions visible in any, and the first masked branch."""
     masked = [branch for branch in branches if isinstance(branch, Masked)]
-    visible = VisibleMap.merge(*(branch.visible for branch in masked), intersection=False)
+    visible = masked[0].visible.merge(*(branch.visible for branch in masked[1:]), intersection=False)
     are_alike = all(branch.visible is visible for branch in masked)
     features = [
         branch if not isinstance(branch, Masked) else branch.features if are_alike else branch.with_hidden_zero()
@@ -150,8 +150,8 @@ def _united(branches: Sequence[Any]) -> tuple[list[torch.Tensor], VisibleMap, Ma
 
 def _known(operands: Sequence[Any]) -> VisibleMap:
     """The positions visible in every masked operand."""
-    visible = (operand.visible for operand in operands if isinstance(operand, Masked))
-    return VisibleMap.merge(*visible, intersection=True)
+    first, *others = (operand.visible for operand in operands if isinstance(operand, Masked))
+    return first.merge(*others, intersection=True)
 
 
 def _with_one_for_hidden_images(denominator: torch.Tensor, numerator: Masked) -> torch.Tensor:
