@@ -31,7 +31,7 @@ from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
-from maskrobust.train.report.results import Results
+from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, read_json, write_json
@@ -411,8 +411,9 @@ def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path):
     models["patches_mean"]["hidden_fraction"] = (0.2, 0.3)
     after = replace(before, models=models)
     one, other = (config.run_of("no_masks", 1) for config in (before, after))
-    assert one.settings == other.settings and one.measured != other.measured
-    assert before.run_of("mcal", 1).measured == after.run_of("mcal", 1).measured  # which has no manipulation check
+    assert one.trained.settings == other.trained.settings and one.answered.settings != other.answered.settings
+    one, other = (config.run_of("mcal", 1) for config in (before, after))  # which has no manipulation check
+    assert one.answered.settings == other.answered.settings
 
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
@@ -430,7 +431,7 @@ def test_what_is_invisible_is_spelt_out_and_the_rest_stays():
 def test_text_that_a_spreadsheet_would_calculate_is_text(text):
     row = Row(text, text, text, -0.5, None, 1.0, 9, 0, compared_with=text, undefined_because=text, reading=text)
     names = [field.name for field in fields(Row)]
-    read = next(csv.DictReader(io.StringIO(Results("claim", {}, [row]).as_csv(), newline="")))
+    read = next(csv.DictReader(io.StringIO(rows_as_csv([row]), newline="")))
     texts = ("network", "method", "measure", "compared_with", "undefined_because", "reading")
     assert list(read) == names and {read[name] for name in texts} == {"'" + printable(text)}
     assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
@@ -438,7 +439,7 @@ def test_text_that_a_spreadsheet_would_calculate_is_text(text):
 
 def test_parameters_of_a_row_are_harmless_in_the_csv():
     row = Row("a", "black", "probability", 0.5, None, None, 1, 0, parameters={"class": NASTY, "fraction": 0.5})
-    text = Results("claim", {}, [row]).as_csv()
+    text = rows_as_csv([row])
     read = next(csv.DictReader(io.StringIO(text, newline="")))
     assert read["parameters"] == f"class={HARMLESS} fraction=0.5"
     assert not set(text) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
