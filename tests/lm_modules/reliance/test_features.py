@@ -293,10 +293,8 @@ TRAIN, HELD_OUT, TEST = shape_batch(600, 0), shape_batch(150, 1), shape_batch(15
 
 def train(seed, max_epochs, patience=3):
     return train_probe(
-        TRAIN.object_mask,
-        TRAIN.labels,
-        HELD_OUT.object_mask,
-        HELD_OUT.labels,
+        SilhouetteBank.from_batches([TRAIN]),
+        SilhouetteBank.from_batches([HELD_OUT]),
         NUM_CLASSES,
         seed,
         max_epochs=max_epochs,
@@ -332,8 +330,8 @@ def test_a_seed_decides_the_probe_and_global_random_state_is_neither_read_nor_ch
 
 def test_training_stops_when_the_held_out_accuracy_no_longer_rises():
     constant = torch.ones(80, 1, 16, 16, dtype=torch.bool)
-    labels = torch.zeros(80, dtype=torch.int64)
-    probe = train_probe(constant, labels, constant, labels, 2, seed=0, max_epochs=1000, patience=2)
+    bank = SilhouetteBank(constant, torch.zeros(80, dtype=torch.int64), torch.arange(80))
+    probe = train_probe(bank, bank, 2, seed=0, max_epochs=1000, patience=2)
     assert probe.validation_accuracy == 1.0
     assert probe.epochs < 50
 
