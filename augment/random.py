@@ -6,6 +6,7 @@ id), so a mask is the same for any batch size, order, worker, rank or device; tr
 generators", OOPSLA 2014) in counter mode, computed on whole tensors.
 """
 
+import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -114,9 +115,12 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise InputError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
     ends = list(itertools.accumulate(float(weight) for weight in weights))
-    numbers = uniform(keys).double() * ends[-1]
+    # The smallest of the 2^24 uniform numbers that lies past each end: exact in float32, which every device has.
+    steps = range(2**24)
+    first = [bisect.bisect_left(steps, end, key=lambda step: step * 2.0**-24 * ends[-1]) * 2.0**-24 for end in ends]
+    numbers = uniform(keys)
     positions = torch.zeros_like(keys)
-    for end in ends[:-1]:
+    for end in first[:-1]:
         positions += numbers >= end
     return positions
 

@@ -36,7 +36,6 @@ PAGES = [
 WITH_PYTHON = ("README.md", "own-network.md")
 NOT_RUN = {
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
-    "scripts/demo": "takes minutes; tests/scripts/test_scripts.py and tests/train/claim/test_claim.py",
     "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
     "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",
     "pre-commit": "writes into the clone's .git",

@@ -257,7 +257,7 @@ def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_ove
     parser = ArgumentParser(prog="maskrobust any", **PARSER_OPTIONS)
     for name in numbers["first"]:
         parser.add_argument(f"--{name}", type=int, default=0)
-    found = parse_with_data(parser, [*configs, "--three", "3"])
+    found, _ = parse_with_data(parser, [*configs, "--three", "3"])
     assert [found[name] for name in ("one", "two", "three")] == [1, 2, 3]
 
 

@@ -145,8 +145,7 @@ def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):
 
 
 @importing_shap_warns
-def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys, monkeypatch):
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # shap would compile for longer than it computes
+def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
     for library in ("captum", "lime", "shap", "shapiq"):
         pytest.importorskip(library)
     names: dict[str, Any] = {}
