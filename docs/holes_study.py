@@ -300,7 +300,9 @@ def draw_figure(path: Path, rows: Mapping[str, Mapping[str, NDArray[Any]]], shap
     energy = texture_energy(scenes.images)
     groups = np.array_split(energy.argsort(kind="stable"), 6)
     columns = shapes.labels.unique(return_inverse=True)[1].numpy()
-    figure, panels = plt.subplots(1, len(rows), figsize=(4.8 * len(rows), 4), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(rows), figsize=(4.8 * len(rows), 4), sharey=True, squeeze=False, layout="constrained"
+    )
     for axes, (network, logits) in zip(panels[0], rows.items(), strict=True):
         for number, (method, name) in enumerate(DRAWN.items()):
             pulls = [outline_pull(logits[method][:, each], columns, shapes.pairs.numpy()) for each in groups]
@@ -316,8 +318,8 @@ def draw_figure(path: Path, rows: Mapping[str, Mapping[str, NDArray[Any]]], shap
         axes.set_yscale("symlog", linthresh=0.1, linscale=0.6)
         axes.set(title=network, xlabel="texture energy of the scene (grey levels)")
     panels[0][0].set_ylabel("outline pull (logits)")
-    panels[0][0].legend(fontsize=8)
-    figure.tight_layout()
+    panels[0][0].set_yticks([0, 0.1, 1], ["0", "0.1", "1"])
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=110)
 
 
