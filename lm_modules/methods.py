@@ -17,7 +17,7 @@ from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
 """A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`; where pictures to centre by
-are at hand (`maskrobust.lm_modules.methods`), any of these and `CENTRED`, as in "black+centred"."""
+are at hand (see `centred`), any of these and `CENTRED`, as in "black+centred"."""
 
 LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
 

@@ -80,7 +80,7 @@ def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator
 
 
 def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iterable[MaskingMethod]) -> Tensor | None:
-    """Photographs without an object for `lm_modules.centring`, of another split than the images that are asked about.
+    """Photographs without an object for `lm_modules.methods.centred`, of another split than the images asked about.
 
     Other scenes where the data have no photographs.
 

@@ -35,7 +35,7 @@ from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Chunks, Store
 
-FORMAT = 3
+FORMAT = 4
 """Of explanations.json, explanations.npz and what is kept of an image."""
 
 _EXPLAINED = "explained.npz"

@@ -76,7 +76,7 @@ def write_results(
 
 def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values."""
-    others = ("segments", "targets", "image_size", "patch_size", "judge", "seed", "quick")
+    others = ("segments", "targets", "image_size", "patch_size", "judge", "recognised", "seed", "quick")
     chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
     plan = vars(config.plan) | {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | plan).items()}

@@ -244,7 +244,9 @@ def _answers(
 
 
 def _predictions(outcomes: Outcomes, strip: ExampleStrip) -> list[int]:
-    """Predicted class of each picture; -1 where the network was not asked about it."""
+    """Predicted class of each picture; -1 where the network was not asked about it, as about shapes by some plans."""
+    if strip.condition not in outcomes.predictions:
+        return [-1] * len(strip.ids)
     by_id = dict(zip(outcomes.ids.tolist(), outcomes.predictions_under(strip.condition).tolist(), strict=True))
     return [by_id.get(identity, -1) for identity in strip.ids]
 

@@ -42,6 +42,7 @@ class CountingDisplay(Progress):
             console=console,
             transient=True,
             disable=console.quiet or not console.is_terminal,
+            auto_refresh=console.is_terminal,  # else `track` would count in a thread that a disabled display ends
             speed_estimate_period=_WHOLE_RUN,
         )
         self._ended = threading.Event()

@@ -1,25 +1,21 @@
 """`maskrobust shards`: WebDataset tar shards from any data module, and a check that they are whole."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least, check_distinct
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder
+from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:
     from maskrobust.train.data.shards.manifest import Manifest
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from maskrobust.errors import check_at_least, check_distinct
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
-from maskrobust.train.types import AnnotatedDataModule, Split
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",

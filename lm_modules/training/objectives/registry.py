@@ -52,6 +52,7 @@ def objective(
         takes_mixed_labels: whether the fill "other_image", which mixes two images and their labels, may be used.
 
     Raises:
-        InputError: another objective has the name, or a parameter can neither be filled in nor left out.
+        InputError: another objective has the name, a parameter can neither be filled in nor left out, or one is called
+            weight.
     """
     return OBJECTIVES.register(name, needs_holes=needs_holes, takes_mixed_labels=takes_mixed_labels)

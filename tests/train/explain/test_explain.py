@@ -363,6 +363,7 @@ def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint
     main([*arguments, "--recognised=true", "--max_images=8"])
     found = arrays_of(tmp_path / "out")
     assert {name.partition("/")[0] for name in found} - {"seed"} == named and 0 < len(named) < 8
+    assert json.loads((tmp_path / "out" / "explanations.json").read_text())["settings"]["recognised"]
     first = next(number for number, hit in enumerate(predicted == samples.labels) if hit)
     assert first > 0
     none = [*arguments, f"--max_images={first}", "--recognised=true", f"--out={tmp_path / 'none'}"]

@@ -330,6 +330,15 @@ def test_without_a_terminal_lines_say_what_is_done_and_what_is_left(fast):
     assert written.getvalue().endswith("\n") and "\x1b" not in written.getvalue()
 
 
+def test_what_is_tracked_counts_without_a_terminal(fast):
+    progress, _ = display()
+    with progress:
+        for number, _ in enumerate(progress.track(range(4)), start=1):
+            time.sleep(0.12)  # longer than the look of the thread that counts on a terminal
+            assert progress.tasks[0].completed == number - 1
+        assert progress.tasks[0].completed == 4
+
+
 def test_a_quiet_console_gets_nothing(fast):
     progress, written = display(quiet=True)
     with progress:
