@@ -1,6 +1,7 @@
 """What layer masking costs: time and memory over the plain network's, by network, mask, and eval or training."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 
 from maskrobust.augment import patches, sample_keys
 from maskrobust.errors import InputError
@@ -49,7 +51,8 @@ def masking(
     A row is of one padding of `LayerMasking`, "mean" or "mirror", all of them in the same rounds. It has hidden
     (fraction of pixels), positions (fraction of those inside the network that are visible: the mean over convolutions),
     plain_seconds, time and memory as ratios over the plain network's, over_folded (time over that of the plain network
-    with batch norm folded into convolutions, as layer masking folds it; empty in training), waits (times that Python
+    with batch norm folded into convolutions, as layer masking folds it; empty in training, and where torch.fx
+    cannot trace the plain network), waits (times that Python
     waits for a CUDA device in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden
     pixels are redrawn, which must be 0; empty in training).
 
@@ -102,7 +105,8 @@ def _measure(
         functions = {case: make(network, mode, case) for case in (None, *cases)}
         named = {str(case): function for case, function in functions.items()}
         if mode == "eval":
-            named["folded"] = make(network, mode, None, folds=True)
+            with suppress(TraceError):
+                named["folded"] = make(network, mode, None, folds=True)
         seconds = alternate(named, rounds, device)
         plain = seconds["None"]
         for case in cases:
@@ -116,7 +120,7 @@ def _measure(
                 "positions": visible_positions(network, visible),
                 "plain_seconds": median(plain),
                 "time": median_ratio(seconds[str(case)], plain),
-                "over_folded": median_ratio(seconds[str(case)], seconds["folded"]) if mode == "eval" else None,
+                "over_folded": median_ratio(seconds[str(case)], seconds["folded"]) if "folded" in seconds else None,
                 "memory": memory[network, mode, case] / memory[network, mode, None],
                 "waits": count_waits(functions[case], device),
                 "sensitivity": _sensitivity(functions[case], visible.to(device)) if mode == "eval" else None,
