@@ -39,7 +39,8 @@ def registries():
     from maskrobust.lm_modules.reliance.catalogue import MEASURES, catalogue
     from maskrobust.lm_modules.training.objectives import OBJECTIVES
 
-    find_explainer("lime"), catalogue()  # which import what registers itself, once for a process
+    find_explainer("lime")  # imports what registers itself, once for a process, as does the next
+    catalogue()
     named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, EXPLAINERS, JUDGES, OBJECTIVES)
     before = [dict(registry) for registry in named]
     yield

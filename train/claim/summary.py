@@ -73,8 +73,9 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
         at = replace(rule, clean_accuracy_tolerance=tolerance)
         comparisons, without_training = compared(case, *(n for n in augmentation_only if losses[n] <= tolerance))
-        decided = decide(at, comparisons, losses[rule.layer_masking_arm])
-        found = Verdict("undecided", unlearned) if unlearned else decided
+        found = decide(at, comparisons, losses[rule.layer_masking_arm])
+        if unlearned:
+            found = Verdict("undecided", unlearned)
         reason = found.reason + without_training * (found.outcome == "refuted")
         verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
         rows += _comparison_rows(at, comparisons, case)

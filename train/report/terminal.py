@@ -78,8 +78,7 @@ def verdict_panel(results: Results) -> Panel:
     for verdict in results.verdicts:
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
-        stated = "" if outcome == "undecided" else f"{capitalised(outcome)}. "
-        lines.append(Text(stated + CONCLUSIONS[case][outcome], style=f"bold {_COLOURS[outcome]}"))
+        lines.append(Text(f"{capitalised(outcome)}. {CONCLUSIONS[case][outcome]}", style=f"bold {_COLOURS[outcome]}"))
         lines.append(Text(verdict["reason"]))
         for row in select(results.comparisons, parameters={"case": case, "tolerance": verdict["tolerance"]}):
             difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "

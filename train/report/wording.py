@@ -10,12 +10,12 @@ CONCLUSIONS = {
     "own": {
         "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
         "refuted": "Filled as in training, a network relies on the outline no more than with layer masking.",
-        "undecided": "Undecided: do networks trained with mask augmentation rely on outlines, filled as in training?",
+        "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
     },
     "best": {
         "supported": "Layer masking is needed: no fill does as well at the same accuracy with patches hidden.",
         "refuted": "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden.",
-        "undecided": "Undecided: is layer masking needed, or does a fill do as well?",
+        "undecided": "Is layer masking needed, or does a fill do as well?",
     },
 }
 """What has come of each claim, by the case that it looks at and the outcome of its verdict."""

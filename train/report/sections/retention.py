@@ -125,6 +125,6 @@ def _draw_point(axes: Axes, point: Point) -> None:
             axes.plot(*((ends, [y, y]) if horizontal else ([x, x], ends)), color=colour, linewidth=1.6, alpha=0.5)
     axes.plot([x], [y], marker=mark, color=colour, markersize=9, markeredgewidth=0, zorder=3)
     axes.annotate(
-        str(point.network.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small", color=colour,
+        str(point.network.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize="medium", color=colour,
         fontweight="bold", zorder=4,
     )  # fmt: skip
