@@ -34,6 +34,7 @@ class Columns(NamedTuple):
         values: (C, N) float64, one row for each quantity.
         left_out: number of images that do not count.
         none_because: one sentence, why there is no number where none counts.
+        yes_or_no: whether all values are 0 or 1, whatever the images.
     """
 
     ids: IntArray
@@ -41,6 +42,7 @@ class Columns(NamedTuple):
     values: FloatArray
     left_out: int
     none_because: str = _NO_IMAGE
+    yes_or_no: bool = False
 
 
 Combine = Callable[[FloatArray], FloatArray]
@@ -136,7 +138,9 @@ def estimate(
     With one run the interval is over objects and says nothing about other seeds; with several it is over seeds crossed
     with objects: an object that several images show is drawn with all of them. Few seeds make it too narrow: where runs
     differ by their seed alone, a 95 % interval holds the truth in 50 % of cases with 2 seeds and in 86 % with 5; see
-    `hierarchical_bootstrap_means`.
+    `hierarchical_bootstrap_means`. Of a fraction that is 0 or 1 on the data all resamples are the same: the other bound
+    is then the exact one for so many objects (Clopper and Pearson, Biometrika 1934), for G of them
+    1 - ((1 - confidence) / 2)^(1 / G) from the fraction.
 
     Args:
         statistic: what to compute.
@@ -148,8 +152,18 @@ def estimate(
     Raises:
         InputError: there is no run, or runs cover different images.
     """
-    found, numbers = _resample(statistic, _stack(statistic, runs), 1, replicates, seed, confidence)
-    return found.within(percentile_interval(*numbers[0], confidence)) if numbers else found
+    columns = _stack(statistic, runs)
+    found, numbers = _resample(statistic, columns, 1, replicates, seed, confidence)
+    if not numbers:
+        return found
+    interval = percentile_interval(*numbers[0], confidence)
+    if columns.yes_or_no and statistic.combine is first_mean:
+        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(np.unique(columns.objects)))
+        if interval.value == 0.0:
+            interval = interval._replace(high=reach)
+        elif interval.value == 1.0:
+            interval = interval._replace(low=1.0 - reach)
+    return found.within(interval)
 
 
 def estimate_difference(
@@ -427,5 +441,11 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
 
 def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
     """Rows (N,) of quantities, over the images that are `counted` (N,) alone."""
-    values = np.stack(rows).astype(np.float64)[:, counted]
-    return Columns(outcomes.ids[counted], outcomes.objects[counted], values, int((~counted).sum()))
+    values = np.stack(rows)[:, counted]
+    return Columns(
+        outcomes.ids[counted],
+        outcomes.objects[counted],
+        values.astype(np.float64),
+        int((~counted).sum()),
+        yes_or_no=values.dtype == np.bool_,
+    )

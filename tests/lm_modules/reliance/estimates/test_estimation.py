@@ -68,7 +68,7 @@ def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made):
     found = MeasureMember(catalogue()["clean_accuracy"], {}, made).estimate([run], replicates=50)
     assert (found.value, found.low, found.high) == (None, None, None)
     assert "divides by zero" in str(found.undefined_because)
-    assert estimate(clean_accuracy(), [run]).interval == (0.0, 0.0, 0.0)
+    assert estimate(clean_accuracy(), [run]).value == 0.0
 
 
 def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged():
@@ -234,6 +234,15 @@ def test_few_seeds_hold_the_truth_as_seldom_as_is_said(seeds, where_seeds_decide
 def test_the_percentile_interval_holds_the_share_asked_for():
     replicates = np.random.default_rng(0).permutation(1001) / 1000
     assert percentile_interval(0.5, replicates, confidence=0.9) == pytest.approx((0.5, 0.05, 0.95))
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_a_fraction_of_none_or_all_has_the_other_bound_of_the_exact_interval(right):
+    of = make_outcomes(30, seed=1)
+    of = replace(of, objects=of.objects // 3, predictions={"clean": of.labels if right else (of.labels + 1) % NUM_CLASSES})
+    found = estimate(clean_accuracy(), [of, of], replicates=50)
+    exact = stats.binomtest(right * 11, 11).proportion_ci(0.95, "exact")  # 10 // 3 to 39 // 3
+    assert (found.value, found.low, found.high) == pytest.approx((right, exact.low, exact.high))
 
 
 def test_unusable_input_is_refused():
