@@ -23,7 +23,7 @@ from maskrobust.augment import (
 )
 from maskrobust.augment.batch import check_floating
 from maskrobust.augment.registry import address, import_modules
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.leak_holes import cover_holes, dilate, with_other_ring
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
@@ -81,11 +81,11 @@ class Conditions(NamedTuple):
         Raises:
             InputError: the plan has no such condition.
         """
-        for condition in self.all:
-            if condition.name == name:
-                return condition.visible
-        names = ", ".join(condition.name for condition in self.all)
-        raise InputError(f"condition must be one of {names}, got '{name}'; add it to the plan.")
+        by_name = {condition.name: condition.visible for condition in self.all}
+        if name not in by_name:
+            near = did_you_mean(name, by_name)
+            raise InputError(f"condition must be one of the plan's, got '{name}'{near}; add it to the plan.")
+        return by_name[name]
 
 
 class Drawing(NamedTuple):

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform, photographs
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, photographs
 from maskrobust.train.data.files.idx import GARMENT_CLASSES, OFFICIAL_SIZES, OfficialSplit, find_files, read_garments
 from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
@@ -125,7 +126,7 @@ class Fashion(InMemoryDataModule):
         """Find the files, or download them. Lightning calls it in one process per node."""
         find_files(self.root)
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split: Split) -> Batch:
         """Choose and render the garments of `split`.
 
         Raises:
@@ -138,7 +139,7 @@ class Fashion(InMemoryDataModule):
         ids = available[torch.from_numpy(rows)]
         backgrounds = self._backgrounds(split, ids, "")
         images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
-        return Samples(
+        return Batch(
             ids,
             torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
             torch.from_numpy(object_mask).unsqueeze(1),
