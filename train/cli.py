@@ -151,7 +151,7 @@ first steps, which need no data of your own:
 
 
 def _fail(sentence: str) -> None:
-    from maskrobust.train.storage.plain_text import printable  # what is wrong may quote a file, at any length
+    from maskrobust.train.storage.files import printable  # what is wrong may quote a file, at any length
 
     if not _speaks_for_all():  # what all find wrong the first says, and its end has torchrun stop the others
         time.sleep(_SECONDS_FOR_THE_FIRST)

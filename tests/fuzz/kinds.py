@@ -29,9 +29,9 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.data import Shards
 from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
-from maskrobust.train.data.files.idx import read_garments
 from maskrobust.train.data.files.image_files import decode_image, decode_label_map, decode_mask, size_of
 from maskrobust.train.data.sets.coco import list_coco
+from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pascal_voc import _listed_names
 from maskrobust.train.data.sets.pets import _read_list

@@ -32,7 +32,7 @@ from maskrobust.train.explain.pictures import Picture, file_name, list_pictures,
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_archive
-from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
+from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Chunks, Store
 
 FORMAT = 4

@@ -1,4 +1,4 @@
-"""Files that are written atomically."""
+"""Files that are written atomically or read within bounds, and text from them, made harmless."""
 
 import csv
 import io
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import category
 
 from maskrobust.errors import InputError
 
@@ -129,3 +130,21 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> An
             return parse_json(stream.read(LARGEST_JSON + 1))
     except ValueError as error:
         raise InputError(f"'{path}' is not readable JSON ({error}); {remedy}.") from error
+
+
+_ALLOWED = "\n\t"
+_HARMFUL = ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+def printable(text: str) -> str:
+    r"""The text with what is invisible spelt out, as in "\\x1b[31m", but for spaces, tabs and line feeds.
+
+    That is what Unicode counts among control and format characters, private and unassigned ones, and lone surrogates:
+    they colour or overwrite a terminal's lines, or turn the direction of what is shown. Markup is left as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each.encode("unicode_escape").decode() if each not in _ALLOWED and category(each) in _HARMFUL else each
+        for each in text
+    )
