@@ -1,8 +1,7 @@
-"""What the toolkit costs: `scripts/bench masking`, `camera`, `explaining`, `feeding`, `exporting` or `cost`."""
+"""What the toolkit costs: `scripts/bench masking`, `explaining`, `feeding`, `exporting` or `cost`."""
 
 from jsonargparse import auto_cli
 
-from camera import camera
 from cost import cost
 from explaining import explaining
 from exporting import exporting
@@ -10,4 +9,4 @@ from feeding import feeding
 from masking import masking
 
 if __name__ == "__main__":
-    auto_cli([masking, camera, explaining, feeding, exporting, cost], as_positional=False)
+    auto_cli([masking, explaining, feeding, exporting, cost], as_positional=False)

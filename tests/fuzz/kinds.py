@@ -48,7 +48,7 @@ from maskrobust.train.fit.checkpoints import (
 )
 from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.networks import read_classes
-from maskrobust.train.shards.verifying import verify_shard
+from maskrobust.train.shards.writing import verify_shard
 from maskrobust.train.storage.store import Store
 from tests.fuzz.mutations import (
     changed_bytes,
