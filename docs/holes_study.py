@@ -40,6 +40,7 @@ from maskrobust.train.data.files.scenes import (
     installed_photographs,
     list_scenes,
 )
+from maskrobust.train.running.memory import keep_freed_memory
 
 sys.path.append(str(Path(__file__).parent))
 from padding_variants import register
@@ -332,7 +333,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=2, help="pictures of each object for the accuracy")
     parser.add_argument("--methods", nargs="*", help="all of them where left out")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    keep_freed_memory()
     methods = [*FILLS, *register(shifts_by_picture), EXEMPLAR_MASKED, ORACLE]
     data = Cutouts(views=options.views)
     numbered = imagenet_names(1000).wordnet_ids or ()

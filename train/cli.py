@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from maskrobust.train.running.memory import keep_freed_memory
 from maskrobust.train.sentences import one_sentence
 
 _COMMANDS = {
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())
+    keep_freed_memory()
     with _stopped_by_signals(goes_on=command in _GOING_ON and "--verify" not in given):
         _run(given)
 

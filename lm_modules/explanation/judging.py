@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from maskrobust.augment.registry import import_modules
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.judges.ablation import ablated
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, Judge
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, Judge, chosen_judges
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import (
     hierarchical_bootstrap_means,
@@ -30,23 +29,26 @@ FEW_OBJECTS = 20
 """Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
 
 _LEVEL = 0.05
+_OF_CURVES = {"deletion", "insertion", "insertion_minus_deletion"}
 
 
 def judge_image(image: ImageToJudge) -> ExplainedImage:
-    """Judge the explanations of one image, of the first of its classes, by every measure of `JUDGES`.
+    """Judge the explanations of one image, of the first of its classes, by the measures of its plan.
 
     Returns:
         What was explained of that class alone, but for the partition with a decoy and for answers about windows, with
         the judgements and the curves of deletion and insertion. Where a measure does not apply, there is no entry.
     """
-    import_modules("maskrobust.lm_modules.explanation.judges")
-    found = image.explained
+    found, judges = image.explained, chosen_judges(image.plan.judges)
+    with_curves = not _OF_CURVES.isdisjoint(each.name for each in judges)
     for about in found.explanations:
-        for name, each in JUDGES.items():
+        for each in judges:
             values = each.function(image, about) if each.of_decoys == (about.partition == DECOYS) else None
             members = values if isinstance(values, Mapping) else {(): values}
-            found.judged |= {Judged(*about, name, key): value for key, value in members.items() if value is not None}
-        if about.partition != DECOYS:
+            found.judged |= {
+                Judged(*about, each.name, key): value for key, value in members.items() if value is not None
+            }
+        if with_curves and about.partition != DECOYS:
             for which in ("deletion", "insertion"):
                 found.curves[about, which] = ablated(image, about)[f"{which}_curve"]
     return _with_first_class_alone(found)

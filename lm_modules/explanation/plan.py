@@ -98,7 +98,8 @@ class JudgingPlan:
         fill_colours: also explain under eight constant colours, and say how far they agree; eight explanations more.
         planted_cue: also explain pictures into which a texture was pasted that changes the prediction; one explanation
             more under each masking method.
-        own_judges: measures of your own, each named after its module as in my_module.my_judge.
+        judges: measures to judge by, such as coverage and jaccard, and of your own, each named after its module as in
+            my_module.my_judge; where none of the project's is named, all of them.
 
     Raises:
         InputError: a number is below 1, or comes twice; or a measure is unknown.
@@ -108,13 +109,12 @@ class JudgingPlan:
     top_k: tuple[int, ...] = (1, 5, 10, 20)
     fill_colours: bool = False
     planted_cue: bool = False
-    own_judges: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+        from maskrobust.lm_modules.explanation.judges.registry import chosen_judges
 
-        for name in self.own_judges:
-            JUDGES.find(name, "own_judges")
+        chosen_judges(self.judges)
         check_at_least("stability_seeds", self.stability_seeds, 1)
         for k in self.top_k:
             check_at_least("top_k", k, 1)

@@ -70,7 +70,7 @@ def neighbour_padding(
     filled = hide(features.detach() if detach_padding else features, visible)
     for ring, count in plan:
         filled = torch.where(ring, _mean_3x3(filled) * (9.0 / count.to(filled.dtype)), filled)
-    return torch.where(visible, features, filled) if detach_padding else filled
+    return torch.where(visible, features, filled) if detach_padding and features.requires_grad else filled
 
 
 def mirrored_places(visible: Tensor, rings: int) -> Tensor:
@@ -133,7 +133,7 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
         rows = shown.permute(0, 2, 3, 1)
         taken = rows.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, rows.shape[3]))
         filled = taken.view_as(rows).permute(0, 3, 1, 2)
-    return torch.where(visible, features, filled) if detach_padding else filled
+    return torch.where(visible, features, filled) if detach_padding and features.requires_grad else filled
 
 
 def propagate_visible(

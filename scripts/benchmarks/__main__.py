@@ -7,6 +7,8 @@ from explaining import explaining
 from exporting import exporting
 from feeding import feeding
 from masking import masking
+from maskrobust.train.running.memory import keep_freed_memory
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the commands do
     auto_cli([masking, explaining, feeding, exporting, cost], as_positional=False)

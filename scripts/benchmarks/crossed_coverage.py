@@ -1,10 +1,11 @@
-"""Coverage of the intervals over objects crossed with scenes, by simulation.
+"""Coverage of the intervals over objects crossed with scenes and seeds, by simulation.
 
     python scripts/benchmarks/crossed_coverage.py --trials 1000
 
-The pull of pair (i, j) in scene s is b_s + (u_i + u_j + v_is + v_js) / 2 + e_ijs, with effects of objects u, of scenes
-b, of objects within scenes v, and noise e; the mean that an interval should hold is 0. Objects are paired with those of
-like size, 15 % of all pairs, at least one for every two objects.
+The pull of pair (i, j) in scene s of seed k is a_k + b_s + (u_i + u_j + v_is + v_js) / 2 + e_kijs, with effects of
+seeds a, of scenes b, of objects u, of objects within scenes v, and noise e; the mean that an interval should hold is 0.
+Objects are paired with those of like size, 15 % of all pairs, at least one for every two objects. Scenes of further
+kinds vary half as much as those of the kind before.
 """
 
 import argparse
@@ -26,7 +27,17 @@ class Effects(NamedTuple):
     scenes: float
     within: float
     noise: float
+    seeds: float = 0.3
     skewed: bool = False
+
+
+class Design(NamedTuple):
+    """How many of each there are; `scenes` are shared out among `kinds`."""
+
+    objects: int
+    scenes: int
+    kinds: int = 1
+    seeds: int = 1
 
 
 EFFECTS = {
@@ -37,11 +48,17 @@ EFFECTS = {
 }
 
 
-def draw(effects: Effects, objects: int, scenes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Values (1, P, scenes) and pairs (P, 2)."""
-    sizes = rng.normal(size=objects)
-    first, second = np.triu_indices(objects, 1)
-    count = max(objects // 2, round(0.15 * len(first)))
+DESIGNS = (
+    *itertools.starmap(Design, itertools.product((8, 20, 100), (2, 4, 8, 16))),
+    *(Design(*each) for each in itertools.product((20, 100), (8, 24), (1, 4), (2, 3, 5, 8))),
+)
+
+
+def draw(effects: Effects, design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (seeds, P, scenes), pairs (P, 2), and kinds of scenes."""
+    sizes = rng.normal(size=design.objects)
+    first, second = np.triu_indices(design.objects, 1)
+    count = max(design.objects // 2, round(0.15 * len(first)))
     chosen = np.argsort(np.abs(sizes[first] - sizes[second]))[:count]
     pairs = np.stack([first[chosen], second[chosen]], axis=1)
 
@@ -49,20 +66,23 @@ def draw(effects: Effects, objects: int, scenes: int, rng: np.random.Generator) 
         normal = rng.normal(size=number)
         return (np.exp(0.8 * normal) - np.exp(0.32)) if effects.skewed else normal
 
-    of_objects = effects.objects * drawn(objects)[:, None] + effects.within * rng.normal(size=(objects, scenes))
-    values = effects.scenes * drawn(scenes) + of_objects[pairs].sum(axis=1) / 2.0
-    return (values + effects.noise * rng.normal(size=values.shape))[None], pairs
+    of_objects = effects.objects * drawn(design.objects)[:, None]
+    of_objects = of_objects + effects.within * rng.normal(size=(design.objects, design.scenes))
+    kinds = np.arange(design.scenes) % design.kinds
+    of_seeds = effects.seeds * rng.normal(size=(design.seeds, 1, 1)) * (design.seeds > 1)
+    values = of_seeds + effects.scenes * drawn(design.scenes) / 2.0**kinds + of_objects[pairs].sum(axis=1) / 2.0
+    return values + effects.noise * rng.normal(size=values.shape), pairs, kinds
 
 
-def coverage(effects: Effects, objects: int, scenes: int, trials: int, seed: int = 0) -> tuple[list[float], float, int]:
+def coverage(effects: Effects, design: Design, trials: int, seed: int = 0) -> tuple[list[float], float, int]:
     """Fractions of trials whose interval holds 0, at each of `LEVELS`; median width of the first; trials without."""
     rng = np.random.default_rng(seed)
     held: list[list[bool]] = []
     widths = []
     for _ in range(trials):
-        values, pairs = draw(effects, objects, scenes, rng)
+        values, pairs, kinds = draw(effects, design, rng)
         try:
-            mean = crossed_mean(values, pairs)
+            mean = crossed_mean(values, pairs, kinds)
         except InputError:
             continue  # counted as a trial without an interval
         bounds = [mean.interval(level) for level in LEVELS]
@@ -76,12 +96,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=1000)
     trials = parser.parse_args().trials
-    print("| effects | objects | scenes | 95 % holds | 99.2 % holds | median width (95 %) | no interval |")
-    print("|---|---|---|---|---|---|---|")
-    for (name, effects), objects, scenes in itertools.product(EFFECTS.items(), (8, 20, 100), (2, 4, 8, 16)):
-        (usual, strict), width, none = coverage(effects, objects, scenes, trials)
+    print(
+        "| effects | objects | scenes | kinds | seeds | 95 % holds | 99.2 % holds | median width (95 %) | no interval |"
+    )
+    print("|---" * 9 + "|")
+    for (name, effects), design in itertools.product(EFFECTS.items(), DESIGNS):
+        (usual, strict), width, none = coverage(effects, design, trials)
+        sizes = " | ".join(map(str, design))
         print(
-            f"| {name} | {objects} | {scenes} | {usual:.1%} | {strict:.1%} | {width:.2f} | {none / trials:.1%} |",
+            f"| {name} | {sizes} | {usual:.1%} | {strict:.1%} | {width:.2f} | {none / trials:.1%} |",
             flush=True,
         )
 

@@ -59,7 +59,7 @@ def explainer_title(explainer: str, segments: str) -> str:
 
 
 def judged(shown: Explanations) -> Markup | None:
-    """A table for each judge, and deletion and insertion curves; None where nothing was judged."""
+    """A table for each judge that was asked, and deletion and insertion curves; None where nothing was judged."""
     if not shown.settings["judge"]:
         return None
     text = prose("judged")
@@ -133,6 +133,8 @@ def _cell(row: Row) -> Cell:
 
 def _curves(shown: Explanations) -> Markup:
     """Deletion and insertion of each network's explainers, a chart for each method to evaluate under."""
+    if not any(each.curves for each in shown.images.values()):
+        return Markup()
     key = '<span class="key" style="background: var(--arm-{{ number }})"></span>{{ title }}'
     keys = [html(key, number=each, title=method_title(method)) for each, method in enumerate(shown.methods, start=2)]
     text = prose("curves", legend=block("legend", "Explained under", keys))

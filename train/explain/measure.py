@@ -20,7 +20,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_passes, explain_image
 from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge
+from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge, chosen_judges
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -152,14 +152,15 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     if config.quick:
         rank_zero_info(QUICK)
     bank = None
-    if config.judge and config.data is not None and config.split is not None:
+    of_decoys = config.judge and any(each.of_decoys for each in chosen_judges(config.judging.judges))
+    if of_decoys and config.data is not None and config.split is not None:
         bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
     images, objects = {}, []
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
         partitions = {each: segment(picture, each, config) for each in config.segments}
         classes: int | Sequence[int] = targets
-        if bank is not None and config.data is not None:
+        if config.judge and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:
@@ -198,9 +199,16 @@ def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
 
 
 def _prepare_to_judge(
-    picture: Picture, partitions: dict[str, Segments], bank: SilhouetteBank, num_classes: int, seed: int
+    picture: Picture, partitions: dict[str, Segments], bank: SilhouetteBank | None, num_classes: int, seed: int
 ) -> list[int]:
-    """Add the partition with a decoy, where there is room for one, and say which classes are explained.
+    """Add the partition with a decoy, where one is drawn and there is room for it, and say which classes are explained.
+
+    Args:
+        picture: to judge explanations of.
+        partitions: of the picture, by name.
+        bank: to draw the decoy from; None for no decoy.
+        num_classes: to draw classes from.
+        seed: of the draws.
 
     Returns:
         The class of the image, that of its decoy's shape, and up to eight others, drawn by key; without a decoy the
@@ -215,7 +223,7 @@ def _prepare_to_judge(
             "leave out --judge."
         )
     key = _key(picture, seed)
-    decoy = draw_decoy(key, picture.object_mask, picture.label, bank)
+    decoy = bank and draw_decoy(key, picture.object_mask, picture.label, bank)
     if decoy is None:
         return [picture.label]
     first = next(iter(partitions.values()))
@@ -275,7 +283,7 @@ def _settings(
         "format": FORMAT,
         "maskrobust version": version("maskrobust"),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
-        "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.own_judges]),
+        "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.judges]),
         "targets": targets,
         **{
             name: getattr(config, name)

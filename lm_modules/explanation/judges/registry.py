@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from maskrobust.augment.registry import Registry
+from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest
 from maskrobust.lm_modules.explanation.plan import JudgingPlan
@@ -135,6 +135,20 @@ def judge(
         return function
 
     return register
+
+
+def chosen_judges(names: Sequence[str]) -> list[Judge]:
+    """The measures of these names; where none of the project's is named, all of the project's before them.
+
+    Raises:
+        InputError: there is no such measure, or no such module.
+    """
+    import_modules("maskrobust.lm_modules.explanation.judges")
+    named = [JUDGES.find(name, "judges") for name in names]
+    if any("." not in name for name in names):
+        return named
+    of_project = [each for each in JUDGES.values() if each.function.__module__.startswith("maskrobust.")]
+    return [*of_project, *(each for each in named if each not in of_project)]
 
 
 def for_each(scores: FloatArray, measure: Callable[[FloatArray], float]) -> FloatArray:

@@ -52,8 +52,9 @@ class CrossedMean:
 
         of objects, scenes of each kind, objects within scenes, and seeds; the first three terms together at least as
         much as objects alone and as scenes alone. This is the modified large-sample interval (Burdick and Graybill,
-        "Confidence Intervals on Variance Components", 1992). Coverage in simulations:
-        scripts/benchmarks/crossed_coverage.py.
+        "Confidence Intervals on Variance Components", 1992). In simulations (8 to 100 objects, 2 to 24 scenes of up
+        to 4 kinds, 1 to 8 seeds) it holds the mean in 94 to 100 % of experiments at 95 %, and in 98.8 to 100 % at
+        99.2 %; with skewed effects in 92.8 % and 97.4 % at least (`scripts/benchmarks/crossed_coverage.py`).
 
         Args:
             confidence: in (0, 1).

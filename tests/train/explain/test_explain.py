@@ -483,6 +483,16 @@ def test_names_of_files_are_no_formulas_and_no_markup(tmp_path):
     assert "<b>x" not in (out / "report.html").read_text()
 
 
+def test_judges_that_are_named_are_asked_alone(checkpoint, tmp_path):
+    short = ["--methods=[black]", "--plan.samples=64", "--replicates=20", f"--out={tmp_path / 'out'}"]
+    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, "--judging.judges=[coverage, pointing]", *short])
+    rows = json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]
+    assert {row["measure"] for row in rows} & JUDGES.keys() == {"coverage", "pointing"}
+    assert not any("decoys" in name or "curves" in name for name in arrays_of(tmp_path / "out"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Pointing game" in page and "Deletion" not in page
+
+
 STRANGER = """
 import numpy as np
 from maskrobust import Explanation, drawn_queries, explainer, judge
@@ -503,7 +513,7 @@ def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(check
     monkeypatch.syspath_prepend(tmp_path)
     named = [
         "--plan.explainers=[stranger_explains.mean_answer, lime]",
-        "--judging.own_judges=[stranger_explains.sparsity]",
+        "--judging.judges=[stranger_explains.sparsity]",
     ]
     short = ["--methods=[black]", "--plan.samples=64", "--replicates=20", f"--out={tmp_path / 'out'}"]
     main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *named, *short])
