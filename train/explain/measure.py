@@ -223,7 +223,7 @@ def _prepare_to_judge(
             "leave out --judge."
         )
     key = _key(picture, seed)
-    decoy = bank and draw_decoy(key, picture.object_mask, picture.label, bank)
+    decoy = None if bank is None else draw_decoy(key, picture.object_mask, picture.label, bank)
     if decoy is None:
         return [picture.label]
     first = next(iter(partitions.values()))
