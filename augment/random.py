@@ -1,9 +1,9 @@
 """Random numbers that depend on a sample's key alone, not on the batch it happens to be in.
 
 Every mask family and every random fill takes `keys`, one int64 per sample. Evaluation derives them from (seed, sample
-id), so a mask is the same for any batch size, order, worker, rank or device; training draws them from a
-`torch.Generator`. Numbers come from SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-generators", OOPSLA 2014) in counter mode, computed on whole tensors.
+id), so a mask is the same for any batch size, order, worker, rank or device; training folds the step in as well.
+Numbers come from SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014) in
+counter mode, computed on whole tensors.
 """
 
 import bisect

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, did_you_mean
 
 Choice = str | Mapping[str, float | Mapping[str, Any]]
 """A name; or several names, each with its weight, or with its options, among them `weight` (1 where it is missing)."""
@@ -136,8 +136,8 @@ class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
         if not self.knows(name):
             if module:
                 raise InputError(
-                    f"{option} must name a registered {self.kind}, but module '{module}' registers no '{own_name}'; "
-                    f"decorate its function with @{self.decorator}('{own_name}')."
+                    f"{option} must name a registered {self.kind}, but module '{module}' registers no '{own_name}'"
+                    f"{did_you_mean(own_name, self)}; decorate its function with @{self.decorator}('{own_name}')."
                 )
             raise InputError(
                 f"{option} must be one of {', '.join([*self, *besides])}, or named after its own module as in "

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
+from maskrobust.lm_modules.training.objectives import distillation_loss
 from maskrobust.train.data import Cutouts
 from maskrobust.train.networks import load_for, select_data_outputs
 

@@ -80,12 +80,11 @@ def _run(given: Sequence[str]) -> None:
         from maskrobust.train.arguments import with_config_paths
 
         if module == "maskrobust.train.fit.command":
-            from maskrobust.train.fit.options import check_names, help_asked
+            from maskrobust.train.fit.options import help_asked
 
             if (help_text := help_asked(given[0], given[1:])) is not None:
                 print(help_text, end="")
                 return
-            check_names(given[1:])
         importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
         sentence = one_sentence(error, given[0])
@@ -154,7 +153,7 @@ first steps, which need no data of your own:
 
 
 def _fail(sentence: str) -> None:
-    from maskrobust.train.storage.plain_text import printable  # what is wrong may quote a file, at any length
+    from maskrobust.train.storage.files import printable  # what is wrong may quote a file, at any length
 
     if not _speaks_for_all():  # what all find wrong the first says, and its end has torchrun stop the others
         time.sleep(_SECONDS_FOR_THE_FIRST)

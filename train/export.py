@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser
-from maskrobust.train.storage.files import atomic_path, check_folder, read_json, write_text
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import atomic_path, check_folder, printable, read_json, write_text
 
 if TYPE_CHECKING:  # the command line imports this module for its help
     from maskrobust.lm_modules.networks.trained_network import TrainedNetwork

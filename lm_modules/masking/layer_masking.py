@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.checkpointing import run_in_segments
 from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
 from maskrobust.lm_modules.masking.functional import hide
-from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_with_hooks
+from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_in_segments, run_with_hooks
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.program import Folding, Program, Step, find_folded, mode, read_program

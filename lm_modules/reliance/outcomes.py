@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
 _BY_CONDITION = ("predictions", "features", "information")
@@ -122,10 +122,8 @@ class Outcomes:
             InputError: there is no such condition, naming those that there are.
         """
         if condition not in self.predictions:
-            raise InputError(
-                f"condition must be one of {', '.join(self.predictions)}, got '{condition}'; evaluate with a plan that "
-                "has it."
-            )
+            near = did_you_mean(condition, self.predictions)
+            raise InputError(f"condition must be one of the plan's, got '{condition}'{near}; add it to the plan.")
         return self.predictions[condition]
 
     def save(self, path: Path) -> None:

@@ -21,10 +21,9 @@ from maskrobust.lm_modules.masking.program import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
-from maskrobust.lm_modules.networks.compilation import CompiledNetwork
 from maskrobust.lm_modules.networks.loading import read_weights
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
-from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.trained_network import CompiledNetwork, Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     building_from,
     check_values,
@@ -42,8 +41,7 @@ from maskrobust.lm_modules.training.optimisation import (
     follow_length,
     train_only,
 )
-from maskrobust.lm_modules.training.sample_mean import SampleMean
-from maskrobust.lm_modules.training.sync_batch_norm import keep_layers_in_sync
+from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
 from maskrobust.lm_modules.training.training_masks import (
     LoadedBatch,
     PresentedBatch,

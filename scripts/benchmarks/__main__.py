@@ -1,8 +1,7 @@
-"""What the toolkit costs: `scripts/bench masking`, `camera`, `explaining`, `feeding`, `exporting` or `cost`."""
+"""What the toolkit costs: `scripts/bench masking`, `explaining`, `feeding`, `exporting` or `cost`."""
 
 from jsonargparse import auto_cli
 
-from camera import camera
 from cost import cost
 from explaining import explaining
 from exporting import exporting
@@ -12,4 +11,4 @@ from maskrobust.train.running.memory import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the commands do
-    auto_cli([masking, camera, explaining, feeding, exporting, cost], as_positional=False)
+    auto_cli([masking, explaining, feeding, exporting, cost], as_positional=False)

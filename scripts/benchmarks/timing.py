@@ -33,8 +33,7 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Call every function once in each round, after one round that does not count.
 
-    Alternating runs share what else the machine does, so that ratios within a round are steadier than times. Memory is
-    got ready first: see `_let_malloc_keep_memory`.
+    Alternating runs share what else the machine does, so that ratios within a round are steadier than times.
 
     Args:
         functions: by name.
@@ -44,7 +43,6 @@ def alternate(
     Returns:
         Seconds of each call, by name.
     """
-    _let_malloc_keep_memory()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():
@@ -120,16 +118,6 @@ def _call_twice(make: Callable[[], Callable[[], object]]) -> None:
     function = make()
     function()
     function()
-
-
-def _let_malloc_keep_memory() -> None:
-    """Bring glibc's malloc to where it is in a process that has worked for a while.
-
-    The larger the largest block that it has freed, up to 32 MB, the more free memory it keeps. A young process gives
-    the memory of a few images back after each forward pass, and the kernel clears it again for the next, which takes as
-    long as a small network, by chance in one of two functions that are compared.
-    """
-    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -29,9 +29,9 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.data import Shards
 from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
-from maskrobust.train.data.files.idx import read_garments
 from maskrobust.train.data.files.image_files import decode_image, decode_label_map, decode_mask, size_of
 from maskrobust.train.data.sets.coco import list_coco
+from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pascal_voc import _listed_names
 from maskrobust.train.data.sets.pets import _read_list
@@ -48,7 +48,7 @@ from maskrobust.train.fit.checkpoints import (
 )
 from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.networks import read_classes
-from maskrobust.train.shards.verifying import verify_shard
+from maskrobust.train.shards.writing import verify_shard
 from maskrobust.train.storage.store import Store
 from tests.fuzz.mutations import (
     changed_bytes,

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.idx import read_garments
 from maskrobust.train.data.files.image_files import MOST_PIXELS, decode_image, decode_mask
+from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.shards import Shards
 from maskrobust.train.data.shards.format import ShardRecord, read_shard
 from maskrobust.train.data.shards.reader import ShardReader

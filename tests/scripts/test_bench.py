@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import masking
-from camera import camera, camera_mask
 from cost import cost, count
 from explaining import METHODS, explainers
 from feeding import FAMILIES, FILLS
@@ -86,16 +85,6 @@ def test_feeding_has_a_row_for_each_way_of_each_task(tmp_path, capsys, monkeypat
     assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
 
 
-def test_camera_has_a_row_for_each_padding_and_its_table_is_not_cut_in_a_file(tmp_path, capsys):
-    camera(("small_resnet",), image_size=64, rounds=2, device="cpu", json=tmp_path / "bench.json")
-    rows = rows_of("camera", tmp_path / "bench.json")
-    assert [row["padding"] for row in rows] == ["mean", "mirror"]
-    assert all(row["first_over_plain"] > 0 and row["later_ms"] > 0 for row in rows)
-    printed = capsys.readouterr().out
-    assert all(f" {name.replace('_', ' ')} " in printed for name in rows[0]) and "…" not in printed
-    assert 0.7 < camera_mask(64).double().mean() < 0.8  # a circle, pi / 4, without a timestamp
-
-
 def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():
     weight = torch.nn.Parameter(torch.empty(8, device="meta"))
     images = torch.empty(100, 8, device="meta")
@@ -107,7 +96,7 @@ def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():
     assert found == (3, 3 * 2 * 3200 + 32, 3 * 3200)
 
 
-def test_cost_has_a_row_for_each_mode_and_padding(tmp_path):
+def test_cost_has_a_row_for_each_mode_and_padding_and_its_table_is_not_cut_in_a_file(tmp_path, capsys):
     cost(("small_resnet",), batch=2, json=tmp_path / "bench.json")
     rows = rows_of("cost", tmp_path / "bench.json")
     assert [(row["mode"], row["padding"]) for row in rows] == [
@@ -115,6 +104,8 @@ def test_cost_has_a_row_for_each_mode_and_padding(tmp_path):
     ]
     assert all(row["kernels_ratio"] > 1 and row["bytes_ratio"] > 1 for row in rows)
     assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
+    printed = capsys.readouterr().out
+    assert all(f" {name.replace('_', ' ')} " in printed for name in rows[0]) and "…" not in printed
 
 
 def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(tmp_path):

@@ -14,7 +14,6 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import check_networks
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import (
     MeasuredRun,
     independent_parts,
@@ -29,6 +28,7 @@ from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.report.examples import ExampleStrip, draw_examples
 from maskrobust.train.report.pages import render_claim
 from maskrobust.train.report.terminal import results_table, verdict_panel
+from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import check_folder, write_json, write_text
 
 
@@ -82,7 +82,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     check_networks(config)
     pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
-    with Progress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
+    with ClaimProgress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)
         runs: dict[str, dict[int, MeasuredRun]] = {arm: {} for arm in config.only_arms}
         for seed in config.only_seeds:

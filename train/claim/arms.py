@@ -28,13 +28,12 @@ from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import build_masking
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser
-from maskrobust.train.claim.config import Arm, ClaimConfig, LearningArm
-from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.stored import STATE, StoredRun
+from maskrobust.train.claim.config import STATE, Arm, ClaimConfig, LearningArm, StoredRun
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.fit.loggers import WandbRun, log_configuration
 from maskrobust.train.running.processes import choose_accelerator
+from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.sentences import about_arguments
 
 CALIBRATION_IMAGES = 4000
@@ -68,7 +67,7 @@ class TrainingArm(LearningArm):
             "seed": seed,
         }
 
-    def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
+    def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProgress) -> dict[str, Any]:
         """Train, from the newest state of a training of this run that was interrupted, if there is one."""
         training = config.training
         progress.begin("training", f"{self.title}, seed {run.seed}: {training.epochs} epochs")
@@ -78,14 +77,18 @@ class TrainingArm(LearningArm):
             if trainer.current_epoch + 1 != trainer.max_epochs:  # for a training that goes on with it
                 trainer.save_checkpoint(folder / STATE)
 
-        kept = LambdaCallback(on_train_epoch_end=keep_state)
+        def count(trainer: pl.Trainer, *_: Any) -> None:
+            total = int(trainer.estimated_stepping_batches)
+            progress.update(progress.current, total=total, completed=trainer.global_step)
+
+        told = LambdaCallback(on_train_start=count, on_train_batch_end=count, on_train_epoch_end=keep_state)
         trainer = pl.Trainer(
             max_epochs=training.epochs,
             accelerator=choose_accelerator(training.accelerator),
             devices=1,
             precision=training.precision,
             logger=[CSVLogger(folder, name="", version="log"), *_wandb_runs(config, run)],
-            callbacks=[progress.lightning_callback(), ShownImages(), StepSeed(run.seed), kept],
+            callbacks=[ShownImages(), StepSeed(run.seed), told],
             plugins=[AtomicCheckpointIO()],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -150,7 +153,7 @@ class CalibratedNetwork(LearningArm):
             "methods": list(dict.fromkeys(map(uncentred, config.plans_of(name)))),
         }
 
-    def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: Progress) -> dict[str, Any]:
+    def learn(self, config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProgress) -> dict[str, Any]:
         """Fit a map for each masking method."""
         classifier = frozen_network(config, run.arm, run.seed)
         progress.begin("calibrating", f"{self.title}, seed {run.seed}")
@@ -279,7 +282,7 @@ def _check_network_of(name: str, arm: Arm, arms: Mapping[str, Arm], options: tup
 
 
 def _fit(
-    config: ClaimConfig, run: StoredRun, classifier: MaskRobustClassifier, progress: Progress
+    config: ClaimConfig, run: StoredRun, classifier: MaskRobustClassifier, progress: ClaimProgress
 ) -> dict[MaskingMethod, AffineCalibration]:
     """Maps under which a masked training image is predicted as the frozen network predicts it with nothing hidden."""
     options = config.models[run.arm]

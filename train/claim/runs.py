@@ -17,11 +17,10 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import PresentedImages
 from maskrobust.train.claim.arms import first_images, frozen_network
-from maskrobust.train.claim.config import ClaimConfig, flattened
-from maskrobust.train.claim.progress import Progress
-from maskrobust.train.claim.stored import StoredRun
+from maskrobust.train.claim.config import ClaimConfig, StoredRun, flattened
 from maskrobust.train.data.batches import batches_on, pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
+from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
@@ -47,7 +46,7 @@ class MeasuredRun(NamedTuple):
     manipulation_check: Mapping[str, float | None]
 
 
-def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: Progress) -> MeasuredRun:
+def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: ClaimProgress) -> MeasuredRun:
     """One run under every masking method; whatever is on disk already is taken from there.
 
     Args:
@@ -89,7 +88,7 @@ def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
         )
 
 
-def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: Progress, folder: Path) -> None:
+def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: ClaimProgress, folder: Path) -> None:
     """Ask a run's network, and write what it answers into a folder."""
     arm, evaluation = config.learning_arm(run.arm), config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
@@ -121,7 +120,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     write_json(folder / _CHECKS, checks)
 
 
-def measured_probe(config: ClaimConfig, progress: Progress) -> ProbeOutcomes:
+def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
     """What a network that sees nothing but object masks predicts on the split that is measured.
 
     Trained on the training split's masks, stopped on the validation split's; once, and kept on disk.

@@ -7,7 +7,6 @@ named by its class path: `--data my_data.Animals`. See docs/data.md.
 from maskrobust.train.data.base import (
     AnnotatedDataModule as AnnotatedDataModule,
     InMemoryDataModule as InMemoryDataModule,
-    Samples as Samples,
 )
 from maskrobust.train.data.files.evaluation_images import EvaluationImages as EvaluationImages
 from maskrobust.train.data.files.file_data import FileDataModule as FileDataModule, train_val_split as train_val_split

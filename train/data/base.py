@@ -120,26 +120,10 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
     return stream.getvalue()
 
 
-class Samples(NamedTuple):
-    """All samples of one split, in memory.
-
-    Attributes:
-        ids: (N,) int64, unique over all splits of a data set.
-        images: (N, 3, H, W) uint8, 255 for 1.0.
-        object_mask: (N, 1, H, W) bool, True on the object.
-        labels: (N,) int64 in [0, num_classes).
-    """
-
-    ids: Tensor
-    images: Tensor
-    object_mask: Tensor
-    labels: Tensor
-
-
 class InMemoryDataset(Dataset[Batch]):
     """Samples in memory as a map-style data set, fetched one by one or a whole batch at once."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, samples: Batch) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
@@ -152,7 +136,7 @@ class InMemoryDataset(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
         rows = torch.as_tensor(indices, dtype=torch.int64) % len(self)
-        return Batch(*(column[rows] for column in self.samples))
+        return self.samples.select(rows)
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
@@ -361,13 +345,13 @@ class InMemoryDataModule(AnnotatedDataModule):
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
         self.training_draw = 0
-        self._samples: dict[Split, Samples] = {}
+        self._samples: dict[Split, Batch] = {}
 
     @abstractmethod
-    def make_samples(self, split: Split) -> Samples:
-        """Make all samples of `split`; the same call returns the same bytes."""
+    def make_samples(self, split: Split) -> Batch:
+        """Make all samples of `split`, images as uint8; the same call returns the same bytes."""
 
-    def samples(self, split: Split) -> Samples:
+    def samples(self, split: Split) -> Batch:
         """All samples of `split`, made on first use and kept."""
         if split not in self._samples:
             self._samples[split] = self.make_samples(split)
@@ -394,7 +378,7 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     def stored_samples(self, split: Split) -> list[PixelSample]:
         """Every sample of a split once, ready to be encoded without loss."""
-        ids, images, object_mask, labels = self.samples(split)
+        ids, images, object_mask, labels, _ = self.samples(split)
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 

@@ -24,9 +24,8 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.report.pages import render_reliance
     from maskrobust.train.report.results import rows_as_csv
     from maskrobust.train.report.terminal import results_table
-    from maskrobust.train.running.lock import locked
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
-    from maskrobust.train.storage.store import Store
+    from maskrobust.train.storage.store import Store, locked
 
     check_folder(config.out)
     with joined():

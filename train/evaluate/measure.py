@@ -47,9 +47,8 @@ from maskrobust.train.networks import load_for, read_classes, select_data_output
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
 from maskrobust.train.running.progress import stage
-from maskrobust.train.storage.files import read_json, write_archive, write_json
-from maskrobust.train.storage.fingerprints import bank_digest, network_fingerprint, own_code
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable, read_json, write_archive, write_json
+from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Chunks, Store
 from maskrobust.train.types import Split
 

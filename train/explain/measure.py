@@ -32,7 +32,7 @@ from maskrobust.train.explain.pictures import Picture, file_name, list_pictures,
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_archive
-from maskrobust.train.storage.fingerprints import digest, network_fingerprint, own_code
+from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Chunks, Store
 
 FORMAT = 4
@@ -163,15 +163,12 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         if config.judge and config.data is not None:
             classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
         key = _key_of(picture, partitions, classes)
-        answering = partial(KeptAnswers, partial_store, key)
-        explain = partial(
-            _explain, config, picture, partitions, [*networks.values()], predictors, classes, answering, progress, task
-        )
-        is_new = store.get(key) is None
-        kept = store.get_or_make(key, explain)
+        if (kept := store.get(key)) is None:
+            about = config, picture, partitions, [*networks.values()], predictors, classes
+            kept = store.get_or_make(key, partial(_explain, *about, KeptAnswers(partial_store, key), progress, task))
+            if partial_store.root.exists():
+                partial_store.remove()
         progress.update(task, completed=number)
-        if is_new and partial_store.root.exists():  # else it may hold what is kept of a later image
-            partial_store.remove()
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
     if not images:
@@ -226,7 +223,7 @@ def _prepare_to_judge(
             "leave out --judge."
         )
     key = _key(picture, seed)
-    decoy = bank and draw_decoy(key, picture.object_mask, picture.label, bank)
+    decoy = None if bank is None else draw_decoy(key, picture.object_mask, picture.label, bank)
     if decoy is None:
         return [picture.label]
     first = next(iter(partitions.values()))
@@ -243,13 +240,13 @@ def _explain(
     networks: Sequence[TrainedNetwork],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    answering: Callable[[], KeptAnswers],
+    answers: KeptAnswers,
     progress: Progress,
     task: TaskID,
     folder: Path,
 ) -> None:
     """Explain a picture, judge that where it is asked for, and write what is found into a folder."""
-    device, key, answers = find_device(config.device), _key(picture, config.seed), answering()
+    device, key = find_device(config.device), _key(picture, config.seed)
     on_device = {name: Segments(segments.labels.to(device)) for name, segments in partitions.items()}
     number = sum(map(len, predictors)) * count_passes(config.plan, on_device, key)
     fraction = 0.0 if config.judge else 1 / number  # of how many queries judges ask is not known before

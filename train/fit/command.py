@@ -47,8 +47,7 @@ from maskrobust.train.fit.loggers import (
 )
 from maskrobust.train.fit.options import all_names
 from maskrobust.train.running.processes import choose_accelerator, found_by_first
-from maskrobust.train.storage.files import check_folder
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import check_folder, printable
 
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 

@@ -21,7 +21,7 @@ from maskrobust.train.play import PlayConfig
 from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture
 from maskrobust.train.report.blocks import full_picture, html, picture_address
 from maskrobust.train.report.wording import method_title
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 
 _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play

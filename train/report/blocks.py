@@ -19,7 +19,7 @@ from PIL import Image
 
 from maskrobust.train.report import wording
 from maskrobust.train.report.results import Network
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 
 _LARGEST_PICTURE = 160
 _LARGEST_LOSSLESS = 64

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import method_title
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 
 INK = "#fd0000"
 """Becomes `currentColor`."""

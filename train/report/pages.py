@@ -6,14 +6,11 @@ from maskrobust.train.report.blocks import Section, html, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes
-from maskrobust.train.report.sections.curves import curves
+from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes, curves, transfer
+from maskrobust.train.report.sections.claim import factorial, retention, rule, title, verdict
 from maskrobust.train.report.sections.measures import definitions, differences, measures
-from maskrobust.train.report.sections.retention import retention
 from maskrobust.train.report.sections.run import run
 from maskrobust.train.report.sections.shares import against_layer_masking, margins, pairs, shares
-from maskrobust.train.report.sections.transfer import transfer
-from maskrobust.train.report.sections.verdict import factorial, rule, title, verdict
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),

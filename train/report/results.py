@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 

@@ -96,3 +96,29 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+class ClaimProgress(CountingDisplay):
+    """Runs of a claim that are finished, epochs of the one under way, batches of its evaluation.
+
+    A live display as a context manager; on a stream that is no terminal, lines: for each run, and now and then.
+
+    Args:
+        console: to write to.
+        runs: number of runs of the whole claim.
+
+    Attributes:
+        all_runs: the task that counts runs.
+        current: the task that counts steps of what `begin` has named.
+    """
+
+    def __init__(self, console: Console, runs: int) -> None:
+        super().__init__(console)
+        self.all_runs = self.add_task("all runs", total=runs)
+        self.current = self.add_task("", total=None, visible=False)
+
+    def begin(self, activity: str, what: str) -> None:
+        """Say what begins: an activity such as "training", and of what."""
+        if not self.console.is_terminal:
+            self.console.print(f"{activity:<10} {what}", markup=False)
+        self.reset(self.current, description=f"{activity} {what}", total=None, visible=True)

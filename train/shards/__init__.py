@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _verify(folder: Path, console: Console) -> None:
-    from maskrobust.train.shards.verifying import verify_shards
+    from maskrobust.train.shards.writing import verify_shards
 
     with CountingDisplay(console) as progress:
         manifest, problems = verify_shards(folder, progress)

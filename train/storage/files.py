@@ -1,5 +1,7 @@
-"""Files that are written atomically."""
+"""Files that are written atomically or read within bounds, and text from them, made harmless."""
 
+import csv
+import io
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -7,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unicodedata import category
 
 from maskrobust.errors import InputError
 
 LARGEST_JSON = 32 * 2**20
-"""Most bytes of a JSON file that are read: parsed, 32 MiB take less than 1 GiB, whatever they hold."""
+"""Most bytes of a JSON or CSV file that are read: parsed, 32 MiB take less than 1 GiB, whatever they hold."""
 
 
 @contextmanager
@@ -84,6 +87,34 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def parse_pairs(content: bytes, *head: str) -> dict[str, str]:
+    """Parse CSV of two columns, of at most `LARGEST_JSON` bytes: the second text of each line by its first.
+
+    Args:
+        content: UTF-8, with or without a byte order mark.
+        head: what the first line holds.
+
+    Raises:
+        ValueError: it is too large, no such CSV, or has the same first text twice.
+    """
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+    found: dict[str, str] = {}
+    try:
+        if (first := next(reader, [])) != [*head]:
+            raise ValueError(f"its first line is {','.join(first)[:255]}")
+        for row in filter(None, reader):
+            if len(row) != len(head) or not all(map(str.strip, row)):
+                raise ValueError(f"line {reader.line_num} does not hold {' and '.join(head)}")
+            if row[0] in found:
+                raise ValueError(f"it names '{row[0]}' twice")
+            found[row[0]] = row[1]
+    except csv.Error as error:
+        raise ValueError(error) from error
+    return found
+
+
 def read_json(path: Path, remedy: str = "delete it to have it made again") -> Any:
     """Read a JSON file; see `parse_json`.
 
@@ -99,3 +130,21 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> An
             return parse_json(stream.read(LARGEST_JSON + 1))
     except ValueError as error:
         raise InputError(f"'{path}' is not readable JSON ({error}); {remedy}.") from error
+
+
+_ALLOWED = "\n\t"
+_HARMFUL = ("Cc", "Cf", "Cs", "Co", "Cn")
+
+
+def printable(text: str) -> str:
+    r"""The text with what is invisible spelt out, as in "\\x1b[31m", but for spaces, tabs and line feeds.
+
+    That is what Unicode counts among control and format characters, private and unassigned ones, and lone surrogates:
+    they colour or overwrite a terminal's lines, or turn the direction of what is shown. Markup is left as it is.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        each.encode("unicode_escape").decode() if each not in _ALLOWED and category(each) in _HARMFUL else each
+        for each in text
+    )

@@ -1,12 +1,22 @@
-"""Where results come from: versions, machine, time, commit and command."""
+"""Where results come from, and short names for what they follow from: equal for equal things, different otherwise."""
 
+import hashlib
+import json
 import platform
 import shutil
 import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
+from enum import Enum
+from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -47,3 +57,125 @@ def _commit() -> str | None:
         check=False,
     )
     return described.stdout.strip() or None
+
+
+if TYPE_CHECKING:  # claims name plain values alone, and need not wait for networks
+    from torch import Tensor
+
+    from maskrobust.augment import SilhouetteBank
+    from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+
+
+def fingerprint(content: Any) -> str:
+    """A short name for plain values.
+
+    Args:
+        content: anything JSON can hold.
+
+    Returns:
+        16 hexadecimal digits of a SHA-256.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest(tensors: "Mapping[str, Tensor]") -> str:
+    """32 hexadecimal digits that depend on every name and value of tensors."""
+    import torch
+
+    found = hashlib.blake2b(digest_size=16)
+    for name, tensor in tensors.items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def bank_digest(bank: "SilhouetteBank") -> str:
+    """The `digest` of all masks, labels and ids of a bank."""
+    return digest({each.name: getattr(bank, each.name) for each in fields(bank)})
+
+
+def network_fingerprint(network: "TrainedNetwork") -> str:
+    """A name for what a network's answers follow from.
+
+    That is: its architecture and options by name; the class of each module, with every attribute that is plain, such as
+    a stride, or the arguments that a class of the user's own keeps; the file in which such a class lies; weights and
+    buffers; the options of layer masking; preprocessing; which outputs are kept, in which order; precision, and whether
+    it is compiled. Of code in other files only the names of classes and functions count.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    from maskrobust.lm_modules.masking import LayerMasking
+    from maskrobust.lm_modules.methods import unwrapped
+
+    plain, wrapper, origin = unwrapped(network.network), network.network, network.origin
+    return fingerprint(
+        {
+            "origin": None if origin is None else _described(origin._replace(training={})),
+            "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
+            "modules": {path: _described_module(each) for path, each in plain.named_modules(remove_duplicate=False)},
+            "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),
+            "layer masking": _described((wrapper.options, wrapper.engine) if isinstance(wrapper, LayerMasking) else ()),
+            "preprocessing": asdict(network.preprocessing),
+            "computed": [network.precision, network.pass_size],
+        }
+    )
+
+
+def own_code(names: Iterable[str]) -> dict[str, str]:
+    """A digest of the file behind each name that has a dot, as those of classes, fills and families of one's own have.
+
+    Args:
+        names: of what has been imported; other names are left out. A module without a file has an empty digest.
+    """
+    found = {}
+    for name in names:
+        module, dot, _ = name.rpartition(".")
+        path = getattr(sys.modules.get(module), "__file__", None)
+        if dot:
+            found[name] = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return found
+
+
+def _described_module(module: Any) -> list[Any]:
+    """The class of a module, and its attributes but those that torch gives to all; children are described apart."""
+    from torch import nn
+
+    machinery = vars(nn.Module())
+    return [_name_of(type(module)), {k: _described(v) for k, v in vars(module).items() if k not in machinery}]
+
+
+def _described(value: Any) -> Any:
+    """A value in JSON, equal for equal ones in every process; of what is not plain, its class alone."""
+    import numpy as np
+    import torch
+
+    found: Any
+    match value:
+        case None | bool() | int() | float() | complex() | str() | bytes() | range() | slice() | Path() | Enum():
+            found = repr(value)
+        case np.generic() | torch.dtype():
+            found = repr(value)
+        case torch.Tensor():
+            found = digest({"": value})
+        case np.ndarray():
+            found = [str(value.dtype), _described(value.tolist())]
+        case partial():
+            found = [_described(each) for each in (value.func, value.args, value.keywords)]
+        case Mapping():
+            found = [[_described(key), _described(each)] for key, each in value.items()]
+        case list() | tuple():
+            found = [_described(each) for each in value]
+        case set() | frozenset():
+            found = sorted(str(_described(each)) for each in value)
+        case SimpleNamespace() | Namespace():
+            found = _described(vars(value))
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            found = [_name_of(type(value)), [_described(getattr(value, each.name)) for each in fields(value)]]
+        case _:
+            found = _name_of(value if hasattr(value, "__qualname__") else type(value))
+    return found
+
+
+def _name_of(named: Any) -> str:
+    return f"{named.__module__}.{named.__qualname__}"

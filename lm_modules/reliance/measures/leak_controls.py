@@ -114,5 +114,5 @@ def _leak_of(outcomes: Outcomes, part: BoolArray) -> Columns:
     compared=True,
 )
 def other_ring_leak() -> Statistic:
-    """The leak in [-1, 1], with both holes cut into `leak_holes.with_other_ring` of the images."""
+    """The leak in [-1, 1], with both holes cut into `conditions.with_other_ring` of the images."""
     return Statistic(lambda outcomes: right_answers(outcomes, *OTHER_RING), difference_of_means)

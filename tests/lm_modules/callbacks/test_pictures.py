@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.callbacks import ExplanationPanel, ShownImages, explanation_panel, shown_images
+from maskrobust.lm_modules.callbacks import ExplanationPanel, ShownImages, explanation_panel, training
 from maskrobust.lm_modules.callbacks.explanation_panel import draw_explanations
 from maskrobust.lm_modules.callbacks.reliance import draw_panel
-from maskrobust.lm_modules.callbacks.shown_images import draw_training_panel
+from maskrobust.lm_modules.callbacks.training import draw_training_panel
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import mark_hidden
@@ -25,7 +25,7 @@ SIDE = TRAINING[0].images.shape[-1]
 def pictures(monkeypatch):
     """What a logger is given that shows pictures: name, picture and step."""
     shown = []
-    for module in (shown_images, explanation_panel):
+    for module in (training, explanation_panel):
         monkeypatch.setattr(module, "shows_pictures", lambda _loggers: True)
         monkeypatch.setattr(
             module, "log_picture", lambda _loggers, name, picture, _caption, step: shown.append((name, picture, step))
@@ -70,7 +70,7 @@ def test_it_draws_nothing_for_loggers_that_show_no_pictures(tmp_path, monkeypatc
     def refuse(*_):
         raise AssertionError("drawn for nobody")
 
-    monkeypatch.setattr(shown_images, "draw_training_panel", refuse)
+    monkeypatch.setattr(training, "draw_training_panel", refuse)
     fit(csv_logger(tmp_path), ShownImages(), epochs=1)
 
 

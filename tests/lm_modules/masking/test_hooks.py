@@ -18,7 +18,7 @@ from torchvision.models import resnet18
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.networks.compilation import CompiledNetwork
+from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
 IMAGES, VISIBLE = draw_images(), holes()

@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.networks.compilation import CompiledNetwork
+from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.processes import started
 

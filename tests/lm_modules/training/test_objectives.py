@@ -9,10 +9,15 @@ from torch import Tensor
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.objectives.abstention import abstention_loss, abstention_step
-from maskrobust.lm_modules.training.objectives.consistency import consistency_loss, consistency_step
-from maskrobust.lm_modules.training.objectives.cross_entropy import cross_entropy_step, mixed_cross_entropy
-from maskrobust.lm_modules.training.objectives.distillation import distillation_loss
+from maskrobust.lm_modules.training.objectives import (
+    abstention_loss,
+    abstention_step,
+    consistency_loss,
+    consistency_step,
+    cross_entropy_step,
+    distillation_loss,
+    mixed_cross_entropy,
+)
 from maskrobust.lm_modules.training.optimisation import train_only
 from maskrobust.lm_modules.training.training_masks import present_whole
 from tests.conftest import assert_one_sentence

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule, follow_length
-from maskrobust.lm_modules.training.sample_mean import SampleMean
+from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.training_masks import (
     SilhouetteSource,
     build_masking,

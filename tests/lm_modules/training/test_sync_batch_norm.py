@@ -15,7 +15,7 @@ from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.sync_batch_norm import KeepingSyncBatchNorm
+from maskrobust.lm_modules.training.processes import KeepingSyncBatchNorm
 from tests.lm_modules.masking.networks import randomise
 from tests.processes import started
 

@@ -23,9 +23,9 @@ from maskrobust.train.claim import arms, run_claim
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import KINDS, first_images, frozen_network
 from maskrobust.train.claim.config import LearningArm
-from maskrobust.train.claim.progress import Progress
 from maskrobust.train.claim.runs import check_in_words, manipulation_check
 from maskrobust.train.data.batches import batches_on
+from maskrobust.train.running.progress import ClaimProgress
 from tests.train.claim.test_claim import write_claim
 from tests.train.tiny import tiny_claim
 
@@ -175,7 +175,7 @@ def calibrated(folder, batch_size, monkeypatch):
     classifier = MaskRobustClassifier(num_classes=4, **config.models["mcal"]).eval()
     monkeypatch.setattr(arms, "frozen_network", lambda *_: classifier)
     run = config.run_of("mcal", 1)
-    config.learning_arm("mcal").learn(config, run, folder, Progress(Console(file=StringIO()), runs=1))
+    config.learning_arm("mcal").learn(config, run, folder, ClaimProgress(Console(file=StringIO()), runs=1))
     images = config.data.samples("train").images[:20] / 255  # type: ignore[attr-defined]
     return classifier, images, read_state_dict(folder / run.learned.name)
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.claim.stored import STATE
+from maskrobust.train.claim.config import STATE
 from maskrobust.train.cli import main
 from tests.processes import started
 from tests.train.runs import rows

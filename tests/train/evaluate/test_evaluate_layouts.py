@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
@@ -18,7 +18,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule, Samples
+from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
 from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.evaluate.measure import load
@@ -163,7 +163,7 @@ class OneShape(InMemoryDataModule):
         for place, number in enumerate(self.object_of(ids).tolist()):
             object_mask[place, :, 4 : 10 + 2 * number, 6:20] = True
         images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
-        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+        return Batch(ids, images, object_mask, self.object_of(ids) % 2)
 
     def object_of(self, ids):
         return ids // 5

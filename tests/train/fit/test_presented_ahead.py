@@ -14,7 +14,7 @@ from torch import nn
 from maskrobust.augment import FILLS, Batch, Choice, draw, fill, uniform
 from maskrobust.lm_modules.callbacks import StepSeed
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards, loading
+from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Shards, loading
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import write_folder
@@ -41,7 +41,7 @@ class Own(InMemoryDataModule):
         images = (uniform(ids, 3, SIZE, SIZE) * 255).to(torch.uint8)
         object_mask = torch.zeros(22, 1, SIZE, SIZE, dtype=torch.bool)
         object_mask[:, :, 4:20, 8:24] = uniform(ids + 100, 1, 16, 16) < 0.9
-        return Samples(ids, images, object_mask, ids % CLASSES)
+        return Batch(ids, images, object_mask, ids % CLASSES)
 
 
 class Losses(pl.Callback):

@@ -20,9 +20,9 @@ from rich.progress import Progress
 from scipy import ndimage
 
 from maskrobust import load_network
-from maskrobust.augment import FAMILIES, FILLS, family_needs
+from maskrobust.augment import FAMILIES, FILLS, Batch, family_needs
 from maskrobust.train.cli import main
-from maskrobust.train.data.base import InMemoryDataModule, Samples
+from maskrobust.train.data.base import InMemoryDataModule
 from maskrobust.train.masks import GalleryConfig
 from maskrobust.train.masks.drawing import OUTLINE, draw_gallery, draw_outlines
 from maskrobust.train.report.wording import family_title, method_title
@@ -62,7 +62,7 @@ class Discs(InMemoryDataModule):
         discs = (down - 16 - ids[:, None, None] % 8).square() + (across - centre).square() < 60
         colours = torch.randint(40, 250, (self.count, 3, 2, 2), generator=torch.Generator().manual_seed(0))
         images = colours.repeat_interleave(SIZE // 2, 2).repeat_interleave(SIZE // 2, 3).to(torch.uint8)
-        return Samples(ids, images, (discs & self.annotated).unsqueeze(1), labels)
+        return Batch(ids, images, (discs & self.annotated).unsqueeze(1), labels)
 
 
 DISCS = f"--data={__name__}.Discs"

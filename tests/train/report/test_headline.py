@@ -16,8 +16,8 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
-from maskrobust.train.report.sections.curves import curves
-from maskrobust.train.report.sections.retention import chart_points, reliance_limit, retention, retention_chart
+from maskrobust.train.report.sections.accuracy import curves
+from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.shares import margins
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short

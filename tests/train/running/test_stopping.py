@@ -27,14 +27,13 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.progress import Progress
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.running import progress as module
-from maskrobust.train.running.lock import locked
 from maskrobust.train.running.processes import find_device
-from maskrobust.train.running.progress import CountingDisplay, stage
+from maskrobust.train.running.progress import CountingDisplay, Progress, stage
+from maskrobust.train.storage.store import locked
 from tests.processes import PATIENCE, run_command, started
 from tests.train.claim.test_claim import write_claim
 from tests.train.evaluate.test_evaluate_processes import DATA
@@ -297,7 +296,7 @@ def test_a_file_system_without_locks_is_told_and_not_in_the_way(number, tmp_path
 
     said: list[str] = []
     monkeypatch.setattr(fcntl, "lockf", without_locks)
-    monkeypatch.setattr("maskrobust.train.running.lock.rank_zero_info", said.append)
+    monkeypatch.setattr("maskrobust.train.storage.store.rank_zero_info", said.append)
     with locked(tmp_path / "out"):
         (tmp_path / "out" / "result").touch()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]

@@ -19,7 +19,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Samples, Shards
+from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Shards
 from maskrobust.train.data.base import AnnotatedDataModule, EncodedSample, encode_png
 from maskrobust.train.data.shards.format import sha256_of
 from maskrobust.train.shards.writing import shrink
@@ -226,7 +226,7 @@ class Views(InMemoryDataModule):
         for place, number in enumerate((self.object_of(ids) % 12).tolist()):
             object_mask[place, :, 4 : 10 + number, 6:20] = True
         images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)).repeat_interleave(4, dim=0)
-        return Samples(ids, images, object_mask, self.object_of(ids) % 2)
+        return Batch(ids, images, object_mask, self.object_of(ids) % 2)
 
     def object_of(self, ids):
         return ids // 4

@@ -34,10 +34,8 @@ from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, re
 from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage import provenance as provenance_module
-from maskrobust.train.storage.files import atomic_path, read_json, write_json
-from maskrobust.train.storage.fingerprints import fingerprint, network_fingerprint
-from maskrobust.train.storage.plain_text import printable
-from maskrobust.train.storage.provenance import provenance
+from maskrobust.train.storage.files import atomic_path, printable, read_json, write_json
+from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
 from maskrobust.train.storage.store import Store
 from tests.train.claim.test_claim import write_claim
 from tests.train.explain.test_explain import SHORT, photographs

@@ -1,7 +1,5 @@
 """Cut-outs: photographs of one object each, with an alpha channel; which files there are, and of which class."""
 
-import csv
-import io
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
@@ -13,6 +11,7 @@ from PIL import Image
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.class_matching import are_wordnet_ids, imagenet_names
 from maskrobust.train.data.files.image_files import decode_cutout, id_of, list_classes, read_file
+from maskrobust.train.storage.files import parse_pairs
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")
 """Where Debian's package tuxpaint-stamps-default puts its pictures."""
@@ -31,8 +30,6 @@ UNLABELLED = -1
 
 VISIBLE_ALPHA = 128
 """Alpha, of 255, from which a pixel belongs to the object."""
-
-_MOST_BYTES = 2**24
 
 
 class Cutout(NamedTuple):
@@ -161,35 +158,26 @@ def _by_folder(root: Path, leave_out: Collection[str]) -> dict[str, str]:
 
 def _by_file(root: Path, path: Path) -> dict[str, str]:
     """The class of each picture by its path below `root`."""
-    named: dict[str, str] = {}
-    for name, of_class in _rows(path):
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or name in named:
-            raise InputError(f"'{path}' must name each file once, by its path below folder, got '{name}'; correct it.")
+    content = read_file(path)
+    try:
+        named = parse_pairs(content, "file", "class")
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' must be a CSV file in UTF-8 whose first line is file,class and whose others hold a file and its "
+            f"class, but is not ({error}); correct it."
+        ) from error
+    if not named:
+        raise InputError(f"'{path}' must name at least one file with its class, but names none; add some.")
+    for name in named:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise InputError(f"'{path}' must name each file by its path below folder, got '{name}'; correct it.")
         if not os.path.isfile(root / name):  # False for a name that no file can have, too
             raise MissingFileError(
                 f"'{path}' names '{name}', but there is no such file in '{root}'; correct it, or remove that line (of "
                 "a copy, for classes)."
             )
-        named[name] = of_class
     _check_wordnet_ids(path, set(named.values()))
     return named
-
-
-def _rows(path: Path) -> list[list[str]]:
-    """(file, class) of each line of a CSV file but the first."""
-    content = read_file(path)
-    try:
-        rows = list(csv.reader(io.StringIO(content[:_MOST_BYTES].decode(), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path}' must be a CSV file in UTF-8, but is not ({error}); save it as one.") from error
-    wrong = [number for number, row in enumerate(rows, 1) if len(row) != 2 or not all(map(str.strip, row))]
-    if len(content) > _MOST_BYTES or wrong or rows[:1] != [["file", "class"]] or len(rows) < 2:
-        line = wrong[0] if wrong else 1
-        raise InputError(
-            f"'{path}' must be a CSV file of at most {_MOST_BYTES} bytes; its first line is file,class and all others "
-            f"hold a file and its class, but line {line} of {len(rows)} does not fit; correct it."
-        )
-    return rows[1:]
 
 
 def _check_wordnet_ids(path: Path, class_names: Collection[str]) -> None:

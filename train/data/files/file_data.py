@@ -33,7 +33,7 @@ from maskrobust.train.data.files.image_files import (
 )
 from maskrobust.train.data.files.views import evaluation_view, training_view
 from maskrobust.train.data.loading import collate
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, Samples, as_float_images, draw_uniform, photographs
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, photographs
 from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
@@ -156,7 +157,7 @@ class Cues(InMemoryDataModule):
         outlines = _shown_class(labels, self.num_classes, self.outline_informativeness, self._draw(ids, "outline", 2))
         return Causes(labels, textures, outlines)
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split: Split) -> Batch:
         """Render all samples of `split`."""
         ids = self.ids(split)
         causes = self.causes(ids)
@@ -164,7 +165,7 @@ class Cues(InMemoryDataModule):
         inside = self._crops(ids, "texture", tuple(TEXTURES.values()), causes.textures.numpy())
         outside = self._backgrounds(ids, "background")
         images = torch.from_numpy(np.where(object_mask[..., None], inside, outside)).permute(0, 3, 1, 2).contiguous()
-        return Samples(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
+        return Batch(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Backgrounds without an object, other crops than those of the samples; see `AnnotatedDataModule`."""

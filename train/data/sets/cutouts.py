@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.class_matching import imagenet_names
@@ -21,7 +22,6 @@ from maskrobust.train.data.base import (
     ALL_SPLITS,
     SPLITS_OF_STAGE,
     InMemoryDataModule,
-    Samples,
     as_float_images,
     draw_uniform,
     numbered_classes,
@@ -175,7 +175,7 @@ class Cutouts(InMemoryDataModule):
         path = next(each.path for each in (*self.cutouts, *self._others) if each.id == wanted)
         return f"{path.relative_to(self.folder)}, view {_view_of(torch.tensor(sample_id)) + 1}"
 
-    def make_samples(self, split: Split) -> Samples:
+    def make_samples(self, split: Split) -> Batch:
         """Paste the objects of `split` onto its scenes, all objects in their first view, then in their second.
 
         Raises:
@@ -195,7 +195,7 @@ class Cutouts(InMemoryDataModule):
                 images[row], object_mask[row] = paste(cutout, images[row], numbers[row])
                 if not object_mask[row].any():
                     raise InputError(f"nothing of '{each.path}' is left at image_size {self.image_size}; remove it.")
-        return Samples(
+        return Batch(
             ids,
             torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
             torch.from_numpy(object_mask).unsqueeze(1),

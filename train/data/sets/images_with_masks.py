@@ -1,7 +1,5 @@
 """A folder of images and a folder of masks under the same names, labelled by folders or by a file."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from maskrobust.train.data.files.image_files import (
     list_folder,
     list_images,
 )
-from maskrobust.train.storage.files import LARGEST_JSON, parse_json
+from maskrobust.train.storage.files import LARGEST_JSON, parse_json, parse_pairs
 
 _LONGEST_NAME = 255
 
@@ -84,36 +82,15 @@ def read_labels(path: Path) -> dict[str, str]:
     with path.open("rb") as stream:
         content = stream.read(LARGEST_JSON + 1)
     try:
-        return _json_labels(content) if path.suffix.lower() == ".json" else _csv_labels(content)
-    except (ValueError, csv.Error) as error:
+        found = parse_json(content) if path.suffix.lower() == ".json" else parse_pairs(content, "image", "class")
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+        return {image: _class_name(name, image) for image, name in found.items()}
+    except ValueError as error:
         raise InputError(
             f"'{path}' must give the class of each image, as a JSON object or as CSV whose first line is image,class, "
             f"but does not ({error}); correct it there."
         ) from error
-
-
-def _json_labels(content: bytes) -> dict[str, str]:
-    found = parse_json(content)
-    if not isinstance(found, dict):
-        raise ValueError(f"it holds a {type(found).__name__}")
-    return {image: _class_name(name, image) for image, name in found.items()}
-
-
-def _csv_labels(content: bytes) -> dict[str, str]:
-    if len(content) > LARGEST_JSON:
-        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    header = next(reader, [])
-    if header != ["image", "class"]:
-        raise ValueError(f"its first line is {','.join(header)[:_LONGEST_NAME]}")
-    labels: dict[str, str] = {}
-    for row in filter(None, reader):
-        if len(row) != 2:
-            raise ValueError(f"line {reader.line_num} has {len(row)} columns")
-        if row[0] in labels:
-            raise ValueError(f"it names '{row[0]}' twice")
-        labels[row[0]] = _class_name(row[1], row[0])
-    return labels
 
 
 def _class_name(name: Any, image: str) -> str:

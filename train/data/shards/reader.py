@@ -13,7 +13,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 from maskrobust.train.data.files.image_files import decode_image, decode_mask
 from maskrobust.train.data.shards.format import ShardRecord, TarSample, open_address, read_shard
-from maskrobust.train.storage.plain_text import printable
+from maskrobust.train.storage.files import printable
 
 _ATTEMPTS = 3
 _LONGEST_LABEL = 1000

@@ -1,16 +1,19 @@
-"""What most people look for first: accuracy by how much is hidden, and of each class."""
+"""What most people look for first: accuracy by how much is hidden, of each class, along curves and by mask family."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import Line, LineGroup, folded, legend, named, panels, prose, table
-from maskrobust.train.report.charts import charts_by_method
-from maskrobust.train.report.results import Results
+from maskrobust.lm_modules.reliance.catalogue import catalogue
+from maskrobust.lm_modules.reliance.measures.accuracy import worst_cell
+from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, legend, named, panels, prose, table
+from maskrobust.train.report.charts import Curve, charts_by_method, line_chart
+from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import cell_of, pivot
-from maskrobust.train.report.wording import method_title, percent
+from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
 """Of which a table is shown unfolded."""
@@ -76,3 +79,157 @@ def accuracy_of_classes(results: Results) -> Markup | None:
         shown = table(f"classes-{network.number}", f"Classes, {network.title}", headings, [LineGroup(lines)])
         text += folded(named(network), shown, is_open=len(classes) <= _MOST_CLASSES)
     return text
+
+
+class Panel(NamedTuple):
+    """One curve: the family of the segments that are hidden, and the order in which they are hidden."""
+
+    family: str
+    order: str
+
+    @property
+    def title(self) -> str:
+        """As in "SLIC, most salient first"."""
+        order = self.order.replace("_", " ")
+        return f"{family_title(self.family)}, {order if order == 'random' else f'{order} first'}"
+
+
+def curves(results: Results) -> Markup | None:
+    """The arms of a claim under their own methods, or networks under each method; None where there is no curve."""
+    rows = [row for row in results.over_seeds if catalogue()[row.measure].group == "curves"]
+    if not rows:
+        return None
+    if results.name == "claim":
+        own = [row for row in rows if row.method == results.network(row.network).arm["method"]]
+        return _curves(results, own, "curves", "")
+    drawn = [
+        (method_title(method), _curves(results, found, f"curves-{method}", method_title(method)))
+        for method in results.methods
+        if (found := select(rows, method=method))
+    ]
+    (title, first), *others = drawn
+    return html("<h3>{{ title }}</h3>{{ first }}", title=title, first=first) + Markup().join(
+        folded(title, each) for title, each in others
+    )
+
+
+def _curves(results: Results, rows: Sequence[Row], identity: str, title: str) -> Markup:
+    places = dict.fromkeys(Panel(str(row.parameters["family"]), str(row.parameters["order"])) for row in rows)
+    families, orders = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
+    shown = sorted(places, key=lambda panel: (families.index(panel.family), orders.index(panel.order)))
+    networks = [each for each in results.networks if select(rows, network=each.name)]
+    charts = [_chart(results, rows, networks, panel, f"{identity}-{place}") for place, panel in enumerate(shown)]
+    caption = prose("curves_caption", legend=legend(results.networks), is_claim=results.name == "claim")
+    scores = [row for row in rows if "hidden_fraction" not in row.parameters]
+    tables = [
+        html("<h4>{{ title }}</h4>", title=catalogue()[measure].title)
+        + table(
+            f"{identity}-{measure.removesuffix('_score')}",
+            catalogue()[measure].title,
+            ["Network" if results.name == "reliance" else "Arm", *(panel.title for panel in shown)],
+            [LineGroup([_line(select(scores, measure=measure, network=each.name), each, shown) for each in networks])],
+        )
+        for measure in dict.fromkeys(row.measure for row in scores)
+    ]
+    summary = f"Scores of every curve{f', {title.lower()}' if title else ''}"
+    about = html("<p>The mean over the curve, for every metric.</p>")
+    return panels(charts, caption) + folded(summary, about + Markup().join(tables))
+
+
+def _line(rows: Sequence[Row], network: Network, shown: Sequence[Panel]) -> Line:
+    return Line(named(network), [cell_of(only(rows, parameters=panel._asdict())) for panel in shown])
+
+
+def _chart(results: Results, rows: Sequence[Row], networks: Sequence[Network], panel: Panel, identity: str) -> Markup:
+    points = [
+        row
+        for row in select(rows, measure="curve_accuracy")
+        if (row.parameters["family"], row.parameters["order"]) == panel
+    ]
+    drawn = [
+        Curve.of(
+            select(points, network=each.name),
+            "hidden_fraction",
+            each.colour,
+            str(each.number),
+            strong=not each.arm or results.is_in_the_rule(each),
+        )
+        for each in networks
+    ]
+    return line_chart(
+        drawn,
+        identity,
+        panel.title,
+        "Hidden fraction of the image (%)",
+        "Accuracy (%)",
+        label="Chart: accuracy against the hidden fraction of the image",
+    )
+
+
+TRAINED = Markup('<span class="mark trained" role="img" aria-label="trained on">●</span> ')
+WORST = Markup('<span class="mark worst" role="img" aria-label="worst cell">▼</span> ')
+
+
+def transfer(results: Results) -> Markup | None:
+    """The worst cell of every network, and the matrices; None where there is none."""
+    every = [(each, select(results.over_seeds, network=each.name)) for each in results.networks]
+    found = [(each, rows, worst_cell(rows)) for each, rows in every if select(rows, measure="transfer_accuracy")]
+    if not found:
+        return None
+    text = prose("transfer", trained=TRAINED, worst=WORST)
+    lines = [
+        Line(
+            named(each), [cell_of(worst), Cell(_where(worst), look="words"), Cell(_trained_on(each.arm), look="words")]
+        )
+        for each, _, worst in found
+    ]
+    word = "Arm" if results.name == "claim" else "Network"
+    text += table(
+        "worst-cells", "Worst cells", [word, "Worst accuracy", "Where", "Trained on"], [LineGroup(lines)], look="plain"
+    )
+    for place, (each, rows, _) in enumerate(found):
+        matrix = _matrix(f"transfer-{each.number}", each.title, rows, each.arm.get("trained_on"))
+        text += folded(named(each), matrix, is_open=place < 2)
+    return text
+
+
+def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[str, Any] | None) -> Markup:
+    accuracies, worst_families, worst = (
+        select(rows, measure="transfer_accuracy"), select(rows, measure="worst_family"), worst_cell(rows)
+    )  # fmt: skip
+    families = list(dict.fromkeys(str(row.parameters["family"]) for row in accuracies))
+
+    def heat(method: str, family: str) -> Cell:
+        row = only(accuracies, method=method, parameters={"family": family})
+        cell = cell_of(row, sign=False)
+        if row is None or row.value is None:
+            return cell
+        is_trained = trained_on is not None and method in trained_on["fills"] and family in trained_on["families"]
+        marks = TRAINED * is_trained + WORST * (row is worst)
+        look = "heat-cell" + " trained" * is_trained + " worst" * (row is worst)
+        return cell._replace(value=marks + cell.value, look=look, shade=row.value)
+
+    lines = []
+    for method in dict.fromkeys(row.method for row in accuracies):
+        cells = [heat(method, family) for family in families]
+        cells += [cell_of(only(worst_families, method=method), sign=False)] * bool(worst_families)
+        lines.append(Line(method_title(method), cells))
+    headings = ["Accuracy in percent", *map(family_title, families), *["Worst family"] * bool(worst_families)]
+    return table(identity, title, headings, [LineGroup(lines)], look="heat")
+
+
+def _where(worst: Row | None) -> str:
+    if worst is None:
+        return ""
+    return f"{method_title(worst.method)}, {in_sentence(family_title(str(worst.parameters['family'])))}"
+
+
+def _trained_on(arm: Mapping[str, Any]) -> str:
+    """The fills and families that an arm was trained on; empty where that is not known."""
+    found = arm.get("trained_on")
+    if found is None:
+        return ""
+    if not found["families"]:
+        return "no holes"
+    fills = capitalised(", ".join(in_sentence(method_title(fill)) for fill in found["fills"]))
+    return f"{fills or 'No fill'}; {', '.join(in_sentence(family_title(family)) for family in found['families'])}"

@@ -6,7 +6,7 @@ from maskrobust.lm_modules.reliance.catalogue import Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import block, facts, folded, named, prose
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.retention import marker
+from maskrobust.train.report.sections.claim import marker
 from maskrobust.train.report.tables import GROUP_TITLES, inline, measure_tables
 from maskrobust.train.report.wording import GOALS, method_title
 

@@ -10,8 +10,13 @@ from scipy import ndimage
 from maskrobust.augment import fold_in, sample_keys, uniform
 from maskrobust.augment.families.shapes.circles import enclosing_circles
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
-from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, margin_condition
-from maskrobust.lm_modules.reliance.holes.leak_holes import cover_holes, dilate, with_other_ring
+from maskrobust.lm_modules.reliance.holes.conditions import (
+    ConditionSource,
+    cover_holes,
+    dilate,
+    margin_condition,
+    with_other_ring,
+)
 from maskrobust.lm_modules.reliance.measures.leak_controls import (
     cover_leak,
     leak_by_border,

@@ -16,6 +16,8 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     clean_accuracy,
     retention,
     silhouette_accuracy,
+    transfer_accuracy,
+    worst_family,
 )
 from maskrobust.lm_modules.reliance.measures.broken_masks import (
     broken_mask_accuracy,
@@ -30,7 +32,6 @@ from maskrobust.lm_modules.reliance.measures.information import (
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
 from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
-from maskrobust.lm_modules.reliance.measures.transfer import transfer_accuracy, worst_family
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes

@@ -182,7 +182,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", lambda folder: save(SQUARE, folder / "images/more/photo_003.jpg"), "masks/more/photo_003.png' does not"),
     ("pairs", text("labels.csv", "image,class\nphoto_000,box\n"), "must give the class of 'photo_001'"),
     ("pairs", text("labels.csv", "photo_000,box\n"), "its first line is photo_000,box"),
-    ("pairs", text("labels.csv", "image,class\na,b,c\n"), "line 2 has 3 columns"),
+    ("pairs", text("labels.csv", "image,class\na,b,c\n"), "line 2 does not hold image and class"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
     ("json", text("labels.json", "[" * 100_000), "nested too deeply"),
     ("json", text("labels.json", '{"photo_000": 3}'), "the class of 'photo_000' is no text"),

@@ -19,11 +19,12 @@ from torchvision.transforms import v2
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues
-from maskrobust.train.data.files import idx, image_files, photographs
-from maskrobust.train.data.files.idx import find_files, read_garments
+from maskrobust.train.data.files import image_files, photographs
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
 from maskrobust.train.data.files.photographs import CropSource, random_crop, random_crops, read_photograph
 from maskrobust.train.data.files.views import evaluation_view, training_view
+from maskrobust.train.data.sets import fashion
+from maskrobust.train.data.sets.fashion import find_files, read_garments
 from tests.train.data.conftest import idx_bytes, square_garments, write_fashion_files
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
@@ -215,7 +216,7 @@ NAMES = [f"{prefix}-{kind}-ubyte" for prefix in ("train", "t10k") for kind in ("
 @pytest.fixture
 def no_usual_places(tmp_path, monkeypatch):
     """Neither Debian's folder nor a filled cache; returns the cache folder."""
-    monkeypatch.setattr(idx, "DEBIAN_FOLDER", tmp_path / "debian")
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "debian")
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch" / "hub"))
     return tmp_path / "torch" / "maskrobust"
 
@@ -233,7 +234,7 @@ def test_files_are_found_in_every_layout_below_a_given_root(tmp_path, layout, co
 
 
 def test_a_given_root_that_is_empty_is_refused_although_other_sources_exist(tmp_path, monkeypatch):
-    monkeypatch.setattr(idx, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian"))
+    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian"))
     (tmp_path / "empty").mkdir()
     for root in (tmp_path / "empty", tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=f"^root must hold .* but '{root}' does not;"):
@@ -291,7 +292,7 @@ def test_a_damaged_file_is_named(fashion_root, suffix, content, message):
 
 
 def test_no_more_than_the_official_number_of_images_is_taken_into_memory(fashion_root, monkeypatch):
-    monkeypatch.setitem(idx.OFFICIAL_SIZES, "train", 1000)
+    monkeypatch.setitem(fashion.OFFICIAL_SIZES, "train", 1000)
     (fashion_root / IMAGES).unlink()
     header = WHOLE[:4] + (10_000).to_bytes(4, "big") + WHOLE[8:16]
     (fashion_root / f"{IMAGES}.gz").write_bytes(gzip.compress(header + bytes(10_000 * 784)))

@@ -271,13 +271,14 @@ def test_a_missing_folder_is_refused_with_the_way_to_get_one(folder):
     ("content", "message"),
     [
         ("file,class\ncat/none.png,cat\n", r"names 'cat/none.png', but there is no such file in"),
-        ("file,class\n../cat.png,cat\n", r"must name each file once, by its path below folder, got '../cat.png';"),
-        ("file,class\ncat/deep/0.png,a\ncat/deep/0.png,b\n", "must name each file once, .* got 'cat/deep/0.png';"),
+        ("file,class\n../cat.png,cat\n", r"must name each file by its path below folder, got '../cat.png';"),
+        ("file,class\ncat/deep/0.png,a\ncat/deep/0.png,b\n", "it names 'cat/deep/0.png' twice"),
         ("file,class\ncat/deep/0.png,n00000001\n", r"in ImageNet's list of 1,000, or by other names, got 'n00000001';"),
-        ("file,class\ncat/deep/0.png\n", "line 2 of 2 does not fit;"),
-        ("cat/deep/0.png,cat\n", "line 1 of 1 does not fit;"),
-        ('file,class\n"cat/deep/0.png,cat\n', "must be a CSV file in UTF-8, but is not"),
-        (b"file,class\n\xff.png,cat\n", "must be a CSV file in UTF-8, but is not"),
+        ("file,class\ncat/deep/0.png\n", "line 2 does not hold file and class"),
+        ("cat/deep/0.png,cat\n", "its first line is cat/deep/0.png,cat"),
+        ("file,class\n", "must name at least one file with its class, but names none"),
+        ('file,class\n"cat/deep/0.png,cat\n', "must be a CSV file in UTF-8 .* but is not"),
+        (b"file,class\n\xff.png,cat\n", "must be a CSV file in UTF-8 .* but is not"),
     ],
 )
 def test_a_wrong_file_of_classes_is_refused_in_a_sentence(folder, tmp_path, content, message):

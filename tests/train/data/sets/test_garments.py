@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from maskrobust.train.data import Fashion
-from maskrobust.train.data.files.idx import DEBIAN_FOLDER, read_garments
-from maskrobust.train.data.sets.fashion import PLACE_NUMBERS, garment_masks, place_garments
+from maskrobust.train.data.sets.fashion import (
+    DEBIAN_FOLDER,
+    PLACE_NUMBERS,
+    garment_masks,
+    place_garments,
+    read_garments,
+)
 from tests.conftest import require_component
 from tests.train.data.conftest import square_garments
 

@@ -1,0 +1,264 @@
+"""What every training gets: a seed for each step, an end at a loss that is not finite, its speed and pictures."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, distributed
+from torch.optim import Optimizer
+
+from maskrobust.augment import Batch
+from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
+from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
+from maskrobust.lm_modules.callbacks.reliance import classifier_of
+from maskrobust.lm_modules.methods import mark_hidden
+from maskrobust.lm_modules.training.processes import of_all_ranks
+
+
+class StepSeed(pl.Callback):
+    """Seeds torch's generators before each training batch with (seed, epoch, batch, process).
+
+    What a network draws for itself (dropout, stochastic depth) is then the same whether a run was interrupted or not,
+    and no state of a generator has to be saved for each process. It draws on the host, without waiting for a GPU.
+
+    Args:
+        seed: any integer of 64 bits.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the generators."""
+        keys = sample_keys(self.seed, torch.tensor([trainer.current_epoch]))
+        for number in (batch_idx, trainer.global_rank):
+            keys = fold_in(keys, number)
+        torch.manual_seed(int(keys))
+
+
+RECORD = "not_finite.json"
+
+
+class FiniteLoss(pl.Callback):
+    """Ends the training when the loss of any process is NaN or infinite, before the optimiser takes its step.
+
+    It writes not_finite.json beside the logs: step, epoch, learning rates, and of each process that is concerned its
+    rank, loss and the ids of its batch. Gradients are not looked at: under fp16 they overflow now and then, which the
+    loss scaling deals with.
+
+    What costs time is waiting for a GPU. The loss is looked at on the GPU after the forward pass, and the answer read
+    before the optimiser step, when the backward pass is queued already: the host waits for the forward pass alone,
+    while the GPU is busy. Several processes exchange one number, on the GPU too.
+
+    Raises:
+        InputError: in rank 0, which names the files; the other processes exit with 0.
+    """
+
+    def __init__(self) -> None:
+        self._pending: _Pending | None = None
+        self._batch: Any = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep the batch, whose ids may be asked for."""
+        self._batch = batch
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Ask whether the loss is finite, without waiting for the answer."""
+        loss = loss.detach()
+        bad = (~loss.isfinite()).any().to(torch.uint8)
+        if trainer.world_size > 1:
+            distributed.all_reduce(bad, op=distributed.ReduceOp.MAX)
+        answer = bad.to("cpu", non_blocking=True)
+        arrived = None
+        if bad.is_cuda:
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._pending = _Pending(loss, answer, arrived)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Read the answer."""
+        self._check(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Read the answer for a batch whose gradient is accumulated."""
+        self._check(trainer)
+
+    def _check(self, trainer: pl.Trainer) -> None:
+        if self._pending is None:
+            return
+        loss, answer, arrived = self._pending
+        self._pending = None
+        if arrived is not None:
+            arrived.synchronize()
+        if bool(answer):
+            self._stop(trainer, loss)
+
+    def _stop(self, trainer: pl.Trainer, loss: Tensor) -> None:
+        concerned = [
+            {"rank": rank, "loss": str(value), "ids": ids}
+            for rank, (value, ids) in enumerate(of_all_ranks((loss.item(), self._batch.ids.tolist())))
+            if not torch.tensor(value).isfinite()
+        ]
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a collective operation: every process must ask
+        if not trainer.is_global_zero:
+            raise SystemExit(0)
+        rates = [group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        where = {"step": trainer.global_step, "epoch": trainer.current_epoch, "learning_rates": sorted(set(rates))}
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).write_text(json.dumps({**where, "batches": concerned}, indent=2) + "\n", encoding="utf-8")
+        raise InputError(
+            f"the loss is {concerned[0]['loss']} in step {trainer.global_step} at learning rate {max(rates):.3g}; the "
+            f"ids of its images are in '{folder / RECORD}', {_last_good(trainer)}; lower the learning rate, or look at "
+            "these images."
+        )
+
+
+class _Pending(NamedTuple):
+    """A question that a device has not answered yet: its answer is there once `arrived` has been reached."""
+
+    loss: Tensor
+    answer: Tensor
+    arrived: torch.cuda.Event | None
+
+
+def _last_good(trainer: pl.Trainer) -> str:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, LastCheckpoint) and Path(callback.path).is_file():
+            return f"the last state before is in '{callback.path}'"
+    return "no state was saved before"
+
+
+class Throughput(pl.Callback):
+    """Logs how fast images go through the training, and whether the training step is starved.
+
+    Every logger gets two numbers, each over the steps since they were last logged (every `log_every_n_steps`):
+
+    - ``train/images_per_second``: over all processes.
+    - ``train/data_wait``: fraction in [0, 1] of the time that lies between the end of a step and the start of the next.
+      There the loop fetches a batch and moves it to the device; it also writes logs, and checkpoints that are saved
+      within an epoch.
+
+    Validation counts for neither, nor does the pause after it. Time is that of the process: the device is never waited
+    for, so on a GPU single steps are off and their mean is right.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._step = 0
+        self._reset()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self._since = None
+        self._reset()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the first batch."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the wait that is over."""
+        now = time.perf_counter()
+        if self._since is not None:
+            self._waited += now - self._since
+        self._since = now
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add the step that is over, and log where that is due."""
+        now = time.perf_counter()
+        assert self._since is not None
+        self._worked += now - self._since
+        self._since = now
+        self._images += len(batch.ids) * trainer.world_size
+        if self._is_due(trainer):
+            elapsed = self._waited + self._worked
+            pl_module.log("train/images_per_second", self._images / elapsed, batch_size=1)
+            pl_module.log("train/data_wait", self._waited / elapsed, batch_size=1)
+            self._reset()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave out the pause."""
+        self._since = None
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether this batch has ended an optimiser step of those that are logged."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set, but not declared
+        return every > 0 and trainer.global_step > self._step and trainer.global_step % every == 0
+
+    def _reset(self) -> None:
+        self._waited = self._worked = 0.0
+        self._images = 0
+
+
+class ShownImages(pl.Callback):
+    """Shows, when training starts, the first images of its first batch: as they are, and as the network sees them.
+
+    Weights & Biases and TensorBoard get the picture as ``train/shown``; without them nothing is drawn. Holes are those
+    of the very step that follows. Training goes on as it would without: holes depend on (seed, sample id, step) alone.
+
+    Args:
+        pictures: how many images, at least 1.
+
+    Raises:
+        InputError: `pictures` is below 1.
+    """
+
+    def __init__(self, pictures: int = 8) -> None:
+        check_at_least("pictures", pictures, 1)
+        self.pictures = pictures
+        self._is_due = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the next batch."""
+        self._is_due = trainer.is_global_zero and shows_pictures(trainer.loggers)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Draw the batch's images where they are to be shown.
+
+        Raises:
+            InputError: the module is no `MaskRobustClassifier`.
+        """
+        if not self._is_due:
+            return
+        self._is_due = False
+        presented = classifier_of(pl_module, self).present(batch)
+        visible = None if presented.visible is None else presented.visible[: self.pictures]
+        picture = draw_training_panel(batch.images[: self.pictures], presented.images[: self.pictures], visible)
+        log_picture(
+            trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
+        )
+
+
+def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
+    """Training images, and below each what the training step makes of it; `mark_hidden` marks what layer masking hides.
+
+    Args:
+        images: (B, C, H, W) float in [0, 1], a column for each.
+        presented: (B, C, H, W), the images that are given to the network.
+        visible: (B, 1, H, W) bool, what layer masking shows of them; None for all.
+
+    Returns:
+        (3, height, width) float32 in [0, 1], on the CPU.
+    """
+    shown = presented if visible is None else mark_hidden(presented, visible)
+    return draw_grid(torch.cat([images, shown]), columns=len(images))

@@ -1,0 +1,231 @@
+"""Training objectives: how one gets its name and what it may ask for, and those that are shipped."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskrobust.augment import Batch
+from maskrobust.augment.registry import AnyFunction, Entry, FunctionRegistry
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.training.training_masks import Learner, PresentedImages, SceneSource
+
+INPUTS = ("learner", "batch", "shown", "teacher", "source", "label_smoothing", "consistency_weight")
+"""Parameters of an objective that are filled in by name; see `objective`."""
+
+
+@dataclass(frozen=True)
+class Objective(Entry):
+    """A registered training objective: its function returns the loss () of one batch.
+
+    Attributes:
+        needs_holes: whether it needs images of which something is hidden.
+        takes_mixed_labels: whether it takes images whose hole shows another image, with a label of its own.
+    """
+
+    needs_holes: bool = True
+    takes_mixed_labels: bool = False
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the network learns from a frozen copy of itself, in place of labels."""
+        return "teacher" in self.inputs
+
+
+OBJECTIVES = FunctionRegistry("objective", "objective", Objective, inputs=INPUTS)
+"""The training objectives by name."""
+
+
+def objective(
+    name: str, *, needs_holes: bool = True, takes_mixed_labels: bool = False
+) -> Callable[[AnyFunction], AnyFunction]:
+    """Register the decorated function as a training objective, for `--model.objective`.
+
+    It returns the loss () of one batch. It takes those of these parameters that it needs; others have a default.
+
+    - `learner`: (images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes); called
+      once in a step.
+    - `batch`: the `Batch` with nothing hidden; where it has `visible`, pixels without data are black.
+    - `shown`: the same images with their holes, as `PresentedImages`.
+    - `teacher`: images -> logits of the network as it started out, which stand for the labels in validation, too.
+    - `source`: the data module, or None.
+    - `label_smoothing`, `consistency_weight`: arguments of the classifier.
+
+    Args:
+        name: a Python identifier.
+        needs_holes: whether it is refused where `masking` is "none".
+        takes_mixed_labels: whether the fill "other_image", which mixes two images and their labels, may be used.
+
+    Raises:
+        InputError: another objective has the name, a parameter can neither be filled in nor left out, or one is called
+            weight.
+    """
+    return OBJECTIVES.register(name, needs_holes=needs_holes, takes_mixed_labels=takes_mixed_labels)
+
+
+def mixed_cross_entropy(
+    logits: Tensor, labels: Tensor, partner_labels: Tensor, own_weight: Tensor, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of images that show a second image in their hole.
+
+    loss = mean over the batch of w CE(logits, labels) + (1 - w) CE(logits, partner_labels), as in CutMix (Yun et al.,
+    ICCV 2019, section 3.1).
+
+    Args:
+        logits: (B, num_classes).
+        labels: (B,) int64, the image's own.
+        partner_labels: (B,) int64, of the image in the hole.
+        own_weight: (B,) float w in [0, 1]; 1 gives the ordinary cross-entropy.
+        label_smoothing: in [0, 1).
+
+    Returns:
+        () loss.
+    """
+    own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    other = F.cross_entropy(logits, partner_labels, reduction="none", label_smoothing=label_smoothing)
+    return (own_weight * own + (1 - own_weight) * other).mean()
+
+
+@objective("cross_entropy", needs_holes=False, takes_mixed_labels=True)
+def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
+    """`mixed_cross_entropy` of one batch, () float.
+
+    Args:
+        learner: gives logits.
+        batch: of which the labels count.
+        shown: what the learner sees of it.
+        label_smoothing: in [0, 1).
+    """
+    logits, partner_labels = learner(shown.images, shown.visible), batch.labels[shown.partners]
+    return mixed_cross_entropy(logits, batch.labels, partner_labels, shown.own_weight, label_smoothing)
+
+
+def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor, weight: float) -> Tensor:
+    """Cross-entropy on the clean view, plus agreement of the masked view with it.
+
+    loss = CE(clean, labels) + weight x CE(masked, softmax(clean) with its gradient stopped), averaged over the batch.
+    Source: Heo et al., "Masking meets Supervision: A Strong Learning Alliance" (MaskSub), CVPR 2025, section 3.
+
+    Args:
+        clean_logits: (B, num_classes).
+        masked_logits: (B, num_classes), of the same images with a part hidden.
+        labels: (B,) int64.
+        weight: of the second term, at least 0.
+
+    Returns:
+        () loss.
+    """
+    target = clean_logits.detach().softmax(dim=1)
+    return F.cross_entropy(clean_logits, labels) + weight * F.cross_entropy(masked_logits, target)
+
+
+@objective("consistency")
+def consistency_step(learner: Learner, batch: Batch, shown: PresentedImages, consistency_weight: float) -> Tensor:
+    """`consistency_loss` of one batch, () float.
+
+    Args:
+        learner: gives logits.
+        batch: the clean view.
+        shown: the masked view.
+        consistency_weight: of the agreement, at least 0.
+    """
+    # Both views in one batch: two forward passes before one backward break DDP with batch norm.
+    everything = torch.ones_like(batch.object_mask)
+    both_visible = None if shown.visible is None else torch.cat([everything, shown.visible])
+    clean, masked = learner(torch.cat([batch.images, shown.images]), both_visible).chunk(2)
+    return consistency_loss(clean, masked, batch.labels, consistency_weight)
+
+
+def abstention_loss(logits: Tensor, labels: Tensor, hides_object: Tensor, label_smoothing: float) -> Tensor:
+    """Cross-entropy that asks for an even prediction where nothing of the object is to be seen.
+
+    loss = mean over the batch of CE(logits, labels), or of CE(logits, uniform over the classes) where `hides_object`.
+
+    Args:
+        logits: (B, num_classes).
+        labels: (B,) int64.
+        hides_object: (B,) bool.
+        label_smoothing: in [0, 1).
+
+    Returns:
+        () loss, at least ln(num_classes) for an image whose object is hidden.
+    """
+    told = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    even = F.cross_entropy(logits, torch.full_like(logits, 1.0 / logits.shape[1]), reduction="none")
+    return torch.where(hides_object, even, told).mean()
+
+
+@objective("abstention")
+def abstention_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
+    """`abstention_loss` of one batch, () float.
+
+    Args:
+        learner: gives logits.
+        batch: of which the labels count.
+        shown: what the learner sees of it.
+        label_smoothing: in [0, 1).
+    """
+    return abstention_loss(learner(shown.images, shown.visible), batch.labels, shown.hides_object, label_smoothing)
+
+
+def distillation_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
+    """Divergence of a network's answers from those of a teacher, which needs no labels.
+
+    loss = mean over the batch of KL(softmax(target) || softmax(logits)), as in Hinton et al., "Distilling the Knowledge
+    in a Neural Network", arXiv 1503.02531, section 2, at temperature 1.
+
+    Args:
+        logits: (B, num_classes).
+        target_logits: (B, num_classes), the teacher's.
+
+    Returns:
+        () loss, at least 0; 0 where both answer alike.
+    """
+    target = target_logits.detach().log_softmax(dim=1)
+    return F.kl_div(logits.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
+
+
+@objective("distillation")
+def distillation_step(
+    learner: Learner, batch: Batch, shown: PresentedImages, teacher: Callable[[Tensor], Tensor], source: object
+) -> Tensor:
+    """`distillation_loss` of one batch, () float.
+
+    Args:
+        learner: gives logits.
+        batch: what the teacher sees, but for objects of which the hole leaves nothing.
+        shown: what the learner sees.
+        teacher: the teacher's logits of images in pixel space.
+        source: see `shown_to_teacher`.
+
+    Raises:
+        InputError: see `shown_to_teacher`.
+    """
+    logits = learner(shown.images, shown.visible)
+    return distillation_loss(logits, teacher(shown_to_teacher(batch, shown.hides_object, source)))
+
+
+def shown_to_teacher(batch: Batch, hides_object: Tensor, source: object) -> Tensor:
+    """What a teacher is shown (B, C, H, W): the images, without the object where the hole leaves nothing of it.
+
+    Args:
+        batch: B samples of the training split.
+        hides_object: (B,) bool.
+        source: a `SceneSource`, such as the data module; anything where nothing is hidden.
+
+    Raises:
+        InputError: an object is hidden, and the source has no pictures without objects.
+    """
+    ids, is_hidden = torch.stack([batch.ids, hides_object]).cpu()  # scenes are drawn on the host, which waits once
+    if not is_hidden.any():
+        return batch.images
+    scenes = source.without_object("train", ids[is_hidden > 0]) if isinstance(source, SceneSource) else None
+    if scenes is None:
+        raise InputError(
+            "objective 'distillation' needs pictures without the objects that a hole leaves nothing of, but "
+            f"{type(source).__name__} has none; choose mask families that do not hide objects, or data such as "
+            "Cutouts."
+        )
+    return batch.images.masked_scatter(hides_object[:, None, None, None], scenes.to(batch.images, non_blocking=True))
