@@ -135,7 +135,10 @@ def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
     assert [path.name for path in drawn] == sorted(shown)
     assert len(drawn) == 6
     for path in drawn:
-        assert Image.open(path).size == Image.open(shown[path.name]).size
+        now, then = plt.imread(path), plt.imread(shown[path.name])
+        assert now.shape == then.shape
+        if path.stem in ("hide", "own_fill", "own_network"):  # drawn without a trained network
+            assert abs(now - then).mean() < 0.01
         assert shown[path.name].stat().st_size < 60_000
 
 
