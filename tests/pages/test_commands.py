@@ -1,7 +1,7 @@
 """Every command of README, CONTRIBUTING and docs runs as it is written, made short by further options.
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. The Python of
-README and of own-network.md runs, too; that of masks.md, layer-masking.md, explanations.md and
+README runs, too; that of gallery.md, masks.md, layer-masking.md, explanations.md and
 explainers-of-others.md has tests of its own.
 """
 
@@ -33,7 +33,6 @@ PAGES = [
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md")))
     if any(block.language == "bash" for block in blocks(page))
 ]
-WITH_PYTHON = ("README.md", "own-network.md")
 NOT_RUN = {
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
     "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
@@ -97,7 +96,7 @@ def test_every_command_of_a_page_runs(page, folder):
     for block in blocks(page):
         if block.file_name is not None:
             (folder / block.file_name).write_text(block.text)
-        elif block.language == "python" and page.name in WITH_PYTHON:
+        elif block.language == "python" and page.name == "README.md":
             exec(compile(block.text, page.name, "exec"), shown)
         elif block.language == "bash":
             for words in commands(block):

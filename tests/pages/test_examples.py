@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from scipy import stats
 
+from maskrobust.augment import FILLS
 from tests.pages.commands import blocks, script
+from tests.pages.gallery import PICTURES, draw
 from tests.pages.notebooks import run
 from tests.test_house import ROOT
 
@@ -119,6 +121,25 @@ def test_a_notebook_is_small_and_was_run_in_order(path):
     counts = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
     assert counts == list(range(1, len(counts) + 1))
     assert len({cell["id"] for cell in cells}) == len(cells)
+
+
+def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
+    backend = plt.get_backend()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            drawn = draw(tmp_path, {"train_images": 64, "val_images": 8, "max_epochs": 1})
+    finally:
+        plt.switch_backend(backend)
+        FILLS.pop("rows", None)
+    shown = {path.name: path for path in PICTURES.glob("*.png")}
+    assert [path.name for path in drawn] == sorted(shown)
+    assert len(drawn) == 6
+    for path in drawn:
+        now, then = plt.imread(path), plt.imread(shown[path.name])
+        assert now.shape == then.shape
+        if path.stem in ("hide", "own_fill", "own_network"):  # drawn without a trained network
+            assert abs(now - then).mean() < 0.01
+        assert shown[path.name].stat().st_size < 60_000
 
 
 @pytest.fixture(scope="module")

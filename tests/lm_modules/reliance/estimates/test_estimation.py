@@ -239,7 +239,8 @@ def test_the_percentile_interval_holds_the_share_asked_for():
 @pytest.mark.parametrize("right", [0, 1])
 def test_a_fraction_of_none_or_all_has_the_other_bound_of_the_exact_interval(right):
     of = make_outcomes(30, seed=1)
-    of = replace(of, objects=of.objects // 3, predictions={"clean": of.labels if right else (of.labels + 1) % NUM_CLASSES})
+    answers = (of.labels + 1 - right) % NUM_CLASSES
+    of = replace(of, objects=of.objects // 3, predictions={"clean": answers})
     found = estimate(clean_accuracy(), [of, of], replicates=50)
     exact = stats.binomtest(right * 11, 11).proportion_ci(0.95, "exact")  # 10 // 3 to 39 // 3
     assert (found.value, found.low, found.high) == pytest.approx((right, exact.low, exact.high))
