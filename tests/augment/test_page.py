@@ -1,35 +1,35 @@
 """The page on masks and fills: its code runs, and its tables hold every name."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, build_family, read_families
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from tests.pages.commands import blocks
+from tests.test_house import ROOT
 
-PAGE = (Path(__file__).parents[2] / "docs" / "masks.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "masks.md"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+def blocks_in(language):
+    return [block.text for block in blocks(PAGE) if block.language == language]
 
 
 def rows(head):
-    text, *_ = re.findall(rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE, flags=re.MULTILINE)
+    text, *_ = re.findall(
+        rf"^\| {head} \|.*\n\|[-|]+\n((?:\|.*\n)+)", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.usefixtures("registries")
 def test_the_code_runs():
     program: dict[str, object] = {"__name__": "my_masks"}
-    try:
-        for block in blocks("python"):
-            exec(block, program)
-        family, filled = build_family("stripes", hidden_fraction=(0.5, 0.5)), FILLS["grey"]
-    finally:
-        FAMILIES.pop("stripes", None), FILLS.pop("grey", None)
+    for block in blocks_in("python"):
+        exec(block, program)
+    family, filled = build_family("stripes", hidden_fraction=(0.5, 0.5)), FILLS["grey"]
     batch, keys = program["batch"], program["keys"]
     assert (family(keys, batch).double().mean(dim=(1, 2, 3)) - 0.5).abs().max() < 0.1
     assert filled.options == {"value": 0.5}
@@ -50,7 +50,7 @@ def test_every_fill_is_listed_with_what_it_knows():
 
 
 def test_the_configuration_is_one_of_the_classifier():
-    first, *others = [yaml.safe_load(block)["model"] for block in blocks("yaml")]
+    first, *others = [yaml.safe_load(block)["model"] for block in blocks_in("yaml")]
     options = first | {"hidden_fraction": (0.1, 0.9), "architecture_options": {"width": 16}}
     assert MaskRobustClassifier(num_classes=2, **options).hparams["mask_ramp"] == 0.5
     (of_families,) = [model for model in others if "fill" not in model]

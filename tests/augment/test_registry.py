@@ -51,13 +51,7 @@ def fill_grey(images, visible, *, value: float = 0.5):
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_names_are_forgotten():
-    before = dict(FAMILIES), dict(FILLS)
-    yield
-    for registry, entries in zip((FAMILIES, FILLS), before, strict=True):
-        registry.clear()
-        registry.update(entries)
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 @pytest.fixture

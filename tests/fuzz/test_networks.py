@@ -57,10 +57,13 @@ class Try(NamedTuple):
     run: Run
     training: bool
 
+    def network(self):
+        """A copy of its own each time, in the mode."""
+        return copy.deepcopy(self.example.network).train(self.training)
+
     def masked(self, **options):
-        network = copy.deepcopy(self.example.network).train(self.training)
         how = {name: getattr(self.run, name) for name in ("merge", "detach_padding", "padding")}
-        return LayerMasking(network, **how, **options)
+        return LayerMasking(self.network(), **how, **options)
 
     def images(self):
         """With NaN, or a large number, where they are hidden."""
@@ -68,9 +71,8 @@ class Try(NamedTuple):
         return torch.where(self.example.visible, self.example.images, garbage)
 
     def reference(self, images=None, network=None):
-        network = copy.deepcopy(self.example.network).train(self.training) if network is None else network
         images = self.example.images if images is None else images
-        return masked_output(network, images, self.example.visible, self.run)
+        return masked_output(network or self.network(), images, self.example.visible, self.run)
 
 
 def compare(given, expected, what, tolerance=1e-8):
@@ -89,20 +91,23 @@ def well_defined(run, output, *, gradients=False):
         raise UndecidedError
 
 
-def check_outputs(one, masked=None, tolerance=1e-8):
-    network = copy.deepcopy(one.example.network).train(one.training)
+def compare_buffers(masked, network):
+    for name, buffer in network.named_buffers():
+        compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
+
+
+def check_outputs(one, masked=None, network=None):
+    masked, network = masked or one.masked(), network or one.network()
+    differentiates = one.chance.random() < 0.3
+    if differentiates:
+        refuse_what_torch_refuses(one, copy.deepcopy(network))
     with torch.no_grad():
         expected = one.reference(network=network)
     well_defined(one.run, expected)
-    masked, differentiates = one.masked() if masked is None else masked, one.chance.random() < 0.3
-    if differentiates:
-        refuse_what_torch_refuses(one)
     with torch.set_grad_enabled(differentiates):
         output = masked(one.images(), one.example.visible)
-    compare(output, expected, "the output", tolerance)
-    for name, buffer in network.named_buffers():
-        compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}", tolerance)
-    return masked
+    compare(output, expected, "the output")
+    compare_buffers(masked, network)
 
 
 def check_whole_images(one):
@@ -124,10 +129,9 @@ def check_whole_images(one):
 def check_gradients(one, masked=None):
     """At parameters and images, and of buffers."""
     example, segments = one.example, one.chance.choice([0, 0, 2]) if one.training else 0
-    network = copy.deepcopy(example.network).train(one.training)
-    masked = one.masked(checkpoint_segments=segments) if masked is None else masked
+    network, masked = one.network(), masked or one.masked(checkpoint_segments=segments)
     images = example.images.clone().requires_grad_()
-    refuse_what_torch_refuses(one)
+    refuse_what_torch_refuses(one, one.network())
     expected = one.reference(images, network)
     well_defined(one.run, expected, gradients=True)
     sum((each * example.slope).sum() for each in tensors_of(expected)).backward()
@@ -143,13 +147,11 @@ def check_gradients(one, masked=None):
     assert (gradient_of(leaf)[hidden] == 0).all(), "hidden pixels have a gradient"
     for (name, given), parameter in zip(masked.network.named_parameters(), network.parameters(), strict=True):
         compare(gradient_of(given), gradient_of(parameter), f"the gradient at {name}", 1e-6)
-    for name, buffer in network.named_buffers():
-        compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
+    compare_buffers(masked, network)
 
 
-def refuse_what_torch_refuses(one):
+def refuse_what_torch_refuses(one, network):
     """A change in place of what a backward pass needs."""
-    network = copy.deepcopy(one.example.network).train(one.training)
     try:
         output = network(one.example.images.clone().requires_grad_().clone())
         sum(each.sum() for each in tensors_of(output)).backward()
@@ -179,9 +181,8 @@ def check_rows(one):
 
 def check_single_precision(one):
     """In float32, where rounding is what it is: kernels differ from those of float64."""
-    output = copy.deepcopy(one.example.network).train(one.training)
     with torch.no_grad():
-        expected = one.reference(network=output)
+        expected = one.reference()
         well_defined(one.run, expected)
         nudged = one.example.images * (1 + 1e-6 * torch.rand_like(one.example.images))
         moved = max(
@@ -223,8 +224,7 @@ def scaled(x, factor):
 
 def check_hooks(one):
     """Forward hooks see what the reference's see, in the same order, at visible positions; changes take effect."""
-    example, masked = one.example, one.masked()
-    network = copy.deepcopy(example.network).train(one.training)
+    masked, network = one.masked(), one.network()
     paths = hooked_modules(network, one.chance)
     changes = one.chance.random() < 0.5
     seen: list[list[tuple[str, Any]]] = [[], []]
@@ -237,7 +237,7 @@ def check_hooks(one):
     with torch.no_grad():
         expected = one.reference(network=network)
         well_defined(one.run, expected)
-        output = masked(one.images(), example.visible)
+        output = masked(one.images(), one.example.visible)
     assert [path for path, _ in seen[0]] == [path for path, _ in seen[1]], "other hooks fired, or in another order"
     for (path, given), (_, wanted) in zip(*seen, strict=True):
         shown = torch.where(wanted.spread(wanted.v), given, 0.0) if isinstance(wanted, Seen) else given
@@ -250,20 +250,12 @@ def check_hooks(one):
 
 def check_modes(one):
     """Each module in a mode of its own."""
-    network = one.example.network
-    masked = one.masked()
-    own = copy.deepcopy(network).train(one.training)
-    for path, _module in network.named_modules():
+    masked, network = one.masked(), one.network()
+    for path, module in network.named_modules():
         if path and one.chance.random() < 0.3:
-            for each in (own, masked.network):
-                each.get_submodule(path).train(not one.training)
-    with torch.no_grad():
-        expected = one.reference(network=own)
-        well_defined(one.run, expected)
-        output = masked(one.images(), one.example.visible)
-    compare(output, expected, "the output")
-    for name, buffer in own.named_buffers():
-        compare(masked.network.get_buffer(name).double(), buffer.double(), f"buffer {name}")
+            for each in (module, masked.network.get_submodule(path)):
+                each.train(not one.training)
+    check_outputs(one, masked, network)
 
 
 def check_new_state(one):

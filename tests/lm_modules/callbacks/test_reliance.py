@@ -1,5 +1,6 @@
 """Reliance measured during training: right figures, from every process, to every logger, and nothing disturbed."""
 
+import itertools
 import json
 
 import pytest
@@ -38,14 +39,19 @@ EVERYTHING = ReliancePlan(
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
+    """A run of two measured epochs, logged to an offline run of W&B and to CSV."""
     folder = tmp_path_factory.mktemp("measured")
-    _, classifier = fit(csv_logger(folder), callback())
-    return folder, classifier, torch.get_rng_state()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        loggers = [WandbLogger(save_dir=folder, project="test", offline=True), csv_logger(folder / "scalars")]
+        _, classifier = fit(loggers, callback())
+        wandb.finish()
+    return folder / "scalars", classifier
 
 
-def test_training_goes_on_as_it_would_without(tmp_path):
+def test_training_goes_on_as_it_would_without_and_every_part_of_the_plan_is_logged(measured, tmp_path):
     """Measured amid an epoch and amid the accumulation of gradients, too."""
-    often = {"val_check_interval": 2, "accumulate_grad_batches": 3}
+    often = {"val_check_interval": 2, "accumulate_grad_batches": 3, "epochs": 1}
     _, classifier = fit(csv_logger(tmp_path / "measured"), callback(plan=EVERYTHING), **often)
     random_state = torch.get_rng_state()
     _, undisturbed = fit(csv_logger(tmp_path / "undisturbed"), **often)
@@ -53,11 +59,7 @@ def test_training_goes_on_as_it_would_without(tmp_path):
     assert [module.training for module in classifier.modules()] == [module.training for module in undisturbed.modules()]
     for name, weights in undisturbed.state_dict().items():
         assert torch.equal(classifier.state_dict()[name], weights), name
-
-
-def test_every_part_of_the_plan_is_logged_and_nothing_else(measured, tmp_path):
-    fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
-    everything, default = logged(tmp_path), logged(measured[0])
+    everything, default = logged(tmp_path / "measured"), logged(measured[0])
     added = {
         "curve_accuracy_score_patches_random",
         "curve_accuracy_score_patches_most_salient",
@@ -108,16 +110,15 @@ def test_images_without_object_masks_are_asked_all_that_needs_none(tmp_path, mon
     assert [each.startswith(start) for each in said[1:]] == [True]  # epoch 0 was better
 
 
-@pytest.mark.parametrize("method", ["black", "layer_masking"])
-def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured, method):
-    folder, classifier, _ = measured
+def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured):
+    folder, classifier = measured
     suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
-    classifier.eval()
-    predictors = {method: classifier.trained_network().predictor(method)}
-    outcomes = Outcomes.merge([suite.ask(predictors, batch)[method] for batch in VALIDATION])
-    numbers = logged(folder)
+    network = classifier.eval().trained_network()
+    predictors = {method: network.predictor(method) for method in ("black", "layer_masking")}
+    answers, numbers = [suite.ask(predictors, batch) for batch in VALIDATION], logged(folder)
     statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
-    for key, measure in statistics.items():
+    for method, (key, measure) in itertools.product(predictors, statistics.items()):
+        outcomes = Outcomes.merge([each[method] for each in answers])
         expected = estimate(measure, [outcomes], replicates=50).interval
         name = f"reliance/{method}/{key}"
         found = [numbers[name + end][-1] for end in ("", "_low", "_high")]
@@ -143,12 +144,13 @@ def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path, monkeypat
     assert all(said.index(f"define {name}") < said.index(name) for name in names)
 
 
-def test_no_more_images_are_measured_than_asked_for(tmp_path, monkeypatch):
+def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(tmp_path, monkeypatch):
     asked: list[int] = []
     ask = Measurement.ask
     monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.append(len(batch.ids)) or ask(self, batch))
-    fit(csv_logger(tmp_path), callback(max_images=20), epochs=1)
-    assert asked == [16, 4]
+    fit(csv_logger(tmp_path), callback(max_images=20, every_n_epochs=2), epochs=5)
+    assert asked == [16, 4] * 2  # nothing in the sanity check
+    assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -191,26 +193,9 @@ def test_a_network_whose_logits_are_not_finite_is_not_measured():
         trainer.validate(classifier, Shapes())
 
 
-def test_only_every_nth_epoch_is_measured_and_the_sanity_check_is_not(tmp_path):
-    fit(csv_logger(tmp_path), callback(every_n_epochs=2), epochs=5)
-    assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Of a real offline run of two measured epochs, logged to CSV as well."""
-    folder = tmp_path_factory.mktemp("offline")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "offline")
-        loggers = [WandbLogger(save_dir=folder, project="test", offline=True), csv_logger(folder / "scalars")]
-        fit(loggers, callback(), epochs=2)
-        wandb.finish()
-    return folder
-
-
-def test_the_table_and_the_scalars_are_the_same_numbers(folder):
-    last = max(folder.rglob("media/table/reliance/rows*.table.json"), key=lambda path: path.stat().st_size)
-    scalars = logged(folder / "scalars")
+def test_the_table_and_the_scalars_are_the_same_numbers(measured):
+    last = max(measured[0].parent.rglob("media/table/reliance/rows*.table.json"), key=lambda path: path.stat().st_size)
+    scalars = logged(measured[0])
     for epoch, method, measure, *numbers, _, _ in json.loads(last.read_text())["data"]:
         name = f"reliance/{method}/{measure}"
         for end, number in zip(("", "_low", "_high"), numbers, strict=True):

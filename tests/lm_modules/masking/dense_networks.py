@@ -90,7 +90,6 @@ DENSE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "smp Linknet": _smp("Linknet"),
     "smp DeepLabV3Plus": _smp("DeepLabV3Plus"),
     "smp PSPNet": _smp("PSPNet"),
-    "smp UPerNet": _smp("UPerNet"),
     "U-Net, transposed": lambda: SmallUNet(transposed),
     "U-Net, bilinear": lambda: SmallUNet(bilinear),
     "U-Net, pixel shuffle": lambda: SmallUNet(shuffled),

@@ -1,7 +1,9 @@
 """Networks and masked images that the tests of `LayerMasking` share."""
 
 import copy
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,16 +33,21 @@ def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
     return network
 
 
-@cache
-def _built(name: str) -> nn.Module:
+def seeded(make: Callable[[], Any], seed: int = 0) -> Any:
+    """What a function makes with this seed of the global generator, which stays as it is."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return randomise(BUILDERS[name]()).eval()
+        torch.manual_seed(seed)
+        return make()
 
 
-def build(name: str) -> nn.Module:
-    """A fresh copy of the same network each time, in eval mode."""
-    return copy.deepcopy(_built(name))
+@cache
+def _built(make: Callable[[], nn.Module]) -> nn.Module:
+    return seeded(lambda: randomise(make()).eval())
+
+
+def build(name: str | Callable[[], nn.Module]) -> nn.Module:
+    """A fresh copy of the same network each time, of `BUILDERS` or of a function, in eval mode."""
+    return copy.deepcopy(_built(BUILDERS[name] if isinstance(name, str) else name))
 
 
 def draw_images(batch: int = 3, size: int = 64, seed: int = 0) -> Tensor:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from maskrobust import InputError
 from maskrobust.lm_modules.masking import LayerMasking
 from tests.conftest import require_component
-from tests.lm_modules.masking.cases import draw_visible
+from tests.lm_modules.masking.cases import draw_visible, tensors_of
 from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, SmallUNet, bilinear, transposed
 
 HEIGHT, WIDTH = 64, 96
@@ -30,31 +30,20 @@ def draw_images(size=(HEIGHT, WIDTH), batch=2):
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
-def maps_of(output):
-    if isinstance(output, Tensor):
-        return [output]
-    return [each for part in (output.values() if isinstance(output, dict) else output) for each in maps_of(part)]
-
-
-def build(name):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return DENSE_NETWORKS[name]().eval()
-
-
 @pytest.mark.parametrize("name", DENSE_NETWORKS)
 def test_a_network_that_returns_maps_is_masked(name):
     scale = 2 if name == "smp PAN" else 1  # which pools 1/16 of the size three times
     images = draw_images((scale * HEIGHT, scale * WIDTH))
-    network, visible = build(name), holes().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    network = DENSE_NETWORKS[name]().eval()
+    visible = holes().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
     masked, redrawn = LayerMasking(network), torch.where(visible, images, float("nan"))
     watched = images.clone().requires_grad_()
     with torch.no_grad():
-        outputs, others = maps_of(masked(images, visible)), maps_of(masked(redrawn, visible))
-        plain, whole = maps_of(network(images)), maps_of(masked(images, torch.ones_like(visible)))
-        spoilt = maps_of(network(redrawn))
-    sum(output.square().sum() for output in maps_of(masked(watched, visible))).backward()
-    coverages = maps_of(masked.coverage(visible))
+        outputs, others = tensors_of(masked(images, visible)), tensors_of(masked(redrawn, visible))
+        plain, whole = tensors_of(network(images)), tensors_of(masked(images, torch.ones_like(visible)))
+        spoilt = tensors_of(network(redrawn))
+    sum(output.square().sum() for output in tensors_of(masked(watched, visible))).backward()
+    coverages = tensors_of(masked.coverage(visible))
 
     assert all(map(torch.equal, others, outputs)) and all(map(torch.equal, whole, plain))
     assert watched.grad is not None and not watched.grad.masked_select(~visible).any() and watched.grad.any()
@@ -67,7 +56,6 @@ def test_a_network_that_returns_maps_is_masked(name):
 
 @pytest.mark.parametrize(("enlarge", "hidden"), [(transposed, (0, 0)), (bilinear, (5, 13))])
 def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, hidden):
-    torch.manual_seed(0)
     network = SmallUNet(enlarge, pool=nn.AvgPool2d(2)).double().eval()
     for name, module in [*network.named_modules()]:
         if isinstance(module, nn.ReLU):  # which has no gradient where it is 0
@@ -178,7 +166,6 @@ def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(kind,
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
     import transformers
 
-    torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**options)
     network = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
     images, visible = draw_images(), holes()

@@ -12,7 +12,6 @@ from torch.testing import assert_close
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
-from maskrobust.lm_modules.masking.rules import normalisation
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
@@ -242,19 +241,6 @@ def test_wrapping_leaves_parameters_and_modes_as_they_are():
     assert {name: module.training for name, module in network.named_modules()} == modes
     assert all(kept is given for kept, given in zip(masked.parameters(), parameters, strict=True))
     assert not network.fc.weight.requires_grad
-
-
-def test_synchronised_batch_norms_that_come_after_wrapping_take_effect(monkeypatch):
-    seen = []
-    true_norm = normalisation.masked_batch_norm
-    monkeypatch.setattr(
-        normalisation, "masked_batch_norm", lambda module, *rest: seen.append(module) or true_norm(module, *rest)
-    )
-    expected = LayerMasking(build("small_resnet")).train()(IMAGES, VISIBLE)
-    assert seen == []
-    masked = nn.SyncBatchNorm.convert_sync_batchnorm(LayerMasking(build("small_resnet")).train())
-    assert_close(masked(IMAGES, VISIBLE), expected, rtol=1e-4, atol=1e-4)
-    assert len(seen) == sum(isinstance(module, nn.SyncBatchNorm) for module in masked.modules()) > 5
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torchvision.models import resnet18
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
-from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
+from tests.lm_modules.masking.networks import build, draw_images, holes
 
 IMAGES, VISIBLE = draw_images(), holes()
 HOOKED = ("conv1", "bn1", "maxpool", "layer1", "layer1.0.relu", "layer2.0.downsample", "layer4", "avgpool", "fc", "")
@@ -77,7 +77,6 @@ class Join(nn.Module):
 
 @torch.no_grad()
 def test_structures_of_tensors_are_shown_and_taken_back():
-    torch.manual_seed(0)
     network, order = GroupNormed().eval(), []
     masked = LayerMasking(network)
     before = masked(IMAGES, VISIBLE)
@@ -175,9 +174,7 @@ class UnderMask(nn.Module):
 @pytest.fixture(scope="module")
 def explained():
     """ResNet-18, its class activation map of class 7 from `output_of` by hand, and channel weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        masked = LayerMasking(randomise(resnet18()).eval())
+    masked = LayerMasking(build(resnet18))
     output = masked.output_of("layer4", IMAGES, VISIBLE)
     features = output.with_hidden_zero().detach()
     counts = output.visible.positions.sum((2, 3))
@@ -228,7 +225,6 @@ REPARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
 @pytest.mark.parametrize("name", REPARAMETRISED)
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 def test_a_layer_that_computes_its_weight_does_so_in_each_pass(name, padding_mode):
-    torch.manual_seed(0)
     layer = REPARAMETRISED[name](nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode))
     network = nn.Sequential(layer, nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     masked = LayerMasking(network)

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,25 +12,23 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
 from maskrobust.lm_modules.masking.masked import MaskingOptions
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
 from maskrobust.lm_modules.masking.rules.table import RULES
+from tests.pages.commands import blocks
+from tests.test_house import ROOT
 
-PAGE = (Path(__file__).parents[3] / "docs" / "layer-masking.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "layer-masking.md"
 HIDDEN = "·"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
-
-
 def table(name):
-    """Cells of the table below a mark, without its empty head and emphasis."""
-    (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", PAGE)
-    lines = text.splitlines()[2:]
-    return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
+    """Cells of the table below a mark, without its empty head."""
+    (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", PAGE.read_text(encoding="utf-8"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
 
 
 def values(name):
-    """(1, 1, H, W), NaN where hidden."""
-    return torch.tensor([[float("nan" if cell == HIDDEN else cell) for cell in row] for row in table(name)])[None, None]
+    """(1, 1, H, W), NaN where hidden; emphasis is left out."""
+    rows = [[cell.strip("*") for cell in row] for row in table(name)]
+    return torch.tensor([[float("nan" if cell == HIDDEN else cell) for cell in row] for row in rows])[None, None]
 
 
 def features():
@@ -44,25 +41,22 @@ def run():
     """The names that the page's code defines, and what it prints."""
     before, names, printed = dict(RULES), {}, io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
-        for block in blocks("python"):
-            exec(block, names)
+        for block in blocks(PAGE):
+            if block.language == "python":
+                exec(block.text, names)
     yield names, printed.getvalue()
     RULES.clear()
     RULES.update(before)
 
 
-def test_padding_fills_the_values_of_the_page():
+def test_padding_fills_the_values_of_the_page_and_the_emphasised_ones_are_visible():
     x, expected = features(), values("filled")
+    emphasised = torch.tensor([["**" in cell for cell in row] for row in table("filled")])
+    assert torch.equal(emphasised, x.visible.positions[0, 0])
     filled = x.with_neighbour_padding(2)
     torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
     reached = torch.cat([ring.rows for ring in x.visible.padding_rows(2)] + [x.visible.row_indices])
     assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
-
-
-def test_the_emphasised_values_are_the_visible_ones():
-    (text,) = re.findall(r"<!-- table: filled -->\n\n((?:\|.*\n)+)", PAGE)
-    emphasised = [["**" in cell for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
-    assert torch.equal(torch.tensor(emphasised), features().visible.positions[0, 0])
 
 
 def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible():
@@ -74,7 +68,7 @@ def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible():
 
 
 def test_the_plan_of_the_page_is_the_one_that_is_printed(run):
-    (expected,) = blocks("text")
+    (expected,) = (block.text for block in blocks(PAGE) if block.language == "text")
     assert run[1] == expected
 
 

@@ -10,16 +10,11 @@ from torchvision.ops import StochasticDepth, stochastic_depth
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
 from maskrobust.lm_modules.masking.rules.table import RULES, find_rule
+from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
 
-
-@pytest.fixture(autouse=True)
-def restored_rules():
-    before = dict(RULES)
-    yield
-    RULES.clear()
-    RULES.update(before)
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 class Roll(nn.Module):
@@ -147,9 +142,7 @@ def refuse(act, named):
     """In one sentence that holds these words."""
     with pytest.raises(UnsupportedNetworkError) as refusal:
         act()
-    message = str(refusal.value)
-    assert [name for name in named if name not in message] == [], message
-    assert message.endswith(".") and ". " not in message and "\n" not in message
+    assert_one_sentence(refusal, *named)
 
 
 @pytest.mark.parametrize(("make", "named"), AT_WRAPPING, ids=[" ".join(named[:2]) for _, named in AT_WRAPPING])

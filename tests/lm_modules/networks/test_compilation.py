@@ -1,19 +1,16 @@
 """The compiled step and evaluation: one graph or an error, the eager numbers, and checkpoints with the same keys."""
 
 import copy
-from contextlib import ExitStack
 from functools import partial
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
-from torch._dynamo.utils import counters
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from tests.processes import started
+from tests.lm_modules.masking.networks import seeded
 
 pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
@@ -34,20 +31,16 @@ def draw(batch_size=4):
 
 
 def small_network():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head(4))
+    return seeded(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head(4)))
 
 
 def head(channels):
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 3))
 
 
-@pytest.mark.parametrize(("backend", "network"), [("aot_eager", small_network()), ("inductor", head(3))])
-def test_a_compiled_step_has_the_gradients_of_an_eager_one(backend, network, monkeypatch):
+def test_a_compiled_step_has_the_gradients_of_an_eager_one():
     """Inductor, the backend of a training, takes a second or more for each kernel: it gets a network with few."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    classifier = build(network).double()
+    classifier = build(head(3)).double()
     twin = copy.deepcopy(classifier)
     classifier.compile_training()
     images = draw()[0].double()
@@ -108,51 +101,6 @@ def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend)
         classifier(draw(batch_size)[0])
     with pytest.raises(ValueError, match=r"one graph of Sequential, but cannot \(.*limit"):
         classifier(draw(10)[0])
-
-
-def step_and_evaluation(network, rank, *, compiles):
-    """Logits, gradients and statistics of a step, and logits of an evaluation whose last pass is smaller.
-
-    Rank 1 sees more of its images, and evaluates more of them.
-    """
-    classifier = build(nn.SyncBatchNorm.convert_sync_batchnorm(network)).double()
-    if compiles:
-        classifier.compile_training()
-    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
-    visible = images[:, :1] < (0.02, 0.9)[rank]
-    logits = classifier(images, visible)
-    logits.square().sum().backward()
-    found = {"logits": logits.detach(), **dict(classifier.named_buffers())}
-    found |= {f"{name} (gradient)": each.grad for name, each in classifier.named_parameters()}
-    masked, shown = classifier.eval().network, slice(1 + 2 * rank)
-    evaluate = CompiledNetwork(masked, pass_size=2) if compiles else masked
-    with torch.inference_mode():
-        return found | {"evaluated": evaluate(images[shown], visible[shown]).clone()}
-
-
-def run_rank(rank, folder):
-    torch.set_num_threads(1)
-    torch.compile = partial(torch.compile, backend="aot_eager")
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    found = [step_and_evaluation(small_network(), rank, compiles=compiles) for compiles in (False, True)]
-    torch.save((found, counters["stats"]["unique_graphs"]), folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_compile_a_step_and_an_evaluation_to_one_graph_each(tmp_path):
-    """The synchronised statistics of visible positions are in the graph, collective operations included."""
-    with ExitStack() as stack:
-        said = tmp_path / "errors"
-        processes = [stack.enter_context(started(run_rank, rank, tmp_path, errors=said)) for rank in range(2)]
-        assert [process.wait() for process in processes] == [0, 0], said.read_text()
-    ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
-    for (eager, compiled), graphs in ranks:
-        assert graphs == 2
-        torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-11)
-    (first, _), (second, _) = (found for found, _ in ranks)
-    (name,) = (each for each in first if each.endswith("running_mean"))
-    torch.testing.assert_close(first[name], second[name])
-    assert [len(found["evaluated"]) for found in (first, second)] == [1, 3]
 
 
 def test_passes_of_one_size_need_predictions_that_do_not_depend_on_the_batch():

@@ -17,6 +17,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.class_matching import imagenet_names, known_classes, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from tests.lm_modules.masking.networks import seeded
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 IDS = tuple(f"n0000000{place}" for place in range(5))
@@ -24,9 +25,7 @@ SHOWN = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.3, 0.25), (32, 32), 0.9)
 
 
 def draw():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return SmallResNet(5).eval()
+    return seeded(lambda: SmallResNet(5).eval())
 
 
 def trained(network=None):

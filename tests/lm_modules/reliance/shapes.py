@@ -1,5 +1,7 @@
 """Shapes whose enclosing circle tells nothing about their class, and readers of outlines, for the controls."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -49,10 +51,12 @@ def largest_piece(hidden: np.ndarray) -> np.ndarray:
 
 def read_outline(hidden: Tensor) -> Tensor:
     """Class of the shape whose drawing differs least from the hole's largest piece: (B, 1, H, W) bool -> (B,) int64."""
-    return torch.tensor([_nearest_drawing(largest_piece(hole)) for hole in hidden[:, 0].numpy()], dtype=torch.int64)
+    return torch.tensor([_nearest_drawing(hole.tobytes()) for hole in hidden[:, 0].numpy()], dtype=torch.int64)
 
 
-def _nearest_drawing(piece: np.ndarray) -> int:
+@cache
+def _nearest_drawing(hole: bytes) -> int:
+    piece = largest_piece(np.frombuffer(hole, dtype=bool).reshape(SIZE, SIZE))
     if not piece.any():
         return 0
     rows, columns = np.flatnonzero(piece.any(axis=1)), np.flatnonzero(piece.any(axis=0))

@@ -1,7 +1,8 @@
 """Outcomes made of random numbers, for tests of what is computed from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,31 @@ def make_outcomes(
             logits=rng.normal(size=(31, 6, NUM_CLASSES)).astype(np.float32),
         ),
     )
+
+
+def take(outcomes: Outcomes, chosen: np.ndarray) -> Outcomes:
+    """The outcomes of some images, in this order."""
+
+    def rows(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: rows(each) for name, each in value.items()}
+        return value[chosen] if isinstance(value, np.ndarray) else value
+
+    return replace(outcomes, **{name: rows(value) for name, value in vars(outcomes).items()})
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Outcomes, or a part of them, hold the same under the same names in the same order, NaN included."""
+    if isinstance(other, Outcomes):
+        assert_equal(vars(one), vars(other))
+    elif isinstance(other, Mapping):
+        assert list(one) == list(other)
+        assert_equal(tuple(one.values()), tuple(other.values()))
+    elif isinstance(other, tuple):
+        for first, second in zip(one, other, strict=True):
+            assert_equal(first, second)
+    else:
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def answering(outcomes: Outcomes, **predictions: np.ndarray) -> Outcomes:

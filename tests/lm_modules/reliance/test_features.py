@@ -35,7 +35,7 @@ from maskrobust.lm_modules.reliance.probe import (
     train_probe,
 )
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
-from tests.lm_modules.reliance.tables import make_outcomes
+from tests.lm_modules.reliance.tables import make_outcomes, take
 
 INVALID = (2, 3, 11)
 RNG_SEED = 5
@@ -149,7 +149,7 @@ def test_folds_follow_from_ids_and_not_from_what_else_was_asked():
     outcomes = draw(signal=1.5)
     probed = with_feature_predictions(outcomes)
     order = np.random.default_rng(1).permutation(len(outcomes))
-    halves = [_rows(outcomes, order[:150]), _rows(outcomes, order[120:])]
+    halves = [take(outcomes, order[:150]), take(outcomes, order[120:])]
     again = with_feature_predictions(Outcomes.merge(halves))
     for condition in ("features/silhouette", "features/circle"):
         assert again.predictions_under(condition).tolist() == probed.predictions_under(condition).tolist()
@@ -167,17 +167,6 @@ def test_no_object_is_in_two_folds():
         for name, each in {"objects": many, "images": replace(many, objects=many.ids)}.items()
     }
     assert right["images"] > 0.95 and right["objects"] < 0.6
-
-
-def _rows(outcomes, chosen):
-    chosen = np.sort(chosen)
-    values = {name: value[chosen] for name, value in vars(outcomes).items() if isinstance(value, np.ndarray)}
-    return replace(
-        outcomes,
-        **values,
-        predictions={name: value[chosen] for name, value in outcomes.predictions.items()},
-        features={name: value[chosen] for name, value in outcomes.features.items()},
-    )
 
 
 def test_images_whose_features_are_not_finite_are_left_out():

@@ -17,6 +17,7 @@ from maskrobust.lm_modules.reliance.results import select
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape_bank, shape_batch
+from tests.lm_modules.reliance.tables import assert_equal
 
 PLAN = ReliancePlan(
     hidden_fractions=(0.3, 0.8),
@@ -28,10 +29,6 @@ PLAN = ReliancePlan(
     features=True,
 )
 BANK = shape_bank(60)
-
-
-def part_of(batch, chosen):
-    return batch.select(chosen)
 
 
 def count_visible(images, visible, keys):
@@ -57,17 +54,6 @@ def evaluate(batches, seed=5):
 
 def drawn(batch):
     return ConditionSource(BANK, PLAN, seed=5).draw(batch)
-
-
-def assert_equal(one, other):
-    for name, values in vars(one).items():
-        expected = getattr(other, name)
-        if isinstance(values, dict):
-            assert list(values) == list(expected)
-            for condition in values:
-                assert np.array_equal(values[condition], expected[condition], equal_nan=name == "features"), condition
-        else:
-            assert np.array_equal(values, expected, equal_nan=name == "sensitivity")
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +108,7 @@ def test_invalid_images_have_no_answer_behind_their_holes(expected):
 @pytest.mark.parametrize("batch_size", [1, 10, 64])
 def test_answers_do_not_depend_on_batch_size_or_order(batch, expected, batch_size):
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    found = evaluate([part_of(batch, chosen) for chosen in order.split(batch_size)])
+    found = evaluate([batch.select(chosen) for chosen in order.split(batch_size)])
     for name in PREDICTORS:
         assert_equal(found[name], expected[name])
 
@@ -151,8 +137,9 @@ class Counter:
 
 def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch):
     counter = Counter()
-    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, part_of(batch, torch.arange(16)))
-    conditions = drawn(part_of(batch, torch.arange(16)))
+    some = batch.select(torch.arange(16))
+    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, some)
+    conditions = drawn(some)
     asked = [int((each.applies & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
     clean, silhouette, redrawn, *rest = counter.passes
     assert (clean, silhouette, redrawn) == (16, asked[0], asked[0])

@@ -193,14 +193,17 @@ def test_the_interval_of_a_difference_is_that_of_scipys_paired_bootstrap(seed):
     assert ours.low < value < ours.high
 
 
+def assert_distributed_alike(ours, loop):
+    for combine in ([1, 0], [0, 1], [1, -1]):
+        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
+        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+
+
 def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop():
     columns = paired_columns(80, 0)
     rng = np.random.default_rng(1)
     ours = bootstrap_means(columns, replicates=8000)
-    loop = np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)])
-    for combine in ([1, 0], [0, 1], [1, -1]):
-        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
-        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+    assert_distributed_alike(ours, np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)]))
 
 
 def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop():
@@ -211,9 +214,7 @@ def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop():
     for replicate in range(8000):
         seeds, images = rng.integers(0, 4, 3), rng.integers(0, 60, 60)
         loop[replicate] = columns[:, seeds][:, :, images].mean(axis=(1, 2))
-    for combine in ([1, 0], [0, 1], [1, -1]):
-        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
-        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+    assert_distributed_alike(ours, loop)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +266,7 @@ def test_objects_are_drawn_with_all_of_their_images():
     for replicate in range(8000):
         drawn = np.concatenate([images_of[each] for each in rng.integers(0, len(images_of), len(images_of))])
         loop[replicate] = columns[:, drawn].mean(axis=1)
-    for combine in ([1, 0], [0, 1]):
-        assert stats.ks_2samp(ours @ combine, loop @ combine).pvalue > 1e-3
-        assert (ours @ combine).std() == pytest.approx((loop @ combine).std(), rel=0.04)
+    assert_distributed_alike(ours, loop)
     of_images = bootstrap_means(columns, 8000)
     assert ours[:, 0].std() > 1.5 * of_images[:, 0].std()
 

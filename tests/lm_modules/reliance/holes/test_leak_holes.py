@@ -33,7 +33,6 @@ from tests.lm_modules.reliance.shapes import (
     as_logits,
     draw_shape,
     largest_piece,
-    read_outline,
     shape_bank,
     shape_batch,
 )
@@ -60,7 +59,7 @@ def outline_reader(images, visible, keys):
 
 
 def read_grown(hidden):
-    found = read_outline(hidden)
+    found = torch.zeros(len(hidden), dtype=torch.int64)
     for place, hole in enumerate(hidden[:, 0].numpy()):
         piece = largest_piece(hole)
         if piece.any():

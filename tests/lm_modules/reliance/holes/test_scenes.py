@@ -146,7 +146,6 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason():
 
 
 def test_networks_are_asked_about_the_shapes_in_one_measurement():
-    torch.manual_seed(0)
     network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
     plans = {"black": PLAN, "layer_masking": replace(PLAN, scenes=0)}
     measurement = Measurement({"a": network}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)

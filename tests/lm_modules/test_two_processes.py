@@ -1,0 +1,147 @@
+"""Two processes: statistics of visible positions, training steps and compiled passes are those of one process.
+
+DistributedDataParallel refuses synchronised batch norm on a CPU; averaging the gradients is what else it does.
+"""
+
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._dynamo.utils import counters
+
+from maskrobust.augment import Batch
+from maskrobust.lm_modules.masking.batch_norm import masked_batch_norm
+from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from tests.lm_modules.masking.cases import draw_features
+from tests.lm_modules.masking.test_padding import CHANNELS, draw_module
+from tests.lm_modules.networks.test_compilation import build, small_network
+from tests.processes import started
+
+SPLITS = {  # visible positions of four samples, the first two on rank 0
+    "many and few": [20, 7, 1, 2],
+    "one rank sees nothing": [5, 9, 0, 0],
+    "no rank sees anything": [0, 0, 0, 0],
+}
+SETTINGS = [(counts, momentum) for counts in SPLITS.values() for momentum in (0.1, None)]
+OBJECTIVES: tuple[str, ...] = ("cross_entropy", "consistency")
+
+
+def four_samples(counts, momentum):
+    visible = (torch.arange(20) < torch.tensor(counts)[:, None]).reshape(4, 1, 4, 5)
+    features, slope = (2 + draw_features(4, CHANNELS, 4, 5, seed=seed) for seed in (0, 1))
+    return draw_module(nn.SyncBatchNorm, momentum=momentum).double(), features, visible, slope
+
+
+def outcome(module, features, visible, slope):
+    leaf = features.clone().requires_grad_()
+    output = torch.where(visible, masked_batch_norm(module, leaf, visible), 0)
+    gradient, weight, bias = torch.autograd.grad((output * slope).sum(), [leaf, module.weight, module.bias])
+    buffers = dict(module.named_buffers())
+    return {"output": output.detach(), "gradient": gradient, "weight": weight, "bias": bias, **buffers}
+
+
+def prepared(objective):
+    torch.manual_seed(0)
+    options = {"architecture_options": {"width": 16}, "masking": "layer_masking", "objective": objective}
+    classifier = MaskRobustClassifier("small_resnet", 4, **options, mask_probability=0.7, patch_size=8).double()
+    nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
+    classifier.log = lambda *_args, **_options: None
+    classifier.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    classifier.on_fit_start()
+    return classifier
+
+
+def whole_batch():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(8, 3, 32, 32, generator=generator, dtype=torch.float64)
+    labels = torch.randint(4, (8,), generator=generator)
+    return Batch(torch.arange(8), images, torch.zeros(8, 1, 32, 32, dtype=torch.bool), labels)
+
+
+def after_step(objective, batch):
+    """Gradients and running statistics that a training step leaves."""
+    classifier = prepared(objective)
+    classifier.training_step(batch, 0).backward()
+    gradients = {name: each.grad for name, each in classifier.named_parameters() if each.grad is not None}
+    return gradients | dict(classifier.named_buffers())
+
+
+def step_and_evaluation(rank, *, compiles):
+    """Logits, gradients and statistics of a step, and logits of an evaluation whose last pass is smaller.
+
+    Rank 1 sees more of its images, and evaluates more of them.
+    """
+    classifier = build(nn.SyncBatchNorm.convert_sync_batchnorm(small_network())).double()
+    if compiles:
+        classifier.compile_training()
+    images = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(rank), dtype=torch.float64)
+    visible = images[:, :1] < (0.02, 0.9)[rank]
+    logits = classifier(images, visible)
+    logits.square().sum().backward()
+    found = {"logits": logits.detach(), **dict(classifier.named_buffers())}
+    found |= {f"{name} (gradient)": each.grad for name, each in classifier.named_parameters()}
+    masked, shown = classifier.eval().network, slice(1 + 2 * rank)
+    evaluate = CompiledNetwork(masked, pass_size=2) if compiles else masked
+    with torch.inference_mode():
+        return found | {"evaluated": evaluate(images[shown], visible[shown]).clone()}
+
+
+def run_rank(rank, folder):
+    """What one of the processes does."""
+    torch.set_num_threads(1)
+    torch.compile = partial(torch.compile, backend="aot_eager")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    found = {}
+    for place, (module, *tensors) in enumerate(four_samples(*each) for each in SETTINGS):
+        found[place] = outcome(module, *(tensor[2 * rank : 2 * rank + 2] for tensor in tensors))
+    own = Batch(*(tensor.chunk(2)[rank] for tensor in whole_batch() if tensor is not None))
+    found |= {objective: after_step(objective, own) for objective in OBJECTIVES}
+    found |= {compiles: step_and_evaluation(rank, compiles=compiles) for compiles in ("", "compiled")}
+    torch.save(found | {"graphs": counters["stats"]["unique_graphs"]}, folder / f"rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder, said = tmp_path_factory.mktemp("ranks"), tmp_path_factory.mktemp("said") / "errors"
+    with ExitStack() as stack:
+        processes = [stack.enter_context(started(run_rank, rank, folder, errors=said)) for rank in range(2)]
+        assert [process.wait() for process in processes] == [0, 0], said.read_text()
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("place", range(len(SETTINGS)))
+def test_a_batch_norm_over_visible_positions_counts_those_of_both(place, ranks):
+    expected, (first, second) = outcome(*four_samples(*SETTINGS[place])), (rank[place] for rank in ranks)
+    found = {name: torch.cat([first[name], second[name]]) for name in ("output", "gradient")}
+    found |= {name: first[name] + second[name] for name in ("weight", "bias")}
+    found |= {name: first[name] for name in ("running_mean", "running_var", "num_batches_tracked")}
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
+    assert all(torch.equal(first[name], second[name]) for name in found if name.startswith(("running", "num")))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_training_step_with_half_of_the_batch_each_equals_one_with_all_of_it(objective, ranks):
+    expected, (first, second) = after_step(objective, whole_batch()), (rank[objective] for rank in ranks)
+    assert expected.keys() == first.keys() == second.keys()
+    for name, tensor in expected.items():
+        found = first[name] if "running" in name or "num_batches" in name else (first[name] + second[name]) / 2
+        torch.testing.assert_close(found, tensor, rtol=1e-8, atol=1e-9)
+    assert not any(torch.equal(first[name], buffer) for name, buffer in prepared(objective).named_buffers())
+
+
+def test_a_step_and_an_evaluation_are_compiled_to_one_graph_each(ranks):
+    """The synchronised statistics of visible positions are in the graph, collective operations included."""
+    for rank in ranks:
+        assert rank["graphs"] == 2
+        torch.testing.assert_close(rank["compiled"], rank[""], rtol=1e-9, atol=1e-11)
+    first, second = (rank["compiled"] for rank in ranks)
+    (name,) = (each for each in first if each.endswith("running_mean"))
+    torch.testing.assert_close(first[name], second[name])
+    assert [len(found["evaluated"]) for found in (first, second)] == [1, 3]
