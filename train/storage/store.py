@@ -12,8 +12,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from safetensors import SafetensorError
-
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import note_progress
 from maskrobust.train.running.processes import from_first, is_first
@@ -97,7 +95,7 @@ class Store:
             if folder.exists() and self.get(key) is None:
                 shutil.rmtree(folder)
             work.rename(folder)
-        except (OSError, SafetensorError):  # another process has finished, and removed this folder
+        except Exception:  # another process may have finished, and removed this folder, whatever that broke
             if self.get(key) is None:
                 raise
         for unfinished in self.root.glob(f".{escape(key)}.*"):
