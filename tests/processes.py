@@ -30,7 +30,7 @@ IMPORTED = [
     *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model"),
     "torch.distributed.run",
     *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "explain", "masks", "shards")),
-    *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "networks", "summary")),
+    *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "summary")),
 ]
 PATIENCE = 120
 NOWHERE = Path(os.devnull)
