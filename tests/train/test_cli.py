@@ -71,6 +71,8 @@ NEAREST = [
     ("fit --help.trainr", "--help.trainer"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
     ("explain --imags 3", "--images"),
+    ("masks --out=o --data=Cuse", "Cues"),
+    ("masks --out=o --data=Folder --data.rot=x", "root"),
 ]
 
 

@@ -127,6 +127,7 @@ def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
     arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
     assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
     assert not (tmp_path / "runs").exists()
+    main([*arguments, "--trainer.max_steps=1"])
     main([*arguments, "--trainer.fast_dev_run=true"])
 
 
