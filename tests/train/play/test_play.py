@@ -30,7 +30,7 @@ from tests.pages.commands import blocks
 from tests.processes import started
 
 NETWORKS = ("small_resnet:random", "timm/test_resnet:random")
-METHODS = ("black", "inpainting", "layer_masking")
+METHODS = ("black", "blur", "layer_masking")
 SIZE = 64
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">${document.title='taken'}"
 PATIENCE = 90_000
