@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from multiprocessing import forkserver
@@ -195,13 +196,15 @@ sys.exit(status)
 def fast_python() -> Iterator[Path]:
     """An executable for `python -m MODULE ...` that runs it in a fork of the server, for scripts that start a Python.
 
-    It stands for its fork: it hands on SIGINT and SIGTERM and ends as it does, and the fork is killed where it is.
+    It stands for its fork: it hands on SIGINT and SIGTERM and ends as it does, and the fork is killed where it is. The
+    sockets, which keep messages apart, are Linux's.
     """
     with tempfile.TemporaryDirectory() as folder:  # whose name is short, as the path of a socket must be
         executable, address, errors = (Path(folder) / name for name in ("python", "socket", "errors"))
         with started(_serve, address, errors=errors) as server:
             while not address.exists():
                 assert server.poll() is None, errors.read_text()
+                time.sleep(0.01)
             executable.write_text(FAST_PYTHON.replace("ADDRESS", str(address)))
             executable.chmod(0o755)
             yield executable
