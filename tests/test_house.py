@@ -59,12 +59,6 @@ def distribution_name(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_every_shipped_config_is_found_by_its_name(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert find_config(name) == find_config(name.removesuffix(".yaml")) == ROOT / "configs" / name
-
-
 def test_an_unknown_config_is_refused_in_one_sentence_that_lists_the_shipped_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="'no_such_config'") as refusal:
         find_config("no_such_config")

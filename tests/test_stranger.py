@@ -243,16 +243,23 @@ def test_a_script_of_the_project_gets_its_own_modules_and_ours(commands, project
     assert training == "True"
 
 
-def test_own_parts_are_trained_with_and_measured_by_the_commands(commands, project):
+BOTH = """
+import sys
+from maskrobust.train.cli import main
+one, other = "\\n".join(sys.argv[1:]).split("\\n--\\n")
+main(one.split("\\n"))
+main(other.split("\\n"))
+"""
+
+
+def test_own_parts_are_trained_with_and_weights_of_the_project_are_evaluated(commands, project):
+    """By one process, which like the command itself does not find modules in its folder by itself."""
+    assert run([commands / "maskrobust", "--version"], project).stdout
     own = ["--config", "configs/own.yaml"]
-    run([commands / "maskrobust", "fit", *own], project)
+    evaluated = ["evaluate", *own, "--network", "small_resnet:weights.pt", *FEW_MEASURES, *OWN, "--out", "out"]
+    run([commands / "python", "-P", "-c", BOTH, "fit", *own, "--", *evaluated], project)
     (checkpoint,) = project.glob("runs/own/version_0/checkpoints/last.ckpt")
     assert "val/accuracy" in (checkpoint.parents[1] / "metrics.csv").read_text()
-
-
-def test_weights_of_the_project_are_evaluated(commands, project):
-    given = ["--config", "configs/own.yaml", "--network", "small_resnet:weights.pt", *FEW_MEASURES, *OWN]
-    run([commands / "maskrobust", "evaluate", *given, "--out", "out"], project)
     assert {path.name for path in (project / "out").iterdir()} >= {"reliance.json", "report.html"}
     rows = json.loads((project / "out" / "reliance.json").read_text())["rows"]
     measured = {(row["method"], row["measure"]): row for row in rows if not row["compared_with"]}

@@ -20,8 +20,10 @@ from skimage.data import coffee
 
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.cli import main
-from maskrobust.train.play import parse_config
+from maskrobust.train.evaluate.config import parse_config as parse_evaluation
+from maskrobust.train.play import parse_config as parse_play
 from tests.pages.commands import blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
@@ -109,13 +111,10 @@ def run_command(words, folder):
         return
     if program == "maskrobust":
         run_maskrobust(arguments, folder)
-    elif program == "scripts/launch_multi_gpu":
-        run_launcher(folder, "launch_multi_gpu", arguments)
-        kind = "evaluate" if arguments[0] == "evaluate" else "fit"
-        run_maskrobust([kind, *arguments[arguments.index("--") + 1 :]], folder)
-    elif program == "scripts/launch_slurm":
-        run_launcher(folder, "launch_slurm", arguments)
-        run_maskrobust([arguments[0], *arguments[arguments.index("--") + 1 :]], folder)
+    elif program.startswith("scripts/launch_"):
+        run_launcher(folder, program.removeprefix("scripts/"), arguments)
+        kind = arguments[0] if arguments[0] in ("claim", "evaluate") else "fit"
+        parse(kind, arguments[arguments.index("--") + 1 :])
     else:
         pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
 
@@ -130,12 +129,23 @@ def run_launcher(folder, script, arguments):
     assert (answered.returncode, answered.stderr) == (0, "")
 
 
+def parse(command, arguments):
+    """What each process that a launcher starts does first; what it does then is in tests/scripts."""
+    if command == "evaluate":
+        parse_evaluation(with_config_paths(arguments))
+    elif command == "claim":
+        main(["claim", *arguments, "--list"])
+    else:
+        assert says_how_long(arguments)
+        run_short(["fit", *arguments, "--print_config"])
+
+
 def run_maskrobust(arguments, folder):
     command = arguments[0]
     if command == "fit":
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command == "play":
-        parse_config(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
+        parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
     elif command in ("fit", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from tests.processes import fast_python
 from tests.scripts.slurm import Slurm, running_slurm, wait_until
 from tests.scripts.test_scripts import ROOT, make_clone, run
 from tests.train.fit.test_resume import arguments
@@ -23,12 +24,17 @@ def slurm():
 
 @pytest.fixture
 def clone(tmp_path):
-    """A clone whose command is this Python's."""
+    """A clone whose command is still to be played."""
     clone = make_clone(tmp_path)
     run(clone, "demo")  # which makes .venv of stand-ins
-    play(clone, f'exec {sys.executable} -m maskrobust "$@"')
     (clone / ".venv" / "bin" / "python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     return clone
+
+
+@pytest.fixture
+def python():
+    with fast_python() as python:
+        yield python
 
 
 def play(clone, script):
@@ -58,8 +64,9 @@ def steps_saved(folder):
     return [torch.load(path)["global_step"] for path in sorted(folder.rglob("last.ckpt"))]
 
 
-def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm, clone, tmp_path):
+def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm, clone, python, tmp_path):
     """Told as SLURM tells its tasks ahead of a time limit, --signal=TERM@180."""
+    play(clone, f'exec {python} -m maskrobust "$@"')
     runs = tmp_path / "runs"
     given = arguments(runs, interruption={"kind": "wait", "step": 3})[1:]
     job = launch(slurm, clone, "fit", *TWO, arguments=[*given, "--save_every_n_steps=1"])

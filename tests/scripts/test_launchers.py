@@ -14,7 +14,8 @@ import torch
 from torch.distributed import run as torchrun
 
 from maskrobust.train.running import launch
-from tests.scripts.test_scripts import CREATE, INSTALL, ROOT, calls, make_clone, run
+from tests.processes import fast_python
+from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run
 from tests.train.networks import Tiny
 from tests.train.runs import last
 from tests.train.tiny import tiny_fit
@@ -160,9 +161,10 @@ def test_torchrun_leaves_processes_three_minutes_to_save_or_as_many_as_it_is_tol
 def real(clone):
     """A clone whose .venv runs this Python, without GPUs, and the environment for it."""
     run(clone, "demo")  # which makes .venv of stand-ins
-    python = clone / ".venv" / "bin" / "python"
-    python.write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with fast_python() as fast:
+        python = clone / ".venv" / "bin" / "python"
+        python.write_text(f'#!/usr/bin/env bash\n[[ $1 != -m ]] || exec {fast} "$@"\nexec {sys.executable} "$@"\n')
+        yield {**os.environ, "PYTHON_EXEC": str(fast), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def fit_on_two(clone, folder, *options):

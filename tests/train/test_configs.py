@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_
     assert all({"trainer", "data", "model", "run_name"} <= content_of(name).keys() for name in TRAININGS)
     assert {"layer_masking", "mask_augmentation", "no_masks"} <= {Path(name).stem for name in MASK_OVERLAYS}
     assert len(CLAIMS) + len(TRAININGS) >= 12
-    assert len(TRAININGS) >= len(MASK_OVERLAYS)  # each overlay goes with a training, and each training with an overlay
+    assert len(TRAININGS) >= len(MASK_OVERLAYS)  # each overlay goes with a training
 
 
 @pytest.mark.parametrize("training", TRAININGS)
@@ -77,8 +76,8 @@ def test_every_shipped_training_takes_two_steps(training, data, tmp_path):
     assert saved["config"]["run_name"] == Path(training).stem  # so that runs do not end in one folder
 
 
-@pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, cycle(MASK_OVERLAYS), strict=False)))
-def test_every_shipped_training_goes_with_and_without_masks(training, overlay, data, tmp_path):
+@pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, MASK_OVERLAYS, strict=False)))
+def test_every_mask_overlay_changes_a_training_as_it_says(training, overlay, data, tmp_path):
     main(["fit", *fit_arguments(data, tmp_path, training, overlay), "--trainer.limit_val_batches=1"])
     model, given = checkpoint(tmp_path)["config"]["model"], content_of(training)["model"]
     changed = content_of(overlay)["model"]
@@ -161,6 +160,8 @@ def test_every_shipped_claim_makes_a_run(name, data, tmp_path, capsys):
     command("--list")
     first, *others = capsys.readouterr().out.splitlines()
     assert others and not (tmp_path / "out").exists()
+    if name.startswith("full_"):  # another has the same data, model and training: tests/train/claim/test_claim.py
+        return
     arm, seed = first.split()
     command(f"{arm.split(',')[0].rstrip(']')}]", seed)
     left = capsys.readouterr().out.strip().splitlines()[-1]

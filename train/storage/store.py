@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Generic, TextIO, TypeVar
 
 from pytorch_lightning.utilities import rank_zero_info
-from safetensors import SafetensorError
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import note_progress
@@ -101,7 +100,7 @@ class Store:
             if folder.exists() and self.get(key) is None:
                 shutil.rmtree(folder)
             work.rename(folder)
-        except (OSError, SafetensorError):  # another process has finished, and removed this folder
+        except Exception:  # another process may have finished, and removed this folder, whatever that broke
             if self.get(key) is None:
                 raise
         for unfinished in self.root.glob(f".{escape(key)}.*"):

@@ -29,7 +29,7 @@ from maskrobust.train.running.progress import ClaimProgress
 from tests.train.claim.test_claim import write_claim
 from tests.train.tiny import tiny_claim
 
-DROPOUT = {"architecture": "mobilenet_v3_small", "architecture_options": {"dropout": 0.5}, "patch_size": 8}
+DROPOUT = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
 SILENT = Console(file=StringIO())
 
 

@@ -131,22 +131,17 @@ def test_a_second_call_trains_and_measures_nothing_again(copy):
     assert {path: path.stat().st_mtime_ns for path in (out / "arms").rglob("*") if path.is_file()} == written
 
 
-def test_missing_outcomes_are_measured_again_without_learning(copy):
+def test_missing_outcomes_are_measured_again_without_learning_and_weights_may_go_once_theirs_are_there(copy):
     config, out, before = copy
     learned = {path: path.stat().st_mtime_ns for path in out.rglob("training.json")}
     for arm in ("patches_mean", "mcal"):
         (out / "arms" / arm / "seed-1" / "answers" / "outcomes-mean.npz").unlink()
     (out / "probe" / "outcomes.npz").unlink()
+    measured = out / "arms" / "layer_masking" / "seed-1" / "weights.safetensors"
+    measured.unlink()
     assert numbers(run(config, out)) == numbers(before)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("training.json")} == learned
-
-
-def test_weights_may_go_once_their_network_is_measured(copy):
-    config, out, before = copy
-    for weights in out.rglob("weights.safetensors"):
-        weights.unlink()
-    assert numbers(run(config, out)) == numbers(before)
-    assert list(out.rglob("weights.safetensors")) == []
+    assert not measured.exists()
 
 
 @pytest.mark.parametrize("name", ["arms/no_masks/seed-1/answers/outcomes-mean.npz", "probe/outcomes.npz"])

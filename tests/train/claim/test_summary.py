@@ -78,16 +78,18 @@ def summarised(config, runs):
     return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim").as_json()
 
 
-@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(
     ("augmented", "masked", "outcome"),
-    [(0.6, 0.0, "supported"), (0.6, 0.3, "supported"), (0.3, 0.6, "refuted"), (0.6, -0.3, "supported")],
+    [
+        *((0.6, 0.0, "supported"), (0.6, 0.3, "supported"), (0.3, 0.6, "refuted")),
+        *((-0.6, -0.3, "supported"), (-0.3, -0.6, "refuted"), (0.6, -0.3, "supported")),
+    ],
 )
-def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(config, augmented, masked, outcome, sign):
+def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(config, augmented, masked, outcome):
     arms = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    runs = runs_of(config, {**dict.fromkeys(arms, sign * augmented), "layer_masking": sign * masked})
-    claim = summarised(config, runs)
+    claim = summarised(config, runs_of(config, {**dict.fromkeys(arms, augmented), "layer_masking": masked}))
     assert [outcome_of(claim, case)["outcome"] for case in CASES] == [outcome] * 2
+    assert claim["caveat"] is None
 
 
 def test_a_misled_layer_masking_arm_lends_no_support(config):
@@ -104,8 +106,9 @@ def test_nothing_is_decided_where_the_baseline_has_learned_nothing(config):
         return run._replace(outcomes=outcomes)
 
     runs["no_masks"] = {seed: unlearned(run) for seed, run in runs["no_masks"].items()}
+    claim = summarised(config, runs)
     for case in CASES:
-        found = outcome_of(summarised(config, runs), case)
+        found = outcome_of(claim, case)
         assert found["outcome"] == "undecided"
         assert found["reason"].startswith("'No masks' has learned nothing: its accuracy with nothing hidden, 0.0")
     runs["no_masks"][1] = runs["layer_masking"][1]  # one seed has learned
@@ -174,10 +177,9 @@ def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
     assert reason in shown(claim)
 
 
-@pytest.mark.parametrize("change", [float("nan"), float("inf")])
-def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config, change):
+def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config):
     def overflown(run):
-        return replace(run, sensitivity=np.where(run.ids == run.ids[3], change, run.sensitivity))
+        return replace(run, sensitivity=np.where(run.ids == run.ids[3], np.inf, run.sensitivity))
 
     claim = summarised(config, runs_of(config, {}, overflown))
     json.dumps(claim, allow_nan=False)
@@ -203,7 +205,6 @@ def test_clean_accuracy_counts_on_the_validation_split_alone(config):
 
 
 def test_a_single_seed_is_a_caveat_in_the_claim(config):
-    assert summarised(config, runs_of(config, {}))["caveat"] is None
     single = replace(config, seeds=config.seeds[:1])
     assert "With one seed" in summarised(single, runs_of(single, {}))["caveat"]
 

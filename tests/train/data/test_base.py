@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
-from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches, pictures_to_centre_by
 from maskrobust.train.data.loading import EpochSampler, Position
@@ -19,8 +17,7 @@ from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import write_folder
-from tests.train.runs import rows
-from tests.train.tiny import TINY_DATA, TINY_NETWORK, TWO_STEPS
+from tests.train.tiny import TINY_DATA
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -292,25 +289,10 @@ def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path, monkeypa
 
 
 OWN_MODULE = """
-from pathlib import Path
-
 import torch
 
 from maskrobust.augment import Batch
-from maskrobust.train.data import FileDataModule, ImageFile, InMemoryDataModule, id_of
-
-
-class Files(FileDataModule):
-    class_names, num_classes = ("bird", "cat"), 2
-
-    def __init__(self, root: str, image_size: int = 32) -> None:
-        super().__init__(image_size=image_size, batch_size=4, num_workers=0)
-        self.root = Path(root)
-
-    def files(self, split):
-        paths = sorted(self.root.glob(f"{split}/*/*.png"))
-        inside = [path.relative_to(self.root) for path in paths]
-        return [ImageFile(id_of(each), self.root / each, None, each.parts[1] == "cat") for each in inside]
+from maskrobust.train.data import InMemoryDataModule
 
 
 class Squares(InMemoryDataModule):
@@ -330,28 +312,9 @@ class Squares(InMemoryDataModule):
 """
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder that Python imports from, with own_data.py in it."""
+def test_an_option_of_an_own_module_is_parsed_with_its_type(tmp_path, monkeypatch):
+    """One of files is trained on in tests/pages/test_commands.py; one in a YAML is in tests/train/masks."""
     (tmp_path / "own_data.py").write_text(OWN_MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-def test_a_module_of_image_files_is_trained_on_by_its_class_path(folder):
-    root, _ = write_tree(folder)
-    runs = f"--trainer.default_root_dir={folder / 'runs'}"
-    main(["fit", "--data=own_data.Files", f"--data.root={root}", runs, *TINY_NETWORK, *TWO_STEPS])
-    assert any(row["val/accuracy"] for row in rows(folder / "runs"))
-
-
-def test_a_module_of_samples_in_memory_is_named_in_yaml_with_its_options(folder):
-    content = {"data": {"class_path": "own_data.Squares", "init_args": {"side": 6}}}
-    (folder / "own.yaml").write_text(yaml.safe_dump(content))
-    main(["masks", f"--config={folder / 'own.yaml'}", "--images=2", "--families=[patches]", f"--out={folder / 'out'}"])
-    assert (folder / "out" / "masks.html").is_file()
-
-
-def test_an_option_of_an_own_module_is_parsed_with_its_type(folder):
     data = parse_config(["--network=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
     assert type(data).__name__ == "Squares" and data.samples("val").object_mask.sum() == 4 * 25 + 4 * 100

@@ -50,8 +50,8 @@ def settings_of(out):
     return settings
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
+@pytest.mark.parametrize("name", ["pairs", "coco"])  # one with labels for files, one with labels for objects
+def test_a_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     kind, write = LAYOUTS[name]
     options = {**write(tmp_path), **SMALL}
     data = kind(**options)  # type: ignore[arg-type]
@@ -64,6 +64,14 @@ def test_every_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     read = cross_validate_probe(bank, bank.ids, data.num_classes, seed=0)
     assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_has_its_name_and_options_on_the_command_line(name, tmp_path):
+    kind, write = LAYOUTS[name]
+    given = [f"--data.{option}={value}" for option, value in write(tmp_path).items()]
+    config = parse_config([f"--data={kind.__name__}", *given, "--network=a.ckpt", f"--out={tmp_path / 'out'}"])
+    assert type(config.data) is kind and len(config.data.files("val")) == IMAGES
 
 
 def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path, monkeypatch, capsys):

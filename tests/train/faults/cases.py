@@ -167,7 +167,6 @@ DATA = {
         ["fit", *CUES, "--data=Fashion", "--data.init_args.root=fashion"], break_fashion
     ),
     "the manifest of shards is not there": Case(["fit", *SHARDS], delete("shards/manifest.json")),
-    "the manifest of shards breaks off": Case(["fit", *SHARDS], cut("shards/manifest.json")),
     "a shard of validation breaks off": Case(["fit", *SHARDS], in_shards(shards.truncate), STARTED),
     "a shard of validation is not there": Case(["fit", *SHARDS], in_shards(shards.delete), STARTED),
     "a shard of training is not there": Case(["fit", *SHARDS], delete("shards/train-000001.tar"), STARTED),
@@ -196,9 +195,6 @@ CONFIGURATION = {
     "an option of the data is misspelt": Case(["fit", "--data=Folder", "--data.rot=images"]),
     "a number is a word": Case(["fit", *CUES, "--data.init_args.batch_size=many"]),
     "a number that may be left open is a word": Case(["fit", *CUES, "--trainer.max_epochs=two"]),
-    "a number in a YAML is a word": Case(
-        ["fit", *CUES, "--config=own.yaml"], write("own.yaml", "trainer:\n  max_epochs: two\n")
-    ),
     "a choice is none of those": Case(["fit", *CUES, "--model.masking=foo"]),
     "W&B is neither switched on nor off": Case(["fit", *CUES, "--wandb=maybe"]),
     "a network of one's own cannot be found": Case(
@@ -273,7 +269,6 @@ TRAINING = {"the loss becomes infinite or NaN": Case(["fit", *CUES, "--model.lea
 LOGS_AND_DISK = {
     "two loggers are asked for in two ways": Case(["fit", *CUES, "--wandb=true", "--trainer.logger=true"]),
     "the folder of the runs is a file": Case(["fit", *CUES, "--trainer.default_root_dir=weights.pt"]),
-    "the folder of an evaluation is a file": Case([*EVALUATE, f"--network={CHECKPOINT}", "--out=weights.pt"]),
     "a record in the folder of a claim breaks off": Case(
         CLAIM, begun_claim(write("claim/arms/no_masks/seed-1/entry.json", '{"settings'))
     ),

@@ -81,7 +81,6 @@ def test_only_what_decides_the_training_must_be_the_same():
         check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
 
 
-@pytest.mark.parametrize("command", ["fit", "validate"])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -92,7 +91,8 @@ def test_only_what_decides_the_training_must_be_the_same():
     ],
     ids=["JSON", "file", "key", "option"],
 )
-def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, command, arguments):
+def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, arguments):
+    """`validate` is in tests/train/faults."""
     (tmp_path / "stranger.py").write_text("class Network: pass")
     (tmp_path / "stranger.yaml").write_text("class_path: stranger.Network")
     whole = {"state_dict": {}, "pytorch-lightning_version": "2.6.6", "loops": {}, "optimizer_states": []}
@@ -101,7 +101,7 @@ def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     data = ["--data=Cues", "--data.train_images=8", "--data.val_images=8", "--data.image_size=32"]
     options = ["--ckpt_path=last.ckpt", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-    sentence = sentence_of([command, *data, *options], capsys)
+    sentence = sentence_of(["fit", *data, *options], capsys)
     assert "which is not imported because a file names it" in sentence
     assert "stranger" not in sys.modules
 

@@ -101,8 +101,7 @@ def test_options_of_an_own_class_are_the_commands_and_never_those_of_a_file(caps
     main([*given, own[1]])
 
 
-@pytest.mark.parametrize("steps", ["0", "2"])
-@pytest.mark.parametrize(("name", "given"), [("of_three", "shape (16, 3)"), ("pair", "tuple")])
+@pytest.mark.parametrize(("name", "given", "steps"), [("of_three", "shape (16, 3)", 0), ("pair", "tuple", 2)])
 def test_fewer_outputs_than_classes_are_told_before_a_step(name, given, steps, capsys, monkeypatch):
     monkeypatch.setattr(MaskRobustClassifier, "on_before_optimizer_step", lambda *_arguments: pytest.fail("it trains"))
     arguments = ["fit", *DATA, *TWO_STEPS, f"--model.architecture={MODULE}.{name}", "--trainer.logger=false"]

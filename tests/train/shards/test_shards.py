@@ -417,9 +417,8 @@ def last_weights(out):
 
 
 @resumes
-@pytest.mark.parametrize("validating", [False, True])
 def test_a_run_that_goes_on_within_an_epoch_reads_and_learns_what_an_undisturbed_one_does(
-    folder, tmp_path, validating, monkeypatch
+    folder, tmp_path, monkeypatch
 ):
     steps = sum(COUNTS["train"]) // 4
     read: list[tuple[int, list[int]]] = []
@@ -432,17 +431,19 @@ def test_a_run_that_goes_on_within_an_epoch_reads_and_learns_what_an_undisturbed
     monkeypatch.setattr(MaskRobustClassifier, "training_step", watched)
     same = ["--data.init_args.num_workers=2"]
     main(fit_arguments(folder, tmp_path / "whole", *same))
-    whole = list(read)
-    read.clear()
-    stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
-    stop += [f"--trainer.callbacks.step={steps if validating else 3}", f"--trainer.callbacks.validating={validating}"]
-    with pytest.raises(SystemExit):
-        main(fit_arguments(folder, tmp_path / "parts", *same, *stop))
-    main(fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=last"))
-    assert [step for step, _ in read] == list(range(2 * steps))
-    assert read == whole
-    weights, resumed = last_weights(tmp_path / "whole"), last_weights(tmp_path / "parts")
-    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    whole, weights = list(read), last_weights(tmp_path / "whole")
+    assert [step for step, _ in whole] == list(range(2 * steps))
+    for step, validating in ((3, False), (steps, True)):
+        read.clear()
+        parts = tmp_path / f"parts-{step}"
+        stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
+        stop += [f"--trainer.callbacks.step={step}", f"--trainer.callbacks.validating={validating}"]
+        with pytest.raises(SystemExit):
+            main(fit_arguments(folder, parts, *same, *stop))
+        main(fit_arguments(folder, parts, *same, "--ckpt_path=last"))
+        assert read == whole
+        resumed = last_weights(parts)
+        assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
 @resumes
@@ -467,11 +468,10 @@ def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_doe
     assert [float(alone[name]) for name in names] == pytest.approx([float(together[name]) for name in names], rel=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_fault_that_a_loader_process_finds_is_one_sentence(folder, tmp_path, capsys, workers):
+def test_a_fault_that_a_loader_process_finds_is_one_sentence(folder, tmp_path, capsys):
     path = folder / "val-000001.tar"
     path.write_bytes(path.read_bytes()[:3000])
-    more = [f"--data.init_args.num_workers={workers}", "--trainer.num_sanity_val_steps=-1"]
+    more = ["--data.init_args.num_workers=1", "--trainer.num_sanity_val_steps=-1"]
     sentence = sentence_of(fit_arguments(folder, tmp_path / "runs", *more), capsys)
     assert sentence.startswith("'val-000001.tar' breaks off after ") and sentence.endswith("with maskrobust shards.")
     assert "Traceback" not in sentence

@@ -30,6 +30,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
+from maskrobust.train.fit.checkpoints import CheckpointError
 from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.running.progress import CountingDisplay
@@ -70,8 +71,19 @@ def save_weights(text):
     return lambda folder: save_file({text: torch.zeros(1)}, folder / "text")
 
 
-@pytest.mark.parametrize("write_slowly", [write, save_weights])  # FileNotFoundError, and safetensors' own
-@pytest.mark.parametrize("makes_its_folder", [False, True])
+def save_state(_text):
+    """As a training does whose folder goes between the check that it is there and the opening of the file."""
+
+    def fail(folder):
+        raise CheckpointError(f"the checkpoint '{folder / 'state.ckpt'}' cannot be written; make room.")
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("write_slowly", "makes_its_folder"),  # FileNotFoundError, safetensors' own, and what a training tells its user
+    [(write, False), (write, True), (save_weights, False), (save_state, False)],
+)
 def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_entry(
     write_slowly, makes_its_folder, store
 ):
