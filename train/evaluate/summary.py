@@ -65,7 +65,7 @@ def summarise(
     if not all(each is shared for each in similarities.values()):
         shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
-        *(row for method in config.methods if probe is not None for row in _pair_rows(config, runs, method, probe)),
+        *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
         *data_rows(runs[first][main_method], Context(plans[main_method], probe), **sampling),
         *(
             row
@@ -130,8 +130,15 @@ def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
     return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
 
 
-def _pair_rows(config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes) -> Iterator[Row]:
-    """Every pair of networks by the magnitudes of their used shares; a method's pairs share their confidence."""
+def _pair_rows(
+    config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes | None
+) -> Iterator[Row]:
+    """Every pair of networks by the magnitudes of their used shares; a method's pairs share their confidence.
+
+    There is none where no image has an object mask, or the plan has no shapes.
+    """
+    if probe is None or not config.plans[method].shapes:
+        return
     pairs = list(itertools.combinations(runs, 2))
     compared = compare_magnitudes(
         reliance(probe),

@@ -216,7 +216,8 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
 
 
 def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path):
-    main(["evaluate", "--network=small_resnet:random", *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
+    networks = "--network=[small_resnet:random, resnet18:random]"  # two: pairs are compared by what shapes tell
+    main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
     assert "Hidden along the outline" in (tmp_path / "out" / "report.html").read_text()
 
