@@ -80,11 +80,12 @@ def _run(given: Sequence[str]) -> None:
         from maskrobust.train.arguments import with_config_paths
 
         if module == "maskrobust.train.fit.command":
-            from maskrobust.train.fit.options import help_asked
+            from maskrobust.train.fit.options import check_names, help_asked
 
             if (help_text := help_asked(given[0], given[1:])) is not None:
                 print(help_text, end="")
                 return
+            check_names(given[1:])
         importlib.import_module(module).main(with_config_paths(given))
     except Exception as error:
         sentence = one_sentence(error, given[0])

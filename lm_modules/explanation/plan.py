@@ -112,9 +112,10 @@ class JudgingPlan:
     judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        from maskrobust.lm_modules.explanation.judges.registry import chosen_judges
+        if self.judges:
+            from maskrobust.lm_modules.explanation.judges.registry import chosen_judges  # takes seconds
 
-        chosen_judges(self.judges)
+            chosen_judges(self.judges)
         check_at_least("stability_seeds", self.stability_seeds, 1)
         for k in self.top_k:
             check_at_least("top_k", k, 1)

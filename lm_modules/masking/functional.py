@@ -62,7 +62,8 @@ def neighbour_padding(
         features: (B, C, H, W) float; read at visible positions only.
         visible: (B, 1, H, W) bool.
         plan: from `neighbour_rings` for the same `visible`.
-        detach_padding: filled values carry no gradient (as in the paper); False makes the padding differentiable.
+        detach_padding: filled values carry no gradient (as in the paper); False makes the padding differentiable, and
+            is what forward-mode derivatives need.
 
     Returns:
         (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit.

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 from torch.utils.data import Dataset
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit.command import FitCLI, main as fit_main
@@ -68,6 +70,8 @@ NEAREST = [
     ("evaluat", "evaluate"),
     ("--verison", "--version"),
     ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
+    ("fit --data=Cues --wandb.projct x", "--wandb.project"),
+    ("fit --data=Cues --sed_everything 1", "--seed_everything"),
     ("fit --help.trainr", "--help.trainer"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
     ("explain --imags 3", "--images"),
@@ -98,7 +102,8 @@ def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
     code = f"""
 import sys
 from maskrobust.train.cli import main
-misspelt = [["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"], ["explain", "--imags=3"]]
+misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
+misspelt += [["explain", "--imags=3"], ["test", "--trainer.max_epoch=2"], ["fit", "--wandb.projct=x"]]
 helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "play", "shards")]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
@@ -204,6 +209,19 @@ def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its
         "std",
     }
     assert checked["wandb"] == {field.name for field in dataclasses.fields(WandbOptions)}
+
+
+def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_over_both(tmp_path):
+    numbers = {"first": {"one": 1, "two": 1, "three": 1}, "second": {"two": 2, "three": 2}}
+    configs = []
+    for name, content in numbers.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"data": {"class_path": "Cues"}, **content}))
+        configs += ["--config", str(tmp_path / f"{name}.yaml")]
+    parser = ArgumentParser(prog="maskrobust any", **PARSER_OPTIONS)
+    for name in numbers["first"]:
+        parser.add_argument(f"--{name}", type=int, default=0)
+    found, _ = parse_with_data(parser, [*configs, "--three", "3"])
+    assert [found[name] for name in ("one", "two", "three")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

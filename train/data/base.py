@@ -377,8 +377,16 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(InMemoryDataset(self.samples(split)))
 
     def stored_samples(self, split: Split) -> list[PixelSample]:
-        """Every sample of a split once, ready to be encoded without loss."""
-        ids, images, object_mask, labels, _ = self.samples(split)
+        """Every sample of a split once, ready to be encoded without loss.
+
+        Raises:
+            InputError: the samples say which pixels may be seen.
+        """
+        ids, images, object_mask, labels, visible = self.samples(split)
+        if visible is not None:
+            raise InputError(
+                "shards do not keep which pixels hold no data; leave visible out, or train on the data themselves."
+            )
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 

@@ -102,10 +102,30 @@ def groups() -> dict[str, Source]:
     return {**found, "wandb": Source(ours / "train/fit/loggers.py", "WandbOptions")}
 
 
+def check_names(arguments: Sequence[str]) -> None:
+    """Refuse a misspelt option at once.
+
+    Args:
+        arguments: without the command.
+
+    Raises:
+        ArgumentError: naming the options whose first or second name is unknown, and the nearest ones.
+    """
+    known = {name: source.defaults() for name, source in groups().items()}
+    unknown = [each for each in arguments if each.startswith("--") and not _is_known(each, known)]
+    if unknown:
+        raise argparse.ArgumentError(None, with_nearest(f"unrecognized arguments: {' '.join(unknown)}", all_names()))
+
+
 def all_names() -> list[str]:
     """Every option but those of data, optimizer and lr_scheduler, which the parser alone knows."""
     seconds = [f"{first}.{second}" for first, source in groups().items() for second in source.defaults()]
     return [f"--{name}" for name in (*RUN_OPTIONS, *seconds)]
+
+
+def _is_known(argument: str, known: Mapping[str, Mapping[str, str]]) -> bool:
+    first, *rest = re.split(r"[=+]", argument[2:])[0].split(".")
+    return first in RUN_OPTIONS and (not rest or first not in known or rest[0] in known[first])
 
 
 def help_asked(command: str, arguments: Sequence[str]) -> str | None:

@@ -10,8 +10,8 @@ def keep_freed_memory() -> None:
     """Have this process keep what it frees for the next forward pass, for as long as it runs.
 
     By default glibc maps every tensor of more than 32 MiB anew, and the system clears its pages one by one: on virtual
-    machines that takes longer than the convolution that fills them. What is kept is at most what was once in use. Other
-    C libraries are left as they are.
+    machines that takes longer than the convolution that fills them. What is kept is about what was once in use,
+    somewhat more where sizes vary. Other C libraries are left as they are.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_MAX, 0)

@@ -144,11 +144,9 @@ def chosen_judges(names: Sequence[str]) -> list[Judge]:
         InputError: there is no such measure, or no such module.
     """
     import_modules("maskrobust.lm_modules.explanation.judges")
-    named = [JUDGES.find(name, "judges") for name in names]
-    if any("." not in name for name in names):
-        return named
-    of_project = [each for each in JUDGES.values() if each.function.__module__.startswith("maskrobust.")]
-    return [*of_project, *(each for each in named if each not in of_project)]
+    named = {(found := JUDGES.find(name, "judges")).name: found for name in names}
+    of_project = {name: each for name, each in JUDGES.items() if each.function.__module__.startswith("maskrobust.")}
+    return [*(named if of_project.keys() & named else of_project | named).values()]
 
 
 def for_each(scores: FloatArray, measure: Callable[[FloatArray], float]) -> FloatArray:

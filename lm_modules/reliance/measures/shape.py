@@ -131,7 +131,7 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
         valid = outcomes.object_valid
         ids = outcomes.ids[valid]
         right = _probe_correct(probe, ids)[np.newaxis]
-        return Columns(ids, outcomes.objects[valid], right, int((~valid).sum()))
+        return Columns(ids, outcomes.objects[valid], right, int((~valid).sum()), yes_or_no=True)
 
     return Statistic(columns)
 

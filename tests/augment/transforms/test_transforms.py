@@ -63,6 +63,15 @@ def test_image_object_mask_and_visible_agree_at_every_pixel(transform, first):
     assert (done["image"][~shown] == 0).all()
 
 
+@pytest.mark.parametrize("order", [(TrackVisible(), A.PadIfNeeded(64, 64)), (HIDE(), A.PadIfNeeded(64, 64))])
+def test_pixels_brought_in_by_padding_are_not_visible(order):
+    done = compose(*order)(image=photograph())
+    padded = np.ones((64, 64), bool)
+    padded[12:52, 4:60] = False
+    assert not done["visible"][padded].any()
+    assert done["visible"][~padded].any()
+
+
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.float32, 1)])
 def test_every_fill_leaves_visible_pixels_alone_and_keeps_type_and_shape(fill, dtype, channels):
