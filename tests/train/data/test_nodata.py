@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
-from maskrobust.train.data import Folder
+from maskrobust.train.data import Cues, Folder
 from maskrobust.train.data.files.file_data import FileDataset
 from maskrobust.train.data.files.image_files import ImageFile, decode_visible
 from tests.train.test_cli import sentence_of
@@ -236,3 +236,13 @@ def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(
 def test_nodata_is_a_value_of_pixels_or_alpha(nodata, tmp_path):
     with pytest.raises(InputError, match="nodata must be alpha or a value of pixels"):
         folder(write_images(tmp_path), nodata=nodata)
+
+
+def test_shards_refuse_samples_in_memory_that_say_what_may_be_seen(monkeypatch):
+    data = Cues(test_images=4, image_size=32)
+    samples = data.samples("test")
+    shown = samples._replace(visible=torch.ones(4, 1, 32, 32, dtype=torch.bool))
+    assert len(data.stored_samples("test")) == 4
+    monkeypatch.setattr(data, "samples", lambda split: shown)
+    with pytest.raises(InputError, match="shards do not keep which pixels hold no data"):
+        data.stored_samples("test")
