@@ -243,6 +243,6 @@ def test_shards_refuse_samples_in_memory_that_say_what_may_be_seen(monkeypatch):
     samples = data.samples("test")
     shown = samples._replace(visible=torch.ones(4, 1, 32, 32, dtype=torch.bool))
     assert len(data.stored_samples("test")) == 4
-    monkeypatch.setattr(data, "samples", lambda split: shown)
+    monkeypatch.setattr(data, "samples", lambda _split: shown)
     with pytest.raises(InputError, match="shards do not keep which pixels hold no data"):
         data.stored_samples("test")
