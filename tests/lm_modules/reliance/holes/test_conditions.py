@@ -91,7 +91,7 @@ def test_what_is_made_from_the_object_is_not_asked_about_images_without_one():
 
 
 def test_a_condition_outside_the_plan_is_refused():
-    with pytest.raises(ValueError, match=r"one of silhouette, circle, .*, got 'retention/0\.3'; add it"):
+    with pytest.raises(ValueError, match=r"one of the plan's, got 'retention/0\.3' \(did you mean .*\?\); add it"):
         conditions_of(shape_batch(4, 0)).visible(retention_condition(0.3))
 
 
