@@ -20,7 +20,7 @@ def headline(results: Results) -> str:
     nothing are not compared; that and why is said, and of which networks no measure means anything.
     """
     found = _finding(results)
-    if not select(results.over_seeds, measure=HEADLINE):
+    if not any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL)):
         found = "Accuracy with parts of the image hidden was measured; reliance on outlines was not."
     return " ".join(filter(None, (found, _at_chance(results), _meaningless(results))))
 

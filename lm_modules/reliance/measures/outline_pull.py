@@ -20,7 +20,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 _PULL = (
     "By how many logits a hole in the shape of an object moves the margin between its class and another's towards its "
     "own, against a hole of like area and enclosing circle in the shape of the other's; both in the middle of "
-    "the same picture without objects. 0: not towards the own class."
+    "the same picture without objects. 0: no effect towards its class."
 )
 _INTERVAL = "Objects and pictures are random; bounds are Student's."
 

@@ -20,7 +20,7 @@ TRANSFER = (
 )
 INTERVALS = (
     "Bootstrap intervals over images, those of one object together; over several seeds also over seeds, each resample "
-    "drawing both. Fewer than five seeds make them too narrow where seeds differ more than images do: a 95\u202f% "
+    "drawing both. Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% "
     "interval holds the truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone "
     "decides."
 )

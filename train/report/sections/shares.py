@@ -26,6 +26,7 @@ def shares(results: Results) -> Markup:
         source=settings["probe"],
         probe=inline(only(results.rows, network="", measure="probe_accuracy")),
         is_used_share=measure == HEADLINE,
+        is_undefined=bool(select(results.over_seeds, measure=HEADLINE)),
         left_out=settings["left_out"],
         is_asked=bool(rows),
     )
