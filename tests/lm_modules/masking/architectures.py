@@ -287,8 +287,8 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     sections = [
         "# Architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
-        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings: {len(passed)} "
-        f"have all six properties below, {len(results) - len(passed)} do not.",
+        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings: "
+        f"{len(passed)} have all six properties below, {len(results) - len(passed)} do not.",
         "A network that is not listed is supported if wrapping it raises no `UnsupportedNetworkError`: `maskrobust "
         "arches NAME` tries it.",
         MEANINGS.rstrip(),
