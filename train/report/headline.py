@@ -86,11 +86,11 @@ def _alone(results: Results, methods: Sequence[str]) -> str:
         pulled = [method_title(row.method).lower() for row in pulls if row.reading == "pulled"]
         if pulled:
             under = listed(pulled)
-            return f"In pictures without objects, a hole pulls {title} towards the object of its shape under {under}."
+            return f"In empty scenes, a hole pulls {title} towards the object of its shape under {under}."
         if any(row.value is not None for row in pulls):
-            return f"That a hole pulls {title} towards the object of its shape is not shown: no interval lies above 0."
+            return f"It is not shown that a hole pulls {title} towards the object of its shape: no interval is above 0."
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
-    return f"That {title} relies on outlines cannot be shown: no used share's interval lies off zero."
+    return f"It is not shown that {title} relies on outlines: every interval of its used share holds 0."
 
 
 def _extreme(results: Results, method: str, networks: Sequence[Network], reading: str) -> Network | None:

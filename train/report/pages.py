@@ -14,7 +14,7 @@ from maskrobust.train.report.sections.shares import against_layer_masking, margi
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
-    Section("retention", "Keeping accuracy is one thing, not reading the outline another", retention),
+    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention),
     Section("compared", "Comparisons behind the verdicts", against_layer_masking),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("measures", "Every arm under every masking method, in numbers", measures),
@@ -26,8 +26,8 @@ CLAIM: tuple[Section[Results], ...] = (
 RELIANCE: tuple[Section[Results], ...] = (
     Section("accuracy", "Accuracy by hidden fraction", accuracy),
     Section("classes", "Accuracy of each class", accuracy_of_classes),
-    Section("outlines", "How far outlines are read", shares),
-    Section("compared", "Which networks can be told apart", pairs),
+    Section("outlines", "Reliance on the outline of the hole", shares),
+    Section("compared", "Which network relies less on outlines", pairs),
     Section("measures", "Every network under every masking method", measures),
     Section("differences", "Differences from the first network", differences),
     Section("margins", "The leak with a margin around the object", margins),

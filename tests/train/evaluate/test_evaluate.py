@@ -219,7 +219,7 @@ def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path):
     networks = "--network=[small_resnet:random, resnet18:random]"  # two: pairs are compared by what shapes tell
     main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
-    assert "Hidden along the outline" in (tmp_path / "out" / "report.html").read_text()
+    assert "Object hidden, and a blob elsewhere" in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -437,4 +437,4 @@ def test_tables_say_how_many_images_their_numbers_rest_on(claim):
     counts = [
         squeezed(cell) for cell in Page(render_claim(Results.read("claim", claim), [])).tables["results-outline"][-1]
     ]
-    assert counts[:2] == ["Images", "58 2 left out"] and counts[-1] == "58 to 12,000 0 to 2 left out"
+    assert counts[:2] == ["Images", "58 of 60"] and counts[-1] == "58 to 12,000 of 60 to 12,000"

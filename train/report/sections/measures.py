@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import Measure, catalogue
+from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import block, facts, folded, named, prose
 from maskrobust.train.report.results import Results
@@ -14,15 +14,12 @@ CURVES = (
     "A fraction of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
     "random order, or those that overlap most or least with the object first. The score is the mean over the curve."
 )
-TRANSFER = (
-    "The worst cell is the lowest of the matrix, but for those behind which the whole object is hidden: nothing is to "
-    "be recognised there."
-)
+TRANSFER = "The lowest accuracy leaves out the families that hide the whole object: nothing can be recognised there."
 INTERVALS = (
     "Bootstrap intervals over images, those of one object together; over several seeds also over seeds, each resample "
-    "drawing both. Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% "
-    "interval holds the truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone "
-    "decides."
+    "drawing both. Where a fraction is 0 or 100\u202f%, the exact interval (Clopper and Pearson) for so many objects. "
+    "Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% interval holds the "
+    "truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone decides."
 )
 
 
@@ -38,6 +35,8 @@ def measures(results: Results) -> Markup:
         probe=inline(data.get("probe_accuracy")),
         majority=inline(data.get("majority_fraction")),
         seeds=" and seeds" if len(results.content.get("seeds", ())) > 1 else "",
+        has_pull=any(row.measure == OUTLINE_PULL and row.value is not None for row in whole),
+        has_bits=any(row.measure.startswith("information_") for row in whole),
     )
     word = "Arm" if results.name == "claim" else "Network"
     plain = [row for row in whole if "layer" not in row.parameters]

@@ -1,4 +1,4 @@
-"""How far outlines are read: the used share by network and masking method, the leak by margin, and comparisons."""
+"""Reliance on outlines: the used share by network and masking method, the leak by margin, and comparisons."""
 
 from markupsafe import Markup
 
@@ -36,7 +36,8 @@ def shares(results: Results) -> Markup:
         (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
         for row in rows
     ]
-    headings = ["Method and network", catalogue()[measure].title, "Interval and zero", "Reading"]
+    question = "Relies on outlines?" if measure == HEADLINE else "Pulled by outlines?"
+    headings = ["Method and network", catalogue()[measure].title, "Interval and zero", question]
     return text + table("shares", "Shares", headings, bar_groups(lines), look="comparisons")
 
 
@@ -64,7 +65,7 @@ def against_layer_masking(results: Results) -> Markup:
     for row in results.comparisons:
         further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
         lines.append((CASES[str(row.parameters["case"])][0], [results.network(row.network)], row, further))
-    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Reading"]
+    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Result"]
     groups = bar_groups(lines, results.content["rule"]["margin"], muted="does not count")
     return text + table("comparisons", "Comparisons behind the verdicts", headings, groups, look="comparisons")
 
