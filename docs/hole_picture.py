@@ -28,7 +28,7 @@ INK, WRONG, RIGHT = "#767676", "#d1495b", "#2a9d6f"
 """Colours that stand out from a white page and from a black one."""
 
 CELL, CHEQUERS = 3, torch.tensor([[1.0, 1.0, 1.0], [0.8, 0.0, 0.6]])
-"""Side of a chequer in pixels, and its two colours, which no photograph has: they mark what the network does not see."""
+"""Side of a chequer in pixels, and its two colours: chequers mark what the network does not see."""
 
 RINGS = 100
 """Enough to fill every hole."""
