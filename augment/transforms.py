@@ -9,13 +9,13 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from albumentations.core.pydantic import check_range_bounds, nondecreasing
-from albumentations.core.transforms_interface import BaseTransformInitSchema, DualTransform
+from albumentations.core.transforms_interface import BaseTransformInitSchema, NoOp
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
@@ -31,7 +31,7 @@ from maskrobust.augment.random import fold_in
 from maskrobust.errors import InputError
 
 
-class TrackVisible(DualTransform):
+class TrackVisible(NoOp):
     """Start the target `visible`, where it is not given, with every pixel visible; change nothing else.
 
     `visible` is (H, W) uint8, 1 where a pixel may be seen and 0 where not, and a mask target of the user's `Compose`:
@@ -64,17 +64,6 @@ class TrackVisible(DualTransform):
     def __init__(self, p: float = 1.0) -> None:
         super().__init__(p=p)
 
-    @property
-    def targets(self) -> dict[str, Callable[..., Any]]:
-        """What is done to each target."""
-        return {
-            "image": self.apply,
-            "mask": self.apply_to_mask,
-            "masks": self.apply_to_masks,
-            "bboxes": self.apply_to_bboxes,
-            "keypoints": self.apply_to_keypoints,
-        }
-
     def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
         """Start `visible` and apply the transform."""
         if self._additional_targets.get("visible") != "mask":
@@ -91,22 +80,6 @@ class TrackVisible(DualTransform):
             )
         data["visible"] = _as_plane(data.get("visible"), image.shape[:2])
         return super().__call__(*args, force_apply=force_apply, **data)
-
-    def apply(self, img: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The image as it is."""
-        return img
-
-    def apply_to_mask(self, mask: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The mask as it is: it says where the object is, hidden or not."""
-        return mask
-
-    def apply_to_bboxes(self, bboxes: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The boxes as they are."""
-        return bboxes
-
-    def apply_to_keypoints(self, keypoints: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The keypoints as they are."""
-        return keypoints
 
 
 def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -390,10 +390,8 @@ class LayerMasking(nn.Module):
         rows = Plan()
         masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
         with mode(self.network, training=False):
-            reading = self.read()
-            run = run_with_hooks if reading.calls_hooks else Program.run
-            run(
-                reading.program,
+            run_with_hooks(
+                self.read().program,
                 self.network,
                 masked_images,
                 lambda step, result: rows.extend(plan_rows(step, self.network, result)),
