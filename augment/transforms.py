@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from albumentations.core.pydantic import check_range_bounds, nondecreasing
 from albumentations.core.transforms_interface import BaseTransformInitSchema, NoOp
-from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.registry import build_family, family_needs
-from maskrobust.augment.families.shapes.bank import SilhouetteBank
 from maskrobust.augment.fills.colours import check_mean
-from maskrobust.augment.fills.registry import FILLS, FillName, apply_fill
+from maskrobust.augment.fills.drawing import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
 from maskrobust.errors import InputError
@@ -55,8 +54,6 @@ class TrackVisible(NoOp):
         InputError: on a call: there is no image of three or two dimensions, `visible` is not declared as a mask, or is
             given with another size than the image.
     """
-
-    _targets = (Targets.IMAGE, Targets.MASK, Targets.BBOXES, Targets.KEYPOINTS)
 
     class InitSchema(BaseTransformInitSchema):
         """Checks the arguments."""
@@ -204,11 +201,11 @@ class HideRegions(TrackVisible):
         done: dict[str, Any] = super().apply_with_params({**params, "visible": visible}, *args, **data)
         return done | {"visible": visible}
 
-    def apply(self, img: NDArray[Any], key: int, visible: NDArray[Any], **params: Any) -> NDArray[Any]:
+    def apply(self, img: NDArray[Any], **params: Any) -> NDArray[Any]:
         """Draw the fill into every pixel of the image that is not visible."""
         images = _to_tensor(img)
-        keys = fold_in(torch.tensor([key]), 1)
-        filled = apply_fill(self.fill, images, _to_tensor(visible) != 0, keys=keys, mean=self.mean)
+        keys = fold_in(torch.tensor([params["key"]]), 1)
+        filled = apply_fill(self.fill, images, _to_tensor(params["visible"]) != 0, keys=keys, mean=self.mean)
         return filled[0].permute(1, 2, 0).reshape(img.shape).numpy()
 
     def _as_batch(self, data: dict[str, Any]) -> Batch:
