@@ -178,7 +178,7 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the network returns something else than logits (B, number of outputs).
         """
-        images = self._in_format(self.preprocessing.resize(images))
+        images = self.preprocessing.resize(images).to(memory_format=self._memory_format)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
         call = self._callable_for(self.network)
         return self._select(self._run(lambda: call(normalised), images.device))
@@ -258,12 +258,8 @@ class TrainedNetwork(nn.Module):
 
     def _on_view(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)
-        images = self._in_format(images)
-        return self._run(lambda: ask(images, visible, keys), images.device)
-
-    def _in_format(self, images: Tensor) -> Tensor:
-        """In the memory format of the network's weights."""
-        return images if self._memory_format is torch.preserve_format else images.to(memory_format=self._memory_format)
+        shown = images.to(memory_format=self._memory_format)
+        return self._run(lambda: ask(shown, visible, keys), images.device)
 
     def _run(self, compute: Callable[[], object], device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
