@@ -5,6 +5,7 @@ from maskrobust.augment.batch import (
     check_object_mask as check_object_mask,
     check_visible as check_visible,
 )
+from maskrobust.augment.families.bank import SilhouetteBank as SilhouetteBank
 from maskrobust.augment.families.registry import (
     FAMILIES as FAMILIES,
     FamilyName as FamilyName,
@@ -16,12 +17,11 @@ from maskrobust.augment.families.registry import (
     mixture as mixture,
     read_families as read_families,
 )
-from maskrobust.augment.families.shapes.bank import SilhouetteBank as SilhouetteBank
-from maskrobust.augment.fills.drawing import draw as draw
-from maskrobust.augment.fills.registry import (
+from maskrobust.augment.fills.drawing import (
     FILLS as FILLS,
     FillName as FillName,
     apply_fill as apply_fill,
+    draw as draw,
     fill as fill,
 )
 from maskrobust.augment.policy import (
@@ -58,23 +58,21 @@ from maskrobust.augment.families.segments import (
     segment_sums as segment_sums,
     slic as slic,
 )
-from maskrobust.augment.families.shapes.silhouettes import (
+from maskrobust.augment.families.silhouettes import (
     other_class_silhouettes as other_class_silhouettes,
     own_class_silhouettes as own_class_silhouettes,
     silhouettes as silhouettes,
 )
-from maskrobust.augment.families.shapes.circles import (
-    circle_geometry as circle_geometry,
-    circles_of_equal_area as circles_of_equal_area,
-    enclosing_circles as enclosing_circles,
-)
-from maskrobust.augment.families.shapes.holes import (
+from maskrobust.augment.families.holes import (
     CompanionBlobs as CompanionBlobs,
     ObjectHoles as ObjectHoles,
     broken_silhouettes as broken_silhouettes,
+    circle_geometry as circle_geometry,
+    circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,
     companions as companions,
     covers as covers,
+    enclosing_circles as enclosing_circles,
     object_holes as object_holes,
     objects as objects,
 )

@@ -14,8 +14,7 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families.registry import MaskFamily, draw_chosen
 from maskrobust.augment.fills.colours import check_mean
-from maskrobust.augment.fills.drawing import check_pixels, draw
-from maskrobust.augment.fills.registry import FILLS
+from maskrobust.augment.fills.drawing import FILLS, check_pixels, draw
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
 from maskrobust.errors import InputError
@@ -91,17 +90,16 @@ class MaskedImages(NamedTuple):
     own_weight: Tensor
 
 
-def read_fills(choice: Choice, option: str = "fill") -> list[Chosen]:
+def read_fills(choice: Choice) -> list[Chosen]:
     """Look the fills of a training up, and check weights and options.
 
     Args:
         choice: a name of `FILLS`, or "other_image"; or several, with weights and options.
-        option: in which it was given, for messages.
 
     Raises:
         InputError: a name or an option is unknown, a value is out of its range, or no weight is above 0.
     """
-    return FILLS.read(choice, option, _FOR_TRAINING)
+    return FILLS.read(choice, "fill", _FOR_TRAINING)
 
 
 def draw_on_cpu(fills: Iterable[Chosen]) -> bool:

@@ -9,29 +9,28 @@ import os
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from albumentations.core.pydantic import check_range_bounds, nondecreasing
-from albumentations.core.transforms_interface import BaseTransformInitSchema, DualTransform
-from albumentations.core.type_definitions import Targets
+from albumentations.core.transforms_interface import BaseTransformInitSchema, NoOp
 from numpy.typing import NDArray
 from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.registry import build_family, family_needs
-from maskrobust.augment.families.shapes.bank import SilhouetteBank
 from maskrobust.augment.fills.colours import check_mean
-from maskrobust.augment.fills.registry import FILLS, FillName, apply_fill
+from maskrobust.augment.fills.drawing import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
 from maskrobust.errors import InputError
 
 
-class TrackVisible(DualTransform):
+class TrackVisible(NoOp):
     """Start the target `visible`, where it is not given, with every pixel visible; change nothing else.
 
     `visible` is (H, W) uint8, 1 where a pixel may be seen and 0 where not, and a mask target of the user's `Compose`:
@@ -56,24 +55,11 @@ class TrackVisible(DualTransform):
             given with another size than the image.
     """
 
-    _targets = (Targets.IMAGE, Targets.MASK, Targets.BBOXES, Targets.KEYPOINTS)
-
     class InitSchema(BaseTransformInitSchema):
         """Checks the arguments."""
 
     def __init__(self, p: float = 1.0) -> None:
         super().__init__(p=p)
-
-    @property
-    def targets(self) -> dict[str, Callable[..., Any]]:
-        """What is done to each target."""
-        return {
-            "image": self.apply,
-            "mask": self.apply_to_mask,
-            "masks": self.apply_to_masks,
-            "bboxes": self.apply_to_bboxes,
-            "keypoints": self.apply_to_keypoints,
-        }
 
     def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
         """Start `visible` and apply the transform."""
@@ -91,22 +77,6 @@ class TrackVisible(DualTransform):
             )
         data["visible"] = _as_plane(data.get("visible"), image.shape[:2])
         return super().__call__(*args, force_apply=force_apply, **data)
-
-    def apply(self, img: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The image as it is."""
-        return img
-
-    def apply_to_mask(self, mask: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The mask as it is: it says where the object is, hidden or not."""
-        return mask
-
-    def apply_to_bboxes(self, bboxes: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The boxes as they are."""
-        return bboxes
-
-    def apply_to_keypoints(self, keypoints: NDArray[Any], *args: Any, **params: Any) -> NDArray[Any]:
-        """The keypoints as they are."""
-        return keypoints
 
 
 def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -231,11 +201,11 @@ class HideRegions(TrackVisible):
         done: dict[str, Any] = super().apply_with_params({**params, "visible": visible}, *args, **data)
         return done | {"visible": visible}
 
-    def apply(self, img: NDArray[Any], key: int, visible: NDArray[Any], **params: Any) -> NDArray[Any]:
+    def apply(self, img: NDArray[Any], **params: Any) -> NDArray[Any]:
         """Draw the fill into every pixel of the image that is not visible."""
         images = _to_tensor(img)
-        keys = fold_in(torch.tensor([key]), 1)
-        filled = apply_fill(self.fill, images, _to_tensor(visible) != 0, keys=keys, mean=self.mean)
+        keys = fold_in(torch.tensor([params["key"]]), 1)
+        filled = apply_fill(self.fill, images, _to_tensor(params["visible"]) != 0, keys=keys, mean=self.mean)
         return filled[0].permute(1, 2, 0).reshape(img.shape).numpy()
 
     def _as_batch(self, data: dict[str, Any]) -> Batch:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, check_visible
-from maskrobust.augment.families.shapes.bank import SilhouetteBank
+from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, FunctionRegistry
 from maskrobust.errors import InputError

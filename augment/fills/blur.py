@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
-from maskrobust.augment.fills.registry import fill
+from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
 
 BLUR_SCALE = 10 / 224
 

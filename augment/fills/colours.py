@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
-from maskrobust.augment.fills.registry import fill
+from maskrobust.augment.fills.drawing import check_pixels, draw, fill, to_pixels
 from maskrobust.augment.random import uniform
 from maskrobust.errors import InputError
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
-from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
-from maskrobust.augment.fills.registry import fill
+from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
 
 INPAINTING_RADIUS = 3
 

@@ -24,9 +24,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from maskrobust.augment.fills.colours import visible_mean
-from maskrobust.augment.fills.drawing import check_pixels, draw, from_pixels, to_pixels
+from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
 from maskrobust.augment.fills.noise import gaussian
-from maskrobust.augment.fills.registry import fill
 from maskrobust.augment.random import is_on_cpu
 
 IMPUTATION_NOISE_STD = 0.01

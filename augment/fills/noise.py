@@ -6,8 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from maskrobust.augment.fills.drawing import check_pixels, draw, to_pixels
-from maskrobust.augment.fills.registry import fill
+from maskrobust.augment.fills.drawing import check_pixels, draw, fill, to_pixels
 from maskrobust.augment.random import fold_in
 
 GAUSSIAN_NOISE_MEAN = 0.5

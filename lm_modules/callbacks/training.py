@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -62,7 +62,7 @@ class FiniteLoss(pl.Callback):
     """
 
     def __init__(self) -> None:
-        self._pending: _Pending | None = None
+        self._pending: tuple[Tensor, Tensor, torch.cuda.Event | None] | None = None  # loss, answer, when it is there
         self._batch: Any = None
 
     def on_train_batch_start(
@@ -82,7 +82,7 @@ class FiniteLoss(pl.Callback):
         if bad.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
-        self._pending = _Pending(loss, answer, arrived)
+        self._pending = loss, answer, arrived
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -124,14 +124,6 @@ class FiniteLoss(pl.Callback):
             f"ids of its images are in '{folder / RECORD}', {_last_good(trainer)}; lower the learning rate, or look at "
             "these images."
         )
-
-
-class _Pending(NamedTuple):
-    """A question that a device has not answered yet: its answer is there once `arrived` has been reached."""
-
-    loss: Tensor
-    answer: Tensor
-    arrived: torch.cuda.Event | None
 
 
 def _last_good(trainer: pl.Trainer) -> str:

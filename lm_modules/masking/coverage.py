@@ -1,6 +1,6 @@
 """How much of what each position of a network's maps reads is visible, carried as a fraction through the layers."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.program import Program, fill_in
 from maskrobust.lm_modules.masking.rules.normalisation import functional_group_norm, group_norm, instance_norm
 from maskrobust.lm_modules.masking.state import is_hooked, without_hooks
-from maskrobust.lm_modules.masking.tracing import Call
 
 _OVER_IMAGE = (group_norm, functional_group_norm, instance_norm)
 _LEAST, _MOST = 2.0**-100, 1 - 2.0**-24
@@ -119,18 +118,11 @@ def channels_of(program: Program, network: nn.Module) -> int:
     Raises:
         InputError: no module of it says so.
     """
-    for path in _called(program.call):
-        channels = getattr(network.get_submodule(path), "in_channels", None)
+    for call in (program.call, *program.call.within()):
+        channels = getattr(network.get_submodule(call.path), "in_channels", None)
         if isinstance(channels, int):
             return channels
     raise InputError(f"{type(network).__name__} does not say how many channels its images have; give `channels`.")
-
-
-def _called(call: Call) -> Iterator[str]:
-    """Paths of modules in the order in which they are called, each before those within."""
-    yield call.path
-    for each in call.calls:
-        yield from _called(each)
 
 
 def _covered(visible: VisibleMap, coverage: Tensor, is_whole: Tensor) -> CoveredMap:

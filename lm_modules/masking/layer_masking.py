@@ -14,7 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_in_segments, run_with_hooks
-from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, Recipe, VisibleMap
+from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.program import Folding, Program, Step, find_folded, mode, read_program
 from maskrobust.lm_modules.masking.row_engine import (
@@ -168,7 +168,6 @@ class LayerMasking(nn.Module):
                 f"{type(network).__name__} cannot be computed on rows, which takes ungrouped convolutions, batch norm "
                 "and sums up to global pooling, merged by intersection; set engine to 'auto'."
             )
-        self._recipes: dict[torch.Size, Recipe] = {}
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
@@ -199,16 +198,11 @@ class LayerMasking(nn.Module):
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             _refuse_nan(images)
             return self.network(images)
-        if visible_map.may_be_read:
-            visible_map.prepare(self._recipes.get(visible.shape[2:], Recipe()))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         shown = hide(images, visible)
         if visible_map.may_be_read:
             _refuse_nan(shown)
-        output = as_tensors(self._run(Masked(shown, visible_map)))
-        if visible_map.may_be_read:
-            self._recipes = {visible.shape[2:]: visible_map.recipe}
-        return output
+        return as_tensors(self._run(Masked(shown, visible_map)))
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
@@ -248,25 +242,21 @@ class LayerMasking(nn.Module):
         if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
             return run_in_segments(program, self.network, images, self.checkpoint_segments)
         values: dict[str, Any] = {program.input_name: images}
-        if program.state.trains or torch.compiler.is_compiling():
-            program.run_steps(self.network, values, 0, len(program.steps), dropped=reading.dropped)
-            return program.output_of(values)
-        suffix = reading.row_suffix if self.engine == "rows" or images.visible.may_be_read else None
-        is_exact = not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu") and images.visible.may_be_read
+        may_be_read = images.visible.may_be_read  # neither compiled nor on an accelerator
+        takes_rows = may_be_read or (self.engine == "rows" and not torch.compiler.is_compiling())
+        suffix = reading.row_suffix if takes_rows else None
+        is_exact = may_be_read and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
         folded = reading.folded if is_exact else None
         run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)
-        if suffix is None:
-            run_steps(0, len(program.steps))
-            return program.output_of(values)
-        run_steps(0, suffix.start)
-        entry = values[suffix.entry]
-        plan = plan_suffix(program, self.network, suffix, entry.visible)
-        if self.engine == "rows" or plan.share <= LARGEST_SHARE:
-            pool = program.steps[suffix.end - 1].name
-            values[pool] = run_suffix(program, self.network, suffix, plan, entry, folded)
-            program.run_steps(self.network, values, suffix.end, len(program.steps))
-        else:
-            run_steps(suffix.start, len(program.steps))
+        start = 0
+        if suffix is not None:
+            run_steps(0, suffix.start)
+            entry, start = values[suffix.entry], suffix.start
+            plan = plan_suffix(program, self.network, suffix, entry.visible)
+            if self.engine == "rows" or plan.share <= LARGEST_SHARE:
+                pool, start = program.steps[suffix.end - 1].name, suffix.end
+                values[pool] = run_suffix(program, self.network, suffix, plan, entry, folded)
+        run_steps(start, len(program.steps))
         return program.output_of(values)
 
     def _forget_folded(self) -> None:
@@ -390,10 +380,8 @@ class LayerMasking(nn.Module):
         rows = Plan()
         masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
         with mode(self.network, training=False):
-            reading = self.read()
-            run = run_with_hooks if reading.calls_hooks else Program.run
-            run(
-                reading.program,
+            run_with_hooks(
+                self.read().program,
                 self.network,
                 masked_images,
                 lambda step, result: rows.extend(plan_rows(step, self.network, result)),

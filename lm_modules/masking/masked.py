@@ -93,18 +93,6 @@ class MaskingOptions:
     padding: PaddingRule = "mean"
 
 
-class Recipe(NamedTuple):
-    """What a network needs of a map.
-
-    Attributes:
-        rings: numbers of rings of padding, each planned by itself.
-        windows: that are slid over it, each with what is needed of the map after it.
-    """
-
-    rings: tuple[int, ...] = ()
-    windows: tuple[tuple[Window, "Recipe"], ...] = ()
-
-
 @dataclass(eq=False)
 class VisibleMap:
     """The visible positions at one resolution, with what has been derived from them so far.
@@ -222,20 +210,6 @@ class VisibleMap:
         if window != single and window.reads_its_place and self.window(single).size == derived.size:
             self.window(single)._within.append(derived)
         return derived
-
-    @property
-    def recipe(self) -> "Recipe":
-        """What has been planned so far."""
-        derived = [*self._derived.items()]  # another thread may add to it
-        windows = ((key, after.recipe) for key, after in derived if isinstance(key, Window))
-        return Recipe(tuple(self._padding_rows), tuple(windows))
-
-    def prepare(self, recipe: "Recipe") -> None:
-        """Plan what a recipe says, all at once: NumPy's code is fetched anew after each layer otherwise."""
-        for rings in recipe.rings if not self.everything else ():
-            self.padding_rows(rings)
-        for window, further in recipe.windows:
-            self.window(window).prepare(further)
 
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""

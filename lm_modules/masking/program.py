@@ -15,7 +15,6 @@ from torch.utils._pytree import tree_leaves
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.batch_norm import FoldedBatchNorm
 from maskrobust.lm_modules.masking.masked import Masked, ZeroPadded
-from maskrobust.lm_modules.masking.rules.merging import add_into_first
 from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW, elementwise
 from maskrobust.lm_modules.masking.rules.table import (
     RULES,
@@ -155,8 +154,6 @@ class Program:
         input_name: of the value that holds the masked images.
         steps: in the order of computation.
         output: the network's result, with `Value` for results of steps.
-        results: name of the value that a module returns, by the module's path, for modules called in the forward pass
-            that return a single value, those that hold other modules included; of several calls the last.
         call: of the network itself, with the calls of modules within.
         state: of the network that it was read in.
     """
@@ -164,21 +161,8 @@ class Program:
     input_name: str
     steps: tuple[Step, ...]
     output: Any
-    results: Mapping[str, str]
     call: Call
     state: State
-
-    def run(self, network: nn.Module, images: Masked, observe: Callable[[Step, Any], None] | None = None) -> Any:
-        """Compute the network's output for masked images, forgetting each result after its last use.
-
-        Args:
-            network: whose program this is.
-            images: masked images.
-            observe: called with each step and its result.
-        """
-        values: dict[str, Any] = {self.input_name: images}
-        self.run_steps(network, values, 0, len(self.steps), observe)
-        return self.output_of(values)
 
     def run_steps(
         self,
@@ -186,7 +170,6 @@ class Program:
         values: dict[str, Any],
         start: int,
         end: int,
-        observe: Callable[[Step, Any], None] | None = None,
         dropped: Set[str] = frozenset(),
         folded: Mapping[str, "Folding"] | None = None,
     ) -> None:
@@ -194,8 +177,6 @@ class Program:
         for step in self.steps[start:end]:
             name, folding = step.name, folded.get(step.name) if folded else None
             values[name] = step.run(network, values, halves_padding=name in dropped, folding=folding)
-            if observe is not None:
-                observe(step, values[name])
             for last in step.last_uses:
                 del values[last]
 
@@ -217,13 +198,14 @@ class Program:
         return values[name]
 
     def name_of(self, network: nn.Module, layer: str) -> str:
-        """Name of the value that the module at a path returns; `InputError` where there is none."""
-        if layer not in self.results:
+        """Name of the value that the module at a path returns, of several calls the last; `InputError` without one."""
+        found = [each.result.name for each in self.call.within() if each.path == layer and type(each.result) is Value]
+        if not found:
             raise InputError(
                 f"layer must be a module that {type(network).__name__} calls and that returns one tensor, got "
                 f"'{layer}'; name another of its named_modules()."
             )
-        return self.results[layer]
+        return found[-1]
 
     @property
     def returned(self) -> frozenset[str]:
@@ -298,19 +280,18 @@ def read_program(network: nn.Module, *, training: bool | None = None, separates_
             if rule is not None and not _ends_masking(rule, node, network):
                 masked.add(node)
             last_uses = tuple(argument.name for argument in node.all_input_nodes if last_use[argument] is node)
-            steps.append(_step(node, network, rule, last_uses))
+            steps.append(_step(node, rule, last_uses))
     call = Call("", 0, len(steps), (Value(images.name),), {}, output, tuple(map(_call_with_values, traced.calls)))
-    return Program(images.name, tuple(steps), output, traced.results, call, traced.state)
+    return Program(images.name, tuple(steps), output, call, traced.state)
 
 
-def _step(node: fx.Node, network: nn.Module, rule: Rule | None, last_uses: tuple[str, ...]) -> Step:
+def _step(node: fx.Node, rule: Rule | None, last_uses: tuple[str, ...]) -> Step:
     args, kwargs = (_with_values(arguments) for arguments in _arguments(node))
-    adds_in_place = _may_add_in_place(node, network)
     return Step(
         name=node.name,
         layer=_layer_of(node),
         kind=node.op,
-        target=add_into_first if adds_in_place else node.target,
+        target=node.target,
         args=args,
         kwargs=kwargs,
         rule=rule,
@@ -319,7 +300,7 @@ def _step(node: fx.Node, network: nn.Module, rule: Rule | None, last_uses: tuple
         path=tuple(str(node.target).split(".")) if node.op == "call_module" else (),
         takes_results_alone=not kwargs and all(isinstance(argument, Value) for argument in args),
         modes=node.meta["modes"],
-        writes=node.meta["memory"][0] if node.meta.get("writes") else args[0].name if adds_in_place else None,
+        writes=node.meta["memory"][0] if node.meta.get("writes") else None,
     )
 
 
@@ -406,16 +387,6 @@ def _ends_masking(rule: Rule, node: fx.Node, network: nn.Module) -> bool:
 
 def _refusal(layer: str, network: nn.Module, reason: Exception) -> UnsupportedNetworkError:
     return UnsupportedNetworkError(f"at layer '{layer}' of {type(network).__name__}, {reason}")
-
-
-def _may_add_in_place(node: fx.Node, network: nn.Module) -> bool:
-    """Whether a sum is the only use of what a layer has just written, as in `out += identity`, which fx reads as +."""
-    if node.target is not operator.add or not isinstance(node.args[0], fx.Node):
-        return False
-    first = node.args[0]
-    # Not their subclasses: an activation in one needs its result for the backward pass.
-    makes_new_memory = type(_operation_of(first, network)) in (nn.BatchNorm2d, nn.Conv2d)
-    return makes_new_memory and len(first.users) == 1 and len(node.all_input_nodes) == 2
 
 
 def _operation_of(node: fx.Node, network: nn.Module) -> Any:

@@ -8,7 +8,7 @@ mode and autocast in which it was called, and a tensor that is changed in place 
 import inspect
 import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,12 @@ class Call:
     result: Any
     calls: "tuple[Call, ...]" = ()
 
+    def within(self) -> "Iterator[Call]":
+        """The calls of other modules within, in order, each before those within it."""
+        for each in self.calls:
+            yield each
+            yield from each.within()
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -58,13 +64,11 @@ class Trace:
         graph: its nodes. `meta["modes"]` is set where other modes hold than outside the network, `meta["memory"]` names
             what a node's memory was made by, and `meta["writes"]` is True where it changes its first argument.
         state: of the network.
-        results: name of the node that a module returns, by the module's path; of several calls the last.
         calls: of the modules that the network calls, with those within.
     """
 
     graph: fx.Graph
     state: State
-    results: dict[str, str]
     calls: tuple[Call, ...]
 
 
@@ -112,7 +116,7 @@ def trace(network: nn.Module, *, training: bool | None = None, separates_calls: 
             "needs; give the submodule that fails a rule of its own with masking_rule, or free its forward of "
             "data-dependent Python."
         ) from error
-    return Trace(graph, state, tracer.results, tuple(tracer.calls))
+    return Trace(graph, state, tuple(tracer.calls))
 
 
 _SIZE = 256  # every stride of a network divides it
@@ -214,7 +218,6 @@ class _Tracer(fx.Tracer):
     def __init__(self, network: nn.Module, twins: dict[nn.Module, nn.Module], *, separates_calls: bool) -> None:
         super().__init__()
         self.failed_at = ""
-        self.results: dict[str, str] = {}
         self.calls: list[Call] = []
         paths = {module: path for path, module in network.named_modules()}
         # A list or a closure of the network's own may still lead to a module rather than to its twin.
@@ -309,8 +312,6 @@ class _Tracer(fx.Tracer):
                     outer.node = inner.node  # changed in place within
         siblings.append(Call(path, start, self._steps, *given, _nodes_of(result), tuple(self._open)))
         self._open = siblings
-        if isinstance(result, fx.Proxy):
-            self.results[path] = result.node.name
         return result
 
     def _separated(self, proxy: fx.Proxy, taken: list[tuple[fx.Proxy, fx.Proxy]]) -> fx.Proxy:

@@ -6,20 +6,20 @@ Folders come from strangers: a class that one names is never imported, and names
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks.architectures import build_network, build_own_network
 from maskrobust.lm_modules.networks.class_matching import OutputNames, are_wordnet_ids, read_class_names
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.networks.weights import check_options
+from maskrobust.lm_modules.networks.weights import building_from, check_options, load_tensors
 from maskrobust.lm_modules.training.classifier_arguments import check_layer_masking
 from maskrobust.tensor_files import read_safetensors
 
@@ -31,25 +31,6 @@ MOST_OUTPUTS = 100_000
 _FORMAT = 1
 _LARGEST_CONFIG = 16 * 2**20
 _LONGEST_NAME = 200
-
-
-@dataclass(frozen=True)
-class ExportedNetwork:
-    """What a folder holds.
-
-    Attributes:
-        origin: the architecture, by name or by the name of a class, and how it was trained.
-        num_outputs: number of outputs.
-        names: of the outputs.
-        preprocessing: how the network wants to be shown a picture.
-        weights: its state dict.
-    """
-
-    origin: Origin
-    num_outputs: int
-    names: OutputNames
-    preprocessing: Preprocessing
-    weights: Mapping[str, Tensor]
 
 
 def write_export(network: TrainedNetwork, folder: Path) -> None:
@@ -83,33 +64,49 @@ def write_export(network: TrainedNetwork, folder: Path) -> None:
     safetensors.torch.save_file(tensors, folder / WEIGHTS)
 
 
-def read_export(folder: Path) -> ExportedNetwork:
-    """Read what `write_export` wrote; nothing is built or imported.
+def load_export(name: str, folder: str, own: str | None = None) -> TrainedNetwork:
+    """The network that `write_export` wrote.
+
+    Args:
+        name: what it is called by.
+        folder: of the export.
+        own: the class or function of a network that is not named by its architecture, as the user has named it.
 
     Raises:
         MissingFileError: the folder has no such files; of a folder of a run its best or newest checkpoint is named.
-        InputError: they hold something else.
+        InputError: they hold something else, or name a class, which is not imported because a file names it.
     """
-    path = folder / CONFIG
-    for each in (path, folder / WEIGHTS):
+    path = Path(folder, CONFIG)
+    for each in (path, Path(folder, WEIGHTS)):
         if not each.is_file():
-            if checkpoints := _checkpoints_of_run(folder):
+            if checkpoints := _checkpoints_of_run(Path(folder)):
                 raise MissingFileError(
-                    f"'{folder}' is the folder of a run, which may hold several; name a checkpoint in it, such "
+                    f"'{Path(folder)}' is the folder of a run, which may hold several; name a checkpoint in it, such "
                     f"as '{checkpoints[-1]}'."
                 )
-            raise MissingFileError(f"'{folder}' must hold {CONFIG} and {WEIGHTS}, but has no {each.name}; export it.")
+            raise MissingFileError(
+                f"'{Path(folder)}' must hold {CONFIG} and {WEIGHTS}, but has no {each.name}; export it."
+            )
     content = _read_config(path)
     count = content["num_classes"]
     if not isinstance(count, int) or not 2 <= count <= MOST_OUTPUTS:
         raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} classes, got {count!r}; export the network again.")
-    return ExportedNetwork(
-        _read_origin(content, path),
-        count,
-        _read_names(content, count, str(path)),
-        Preprocessing().with_changes(content["preprocessing"]),
-        read_safetensors(folder / WEIGHTS),
-    )
+    origin, names = _read_origin(content, path), _read_names(content, count, str(path))
+    shown = Preprocessing().with_changes(content["preprocessing"])
+    weights = read_safetensors(Path(folder, WEIGHTS))
+    if own is None and origin.is_own_class:
+        raise InputError(
+            f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
+            f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
+        )
+    network = None if own is None else build_own_network(own, count)
+    with building_from(folder, weights.values()):
+        network = network or build_network(origin.architecture, count, dict(origin.options))
+        load_tensors(network, weights, folder)
+    if origin.layer_masking:
+        network = LayerMasking(network, **origin.layer_masking)
+    may_have_more = origin.is_own_class
+    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=may_have_more, **names._asdict())
 
 
 def _checkpoints_of_run(folder: Path) -> list[Path]:

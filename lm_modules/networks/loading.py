@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.networks.architectures import (
     TIMM_PREFIX,
     build_network,
@@ -29,13 +28,11 @@ from maskrobust.lm_modules.networks.class_matching import (
     named_outputs,
     read_class_names,
 )
-from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, read_export
+from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, load_export
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
-    building_from,
     check_options,
-    load_tensors,
     load_weights,
     read_checkpoint,
     read_state_dict,
@@ -118,7 +115,7 @@ def _load(name: str, num_classes: int | None) -> TrainedNetwork:
     if Path(name).is_file():
         return _from_checkpoint(name)
     if Path(name).is_dir():
-        return _from_export(name, name, None)
+        return load_export(name, name)
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(_WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
@@ -162,25 +159,6 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
     classifier = MaskRobustClassifier.from_checkpoint(path)
     network = classifier.trained_network(path)
     return network.with_preprocessing(network.preprocessing.with_changes(classifier.training_view))
-
-
-def _from_export(name: str, folder: str, own: str | None) -> TrainedNetwork:
-    """What `maskrobust export` has written; the network of a class is that of `own`, which the user has named."""
-    found = read_export(Path(folder))
-    origin = found.origin
-    if own is None and origin.is_own_class:
-        raise InputError(
-            f"'{folder}' holds a network of the class '{origin.architecture}', which is not imported because a file "
-            f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
-        )
-    network = None if own is None else build_own_network(own, found.num_outputs)
-    with building_from(folder, found.weights.values()):
-        network = network or build_network(origin.architecture, found.num_outputs, dict(origin.options))
-        load_tensors(network, found.weights, folder)
-    if origin.layer_masking:
-        network = LayerMasking(network, **origin.layer_masking)
-    shown, count, names = found.preprocessing, found.num_outputs, found.names._asdict()
-    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=origin.is_own_class, **names)
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
@@ -322,7 +300,7 @@ def _shown_by_timm(network: nn.Module) -> Preprocessing:
 
 def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
     if path is not None and Path(path).is_dir():
-        return _from_export(name, path, dotted)
+        return load_export(name, path, dotted)
     origin = Origin(dotted, is_own_class=True)
     network = build_own_network(dotted, None if path is None else _classes_in(path))
     if path is not None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.state import twin
 from maskrobust.lm_modules.methods import (
     WRAPPERS,
     FeatureExtractor,
@@ -168,13 +169,7 @@ class TrainedNetwork(nn.Module):
         self._output_names = class_names, wordnet_ids
         self._wrapped: dict[MaskingMethod, nn.Module] = {}
         self._compiled: dict[nn.Module, CompiledNetwork] = {}
-        kept = range(num_outputs) if answers is None else answers
-        self.num_classes = len(kept)
-        self.class_names, self.wordnet_ids = (
-            None if given is None else tuple(given[output] for output in kept) for given in self._output_names
-        )
-        self._answers: Tensor | None
-        self.register_buffer("_answers", None if answers is None else torch.tensor(kept), persistent=False)
+        self._keep_outputs(answers)
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -183,7 +178,7 @@ class TrainedNetwork(nn.Module):
         Raises:
             InputError: the network returns something else than logits (B, number of outputs).
         """
-        images = self._in_format(self.preprocessing.resize(images))
+        images = self.preprocessing.resize(images).to(memory_format=self._memory_format)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
         call = self._callable_for(self.network)
         return self._select(self._run(lambda: call(normalised), images.device))
@@ -228,31 +223,23 @@ class TrainedNetwork(nn.Module):
                 f"{list(outputs)}; give each class one of its own."
             )
         others = [] if only else [each for each in range(self._num_outputs) if each not in set(outputs)]
-        return self._copy(answers=[*outputs, *others])
+        again = twin(self, _buffers={}, _non_persistent_buffers_set=set())
+        again._keep_outputs([*outputs, *others])
+        return again
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
         """The same network with another preprocessing; weights are shared."""
-        return self._copy(preprocessing=preprocessing)
+        return twin(self, preprocessing=preprocessing)
 
-    def _copy(self, **changes: Any) -> "TrainedNetwork":
-        names, ids = self._output_names
-        kept = None if self._answers is None else self._answers.tolist()
-        arguments: dict[str, Any] = {"preprocessing": self.preprocessing, "answers": kept, **changes}
-        again = TrainedNetwork(
-            self.name,
-            self.network,
-            num_outputs=self._num_outputs,
-            class_names=names,
-            wordnet_ids=ids,
-            origin=self.origin,
-            may_have_more=self._may_have_more,
-            channels_last=self._memory_format is torch.channels_last,
-            **arguments,
+    def _keep_outputs(self, answers: Sequence[int] | None) -> None:
+        """Make classes of some outputs, in this order; None for all in their own order."""
+        kept = range(self._num_outputs) if answers is None else answers
+        self.num_classes = len(kept)
+        self.class_names, self.wordnet_ids = (
+            None if given is None else tuple(given[output] for output in kept) for given in self._output_names
         )
-        again.precision, again.pass_size, again._wrapped, again._compiled = (
-            self.precision, self.pass_size, self._wrapped, self._compiled
-        )  # fmt: skip
-        return again
+        self._answers: Tensor | None
+        self.register_buffer("_answers", None if answers is None else torch.tensor(kept), persistent=False)
 
     def _network_for(self, method: MaskingMethod) -> nn.Module:
         if method not in WRAPPERS:
@@ -271,12 +258,8 @@ class TrainedNetwork(nn.Module):
 
     def _on_view(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
         images, visible = self.preprocessing.view(images, visible)
-        images = self._in_format(images)
-        return self._run(lambda: ask(images, visible, keys), images.device)
-
-    def _in_format(self, images: Tensor) -> Tensor:
-        """In the memory format of the network's weights."""
-        return images if self._memory_format is torch.preserve_format else images.to(memory_format=self._memory_format)
+        shown = images.to(memory_format=self._memory_format)
+        return self._run(lambda: ask(shown, visible, keys), images.device)
 
     def _run(self, compute: Callable[[], object], device: torch.device) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():

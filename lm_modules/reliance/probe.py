@@ -26,6 +26,7 @@ _WEIGHT_DECAY = 0.05
 
 _MARGIN = 1.1
 _FRAME = 1
+_SIDE = 32
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ def _block(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Mod
     return [convolution, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
-def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:
+def object_crops(object_mask: Tensor) -> Tensor:
     """Object masks cut to a square around the object, and where that square was.
 
     The square is centred on the object's bounding box, and a tenth larger than its longer side; what it takes from
@@ -238,10 +239,9 @@ def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:
 
     Args:
         object_mask: (N, 1, H, W) bool.
-        size: side of the result in pixels.
 
     Returns:
-        (N, 4, size, size) float32 on the masks' device. Channel 0 is the mask in the square, in [0, 1], averaged over
+        (N, 4, 32, 32) float32 on the masks' device. Channel 0 is the mask in the square, in [0, 1], averaged over
         each pixel. Channels 1 to 3 are constant: column and row of the square's centre, in [-0.5, 0.5] from the image's
         centre, and its side, each as a fraction of the image's longer side.
     """
@@ -255,9 +255,9 @@ def object_crops(object_mask: Tensor, size: int = 32) -> Tensor:
     image = torch.arange(len(object_mask), device=object_mask.device)
     square = torch.stack([column - side / 2, row - side / 2, column + side / 2, row + side / 2], dim=1)
     framed = pad(object_mask.float(), [_FRAME] * 4)  # roi_align repeats the outermost pixels
-    cut = roi_align(framed, torch.cat([image[:, None], square + _FRAME], dim=1), size, aligned=True)
+    cut = roi_align(framed, torch.cat([image[:, None], square + _FRAME], dim=1), _SIDE, aligned=True)
     place = torch.stack([column - width / 2, row - height / 2, side], dim=1) / max(height, width)
-    return torch.cat([cut, place[:, :, None, None].expand(-1, -1, size, size)], dim=1)
+    return torch.cat([cut, place[:, :, None, None].expand(-1, -1, _SIDE, _SIDE)], dim=1)
 
 
 def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from maskrobust.augment.families.shapes.bank import unique_first
+from maskrobust.augment.families.bank import unique_first
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.program import mode
 

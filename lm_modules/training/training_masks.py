@@ -6,8 +6,7 @@ That is images with filled holes, or with holes that layer masking ignores.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import starmap
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -320,20 +319,10 @@ def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], lab
     ]
     worst[rows] = torch.stack(losses).argmax(dim=0)
 
-    def chosen(*values: Tensor) -> Tensor:
-        return torch.stack(values)[worst, image]
+    def chosen(values: tuple[Any, ...]) -> Any:
+        return None if values[0] is None else torch.stack(values)[worst, image]
 
-    visible = [each.visible for each in candidates if each.visible is not None]
-    others = zip(*((each.partners, each.own_weight, each.kept) for each in candidates), strict=True)
-    partners, own_weight, kept = starmap(chosen, others)
-    return PresentedImages(
-        chosen(*(each.images for each in candidates)),
-        chosen(*visible) if visible else None,
-        partners,
-        own_weight,
-        kept,
-        candidates[0].object_mask,
-    )
+    return PresentedImages._make(map(chosen, zip(*candidates, strict=True)))
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

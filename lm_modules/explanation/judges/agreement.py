@@ -70,8 +70,8 @@ def stability(image: ImageToJudge, about: Explained) -> FloatArray | None:
 @judge(title="Agreement", definition="Mean rank correlation of the scores with those of the other explainers.")
 def agreement(image: ImageToJudge, about: Explained) -> FloatArray | None:
     """By `rank_correlation`."""
-    others = [image.scores(Explained(about.partition, each)) for each in image.request.plan.explainers]
-    others = [each for each, name in zip(others, image.request.plan.explainers, strict=True) if name != about.explainer]
+    explainers = image.request.plan.explainers
+    others = [image.scores(about._replace(explainer=each)) for each in explainers if each != about.explainer]
     if not others:
         return None
 

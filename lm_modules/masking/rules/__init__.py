@@ -6,6 +6,5 @@ from maskrobust.lm_modules.masking.rules import (
     normalisation as normalisation,
     pointwise as pointwise,
     pooling as pooling,
-    resampling as resampling,
     reshaping as reshaping,
 )

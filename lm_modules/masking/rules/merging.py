@@ -12,16 +12,8 @@ from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
 from maskrobust.lm_modules.masking.rules.pointwise import ROW_BY_ROW
 from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
 
-
-def add_into_first(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Left + right, in the memory of `left` where it has the result's shape and dtype."""
-    fits = left.shape == right.shape and torch.promote_types(left.dtype, right.dtype) == left.dtype
-    return left.add_(right) if fits else left + right
-
-
 RESIDUAL = (
-    add_into_first, operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_",
-    "sub", "sub_",
+    operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub", "sub_",
 )  # fmt: skip
 GATES = (
     operator.mul, operator.imul, torch.mul, torch.addcmul, torch.lerp, torch.maximum, torch.minimum,

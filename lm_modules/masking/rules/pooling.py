@@ -1,6 +1,6 @@
 """Pools with windows, global pools, and reductions over axes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,72 +23,36 @@ def _check_no_indices(operation: Any, *_args: Any) -> None:
         )
 
 
-def _refuse_to_export(divisor_override: int | None) -> None:
-    if divisor_override is not None and torch.compiler.is_exporting():
-        raise NotImplementedError(
-            f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
-            f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
-        )
+_OF_MODULES = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "divisor_override")
+_OF_MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+_OF_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 
 
 @masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, check=_check_no_indices)
 def pool(operation: nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d, x: Masked) -> Masked:
     """Hidden positions count as 0; a window is visible when any position in it is."""
-    _refuse_to_export(getattr(operation, "divisor_override", None))
-    window = _pool_window(
-        operation.kernel_size,
-        operation.stride,
-        getattr(operation, "padding", 0),
-        getattr(operation, "dilation", 1),
-        operation.ceil_mode,
-    )
-    return slide(x, window, operation, hidden="zero")
+    return _slide_pool(x, operation, {name: getattr(operation, name, None) for name in _OF_MODULES})
 
 
-@masking_rule(F.max_pool2d)
-def functional_max_pool(
-    operation: Operation,
-    x: Masked,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
-    dilation: int | tuple[int, int] = 1,
-    ceil_mode: bool = False,
-    **_kwargs: bool,
-) -> Masked:
+@masking_rule(F.max_pool2d, F.avg_pool2d)
+def functional_pool(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """The same for a functional call."""
-    window = _pool_window(kernel_size, stride, padding, dilation, ceil_mode)
-    settings = (kernel_size, stride, padding, dilation, ceil_mode)
-    return slide(x, window, lambda features: operation(features, *settings), hidden="zero")
+    names = _OF_MAX if operation is F.max_pool2d else _OF_AVERAGE
+    settings = {**dict(zip(names, args, strict=False)), **kwargs}
+    return _slide_pool(x, lambda features: operation(features, *args, **kwargs), settings)
 
 
-@masking_rule(F.avg_pool2d)
-def functional_average_pool(
-    operation: Operation,
-    x: Masked,
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None = None,
-    padding: int | tuple[int, int] = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Masked:
-    """The same for a functional call."""
-    _refuse_to_export(divisor_override)
-    window = _pool_window(kernel_size, stride, padding, 1, ceil_mode)
-    settings = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return slide(x, window, lambda features: operation(features, *settings), hidden="zero")
-
-
-def _pool_window(
-    kernel_size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None,
-    padding: int | tuple[int, int],
-    dilation: int | tuple[int, int],
-    ceil_mode: bool,
-) -> Window:
-    size = pair(kernel_size)
-    return Window(size, pair(stride) if stride else size, symmetric(padding), pair(dilation), ceil_mode)
+def _slide_pool(x: Masked, compute: Callable[[Tensor], Tensor], settings: Mapping[str, Any]) -> Masked:
+    divisor = settings.get("divisor_override")
+    if divisor is not None and torch.compiler.is_exporting():
+        raise NotImplementedError(
+            f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
+            f"divisor_override={divisor}; leave it out, and multiply what the pool returns."
+        )
+    size, stride = pair(settings["kernel_size"]), settings.get("stride")
+    padding, dilation = symmetric(settings.get("padding") or 0), pair(settings.get("dilation") or 1)
+    window = Window(size, pair(stride) if stride else size, padding, dilation, bool(settings.get("ceil_mode")))
+    return slide(x, window, compute, hidden="zero")
 
 
 def _mean_of_rows(_operation: nn.AdaptiveAvgPool2d, _outputs: VisibleMap, x: Rows) -> Tensor:

@@ -116,23 +116,6 @@ def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -
     return wins
 
 
-def outline_pull(
-    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, kinds: Sequence[str] | IntArray | None = None
-) -> CrossedMean:
-    """The mean of `outline_pulls` over pairs and scenes, with objects and scenes random.
-
-    Args:
-        logits: see `outline_pulls`.
-        classes: see there.
-        pairs: see there.
-        kinds: (scenes,) the kind of each scene, each drawn from on purpose; None for scenes of one kind.
-
-    Raises:
-        InputError: see `crossed_mean`.
-    """
-    return crossed_mean(outline_pulls(logits, classes, pairs)[None], np.asarray(pairs), kinds)
-
-
 def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
     """The mean of values of pairs of objects in scenes, with objects, scenes and seeds random.
 
@@ -186,9 +169,7 @@ def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | Int
     )
 
 
-def permutation_p_value(
-    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, *, permutations: int = 999, seed: int = 0
-) -> float:
+def permutation_p_value(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, *, permutations: int = 999) -> float:
     """How often labels dealt to the shapes at random give an outline pull of at least the one observed.
 
     Under the null, the answer behind a hole does not depend on the class of its own shape. Pairs that a permutation
@@ -198,8 +179,7 @@ def permutation_p_value(
         logits: see `outline_pulls`.
         classes: see there.
         pairs: see there.
-        permutations: of the classes over the shapes.
-        seed: decides them.
+        permutations: of the classes over the shapes, always the same.
 
     Returns:
         (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
@@ -213,7 +193,7 @@ def permutation_p_value(
         pulls = (by_class[i, a] - by_class[i, b] - by_class[j, a] + by_class[j, b])[counted] / 2.0
         return float(pulls.mean()) if counted.any() else 0.0
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     observed = mean_pull(np.arange(len(of)))
     drawn = [mean_pull(rng.permutation(len(of))) for _ in range(permutations)]
     return (1 + sum(each >= observed for each in drawn)) / (1 + permutations)

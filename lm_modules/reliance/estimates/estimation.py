@@ -173,7 +173,6 @@ def estimate_difference(
     *,
     replicates: int = 2000,
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> Estimate:
     """A statistic over the runs of arm A minus that of arm B, paired on images and on seeds.
 
@@ -183,17 +182,16 @@ def estimate_difference(
         runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
         seed: decides the resamples.
-        confidence: fraction in (0, 1) of resamples inside the interval.
 
     Raises:
         InputError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
-    found, numbers = _resample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, confidence)
-    return found.within(percentile_interval(*_signed_sum(numbers, -1), confidence)) if numbers else found
+    found, numbers = _resample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
+    return found.within(percentile_interval(*_signed_sum(numbers, -1))) if numbers else found
 
 
-def mean_fraction_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float | None, float | None]:
-    """The interval of the mean of independent fractions, such as the accuracies of some seeds: Student's, on logits.
+def mean_fraction_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of the mean of independent fractions, such as accuracies of some seeds: Student's, on logits.
 
     With m the mean, s its standard error, t Student's quantile and h = t s / (m (1 - m)), by the delta method, the
     bounds are those whose logits are logit(m) - h and logit(m) + h: they lie in [0, 1], and m between them. In a
@@ -203,7 +201,6 @@ def mean_fraction_interval(values: Sequence[float], confidence: float = 0.95) ->
 
     Args:
         values: (S,) in [0, 1].
-        confidence: in (0, 1), with which the interval holds the mean.
 
     Returns:
         The lower and the upper bound; two None where the values have no spread to go by: a single one, or equal ones.
@@ -213,7 +210,7 @@ def mean_fraction_interval(values: Sequence[float], confidence: float = 0.95) ->
     mean, error = float(np.mean(values)), float(stats.sem(values)) if len(values) > 1 else 0.0
     if error == 0.0:
         return None, None
-    reach = stats.t.ppf((1.0 + confidence) / 2.0, len(values) - 1) * error / (mean * (1.0 - mean))
+    reach = stats.t.ppf(0.975, len(values) - 1) * error / (mean * (1.0 - mean))
     low, high = special.expit(special.logit(mean) + np.array([-reach, reach]))
     return float(low), float(high)
 

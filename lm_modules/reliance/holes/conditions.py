@@ -26,7 +26,7 @@ from maskrobust.augment import (
     uniform,
 )
 from maskrobust.augment.batch import check_floating
-from maskrobust.augment.families.shapes.bank import distances
+from maskrobust.augment.families.bank import distances
 from maskrobust.augment.registry import address, import_modules
 from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, IntArray

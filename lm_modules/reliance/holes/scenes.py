@@ -102,13 +102,12 @@ def texture_energy(images: Tensor) -> Tensor:
     return fine.square().flatten(1).mean(dim=1)
 
 
-def alike_pairs(object_masks: Tensor, classes: Tensor, *, ratio: float = ALIKE) -> Tensor:
+def alike_pairs(object_masks: Tensor, classes: Tensor) -> Tensor:
     """All pairs of objects of two classes that are alike in area and in the radius of the smallest enclosing circle.
 
     Args:
         object_masks: (N, 1, H, W) bool, none empty.
         classes: (N,) int64.
-        ratio: the larger of two areas, and of two radii, over the smaller, at most.
 
     Returns:
         (P, 2) int64 positions, the smaller first.
@@ -116,7 +115,7 @@ def alike_pairs(object_masks: Tensor, classes: Tensor, *, ratio: float = ALIKE) 
     sizes = object_masks.sum(dim=(1, 2, 3)).double(), _circles(object_masks)[1]
     alike = classes[:, None] != classes
     for size in sizes:
-        alike &= torch.maximum(size[:, None], size) <= ratio * torch.minimum(size[:, None], size)
+        alike &= torch.maximum(size[:, None], size) <= ALIKE * torch.minimum(size[:, None], size)
     return alike.triu(1).nonzero()
 
 

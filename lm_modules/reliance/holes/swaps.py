@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
-from maskrobust.augment.families.shapes.silhouettes import bounds, check_mask_size, draw_outside
+from maskrobust.augment.families.silhouettes import bounds, check_mask_size, draw_outside
 
 
 class SwapIndex(NamedTuple):

@@ -2,33 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimates.bootstrap import object_codes
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, object_codes, percentile_interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 PERMUTATIONS = 1000
 """Random orders of the labels behind an interval of chance."""
 _TOGETHER = 2**15  # numbers in an array of several orders, which the caches hold
-
-
-class Information(NamedTuple):
-    """Mutual information beside what chance would show.
-
-    Attributes:
-        bits: bias-corrected mutual information, the mean over runs; slightly below 0 is possible.
-        null_low: lower bound of the same number when labels are permuted, in bits.
-        null_high: upper bound; a number above it is dependence that chance does not explain.
-    """
-
-    bits: float
-    null_low: float
-    null_high: float
 
 
 @measure(
@@ -67,7 +53,7 @@ def _information_behind(hole: Literal["silhouette", "circle"]) -> Estimator:
             return Estimate(None, None, None, images, left_out, "undefined because no image is valid for it.")
         predictions, objects = [run.predictions_under(hole)[valid] for run in runs], runs[0].objects[valid]
         found = mutual_information(predictions, runs[0].labels[valid], objects, seed=seed)
-        return Estimate(found.bits, found.null_low, found.null_high, images, left_out)
+        return Estimate(None, None, None, images, left_out).within(found)
 
     return estimator
 
@@ -79,8 +65,7 @@ def mutual_information(
     *,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    confidence: float = 0.95,
-) -> Information:
+) -> Interval:
     """Mutual information I(P; Y) = H(P) + H(Y) - H(P, Y) in bits, the mean over runs, with its interval under chance.
 
     Each entropy is the plug-in one plus Miller and Madow's correction (m - 1) / (2 N ln 2) bits, m being the number of
@@ -94,7 +79,10 @@ def mutual_information(
         objects: (N,) int64, which object each image shows, and its label with it; None for one image an object.
         permutations: number of random orders of the labels, at least 1.
         seed: decides them.
-        confidence: fraction in (0, 1) of permutations inside the interval.
+
+    Returns:
+        The bits, slightly below 0 where chance would have it, and the 95 % interval of the same number when labels are
+        permuted: above it is dependence that chance does not explain.
     """
     label_codes, label_counts = _codes(labels)
     runs = [_codes(each) for each in predictions]
@@ -114,9 +102,7 @@ def mutual_information(
     orders = (rng.permutation(of_objects)[shown] for _ in range(permutations))
     largest = max(len(labels), *(len(counts) * len(label_counts) for _, counts in runs))
     null = [mean_bits(np.stack(some)) for some in _parts(orders, max(1, _TOGETHER // largest))]
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(np.concatenate(null), [tail, 1.0 - tail])
-    return Information(float(mean_bits(label_codes[None])[0]), float(low), float(high))
+    return percentile_interval(float(mean_bits(label_codes[None])[0]), np.concatenate(null))
 
 
 def _parts(orders: Iterator[IntArray], size: int) -> Iterator[list[IntArray]]:

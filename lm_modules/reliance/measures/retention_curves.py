@@ -17,14 +17,8 @@ from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder,
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
-
-class _Answers(NamedTuple):
-    """Of the M images that count: predictions at one hidden fraction and with nothing hidden, and labels, each (M,)."""
-
-    predictions: IntArray
-    clean: IntArray
-    labels: IntArray
-    num_classes: int
+Terms = Callable[[IntArray, IntArray, IntArray, int], FloatArray | BoolArray]
+"""(predictions, those with nothing hidden, labels, each (M,), number of classes) -> what is averaged, (M,)."""
 
 
 class CurveMetric(NamedTuple):
@@ -42,7 +36,7 @@ class CurveMetric(NamedTuple):
     definition: str
     unit: Unit
     goal: Goal
-    terms: Callable[[_Answers], FloatArray | BoolArray]
+    terms: Terms
 
 
 def curve_statistic(
@@ -74,56 +68,48 @@ def curve_statistic(
         curve = np.stack([outcomes.predictions_under(condition) for condition in conditions])
         known: BoolArray = np.all(curve >= 0, axis=0)
         clean, labels = outcomes.predictions_under("clean")[known], outcomes.labels[known]
-        values = [terms(_Answers(each[known], clean, labels, outcomes.num_classes)) for each in curve]
+        values = [terms(each[known], clean, labels, outcomes.num_classes) for each in curve]
         counted = np.stack(values).astype(np.float64)
         return Columns(outcomes.ids[known], outcomes.objects[known], counted, int((~known).sum()))
 
     return Statistic(columns, lambda means: np.asarray(means.mean(axis=-1)))
 
 
-def _right(answers: _Answers) -> BoolArray:
-    right: BoolArray = answers.predictions == answers.labels
-    return right
-
-
-def _unchanged(answers: _Answers) -> BoolArray:
-    unchanged: BoolArray = answers.predictions == answers.clean
-    return unchanged
-
-
-def _surprise(answers: _Answers) -> FloatArray:
+def _surprise(predictions: IntArray, _clean: IntArray, _labels: IntArray, num_classes: int) -> FloatArray:
     """-ln of the fraction of images that are taken for the class of each; their mean is the entropy in nats.
 
     The bootstrap resamples these terms: its interval then has the variance of an entropy to first order (Basharin,
     Theory of Probability and its Applications 1959) and lies around the value, where resampled histograms are all less
     even than the one they are drawn from. Over several runs the value is the mean of their entropies.
     """
-    counts = np.bincount(answers.predictions, minlength=answers.num_classes)
-    surprise: FloatArray = np.log(len(answers.predictions) / counts[answers.predictions])
+    counts = np.bincount(predictions, minlength=num_classes)
+    surprise: FloatArray = np.log(len(predictions) / counts[predictions])
     return surprise
 
 
-def _similar(similarity: FloatArray) -> Callable[[_Answers], FloatArray]:
-    def terms(answers: _Answers) -> FloatArray:
-        outputs = max(answers.num_classes, 1 + int(answers.predictions.max(initial=0)))
-        if similarity.shape[0] < outputs or similarity.shape[1] != answers.num_classes:
+def _similar(similarity: FloatArray) -> Terms:
+    def terms(predictions: IntArray, _clean: IntArray, labels: IntArray, num_classes: int) -> FloatArray:
+        outputs = max(num_classes, 1 + int(predictions.max(initial=0)))
+        if similarity.shape[0] < outputs or similarity.shape[1] != num_classes:
             raise InputError(
-                f"similarity must have a row for each of {outputs} answers and a column for each of "
-                f"{answers.num_classes} classes, got {similarity.shape}; compute it for these outcomes, in their order."
+                f"similarity must have a row for each of {outputs} answers and a column for each of {num_classes} "
+                f"classes, got {similarity.shape}; compute it for these outcomes, in their order."
             )
-        return similarity[answers.predictions, answers.labels]
+        return similarity[predictions, labels]
 
     return terms
 
 
 CURVE_METRICS: dict[str, CurveMetric] = {
-    "accuracy": CurveMetric("Accuracy", "Accuracy.", "fraction", "high", _right),
+    "accuracy": CurveMetric(
+        "Accuracy", "Accuracy.", "fraction", "high", lambda answers, _clean, labels, _: answers == labels
+    ),
     "unchanged": CurveMetric(
         "Unchanged predictions",
         "Unchanged: fraction of predictions equal to those with nothing hidden.",
         "fraction",
         "high",
-        _unchanged,
+        lambda answers, clean, *_: answers == clean,
     ),
     "class_entropy": CurveMetric(
         "Class entropy (nats)",

@@ -8,8 +8,7 @@ import torch
 from scipy import ndimage
 
 from maskrobust.augment import SilhouetteBank, broken_silhouettes, companions, covers, enclosing_circles, sample_keys
-from maskrobust.augment.families.shapes.circles import circles_of_equal_area
-from maskrobust.augment.families.shapes.holes import companion_blobs
+from maskrobust.augment.families.holes import circles_of_equal_area, companion_blobs
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, read_outline, shape_bank, shape_batch
 
 SIZES = [(1, 1), (1, 6), (7, 1), (8, 8), (9, 7), (32, 51)]

@@ -14,7 +14,6 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
 from maskrobust.lm_modules.reliance.estimates.crossed import (
     crossed_mean,
-    outline_pull,
     outline_pulls,
     permutation_p_value,
     single_scene_wins,
@@ -192,7 +191,6 @@ def test_pulls_are_the_formula_written_out():
         for s in range(SCENES):
             expected = ((logits[i, s, a] - logits[i, s, b]) - (logits[j, s, a] - logits[j, s, b])) / 2
             assert pulls[number, s] == pytest.approx(expected)
-    assert outline_pull(logits, COLUMNS, PAIRS).value == pytest.approx(pulls.mean())
 
 
 def test_wins_of_single_scenes_do_not_depend_on_their_number_and_rounding_is_a_tie():

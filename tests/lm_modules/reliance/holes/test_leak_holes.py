@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from maskrobust.augment import fold_in, sample_keys, uniform
-from maskrobust.augment.families.shapes.circles import enclosing_circles
+from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, estimate
 from maskrobust.lm_modules.reliance.holes.conditions import (
     ConditionSource,

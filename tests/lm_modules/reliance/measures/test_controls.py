@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
-from maskrobust.augment.families.shapes.circles import enclosing_circles
+from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette

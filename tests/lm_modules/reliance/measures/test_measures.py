@@ -201,7 +201,7 @@ def dependent_pair(images, classes, seed):
 def test_the_figure_is_scipys_with_the_miller_madow_correction(classes, images):
     predictions, labels = dependent_pair(images, classes, 0)
     found = mutual_information([predictions], labels, permutations=10)
-    assert found.bits == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
+    assert found.value == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
 
 
 def test_the_null_interval_holds_independent_predictions_in_95_percent():
@@ -209,7 +209,7 @@ def test_the_null_interval_holds_independent_predictions_in_95_percent():
     inside = 0
     for trial in range(200):
         found = mutual_information([rng.integers(0, 3, 100)], rng.integers(0, 3, 100), permutations=100, seed=trial)
-        inside += found.null_low <= found.bits <= found.null_high
+        inside += found.low <= found.value <= found.high
     assert 0.88 <= inside / 200 <= 0.99
 
 
@@ -221,9 +221,9 @@ def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_it
     others = [rng.integers(0, 4, 300) for _ in range(16)]
     together = mutual_information(others, labels, permutations=200)
     single = [mutual_information([other], labels, permutations=200) for other in others]
-    assert together.bits == pytest.approx(np.mean([each.bits for each in single]))
-    widths = [each.null_high - each.null_low for each in single]
-    assert together.null_high - together.null_low < 0.5 * np.mean(widths)  # independent runs: about a quarter
+    assert together.value == pytest.approx(np.mean([each.value for each in single]))
+    widths = [each.high - each.low for each in single]
+    assert together.high - together.low < 0.5 * np.mean(widths)  # independent runs: about a quarter
 
 
 def test_labels_are_permuted_among_objects_and_not_among_their_images():
@@ -235,7 +235,7 @@ def test_labels_are_permuted_among_objects_and_not_among_their_images():
         for by_object in inside:
             objects = np.arange(30).repeat(20) if by_object else None
             found = mutual_information([guesses], labels, objects, permutations=100, seed=trial)
-            inside[by_object] += found.null_low <= found.bits <= found.null_high
+            inside[by_object] += found.low <= found.value <= found.high
     assert inside[True] >= 52 and inside[False] <= 20
 
 

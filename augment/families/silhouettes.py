@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.families.registry import mask_family
-from maskrobust.augment.families.shapes.bank import SilhouetteBank
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 

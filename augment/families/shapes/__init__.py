@@ -1,1 +1,0 @@
-"""Mask families that hide the object, or shapes made from objects."""
