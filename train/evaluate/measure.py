@@ -130,7 +130,8 @@ class Answered(NamedTuple):
 
     Attributes:
         runs: the networks' outcomes.
-        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask.
+        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
+            has no shapes.
         plans: what the networks were asked under each masking method.
     """
 
@@ -214,7 +215,7 @@ def ask(
     if not data.num_classes:
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
-    if is_first() and bank is not None:
+    if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
             if (kept := store.get("probe")) is None:
                 read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
