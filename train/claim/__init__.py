@@ -104,13 +104,6 @@ def _examples(config: ClaimConfig, runs: dict[str, dict[int, MeasuredRun]]) -> S
     Under a masking method stand the predictions of the arms whose own it is, with nothing hidden those of all arms.
     """
     evaluation, first = config.evaluation, config.seeds[0]
-    own = {
-        number: (arm.method, runs[name][first].outcomes[arm.method])
-        for number, (name, arm) in enumerate(config.arms.items(), start=1)
-    }
-    outcomes = {
-        shown: {number: found for number, (method, found) in own.items() if shown in (None, method)}
-        for shown in (None, *evaluation.methods)
-    }
-    preprocessings = dict.fromkeys(own, Preprocessing(mean=config.data.mean))
-    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, preprocessings, outcomes)
+    look = Preprocessing(mean=config.data.mean)
+    own = [(look, {arm.method: runs[name][first].outcomes[arm.method]}) for name, arm in config.arms.items()]
+    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, own)

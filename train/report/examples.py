@@ -70,8 +70,8 @@ def draw_examples(
     split: Split,
     plan: ReliancePlan,
     seed: int,
-    preprocessings: Mapping[int, Preprocessing],
-    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
+    methods: Sequence[MaskingMethod],
+    networks: Sequence[tuple[Preprocessing, Mapping[MaskingMethod, Outcomes]]],
 ) -> Sequence[ExampleStrip]:
     """A few images of a split under every masking method, with what networks take them for.
 
@@ -82,16 +82,20 @@ def draw_examples(
         split: whose images.
         plan: whose holes are shown; see `example_strips`.
         seed: of the evaluation masks.
-        preprocessings: of every network, by its number from 1.
-        outcomes: for every masking method, in order (None: nothing hidden), those of the networks whose predictions
-            stand below its pictures.
+        methods: the masking methods, in order.
+        networks: of each its preprocessing, and its outcomes under the masking methods below whose pictures its
+            predictions stand; those of the first stand below pictures with nothing hidden.
     """
     few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
         return ()
-    methods = [method for method in outcomes if method is not None]
-    shown = {each: example_strips(few, methods, plan, seed, each) for each in set(preprocessings.values())}
-    strips = joined_strips({number: shown[each] for number, each in preprocessings.items()})
+    numbered = [*enumerate(networks, start=1)]
+    shown = {each: example_strips(few, methods, plan, seed, each) for each in {look for look, _ in networks}}
+    strips = joined_strips({number: shown[look] for number, (look, _) in numbered})
+    outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
+        method: {number: found[method] for number, (_, found) in numbered if method in found} for method in methods
+    }
+    outcomes[None] = {number: next(iter(found.values())) for number, (_, found) in numbered}
     return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips
 
 
