@@ -391,6 +391,12 @@ class InMemoryDataModule(AnnotatedDataModule):
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
 
 
+def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.bool_], labels: Tensor) -> Batch:
+    """A batch of N images as they are drawn: (N, H, W, 3), and masks (N, H, W); ids and labels are (N,)."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return Batch(ids, pixels, torch.from_numpy(object_mask).unsqueeze(1), labels)
+
+
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
     return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
