@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -30,7 +30,6 @@ Hide a part of the picture, and compare what the network answers when the hole i
 _OFFERED_EXPLAINERS = ("lime", "occlusion")
 _PROGRESS = gr.Progress()
 _COMPUTE_AT_ONCE = 2  # one tab's answers and one tab's explanations, as Gradio counts them
-Handler = TypeVar("Handler", bound=Callable[..., Any])
 _QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 Hole = NDArray[np.bool_]
@@ -59,7 +58,7 @@ class Page:
         for _ in range(_COMPUTE_AT_ONCE):
             self._computing.acquire()
 
-    def _while_served(self, handler: Handler) -> Handler:
+    def _while_served(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """A handler that `end` waits for."""
 
         @wraps(handler)
@@ -67,7 +66,7 @@ class Page:
             with self._computing:
                 return handler(*arguments)
 
-        return cast(Handler, call)
+        return call
 
     def choose(self, hole: Hole, methods: list[str], event: gr.EventData) -> tuple[Picture, Any, str]:
         """Another of the pictures behind the same hole: it, the painter's value, and the answers."""
@@ -156,14 +155,13 @@ class Page:
             explanations = gr.HTML(apply_default_css=False)
             quick = {**_QUICK, "concurrency_id": "answers"}  # one after the other: the last answers are the last hole's
             latest = {**quick, "trigger_mode": "always_last"}
-            choose, paint, load = map(self._while_served, (self.choose, self.paint, self.upload))
-            answer, explain = map(self._while_served, (self.answer, self.explain))
-            painter.painted(paint, [picture, methods], [hole, answers], **latest)
-            painter.chosen(choose, [hole, methods], [picture, painter, answers], **latest)
-            upload.upload(load, [upload, hole, methods], [picture, painter, answers], **quick)
-            methods.change(answer, [picture, hole, methods], answers, **latest)
-            start.click(explain, [picture, explainer, methods], explanations, api_visibility="private")
-            page.load(answer, [picture, hole, methods], answers, **quick)
+            call = self._while_served
+            painter.painted(call(self.paint), [picture, methods], [hole, answers], **latest)
+            painter.chosen(call(self.choose), [hole, methods], [picture, painter, answers], **latest)
+            upload.upload(call(self.upload), [upload, hole, methods], [picture, painter, answers], **quick)
+            methods.change(call(self.answer), [picture, hole, methods], answers, **latest)
+            start.click(call(self.explain), [picture, explainer, methods], explanations, api_visibility="private")
+            page.load(call(self.answer), [picture, hole, methods], answers, **quick)
         return page
 
 
