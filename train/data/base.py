@@ -121,17 +121,13 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
 
 
 class InMemoryDataset(Dataset[Batch]):
-    """Samples in memory as a map-style data set, fetched one by one or a whole batch at once."""
+    """Samples in memory as a map-style data set, fetched a whole batch at once."""
 
     def __init__(self, samples: Batch) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples.ids)
-
-    def __getitem__(self, index: int) -> Batch:
-        """The sample at `index`: a `Batch` whose tensors lack the leading dimension."""
-        return self.__getitems__([index]).select(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
