@@ -1,17 +1,15 @@
 """Measure networks that were fine-tuned by arm and seed, and tell what came of it, for docs/results-finetuned.md.
 
 python docs/finetuned.py measure lite0.safetensors runs/finetuned 1    # the networks of a seed; 1: the frozen one, too
-python docs/finetuned.py report runs/finetuned finetuned.png           # tables and figure from all seeds measured
+python docs/finetuned.py report runs/finetuned                         # tables from all seeds measured
 """
 
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -25,6 +23,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import distillation_loss
 from maskrobust.train.data import Cutouts
 from maskrobust.train.networks import load_for, select_data_outputs
+from maskrobust.train.running.memory import keep_freed_memory
 
 FROZEN = "frozen"
 FILLS = ("black", "mean", "random_colour", "linear_imputation", "inpainting")
@@ -38,22 +37,22 @@ ARMS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "abstention": ("Abstention, mean colour", "mean", ("mean", "inpainting", "layer_masking")),
     "layer_masking": ("Layer masking", "layer_masking", ("layer_masking", "mean")),
+    "inpainting": ("Patches, inpainted", "inpainting", ("inpainting", "layer_masking")),
 }
 """Title, the method of its training, and the methods it is asked under."""
 
-PLAN = ReliancePlan(shapes=False, hidden_fractions=(0.25, 0.5, 0.75), patch_size=16, scenes=24)
-WITH_LEAK = replace(PLAN, shapes=True, all_shapes=False)
+PLAN = ReliancePlan(shapes=False, hidden_fractions=(0.5,), patch_size=16, scenes=24, scene_objects=60)
 LOOKS = {"mean": [0.498] * 3, "std": [0.502] * 3}
 
 
 def measure(weights: str, folder: str, seed: str) -> None:
     """Ask the networks of one seed, and with seed 1 the frozen one; what is there already stays.
 
-    Objects are shown in one picture each; the silhouettes of the scenes are those of six. The leak is asked about under
-    the method of the training, and of the frozen network under all.
+    Objects are shown in one picture each; the silhouettes in empty scenes are those of six.
     """
+    keep_freed_memory()
     data, bank = Cutouts(views=1), SilhouetteBank.from_batches(_pictures(Cutouts(views=6)))
-    for arm, (_, own, methods) in ARMS.items():
+    for arm, (_, _, methods) in ARMS.items():
         name = f"timm/tf_efficientnet_lite0:{weights}" if arm == FROZEN else _checkpoint(folder, arm, seed)
         paths = {method: _outcomes(folder, arm, seed, method) for method in methods}
         if all(path.exists() for path in paths.values()) or (arm == FROZEN and seed != "1"):
@@ -63,7 +62,7 @@ def measure(weights: str, folder: str, seed: str) -> None:
         measurement = Measurement(
             {arm: network},
             bank,
-            {method: WITH_LEAK if arm == FROZEN or method == own else PLAN for method in methods},
+            dict.fromkeys(methods, PLAN),
             num_classes=data.num_classes,
             seed=0,
             object_of=data.object_of,
@@ -108,33 +107,28 @@ def manipulation_check(checkpoint: str, data: Cutouts, seed: int) -> dict[str, f
     return found
 
 
-def report(folder: str, picture: str) -> None:
-    """Print the tables over all seeds that are there for every arm, and draw the figure."""
+def report(folder: str) -> None:
+    """Print the tables over all seeds that are there for every arm."""
     seeds = _seeds(folder)
     print(f"seeds: {', '.join(seeds)}\n")
     runs = {
-        (arm, method): [
-            Outcomes.load(_outcomes(folder, arm, seed, method)) for seed in (seeds[:1] if arm == FROZEN else seeds)
-        ]
+        (arm, method): [Outcomes.load(_outcomes(folder, arm, seed, method)) for seed in seeds]
         for arm, (_, _, methods) in ARMS.items()
         for method in methods
     }
-    rows = {key: dict(_estimates(found)) for key, found in runs.items()}
-    _print_table(rows)
-    _print_differences(runs, seeds)
+    _print_table(runs)
+    _print_differences(runs)
     _print_manipulation_check(folder, seeds)
-    content = {
-        f"{arm}/{method}": {name: vars(each) for name, each in row.items()} for (arm, method), row in rows.items()
-    }
-    _write(Path(folder) / "finetuned.json", content)
-    _draw(rows, picture)
 
 
 def _measures() -> dict[str, MeasureMember]:
-    wanted: dict[str, tuple[str, Parameters]] = {}
-    wanted |= {name: (name, {}) for name in ("outline_2afc", "outline_pull", "clean_accuracy")}
-    wanted |= {f"retention {each}": ("retention", {"hidden_fraction": each}) for each in PLAN.hidden_fractions}
-    wanted["silhouette_leak"] = ("silhouette_leak", {})
+    wanted: dict[str, tuple[str, Parameters]] = {
+        "pull, noise": ("outline_pull_on", {"scenes": "noise"}),
+        "pull, photographs": ("outline_pull_on", {"scenes": "photographs"}),
+        "2AFC": ("outline_2afc", {}),
+        "nothing hidden": ("clean_accuracy", {}),
+        "half hidden": ("retention", {"hidden_fraction": 0.5}),
+    }
     known = catalogue()
     return {
         title: MeasureMember(known[name], parameters, known[name].function(**parameters))
@@ -142,34 +136,27 @@ def _measures() -> dict[str, MeasureMember]:
     }
 
 
-def _estimates(found: list[Outcomes]) -> Iterator[tuple[str, Estimate]]:
-    for name, member in _measures().items():
-        if name != "silhouette_leak" or "silhouette" in found[0].predictions:
-            yield name, member.estimate(found, replicates=2000)
-
-
-def _print_table(rows: Mapping[tuple[str, str], Mapping[str, Estimate]]) -> None:
+def _print_table(runs: Mapping[tuple[str, str], list[Outcomes]]) -> None:
     print("| arm | asked under | " + " | ".join(_measures()) + " |\n" + "|---" * (len(_measures()) + 2) + "|")
-    for (arm, method), row in rows.items():
+    for (arm, method), found in runs.items():
         title, own, _ = ARMS[arm]
         shown = f"**{method}**" if method == own else method
-        numbers = [_written(row[name]) if name in row else "" for name in _measures()]
+        only = found[:1] if arm == FROZEN else found
+        numbers = [_written(member.estimate(only, replicates=2000)) for member in _measures().values()]
         print(f"| {title} | {shown} | " + " | ".join(numbers) + " |")
 
 
-def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]], seeds: list[str]) -> None:
-    """Every arm under every method minus the frozen network under layer masking, paired over pairs of objects."""
-    reference = runs[FROZEN, "layer_masking"] * len(seeds)
-    measures = _measures()
-    wanted = ("outline_2afc", "outline_pull", "retention 0.5")
-    print("\nminus the frozen network under layer masking:\n\n| arm | asked under | " + " | ".join(wanted) + " |")
-    print("|---" * (len(wanted) + 2) + "|")
-    for (arm, method), found in runs.items():
-        if (arm, method) == (FROZEN, "layer_masking"):
-            continue
-        several = found * len(seeds) if arm == FROZEN else found
-        numbers = [measures[name].difference(several, reference, replicates=2000) for name in wanted]
-        print(f"| {ARMS[arm][0]} | {method} | " + " | ".join(map(_written, numbers)) + " |")
+def _print_differences(runs: Mapping[tuple[str, str], list[Outcomes]]) -> None:
+    """Every arm under its method minus the frozen network under it, and minus the arm trained with layer masking."""
+    measures = {name: each for name, each in _measures().items() if name != "nothing hidden"}
+    trained = [(arm, own) for arm, (_, own, _) in ARMS.items() if arm != FROZEN]
+    reference = ("layer_masking", "layer_masking")
+    compared = [(key, (FROZEN, key[1])) for key in trained]
+    compared += [(key, reference) for key in (*trained, (FROZEN, "layer_masking")) if key != reference]
+    print("\n| arm | minus | " + " | ".join(measures) + " |\n" + "|---" * (len(measures) + 2) + "|")
+    for key, other in compared:
+        numbers = [_written(each.difference(runs[key], runs[other], replicates=2000)) for each in measures.values()]
+        print(f"| {', '.join(key)} | {', '.join(other)} | " + " | ".join(numbers) + " |")
 
 
 def _print_manipulation_check(folder: str, seeds: list[str]) -> None:
@@ -182,32 +169,6 @@ def _print_manipulation_check(folder: str, seeds: list[str]) -> None:
             print(f"| {title} | " + " | ".join(f"{each:.2f}" for each in means) + " |")
 
 
-def _draw(rows: Mapping[tuple[str, str], Mapping[str, Estimate]], picture: str) -> None:
-    """2AFC against retention with half of the patches hidden, each arm under its methods."""
-    figure, axes = plt.subplots(figsize=(10, 5))
-    methods = (*FILLS, "layer_masking")
-    for number, (arm, (title, own, _)) in enumerate(ARMS.items()):
-        for (other, method), row in rows.items():
-            if other != arm:
-                continue
-            told, kept = row["outline_2afc"], row["retention 0.5"]
-            axes.errorbar(
-                kept.value, told.value,
-                xerr=[[kept.value - kept.low], [kept.high - kept.value]],
-                yerr=[[told.value - told.low], [told.high - told.value]],
-                color=f"C{number}", marker="osD^vP"[methods.index(method)],
-                markersize=10 if method == own else 6, alpha=1.0 if method == own else 0.5,
-            )  # fmt: skip
-        axes.plot([], [], color=f"C{number}", linewidth=4, label=title)
-    for marker, method in zip("osD^vP", methods, strict=True):
-        axes.plot([], [], color="grey", marker=marker, linestyle="", label=f"asked under {method.replace('_', ' ')}")
-    axes.axhline(0.5, color="grey", linestyle="--")
-    axes.set(xlabel="accuracy with half of the patches hidden", ylabel="single-scene 2AFC (chance: .5)")
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    figure.tight_layout()
-    figure.savefig(picture, dpi=110)
-
-
 def _seeds(folder: str) -> list[str]:
     """Those that all arms were measured with."""
     arms = [arm for arm in ARMS if arm != FROZEN]
@@ -216,9 +177,9 @@ def _seeds(folder: str) -> list[str]:
     return [seed for seed in named if all(_outcomes(folder, arm, seed, ARMS[arm][2][-1]).exists() for arm in arms)]
 
 
-def _pictures(data: Cutouts) -> Iterable[Batch]:
+def _pictures(data: Cutouts) -> Iterator[Batch]:
     data.setup("test")
-    return data.test_dataloader()
+    return (batch.to("cpu") for batch in data.test_dataloader())
 
 
 def _checkpoint(folder: str, arm: str, seed: str) -> str:

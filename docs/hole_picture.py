@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from maskrobust import load_network, sample_keys
-from maskrobust.augment import fill_exemplar
+from maskrobust.augment import apply_fill, fill_exemplar
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.methods import illustrate, normalise
+from maskrobust.lm_modules.methods import is_fill, normalise
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data import Cutouts
 
@@ -26,6 +26,9 @@ OBJECT, LARGE_OBJECT, VIEW, SCENE = "stethoscope", "elephant", 1, 2
 METHODS = {"black": "Painted black", "inpainting": "Inpainted", "layer_masking": "Layer masking"}
 INK, WRONG, RIGHT = "#767676", "#d1495b", "#2a9d6f"
 """Colours that stand out from a white page and from a black one."""
+
+CELL, CHEQUERS = 3, torch.tensor([[1.0, 1.0, 1.0], [0.8, 0.0, 0.6]])
+"""Side of a chequer in pixels, and its two colours: chequers mark what the network does not see."""
 
 RINGS = 100
 """Enough to fill every hole."""
@@ -53,22 +56,34 @@ def show(axis: Axes, picture: Tensor, title: str) -> None:
     axis.spines[:].set_visible(False)
 
 
+def chequered(picture: Tensor, visible: Tensor) -> Tensor:
+    """The picture (1, 3, H, W) with chequers in place of hidden pixels."""
+    row, column = (torch.arange(size) // CELL for size in picture.shape[-2:])
+    cells = CHEQUERS[(row[:, None] + column) % 2].permute(2, 0, 1)[None]
+    return picture.where(visible, cells)
+
+
 def draw_answers(network: TrainedNetwork, path: Path) -> None:
-    """The object and its hole under three methods, each with the class that the network names."""
+    """The object and its hole under three methods, each with the object's probability and the class predicted."""
     scene, composite, visible = example(OBJECT)
     keys = sample_keys(0, torch.zeros(1, dtype=torch.int64))
     shown = [("With the object", composite, network(composite))]
     for method, title in METHODS.items():
-        filled = illustrate(method, scene, visible, keys, network.preprocessing.mean)
+        filled = chequered(scene, visible)
+        if is_fill(method):
+            filled = apply_fill(method, scene, visible, keys=keys, mean=network.preprocessing.mean)
         shown.append((title, filled, network.predictor(method)(scene, visible, keys)))
-    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.9))
+    names = [name.split(",")[0] for name in network.class_names or ()]
+    figure, axes = plt.subplots(1, len(shown), figsize=(12, 4.2))
     for axis, (title, picture, logits) in zip(axes, shown, strict=True):
-        likely, answer = logits.softmax(dim=1)[0].max(dim=0)
-        name = (network.class_names or ())[int(answer)].split(",")[0]
-        is_object, is_hole = name == OBJECT, picture is not composite
+        probabilities = logits.softmax(dim=1)[0]
+        predicted = names[int(probabilities.argmax())]
         show(axis, picture, title)
-        colour = (WRONG if is_hole else RIGHT) if is_object else INK
-        axis.set_xlabel(f"{name} {likely:.0%}", color=colour, fontweight="bold" if is_object else "normal")
+        colour = RIGHT if picture is composite else WRONG if predicted == OBJECT else INK
+        likely = f"{OBJECT} {100 * probabilities[names.index(OBJECT)]:.0f} %"
+        axis.set_xlabel(likely, color=colour, fontweight="bold")
+        below = {"transform": axis.transAxes, "color": INK, "fontsize": 12, "ha": "center", "va": "top"}
+        axis.text(0.5, -0.13, f"predicted: {predicted}", **below)
     figure.savefig(path, dpi=100, transparent=True, bbox_inches="tight", pad_inches=0.05)
 
 

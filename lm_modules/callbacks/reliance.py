@@ -45,7 +45,7 @@ class RelianceCallback(pl.Callback):
     each measure that has a goal the best value in its summary. Where no training image has an object mask, what needs
     some is left out, and one line says so; another says of an epoch that its measures mean nothing, where accuracy with
     nothing hidden is no better than chance. With `scenes` in the plan, shapes of training objects
-    are cut into pictures without objects of the validation split: a pass for each shape in each picture.
+    are cut into empty scenes of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
@@ -240,8 +240,8 @@ class RelianceCallback(pl.Callback):
         scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None
         if scenes is None:
             raise InputError(
-                f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no pictures without "
-                "objects; set scenes to 0, or give data whose empty_scenes returns some."
+                f"the plan asks about {self.plan.scenes} scenes, but {type(source).__name__} has no empty "
+                "scenes; set scenes to 0, or give data whose empty_scenes returns some."
             )
         return scenes._replace(images=scenes.images.to(device))
 

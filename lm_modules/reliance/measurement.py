@@ -63,7 +63,7 @@ class Measurement:
         predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
             method takes that of the method which is centred.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
-        scenes: pictures without objects, on the classifiers' device, for plans that ask about some; None for no such.
+        scenes: empty scenes, on the classifiers' device, for plans that ask about some; None for no such.
         backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
             see `methods.centred`.
 
@@ -139,7 +139,7 @@ class Measurement:
         return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
     def ask_in_scenes(self, rows: Tensor) -> dict[NetworkAndMethod, SceneLogits]:
-        """What the networks answer about some shapes in pictures without objects; see `reliance.holes.scenes`.
+        """What the networks answer about some shapes in empty scenes; see `reliance.holes.scenes`.
 
         Args:
             rows: one of `passes`.

@@ -14,14 +14,14 @@ from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArra
 _BY_CONDITION = ("predictions", "features", "information")
 
 SCENE_KINDS = ("flat", "noise", "photographs")
-"""Kinds of pictures without objects: plain colours, noise of several spectra, and photographs."""
+"""Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
 
 
 class SceneAnswers(NamedTuple):
-    """What one network answers about N shapes cut as holes into S pictures without objects; see `reliance.scenes`.
+    """What one network answers about N shapes cut as holes into S empty scenes; see `reliance.scenes`.
 
     Attributes:
-        kinds: (S,) int64, the kind of each picture, its position in `SCENE_KINDS`.
+        kinds: (S,) int64, the kind of each scene, its position in `SCENE_KINDS`.
         energy: (S,) float64, its texture energy.
         objects: (N,) int64, the object of each shape.
         columns: (N,) int64, the column of its class in `logits`.
@@ -59,7 +59,7 @@ class Outcomes:
         swap_valid: (N,) bool, False where the bank has no two other classes.
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
-        scenes: answers about pictures without objects; None where it was not asked about them.
+        scenes: answers about empty scenes; None where it was not asked about them.
         information: (N,) float64 in bits by name of features, what a probe on them told of the class
             (`lm_modules.reliance.features`); NaN where an image was not asked, empty where no features were probed.
     """

@@ -34,7 +34,7 @@ class ReliancePlan:
             are. Masks of photographs are imprecise.
         leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
             silhouette of another object.
-        scenes: pictures without objects into which shapes of objects are cut (outline pull); 0 for none.
+        scenes: number of empty scenes into which shapes of objects are cut (outline pull); 0 for none.
         scene_objects: objects whose shapes are cut into each of them, at most.
         own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
 

@@ -216,7 +216,7 @@ def shown_to_teacher(batch: Batch, hides_object: Tensor, source: object) -> Tens
         source: a `SceneSource`, such as the data module; anything where nothing is hidden.
 
     Raises:
-        InputError: an object is hidden, and the source has no pictures without objects.
+        InputError: an object is hidden, and the source has no pictures without their object.
     """
     ids, is_hidden = torch.stack([batch.ids, hides_object]).cpu()  # scenes are drawn on the host, which waits once
     if not is_hidden.any():

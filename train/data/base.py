@@ -276,7 +276,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return ids
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes | None:
-        """Pictures of a split without an object, such as backgrounds drawn as those behind its objects are.
+        """Empty scenes of a split: pictures without an object, such as backgrounds drawn like those of its samples.
 
         Args:
             split: whose backgrounds.

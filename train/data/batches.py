@@ -1,4 +1,4 @@
-"""Batches of one split by their numbers, on a device, and its pictures without objects: asked about, or centred by."""
+"""Batches of one split by their numbers, on a device, and its empty scenes: asked about, or centred by."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -80,7 +80,7 @@ def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator
 
 
 def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iterable[MaskingMethod]) -> Tensor | None:
-    """Photographs without an object for `lm_modules.methods.centred`, of another split than the images asked about.
+    """Empty scenes that are photographs for `lm_modules.methods.centred`, of another split than the images asked about.
 
     Other scenes where the data have no photographs.
 
@@ -101,7 +101,7 @@ def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iter
     found = data.empty_scenes("val" if split == "train" else "train", len(SCENE_KINDS) * BACKGROUNDS)
     if found is None:
         raise InputError(
-            f"'{centred}' takes off what a hole does to pictures without objects, but {type(data).__name__} has none; "
+            f"'{centred}' takes off what a hole does to empty scenes, but {type(data).__name__} has none; "
             f"ask under '{uncentred(centred)}' alone, or give data whose empty_scenes returns some."
         )
     photographs = torch.tensor([kind == "photographs" for kind in found.kinds])
@@ -111,7 +111,7 @@ def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iter
 def scenes_to_ask_about(
     data: AnnotatedDataModule, split: Split, plans: Iterable[ReliancePlan], device: torch.device
 ) -> EmptyScenes | None:
-    """As many scenes without an object as any plan asks about, on a device; None where no plan does or there are none.
+    """As many empty scenes as any plan asks about, on a device; None where no plan does or there are none.
 
     Args:
         data: whose scenes do not wait for `setup`.

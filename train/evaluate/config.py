@@ -32,7 +32,7 @@ QUICK_IMAGES, QUICK_REPLICATES = 512, 200
 
 QUICK = (
     f"quick: at most {QUICK_IMAGES} images and {QUICK_REPLICATES} resamples; retention curves, the transfer matrix, "
-    "scenes and features are left out"
+    "empty scenes and features are left out"
 )
 """What `evaluate --quick` leaves out, in words."""
 
@@ -61,7 +61,7 @@ class EvaluationConfig:
         compile: whether networks give logits through torch.compile, in passes of the data's batch size: one graph of
             each network, and one with layer masking. For GPUs; on a CPU layer masking is dense then, without rows.
         methods: masking methods to ask the networks under; with +centred behind a name, as in black+centred, what the
-            same hole does to eight pictures without objects, of the training split, is taken off on average.
+            same hole does to eight empty scenes, of the training split, is subtracted on average.
         split: of which split the images are; by default test where the data have it, else val.
         plan: what the networks are asked under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.

@@ -191,7 +191,7 @@ def ask(
 
     Raises:
         InputError: the folder of `store` is not the same for all processes, or one of them has ended, or it holds
-            answers about other objects; or a method is to be centred, and the data have no pictures without objects.
+            answers about other objects; or a method is to be centred, and the data have no empty scenes.
     """
     device = config.torch_device
     if device.type == "cuda":

@@ -123,7 +123,7 @@ def summarise(
 
 
 def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
-    """Kind and texture energy of each picture without objects that was asked about."""
+    """Kind and texture energy of each empty scene that was asked about."""
     if outcomes.scenes is None:
         return []
     described = zip(outcomes.scenes.kinds.tolist(), outcomes.scenes.energy.tolist(), strict=True)

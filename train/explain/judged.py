@@ -82,7 +82,7 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
     made = table(
         f"judged-{judge.name}",
         judge.title,
-        ["Explainer and segments", *map(method_title, columns), "Told apart"],
+        ["Explainer and segments", *map(method_title, columns), "Shown differences"],
         [LineGroup([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
         look="figures judged",
     )

@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, ret
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.report.blocks import Section, block, prose
+from maskrobust.train.report.blocks import Section, block, legend, prose
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import AnnotatedDataModule, Split
@@ -160,7 +160,10 @@ def example_strips(
     of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
     if plan.shapes:
-        labels |= {"silhouette": "Hidden along the outline", "circle": "Enclosing circle hidden"}
+        labels |= {
+            "silhouette": "Object hidden, and a blob elsewhere",
+            "circle": "Enclosing circle of the object hidden",
+        }
     originals = preprocessing.resize(batch.images[valid])
     strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **of_images)]
     for method in methods:
@@ -273,6 +276,7 @@ def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
         "examples",
         predicted_by=results.name if any(strip.answers for strip in strips) else "",
         apart=any(strip.networks for strip in strips),
+        legend=legend(results.networks) if len(results.networks) > 1 else "",
     )
     for method, of_method in groups.items():
         title, masked = ("Nothing hidden", False) if method is None else (method_title(method), not is_fill(method))

@@ -23,7 +23,7 @@ from maskrobust.train.report.wording import listed, method_title
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
-    Section("retention", "Keeping accuracy is one thing, not reading the outline another", retention),
+    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention),
     Section("compared", "Comparisons behind the verdicts", against_layer_masking),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("measures", "Every arm under every masking method, in numbers", measures),
@@ -35,8 +35,8 @@ CLAIM: tuple[Section[Results], ...] = (
 RELIANCE: tuple[Section[Results], ...] = (
     Section("accuracy", "Accuracy by hidden fraction", accuracy),
     Section("classes", "Accuracy of each class", accuracy_of_classes),
-    Section("outlines", "How far outlines are read", shares),
-    Section("compared", "Which networks can be told apart", pairs),
+    Section("outlines", "Reliance on the outline of the hole", shares),
+    Section("compared", "Which network relies less on outlines", pairs),
     Section("measures", "Every network under every masking method", measures),
     Section("differences", "Differences from the first network", differences),
     Section("margins", "The leak with a margin around the object", margins),
@@ -163,11 +163,11 @@ def _alone(results: Results, methods: Sequence[str]) -> str:
         pulled = [method_title(row.method).lower() for row in pulls if row.reading == "pulled"]
         if pulled:
             under = listed(pulled)
-            return f"In pictures without objects, a hole pulls {title} towards the object of its shape under {under}."
+            return f"In empty scenes, a hole pulls {title} towards the object of its shape under {under}."
         if any(row.value is not None for row in pulls):
-            return f"That a hole pulls {title} towards the object of its shape is not shown: no interval lies above 0."
+            return f"It is not shown that a hole pulls {title} towards the object of its shape: no interval is above 0."
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
-    return f"That {title} relies on outlines cannot be shown: no used share's interval lies off zero."
+    return f"It is not shown that {title} relies on outlines: every interval of its used share holds 0."
 
 
 def _extreme(results: Results, method: str, networks: Sequence[Network], reading: str) -> Network | None:

@@ -11,7 +11,7 @@ from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import PERCENT, count, interval, writer
 
 GROUP_TITLES: Mapping[Group, str] = {
-    "outline": "Reading the outline",
+    "outline": "Reliance on the outline",
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "Checks",
@@ -129,6 +129,5 @@ def _column(row: Row) -> Hashable:
 
 def _counts(rows: Sequence[Row]) -> Cell:
     images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
-    return Cell(
-        count(min(images), max(images)), f"{count(min(left_out), max(left_out))} left out" if any(left_out) else ""
-    )
+    every = [sum(each) for each in zip(images, left_out, strict=True)]
+    return Cell(count(min(images), max(images)), f"of {count(min(every), max(every))}" if any(left_out) else "")

@@ -113,7 +113,7 @@ def decoy_pull(image: ImageToJudge, about: Explained) -> FloatArray | None:
 @judge(
     title="Decoy share",
     definition=(
-        "Share of the magnitudes of all scores for class j that the decoy in the shape of j gets, over the share that "
+        "Fraction of all absolute scores for class j that the decoy in the shape of j gets, over the fraction that "
         "the object gets of those for its own class. Noise of the scores makes it larger than 0."
     ),
     goal="low",

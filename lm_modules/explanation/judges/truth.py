@@ -98,7 +98,7 @@ def place_of_cue(scores: FloatArray) -> tuple[float, float]:
 @judge(
     title="Planted cue: area under ROC",
     definition=(
-        "A texture is pasted beside the object that changes the prediction; share of the other segments whose score "
+        "A texture is pasted beside the object that changes the prediction; fraction of the other segments whose score "
         "for the new class is below that of the texture. Left out where no texture does."
     ),
 )

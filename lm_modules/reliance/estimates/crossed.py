@@ -220,7 +220,7 @@ def permutation_p_value(
 
 
 def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str | None]:
-    """What each run answers about pictures without objects, and one sentence where that cannot give a number.
+    """What each run answers about empty scenes, and one sentence where that cannot give a number.
 
     Raises:
         InputError: there is no run, one was not asked about scenes, or they were asked about different ones.
@@ -231,7 +231,7 @@ def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str 
     if not all(np.array_equal(each.energy, found[0].energy) for each in found):
         raise InputError("runs to compare must be asked in the same scenes, got others; evaluate them on one split.")
     if len(found[0].kinds) == 0:
-        return found, "undefined because the data have no pictures without objects."
+        return found, "undefined because the data have no empty scenes."
     if min(len(each.pairs) for each in found) == 0:
         return found, (
             "undefined because no two objects of two classes match in area and enclosing circle to 20 % without "
@@ -279,7 +279,7 @@ class CrossedStatistic:
         kinds = found[0].kinds
         chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)
         if because is None and not chosen.any():
-            because = f"undefined because the data have no pictures without objects of the kind {self.kind}."
+            because = f"undefined because the data have no empty scenes of the kind {self.kind}."
         if because is not None:
             return Estimate(None, None, None, 0, 0, because)
         tables = [

@@ -1,4 +1,4 @@
-"""Shapes of objects cut as holes into pictures without objects: nothing of an object is seen but its outline."""
+"""Shapes of objects cut as holes into empty scenes: nothing of an object is seen but its outline."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ class EmptyScenes(NamedTuple):
 
 @runtime_checkable
 class EmptySceneSource(Protocol):
-    """A data module that may have pictures without objects."""
+    """A data module that may have empty scenes."""
 
     def empty_scenes(self, split: Literal["val"], count: int) -> EmptyScenes | None:
-        """So many pictures of a split, on the CPU; None where it has none."""
+        """So many scenes of a split, on the CPU; None where it has none."""
 
 
 class SceneLogits(NamedTuple):
@@ -87,7 +87,7 @@ class Shapes:
             return EmptyScenes(torch.empty(0, 3, *self.size), ())
         if tuple(scenes.images.shape[2:]) != self.size:
             raise InputError(
-                f"pictures without objects must have the size {self.size} of the images with objects, got "
+                f"empty scenes must have the size {self.size} of the images with objects, got "
                 f"{tuple(scenes.images.shape[2:])}; render both at one size."
             )
         unknown = set(scenes.kinds).difference(SCENE_KINDS)
@@ -175,7 +175,7 @@ def ask_pass(
         keys = fold_in(sample_keys(seed, scene), _FILL_STREAM).to(scenes.device)
         for key, predictor in predictors.items():
             logits = predictor(images, visible, keys).cpu().float()
-            check_finite(logits, key, "pictures without objects")
+            check_finite(logits, key, "empty scenes")
             found[key] = SceneLogits(rows.numpy(), logits[:, classes].numpy())
     return found
 

@@ -201,7 +201,7 @@ def transfer_accuracy(family: str) -> Statistic:
 
 
 @measure(
-    title="Worst family",
+    title="Lowest over families",
     definition="The lowest accuracy over mask families that leave some of the object.",
     group="transfer",
     unit="fraction",

@@ -11,10 +11,10 @@ _CLEAN, _WHOLE, _BROKEN = range(3)
 
 
 @measure(
-    title="Whole over broken",
-    definition="The paper's test: accuracy behind the object's mask over that behind the same mask with its quadrants "
-    "swapped. The broken mask often leaves the object visible, so the quotient compares networks, and is no measure on "
-    "its own.",
+    title="Intact over broken mask",
+    definition="The paper's test: accuracy with the object hidden by its mask, divided by accuracy with that mask's "
+    "quadrants swapped. The broken mask often leaves the object visible, so the ratio compares networks, and says "
+    "nothing on its own.",
     group="outline",
     goal="low",
     members=where_all_shapes,
@@ -31,7 +31,7 @@ def whole_over_broken() -> Statistic:
 
 
 @measure(
-    title="Still right, whole mask",
+    title="Still right, intact mask",
     definition="Of the images that are right when nothing is hidden, the fraction that stays right when the object "
     "alone is hidden along its outline. Over several seeds or networks, images count that any of them has right.",
     group="accuracy",

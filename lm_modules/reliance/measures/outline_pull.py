@@ -1,4 +1,4 @@
-"""Outline pull: how far a hole in a picture without objects moves the answer towards the object of its shape."""
+"""Outline pull: how far a hole in an empty scene moves the answer towards the object of its shape."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,9 +20,9 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 _PULL = (
     "By how many logits a hole in the shape of an object moves the margin between its class and another's towards its "
     "own, against a hole of like area and enclosing circle in the shape of the other's; both in the middle of "
-    "the same picture without objects. 0: no effect towards its class."
+    "the same empty scene, a picture without objects. 0: no effect."
 )
-_INTERVAL = "Objects and pictures are random; bounds are Student's."
+_INTERVAL = "Intervals are Student's, over objects and scenes; both count as random."
 
 
 def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:
@@ -52,7 +52,7 @@ def outline_pull_of_all() -> CrossedStatistic:
 
 @measure(
     title="Outline pull (logits), {scenes}",
-    definition=f"{_PULL} In pictures of one kind: flat colours, noise, or photographs. {_INTERVAL}",
+    definition=f"{_PULL} In scenes of one kind: flat colours, noise, or photographs. {_INTERVAL}",
     group="outline",
     unit="logits",
     members=_where_kinds,
@@ -65,9 +65,9 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
 
 @_outline(
     title="Single-scene 2AFC",
-    definition="How often the outline pull of a pair of objects is above 0 in a single picture (two-alternative forced "
+    definition="How often the outline pull of a pair of objects is above 0 in a single scene (two-alternative forced "
     "choice; what is within rounding counts half). Chance level: 50 %, best value of an outline reader: 100 %; it does "
-    f"not depend on the number of pictures. {_INTERVAL}",
+    f"not depend on the number of scenes. {_INTERVAL}",
     unit="fraction",
     goal="none",
     compared=True,

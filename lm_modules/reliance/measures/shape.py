@@ -23,7 +23,7 @@ _outline = partial(measure, group="outline", members=where_shapes)
 @_outline(
     title="Leak",
     definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
-    "only the first leaves its outline. Below zero the outline is read too, and misleads.",
+    "only the first leaves its outline. Below zero the outline misleads the network.",
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -68,9 +68,9 @@ def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
 
 @_outline(
     title="Used share",
-    definition="The headline: leak divided by what a network that sees nothing but outlines reads from them (accuracy "
-    "of the mask-only probe minus fraction of the majority class). At 0 outlines are not read; at 1 they are read as "
-    "well as by the probe; below zero they are read and mislead. Reliance is its magnitude.",
+    definition="The leak, divided by what outlines can tell: the accuracy of the mask-only probe, a network that sees "
+    "nothing but outlines, minus the fraction of the majority class. 0: the outline adds no accuracy; 1: as much as "
+    "for the probe; below 0: it misleads the network. Reliance is its magnitude.",
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -105,8 +105,8 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
 
 @measure(
     title="Reliance",
-    definition="Magnitude of the used share: an outline that misleads is read, too. It is compared, never given "
-    "on its own, for the magnitude of what is noise around 0 lies above 0.",
+    definition="Magnitude of the used share: a network that an outline misleads relies on it, too. Given only as a "
+    "difference of two networks: on its own, noise around 0 would lift it above 0.",
     group="outline",
     goal="low",
     members=lambda _plan: (),

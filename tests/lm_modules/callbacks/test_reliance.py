@@ -78,7 +78,7 @@ def test_training_goes_on_as_it_would_without_and_every_part_of_the_plan_is_logg
 
 def test_scenes_are_refused_where_the_data_have_none(tmp_path, monkeypatch):
     monkeypatch.setattr(Shapes, "empty_scenes", lambda *_: None)
-    with pytest.raises(InputError, match="asks about 3 scenes, but Shapes has no pictures without objects"):
+    with pytest.raises(InputError, match="asks about 3 scenes, but Shapes has no empty scenes"):
         fit(csv_logger(tmp_path), callback(plan=EVERYTHING), epochs=1)
 
 

@@ -222,7 +222,7 @@ def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Half of the patches hidden" in page
-    assert "Hidden along the outline" not in page and "Enclosing circle hidden" not in page
+    assert "Object hidden, and a blob elsewhere" not in page and "Enclosing circle of the object" not in page
     settings = json.loads((tmp_path / "out" / "reliance.json").read_text())["settings"]
     assert settings["probe"] == "not asked" and settings["left_out"] == []
 

@@ -108,11 +108,11 @@ def test_networks_are_called_by_the_parts_of_their_paths_in_which_they_differ(pa
     [
         (
             (0.9, -0.4),
-            "In pictures without objects, a hole pulls a.ckpt towards the object of its shape under black fill.",
+            "In empty scenes, a hole pulls a.ckpt towards the object of its shape under black fill.",
         ),
         (
             (0.0, -0.4),
-            "That a hole pulls a.ckpt towards the object of its shape is not shown: no interval lies above 0.",
+            "It is not shown that a hole pulls a.ckpt towards the object of its shape: no interval is above 0.",
         ),
     ],
 )
@@ -246,7 +246,7 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(clai
 
 def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim, made_reliance):
     panels = curves(Results.read("claim", made_claim))
-    assert panels is not None and panels.count("<svg") == 3 and "SLIC, most salient first" in panels
+    assert panels is not None and panels.count("<svg") == 3 and "SLIC, object hidden first" in panels
     results = Results.read("reliance", made_reliance)
     drawn = margins(results)
     assert drawn is not None and drawn.count("<svg") == len(results.methods)

@@ -151,6 +151,16 @@ def test_the_worst_cell_is_marked_and_passes_over_families_that_hide_the_object(
     assert [len(cells) for cells in trained] == [0, 1]
 
 
+def test_every_cell_that_has_the_lowest_accuracy_is_marked(claim):
+    for row in claim["rows"]:
+        if row["measure"] == "transfer_accuracy":
+            row["value"] = 0.25
+    head, *lines = Page(render_claim(Results.read("claim", claim), [])).tables["transfer-1"]
+    for column, family in enumerate(map(squeezed, head)):
+        counts = column > 0 and family not in ("Objects", "Lowest over families")
+        assert all(("▼" in line[column]) == counts for line in lines), family
+
+
 def test_comparisons_are_printed_as_they_were_decided(made_claim, claim_page, made_reliance, reliance_page):
     for content, html, table in ((made_claim, claim_page, "comparisons"), (made_reliance, reliance_page, "pairs")):
         rows = [row for row in content["rows"] if row["measure"] == "reliance"]
@@ -376,6 +386,15 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim):
         assert "checkerboard" in masked.texts["examples"]
 
 
+def test_the_predictions_of_a_single_network_have_no_numbers(reliance):
+    first = reliance["networks"][0]
+    rows = [row for row in reliance["rows"] if row["network"] in ("", first) and not row["compared_with"]]
+    strips = [ExampleStrip("Original", None, pictures(), answers=((Prediction("boot", True, (1,)),), ()))]
+    page = Page(render_reliance(Results.read("reliance", {**reliance, "networks": [first], "rows": rows}), strips))
+    assert squeezed(page.texts["examples"]).endswith("Original ✓ boot")
+    assert [squeezed(cell) for cell in page.tables["worst-cells"][0]] == ["Network", "Lowest accuracy", "Where"]
+
+
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_page):
     before = copy.deepcopy(made_claim)
     assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
@@ -437,4 +456,4 @@ def test_tables_say_how_many_images_their_numbers_rest_on(claim):
     counts = [
         squeezed(cell) for cell in Page(render_claim(Results.read("claim", claim), [])).tables["results-outline"][-1]
     ]
-    assert counts[:2] == ["Images", "58 2 left out"] and counts[-1] == "58 to 12,000 0 to 2 left out"
+    assert counts[:2] == ["Images", "58 of 60"] and counts[-1] == "58 to 12,000 of 60 to 12,000"

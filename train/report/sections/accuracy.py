@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import catalogue
-from maskrobust.lm_modules.reliance.measures.accuracy import worst_cell
+from maskrobust.lm_modules.reliance.measures.accuracy import HIDE_THE_OBJECT, worst_cell
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, legend, named, panels, prose, table
 from maskrobust.train.report.charts import Curve, charts_by_method, line_chart
@@ -81,6 +81,13 @@ def accuracy_of_classes(results: Results) -> Markup | None:
     return text
 
 
+_ORDERS = {
+    "random": "random order",
+    "most_salient": "object hidden first",
+    "least_salient": "background hidden first",
+}
+
+
 class Panel(NamedTuple):
     """One curve: the family of the segments that are hidden, and the order in which they are hidden."""
 
@@ -89,9 +96,8 @@ class Panel(NamedTuple):
 
     @property
     def title(self) -> str:
-        """As in "SLIC, most salient first"."""
-        order = self.order.replace("_", " ")
-        return f"{family_title(self.family)}, {order if order == 'random' else f'{order} first'}"
+        """As in "SLIC, object hidden first"."""
+        return f"{family_title(self.family)}, {_ORDERS[self.order]}"
 
 
 def curves(results: Results) -> Markup | None:
@@ -167,26 +173,30 @@ def _chart(results: Results, rows: Sequence[Row], networks: Sequence[Network], p
 
 
 TRAINED = Markup('<span class="mark trained" role="img" aria-label="trained on">●</span> ')
-WORST = Markup('<span class="mark worst" role="img" aria-label="worst cell">▼</span> ')
+WORST = Markup('<span class="mark worst" role="img" aria-label="lowest accuracy">▼</span> ')
 
 
 def transfer(results: Results) -> Markup | None:
-    """The worst cell of every network, and the matrices; None where there is none."""
+    """The lowest accuracy of every network, where it is, and the matrices; None where there is none."""
     every = [(each, select(results.over_seeds, network=each.name)) for each in results.networks]
     found = [(each, rows, worst_cell(rows)) for each, rows in every if select(rows, measure="transfer_accuracy")]
     if not found:
         return None
-    text = prose("transfer", trained=TRAINED, worst=WORST)
+    is_claim = results.name == "claim"
+    text = prose("transfer", trained=TRAINED if is_claim else "", worst=WORST)
     lines = [
         Line(
-            named(each), [cell_of(worst), Cell(_where(worst), look="words"), Cell(_trained_on(each.arm), look="words")]
+            named(each),
+            [
+                cell_of(worst),
+                Cell(_where(rows, worst), look="words"),
+                *[Cell(_trained_on(each.arm), look="words")] * is_claim,
+            ],
         )
-        for each, _, worst in found
+        for each, rows, worst in found
     ]
-    word = "Arm" if results.name == "claim" else "Network"
-    text += table(
-        "worst-cells", "Worst cells", [word, "Worst accuracy", "Where", "Trained on"], [LineGroup(lines)], look="plain"
-    )
+    headings = ["Arm" if is_claim else "Network", "Lowest accuracy", "Where", *["Trained on"] * is_claim]
+    text += table("worst-cells", "Lowest accuracies", headings, [LineGroup(lines)], look="plain")
     for place, (each, rows, _) in enumerate(found):
         matrix = _matrix(f"transfer-{each.number}", each.title, rows, each.arm.get("trained_on"))
         text += folded(named(each), matrix, is_open=place < 2)
@@ -205,8 +215,9 @@ def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[
         if row is None or row.value is None:
             return cell
         is_trained = trained_on is not None and method in trained_on["fills"] and family in trained_on["families"]
-        marks = TRAINED * is_trained + WORST * (row is worst)
-        look = "heat-cell" + " trained" * is_trained + " worst" * (row is worst)
+        is_worst = row in _tied(rows, worst)
+        marks = TRAINED * is_trained + WORST * is_worst
+        look = "heat-cell" + " trained" * is_trained + " worst" * is_worst
         return cell._replace(value=marks + cell.value, look=look, shade=row.value)
 
     lines = []
@@ -214,21 +225,30 @@ def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[
         cells = [heat(method, family) for family in families]
         cells += [cell_of(only(worst_families, method=method), sign=False)] * bool(worst_families)
         lines.append(Line(method_title(method), cells))
-    headings = ["Accuracy in percent", *map(family_title, families), *["Worst family"] * bool(worst_families)]
+    headings = ["Accuracy in percent", *map(family_title, families), *["Lowest over families"] * bool(worst_families)]
     return table(identity, title, headings, [LineGroup(lines)], look="heat")
 
 
-def _where(worst: Row | None) -> str:
+def _tied(rows: Sequence[Row], worst: Row | None) -> list[Row]:
+    """The cells with the accuracy of the worst one, of those that count."""
     if worst is None:
-        return ""
-    return f"{method_title(worst.method)}, {in_sentence(family_title(str(worst.parameters['family'])))}"
+        return []
+    cells = select(rows, measure="transfer_accuracy")
+    return [row for row in cells if row.value == worst.value and row.parameters["family"] not in HIDE_THE_OBJECT]
+
+
+def _where(rows: Sequence[Row], worst: Row | None) -> str:
+    return "; ".join(
+        f"{method_title(row.method)}, {in_sentence(family_title(str(row.parameters['family'])))}"
+        for row in _tied(rows, worst)
+    )
 
 
 def _trained_on(arm: Mapping[str, Any]) -> str:
-    """The fills and families that an arm was trained on; empty where that is not known."""
+    """The fills and families that an arm was trained on."""
     found = arm.get("trained_on")
     if found is None:
-        return ""
+        return "not known"
     if not found["families"]:
         return "no holes"
     fills = capitalised(", ".join(in_sentence(method_title(fill)) for fill in found["fills"]))

@@ -15,15 +15,12 @@ CURVES = (
     "A fraction of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
     "random order, or those that overlap most or least with the object first. The score is the mean over the curve."
 )
-TRANSFER = (
-    "The worst cell is the lowest of the matrix, but for those behind which the whole object is hidden: nothing is to "
-    "be recognised there."
-)
+TRANSFER = "The lowest accuracy leaves out the families that hide the whole object: nothing can be recognised there."
 INTERVALS = (
     "Bootstrap intervals over images, those of one object together; over several seeds also over seeds, each resample "
-    "drawing both. Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% "
-    "interval holds the truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone "
-    "decides."
+    "drawing both. Where a fraction is 0 or 100\u202f%, the exact interval (Clopper and Pearson) for so many objects. "
+    "Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% interval holds the "
+    "truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone decides."
 )
 
 
@@ -39,6 +36,8 @@ def measures(results: Results) -> Markup:
         probe=inline(data.get("probe_accuracy")),
         majority=inline(data.get("majority_fraction")),
         seeds=" and seeds" if len(results.content.get("seeds", ())) > 1 else "",
+        has_pull=any(row.measure == OUTLINE_PULL and row.value is not None for row in whole),
+        has_bits=any(row.measure.startswith("information_") for row in whole),
     )
     word = "Arm" if results.name == "claim" else "Network"
     plain = [row for row in whole if "layer" not in row.parameters]
@@ -126,7 +125,8 @@ def shares(results: Results) -> Markup:
         (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
         for row in rows
     ]
-    headings = ["Method and network", catalogue()[measure].title, "Interval and zero", "Reading"]
+    question = "Relies on outlines?" if measure == HEADLINE else "Pulled by outlines?"
+    headings = ["Method and network", catalogue()[measure].title, "Interval and zero", question]
     return text + table("shares", "Shares", headings, bar_groups(lines), look="comparisons")
 
 
@@ -154,7 +154,7 @@ def against_layer_masking(results: Results) -> Markup:
     for row in results.comparisons:
         further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
         lines.append((CASES[str(row.parameters["case"])][0], [results.network(row.network)], row, further))
-    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Reading"]
+    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Result"]
     groups = bar_groups(lines, results.content["rule"]["margin"], muted="does not count")
     return text + table("comparisons", "Comparisons behind the verdicts", headings, groups, look="comparisons")
 

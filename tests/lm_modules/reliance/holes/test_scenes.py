@@ -1,4 +1,4 @@
-"""Shapes in empty pictures: which are drawn, what networks are shown, and how far known ones are pulled."""
+"""Shapes in empty scenes: which are drawn, what networks are shown, and how far known ones are pulled."""
 
 from dataclasses import replace
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason():
     def reason(name, *given, shapes=None):
         return str(rows(answers(reader, *given, shapes=shapes))[name].undefined_because)
 
-    assert reason("outline_pull", None) == "undefined because the data have no pictures without objects."
+    assert reason("outline_pull", None) == "undefined because the data have no empty scenes."
     assert reason("outline_pull_on_photographs").endswith("of the kind photographs.")
     assert "at least 2 scenes of each kind" in reason("outline_pull", EmptyScenes(NOISE[:1], ("noise",)))
     lonely = draw(bank=replace(BANK, objects=torch.zeros_like(BANK.ids)))
