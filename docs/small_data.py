@@ -27,7 +27,7 @@ from scipy import stats
 
 from maskrobust.train.cli import main as maskrobust
 from maskrobust.train.data import Cutouts
-from maskrobust.train.data.files.cutout_files import find_cutouts
+from maskrobust.train.data.sets.cutouts import find_cutouts
 
 IMAGE_SIZE, PATCH_SIZE, TEST_VIEWS = 112, 16, 2
 CLASSES = {

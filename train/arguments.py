@@ -65,15 +65,6 @@ def as_list(given: Any) -> list[Any]:
     return [*given] if isinstance(given, list | tuple) else [given]
 
 
-def check_labelled(data: Any, prog: str) -> None:
-    """Raise an InputError where a command that needs classes gets images without labels."""
-    if not data.num_classes:
-        raise InputError(
-            f"{prog} needs images with labels, but these have none; give --data.labels, a file that says the "
-            "class of each, or sort them into folders by class."
-        )
-
-
 def parse_with_data(
     parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -120,8 +111,11 @@ def parse_with_data(
         says = f"{named} {'says' if len(configs.config) == 1 else 'say'}" if named else f"{parser.prog} is told"
         raise InputError(f"{says} nothing about data; name a configuration with data, or give --data.")
     made = vars(parser.instantiate(parsed))
-    if made["data"] is not None and not unlabelled:
-        check_labelled(made["data"], parser.prog)
+    if made["data"] is not None and not unlabelled and not made["data"].num_classes:
+        raise InputError(
+            f"{parser.prog} needs images with labels, but these have none; give --data.labels, a file that says the "
+            "class of each, or sort them into folders by class."
+        )
     del made["config"]
     return made, {} if parsed.data is None else parsed.data.as_dict()
 

@@ -2,10 +2,12 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from maskrobust.errors import InputError
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser
@@ -18,7 +20,6 @@ _LONGEST_TEXT = 200
 _MOST_ROWS = 500
 _MARKUP = r"[\\`*<>\[\]|~&$#!@{}]|(?<![^\W_])_|_(?![^\W_])|^[-+=.:]|(?<=\d)[.)](?= |$)|:(?=//)|(?<=[wW])\."
 """What Markdown, as the Hub and GitHub read it, may take for more than text; the start of a line may make a list."""
-_MOST_CLASSES = 20
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -183,33 +184,21 @@ def model_card(network: "TrainedNetwork", title: str, rows: Sequence[Mapping[str
         title: heading.
         rows: see `reliance_rows`; the first 500 are shown.
     """
-    return "\n".join(_card(network, title, rows)) + "\n"
-
-
-def _card(network: "TrainedNetwork", title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    origin = network.origin
-    assert origin is not None
-    own = "my_module.MyNet:" if origin.is_own_class else ""
-    yield from ("---", "library_name: maskrobust", "pipeline_tag: image-classification", "---", "")
-    yield from (f"# {_text(title)}", "")
-    made_by = "the class" if origin.is_own_class else "architecture"
-    yield from (f"{_text(network.name)}: {made_by} {_text(origin.architecture)}, {network.num_classes} classes.", "")
-    yield from ("```python", "import maskrobust", "")
-    yield from (f'network = maskrobust.load_network("{own}FOLDER")  # this folder', "```", "")
-    if origin.is_own_class:
-        yield from ("Loading it takes the class, in a module of yours that you name in place of my_module.MyNet.", "")
-    titles = {"size": "size (height, width)"}
-    preprocessing = {titles.get(name, name): value for name, value in asdict(network.preprocessing).items()}
-    yield from ("## Preprocessing", "", *_table(("option", "value"), preprocessing.items()), "")
-    if network.class_names is not None:
-        few = "; ".join(map(_text, network.class_names[:_MOST_CLASSES]))
-        more = len(network.class_names) - _MOST_CLASSES
-        yield from ("## Classes", "", few + (f" and {more} more, in config.json." if more > 0 else "."), "")
-    if origin.training:
-        yield from ("## Training", "", *_table(("option", "value"), origin.training.items()), "")
-    if rows:
-        yield from ("## Reliance on the shape of holes", "", "Measured by maskrobust evaluate; 95 % intervals.", "")
-        yield from _table(("masking method", "measure", "value", "interval", "images"), map(_cells, rows[:_MOST_ROWS]))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        finalize=_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("model_card.md").render(
+        title=title,
+        network=network,
+        origin=network.origin,
+        preprocessing=asdict(network.preprocessing),
+        rows=[*map(_cells, rows[:_MOST_ROWS])],
+    )
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
@@ -221,13 +210,6 @@ def _cells(row: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _number(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, int | float) else "undefined" if value is None else str(value)
-
-
-def _table(head: Sequence[str], rows: Any) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(map(_text, row))} |"
 
 
 def _text(value: object) -> str:

@@ -65,7 +65,7 @@ def _about_data(said: str) -> str:
     unknown = re.search(r"Given value: (\w+)$", said)
     refused = re.search(r"class_path '[\w.]+\.(\w+)': Option '(\w+)' is not accepted", said)
     if refused and refused[1] in data.SHIPPED:
-        known = inspect.signature(getattr(data, refused[1])).parameters
+        known = [name for each in getattr(data, refused[1]).__mro__ for name in inspect.signature(each).parameters]
         near = "" if "(did you mean " in said else did_you_mean(refused[2], known)
         return f"{near}; --data.help {refused[1]} lists its options"
     if "class_path" in said:

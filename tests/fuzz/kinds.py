@@ -28,15 +28,14 @@ from maskrobust.lm_modules.reliance.wordnet import read_wordnet_nouns
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.data import Shards
-from maskrobust.train.data.files.cutout_files import list_cutouts, read_cutout
 from maskrobust.train.data.files.image_files import decode_image, decode_label_map, decode_mask, size_of
 from maskrobust.train.data.sets.coco import list_coco
+from maskrobust.train.data.sets.cutouts import list_cutouts, read_cutout
 from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pascal_voc import _listed_names
 from maskrobust.train.data.sets.pets import _read_list
-from maskrobust.train.data.shards.format import sha256_of
-from maskrobust.train.data.shards.manifest import read_manifest, read_objects
+from maskrobust.train.data.shards.format import read_manifest, read_objects, sha256_of
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.fit.checkpoints import (

@@ -14,7 +14,6 @@ import torch
 import masking
 from cost import cost, count
 from explaining import METHODS, explainers
-from feeding import FAMILIES, FILLS
 from masking import COMMON_MASKS
 from tests.processes import started
 from timing import peak_memory
@@ -68,21 +67,6 @@ def test_explaining_has_a_row_for_each_method_and_explainer(tmp_path, capsys, mo
     named += ["Captum's Lime", "Captum's KernelShap"] if find_spec("captum") else []
     assert [(row["method"], row["explainer"]) for row in rows] == list(itertools.product(METHODS, named))
     assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
-
-
-def test_feeding_has_a_row_for_each_way_of_each_task(tmp_path, capsys, monkeypatch):
-    path = tmp_path / "bench.json"
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "argv", [])
-    bench(["feeding", "--batch=2", "--loaded=12", "--loaded_batch=4", f"--json={path}"])
-    rows, printed = rows_of("feeding", path), capsys.readouterr().out
-    methods: dict[str, set[str]] = {}
-    for row in rows:
-        assert row["microseconds"] > 0 and (row["time"] == 1.0 or row["task"] in methods) and row["method"] in printed
-        methods.setdefault(row["task"], set()).add(row["method"])
-    assert methods.keys() == {"mask", "mask and black fill", "fill", "loading"}
-    assert methods["mask"] - {"memory, written once"} == set(FAMILIES) < methods["mask and black fill"]
-    assert methods["fill"] - {"memory, copied"} == set(FILLS) and len(methods["loading"]) == 3
 
 
 def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():

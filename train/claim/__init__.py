@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import check_networks
+from maskrobust.train.claim.arms import check_networks, first_images
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import (
     MeasuredRun,
@@ -73,13 +74,17 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
         Runs by arm and seed, and the mask-only probe's; None for a process that makes a part.
 
     Raises:
-        InputError: the output folder holds runs of another configuration, or a network lacks what it is asked for.
+        InputError: the output folder holds runs of another configuration, a network lacks what it is asked for, or
+            images have pixels without data.
     """
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup_split(config.evaluation.split)
     check_networks(config)
+    for split in dict.fromkeys(("train", "val", config.evaluation.split)):
+        for batch in first_images(config.data.whole_split(split), 1):
+            check_all_known(batch, "claim")
     pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     with ClaimProgress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
@@ -99,13 +104,6 @@ def _examples(config: ClaimConfig, runs: dict[str, dict[int, MeasuredRun]]) -> S
     Under a masking method stand the predictions of the arms whose own it is, with nothing hidden those of all arms.
     """
     evaluation, first = config.evaluation, config.seeds[0]
-    own = {
-        number: (arm.method, runs[name][first].outcomes[arm.method])
-        for number, (name, arm) in enumerate(config.arms.items(), start=1)
-    }
-    outcomes = {
-        shown: {number: found for number, (method, found) in own.items() if shown in (None, method)}
-        for shown in (None, *evaluation.methods)
-    }
-    preprocessings = dict.fromkeys(own, Preprocessing(mean=config.data.mean))
-    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, preprocessings, outcomes)
+    look = Preprocessing(mean=config.data.mean)
+    own = [(look, {arm.method: runs[name][first].outcomes[arm.method]}) for name, arm in config.arms.items()]
+    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, own)

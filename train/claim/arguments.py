@@ -46,19 +46,13 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     arms = {name: read_arm(name, given) for name, given in made.arms.items()}
     content["arms"] = {name: asdict(arm) for name, arm in arms.items()}
     config = ClaimConfig(
+        **{name: made[name] for name in ("data", "seeds", "training", "evaluation", "rule", "question", "collect")},
         out=Path(made.out),
-        data=made.data,
         arms=arms,
         models={name: _arm_model(name, arms, content["model"]) for name in arms},
-        seeds=made.seeds,
-        training=made.training,
-        evaluation=made.evaluation,
-        rule=made.rule,
-        question=made.question,
         content=content,
         only_arms=list(dict.fromkeys(as_list(made.arm))) or list(arms),
         only_seeds=list(dict.fromkeys(as_list(made.seed))) or made.seeds,
-        collect=made.collect,
         wandb=wandb_options(made.wandb),
         list_parts=made.list,
     )

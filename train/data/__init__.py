@@ -8,16 +8,18 @@ from maskrobust.train.data.base import (
     AnnotatedDataModule as AnnotatedDataModule,
     InMemoryDataModule as InMemoryDataModule,
 )
-from maskrobust.train.data.files.evaluation_images import EvaluationImages as EvaluationImages
-from maskrobust.train.data.files.file_data import FileDataModule as FileDataModule, train_val_split as train_val_split
+from maskrobust.train.data.files.file_data import (
+    EvaluationImages as EvaluationImages,
+    FileDataModule as FileDataModule,
+    train_val_split as train_val_split,
+)
 from maskrobust.train.data.files.image_files import ImageFile as ImageFile, ObjectMask as ObjectMask, id_of as id_of
 from maskrobust.train.data.sets.coco import Coco as Coco
 from maskrobust.train.data.sets.cues import Cues as Cues
 from maskrobust.train.data.sets.cutouts import Cutouts as Cutouts
 from maskrobust.train.data.sets.fashion import Fashion as Fashion
 from maskrobust.train.data.sets.folder import Folder as Folder
-from maskrobust.train.data.sets.imagenet_s import ImageNetS as ImageNetS
-from maskrobust.train.data.sets.images_with_masks import ImagesWithMasks as ImagesWithMasks
+from maskrobust.train.data.sets.images_with_masks import ImageNetS as ImageNetS, ImagesWithMasks as ImagesWithMasks
 from maskrobust.train.data.sets.pascal_voc import PascalVOC as PascalVOC
 from maskrobust.train.data.sets.pets import Pets as Pets
 from maskrobust.train.data.sets.shards import Shards as Shards

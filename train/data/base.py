@@ -121,17 +121,13 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
 
 
 class InMemoryDataset(Dataset[Batch]):
-    """Samples in memory as a map-style data set, fetched one by one or a whole batch at once."""
+    """Samples in memory as a map-style data set, fetched a whole batch at once."""
 
     def __init__(self, samples: Batch) -> None:
         self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples.ids)
-
-    def __getitem__(self, index: int) -> Batch:
-        """The sample at `index`: a `Batch` whose tensors lack the leading dimension."""
-        return self.__getitems__([index]).select(0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
@@ -389,6 +385,12 @@ class InMemoryDataModule(AnnotatedDataModule):
             )
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
+
+
+def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.bool_], labels: Tensor) -> Batch:
+    """A batch of N images as they are drawn: (N, H, W, 3), and masks (N, H, W); ids and labels are (N,)."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    return Batch(ids, pixels, torch.from_numpy(object_mask).unsqueeze(1), labels)
 
 
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:

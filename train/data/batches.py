@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.data.shards.streams import EvaluationStream
+from maskrobust.train.data.shards.reader import EvaluationStream
 from maskrobust.train.types import Split
 
 Item = TypeVar("Item")

@@ -166,10 +166,6 @@ class TrainingSamples(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.samples)  # type: ignore[arg-type]  # map-style
 
-    def __getitem__(self, index: int) -> Batch:
-        """One sample, as it is."""
-        return self.samples[index]
-
     def __getitems__(self, indices: Sequence[int]) -> Any:
         """A batch."""
         batch = self.samples.__getitems__(indices)  # type: ignore[attr-defined]

@@ -20,8 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import answer_similarities, ask, load, settings_of
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
-    from maskrobust.train.report.headline import headline
-    from maskrobust.train.report.pages import render_reliance
+    from maskrobust.train.report.pages import headline, render_reliance
     from maskrobust.train.report.results import rows_as_csv
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
@@ -44,12 +43,8 @@ def main(arguments: Sequence[str]) -> None:
                     results = summarise(
                         config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv)
                     )
-            preprocessings = {place: networks[name].preprocessing for place, name in enumerate(answered.runs, start=1)}
-            outcomes = {
-                method: {place: run[method or config.methods[0]] for place, run in enumerate(answered.runs.values(), 1)}
-                for method in (None, *config.methods)
-            }
-            examples = draw_examples(data, config.split, config.plan, config.seed, preprocessings, outcomes)
+            shown = [(networks[name].preprocessing, run) for name, run in answered.runs.items()]
+            examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, shown)
             write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", rows_as_csv(results.rows))
             write_text(config.out / "report.html", render_reliance(results, examples))

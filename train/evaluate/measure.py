@@ -32,7 +32,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
-from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.data.batches import (
     at_numbers,
@@ -45,7 +44,7 @@ from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.probe import read_outlines
-from maskrobust.train.running.processes import first_of_each_machine_first, from_first, is_first, wait_for_all
+from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import printable, read_json, write_archive, write_json
 from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
@@ -130,7 +129,8 @@ class Answered(NamedTuple):
 
     Attributes:
         runs: the networks' outcomes.
-        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask.
+        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
+            has no shapes.
         plans: what the networks were asked under each masking method.
     """
 
@@ -214,7 +214,7 @@ def ask(
     if not data.num_classes:
         return _ask_unlabelled(config, on_device, data, bank, store, progress)
     probe = None
-    if is_first() and bank is not None:
+    if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
             if (kept := store.get("probe")) is None:
                 read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
@@ -227,8 +227,7 @@ def ask(
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None:
     """Every object of a split, None for none; each process reads a part of the batches."""
     own = [_outlines(batch) for _, batch in _own_batches(data.annotated_batches(split))]
-    wait_for_all()
-    found = [batch for part in of_all_ranks(own) for batch in part if len(batch.ids)]
+    found = [batch for part in gathered(own) for batch in part if len(batch.ids)]
     return SilhouetteBank.from_batches(found) if found else None
 
 
@@ -318,8 +317,7 @@ def _ask(
         kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
         logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
         own[key] = measurement.outcomes(key, parts, logits)
-    wait_for_all()
-    joined = dict(ChainMap(*of_all_ranks(own)))
+    joined = dict(ChainMap(*gathered(own)))
     if not is_first():
         return None
     return {name: {method: joined[name, method] for method in config.plans} for name in networks}
@@ -351,7 +349,7 @@ def _share(
     Raises:
         InputError: the first process does not see what another one has kept.
     """
-    kept = from_first(_kept(store, kind))
+    kept = gathered(_kept(store, kind))[0]
     ranks = rank_and_number()[1]
     numbers = _own_numbers(kept, wanted)
     task = progress.add_task(description, total=len(wanted) or None, completed=len(kept))
@@ -373,9 +371,9 @@ def _share(
         chunks.add(each)
         progress.advance(task, ranks)
     chunks.keep()
-    wait_for_all()
+    found_by_all = kept.union(*gathered(made))
     progress.remove_task(task)
-    if kept.union(*of_all_ranks(made)) - from_first(_kept(store, kind)):
+    if found_by_all - gathered(_kept(store, kind))[0]:
         raise InputError(
             f"'{store.root}' must be the same folder for all processes, but the first does not see what others have "
             "written there; give an --out that all machines share."
@@ -420,8 +418,7 @@ def _ask_unlabelled(
     for place, (name, network) in enumerate(networks.items()):
         batches = (batch for _, batch in _own_batches(data.whole_split(config.split)))
         seen = _predictions_of(network, batches_on(batches, config.torch_device))
-        wait_for_all()
-        seen = dict(ChainMap(*of_all_ranks(seen)))
+        seen = dict(ChainMap(*gathered(seen)))
         outputs = sorted(set(seen.values()))
         labels = {each: outputs.index(output) for each, output in seen.items()}
         own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))

@@ -18,6 +18,7 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
 _SMALLEST_IMAGE = 32
+_JUDGES_OF_OPTIONS = {"planted_cue": ("cue_auc", "cue_rank"), "fill_colours": ("colour_consistency",)}
 
 QUICK_PATCHES, _QUICK_SAMPLES, _QUICK_IMAGES = 7, 128, 5
 """Of `explain --quick`: patches to a side of the image, queries, and images of data at most."""
@@ -136,6 +137,7 @@ def _check(config: ExplainConfig) -> None:
         )
     if config.judge and config.data is None:
         raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
+    _check_judges(config.judging)
     if config.recognised and config.data is None:
         raise InputError("--recognised compares predictions with the data's classes, got --images; give --data.")
     if config.classes is not None and config.data is None:
@@ -170,4 +172,19 @@ def _check(config: ExplainConfig) -> None:
             raise InputError(
                 f"segments must be {', '.join(_SUPERPIXELS_AND_PATCHES)} or the file of a label map, got '{name}'; "
                 "choose one."
+            )
+
+
+def _check_judges(plan: JudgingPlan) -> None:
+    """Refuse to prepare what none of the judges that are named looks at."""
+    if not plan.judges:
+        return
+    from maskrobust.lm_modules.explanation.judges.registry import chosen_judges  # takes seconds
+
+    named = {each.name for each in chosen_judges(plan.judges)}
+    for option, needed in _JUDGES_OF_OPTIONS.items():
+        if getattr(plan, option) and named.isdisjoint(needed):
+            raise InputError(
+                f"--judging.{option} is for {' and '.join(needed)}, but judges are {', '.join(plan.judges)}; add one "
+                f"to --judging.judges, or leave --judging.{option} out."
             )

@@ -19,10 +19,10 @@ from maskrobust.train.data.files.image_files import (
     MOST_PIXELS,
     decode_image,
     decode_label_map,
+    evaluation_view,
     id_of,
     read_file,
 )
-from maskrobust.train.data.files.views import evaluation_view
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -81,7 +81,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def read_picture(name: str, path: Path, image_size: int) -> Picture:
-    """Read an image, turned as its EXIF orientation says, and cut out its centre; see `views.evaluation_view`.
+    """Read an image, turned as its EXIF orientation says, and cut out its centre; see `image_files.evaluation_view`.
 
     Raises:
         InputError: the file cannot be read.
@@ -90,7 +90,7 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
 
 
 def square_picture(name: str, whole: Tensor, image_size: int, identity: int = 0) -> Picture:
-    """The square at the centre of an image (3, H, W) uint8; see `views.evaluation_view`."""
+    """The square at the centre of an image (3, H, W) uint8; see `image_files.evaluation_view`."""
     seen, _ = evaluation_view(image_size)(whole, whole)
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
     return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)

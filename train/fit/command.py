@@ -42,7 +42,6 @@ from maskrobust.train.fit.loggers import (
     log_configuration,
     loggers,
     remember_wandb_run,
-    require_wandb,
     wandb_options,
 )
 from maskrobust.train.fit.options import all_names
@@ -62,7 +61,8 @@ class SaveConfig(SaveConfigCallback):
             return
         folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self._as_yaml(), encoding="utf-8")
+        text = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
+        (folder / "config.yaml").write_text(text, encoding="utf-8")
         log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
 
@@ -73,10 +73,6 @@ class SaveConfig(SaveConfigCallback):
         checkpoint["config"] = self._as_dict()
         if trainer.is_global_zero:
             remember_wandb_run(trainer.loggers, checkpoint)
-
-    def _as_yaml(self) -> str:
-        text: str = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
-        return text
 
     def _as_dict(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self._as_json)
@@ -121,8 +117,6 @@ class FitCLI(LightningCLI):
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
-        if config.wandb:
-            require_wandb()
         _check_places(config)
         _check_seed(config.seed_everything)
         if command == "fit":

@@ -137,26 +137,10 @@ def loggers(
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
-    """The options behind `--wandb`: those given, the defaults for True, None for False.
-
-    Raises:
-        InputError: they are wanted and the package `wandb` is missing.
-    """
+    """The options behind `--wandb`: those given, the defaults for True, None for False."""
     if given is False:
         return None
-    require_wandb()
     return WandbOptions() if given is True else given
-
-
-def require_wandb() -> None:
-    """Raise an InputError where the package `wandb` cannot be imported."""
-    try:
-        import wandb  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"--wandb needs the package wandb, which cannot be imported ({error}); install it with 'pip install "
-            "wandb', or leave --wandb out."
-        ) from error
 
 
 def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:

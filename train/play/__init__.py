@@ -115,7 +115,8 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         from maskrobust.train.play.page import Page
 
         networks = load_networks(config, console)
-        page = Page(config, networks, offered_pictures(config)).blocks()
+        shown = Page(config, networks, offered_pictures(config))
+        page = shown.blocks()
         try:
             _, address, _ = page.launch(
                 server_name=config.host,
@@ -128,4 +129,5 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
             )
             yield address
         finally:
+            shown.end()
             page.close(verbose=False)

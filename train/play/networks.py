@@ -12,8 +12,7 @@ from maskrobust.errors import MissingFileError
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.files.photographs import read_photograph
-from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes
+from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes, read_photograph
 from maskrobust.train.data.sets.cues import Cues
 from maskrobust.train.data.sets.cutouts import Cutouts
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture

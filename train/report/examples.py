@@ -1,7 +1,7 @@
 """Pictures of what a network is shown: the very holes of the measures, under each masking method."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,8 +70,8 @@ def draw_examples(
     split: Split,
     plan: ReliancePlan,
     seed: int,
-    preprocessings: Mapping[int, Preprocessing],
-    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
+    methods: Sequence[MaskingMethod],
+    networks: Sequence[tuple[Preprocessing, Mapping[MaskingMethod, Outcomes]]],
 ) -> Sequence[ExampleStrip]:
     """A few images of a split under every masking method, with what networks take them for.
 
@@ -80,19 +80,22 @@ def draw_examples(
     Args:
         data: set up for the split.
         split: whose images.
-        plan: patch size, and the first of its hidden fractions.
+        plan: whose holes are shown; see `example_strips`.
         seed: of the evaluation masks.
-        preprocessings: of every network, by its number from 1.
-        outcomes: for every masking method, in order (None: nothing hidden), those of the networks whose predictions
-            stand below its pictures.
+        methods: the masking methods, in order.
+        networks: of each its preprocessing, and its outcomes under the masking methods below whose pictures its
+            predictions stand; those of the first stand below pictures with nothing hidden.
     """
     few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
         return ()
-    methods = [method for method in outcomes if method is not None]
-    options: dict[str, Any] = {"seed": seed, "patch_size": plan.patch_size, "hidden_fraction": plan.hidden_fractions[0]}
-    shown = {each: example_strips(few, methods, preprocessing=each, **options) for each in set(preprocessings.values())}
-    strips = joined_strips({number: shown[each] for number, each in preprocessings.items()})
+    numbered = [*enumerate(networks, start=1)]
+    shown = {each: example_strips(few, methods, plan, seed, each) for each in {look for look, _ in networks}}
+    strips = joined_strips({number: shown[look] for number, (look, _) in numbered})
+    outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
+        method: {number: found[method] for number, (_, found) in numbered if method in found} for method in methods
+    }
+    outcomes[None] = {number: next(iter(found.values())) for number, (_, found) in numbered}
     return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips
 
 
@@ -127,11 +130,9 @@ def of_different_classes(batch: Batch, count: int) -> Batch:
 def example_strips(
     batch: Batch,
     methods: Sequence[MaskingMethod],
-    *,
+    plan: ReliancePlan,
     seed: int,
-    patch_size: int,
     preprocessing: Preprocessing,
-    hidden_fraction: float = 0.5,
 ) -> list[ExampleStrip]:
     """What a network is shown: the originals, then for each method patches, outline and enclosing circle hidden.
 
@@ -141,27 +142,28 @@ def example_strips(
     Args:
         batch: a handful of images (B, 3, H, W), at least one of them with an object.
         methods: masking methods, in the order of the strips.
+        plan: patches are hidden by the first of its hidden fractions, objects where it has shapes.
         seed: of the evaluation masks.
-        patch_size: side in pixels of the patches of the retention measure.
         preprocessing: of the network: size and crop of its pictures, and the colour of the fill "mean".
-        hidden_fraction: fraction in [0, 1] of patches to hide.
 
     Returns:
-        1 + 3 x len(methods) strips. Without a fill a grey checkerboard marks the hidden pixels: the network is
-        shown nothing there.
+        1 + 3 x len(methods) strips, fewer where the plan asks less. Without a fill a grey checkerboard marks the
+        hidden pixels: the network is shown nothing there.
 
     Raises:
         InputError: no image has an object.
     """
-    plan = ReliancePlan(hidden_fractions=(hidden_fraction,), patch_size=patch_size)
-    drawn = ConditionSource(SilhouetteBank.from_batches([batch]), plan, seed).draw(batch)
+    fractions = plan.hidden_fractions[:1]
+    shown = ReliancePlan(shapes=plan.shapes, hidden_fractions=fractions, patch_size=plan.patch_size)
+    drawn = ConditionSource(SilhouetteBank.from_batches([batch]), shown, seed).draw(batch)
     valid = drawn.holes.valid
     of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
-    labels = {
-        retention_condition(hidden_fraction): f"{capitalised(in_words(hidden_fraction))} of the patches hidden",
-        "silhouette": "Object hidden, and a blob elsewhere",
-        "circle": "Enclosing circle of the object hidden",
-    }
+    labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
+    if plan.shapes:
+        labels |= {
+            "silhouette": "Object hidden, and a blob elsewhere",
+            "circle": "Enclosing circle of the object hidden",
+        }
     originals = preprocessing.resize(batch.images[valid])
     strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **of_images)]
     for method in methods:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import takewhile
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
@@ -186,6 +187,4 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 def _shared(parts: Sequence[Sequence[str]]) -> int:
     """Number of elements that all begin with."""
-    return next(
-        (place for place, column in enumerate(zip(*parts, strict=False)) if len(set(column)) > 1), min(map(len, parts))
-    )
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))

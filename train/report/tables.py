@@ -24,13 +24,13 @@ LineOf = Callable[[Row], tuple[str | Markup, str]]
 """The line that a row stands in: its title, and its CSS classes."""
 
 
-def cell_of(row: Row | None, *, sign: bool = True, look: str = "") -> Cell:
+def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
     """A number in the unit of its measure; empty where there is no row. `sign`: with a percent sign."""
     if row is None or row.value is None:
-        return Cell(look=look) if row is None else Cell("undefined", reason=row.undefined_because or "", look=look)
+        return Cell() if row is None else Cell("undefined", reason=row.undefined_because or "")
     write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
     value = write(row.value)
-    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), look=look)
+    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write))
 
 
 def inline(row: Row | None) -> Markup:

@@ -69,14 +69,12 @@ def wait_for_all() -> None:
         ) from error
 
 
-def from_first(found: Found) -> Found:
-    """What the first process has found; every process must ask."""
-    if not distributed.is_initialized():
-        return found
+def gathered(found: Found) -> list[Found]:
+    """What each process has found, in order of ranks, once all have; every process must ask."""
+    from maskrobust.lm_modules.training.processes import of_all_ranks  # the import takes seconds
+
     wait_for_all()
-    told = [found]
-    distributed.broadcast_object_list(told)
-    return told[0]
+    return of_all_ranks(found)
 
 
 def found_by_first(found: str) -> str:

@@ -15,7 +15,7 @@ from maskrobust.train.storage.files import check_folder
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 if TYPE_CHECKING:
-    from maskrobust.train.data.shards.manifest import Manifest
+    from maskrobust.train.data.shards.format import Manifest
 
 _VERIFY: dict[str, Any] = {
     "action": "store_true",
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     check_folder(config.out)
-    from maskrobust.train.data.shards.manifest import MANIFEST
+    from maskrobust.train.data.shards.format import MANIFEST
     from maskrobust.train.shards.writing import write_shards
 
     with CountingDisplay(console) as progress:

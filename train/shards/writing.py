@@ -25,24 +25,21 @@ from torch import Tensor
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.base import EncodedSample, StoredSample, encode_png
-from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
-from maskrobust.train.data.files.views import shrinking_view
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, shrinking_view, size_of
 from maskrobust.train.data.loading import call_in_processes
 from maskrobust.train.data.shards.format import (
+    MANIFEST,
     SHUFFLE_SEED,
+    Manifest,
+    ObjectTable,
     ShardRecord,
+    SplitRecord,
     order_keys,
+    read_manifest,
+    read_objects,
     sha256_of,
     shard_name,
     write_shard,
-)
-from maskrobust.train.data.shards.manifest import (
-    MANIFEST,
-    Manifest,
-    ObjectTable,
-    SplitRecord,
-    read_manifest,
-    read_objects,
 )
 from maskrobust.train.data.shards.reader import ShardReader
 from maskrobust.train.shards import ShardsConfig
@@ -204,8 +201,8 @@ def _prepare(folder: Path, settings: str) -> None:
 def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample:
     """A sample whose image and object mask have `shorter_side` pixels on their shorter side.
 
-    Images are resized by the antialiased bilinear filter of `views.evaluation_view`, masks to the nearest pixel; an
-    object of which no pixel is left has no mask. A JPEG becomes one of `JPEG_QUALITY`, anything else a PNG of 8 bits
+    Images are resized by the antialiased bilinear filter of `image_files.evaluation_view`, masks to the nearest pixel;
+    an object of which no pixel is left has no mask. A JPEG becomes one of `JPEG_QUALITY`, anything else a PNG of 8 bits
     for each colour, and both are turned as their EXIF orientation said.
 
     Args:

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import note_progress
-from maskrobust.train.running.processes import from_first, is_first
+from maskrobust.train.running.processes import gathered, is_first
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint
 
@@ -126,7 +126,7 @@ class Store:
         if is_first() and self.root.exists():
             for entry in sorted(self.root.glob("[!.]*")):
                 self.get(entry.name)
-        if changed := _differing(self.settings, from_first(self.settings)):
+        if changed := _differing(self.settings, gathered(self.settings)[0]):
             raise InputError(
                 f"every process must do the same, but this one has another {', '.join(changed)} than the first; call "
                 "each alike, and give networks of your own their weights in a file."

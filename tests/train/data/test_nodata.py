@@ -19,7 +19,7 @@ from maskrobust.train.data import Cues, Folder
 from maskrobust.train.data.files.file_data import FileDataset
 from maskrobust.train.data.files.image_files import ImageFile, decode_visible
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_NETWORK, TWO_STEPS
+from tests.train.tiny import TINY_NETWORK, TWO_STEPS, tiny_claim
 
 COLOUR = (200, 120, 40)
 SIZE = 60
@@ -236,6 +236,19 @@ def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(
 def test_nodata_is_a_value_of_pixels_or_alpha(nodata, tmp_path):
     with pytest.raises(InputError, match="nodata must be alpha or a value of pixels"):
         folder(write_images(tmp_path), nodata=nodata)
+
+
+def test_a_claim_refuses_samples_that_say_what_may_be_seen_before_it_trains(tmp_path, monkeypatch, capsys):
+    whole = Cues.make_samples
+
+    def with_holes(data, split):
+        return whole(data, split)._replace(visible=torch.rand(len(data.ids(split)), 1, 48, 48) < 0.9)
+
+    monkeypatch.setattr(Cues, "make_samples", with_holes)
+    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
+    said = sentence_of(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"], capsys)
+    assert said.startswith("claim takes images of which every pixel holds data")
+    assert not (tmp_path / "out" / "arms").exists()
 
 
 def test_shards_refuse_samples_in_memory_that_say_what_may_be_seen(monkeypatch):

@@ -215,11 +215,16 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
     assert rows_of(tmp_path / "out", measure="clean_accuracy", method="black")[0].images == 24
 
 
-def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path):
+def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
+    monkeypatch.delattr("maskrobust.train.evaluate.measure.read_outlines")  # the probe has nothing to be asked for
     networks = "--network=[small_resnet:random, resnet18:random]"  # two: pairs are compared by what shapes tell
     main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
-    assert "Object hidden, and a blob elsewhere" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Half of the patches hidden" in page
+    assert "Object hidden, and a blob elsewhere" not in page and "Enclosing circle of the object" not in page
+    settings = json.loads((tmp_path / "out" / "reliance.json").read_text())["settings"]
+    assert settings["probe"] == "not asked" and settings["left_out"] == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
-from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS
+from maskrobust.train.data.sets.cutouts import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.evaluate.measure import load
 from maskrobust.train.probe import read_outlines

@@ -11,7 +11,7 @@ from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_ro
 from maskrobust.lm_modules.reliance.measures.remains import commonest_answer
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.summary import predictions_csv, with_readings
-from maskrobust.train.report.headline import headline
+from maskrobust.train.report.pages import headline
 from maskrobust.train.report.results import Results, meaningless_because
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 

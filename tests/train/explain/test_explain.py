@@ -311,6 +311,11 @@ FAULTS = [
     (["--plan.samples=16", "--plan.design=independent"], "at least 19 samples"),
     (["--plan.visible_share=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
+    (
+        ["--judging.planted_cue=true", "--judging.judges=[coverage]"],
+        "planted_cue is for cue_auc and cue_rank",
+    ),
+    (["--judging.fill_colours=true", "--judging.judges=[cue_rank, jaccard]"], "colour_consistency, but judges are cue"),
 ]
 
 

@@ -52,7 +52,7 @@ def batch():
 
 
 def strips_of(batch, *methods, look=LOOK):
-    return example_strips(batch, methods, seed=SEED, patch_size=PATCH_SIZE, preprocessing=look)
+    return example_strips(batch, methods, ReliancePlan(patch_size=PATCH_SIZE), SEED, look)
 
 
 def as_bytes(images):

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.headline import headline
+from maskrobust.train.report.pages import headline
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.accuracy import curves
 from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
-from maskrobust.train.report.sections.shares import margins
+from maskrobust.train.report.sections.measures import margins
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short
 

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.evaluation_images import EvaluationImages, check_folders
+from maskrobust.train.data.files.file_data import EvaluationImages, check_folders
 from maskrobust.train.data.files.image_files import MOST_PIXELS, ImageFile, id_of, read_file, turned_like
 from maskrobust.train.storage.files import read_json
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, photographs
-from maskrobust.train.data.files.photographs import (
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
+from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
@@ -164,8 +164,7 @@ class Cues(InMemoryDataModule):
         object_mask = self._object_masks(ids, causes.outlines)
         inside = self._crops(ids, "texture", tuple(TEXTURES.values()), causes.textures.numpy())
         outside = self._backgrounds(ids, "background")
-        images = torch.from_numpy(np.where(object_mask[..., None], inside, outside)).permute(0, 3, 1, 2).contiguous()
-        return Batch(ids, images, torch.from_numpy(object_mask).unsqueeze(1), causes.labels)
+        return drawn_batch(ids, np.where(object_mask[..., None], inside, outside), object_mask, causes.labels)
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Backgrounds without an object, other crops than those of the samples; see `AnnotatedDataModule`."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, photographs
-from maskrobust.train.data.files.photographs import (
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
+from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
@@ -255,12 +255,7 @@ class Fashion(InMemoryDataModule):
         ids = available[torch.from_numpy(rows)]
         backgrounds = self._backgrounds(split, ids, "")
         images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
-        return Batch(
-            ids,
-            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
-            torch.from_numpy(object_mask).unsqueeze(1),
-            torch.from_numpy(labels[rows]),
-        )
+        return drawn_batch(ids, images, object_mask, torch.from_numpy(labels[rows]))
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Backgrounds without a garment, other crops than those of the samples; see `AnnotatedDataModule`."""

@@ -2,14 +2,13 @@
 
 from math import inf
 from pathlib import Path
+from typing import Any
 
-from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.class_matching import first_few
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
-from maskrobust.train.data.files.image_files import ImageFile, MaskCode, NoData, list_classes, list_images
+from maskrobust.train.data.files.image_files import ImageFile, NoData, list_classes, list_images
 from maskrobust.train.types import Split
 
 _REMEDIES: dict[Split, str] = {
@@ -31,20 +30,14 @@ class Folder(FileDataModule):
     Args:
         root: folder of the images.
         mask_root: folder of the masks; None where there are none.
-        mask_code: "binary" (not black is the object), "imagenet_s" or "trimap"; see `image_files.decode_mask`.
         nodata: pixels that hold no data, and are hidden whatever else is: those of which every band has this value in
             the file, at least 0, such as 0 or 65535; or "alpha", those that are fully transparent. None where all
             pixels hold data. Give it with lossless files alone: JPEG changes values. A training without masks sees
             these pixels black.
-        image_size: side of the square images, at least 32.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
-        batch_size: samples per batch, at least 1.
-        num_workers: loader processes, at least 0.
-        seed: at least 0; decides the validation split of `val_fraction` and, unless `order_seed` is set to another
-            number afterwards, training order and crops.
-        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
-        std: their standard deviation.
+        options: mask_code, image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed
+            decides the validation split of `val_fraction`, too.
 
     Raises:
         MissingFileError: the folders are missing or empty.
@@ -57,25 +50,11 @@ class Folder(FileDataModule):
         root: str,
         mask_root: str | None = None,
         *,
-        mask_code: MaskCode = "binary",
         nodata: NoData | None = None,
-        image_size: int = 224,
         val_fraction: float | None = None,
-        batch_size: int = 64,
-        num_workers: int = 2,
-        seed: int = 0,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            mask_code=mask_code,
-            image_size=image_size,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            seed=seed,
-            mean=mean,
-            std=std,
-        )
+        super().__init__(**options)
         self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
         self.val_fraction = val_fraction
         if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.evaluation_images import EvaluationImages, check_folders
+from maskrobust.train.data.files.file_data import EvaluationImages, check_folders
 from maskrobust.train.data.files.image_files import ImageFile, decode_label_map, id_of, read_file
 
 CLASS_NAMES = (

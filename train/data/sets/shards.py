@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule
-from maskrobust.train.data.files.views import evaluation_view, training_view
+from maskrobust.train.data.files.image_files import evaluation_view, training_view
 from maskrobust.train.data.loading import (
     Loader,
     PresentAhead,
@@ -19,10 +19,8 @@ from maskrobust.train.data.loading import (
     loading_options,
     rank_and_number,
 )
-from maskrobust.train.data.shards.format import ShardRecord
-from maskrobust.train.data.shards.manifest import read_manifest, read_objects
-from maskrobust.train.data.shards.reader import ShardReader
-from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
+from maskrobust.train.data.shards.format import ShardRecord, read_manifest, read_objects
+from maskrobust.train.data.shards.reader import EvaluationStream, ShardReader, TrainingStream
 from maskrobust.train.types import Split
 
 ShardView = Literal["crop", "as_is"]

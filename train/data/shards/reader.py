@@ -1,17 +1,26 @@
-"""Reading shards: samples as tensors; a faulty one is named, and ends the command."""
+"""Reading shards: samples as tensors, of which a faulty one ends the command by its name, and streams of batches."""
 
+import copy
+import random
 import tarfile
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Annotated
+import zlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from math import ceil
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.image_files import decode_image, decode_mask
+from maskrobust.train.data.files.image_files import View, decode_image, decode_mask
+from maskrobust.train.data.loading import Position, PresentAhead, collate
 from maskrobust.train.data.shards.format import ShardRecord, TarSample, open_address, read_shard
 from maskrobust.train.storage.files import printable
 
@@ -120,3 +129,223 @@ def _fault(place: str, what: str) -> InputError:
 
 def _size(pixels: Tensor) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[2]}"
+
+
+_STREAM = zlib.crc32(b"resampled shards")
+
+
+class TrainingStream(IterableDataset[Batch]):
+    """A fixed number of batches for each epoch, from shards drawn with replacement.
+
+    Each loader process draws shards uniformly, so that every sample is equally likely however uneven the shards are,
+    and shuffles their samples in blocks of `shuffle_buffer`. While it yields the samples of one block, it reads the
+    next one. Blocks go on from epoch to epoch: what a process has read at the end of an epoch is used in the next.
+
+    The batches w, w + n, w + 2 n, ... of each epoch are those of process w of n. Each batch is a function of (seed,
+    rank, w, n, epoch, its number) alone, so that a pass may start at any of them.
+
+    Args:
+        reader: of the shards.
+        records: of the shards to draw from, each with at least one sample.
+        view: geometry of the crops; None to take images as they are.
+        batch_size: samples per batch.
+        steps: batches per epoch, on every rank.
+        seed: of shards, order and crops.
+        rank: of this process among those that train.
+        shuffle_buffer: encoded samples in a block, at least 1; as many are in the memory of each loader process.
+
+    Attributes:
+        present_ahead: what the loader process does with a batch; None for nothing.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        records: Sequence[ShardRecord],
+        view: View | None,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        rank: int,
+        shuffle_buffer: int,
+    ) -> None:
+        self.reader, self.records, self.view = reader, records, view
+        self.batch_size, self.steps = batch_size, steps
+        self.seed, self.rank = seed, rank
+        self.shuffle_buffer = shuffle_buffer
+        self.present_ahead: PresentAhead | None = None
+        self._position, self._next_epoch = torch.tensor(Position(0, 0)).share_memory_(), 0
+        self._read_on: tuple[tuple[int, int], Iterator[tuple[ShardRecord, TarSample]]] | None = None
+
+    def begin(self, position: Position | None) -> None:
+        """Have the passes that begin from now on start there, in loader processes that are running, too.
+
+        Args:
+            position: of the training; None for the epoch after the last one that was begun.
+        """
+        self._position.copy_(torch.tensor(position or Position(self._next_epoch, 0)))
+        self._next_epoch = int(self._position[0]) + 1
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches up to the end of the epoch: all of them, or in a loader process its part."""
+        return self._batches(Position(*self._position.tolist()), *_worker_and_number())
+
+    def _batches(self, position: Position, process: int, workers: int) -> Iterator[Any]:
+        steps = range(position.batches + process, self.steps, workers)
+        worker = steps.start % workers
+        key = _key(self.seed, self.rank, worker)
+        first = position.epoch * len(range(worker, self.steps, workers)) + steps.start // workers
+        at, read_on, self._read_on = (key, first * self.batch_size), self._read_on, None
+        samples = read_on[1] if read_on is not None and read_on[0] == at else self._shuffled(*at)
+        optimiser_steps = islice(position.steps(), process, None, workers)
+        for number, (step, optimiser_step) in enumerate(zip(steps, optimiser_steps, strict=False), first):
+            chosen = [self.reader.decode(*sample) for sample in islice(samples, self.batch_size)]
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(key + number)
+                batch = collate([as_seen(sample, self.view) for sample in chosen])
+            if step == steps[-1]:
+                self._read_on = (key, (number + 1) * self.batch_size), samples
+            yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
+
+    def _shuffled(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
+        """Samples of shards that are drawn with replacement, without an end, shuffled in blocks.
+
+        Args:
+            key: decides which shards are drawn, and the order within each block.
+            position: samples to leave out at the beginning.
+        """
+        number, left_out = divmod(position, self.shuffle_buffer)
+        drawn = self._drawn(key, number * self.shuffle_buffer)
+        ahead = [*islice(drawn, self.shuffle_buffer)]
+        while True:
+            block, ahead = ahead, []
+            random.Random(_key(key, number)).shuffle(block)
+            while block:
+                ahead.append(next(drawn))
+                sample = block.pop()
+                if left_out == 0:
+                    yield sample
+                left_out = max(0, left_out - 1)
+            number += 1
+
+    def _drawn(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
+        """The samples from a position on in the order of the shards."""
+        generator = random.Random(key)
+        while True:
+            record = generator.choice(self.records)
+            for encoded in samples_at(self.reader, record, range(position, record.samples)):
+                yield record, encoded
+            position = max(0, position - record.samples)
+
+
+class EvaluationStream(IterableDataset[Batch]):
+    """Each sample of a split once, over all ranks and loader processes together.
+
+    Sample p is read by rank p mod n, in an order that does not depend on loader processes; ranks have equally many
+    batches, whose sizes differ by one at most, for a network in training exchanges its buffers before each of them.
+    Only where that leaves a batch empty, a sample comes twice: ids tell.
+
+    A loader process passes over the samples of the others: it seeks in a local file, but reads all of a stream.
+
+    Args:
+        reader: of the shards.
+        records: of the split's shards, in order.
+        view: geometry; None to take images as they are.
+        batch_size: samples in a batch, at most.
+        rank: of this process among those that evaluate.
+        ranks: their number.
+    """
+
+    def __init__(
+        self,
+        reader: ShardReader,
+        records: Sequence[ShardRecord],
+        view: View | None,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.reader, self.records, self.view = reader, records, view
+        total = sum(record.samples for record in records)
+        self.batches = deal_positions(total, batch_size, rank, ranks)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def with_batches(self, batches: Sequence[range]) -> Self:
+        """The same stream of some of its batches, in ascending order."""
+        some = copy.copy(self)
+        some.batches = [*batches]
+        return some
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, or in a loader process its part."""
+        worker, workers = _worker_and_number()
+        own = self.batches[worker::workers]
+        samples = self._samples([position for batch in own for position in batch])
+        for batch in own:
+            yield collate([next(samples) for _ in batch])
+
+    def _samples(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """The sample at each of the ascending positions."""
+        first = 0
+        for record in self.records:
+            start, stop = (bisect_left(positions, end) for end in (first, first + record.samples))
+            for encoded in samples_at(self.reader, record, [position - first for position in positions[start:stop]]):
+                yield as_seen(self.reader.decode(record, encoded), self.view)
+            first += record.samples
+
+
+def samples_at(reader: ShardReader, record: ShardRecord, positions: Sequence[int]) -> Iterator[TarSample]:
+    """The sample at each of the ascending positions of a shard, not decoded.
+
+    Raises:
+        InputError: the shard is not as the manifest says.
+    """
+    wanted = Counter(positions)
+    if wanted:
+        for position, encoded in enumerate(reader.encoded(record, wanted.__contains__)):
+            yield from [encoded] * wanted[position]
+
+
+def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[range]:
+    """The positions in a split that one rank evaluates, in batches, of which all ranks have equally many.
+
+    Args:
+        total: samples in the split, at least 1.
+        batch_size: positions in a batch, at most.
+        rank: in [0, ranks).
+        ranks: number of processes.
+
+    Returns:
+        Ascending positions, rank, rank + ranks, ..., in batches whose sizes differ by one at most. A batch that would
+        be empty repeats a position instead.
+    """
+    own = range(rank, total, ranks) or range(total - 1, total)
+    number = ceil(ceil(total / ranks) / batch_size)
+    cuts = [len(own) * batch // number for batch in range(number + 1)]
+    return [own[start : max(stop, start + 1)] for start, stop in pairwise(cuts)]
+
+
+def as_seen(sample: Batch, view: View | None) -> Batch:
+    """A single sample after its view; None takes it as it is."""
+    if view is None:
+        return sample
+    images, object_mask = view(sample.images, sample.object_mask)
+    return sample._replace(images=images, object_mask=object_mask)
+
+
+def _worker_and_number() -> tuple[int, int]:
+    """Which loader process this is, and of how many; (0, 1) where there are none."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+
+
+def _key(seed: int, *numbers: int) -> int:
+    keys = sample_keys(seed, torch.tensor([_STREAM]))
+    for number in numbers:
+        keys = fold_in(keys, number)
+    return int(keys)

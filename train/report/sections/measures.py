@@ -1,14 +1,15 @@
-"""Every number of a claim or an evaluation in tables, the differences of networks, and what all of it means."""
+"""Every number of a claim or an evaluation in tables, how far outlines are read, comparisons, and definitions."""
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Measure, catalogue
-from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import block, facts, folded, named, prose
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Measure, catalogue
+from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.train.report.blocks import Cell, block, facts, folded, html, legend, named, panels, prose, table
+from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
-from maskrobust.train.report.tables import GROUP_TITLES, inline, measure_tables
-from maskrobust.train.report.wording import GOALS, method_title
+from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, inline, measure_tables
+from maskrobust.train.report.wording import CASES, GOALS, method_title, methods_title, points
 
 CURVES = (
     "A fraction of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
@@ -97,3 +98,80 @@ def definitions(results: Results) -> Markup:
 def _titles(entry: Measure, results: Results) -> str:
     members = dict.fromkeys(entry.heading(row.parameters) for row in select(results.rows, measure=entry.name))
     return ", ".join(members)
+
+
+def shares(results: Results) -> Markup:
+    """Intervals by masking method; of the outline pull where that alone is defined; or what was not asked, and why."""
+    pulls, used = (
+        any(row.value is not None for row in select(results.over_seeds, measure=measure))
+        for measure in (OUTLINE_PULL, HEADLINE)
+    )
+    measure = OUTLINE_PULL if pulls and not used else HEADLINE
+    rows = [row for method in results.methods for row in select(results.over_seeds, measure=measure, method=method)]
+    settings = results.content["settings"]
+    text = prose(
+        "shares",
+        unlabelled=settings["labels"] != "of the data",
+        source=settings["probe"],
+        probe=inline(only(results.rows, network="", measure="probe_accuracy")),
+        is_used_share=measure == HEADLINE,
+        is_undefined=bool(select(results.over_seeds, measure=HEADLINE)),
+        left_out=settings["left_out"],
+        is_asked=bool(rows),
+    )
+    if not rows:
+        return text
+    lines = [
+        (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
+        for row in rows
+    ]
+    question = "Relies on outlines?" if measure == HEADLINE else "Pulled by outlines?"
+    headings = ["Method and network", catalogue()[measure].title, "Interval and zero", question]
+    return text + table("shares", "Shares", headings, bar_groups(lines), look="comparisons")
+
+
+def margins(results: Results) -> Markup | None:
+    """A chart for each masking method; None where the leak was measured with fewer than two margins."""
+    rows = [row for row in select(results.over_seeds, measure="margin_leak") if row.value is not None]
+    if len({row.parameters["margin"] for row in rows}) < 2:
+        return None
+    ends = [end for row in rows for end in (row.low, row.value, row.high) if end is not None]
+    spare = 0.05 * (max(ends) - min(ends)) or 0.01
+    limits = min(*ends, 0.0) - spare, max(*ends, 0.0) + spare
+    x_label, label = "Margin around the object (pixels)", "Chart: leak against the margin around the object"
+    look = {"percent": False, "limits": limits}
+    charts = charts_by_method(results, rows, "margin", "margins", x_label, "Leak", label=label, **look)
+    caption = prose("margins", legend=legend(results.networks))
+    return panels(charts, caption)
+
+
+def against_layer_masking(results: Results) -> Markup:
+    """Every augmentation-only arm of a claim against the layer-masking arm, for each of its two claims."""
+    if not results.comparisons:
+        return html("<p>No arm trains with mask augmentation alone, so there is nothing to compare.</p>")
+    text = prose("against_layer_masking", caveat=results.content["caveat"])
+    lines = []
+    for row in results.comparisons:
+        further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
+        lines.append((CASES[str(row.parameters["case"])][0], [results.network(row.network)], row, further))
+    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Result"]
+    groups = bar_groups(lines, results.content["rule"]["margin"], muted="does not count")
+    return text + table("comparisons", "Comparisons behind the verdicts", headings, groups, look="comparisons")
+
+
+def pairs(results: Results) -> Markup | None:
+    """Every pair of networks under every masking method; None where none can be compared."""
+    if all(row.value is None for row in results.comparisons):
+        return None
+    text = prose("pairs")
+    lines = []
+    for row in results.comparisons:
+        pair = [results.network(row.network), results.network(row.compared_with)]
+        lines.append((method_title(row.method), pair, row, [Cell(row.reading, look="words")]))
+    headings = ["Method and pair", "Difference", "Interval and zero", "The first of the pair"]
+    return text + table("pairs", "Pairs of networks", headings, bar_groups(lines), look="comparisons")
+
+
+def _lost(results: Results, arm: str) -> str:
+    differences = [row for row in select(results.rows, network=arm, measure="clean_accuracy") if row.compared_with]
+    return points(-differences[0].value) if differences and differences[0].value is not None else ""

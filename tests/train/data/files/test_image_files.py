@@ -19,10 +19,9 @@ from torchvision.transforms import v2
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues
-from maskrobust.train.data.files import image_files, photographs
-from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
-from maskrobust.train.data.files.photographs import CropSource, random_crop, random_crops, read_photograph
-from maskrobust.train.data.files.views import evaluation_view, training_view
+from maskrobust.train.data.files import image_files, scenes
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, evaluation_view, size_of, training_view
+from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops, read_photograph
 from maskrobust.train.data.sets import fashion
 from maskrobust.train.data.sets.fashion import find_files, read_garments
 from tests.train.data.conftest import idx_bytes, square_garments, write_fashion_files
@@ -337,7 +336,7 @@ def test_a_crop_averages_blocks_of_the_chosen_square():
 
 def test_every_sample_is_cut_from_the_source_chosen_for_it(monkeypatch):
     flat = {"dark": np.full((50, 50, 3), 20, np.uint8), "bright": np.full((50, 50, 3), 240, np.uint8)}
-    monkeypatch.setattr(photographs, "read_photograph", flat.__getitem__)
+    monkeypatch.setattr(scenes, "read_photograph", flat.__getitem__)
     sources = [CropSource("dark", (0.2, 0.5)), CropSource("bright", (0.2, 0.5))]
     numbers = np.full((3, 6), 0.5, dtype=np.float32)
     crops = random_crops(sources, np.array([1, 0, 1]), 8, numbers, numbers)

@@ -13,9 +13,8 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.scenes import texture_energy
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files import scenes as scenes_module
-from maskrobust.train.data.files.cutout_files import DEBIAN_STAMPS, SHIPPED_CLASSES, read_cutout
 from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS, list_scenes
-from maskrobust.train.data.sets.cutouts import paste
+from maskrobust.train.data.sets.cutouts import DEBIAN_STAMPS, SHIPPED_CLASSES, paste, read_cutout
 from tests.conftest import require_component
 
 SPLITS = ("train", "val", "test")

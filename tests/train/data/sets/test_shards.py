@@ -15,10 +15,8 @@ from maskrobust.errors import InputError
 from maskrobust.train.data import Folder, Shards
 from maskrobust.train.data.base import EncodedSample, PixelSample
 from maskrobust.train.data.loading import Loader, Position
-from maskrobust.train.data.shards.format import sha256_of, shard_name, write_shard
-from maskrobust.train.data.shards.manifest import Manifest, SplitRecord
-from maskrobust.train.data.shards.reader import ShardReader
-from maskrobust.train.data.shards.streams import EvaluationStream, TrainingStream
+from maskrobust.train.data.shards.format import Manifest, SplitRecord, sha256_of, shard_name, write_shard
+from maskrobust.train.data.shards.reader import EvaluationStream, ShardReader, TrainingStream
 from maskrobust.train.shards.writing import shuffled
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.types import Split

@@ -11,8 +11,7 @@ import torch
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Shards
-from maskrobust.train.data.shards.format import open_address
-from maskrobust.train.data.shards.manifest import OBJECTS, ObjectTable, read_manifest, read_objects
+from maskrobust.train.data.shards.format import OBJECTS, ObjectTable, open_address, read_manifest, read_objects
 from maskrobust.train.storage.files import LARGEST_JSON, read_json
 from tests.train.data.sets.test_shards import write_folder
 
