@@ -276,7 +276,7 @@ def test_what_a_loader_process_finds_wrong_is_told_on_one_line_unless_it_is_a_fa
 
 
 def test_what_a_process_of_a_pool_finds_wrong_with_its_input_is_told_in_one_sentence(tmp_path):
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         unreadable = pool.submit(Path.read_bytes, tmp_path).exception(timeout=60)
         missing = pool.submit(find_config, "nowhere").exception(timeout=60)
     assert isinstance(unreadable, IsADirectoryError)
