@@ -37,7 +37,7 @@ from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA, tiny_fit
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
@@ -49,12 +49,8 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    found = []
-    for masking in ("none", "layer_masking"):
-        folder = tmp_path_factory.mktemp(masking)
-        main(["fit", *tiny_fit("cues.yaml", folder), f"--model.masking={masking}"])
-        found.append(str(next(folder.rglob("last.ckpt"))))
-    return found
+    folder = tmp_path_factory.mktemp("trained")
+    return [write_checkpoint(folder / f"{each}.ckpt", masking=each) for each in ("none", "layer_masking")]
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +212,7 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
 
 
 def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path):
-    networks = "--network=[small_resnet:random, resnet18:random]"  # two: pairs are compared by what shapes tell
+    networks = "--network=[small_resnet:random, timm/test_resnet:random]"  # two: pairs are compared by what shapes tell
     main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
     assert "Hidden along the outline" in (tmp_path / "out" / "report.html").read_text()
