@@ -387,7 +387,8 @@ def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(labels, tm
     torch.save(state, tmp_path / "broken.pt")
     data = DATA
     if not labels:
-        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"} | {"image_size": "32"}
+        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"}
+        pairs |= {"image_size": "32", "num_workers": "0"}
         data = ["--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in pairs.items())]
     network = f"--network=small_resnet:{tmp_path / 'broken.pt'}"
     command = ["evaluate", network, *data, *FEW_MEASURES, "--methods=[black]", f"--out={tmp_path / 'out'}"]
