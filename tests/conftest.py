@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.processes import end_loaders_soon
+
 # The compiler keeps kernels, and would run those of another instruction set (ATEN_CPU_CAPABILITY) on the wrong width.
 _KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".replace(" ", "-")
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
+
+
+end_loaders_soon()
 
 
 def pytest_collection_finish():

@@ -26,6 +26,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import _utils
 
 IMPORTED = [
     *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model"),
@@ -38,6 +39,14 @@ NOWHERE = Path(os.devnull)
 
 _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(IMPORTED)
+
+
+def end_loaders_soon() -> None:
+    """Wait shorter than torch's 5 s for the processes of a loader that broke off, and end them then.
+
+    Where Python's collector of garbage finds such a loader it has closed the queue that tells them to end.
+    """
+    _utils.MP_STATUS_CHECK_INTERVAL = 0.5
 
 
 def _stop_server() -> None:
@@ -161,6 +170,7 @@ def _begin(
     _set_environment(environment)
     multiprocessing.set_start_method(None, force=True)
     torch.set_num_threads(threads)
+    end_loaders_soon()
     for path, descriptor in zip(files, (1, 2), strict=True):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, descriptor)

@@ -101,14 +101,14 @@ def test_every_file_inside_a_package_is_installed_with_it():
     assert inside - installed == set()
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_import_is_a_declared_dependency(package):
+def test_every_import_is_a_declared_dependency():
     extras = {name: lines for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "dev"}
     lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)]
     declared = {distribution_name(line) for line in lines}
     providers = metadata.packages_distributions()
     undeclared = [
-        module
+        f"{package}: {module}"
+        for package in PACKAGES
         for module in imported_modules(package)
         if declared.isdisjoint(distribution_name(name) for name in providers.get(module, ()))
     ]

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from maskrobust.lm_modules.networks.architectures import build_network
+from tests.train.report.pages import Page
 from tests.train.tiny import FEW_MEASURES, TINY_DATA
 
 ROOT = Path(__file__).parents[1]
@@ -266,4 +267,6 @@ def test_own_parts_are_trained_with_and_weights_of_the_project_are_evaluated(com
     error, accuracy = (measured["holes.pink", name]["value"] for name in ("circle_error", "circle_accuracy"))
     assert error == pytest.approx(1 - accuracy)
     assert measured["black", "transfer_accuracy"]["parameters"] == {"family": "holes.stripes"}
-    assert "Circle error" in (project / "out" / "report.html").read_text()
+    page = (project / "out" / "report.html").read_text()
+    assert all(title in page for title in ("Circle error", "Pink", "Stripes"))
+    assert "holes.stripes" not in Page(page).texts.get("transfer", "")

@@ -64,7 +64,9 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes():
 
 @pytest.fixture(scope="module")
 def study():
-    return script("dense_holes")
+    module = script("dense_holes")
+    module.BATCH = 2
+    return module
 
 
 def test_every_method_is_measured_and_an_interrupted_study_goes_on(study, tmp_path, capsys, monkeypatch):
@@ -144,7 +146,9 @@ def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
 
 @pytest.fixture(scope="module")
 def small_data():
-    return script("small_data")
+    module = script("small_data")
+    module.IMAGE_SIZE, module.PATCH_SIZE = 32, 8
+    return module
 
 
 def write_few(folder, seed):

@@ -38,7 +38,7 @@ MpiDefault=none
 MailProg={true}
 ReturnToService=2
 KillWait=60
-SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=1
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides

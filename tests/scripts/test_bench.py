@@ -43,7 +43,7 @@ def rows_of(part, path):
 def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monkeypatch):
     path = tmp_path / "bench.json"
     monkeypatch.setenv("COLUMNS", "200")
-    arguments = ["masking", "--networks=[squeezenet1_1]", "--batch=1", "--precision=32", f"--json={path}"]
+    arguments = ["masking", "--networks=[small_resnet]", "--batch=1", "--precision=32", f"--json={path}"]
     with started(bench_small_images, arguments, output=tmp_path / "printed") as process:
         assert process.wait() == 0
     rows, printed = rows_of("masking", path), (tmp_path / "printed").read_text()
@@ -53,7 +53,7 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monk
     assert all(row["time"] > 0 and row["memory"] > 0 and row["plain_seconds"] > 0 for row in rows)
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
     assert all((row["over_folded"] or 0) > 0 for row in rows if row["mode"] == "eval")
-    assert "squeezenet1_1" in printed and str(path) in printed
+    assert "small_resnet" in printed and str(path) in printed
 
 
 def test_explaining_has_a_row_for_each_method_and_explainer(tmp_path, capsys, monkeypatch):

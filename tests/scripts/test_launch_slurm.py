@@ -64,32 +64,33 @@ def steps_saved(folder):
     return [torch.load(path)["global_step"] for path in sorted(folder.rglob("last.ckpt"))]
 
 
-def test_a_training_that_is_told_to_stop_requeues_itself_and_resumes(slurm, clone, python, tmp_path):
-    """Told as SLURM tells its tasks ahead of a time limit, --signal=TERM@180."""
-    play(clone, f'exec {python} -m maskrobust "$@"')
+def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requeues_waits_for_its_tasks_to_save(
+    slurm, clone, python, tmp_path
+):
+    """Told as SLURM tells its tasks ahead of a time limit, --signal=TERM@180. Both wait for their turn at once."""
+    play(
+        clone,
+        f"""[[ "$*" == *cues.yaml* ]] || exec {python} -m maskrobust "$@"
+[[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; sleep 99 & wait""",
+    )
     runs = tmp_path / "runs"
     given = arguments(runs, interruption={"kind": "wait", "step": 3})[1:]
     job = launch(slurm, clone, "fit", *TWO, arguments=[*given, "--save_every_n_steps=1"])
     log = tmp_path / f"job-{job}"
     wait_until(lambda: steps_saved(runs) == [2], log.read_text)  # it waits in the third, before that is saved
     slurm.ask("scancel", "--signal=TERM", job)
+    other = launch(slurm, clone, "fit", "--gpus=0", arguments=["--config=cues.yaml"])
+    wait_until((tmp_path / "begun").exists, (tmp_path / f"job-{other}").read_text)
+    slurm.ask("scontrol", "requeue", other)
     ended = slurm.wait_for(job, "COMPLETED", "FAILED", log=log)
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), log.read_text()
+    assert slurm.wait_for(other, "COMPLETED", "FAILED")["Restarts"] == "1"
+    assert (tmp_path / "saved").exists()
     assert steps_saved(runs) == [3, 12]
     assert [line for line in log.read_text().splitlines() if line.startswith("maskrobust: stopped")] == [
         f"maskrobust: stopped by SIGTERM after 3 steps; the state is in '{runs}/run/version_0/checkpoints/last.ckpt'; "
         "call the same command with --ckpt_path last to go on."
     ]
-
-
-def test_a_job_that_slurm_requeues_waits_for_its_tasks_to_save(slurm, clone, tmp_path):
-    play(clone, "[[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; sleep 99 & wait")
-    job = launch(slurm, clone, "fit", "--gpus=0", arguments=["--config=cues.yaml"])
-    log = tmp_path / f"job-{job}"
-    wait_until((tmp_path / "begun").exists, log.read_text)
-    slurm.ask("scontrol", "requeue", job)
-    assert slurm.wait_for(job, "COMPLETED", "FAILED", log=log)["Restarts"] == "1"
-    assert (tmp_path / "saved").exists()
 
 
 def test_a_job_that_is_stopped_before_anything_is_saved_is_not_put_back_into_the_queue(slurm, clone, tmp_path):

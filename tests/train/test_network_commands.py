@@ -9,12 +9,10 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-import pytorch_lightning as pl
 import safetensors.torch
 import torch
 from markdown_it import MarkdownIt
 
-from maskrobust import MaskRobustClassifier
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
@@ -28,7 +26,7 @@ from maskrobust.train.doctor import data_packages, devices, installed
 from maskrobust.train.export import model_card
 from maskrobust.train.networks import load_for
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import TINY_DATA, tiny_fit
+from tests.train.tiny import TINY_DATA, tiny_fit, write_checkpoint
 
 MODULE = "own_network_of_test_export"
 OWN = """
@@ -203,13 +201,7 @@ def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(options, nam
 @pytest.fixture(scope="module")
 def trained_on_48(tmp_path_factory):
     """Of a network that was trained, for a step, on pictures of 48 pixels."""
-    path = tmp_path_factory.mktemp("trained") / "last.ckpt"
-    options = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
-    trainer = pl.Trainer(max_steps=1, limit_val_batches=0, accelerator="cpu", **options)
-    classifier = MaskRobustClassifier(num_classes=8, architecture_options={"width": 16})
-    trainer.fit(classifier, datamodule=Cues(**TINY_DATA))
-    trainer.save_checkpoint(path)
-    return str(path)
+    return write_checkpoint(tmp_path_factory.mktemp("trained") / "last.ckpt")
 
 
 @pytest.mark.parametrize("exported", [False, True])

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import yaml
 
 from maskrobust.configs import find_config
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.train.data import Cues
 from tests.train.data.conftest import write_fashion_files
 from tests.train.data.layouts import write_pairs
 from tests.train.data.sets.test_cutouts import write_cutouts
@@ -79,3 +82,13 @@ def tiny_fit(name: str, folder: Path) -> list[str]:
     sizes = [f"--data.init_args.{key}={value}" for key, value in TINY_DATA.items()]
     run = [f"--trainer.default_root_dir={folder}", *TWO_STEPS]
     return [f"--config={name}", *run, "--model.architecture_options={width: 16}", *sizes]
+
+
+def write_checkpoint(path: Path, **options: Any) -> str:
+    """Train a classifier with these options on small `Cues` for a step; save it, and return the path."""
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
+    trainer = pl.Trainer(max_steps=1, limit_val_batches=0, accelerator="cpu", **quiet)  # type: ignore[arg-type]
+    classifier = MaskRobustClassifier(num_classes=8, architecture_options={"width": 16}, **options)
+    trainer.fit(classifier, datamodule=Cues(**TINY_DATA))
+    trainer.save_checkpoint(path)
+    return str(path)

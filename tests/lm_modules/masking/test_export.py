@@ -114,11 +114,11 @@ def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch):
         onnx_model(masked_network("modern"), (SIZE, SIZE))
 
 
-@pytest.mark.parametrize("strict", [False, True], ids=["default", "strict"])
 @torch.no_grad()
-def test_torch_export_takes_any_batch(strict):
+def test_a_strict_export_takes_any_batch():
+    """As the other does, which an ONNX file is made from."""
     masked = masked_network("modern")
-    program = torch.export.export(masked, (IMAGES[:3], VISIBLE[:3]), dynamic_shapes=ANY_BATCH, strict=strict)
+    program = torch.export.export(masked, (IMAGES[:3], VISIBLE[:3]), dynamic_shapes=ANY_BATCH, strict=True)
     for batch in BATCHES:
         assert_close(program.module()(IMAGES[batch], VISIBLE[batch]), masked(IMAGES[batch], VISIBLE[batch]))
 

@@ -29,7 +29,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import (
     FOLDS,
     ProbeOutcomes,
-    cross_validate_probe,
     object_folds,
     probe_outcomes,
     train_probe,
@@ -353,19 +352,6 @@ def test_folds_keep_objects_whole_and_have_equal_numbers_of_each_class():
     order = torch.randperm(400, generator=generator)
     assert torch.equal(object_folds(kinds[shown][order], classes[shown][order], seed=0), folds[order])
     assert not torch.equal(object_folds(kinds[shown], classes[shown], seed=1), folds)
-
-
-def test_an_object_that_is_shown_often_is_not_known_by_heart():
-    """Classes that have nothing to do with outlines: a fold that held copies of its objects would be read rightly."""
-    shown = shape_batch(20, 3)
-    copies = torch.arange(160) % 20
-    labels = torch.randint(2, (20,), generator=torch.Generator().manual_seed(1))[copies]
-    bank = SilhouetteBank(shown.object_mask[copies], labels, torch.arange(160))
-    by_object, by_image = (
-        cross_validate_probe(bank, objects, 2, seed=0).predictions == labels.numpy() for objects in (copies, bank.ids)
-    )
-    assert by_image.mean() > 0.8
-    assert by_object.mean() < 0.7
 
 
 def test_fewer_objects_than_folds_are_refused():

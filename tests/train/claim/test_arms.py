@@ -1,13 +1,11 @@
-"""The kinds of arm: how a training goes on, what a calibration is fitted on, and known manipulation checks."""
+"""The kinds of arm: what a calibration is fitted on, and known manipulation checks."""
 
-import csv
 from dataclasses import dataclass
 from io import StringIO
 from typing import ClassVar
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 import yaml
 from rich.console import Console
@@ -29,7 +27,6 @@ from maskrobust.train.running.progress import ClaimProgress
 from tests.train.claim.test_claim import write_claim
 from tests.train.tiny import tiny_claim
 
-DROPOUT = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
 SILENT = Console(file=StringIO())
 
 
@@ -48,35 +45,6 @@ def assert_same(left, right):
     for key in left:
         for one, other in zip(vars(left[key]).values(), vars(right[key]).values(), strict=True):
             np.testing.assert_equal(one, other)
-
-
-def epochs_logged(folder):
-    with (folder / "log" / "metrics.csv").open() as file:
-        return {row["epoch"] for row in csv.DictReader(file)}
-
-
-def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tmp_path, monkeypatch):
-    path = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"}, model=DROPOUT)
-    undisturbed = config_of(path, tmp_path / "undisturbed", "--arm=patches_mean")
-    config = config_of(path, tmp_path / "out", "--arm=patches_mean")
-    expected = outcomes_of(undisturbed)
-    save_checkpoint = pl.Trainer.save_checkpoint
-
-    def stop_in_the_second(trainer, path):
-        if trainer.current_epoch == 1:
-            raise SystemExit(143)
-        save_checkpoint(trainer, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pl.Trainer, "save_checkpoint", stop_in_the_second)
-        with pytest.raises(SystemExit):
-            run_claim(config, SILENT)
-    run = config.run_of("patches_mean", 1)
-    assert not run.folder.exists() and run.newest_state() is not None
-    assert_same(outcomes_of(config), expected)
-    assert run.learned.read_bytes() == undisturbed.run_of("patches_mean", 1).learned.read_bytes()
-    assert epochs_logged(run.folder) == {"1", "2"}
-    assert list(run.folder.parent.iterdir()) == [run.folder]
 
 
 @dataclass(frozen=True)

@@ -191,7 +191,8 @@ def make_on_node(host, part):
 
 def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
     """Two nodes make a run at once; one is killed while it trains, and put back into the queue."""
-    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"})
+    dropout = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
+    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"}, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"
     part = ["claim", f"--config={config}", f"--out={shared}"]
     with started(make_on_node, "first", [*part, "--arm=no_masks"]) as killed:

@@ -81,8 +81,8 @@ def summarised(config, runs):
 @pytest.mark.parametrize(
     ("augmented", "masked", "outcome"),
     [
-        *((0.6, 0.0, "supported"), (0.6, 0.3, "supported"), (0.3, 0.6, "refuted")),
-        *((-0.6, -0.3, "supported"), (-0.3, -0.6, "refuted"), (0.6, -0.3, "supported")),
+        *((0.6, 0.3, "supported"), (-0.6, -0.3, "supported")),
+        *((0.6, -0.3, "supported"), (-0.3, -0.6, "refuted")),
     ],
 )
 def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(config, augmented, masked, outcome):
@@ -90,11 +90,6 @@ def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(confi
     claim = summarised(config, runs_of(config, {**dict.fromkeys(arms, augmented), "layer_masking": masked}))
     assert [outcome_of(claim, case)["outcome"] for case in CASES] == [outcome] * 2
     assert claim["caveat"] is None
-
-
-def test_a_misled_layer_masking_arm_lends_no_support(config):
-    claim = summarised(config, runs_of(config, {"layer_masking": -0.6}))
-    assert [outcome_of(claim, case)["outcome"] for case in CASES] == ["refuted"] * 2
 
 
 def test_nothing_is_decided_where_the_baseline_has_learned_nothing(config):

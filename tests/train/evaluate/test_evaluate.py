@@ -37,7 +37,7 @@ from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA, tiny_fit
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
@@ -49,12 +49,8 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    found = []
-    for masking in ("none", "layer_masking"):
-        folder = tmp_path_factory.mktemp(masking)
-        main(["fit", *tiny_fit("cues.yaml", folder), f"--model.masking={masking}"])
-        found.append(str(next(folder.rglob("last.ckpt"))))
-    return found
+    folder = tmp_path_factory.mktemp("trained")
+    return [write_checkpoint(folder / f"{each}.ckpt", masking=each) for each in ("none", "layer_masking")]
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +213,7 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
 
 def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
     monkeypatch.delattr("maskrobust.train.evaluate.measure.read_outlines")  # the probe has nothing to be asked for
-    networks = "--network=[small_resnet:random, resnet18:random]"  # two: pairs are compared by what shapes tell
+    networks = "--network=[small_resnet:random, timm/test_resnet:random]"  # two: pairs are compared by what shapes tell
     main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
     assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
     page = (tmp_path / "out" / "report.html").read_text()
@@ -396,7 +392,8 @@ def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(labels, tm
     torch.save(state, tmp_path / "broken.pt")
     data = DATA
     if not labels:
-        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"} | {"image_size": "32"}
+        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"}
+        pairs |= {"image_size": "32", "num_workers": "0"}
         data = ["--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in pairs.items())]
     network = f"--network=small_resnet:{tmp_path / 'broken.pt'}"
     command = ["evaluate", network, *data, *FEW_MEASURES, "--methods=[black]", f"--out={tmp_path / 'out'}"]

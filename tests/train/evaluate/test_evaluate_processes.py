@@ -5,6 +5,7 @@ All have one thread, as torch's sums on a CPU can depend on their number.
 
 import json
 import os
+import shutil
 import signal
 import socket
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.train import cli
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -71,7 +73,7 @@ def run_rank(arguments, rank, ranks, port, asked, saves_until_kill):
     """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-    store.SECONDS_A_CHUNK = 0.0
+    store.SECONDS_A_CHUNK = cli._SECONDS_FOR_THE_FIRST = 0.0
     torch.set_num_threads(1)
     ask, save = Measurement.ask, Outcomes.save
     saves = 0
@@ -159,38 +161,37 @@ def test_the_rows_tell_networks_methods_and_images_apart(alone):
     assert min(values.values()) > 0.0 and max(values.values()) < 1.0
 
 
-def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_what_was_kept(command, alone, tmp_path):
-    out = tmp_path / "out"
-    assert run_all(command, out, 2, saves_until_kill={1: 6}) == [2, -signal.SIGKILL]
-    (sentence,) = (tmp_path / "errors-0").read_text().splitlines()
+@pytest.fixture(scope="module")
+def killed(command, tmp_path_factory):
+    """Where an evaluation ran one of whose two processes was killed while it wrote."""
+    folder = tmp_path_factory.mktemp("killed")
+    assert run_all(command, folder / "out", 2, saves_until_kill={1: 6}) == [2, -signal.SIGKILL]
+    return folder
+
+
+def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_what_was_kept(
+    command, alone, killed, tmp_path
+):
+    """With loader processes, whose number answers do not follow from."""
+    (sentence,) = (killed / "errors-0").read_text().splitlines()
     assert "another process of this command has ended" in sentence and "again to go on" in sentence
-    assert len(asked_in(tmp_path)) == 3 + 2
-    assert run_all(command, out, 3) == [0, 0, 0]
+    assert len(asked_in(killed)) == 3 + 2
+    out = shutil.copytree(killed, tmp_path, dirs_exist_ok=True) / "out"
+    assert run_all([*command, "--data.num_workers=1"], out, 3) == [0, 0, 0]
     assert len(asked_in(tmp_path)) == BATCHES + 1
     assert rows_in(out) == alone and not (out / "partial").exists()
-
-
-@pytest.fixture(scope="module")
-def unfinished(command, tmp_path_factory):
-    out = tmp_path_factory.mktemp("unfinished") / "out"
-    assert run_all(command, out, 1, saves_until_kill={0: 5}) == [-signal.SIGKILL]
-    return out
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [("--seed=1", "seed"), ("--data.image_size=40", "data"), ("--preprocess={size: 32}", "network, preprocess")],
 )
-def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(change, named, command, unfinished, capsys):
-    before = sorted(path.name for path in (unfinished / "partial").iterdir())
-    sentence = sentence_of([*command, f"--out={unfinished}", change], capsys)
+def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(change, named, command, killed, capsys):
+    kept = killed / "out" / "partial"
+    before = sorted(path.name for path in kept.iterdir())
+    sentence = sentence_of([*command, f"--out={killed / 'out'}", change], capsys)
     assert f"with another {named}; call it as it was called" in sentence
-    assert sorted(path.name for path in (unfinished / "partial").iterdir()) == before
-
-
-def test_what_the_answers_do_not_follow_from_may_change(command, unfinished):
-    main([*command, f"--out={unfinished}", "--replicates=20", "--data.num_workers=1"])
-    assert rows_in(unfinished)
+    assert sorted(path.name for path in kept.iterdir()) == before
 
 
 def test_processes_with_networks_of_other_weights_are_refused(tmp_path):

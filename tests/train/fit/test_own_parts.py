@@ -112,17 +112,13 @@ def test_fewer_outputs_than_classes_are_told_before_a_step(name, given, steps, c
     )
 
 
-def test_more_outputs_than_classes_are_told_once_and_trained(caplog):
+def test_more_outputs_than_classes_are_told_once_trained_evaluated_and_exported_as_the_refusal_suggests(caplog, capsys):
     with caplog.at_level(logging.INFO, logger="pytorch_lightning"):
-        fit(f"--model.architecture={MODULE}.of_twelve")
+        checkpoint = fit(f"--model.architecture={MODULE}.of_twelve")
     assert [message for message in caplog.messages if "outputs" in message] == [
         "the network has 12 outputs but the data have 8 classes: its last 4 are trained never to be the answer; give "
         "it a parameter num_classes to have none left over."
     ]
-
-
-def test_a_checkpoint_with_more_outputs_is_evaluated_and_exported_as_the_refusal_suggests(capsys):
-    checkpoint = fit(f"--model.architecture={MODULE}.of_twelve")
     evaluate = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black]", "--answers=all"]
     suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
     assert suggested == f"{MODULE}.of_twelve:{checkpoint}"

@@ -155,13 +155,13 @@ def test_loader_processes_fill_what_the_training_step_would(kind, workers, tmp_p
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "abstention": {"objective": "abstention", "mask_family": {"covers": 1, "patches": 1}},
-    "some by layer masking": {"masking": "mixture"},
-    "several fills": {
-        "fill": {"inpainting": 1, "exemplar": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1}
+    "several fills, in steps of three batches": {
+        "fill": {"inpainting": 1, "exemplar": 1, "other_image": 1, "gaussian_noise": 1, "linear_imputation": 1},
+        "accumulated": 3,
+        "mask_ramp": 0.7,
     },
-    "a fill of one's own": {"fill": "by_hand"},
+    "a fill of one's own, and some by layer masking": {"fill": "by_hand", "masking": "mixture"},
     "worst of several": {"worst_of": 2, "masking": "mixture"},
-    "steps of three batches": {"accumulated": 3, "mask_ramp": 0.7},
 }
 
 

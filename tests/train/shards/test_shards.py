@@ -417,9 +417,7 @@ def last_weights(out):
 
 
 @resumes
-def test_a_run_that_goes_on_within_an_epoch_reads_and_learns_what_an_undisturbed_one_does(
-    folder, tmp_path, monkeypatch
-):
+def test_a_run_that_is_stopped_twice_reads_and_learns_what_an_undisturbed_one_does(folder, tmp_path, monkeypatch):
     steps = sum(COUNTS["train"]) // 4
     read: list[tuple[int, list[int]]] = []
     take = MaskRobustClassifier.training_step
@@ -433,17 +431,17 @@ def test_a_run_that_goes_on_within_an_epoch_reads_and_learns_what_an_undisturbed
     main(fit_arguments(folder, tmp_path / "whole", *same))
     whole, weights = list(read), last_weights(tmp_path / "whole")
     assert [step for step, _ in whole] == list(range(2 * steps))
+    read.clear()
+    parts = fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=last")
     for step, validating in ((3, False), (steps, True)):
-        read.clear()
-        parts = tmp_path / f"parts-{step}"
         stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
         stop += [f"--trainer.callbacks.step={step}", f"--trainer.callbacks.validating={validating}"]
         with pytest.raises(SystemExit):
-            main(fit_arguments(folder, parts, *same, *stop))
-        main(fit_arguments(folder, parts, *same, "--ckpt_path=last"))
-        assert read == whole
-        resumed = last_weights(parts)
-        assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+            main([*parts, *stop])
+    main(parts)
+    assert read == whole
+    resumed = last_weights(tmp_path / "parts")
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
 
 
 @resumes
