@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from maskrobust.train.report.blocks import Section, html, render_page
+from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
@@ -73,6 +73,6 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
         ValueError: an evaluation holds a number that is not finite.
     """
     sections = (*RELIANCE, examples(shown), *_LAST)
-    title = headline(results)
-    header = html('<h1 id="headline">{{ title }}</h1>', title=title)
-    return render_page("evaluate", title, header, sections, results)
+    first, *further = headline(results)
+    header = prose("reliance_header", first=first, further=further, left_out=results.content["settings"]["left_out"])
+    return render_page("evaluate", first, header, sections, results)

@@ -7,7 +7,7 @@ from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import block, facts, folded, named, prose
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
-from maskrobust.train.report.tables import GROUP_TITLES, inline, measure_tables
+from maskrobust.train.report.tables import GROUP_TITLES, inline, measure_tables, why_no_verdict
 from maskrobust.train.report.wording import GOALS, method_title
 
 CURVES = (
@@ -57,7 +57,8 @@ def measures(results: Results) -> Markup:
 def _line(results: Results, row: Row) -> tuple[str | Markup, str]:
     title = method_title(row.method)
     if results.name == "reliance":
-        return title, ""
+        is_doubtful = catalogue()[row.measure].group in ("outline", "leak", "information")
+        return title, "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
     compared = results.is_compared(results.network(row.network), row.method)
     mark = block("marker", marker(list(results.methods).index(row.method)))
     return mark + f" {title}", "compared" if compared else ""
@@ -68,7 +69,9 @@ def differences(results: Results) -> Markup | None:
     if len(results.networks) == 1:
         return None
     rows = [row for row in results.rows if row.compared_with and row.measure != "reliance"]
-    text = prose("differences", first=named(results.network(results.content["compared_with"])))
+    first = results.content["compared_with"]
+    doubt = why_no_verdict(results, first, results.methods[0])
+    text = prose("differences", first=named(results.network(first)), doubt=doubt)
     line_of = "Network and method", rows, results, lambda row: (method_title(row.method), "")
     return text + measure_tables("differences", *line_of)
 

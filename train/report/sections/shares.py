@@ -7,18 +7,20 @@ from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.blocks import Cell, html, legend, panels, prose, table
 from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.tables import bar_groups, inline
+from maskrobust.train.report.tables import bar_groups, inline, why_no_verdict
 from maskrobust.train.report.wording import CASES, method_title, methods_title, points
 
 
-def shares(results: Results) -> Markup:
-    """Intervals by masking method; of the outline pull where that alone is defined; or what was not asked, and why."""
+def shares(results: Results) -> Markup | None:
+    """Intervals by masking method, of the outline pull where that alone is defined; None where neither was measured."""
     pulls, used = (
         any(row.value is not None for row in select(results.over_seeds, measure=measure))
         for measure in (OUTLINE_PULL, HEADLINE)
     )
     measure = OUTLINE_PULL if pulls and not used else HEADLINE
     rows = [row for method in results.methods for row in select(results.over_seeds, measure=measure, method=method)]
+    if not rows:
+        return None
     settings = results.content["settings"]
     text = prose(
         "shares",
@@ -27,15 +29,12 @@ def shares(results: Results) -> Markup:
         probe=inline(only(results.rows, network="", measure="probe_accuracy")),
         is_used_share=measure == HEADLINE,
         is_undefined=bool(select(results.over_seeds, measure=HEADLINE)),
-        left_out=settings["left_out"],
-        is_asked=bool(rows),
     )
-    if not rows:
-        return text
-    lines = [
-        (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        verdict = why_no_verdict(results, row.network, row.method) or row.reading
+        network = [results.network(row.network)]
+        lines.append((method_title(row.method), network, row, [Cell(verdict, look="words")]))
     question = "Relies on outlines?" if measure == HEADLINE else "Pulled by outlines?"
     headings = ["Method and network", catalogue()[measure].title, "Interval and zero", question]
     return text + table("shares", "Shares", headings, bar_groups(lines), look="comparisons")
@@ -78,8 +77,13 @@ def pairs(results: Results) -> Markup | None:
     lines = []
     for row in results.comparisons:
         pair = [results.network(row.network), results.network(row.compared_with)]
-        lines.append((method_title(row.method), pair, row, [Cell(row.reading, look="words")]))
-    headings = ["Method and pair", "Difference", "Interval and zero", "The first of the pair"]
+        reasons = [why_no_verdict(results, each.name, row.method) for each in pair]
+        reason = " and ".join(filter(None, reasons))
+        verdict = f"no comparison: {reason}" if reason else row.reading
+        if verdict in ("relies more", "relies less"):
+            verdict = f"{pair[0].title} {verdict}"
+        lines.append((method_title(row.method), pair, row, [Cell(verdict, look="words")]))
+    headings = ["Method and pair", "Difference of |used share|", "Interval and zero", "Verdict"]
     return text + table("pairs", "Pairs of networks", headings, bar_groups(lines), look="comparisons")
 
 
