@@ -37,8 +37,8 @@ _QUICK = {
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: at most {QUICK_IMAGES} images and 200 resamples; further hidden fractions (curves), mask families never "
-    "seen, empty scenes and features are left out. Options on the command line win over these"
+    f"quick, unless other options say otherwise: at most {QUICK_IMAGES} images and 200 resamples; further hidden "
+    "fractions (curves), mask families never seen, empty scenes and features are left out"
 )
 """What `evaluate --quick` leaves out, in words."""
 
@@ -138,7 +138,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
-    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
+    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
     given, given_data = parse_with_data(parser, arguments, unlabelled=True, quick=_QUICK)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])

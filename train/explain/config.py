@@ -32,8 +32,8 @@ _QUICK = {
 """Options of `explain --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: LIME alone, from 128 queries about {QUICK_PATCHES} x {QUICK_PATCHES} patches, and at most 5 images of "
-    "data; other explainers and segments, and stability, are left out. Options on the command line win over these"
+    f"quick, unless other options say otherwise: LIME alone, from 128 queries about {QUICK_PATCHES} x {QUICK_PATCHES} "
+    "patches, and at most 5 images of data; other explainers and segments, and stability, are left out"
 )
 """What `explain --quick` leaves out, in words."""
 
@@ -116,7 +116,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
     parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
-    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
+    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
     given, _ = parse_with_data(parser, arguments, optional=True, quick=_QUICK)
     for name in ("network", "images"):
         given[name] = as_list(given[name])

@@ -253,8 +253,8 @@ def how_it_was_run(shown: Explanations) -> Markup:
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("overview", "At a glance", glance),
     Section("pictures", "The explanations", explanations),
-    Section("judged", "How good the explanations are", judged),
     Section("reading", "How to read it", how_to_read),
+    Section("judged", "How good the explanations are", judged),
     Section("run", "How it was run", how_it_was_run),
 )
 
