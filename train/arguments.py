@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,7 +66,12 @@ def as_list(given: Any) -> list[Any]:
 
 
 def parse_with_data(
-    parser: ArgumentParser, arguments: Sequence[str], *, unlabelled: bool = False, optional: bool = False
+    parser: ArgumentParser,
+    arguments: Sequence[str],
+    *,
+    unlabelled: bool = False,
+    optional: bool = False,
+    quick: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parse options together with the data module to use, from the command line and from YAML (`--config`).
 
@@ -80,6 +85,7 @@ def parse_with_data(
         arguments: without the command.
         unlabelled: whether images without labels will do.
         optional: whether there may be no data; they are then None.
+        quick: options that `--quick` sets, over every YAML; the command line wins over them.
 
     Returns:
         Values by option, the data module instantiated, without "config"; and how the data module was made: its
@@ -105,6 +111,8 @@ def parse_with_data(
     for name, value in ((name, value) for each in read for name, value in each.items()):
         if name in groups and not isinstance(value, dict | str):
             raise InputError(f"{name} must hold options and their values, got '{value}'; correct it in the YAML.")
+    if quick is not None and ("--quick" in rest or any(each.get("quick") for each in read)):
+        read.append(dict(quick))
     parsed = parser.parse_args([*(f"--config={json.dumps(each, default=str)}" for each in read), *rest])
     if parsed.data is None and not optional:
         named = " and ".join(f"'{each}'" for each in configs.config)

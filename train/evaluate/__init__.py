@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
                 predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
                 write_text(config.out / "predictions.csv", predictions)
             store.remove()
-    console.print(results_table(results), headline(results), sep="\n", markup=False)
+    console.print(results_table(results), *headline(results), sep="\n", markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -27,12 +27,18 @@ FULL_PLAN = ReliancePlan(
 )
 """What is asked by default: every kind of measure but the closer looks at the leak."""
 
-QUICK_IMAGES, QUICK_REPLICATES = 512, 200
-"""Of `evaluate --quick`."""
+QUICK_IMAGES = 512
+"""Of `evaluate --quick`, at most."""
+
+_QUICK = {
+    "plan": {"curve_families": [], "transfer_families": [], "features": False, "layers": [], "scenes": 0},
+    "replicates": 200,
+}
+"""Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: at most {QUICK_IMAGES} images and {QUICK_REPLICATES} resamples; retention curves, the transfer matrix, "
-    "empty scenes and features are left out"
+    f"quick, unless other options say otherwise: at most {QUICK_IMAGES} images and 200 resamples; further hidden "
+    "fractions (curves), mask families never seen, empty scenes and features are left out"
 )
 """What `evaluate --quick` leaves out, in words."""
 
@@ -132,14 +138,11 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
     )
-    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    given, given_data = parse_with_data(parser, arguments, unlabelled=True)
+    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
+    given, given_data = parse_with_data(parser, arguments, unlabelled=True, quick=_QUICK)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)
-    if config.quick:
-        plan = replace(config.plan, curve_families=(), transfer_families=(), features=False, layers=(), scenes=0)
-        config = replace(config, plan=plan, replicates=min(config.replicates, QUICK_REPLICATES))
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     for name in ("network", "methods", "plan.hidden_fractions"):

@@ -32,7 +32,7 @@ NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "ma
 _READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
     "below": "relies less",
-    "not settled": "not told apart",
+    "not settled": "no evidence of a difference",
     "undefined": "undefined",
 }
 
@@ -191,9 +191,9 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
             return replace(row, reading=MEANINGLESS + reason)
         if row.measure == HEADLINE:
             above, below = row.low > 0.0, row.high is not None and row.high < 0.0
-            return replace(row, reading="relies on outlines" if above or below else "not shown")
+            return replace(row, reading="relies on outlines" if above or below else "no evidence")
         if row.measure == OUTLINE_PULL:
-            return replace(row, reading="pulled" if row.low > 0.0 else "not shown")
+            return replace(row, reading="pulled" if row.low > 0.0 else "no evidence")
         return row
 
     return [read(row) for row in rows]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,21 @@ _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
 _SMALLEST_IMAGE = 32
 _JUDGES_OF_OPTIONS = {"planted_cue": ("cue_auc", "cue_rank"), "fill_colours": ("colour_consistency",)}
 
-QUICK_PATCHES, _QUICK_SAMPLES, _QUICK_IMAGES = 7, 128, 5
-"""Of `explain --quick`: patches to a side of the image, queries, and images of data at most."""
+QUICK_PATCHES = 7
+"""Patches to a side of the image where no size is given."""
+
+_QUICK = {
+    "plan": {"explainers": ["lime"], "samples": 128},
+    "segments": ["patches"],
+    "patch_size": None,
+    "max_images": 5,
+    "judging": {"stability_seeds": 1},
+}
+"""Options of `explain --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: LIME alone, from {_QUICK_SAMPLES} queries about {QUICK_PATCHES} x {QUICK_PATCHES} patches, and at most "
-    f"{_QUICK_IMAGES} images of data; other explainers and segments, and judging stability, are left out"
+    f"quick, unless other options say otherwise: LIME alone, from 128 queries about {QUICK_PATCHES} x {QUICK_PATCHES} "
+    "patches, and at most 5 images of data; other explainers and segments, and stability, are left out"
 )
 """What `explain --quick` leaves out, in words."""
 
@@ -44,7 +53,7 @@ class ExplainConfig:
         plan: how images are explained; see `ExplanationPlan`.
         segments: slic, quickshift, patches, or the file of a label map (PNG or npy) of the images' size, whose numbers
             from 0 say to which segment a pixel belongs.
-        patch_size: side in pixels of the patches among `segments`.
+        patch_size: side in pixels of the patches among `segments`; null: a seventh of the image's side.
         targets: classes that are explained: top3 (or any other number), the likeliest of the first network for the
             whole image; or names or numbers of classes.
         classes: file that gives each class of the data an output, as `evaluate --classes` takes it; by default outputs
@@ -71,7 +80,7 @@ class ExplainConfig:
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     plan: ExplanationPlan = field(default_factory=ExplanationPlan)
     segments: tuple[str, ...] = ("slic",)
-    patch_size: int = 16
+    patch_size: int | None = 16
     targets: str | list[str | int] = "top3"
     classes: Path | None = None
     image_size: int = 224
@@ -108,25 +117,15 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
     parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
-    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    given, _ = parse_with_data(parser, arguments, optional=True)
+    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
+    given, _ = parse_with_data(parser, arguments, optional=True, quick=_QUICK)
     for name in ("network", "images"):
         given[name] = as_list(given[name])
     if given["data"] is not None:
         given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     config = ExplainConfig(**given)
     _check(config)
-    return _as_quick(config) if config.quick else config
-
-
-def _as_quick(config: ExplainConfig) -> ExplainConfig:
-    return replace(
-        config,
-        plan=replace(config.plan, explainers=("lime",), samples=_QUICK_SAMPLES),
-        segments=("patches",),
-        max_images=min(config.max_images, _QUICK_IMAGES),
-        judging=replace(config.judging, stability_seeds=1),
-    )
+    return config
 
 
 def _check(config: ExplainConfig) -> None:
@@ -148,7 +147,8 @@ def _check(config: ExplainConfig) -> None:
         check_distinct(name, as_list(attrgetter(name)(config)))
     check_methods(config.methods, "methods")
     Preprocessing().with_changes(config.preprocess or {})
-    check_at_least("patch_size", config.patch_size, 1)
+    if config.patch_size is not None:
+        check_at_least("patch_size", config.patch_size, 1)
     check_at_least("image_size", config.image_size, _SMALLEST_IMAGE)
     check_at_least("seed", config.seed, 0)
     stride, window = config.plan.window_stride, config.plan.window

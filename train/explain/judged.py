@@ -62,7 +62,8 @@ def judged(shown: Explanations) -> Markup | None:
     """A table for each judge that was asked, and deletion and insertion curves; None where nothing was judged."""
     if not shown.settings["judge"]:
         return None
-    text = prose("judged")
+    judged_by = [row.images for row in shown.rows if row.measure in JUDGES and row.value is not None]
+    text = prose("judged", few=FEW_OBJECTS if min(judged_by, default=0) < FEW_OBJECTS else 0)
     return text + Markup().join(judged_table(shown, each) for each in JUDGES.values()) + _curves(shown)
 
 
@@ -82,7 +83,7 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
     made = table(
         f"judged-{judge.name}",
         judge.title,
-        ["Explainer and segments", *map(method_title, columns), "Shown differences"],
+        ["Explainer and segments", *map(method_title, columns), "Evidence of a difference"],
         [LineGroup([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
         look="figures judged",
     )
@@ -94,9 +95,7 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
         goal=GOALS[judge.goal],
         images=count(min(images), max(images)),
         left_out=count(min(left_out), max(left_out)),
-        few=min(images) < FEW_OBJECTS,
-        is_matrix="evaluated_under" in rows[0].parameters,
-        table=folded(f"{judge.title}, in numbers", made) if ks else made,
+        table=folded(f"{judge.title}: table", made) if ks else made,
     )
 
 

@@ -25,6 +25,7 @@ from maskrobust.lm_modules.explanation.overlays import (
 )
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.judged import (
     TRUSTED,
     WARNING,
@@ -174,6 +175,7 @@ def _line(
         predicted=shown.class_names[found.predicted[number]],
         confidence=float(found.confidence[number]),
         largest=largest,
+        is_true=shown.settings["judge"],
     )
     drawn = _bars(low[:, numbered], scores[:, numbered], high[:, numbered], largest)
     cells = [
@@ -195,7 +197,7 @@ def _line(
         overlay = difference_overlay(labels, scores.max(axis=0) - scores.min(axis=0), largest)
         alike = f"rank correlation {_number(mean_rank_correlation(scores))}"
         about = f"{title}, {class_name}: difference between methods"
-        cells.append(Cell(block("map", place=place, title=about, overlay=overlay, below=alike)))
+        cells.append(Cell(block("map", place=0, title=about, overlay=overlay, below=alike)))
     for each in map(find_explainer, _beside(shown)):
         heat = found.explanations[Explained(segments, each.name)].scores[number, 0, :, rank - 1]
         overlay = score_overlay(labels, heat, float(heat.max()))
@@ -251,8 +253,8 @@ def how_it_was_run(shown: Explanations) -> Markup:
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("overview", "At a glance", glance),
     Section("pictures", "The explanations", explanations),
-    Section("judged", "How good the explanations are", judged),
     Section("reading", "How to read it", how_to_read),
+    Section("judged", "How good the explanations are", judged),
     Section("run", "How it was run", how_it_was_run),
 )
 
@@ -264,5 +266,6 @@ def render_explanations(
     settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = "Explanations: what predictions rest on"
-    header = prose("explain_header", scale=_SCALES[settings["scale"]])
+    quick = QUICK if settings["quick"] else ""
+    header = prose("explain_header", scale=_SCALES[settings["scale"]], quick=quick, judge=settings["judge"])
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

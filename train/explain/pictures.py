@@ -147,7 +147,7 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
     """
     images = picture.image.unsqueeze(0)
     if name == "patches":
-        side = -(-max(picture.image.shape[1:]) // QUICK_PATCHES) if config.quick else config.patch_size
+        side = config.patch_size or -(-max(picture.image.shape[1:]) // QUICK_PATCHES)
         return Segments.patches(images, side)
     if name in ("slic", "quickshift"):
         make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels

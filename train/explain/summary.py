@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from rich.progress import Progress
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judges.agreement import rank_correlation
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.judging import judged_rows
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.explain.config import ExplainConfig
+from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.explain.measure import FORMAT, ExplainedImages
 from maskrobust.train.explain.page import MOST_IMAGES, render_explanations
 from maskrobust.train.report.results import as_csv, rows_as_csv
@@ -48,7 +49,7 @@ def write_results(
         "networks": list(explained.networks),
         "methods": list(config.methods),
         "images": list(explained.images),
-        "settings": settings_of(config),
+        "settings": settings_of(config, rows),
         "rows": [row.as_json() for row in rows],
         "provenance": provenance(seconds, command),
     }
@@ -74,11 +75,20 @@ def write_results(
     return {"numbers": numbers, "overlays": [config.out / "overlays"], "report": [page]}
 
 
-def settings_of(config: ExplainConfig) -> dict[str, Any]:
-    """What decides the explanations, as plain values."""
+def settings_of(config: ExplainConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    """What decides the explanations, as plain values in force; without those that this command does not use."""
     others = ("segments", "targets", "image_size", "patch_size", "judge", "recognised", "seed", "quick")
-    chosen = {name: getattr(config, name) for name in others} | (vars(config.judging) if config.judge else {})
+    chosen = {name: getattr(config, name) for name in others}
+    if config.judge:
+        measured = dict.fromkeys(row.measure for row in rows if row.measure in JUDGES)
+        chosen |= {**vars(config.judging), "judges": [*measured], "targets": "true class"}
     plan = vars(config.plan) | {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
+    if "patches" not in config.segments:
+        del chosen["patch_size"]
+    elif config.patch_size is None:
+        chosen["patch_size"] = f"image side / {QUICK_PATCHES}"
+    if "occlusion" not in config.plan.explainers:
+        plan = {name: value for name, value in plan.items() if not name.startswith(("window", "stride"))}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in (chosen | plan).items()}
 
 

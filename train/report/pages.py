@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
-from maskrobust.lm_modules.reliance.results import select
-from maskrobust.train.report.blocks import Section, html, render_page
+from maskrobust.lm_modules.reliance.results import Row, select
+from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes, curves, transfer
@@ -82,40 +82,46 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
         ValueError: an evaluation holds a number that is not finite.
     """
     sections = (*RELIANCE, examples(shown), *_LAST)
-    title = headline(results)
-    header = html('<h1 id="headline">{{ title }}</h1>', title=title)
-    return render_page("evaluate", title, header, sections, results)
+    first, *further = headline(results)
+    header = prose("reliance_header", first=first, further=further, left_out=results.content["settings"]["left_out"])
+    return render_page("evaluate", first, header, sections, results)
 
 
 _OPPOSITE = {"relies more": "relies less", "relies less": "relies more"}
 
 
-def headline(results: Results) -> str:
-    """Which network relies least or most on outlines, and under which masking methods, or that this cannot be told.
+def headline(results: Results) -> list[str]:
+    """Sentences: which network relies least or most on outlines and under which masking methods, else what each does.
 
     A network relies least under a method where every comparison with it says so. Networks whose used share means
     nothing are not compared; that and why is said, and of which networks no measure means anything.
     """
-    found = _finding(results)
+    found = _findings(results)
     if not any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL)):
-        found = "Accuracy with parts of the image hidden was measured; reliance on outlines was not."
-    return " ".join(filter(None, (found, _at_chance(results), _meaningless(results))))
+        found = ["Accuracy with parts of the image hidden was measured; reliance on outlines was not."]
+    return [*found, *_at_chance(results), *_meaningless(results)]
 
 
-def _finding(results: Results) -> str:
-    compared = {method: _meaningful(results, method) for method in results.methods}
-    if not any(compared.values()):
-        return ""
-    if len(results.networks) == 1:
-        return _alone(results, list(filter(compared.get, results.methods)))
+def _findings(results: Results) -> list[str]:
+    meaningful = {method: _meaningful(results, method) for method in results.methods}
+    each = [
+        _alone(results, network, under)
+        for network in results.networks
+        if (under := [method for method, found in meaningful.items() if network in found])
+    ]
+    if all(len(found) < 2 for found in meaningful.values()):
+        return each
     for word, reading, end in (
         ("least", "relies less", "."),
-        ("most", "relies more", "; which relies least cannot be told."),
+        ("most", "relies more", "; which relies least is not settled."),
     ):
-        found = _settled(word, {method: _extreme(results, method, each, reading) for method, each in compared.items()})
+        found = _settled(word, {method: _extreme(results, method, of, reading) for method, of in meaningful.items()})
         if found:
-            return f"{found}{end}"
-    return "Which network relies least on outlines cannot be told from these images."
+            return [f"{found}{end}", *each]
+    return [
+        *each,
+        "Which network relies least is not settled: under no masking method does one rely less than all others.",
+    ]
 
 
 def _meaningful(results: Results, method: str) -> list[Network]:
@@ -124,17 +130,18 @@ def _meaningful(results: Results, method: str) -> list[Network]:
     return [each for each in results.networks if each.name not in rows or not meaningless_because(rows[each.name])]
 
 
-def _at_chance(results: Results) -> str:
+def _at_chance(results: Results) -> list[str]:
     """Of which networks no measure means anything, and why."""
     found = {row.network: meaningless_because(row) for row in select(results.over_seeds, measure="clean_accuracy")}
-    return " ".join(
-        f"The measures of {results.network(name).title} mean nothing: {reason}."
+    compared = ", and it is compared with none" if len(results.networks) > 1 else ""
+    return [
+        f"{results.network(name).title} is at chance, so its other measures mean nothing{compared}: {reason}."
         for name, reason in found.items()
         if reason
-    )
+    ]
 
 
-def _meaningless(results: Results) -> str:
+def _meaningless(results: Results) -> list[str]:
     """Of which other networks, under which masking methods, the used share means nothing, and why."""
     found: dict[tuple[str, str], list[str]] = {}
     at_chance = {row.reading for row in select(results.over_seeds, measure="clean_accuracy")}
@@ -143,31 +150,40 @@ def _meaningless(results: Results) -> str:
         if reason and row.reading not in at_chance:
             key = results.network(row.network).title, reason
             found.setdefault(key, []).append(method_title(row.method).lower())
-    return " ".join(
+    return [
         f"The used share of {title} means nothing under {listed(methods)}: {reason}."
         for (title, reason), methods in found.items()
-    )
+    ]
 
 
-def _alone(results: Results, methods: Sequence[str]) -> str:
-    """Under which methods the only network relies on outlines: by its outline pull where shares are undefined."""
-    title = results.networks[0].title
+def _alone(results: Results, network: Network, methods: Sequence[str]) -> str:
+    """Under which methods a network relies on outlines: by its outline pull where its used shares are undefined."""
+    title = network.title
     rows, pulls = (
-        [row for row in select(results.over_seeds, measure=measure) if row.method in methods]
+        [row for row in select(results.over_seeds, measure=measure, network=network.name) if row.method in methods]
         for measure in (HEADLINE, OUTLINE_PULL)
     )
-    read = [method_title(row.method).lower() for row in rows if row.reading == "relies on outlines"]
-    if read:
-        return f"{title} relies on outlines under {listed(read)}."
+    under, without = _by_reading(rows, "relies on outlines")
+    if under:
+        further = f"; no evidence under {listed(without)}" if without else ""
+        return f"{title} relies on outlines under {listed(under)}{further}."
     if all(row.value is None for row in rows):
-        pulled = [method_title(row.method).lower() for row in pulls if row.reading == "pulled"]
+        pulled, without = _by_reading(pulls, "pulled")
         if pulled:
-            under = listed(pulled)
-            return f"In empty scenes, a hole pulls {title} towards the object of its shape under {under}."
-        if any(row.value is not None for row in pulls):
-            return f"It is not shown that a hole pulls {title} towards the object of its shape: no interval is above 0."
+            return f"In empty scenes, a hole pulls {title} towards the object of its shape under {listed(pulled)}."
+        if without:
+            return f"No evidence that a hole pulls {title} towards the object of its shape: no interval is above 0."
         return f"Whether {title} relies on outlines cannot be told: its used share is undefined."
-    return f"It is not shown that {title} relies on outlines: every interval of its used share holds 0."
+    return f"No evidence that {title} relies on outlines: every interval of its used share contains 0."
+
+
+def _by_reading(rows: Sequence[Row], reading: str) -> tuple[list[str], list[str]]:
+    """Titles of the masking methods of defined rows, with that reading and with another."""
+    found: tuple[list[str], list[str]] = ([], [])
+    for row in rows:
+        if row.value is not None:
+            found[row.reading != reading].append(method_title(row.method).lower())
+    return found
 
 
 def _extreme(results: Results, method: str, networks: Sequence[Network], reading: str) -> Network | None:

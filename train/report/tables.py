@@ -4,14 +4,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Group, catalogue
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, bars, block, html, named, table
-from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.wording import PERCENT, count, interval, writer
+from maskrobust.train.report.results import Network, Results, meaningless_because
+from maskrobust.train.report.wording import PERCENT, count, interval, percent, writer
 
 GROUP_TITLES: Mapping[Group, str] = {
-    "outline": "Reliance on the outline",
+    "outline": "What is read from the outline",
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "Checks",
@@ -24,13 +24,29 @@ LineOf = Callable[[Row], tuple[str | Markup, str]]
 """The line that a row stands in: its title, and its CSS classes."""
 
 
-def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
-    """A number in the unit of its measure; empty where there is no row. `sign`: with a percent sign."""
+def cell_of(row: Row | None, *, sign: bool = True, look: str = "") -> Cell:
+    """A number in the unit of its measure, a footnote where it means nothing; empty where there is no row.
+
+    `sign`: with a percent sign.
+    """
     if row is None or row.value is None:
-        return Cell() if row is None else Cell("undefined", reason=row.undefined_because or "")
+        return Cell(look=look) if row is None else Cell("undefined", reason=row.undefined_because or "", look=look)
     write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
     value = write(row.value)
-    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write))
+    reason = (
+        f"Means nothing: {meaningless_because(row)}." if row.measure == HEADLINE and meaningless_because(row) else ""
+    )
+    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), reason, look)
+
+
+def why_no_verdict(results: Results, network: str, method: str) -> str:
+    """Why nothing is said of a network's reliance, as in "w2 is at chance (12.5 %)"; empty where something is said."""
+    title = results.network(network).title
+    for row in _clean_accuracy(results, network):
+        if meaningless_because(row):
+            return f"{title} is at chance ({percent(row.value or 0.0)})"
+    reasons = map(meaningless_because, select(results.over_seeds, measure=HEADLINE, network=network, method=method))
+    return "".join(f"the used share of {title} means nothing ({reason})" for reason in reasons if reason)
 
 
 def inline(row: Row | None) -> Markup:
@@ -91,8 +107,8 @@ def pivot(
             for title, look in heads
         ]
         if lines:
-            groups.append(LineGroup(lines, _titled(network)))
-    foot = Line("Images", [_counts(found) for found in columns.values()])
+            groups.append(LineGroup(lines, titled(results, network)))
+    foot = Line("Images", [_counts(found, results) for found in columns.values()])
     return table(identity, label, headings, groups, foot=foot)
 
 
@@ -117,9 +133,16 @@ def bar_groups(
     return [LineGroup(lines, title) for title, lines in groups.items()]
 
 
-def _titled(network: Network) -> Markup:
-    tag = '{% if tagged %}<span class="tag">augmentation only</span>{% endif %}'
-    return html("{{ network }} " + tag, network=named(network), tagged=network.arm.get("augmentation_only"))
+def titled(results: Results, network: Network) -> Markup:
+    """A network's name, with a tag where its arm trains with mask augmentation alone, or where it is at chance."""
+    tags = ["augmentation only"] * bool(network.arm.get("augmentation_only"))
+    tags += ["at chance"] * any(map(meaningless_because, _clean_accuracy(results, network.name)))
+    tag = '{% for tag in tags %}<span class="tag">{{ tag }}</span>{% endfor %}'
+    return html("{{ network }} " + tag, network=named(network), tags=tags)
+
+
+def _clean_accuracy(results: Results, network: str) -> list[Row]:
+    return select(results.over_seeds, measure="clean_accuracy", network=network)
 
 
 def _column(row: Row) -> Hashable:
@@ -127,7 +150,17 @@ def _column(row: Row) -> Hashable:
     return row.measure, *((name, value) for name, value in row.parameters.items() if name != "layer")
 
 
-def _counts(rows: Sequence[Row]) -> Cell:
+def _counts(rows: Sequence[Row], results: Results) -> Cell:
+    """How many images each network's numbers rest on, network by network where two or three differ."""
+    by_network = {
+        network.number: count(min(own), max(own))
+        for network in results.networks
+        if (own := [row.images for row in rows if row.network == network.name])
+    }
     images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
     every = [sum(each) for each in zip(images, left_out, strict=True)]
-    return Cell(count(min(images), max(images)), f"of {count(min(every), max(every))}" if any(left_out) else "")
+    told = ", ".join(f"network {number}: {images}" for number, images in by_network.items())
+    return Cell(
+        told if len(by_network) <= 3 and len({*by_network.values()}) > 1 else count(min(images), max(images)),
+        f"of {count(min(every), max(every))}" if any(left_out) else "",
+    )

@@ -97,9 +97,9 @@ def share_of_decoy(scores: FloatArray) -> tuple[float, float]:
 @judge(
     title="Decoy pull",
     definition=(
-        "A piece of background in the shape of an object of class j is made a segment of its own; its true effect is "
-        "0. By how much hiding it raises class j more than other classes, over the effect of the object on its own "
-        "class."
+        "A decoy is a segment of background in the shape of another object, of class j; it is background, so its true "
+        "effect on j is about 0. (Mean score of the decoy for the other classes minus its score for j) divided by "
+        "(score of the object for its own class). Above 0: hiding the decoy makes j likelier."
     ),
     goal="zero",
     is_ratio=True,
@@ -113,8 +113,8 @@ def decoy_pull(image: ImageToJudge, about: Explained) -> FloatArray | None:
 @judge(
     title="Decoy share",
     definition=(
-        "Fraction of all absolute scores for class j that the decoy in the shape of j gets, over the fraction that "
-        "the object gets of those for its own class. Noise of the scores makes it larger than 0."
+        "The decoy's fraction of the sum of absolute scores for class j, divided by the object's fraction of that sum "
+        "for its own class. Noise of the scores makes it larger than 0."
     ),
     goal="low",
     is_ratio=True,

@@ -86,8 +86,8 @@ def _localised(image: ImageToJudge, about: Explained, measure: Callable[[FloatAr
 
 
 @judge(
-    title="Coverage",
-    definition="Cosine, over pixels, of the scores with the object's mask minus its mean; 0: scores do not follow it.",
+    title="Coverage (cosine)",
+    definition="Cosine, over pixels, between the scores and the mean-centred object mask; 0: scores do not follow it.",
 )
 def coverage(image: ImageToJudge, about: Explained) -> FloatArray:
     """By `centred_cosine`, as in Balasubramanian and Feizi, "Towards Improved Input Masking for CNNs" (ICCV 2023)."""
@@ -97,7 +97,8 @@ def coverage(image: ImageToJudge, about: Explained) -> FloatArray:
 
 @judge(
     title="Jaccard",
-    definition="Overlap of the k highest scores with the k segments that lie on the object by more than half.",
+    definition="n: number of segments that lie on the object by more than half. Jaccard index of these with the n "
+    "highest-scored segments.",
 )
 def jaccard(image: ImageToJudge, about: Explained) -> FloatArray:
     """By `overlap_of_highest`."""

@@ -168,8 +168,9 @@ def true_effects(
 @judge(
     title="Oracle removal",
     definition=(
-        "Rank correlation of the scores with true effects: how far the answer falls where a segment's part of the "
-        "object is really not there, which composites can be rendered without."
+        "Rank correlation of the scores with true effects. True effect of a segment: how far the log-odds fall when "
+        "the image is made again without that part of the object; possible only where objects are pasted on "
+        "backgrounds."
     ),
 )
 def oracle(image: ImageToJudge, about: Explained) -> FloatArray:

@@ -12,9 +12,10 @@ _CLEAN, _WHOLE, _BROKEN = range(3)
 
 @measure(
     title="Intact over broken mask",
-    definition="The paper's test: accuracy with the object hidden by its mask, divided by accuracy with that mask's "
-    "quadrants swapped. The broken mask often leaves the object visible, so the ratio compares networks, and says "
-    "nothing on its own.",
+    definition="Accuracy with the object hidden by its mask, divided by accuracy with that mask's quadrants swapped, "
+    "over images recognised with nothing hidden (Balasubramanian and Feizi, ICCV 2023, "
+    "arxiv.org/abs/2211.14646). The broken mask often leaves the object visible, so the ratio compares "
+    "networks, and says nothing on its own.",
     group="outline",
     goal="low",
     members=where_all_shapes,
@@ -32,8 +33,9 @@ def whole_over_broken() -> Statistic:
 
 @measure(
     title="Still right, intact mask",
-    definition="Of the images that are right when nothing is hidden, the fraction that stays right when the object "
-    "alone is hidden along its outline. Over several seeds or networks, images count that any of them has right.",
+    definition="Of the images that the network recognises with nothing hidden, the fraction that it still recognises "
+    "when the object alone is hidden along its outline. In differences: of the images that at least one of the two "
+    "recognises.",
     group="accuracy",
     unit="fraction",
     goal="low",

@@ -18,10 +18,10 @@ _TOGETHER = 2**15  # numbers in an array of several orders, which the caches hol
 
 
 @measure(
-    title="Bits behind silhouette",
+    title="Bits behind silhouette [range by chance]",
     definition="Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees "
-    "any dependence, also where the outline misleads. In brackets: the interval under permuted labels, which is "
-    "chance; over several seeds the labels of all are permuted alike, and their mean stands beside its own interval.",
+    "any dependence, also where the outline misleads. In brackets: not an interval of the value, but "
+    "the range under permuted labels, which is chance. Over several seeds, the mean over seeds has its own interval.",
     group="information",
     unit="bits",
     goal="low",
@@ -33,7 +33,7 @@ def information_silhouette() -> Estimator:
 
 
 @measure(
-    title="Bits behind circle",
+    title="Bits behind circle [range by chance]",
     definition="The same behind the circle.",
     group="information",
     unit="bits",

@@ -6,13 +6,15 @@ import numpy as np
 
 from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
+from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 
 @measure(
-    title="Commonest answer",
-    definition="How often a network gives its commonest answer behind the silhouette and the circle. Near 1 it answers "
-    "all holes alike, and measures of what it reads there mean nothing.",
+    title="Commonest prediction",
+    definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
+    f"{NEARLY_ONE:.0%} on it predicts (nearly) the same for all holes, and the used share means nothing; "
+    "the verdict then says so.",
     group="remains",
     unit="fraction",
     goal="low",

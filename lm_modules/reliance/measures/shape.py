@@ -35,9 +35,10 @@ def silhouette_leak() -> Statistic:
 
 @measure(
     title="Swap pull",
-    definition="How far a prediction follows another object's outline that is cut out of the image, against that of a "
-    "third object of like area. Only the shape changes, so this is the causal effect of the shape. The interval takes "
-    "the outlines that were swapped in as given.",
+    definition="Fraction of images for which a network predicts the class of another object j behind a hole in the "
+    "shape of j, minus that behind a hole in the shape of a third object k of like area; averaged over "
+    "exchanging j and k. Only the shape of the hole changes, so this is its causal effect. The interval is "
+    "over images; which outlines were swapped in is not resampled.",
     group="outline",
     members=where_all_shapes,
     in_training=True,
@@ -70,7 +71,7 @@ def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
     title="Used share",
     definition="The leak, divided by what outlines can tell: the accuracy of the mask-only probe, a network that sees "
     "nothing but outlines, minus the fraction of the majority class. 0: the outline adds no accuracy; 1: as much as "
-    "for the probe; below 0: it misleads the network. Reliance is its magnitude.",
+    "for the probe; below 0: it misleads the network. Signed; reliance on the outline is its magnitude, |used share|.",
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -104,7 +105,7 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
 
 
 @measure(
-    title="Reliance",
+    title="Reliance on the outline, |used share|",
     definition="Magnitude of the used share: a network that an outline misleads relies on it, too. Given only as a "
     "difference of two networks: on its own, noise around 0 would lift it above 0.",
     group="outline",
@@ -138,7 +139,8 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
 
 @_outline(
     title="Majority class",
-    definition="Fraction of the most frequent class among images with a valid object: what is right by guessing it.",
+    definition="Fraction of the most frequent class among images with an object mask that the measures can use: the "
+    "accuracy of always naming it.",
     unit="fraction",
     goal="none",
     of_data=True,

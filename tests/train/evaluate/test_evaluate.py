@@ -122,7 +122,7 @@ def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_the
     }
     assert readings == {
         ("high", "low"): "relies more",
-        ("also_low", "low"): "not told apart",
+        ("also_low", "low"): "no evidence of a difference",
         ("also_low", "high"): "relies less",
     }
 
@@ -160,7 +160,7 @@ def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated):
     rows = [row for row in rows_of(evaluated, measure="outline_pull") if row.low is not None and not row.compared_with]
     assert any(row.low <= 0.0 for row in rows)
     for row in rows:
-        assert row.reading == ("pulled" if row.low > 0.0 else "not shown")
+        assert row.reading == ("pulled" if row.low > 0.0 else "no evidence")
 
 
 def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already():

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
-from maskrobust.train.explain.config import QUICK
+from maskrobust.train.explain.config import QUICK, parse_config
 from maskrobust.train.explain.pictures import file_name
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured
@@ -238,12 +238,22 @@ def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(measure, "rank_zero_info", said.append)
     photographs(tmp_path / "images", 1)
-    found = arrays_of(explain(tmp_path, "--quick", "--plan.design=independent"))
+    found = arrays_of(explain(tmp_path, "--quick", "--plan.design=independent", "--patch_size=null"))
     assert said == [QUICK]
-    assert found["a/answers/patches/drawn/values"].shape[:3] == (1, 3, 128)
+    assert found["a/answers/patches/drawn/values"].shape[:3] == (1, 3, 64)  # as told on the command line
     assert len(np.unique(found["a/segments/patches"])) == 49
     assert not [name for name in found if "occlusion" in name]
-    assert json.loads((tmp_path / "out" / "explanations.json").read_text())["settings"]["quick"]
+    settings = json.loads((tmp_path / "out" / "explanations.json").read_text())["settings"]
+    assert settings["quick"] and settings["patch_size"] == "image side / 7" and "window" not in settings
+    assert f"Q{QUICK[1:]}." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_options_on_the_command_line_win_over_a_quick_look_which_wins_over_a_yaml(tmp_path):
+    (tmp_path / "mine.yaml").write_text("plan: {samples: 40, explainers: [rise]}")
+    arguments = [f"--config={tmp_path / 'mine.yaml'}", "--network=a.ckpt", f"--images={tmp_path}", f"--out={tmp_path}"]
+    config = parse_config([*arguments, "--quick", "--plan.explainers=[lime, kernel_shap]", "--patch_size=8"])
+    assert config.plan.explainers == ("lime", "kernel_shap") and config.patch_size == 8
+    assert config.plan.samples == 128 and config.segments == ("patches",)
 
 
 @pytest.mark.parametrize("suffix", ["png", "npy"])

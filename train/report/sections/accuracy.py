@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, legend, named, panels, prose, table
 from maskrobust.train.report.charts import Curve, charts_by_method, line_chart
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.tables import cell_of, pivot
+from maskrobust.train.report.tables import cell_of, pivot, titled
 from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
@@ -64,6 +64,7 @@ def accuracy_of_classes(results: Results) -> Markup | None:
     if not rows:
         return None
     hidden = max(float(row.parameters["hidden_fraction"]) for row in rows)
+    of_hidden = f"{percent(hidden).replace('.0', '')} hidden"
     text = prose("accuracy_of_classes", hidden=hidden)
     for network in results.networks:
         own = {(row.parameters["class"], row.method): row for row in select(rows, network=network.name)}
@@ -75,9 +76,13 @@ def accuracy_of_classes(results: Results) -> Markup | None:
         ]
         if not lines:
             continue
-        headings = ["Class", "Nothing hidden", *map(method_title, results.methods)]
+        headings = [
+            "Class",
+            "Nothing hidden",
+            *(f"{of_hidden}, {in_sentence(method_title(each))}" for each in methods[1:]),
+        ]
         shown = table(f"classes-{network.number}", f"Classes, {network.title}", headings, [LineGroup(lines)])
-        text += folded(named(network), shown, is_open=len(classes) <= _MOST_CLASSES)
+        text += folded(titled(results, network), shown, is_open=len(classes) <= _MOST_CLASSES)
     return text
 
 

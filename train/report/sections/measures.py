@@ -8,7 +8,7 @@ from maskrobust.train.report.blocks import Cell, block, facts, folded, html, leg
 from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
-from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, inline, measure_tables
+from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, inline, measure_tables, why_no_verdict
 from maskrobust.train.report.wording import CASES, GOALS, method_title, methods_title, points
 
 CURVES = (
@@ -17,10 +17,13 @@ CURVES = (
 )
 TRANSFER = "The lowest accuracy leaves out the families that hide the whole object: nothing can be recognised there."
 INTERVALS = (
-    "Bootstrap intervals over images, those of one object together; over several seeds also over seeds, each resample "
-    "drawing both. Where a fraction is 0 or 100\u202f%, the exact interval (Clopper and Pearson) for so many objects. "
-    "Five seeds or fewer make them too narrow where seeds differ more than images do: a 95\u202f% interval holds the "
-    "truth in 50, 75, 82 and 86\u202f% of cases with 2, 3, 4 and 5 seeds where the seed alone decides."
+    "Bootstrap intervals over images, those of one object together. Where a fraction is 0 or 100\u202f%, the exact "
+    "interval (Clopper and Pearson) for so many objects."
+)
+SEEDS = (
+    "Over several seeds each resample draws images and seeds. Five seeds or fewer make intervals too narrow where "
+    "seeds differ more than images do: a 95\u202f% interval holds the truth in 50, 75, 82 and 86\u202f% of cases with "
+    "2, 3, 4 and 5 seeds where the seed alone decides."
 )
 
 
@@ -58,7 +61,8 @@ def measures(results: Results) -> Markup:
 def _line(results: Results, row: Row) -> tuple[str | Markup, str]:
     title = method_title(row.method)
     if results.name == "reliance":
-        return title, ""
+        is_doubtful = catalogue()[row.measure].group in ("outline", "leak", "information")
+        return title, "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
     compared = results.is_compared(results.network(row.network), row.method)
     mark = block("marker", marker(list(results.methods).index(row.method)))
     return mark + f" {title}", "compared" if compared else ""
@@ -69,7 +73,9 @@ def differences(results: Results) -> Markup | None:
     if len(results.networks) == 1:
         return None
     rows = [row for row in results.rows if row.compared_with and row.measure != "reliance"]
-    text = prose("differences", first=named(results.network(results.content["compared_with"])))
+    first = results.content["compared_with"]
+    doubt = why_no_verdict(results, first, results.methods[0])
+    text = prose("differences", first=named(results.network(first)), doubt=doubt)
     line_of = "Network and method", rows, results, lambda row: (method_title(row.method), "")
     return text + measure_tables("differences", *line_of)
 
@@ -92,7 +98,8 @@ def definitions(results: Results) -> Markup:
     matrix = [entry.definition for entry in of("transfer")]
     if matrix:
         found.append(("Transfer", " ".join([*matrix, TRANSFER])))
-    return facts([*found, ("Intervals", INTERVALS)], look="definitions")
+    intervals = " ".join([INTERVALS, *[SEEDS] * (len(results.content.get("seeds", ())) > 1)])
+    return facts([*found, ("Intervals", intervals)], look="definitions")
 
 
 def _titles(entry: Measure, results: Results) -> str:
@@ -100,14 +107,16 @@ def _titles(entry: Measure, results: Results) -> str:
     return ", ".join(members)
 
 
-def shares(results: Results) -> Markup:
-    """Intervals by masking method; of the outline pull where that alone is defined; or what was not asked, and why."""
+def shares(results: Results) -> Markup | None:
+    """Intervals by masking method, of the outline pull where that alone is defined; None where neither was measured."""
     pulls, used = (
         any(row.value is not None for row in select(results.over_seeds, measure=measure))
         for measure in (OUTLINE_PULL, HEADLINE)
     )
     measure = OUTLINE_PULL if pulls and not used else HEADLINE
     rows = [row for method in results.methods for row in select(results.over_seeds, measure=measure, method=method)]
+    if not rows:
+        return None
     settings = results.content["settings"]
     text = prose(
         "shares",
@@ -116,15 +125,12 @@ def shares(results: Results) -> Markup:
         probe=inline(only(results.rows, network="", measure="probe_accuracy")),
         is_used_share=measure == HEADLINE,
         is_undefined=bool(select(results.over_seeds, measure=HEADLINE)),
-        left_out=settings["left_out"],
-        is_asked=bool(rows),
     )
-    if not rows:
-        return text
-    lines = [
-        (method_title(row.method), [results.network(row.network)], row, [Cell(row.reading, look="words")])
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        verdict = why_no_verdict(results, row.network, row.method) or row.reading
+        network = [results.network(row.network)]
+        lines.append((method_title(row.method), network, row, [Cell(verdict, look="words")]))
     question = "Relies on outlines?" if measure == HEADLINE else "Pulled by outlines?"
     headings = ["Method and network", catalogue()[measure].title, "Interval and zero", question]
     return text + table("shares", "Shares", headings, bar_groups(lines), look="comparisons")
@@ -167,8 +173,13 @@ def pairs(results: Results) -> Markup | None:
     lines = []
     for row in results.comparisons:
         pair = [results.network(row.network), results.network(row.compared_with)]
-        lines.append((method_title(row.method), pair, row, [Cell(row.reading, look="words")]))
-    headings = ["Method and pair", "Difference", "Interval and zero", "The first of the pair"]
+        reasons = [why_no_verdict(results, each.name, row.method) for each in pair]
+        reason = " and ".join(filter(None, reasons))
+        verdict = f"no comparison: {reason}" if reason else row.reading
+        if verdict in ("relies more", "relies less"):
+            verdict = f"{pair[0].title} {verdict}"
+        lines.append((method_title(row.method), pair, row, [Cell(verdict, look="words")]))
+    headings = ["Method and pair", "Difference of |used share|", "Interval and zero", "Verdict"]
     return text + table("pairs", "Pairs of networks", headings, bar_groups(lines), look="comparisons")
 
 
