@@ -24,19 +24,19 @@ LineOf = Callable[[Row], tuple[str | Markup, str]]
 """The line that a row stands in: its title, and its CSS classes."""
 
 
-def cell_of(row: Row | None, *, sign: bool = True, look: str = "") -> Cell:
+def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
     """A number in the unit of its measure, a footnote where it means nothing; empty where there is no row.
 
     `sign`: with a percent sign.
     """
     if row is None or row.value is None:
-        return Cell(look=look) if row is None else Cell("undefined", reason=row.undefined_because or "", look=look)
+        return Cell() if row is None else Cell("undefined", reason=row.undefined_because or "")
     write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
     value = write(row.value)
     reason = (
         f"Means nothing: {meaningless_because(row)}." if row.measure == HEADLINE and meaningless_because(row) else ""
     )
-    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), reason, look)
+    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), reason)
 
 
 def why_no_verdict(results: Results, network: str, method: str) -> str:
@@ -159,7 +159,7 @@ def _counts(rows: Sequence[Row], results: Results) -> Cell:
     }
     images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
     every = [sum(each) for each in zip(images, left_out, strict=True)]
-    told = ", ".join(f"network {number}: {images}" for number, images in by_network.items())
+    told = "\n".join(f"network {number}: {images}" for number, images in by_network.items())
     return Cell(
         told if len(by_network) <= 3 and len({*by_network.values()}) > 1 else count(min(images), max(images)),
         f"of {count(min(every), max(every))}" if any(left_out) else "",
