@@ -361,7 +361,7 @@ def checkpoint(tmp_path_factory):
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
 QUICKLY = ["--plan.explainers=[leave_one_out]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
-JUDGED += ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
+OF_ALL_JUDGES = ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
 
 
 def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys):
@@ -387,7 +387,7 @@ def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint
 
 def test_explanations_of_data_are_judged(checkpoint, tmp_path):
     options = ["--plan.explainers=[lime, leave_one_out, grad_cam]", "--methods=[black, mean]", "--plan.samples=64"]
-    arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path}", *JUDGED, *options]
+    arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path}", *JUDGED, *OF_ALL_JUDGES, *options]
     main([*arguments, "--replicates=50"])
     rows = json.loads((tmp_path / "explanations.json").read_text())["rows"]
     assert JUDGES.keys() <= {row["measure"] for row in rows}
