@@ -37,8 +37,8 @@ _QUICK = {
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick, unless other options say otherwise: at most {QUICK_IMAGES} images and 200 resamples; further hidden "
-    "fractions (curves), mask families never seen, empty scenes and features are left out"
+    f"quick: at most {QUICK_IMAGES} images and 200 resamples; what is left out unless an option asks for it: further "
+    "hidden fractions (curves), other mask families, empty scenes, features"
 )
 """What `evaluate --quick` leaves out, in words."""
 

@@ -33,8 +33,8 @@ _QUICK = {
 """Options of `explain --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick, unless other options say otherwise: LIME alone, from 128 queries about {QUICK_PATCHES} x {QUICK_PATCHES} "
-    "patches, and at most 5 images of data; other explainers and segments, and stability, are left out"
+    f"quick: LIME alone, with 128 queries and {QUICK_PATCHES} x {QUICK_PATCHES} patches as segments, for at most 5 "
+    "images of data; left out unless an option asks for it: other explainers and segments, and stability"
 )
 """What `explain --quick` leaves out, in words."""
 

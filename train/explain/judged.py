@@ -114,7 +114,8 @@ def _line(
         for row in rows
         if "minus" in row.parameters and row.reading in ("above", "below")
     ]
-    told_apart = Markup("<br>").join(settled or ["none"])
+    few = min((row.images for row in values.values()), default=0) < FEW_OBJECTS
+    told_apart = Markup("<br>").join(settled or ["not tested" if few else "none"])
     return Line(", ".join(parts), [*(_cell(values[each]) for each in columns), Cell(told_apart, look="words")])
 
 

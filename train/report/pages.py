@@ -28,7 +28,7 @@ CLAIM: tuple[Section[Results], ...] = (
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("measures", "Every arm under every masking method, in numbers", measures),
     Section("curves", "How accuracy falls as more is hidden", curves),
-    Section("transfer", "Masks that were trained on, and masks never seen", transfer),
+    Section("transfer", "Accuracy by mask family", transfer),
 )
 """What a claim's page shows, before its examples."""
 
@@ -41,7 +41,7 @@ RELIANCE: tuple[Section[Results], ...] = (
     Section("differences", "Differences from the first network", differences),
     Section("margins", "The leak with a margin around the object", margins),
     Section("curves", "How accuracy falls as more is hidden", curves),
-    Section("transfer", "Masks that were trained on, and masks never seen", transfer),
+    Section("transfer", "Accuracy by mask family", transfer),
 )
 """What an evaluation's page shows, before its examples."""
 
@@ -133,9 +133,9 @@ def _meaningful(results: Results, method: str) -> list[Network]:
 def _at_chance(results: Results) -> list[str]:
     """Of which networks no measure means anything, and why."""
     found = {row.network: meaningless_because(row) for row in select(results.over_seeds, measure="clean_accuracy")}
-    compared = ", and it is compared with none" if len(results.networks) > 1 else ""
+    compared = ", and no verdict compares it" if len(results.networks) > 1 else ""
     return [
-        f"{results.network(name).title} is at chance, so its other measures mean nothing{compared}: {reason}."
+        f"{results.network(name).title} is at chance, so its measures but accuracy mean nothing{compared}: {reason}."
         for name, reason in found.items()
         if reason
     ]

@@ -18,11 +18,11 @@ from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 _PULL = (
-    "By how many logits a hole in the shape of an object moves the margin between its class and another's towards its "
-    "own, against a hole of like area and enclosing circle in the shape of the other's; both in the middle of "
-    "the same empty scene, a picture without objects. 0: no effect."
+    "Half of the logits by which a hole in the shape of an object, compared with one of like area and enclosing circle "
+    "in the shape of another, moves the margin between their classes towards its own; both in the middle of the "
+    "same empty scene, a picture without objects. 0: no effect."
 )
-_INTERVAL = "Intervals are Student's, over objects and scenes; both count as random."
+_INTERVAL = "Intervals are Student's, over objects and scenes, both as random effects."
 
 
 def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:

@@ -36,7 +36,8 @@ def silhouette_leak() -> Statistic:
 @measure(
     title="Swap pull",
     definition="Fraction of images for which a network predicts the class of another object j behind a hole in the "
-    "shape of j, minus that behind a hole in the shape of a third object k of like area; averaged over "
+    "shape of j, minus that for which it predicts the same class behind one of like area in the shape of a third "
+    "object k; averaged over "
     "exchanging j and k. Only the shape of the hole changes, so this is its causal effect. The interval is "
     "over images; which outlines were swapped in is not resampled.",
     group="outline",

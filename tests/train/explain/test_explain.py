@@ -387,7 +387,14 @@ def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint
 
 def test_explanations_of_data_are_judged(checkpoint, tmp_path):
     options = ["--plan.explainers=[lime, leave_one_out, grad_cam]", "--methods=[black, mean]", "--plan.samples=64"]
-    arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path}", *JUDGED, *OF_ALL_JUDGES, *options]
+    arguments = [
+        "explain",
+        f"--network=small_resnet:{checkpoint}",
+        f"--out={tmp_path}",
+        *JUDGED,
+        *OF_ALL_JUDGES,
+        *options,
+    ]
     main([*arguments, "--replicates=50"])
     rows = json.loads((tmp_path / "explanations.json").read_text())["rows"]
     assert JUDGES.keys() <= {row["measure"] for row in rows}
