@@ -135,7 +135,7 @@ def _at_chance(results: Results) -> list[str]:
     found = {row.network: meaningless_because(row) for row in select(results.over_seeds, measure="clean_accuracy")}
     compared = ", and no verdict compares it" if len(results.networks) > 1 else ""
     return [
-        f"{results.network(name).title} is at chance, so its measures but accuracy mean nothing{compared}: {reason}."
+        f"{results.network(name).title} is at chance, so only its accuracy means anything{compared}: {reason}."
         for name, reason in found.items()
         if reason
     ]

@@ -34,8 +34,7 @@ def whole_over_broken() -> Statistic:
 @measure(
     title="Still right, intact mask",
     definition="Of the images that the network recognises with nothing hidden, the fraction that it still recognises "
-    "when the object alone is hidden along its outline. In differences: of the images that at least one of the two "
-    "recognises.",
+    "when the object alone is hidden along its outline. In differences each network is taken over its own images.",
     group="accuracy",
     unit="fraction",
     goal="low",

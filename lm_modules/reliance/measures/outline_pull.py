@@ -66,7 +66,7 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
 @_outline(
     title="Single-scene 2AFC",
     definition="How often the outline pull of a pair of objects is above 0 in a single scene (two-alternative forced "
-    "choice; what is within rounding counts half). Chance level: 50 %, best value of an outline reader: 100 %; it does "
+    "choice; what is within rounding counts half). Chance level: 50 %, a perfect reader of outlines: 100 %; it does "
     f"not depend on the number of scenes. {_INTERVAL}",
     unit="fraction",
     goal="none",
@@ -79,7 +79,7 @@ def outline_2afc() -> CrossedStatistic:
 
 @_outline(
     title="Outline pull, p",
-    definition="How often classes dealt to the shapes at random give an outline pull of at least the one observed.",
+    definition="How often classes dealt at random to these shapes, in these scenes, give at least the pull observed.",
     goal="none",
 )
 def outline_pull_p() -> Estimator:
