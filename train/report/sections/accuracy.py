@@ -209,9 +209,8 @@ def transfer(results: Results) -> Markup | None:
 
 
 def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[str, Any] | None) -> Markup:
-    accuracies, worst_families, worst = (
-        select(rows, measure="transfer_accuracy"), select(rows, measure="worst_family"), worst_cell(rows)
-    )  # fmt: skip
+    accuracies, worst_families = (select(rows, measure=each) for each in ("transfer_accuracy", "worst_family"))
+    lowest = _tied(rows, worst_cell(rows))
     families = list(dict.fromkeys(str(row.parameters["family"]) for row in accuracies))
 
     def heat(method: str, family: str) -> Cell:
@@ -220,7 +219,7 @@ def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[
         if row is None or row.value is None:
             return cell
         is_trained = trained_on is not None and method in trained_on["fills"] and family in trained_on["families"]
-        is_worst = row in _tied(rows, worst)
+        is_worst = row in lowest
         marks = TRAINED * is_trained + WORST * is_worst
         look = "heat-cell" + " trained" * is_trained + " worst" * is_worst
         return cell._replace(value=marks + cell.value, look=look, shade=row.value)
