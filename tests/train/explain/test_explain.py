@@ -513,6 +513,7 @@ def test_judges_that_are_named_are_asked_alone(checkpoint, tmp_path):
     assert not any("decoys" in name or "curves" in name for name in arrays_of(tmp_path / "out"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Pointing game" in page and "Deletion" not in page
+    assert "not tested" in page and ">none<" not in page  # of three objects
 
 
 STRANGER = """
