@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import check_visible
 from maskrobust.lm_modules.masking.functional import hide
-from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
+from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 
 
 class TokenDropping(nn.Module):

@@ -40,7 +40,7 @@ def registries():
     from maskrobust.augment import FAMILIES, FILLS
     from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS, find_explainer
     from maskrobust.lm_modules.explanation.judges.registry import JUDGES
-    from maskrobust.lm_modules.masking.rules.table import RULES
+    from maskrobust.lm_modules.masking.table import RULES
     from maskrobust.lm_modules.reliance.catalogue import MEASURES, catalogue
     from maskrobust.lm_modules.training.objectives import OBJECTIVES
 

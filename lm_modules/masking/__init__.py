@@ -1,13 +1,15 @@
-"""Layer masking: tensor functions < rules < `LayerMasking`."""
+"""Layer masking: tensor functions < masked tensors < rules < `LayerMasking`."""
+
+from maskrobust.lm_modules.masking import rules as rules
 
 from maskrobust.lm_modules.masking.layer_masking import LayerMasking as LayerMasking
-from maskrobust.lm_modules.masking.masked import (
-    Masked as Masked,
+from maskrobust.lm_modules.masking.masked import Masked as Masked
+from maskrobust.lm_modules.masking.table import (
+    UnsupportedNetworkError as UnsupportedNetworkError,
+    masking_rule as masking_rule,
+)
+from maskrobust.lm_modules.masking.visible_map import (
     MergeRule as MergeRule,
     PaddingRule as PaddingRule,
     VisibleMap as VisibleMap,
-)
-from maskrobust.lm_modules.masking.rules.table import (
-    UnsupportedNetworkError as UnsupportedNetworkError,
-    masking_rule as masking_rule,
 )

@@ -5,85 +5,55 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.morphology import clear_rows, to_rows
-from maskrobust.lm_modules.masking.state import twin
 
 
-class FoldedBatchNorm:
-    """A convolution and the batch norm after it as one convolution: each pass over the features takes long on a CPU.
+class BatchNorm(NamedTuple):
+    """The arguments of `torch.nn.functional.batch_norm` in training mode.
 
-    With slope = weight of the norm / sqrt(running variance + eps), its weight is weight * slope and its bias
-    (bias - running mean) * slope + bias of the norm. It is kept until one of the tensors is another one or has been
-    changed in place, as torch counts. Torch does not count what is written through `.data`: of the convolution's weight
-    that is noticed by its sum, of the other tensors not.
+    Attributes:
+        running_mean: (C,), moved towards that of the batch; None to keep none.
+        running_var: likewise.
+        weight: (C,); None for 1.
+        bias: (C,); None for 0.
+        momentum: how far running statistics move, in [0, 1].
+        eps: added to the variance.
     """
 
-    def __init__(self) -> None:
-        self._kept: tuple[object, list[Tensor], nn.Conv2d] | None = None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+    momentum: float | Tensor
+    eps: float
 
-    def __call__(self, convolution: nn.Conv2d, module: nn.BatchNorm2d, dtype: torch.dtype) -> nn.Conv2d | None:
-        """The folded convolution, without gradients and autocast.
+    def affine(self, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias in dtype and on device of another tensor."""
+        ones = torch.ones(channels, dtype=like.dtype, device=like.device)
+        weight, bias = self.weight, self.bias
+        return (
+            ones if weight is None else weight.to(like.dtype),
+            torch.zeros_like(ones) if bias is None else bias.to(like.dtype),
+        )
 
-        Args:
-            convolution: linear in its weight and bias.
-            module: the norm, in eval mode.
-            dtype: of the features.
-
-        Returns:
-            A module of the convolution's class; None where one of the two is called otherwise than its class says (such
-            as with a parametrised weight), where the norm has no running statistics or no weight, in less than
-            float32, and for tensors made in inference mode, whose changes nobody counts.
-        """
-        if not (_is_as_its_class(convolution) and _is_as_its_class(module)):
-            return None
-        weight, mean = convolution.weight, module.running_mean
-        if mean is None or not weight.dtype == mean.dtype == dtype or weight.element_size() < 4:
-            return None
-        owned = (convolution._parameters, module._parameters, module._buffers)
-        tensors = [tensor for group in owned for tensor in group.values() if tensor is not None]
-        if any(tensor.is_inference() for tensor in tensors):
-            return None
-        key = module.eps, weight.sum().item(), [(tensor.data_ptr(), tensor._version) for tensor in tensors]
-        kept = self._kept
-        if kept is None or kept[0] != key:
-            # Their memory is held, so that no other tensor can come to lie there.
-            self._kept = kept = key, [tensor.detach() for tensor in tensors], _folded(convolution, module)
-        return kept[2]
-
-    def forget(self) -> None:
-        """Fold anew in the next call."""
-        self._kept = None
+    @torch.no_grad()
+    def update(self, mean: Tensor, unbiased: Tensor, anything: Tensor) -> None:
+        """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        weight = (anything * self.momentum).to(self.running_mean.dtype)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
 
 
-def _folded(convolution: nn.Conv2d, module: nn.BatchNorm2d) -> nn.Conv2d:
-    mean, variance = module.running_mean, module.running_var
-    assert mean is not None
-    assert variance is not None
-    slope = (variance + module.eps).rsqrt_().mul_(module.weight)
-    if convolution.bias is not None:
-        mean = mean - convolution.bias
-    parameters = {
-        "weight": convolution.weight * slope[:, None, None, None],
-        "bias": torch.addcmul(module.bias, mean, slope, value=-1),
-    }
-    return twin(convolution, _parameters=parameters)
-
-
-def _is_as_its_class(module: nn.Module) -> bool:
-    """Whether a call is its class's own computation from the parameter `weight`."""
-    own = vars(module)
-    is_called_plainly = "forward" not in own and "_conv_forward" not in own and module._compiled_call_impl is None
-    return is_called_plainly and module._parameters.get("weight") is not None
-
-
-def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
+def fused_batch_norm(norm: BatchNorm, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
     """`masked_batch_norm` in one process, by torch's kernels for all positions.
 
     Args:
-        module: as there.
+        norm: as there.
         features: (B, C, H, W) float.
         shown: (B, 1, H x W) float, 1 at visible positions, of which there are at least two, and 0 elsewhere.
         hidden: rows of the hidden positions; see `morphology.row_indices`.
@@ -92,15 +62,12 @@ def fused_batch_norm(module: nn.BatchNorm2d, features: Tensor, shown: Tensor, hi
         (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.
     """
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
-    ones = features_of_kernel.new_ones(features.shape[1])
-    weight, bias = (module.weight, module.bias) if module.affine else (ones, torch.zeros_like(ones))
-    weight, bias = weight.to(ones.dtype), bias.to(ones.dtype)
+    weight, bias = norm.affine(features.shape[1], features_of_kernel)
     normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
-        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, module.eps
+        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, norm.eps
     )
-    if module.training and module.track_running_stats:
-        number = shown.numel() - len(hidden)
-        _update_running_statistics(module, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
+    number = shown.numel() - len(hidden)
+    norm.update(mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
     return normalised.to(features.dtype)  # type: ignore[no-any-return]
 
 
@@ -200,25 +167,22 @@ class VisibleFraction(NamedTuple):
         )
 
 
-def native_batch_norm(module: nn.BatchNorm2d, features: Tensor, fraction: VisibleFraction) -> Tensor:
+def native_batch_norm(norm: BatchNorm, features: Tensor, fraction: VisibleFraction) -> Tensor:
     """`masked_batch_norm` in one process, by an accelerator's own kernels, without waiting for how much is visible.
 
     Args:
-        module: as there.
+        norm: as there.
         features: (B, C, H, W) float.
         fraction: of the visible positions.
 
     Returns:
         (B, C, H, W), dtype of `features`; the bias at hidden positions.
     """
-    dtype = fraction.number.dtype
-    ones = None if module.affine else torch.ones(features.shape[1], dtype=dtype, device=features.device)
-    weight, bias = (module.weight.to(dtype), module.bias.to(dtype)) if ones is None else (ones, torch.zeros_like(ones))
+    weight, bias = norm.affine(features.shape[1], fraction.number)
     normalised, mean, variance = _NativeBatchNorm.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, fraction, module.eps
+        features, weight, bias, fraction, norm.eps
     )
-    if module.training and module.track_running_stats:
-        _update_running_statistics(module, mean, variance * fraction.unbiasing, fraction.anything)
+    norm.update(mean, variance * fraction.unbiasing, fraction.anything)
     return normalised  # type: ignore[no-any-return]
 
 
@@ -266,33 +230,38 @@ _LARGE = 16.0
 """Squared mean over variance from which on the values are centred before they are summed."""
 
 
-def masked_batch_norm(module: nn.BatchNorm2d | nn.SyncBatchNorm, features: Tensor, visible: Tensor) -> Tensor:
+def masked_batch_norm(
+    norm: BatchNorm,
+    features: Tensor,
+    visible: Tensor,
+    group: dist.ProcessGroup | None = None,
+    *,
+    synchronised: bool = False,
+) -> Tensor:
     """Normalise with the mean and variance over visible positions, and update the running statistics with them.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias with the biased variance; the running variance takes the
-    unbiased one, as in `torch.nn.BatchNorm2d`. Where nothing is visible the running statistics stay as they are. Under
-    SyncBatchNorm in training mode the moments are those of the visible positions of all processes; in eval mode, where
-    there are no running statistics, those of this process alone, for each has its own number of batches.
+    unbiased one, as in `torch.nn.BatchNorm2d`. Where nothing is visible the running statistics stay as they are.
 
     Args:
-        module: gives weight, bias, eps, momentum and the running statistics.
+        norm: weight, bias, eps, momentum and the running statistics.
         features: (B, C, H, W) float.
         visible: (B, 1, H, W) bool.
+        group: the processes of `synchronised`; None for all.
+        synchronised: whether the moments are those of the visible positions of all processes, where there are several.
 
     Returns:
         (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions, which a small variance
         over few visible ones would blow up from layer to layer.
     """
     mean, variance, count = visible_moments(features, visible)
-    if isinstance(module, nn.SyncBatchNorm) and module.training and dist.is_initialized():
-        mean, variance, count = _moments_of_all_processes(mean, variance, count, module.process_group)
-    if module.training and module.track_running_stats:
-        unbiased = variance.detach() * count / (count - 1).clamp(min=1)
-        _update_running_statistics(module, mean.detach(), unbiased, (count > 0).to(mean.dtype))
-    scale = torch.rsqrt(variance + module.eps)
-    shift = -mean * scale
-    if module.affine:
-        scale, shift = scale * module.weight, shift * module.weight + module.bias
+    if synchronised and dist.is_initialized():
+        mean, variance, count = _moments_of_all_processes(mean, variance, count, group)
+    unbiased = variance.detach() * count / (count - 1).clamp(min=1)
+    norm.update(mean.detach(), unbiased, (count > 0).to(mean.dtype))
+    scale = torch.rsqrt(variance + norm.eps)
+    weight, bias = norm.affine(features.shape[1], scale)
+    scale, shift = scale * weight, bias - mean * scale * weight
     normalised = torch.addcmul(shift[:, None, None], features.to(scale.dtype), scale[:, None, None])
     return hide(normalised.to(features.dtype), visible)
 
@@ -325,19 +294,3 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].clone()
         dist.all_reduce(total, group=ctx.group)
         return total[dist.get_rank(ctx.group)], None
-
-
-@torch.no_grad()
-def _update_running_statistics(
-    module: nn.BatchNorm2d | nn.SyncBatchNorm, mean: Tensor, unbiased: Tensor, anything: Tensor
-) -> None:
-    """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
-    assert module.running_mean is not None
-    assert module.running_var is not None
-    assert module.num_batches_tracked is not None
-    dtype = module.running_mean.dtype
-    module.num_batches_tracked.add_(anything.to(torch.int64))
-    momentum = 1.0 / module.num_batches_tracked.clamp(min=1) if module.momentum is None else module.momentum
-    weight = anything.to(dtype) * momentum
-    module.running_mean.lerp_(mean.to(dtype), weight)
-    module.running_var.lerp_(unbiased.to(dtype), weight)

@@ -1,22 +1,22 @@
 """How much of what each position of a network's maps reads is visible, carried as a fraction through the layers."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
+from maskrobust.lm_modules.masking.masked import Masked, Run, carry
 from maskrobust.lm_modules.masking.morphology import propagate_visible
-from maskrobust.lm_modules.masking.program import Program, fill_in
-from maskrobust.lm_modules.masking.rules.normalisation import functional_group_norm, group_norm, instance_norm
-from maskrobust.lm_modules.masking.state import is_hooked, without_hooks
+from maskrobust.lm_modules.masking.rules.normalisation import group_norm, instance_norm
+from maskrobust.lm_modules.masking.table import Rule
+from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
+from maskrobust.lm_modules.masking.wrapping import run_located
 
-_OVER_IMAGE = (group_norm, functional_group_norm, instance_norm)
+_OVER_IMAGE = (group_norm, instance_norm)
 _LEAST, _MOST = 2.0**-100, 1 - 2.0**-24
 
 
@@ -73,56 +73,77 @@ class CoveredMap(VisibleMap):
         return _covered(merged, *_mean(coverages))
 
 
-@torch.no_grad()
-def carry_coverage(program: Program, network: nn.Module, images: Masked) -> Any:
-    """The coverage of what a network returns, in the same structure.
+class Covering:
+    """A forward pass that carries coverage.
 
     What is made from the whole image, such as a pooled branch, the gate of a squeeze-and-excitation or the statistics
     of a group norm, has one coverage for each image, which counts as one operand wherever it meets a map.
-
-    Args:
-        program: of the network in eval mode.
-        network: whose program it is; its hooks are not called.
-        images: whose `visible` is a `CoveredMap`.
-
-    Returns:
-        (B, 1, h, w) float32 for each map, (B, 1, 1, 1) for each other tensor.
     """
-    values: dict[str, Any] = {program.input_name: images}
-    of_images: dict[str, Tensor] = {}
-    for step in program.steps:
-        operation = step.operation(network)
-        if isinstance(operation, nn.Module) and is_hooked(operation):
-            operation = without_hooks(operation)
-        result = step.run(network, values, operation=operation)
-        joined = [of_images[name] for name in step.reads if name in of_images]
-        if isinstance(result, Masked) and isinstance(result.visible, CoveredMap):
-            if step.rule is not None and step.rule.apply in _OVER_IMAGE:
-                joined.append(result.visible.of_image())
-            if joined:
-                result = replace(result, visible=result.visible.joined(joined))
-        elif any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
-            maps = (values[name].visible for name in step.reads if isinstance(values[name], Masked))
-            joined += [visible.of_image() for visible in maps]
-            if joined:
-                of_images[step.name] = _bounded(*_mean(joined))
-        values[step.name] = result
-        for last in step.last_uses:
-            del values[last]
-    return fill_in(program.output, {name: _coverage(each, of_images.get(name)) for name, each in values.items()})
+
+    def __init__(self, visible: CoveredMap) -> None:
+        self._visible = visible
+
+    def run(self, network: nn.Module, images: Tensor) -> Any:
+        """The coverage of what the network returns, in the same structure.
+
+        Args:
+            network: in eval mode.
+            images: (B, C, H, W); any.
+
+        Returns:
+            (B, 1, h, w) float32 for each map, (B, 1, 1, 1) for each other tensor.
+        """
+        run = Run(self._observe)
+        masked = carry(images, self._visible)
+        masked.run = run
+        try:
+            return tree_map(_coverage, run_located(network, masked))
+        finally:
+            run.is_over = True
+
+    @staticmethod
+    def _observe(_operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
+        leaves = tree_leaves(arguments)
+        of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
+        if isinstance(result, Masked):
+            assert isinstance(result.visible, CoveredMap)
+            if rule.apply in _OVER_IMAGE:
+                of_images.append(result.visible.of_image())
+            if of_images:
+                result.visible = result.visible.joined(of_images)
+            return result
+        maps = [each.visible for each in leaves if isinstance(each, Masked)]
+        of_images += [each.of_image() for each in maps if isinstance(each, CoveredMap)]
+        return cover(result, of_images)
 
 
-def channels_of(program: Program, network: nn.Module) -> int:
-    """How many channels the images of a network have: those that its first convolution takes.
+class Covered(Tensor):
+    """A plain tensor with one coverage for each image, which all that is made from it has.
 
-    Raises:
-        InputError: no module of it says so.
+    Attributes:
+        coverage: (B, 1, 1, 1) float32.
     """
-    for call in (program.call, *program.call.within()):
-        channels = getattr(network.get_submodule(call.path), "in_channels", None)
-        if isinstance(channels, int):
-            return channels
-    raise InputError(f"{type(network).__name__} does not say how many channels its images have; give `channels`.")
+
+    coverage: Tensor
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if any(issubclass(kind, Masked) for kind in types):
+            return NotImplemented
+        coverages = [each.coverage for each in tree_leaves((args, kwargs)) if isinstance(each, Covered)]
+        with torch._C.DisableTorchFunctionSubclass():
+            return tree_map_only(Tensor, lambda each: cover(each, coverages), func(*args, **(kwargs or {})))
+
+
+def cover(result: Any, coverages: Sequence[Tensor]) -> Any:
+    """A plain tensor with the mean of some coverages; anything else as it is."""
+    if not isinstance(result, Tensor) or isinstance(result, Masked):
+        return result
+    covered = result.as_subclass(Covered)
+    covered.coverage = _bounded(*_mean(coverages))
+    return covered
 
 
 def _covered(visible: VisibleMap, coverage: Tensor, is_whole: Tensor) -> CoveredMap:
@@ -155,13 +176,9 @@ def _sum_under(numbers: Tensor, window: Window, size: Sequence[int]) -> Tensor:
     return F.conv2d(framed, ones, None, window.stride, 0, window.dilation)[:, :, :height, :width]
 
 
-def _coverage(value: Any, of_image: Tensor | None) -> Any:
-    """What stands for a result: the coverage of its maps, and that of the image for other tensors."""
-
-    def of_leaf(leaf: Any) -> Any:
-        if isinstance(leaf, Masked):
-            assert isinstance(leaf.visible, CoveredMap)
-            return leaf.visible.coverage
-        return of_image if isinstance(leaf, Tensor) else leaf
-
-    return tree_map(of_leaf, value)
+def _coverage(value: Any) -> Any:
+    """What stands for a result: the coverage of a map, or that of the image for another tensor."""
+    if isinstance(value, Masked):
+        assert isinstance(value.visible, CoveredMap)
+        return value.visible.coverage
+    return value.coverage if isinstance(value, Covered) else value

@@ -1,47 +1,38 @@
 """`LayerMasking`: any supported CNN, with the mask carried through its layers."""
 
+import dataclasses
+import inspect
+import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from typing import Any, Literal, NamedTuple, NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
+from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.functional import hide
-from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_in_segments, run_with_hooks
-from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, VisibleMap
+from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry
 from maskrobust.lm_modules.masking.morphology import PADDINGS
-from maskrobust.lm_modules.masking.program import Folding, Program, Step, find_folded, mode, read_program
-from maskrobust.lm_modules.masking.row_engine import (
-    LARGEST_SHARE,
-    RowSuffix,
-    find_dropped,
-    find_row_suffix,
-    plan_suffix,
-    run_suffix,
-)
-from maskrobust.lm_modules.masking.rules.table import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.state import is_hooked
+from maskrobust.lm_modules.masking.table import Rule, UnsupportedNetworkError, name_of
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, MergeRule, PaddingRule, VisibleMap
+from maskrobust.lm_modules.masking.wrapping import channels_of, layer_of, refuse_unsupported, run_located
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
-
-Engine = Literal["auto", "dense", "rows"]
 _PREFIX = "network."
-_KEPT = 8
-_LOCK = threading.Lock()
 
 
 class PlanRow(NamedTuple):
     """One operation on masked features.
 
     Attributes:
-        layer: path of the module that it is, or belongs to.
-        operation: class of the module, or name of the function.
+        layer: path of the innermost module whose forward calls it.
+        operation: name of the function of torch, or class of a module with a rule of its own.
         rule: name of the rule that computes it.
         height: of the result in positions; None where masking ends.
         width: likewise.
@@ -73,43 +64,23 @@ class Plan(list[PlanRow]):
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
 
-def plan_rows(step: Step, network: nn.Module, result: Any) -> Iterator[PlanRow]:
-    """The rows of one step: none where nothing was masked, one for each of several results otherwise.
+def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[PlanRow]:
+    """The rows of one operation: one for each of several results.
 
     Args:
-        step: as the program ran it.
-        network: whose step it is.
-        result: of the step.
+        layer: path of the innermost module that calls the operation.
+        operation: that is called.
+        rule: that computes it.
+        result: of the rule.
     """
-    if step.rule is None:
-        return
+    name, rule_name = name_of(operation).rpartition(".")[2], rule.apply.__name__
     for part in result if isinstance(result, tuple) else (result,):
-        operation, rule = step.operation_name(network), step.rule.apply.__name__
         if isinstance(part, Masked):
-            _, _, height, width = part.visible.positions.shape
+            _, height, width = part.visible.size
             fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
-            yield PlanRow(step.layer, operation, rule, height, width, part.rings, fraction)
+            yield PlanRow(layer, name, rule_name, height, width, part.rings, fraction)
         else:
-            yield PlanRow(step.layer, operation, rule, None, None, 0, None)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What is known of a network in one state.
-
-    Attributes:
-        program: of its forward pass.
-        calls_hooks: whether a module has hooks, so that `hooked` has to run the program.
-        dropped: names of convolutions that need half of the padding; none in training mode.
-        folded: batch norms that can be folded, by the name of the convolution; none in training mode.
-        row_suffix: the end of the program that rows can compute; None in training mode.
-    """
-
-    program: Program
-    calls_hooks: bool = False
-    dropped: frozenset[str] = frozenset()
-    folded: Mapping[str, Folding] = field(default_factory=dict)
-    row_suffix: RowSuffix | None = None
+            yield PlanRow(layer, name, rule_name, None, None, 0, None)
 
 
 class LayerMasking(nn.Module):
@@ -126,11 +97,6 @@ class LayerMasking(nn.Module):
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
         padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), or "mirror", the
             features mirrored at the edge of the hole (`functional.mirrored_places`).
-        engine: "dense" computes every position; "rows" only those that are needed, from the first layer on from which
-            the network allows it (`row_engine`); "auto" decides on a CPU for each batch in eval mode which is cheaper,
-            and is dense elsewhere. Both give the same result but for rounding.
-        checkpoint_segments: parts into which a training pass is cut, each computed again in the backward pass instead
-            of being kept, which saves memory; 0 keeps everything. A network's own checkpointing is not used.
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
@@ -148,26 +114,19 @@ class LayerMasking(nn.Module):
         merge: MergeRule = "intersection",
         detach_padding: bool = True,
         padding: PaddingRule = "mean",
-        engine: Engine = "auto",
-        checkpoint_segments: int = 0,
     ) -> None:
-        super().__init__()
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in PADDINGS:
             raise InputError(f"padding must be one of {', '.join(PADDINGS)}, got '{padding}'; choose one of these.")
-        self.options = MaskingOptions(merge, detach_padding, padding)
-        self.network = network
-        self.engine = engine
-        self.checkpoint_segments = checkpoint_segments
-        self._compiled: dict[int, Reading] = {}
-        self._readings = [self._read(training=training) for training in (False, True)]
-        self.row_suffix = self._readings[0].row_suffix
-        if engine == "rows" and self.row_suffix is None:
-            raise UnsupportedNetworkError(
-                f"{type(network).__name__} cannot be computed on rows, which takes ungrouped convolutions, batch norm "
-                "and sums up to global pooling, merged by intersection; set engine to 'auto'."
-            )
+        options = MaskingOptions(merge, detach_padding, padding)
+        _refuse_further_arguments(network)
+        refuse_unsupported(network, options)
+        self._set_up(network, options)
+
+    def _set_up(self, network: nn.Module, options: MaskingOptions) -> None:
+        super().__init__()
+        self.network, self.options = network, options
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self.training = network.training
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
@@ -202,7 +161,19 @@ class LayerMasking(nn.Module):
         shown = hide(images, visible)
         if visible_map.may_be_read:
             _refuse_nan(shown)
-        return as_tensors(self._run(Masked(shown, visible_map)))
+        return self._run(shown, visible_map)
+
+    def _run(self, shown: Tensor, visible_map: VisibleMap, observe: Observe | None = None) -> Any:
+        """What the network returns, with plain tensors for masked features."""
+        run = Run(observe)
+        images = carry(shown, visible_map)
+        images.run = run
+        try:
+            is_traced = torch.compiler.is_dynamo_compiling()
+            output = self.network(images) if is_traced else run_located(self.network, images)
+            return tree_map(_as_tensor, output)
+        finally:
+            run.is_over = True
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
@@ -221,9 +192,9 @@ class LayerMasking(nn.Module):
         """The same network under another padding, with all other options as here; weights are shared."""
         if padding == self.options.padding:
             return self
-        options = asdict(replace(self.options, padding=padding))
-        engine, segments = self.engine, self.checkpoint_segments
-        return LayerMasking(self.network, engine=engine, checkpoint_segments=segments, **options)
+        other = LayerMasking.__new__(LayerMasking)
+        other._set_up(self.network, dataclasses.replace(self.options, padding=padding))
+        return other
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse TorchScript: `torch.jit.script` calls this for each module that it reads."""
@@ -232,82 +203,9 @@ class LayerMasking(nn.Module):
             "it with torch.export.export, or with torch.onnx.export and dynamo=True."
         )
 
-    def _run(self, images: Masked) -> Any:
-        reading = self.read()
-        program = reading.program
-        if program.state.trains and not torch.compiler.is_compiling():
-            self._forget_folded()
-        if reading.calls_hooks:
-            return run_with_hooks(program, self.network, images)
-        if program.state.trains and self.checkpoint_segments and torch.is_grad_enabled():
-            return run_in_segments(program, self.network, images, self.checkpoint_segments)
-        values: dict[str, Any] = {program.input_name: images}
-        may_be_read = images.visible.may_be_read  # neither compiled nor on an accelerator
-        takes_rows = may_be_read or (self.engine == "rows" and not torch.compiler.is_compiling())
-        suffix = reading.row_suffix if takes_rows else None
-        is_exact = may_be_read and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        folded = reading.folded if is_exact else None
-        run_steps = partial(program.run_steps, self.network, values, dropped=reading.dropped, folded=folded)
-        start = 0
-        if suffix is not None:
-            run_steps(0, suffix.start)
-            entry, start = values[suffix.entry], suffix.start
-            plan = plan_suffix(program, self.network, suffix, entry.visible)
-            if self.engine == "rows" or plan.share <= LARGEST_SHARE:
-                pool, start = program.steps[suffix.end - 1].name, suffix.end
-                values[pool] = run_suffix(program, self.network, suffix, plan, entry, folded)
-        run_steps(start, len(program.steps))
-        return program.output_of(values)
-
-    def _forget_folded(self) -> None:
-        """Training changes weights, by optimisers that write through `.data` as well."""
-        for folding in (each for reading in self._readings for each in reading.folded.values()):
-            folding.fold.forget()
-
-    def read(self) -> Reading:
-        """What is known of the network in its present state, the modes and settings of its modules.
-
-        A state that is new is read first, which takes about as long as a forward pass; the last few are kept.
-
-        Raises:
-            UnsupportedNetworkError: in this state an operation has no rule.
-        """
-        if torch.compiler.is_compiling():
-            reading = self._compiled[self._read_for_compiler()]
-            reading.program.state.guard(self.network)
-            return reading
-        for reading in self._readings:
-            is_same, has_hooks = reading.program.state.compare(self.network)
-            if is_same and has_hooks == reading.calls_hooks:
-                return reading
-        reading = self._read(calls_hooks=any(map(is_hooked, self.network.modules())))
-        with _LOCK:
-            self._readings = [reading, *self._readings[: _KEPT - 1]]
-        return reading
-
-    def _read_for_compiler(self) -> int:
-        refuse_hooks_when_compiled(self.network)
-        number = len(self._compiled)
-        self._compiled[number] = self._read(calls_hooks=False)
-        return number
-
-    # As torch.compiler.assume_constant_result marks a function; that imports the compiler, which takes seconds.
-    _read_for_compiler._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-    def _read(self, *, training: bool | None = None, calls_hooks: bool = False) -> Reading:
-        network = self.network
-        program = read_program(network, training=training, separates_calls=calls_hooks)
-        if calls_hooks or program.state.trains:
-            return Reading(program, calls_hooks)
-        row_suffix = None if self.engine == "dense" else find_row_suffix(program, network, self.options)
-        folded = find_folded(program, network)
-        if row_suffix is not None:
-            folded.pop(row_suffix.entry, None)  # rows normalise by themselves
-        return Reading(program, calls_hooks, find_dropped(program, network, self.options), folded, row_suffix)
-
     def __getstate__(self) -> dict[str, Any]:
-        """Without what can be read again, which holds functions that cannot be pickled."""
-        return {**super().__getstate__(), "_readings": [], "_compiled": {}, "_last_mask": None}  # type: ignore[no-untyped-call]
+        """Without the plan of the last mask, which can be made again."""
+        return {**super().__getstate__(), "_last_mask": None}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
         """What one module of the network returns for images of which only `visible` may be seen.
@@ -324,16 +222,22 @@ class LayerMasking(nn.Module):
             TypeError, InputError: `visible` does not fit `images`, or the forward pass has no such result.
         """
         check_visible(images, visible)
-        masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
-        reading = self.read()
-        if not reading.calls_hooks:
-            output: Masked | Tensor = reading.program.run_to(self.network, masked_images, layer)
-            return output
-        outputs: dict[str, Any] = {}
-        reading.program.name_of(self.network, layer)
-        run_with_hooks(reading.program, self.network, masked_images, watch=outputs.__setitem__)
-        found: Masked | Tensor = outputs[layer]
-        return found
+        thread, outputs = threading.get_ident(), []
+
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            if threading.get_ident() == thread:  # later layers may change it in place
+                outputs.append(output.with_features(output.as_plain()) if isinstance(output, Masked) else output)
+
+        module = dict(self.network.named_modules()).get(layer) if layer else None
+        if module is not None:
+            with module.register_forward_hook(keep):
+                self._run(hide(images, visible), VisibleMap(visible, self.options))
+        if not outputs or not isinstance(outputs[-1], Tensor):
+            raise InputError(
+                f"layer must be a module that {type(self.network).__name__} calls and that returns one tensor, got "
+                f"'{layer}'; name another of its named_modules()."
+            )
+        return outputs[-1]
 
     @torch.no_grad()
     def coverage(self, visible: Tensor, *, channels: int | None = None) -> Any:
@@ -355,15 +259,15 @@ class LayerMasking(nn.Module):
         Raises:
             TypeError, InputError: `visible` is no mask, or the network does not say how many channels it takes.
         """
+        channels = channels_of(self.network) if channels is None else channels
+        dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
+        images = torch.zeros(visible.shape[0], channels, *visible.shape[2:], dtype=dtype, device=visible.device)
+        check_visible(images, visible)
+        covered = CoveredMap(visible, self.options, coverage=visible.float())
+        covering = Covering(covered)
         with mode(self.network, training=False):
-            program = self.read().program
-            channels = channels_of(program, self.network) if channels is None else channels
-            dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
-            size = visible.shape[0], channels, *visible.shape[2:]
-            images = torch.zeros(size, dtype=dtype, device=visible.device)
-            check_visible(images, visible)
-            covered = CoveredMap(visible, self.options, coverage=visible.float())
-            return carry_coverage(program, self.network, Masked(images, covered))
+            output = covering.run(self.network, images)
+        return output
 
     @torch.no_grad()
     def plan(self, images: Tensor, visible: Tensor) -> Plan:
@@ -378,15 +282,54 @@ class LayerMasking(nn.Module):
         """
         check_visible(images, visible)
         rows = Plan()
-        masked_images = Masked(hide(images, visible), VisibleMap(visible, self.options))
+
+        def observe(operation: Any, rule: Rule, _arguments: Sequence[Any], result: Any) -> Any:
+            layer = layer_of([*_selves(sys._getframe())][::-1], self.network)
+            rows.extend(plan_rows(layer or "", operation, rule, result))
+            return result
+
         with mode(self.network, training=False):
-            run_with_hooks(
-                self.read().program,
-                self.network,
-                masked_images,
-                lambda step, result: rows.extend(plan_rows(step, self.network, result)),
-            )
+            self._run(hide(images, visible), VisibleMap(visible, self.options), observe)
         return rows
+
+
+@contextmanager
+def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Within the context every module is in one mode; afterwards each is in its own again."""
+    before = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, flag in before.items():
+            module.training = flag
+
+
+def _selves(frame: FrameType | None) -> Iterator[Any]:
+    while frame is not None:
+        yield frame.f_locals.get("self")
+        frame = frame.f_back
+
+
+def _as_tensor(value: Any) -> Any:
+    """A plain tensor with 0 at hidden positions for masked features, also in the fields of a dataclass."""
+    if isinstance(value, Masked):
+        return value.as_plain()
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+    return dataclasses.replace(value, **{name: tree_map(_as_tensor, field) for name, field in fields.items()})
+
+
+def _refuse_further_arguments(network: nn.Module) -> None:
+    parameters = list(inspect.signature(network.forward).parameters.values())
+    collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [each.name for each in parameters[1:] if each.default is each.empty and each.kind not in collecting]
+    if needed:
+        raise UnsupportedNetworkError(
+            f"{type(network).__name__} takes {', '.join(needed)} beside the images, but layer masking needs a network "
+            "of the images alone; wrap one that sets the other arguments itself."
+        )
 
 
 def _refuse_nan(shown: Tensor) -> None:

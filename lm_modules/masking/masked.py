@@ -1,346 +1,192 @@
-"""What flows through a masked network: features together with the positions of them that are visible.
+"""Masked features: tensors that carry which of their positions are visible through a network's own forward.
 
-`visible` does not depend on the features, so everything that follows from it (the masks of later layers, padding plans)
-is computed once in a forward pass and kept with it: layers that see the same `VisibleMap` share the work.
+Torch hands every function that meets such a tensor to `Masked.__torch_function__`, which looks its rule up in the table
+(`rules.table`). Within a rule masked features are plain tensors to torch.
 """
 
 import math
-import operator
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
-from maskrobust.lm_modules.masking.morphology import (
-    PADDINGS,
-    PaddingRows,
-    pad_rows,
-    propagate_visible,
-    row_indices,
-    zero_rows,
+from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
+from maskrobust.lm_modules.masking.table import (
+    ANSWERED,
+    RULES,
+    Rule,
+    UnsupportedNetworkError,
+    name_of,
+    no_rule,
 )
+from maskrobust.lm_modules.masking.visible_map import Padding, VisibleMap
 
-MergeRule = Literal["intersection", "union"]
-PaddingRule = Literal["mean", "mirror"]
-Padding = tuple[int, int, int, int]
+Axes = tuple[int, int, int]
+IMAGES_FIRST: Axes = (0, 2, 3)
+"""Axes of the images, of height and of width in (B, C, H, W)."""
 
-
-class Window(NamedTuple):
-    """What a convolution or a pool slides over the image.
-
-    Attributes:
-        kernel_size: (height, width).
-        stride: (vertical, horizontal), as are all pairs.
-        padding: at (left, right, top, bottom), the order of `torch.nn.functional.pad`.
-        dilation: steps between the positions that the window reads.
-        ceil_mode: as in `torch.nn.MaxPool2d`.
-    """
-
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    ceil_mode: bool = False
-
-    @property
-    def rings(self) -> int:
-        """Rings of neighbour padding that make every output exact that stays visible.
-
-        Such an output reads inputs at most (kernel - 1) x dilation positions from a visible one along each axis.
-        """
-        (height, width), (vertical, horizontal) = self.kernel_size, self.dilation
-        return max((height - 1) * vertical, (width - 1) * horizontal)
-
-    def may_miss(self, height: int, width: int) -> bool:
-        """Whether a window may read none of the positions of an image: all that it reads may lie in the padding."""
-        left, right, top, bottom = self.padding
-        axes = zip((height, width), (max(top, bottom), max(left, right)), self.kernel_size, self.dilation, strict=True)
-        return any(frame > (kernel - 1) * step or step > size for size, frame, kernel, step in axes)
-
-    @property
-    def reads_its_place(self) -> bool:
-        """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
-        starts = zip((self.padding[2], self.padding[0]), self.kernel_size, self.dilation, strict=True)
-        return all(start % step == 0 and start <= (size - 1) * step for start, size, step in starts)
-
-    @property
-    def is_centred(self) -> bool:
-        """Whether each output lies in the middle of what it reads."""
-        left, right, top, bottom = self.padding
-        vertical, horizontal = ((size - 1) * step for size, step in zip(self.kernel_size, self.dilation, strict=True))
-        return 2 * left == horizontal == 2 * right and 2 * top == vertical == 2 * bottom
+Observe = Callable[[Any, Rule, Sequence[Any], Any], Any]
 
 
-@dataclass(frozen=True)
-class MaskingOptions:
-    """How a network is masked.
+class Run:
+    """One masked forward pass.
 
     Attributes:
-        merge: which positions are visible after a residual sum: those visible in both branches (the paper), or in
-            either branch, a hidden branch counting as 0.
-        detach_padding: values filled in beside visible positions carry no gradient (the paper).
-        padding: what these values are: the mean of known neighbours, ring by ring (the paper), or the features mirrored
-            at the edge of the hole.
+        observe: called with operation, rule, arguments and result of each step; returns what the network gets. None to
+            compute alone.
+        records: whether autograd recorded when the pass began, so that it may need features again.
+        is_over: whether the pass has returned. From then on masked features are tensors with 0 at hidden positions,
+            but for a backward pass that computes a part of the network again.
     """
 
-    merge: MergeRule = "intersection"
-    detach_padding: bool = True
-    padding: PaddingRule = "mean"
+    def __init__(self, observe: Observe | None = None) -> None:
+        self.observe, self.records, self.is_over = observe, torch.is_grad_enabled(), False
 
 
-@dataclass(eq=False)
-class VisibleMap:
-    """The visible positions at one resolution, with what has been derived from them so far.
+class Memory:
+    """What all names of the same features share, so that none is used after another one has changed them in place.
+
+    A change touches the region that it is made in, the regions around it, and those within.
+    """
+
+    def __init__(self, around: Optional["Memory"] = None) -> None:
+        self.around, self._changes, self._changes_of_all = around, 0, 0
+
+    @property
+    def state(self) -> int:
+        """A number that every change that touches this region increases."""
+        return self._changes + sum(region._changes_of_all for region in self._outer())
+
+    def change(self) -> None:
+        """Note a change of this region."""
+        self._changes_of_all += 1
+        for region in (self, *self._outer()):
+            region._changes += 1
+
+    def _outer(self) -> "Iterator[Memory]":
+        region = self.around
+        while region is not None:
+            yield region
+            region = region.around
+
+
+class Frame(NamedTuple):
+    """What an operation of its own has put around features, ahead of a convolution or pool without padding.
+
+    The frame counts as hidden. A convolution or pool takes what is inside and the padding instead, so that padding
+    ahead of it is the same as padding within it.
 
     Attributes:
-        positions: (B, 1, H, W) bool, True where visible.
-        options: how the network is masked; handed on to every derived map.
-        size: (B, H, W).
+        inside: what was framed.
+        padding: at (left, right, top, bottom).
+        value: 0, or minus infinity ahead of a max pool.
+        state: of the memory of `inside` then.
     """
 
-    positions: Tensor
-    options: MaskingOptions
-    _padding: dict[int, Any] = field(default_factory=dict, repr=False)
-    _padding_rows: dict[int, list[PaddingRows]] = field(default_factory=dict, repr=False)
-    _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
-    _fractions: dict[torch.dtype, VisibleFraction] = field(default_factory=dict, repr=False)
-    _within: list["VisibleMap"] = field(default_factory=list, repr=False)
-
-    def __post_init__(self) -> None:
-        self.size = self.positions.shape[0], *self.positions.shape[2:]
-        self._may_be_read = self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
-
-    @property
-    def may_be_read(self) -> bool:
-        """Whether Python may ask what the positions are.
-
-        Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
-        wait for the answer at every layer.
-        """
-        return self._may_be_read
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is hidden, as far as that may be asked."""
-        return self.may_be_read and self.is_all_visible
-
-    @cached_property
-    def is_all_visible(self) -> bool:
-        """Whether nothing is hidden."""
-        return bool(self.positions.all())
-
-    @property
-    def hidden_images(self) -> Tensor:
-        """(B,) bool: images of which nothing is visible."""
-        return ~self.positions.flatten(1).any(dim=1)
-
-    @property
-    def whole_images(self) -> Tensor:
-        """(B,) bool: images of which nothing is hidden."""
-        return self.positions.flatten(1).all(dim=1)
-
-    @cached_property
-    def row_indices(self) -> Tensor:
-        """Rows of the visible positions, as in `morphology.row_indices`."""
-        return row_indices(self.positions)
-
-    @cached_property
-    def hidden_row_indices(self) -> Tensor:
-        """Rows of the hidden positions."""
-        return row_indices(~self.positions)
-
-    @property
-    def number(self) -> int:
-        """How many positions are visible."""
-        return self.positions.numel() - len(self.hidden_row_indices)
-
-    @property
-    def counts(self) -> Tensor:
-        """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
-        return self.positions.sum(dim=(2, 3)).clamp(min=1)
-
-    def fraction(self, dtype: torch.dtype) -> VisibleFraction:
-        """What batch norm of features of one dtype needs on an accelerator; computed once."""
-        if dtype not in self._fractions:
-            self._fractions[dtype] = VisibleFraction.of(self.positions, dtype)
-        return self._fractions[dtype]
-
-    @cached_property
-    def counts_as_numbers(self) -> Tensor:
-        """`counts` in float32."""
-        return self.counts.to(torch.float32)
-
-    @cached_property
-    def as_numbers(self) -> Tensor:
-        """(B, 1, H x W) float32: 1 at visible positions, 0 at hidden ones."""
-        return self.positions.flatten(2).to(torch.float32)
-
-    def pad(self, features: Tensor, rings: int) -> Tensor:
-        """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
-        plan_padding, pad = _PADDINGS[self.options.padding]
-        if rings not in self._padding:
-            self._padding[rings] = plan_padding(self.positions, rings)
-        return pad(features, self.positions, self._padding[rings], detach_padding=self.options.detach_padding)
-
-    def padding_rows(self, rings: int) -> list[PaddingRows]:
-        """The plan of `morphology.PADDINGS`; made once."""
-        if rings not in self._padding_rows:
-            self._padding_rows[rings] = PADDINGS[self.options.padding](self.positions, rings)
-        return self._padding_rows[rings]
-
-    def window(self, window: Window) -> "VisibleMap":
-        """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
-        if window == _SINGLE_POSITION:
-            return self
-        known = self._derived.get(window)
-        if known is not None:
-            return known
-        if window.may_miss(*self.size[1:]):
-            whole = self.whole_images[:, None, None, None]
-            positions = propagate_visible(self.positions, *window) | whole
-        else:
-            positions = propagate_visible(self.positions, *window)
-        derived = self._derived[window] = VisibleMap(positions, self.options)
-        single = Window((1, 1), window.stride)
-        if window != single and window.reads_its_place and self.window(single).size == derived.size:
-            self.window(single)._within.append(derived)
-        return derived
-
-    def is_whole_under(self, window: Window) -> bool:
-        """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
-        size = window.kernel_size
-        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or not self.may_be_read:
-            return False
-        seen = self.window(window).positions.count_nonzero()
-        return bool(seen * math.prod(size) == self.positions.count_nonzero())
-
-    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> "VisibleMap":
-        """The map of positions that are made from visible ones, computed once for each key.
-
-        An image of which nothing is hidden stays so, whatever is added around it: what is computed from all of it is
-        what the plain network computes.
-
-        Args:
-            key: names the function and its settings.
-            spread: linear, from (B, 1, H, W) float32 to (B, 1, H', W') float32: of each new position the sum of the
-                numbers at the positions that it is made from, each times a weight of at least 0.
-            least: sum of the weights of visible positions above which a new position is visible.
-        """
-        if key not in self._derived:
-            whole = self.whole_images[:, None, None, None]
-            self._derived[key] = VisibleMap((spread(self.positions.float()) > least) | whole, self.options)
-        return self._derived[key]
-
-    def merge(self, *others: "VisibleMap", intersection: bool | None = None) -> "VisibleMap":
-        """The positions visible in all maps, or in any; after a residual sum that is the options' merge rule.
-
-        Windows show all that those of 1 x 1 and the same stride show, the input itself for stride 1, so the merge of
-        such branches is one of the two: with the intersection rule all blocks of a ResNet stage share one map, and its
-        plans.
-
-        Args:
-            others: of the same size.
-            intersection: False for the union; None for what the options say.
-        """
-        intersection = self.options.merge == "intersection" if intersection is None else intersection
-        merged = self
-        combine = torch.logical_and if intersection else torch.logical_or
-        for other in others:
-            if merged._lies_within(other):
-                merged = merged if intersection else other
-            elif other._lies_within(merged):
-                merged = other if intersection else merged
-            else:
-                merged = VisibleMap(combine(merged.positions, other.positions), self.options)
-        return merged
-
-    def _lies_within(self, other: "VisibleMap") -> bool:
-        """Whether `other` is known to show all that this map shows; false says nothing."""
-        return other is self or any(larger._lies_within(other) for larger in self._within)
+    inside: "Masked"
+    padding: Padding
+    value: float
+    state: int
 
 
-_SINGLE_POSITION = Window((1, 1))
-_PADDINGS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
-    "mean": (functional.neighbour_rings, functional.neighbour_padding),
-    "mirror": (functional.mirrored_places, functional.mirrored_padding),
-}
-
-
-@dataclass(eq=False, slots=True)
-class Masked:
+class Masked(Tensor):
     """Features of which only some positions are visible. Values at hidden positions are finite and mean nothing.
 
-    Attributes:
-        features: (B, C, H, W) float; also (B, groups, C, H, W), or (B, H, W) for one channel taken out, or
-            (B, H, W, C) where `channels_last`.
+    A hook of a module is given such a tensor. Once the forward pass has returned, every function of torch takes it as a
+    plain tensor with 0 at hidden positions.
+
+    Args:
+        features: (B, C, H, W) float, or any other order of `axes`, with any number of further axes for the channels.
         visible: the visible positions at the resolution of `features`.
-        channels_last: whether the channels are the last axis, as between the two permutes of a ConvNeXt block.
+        axes: which axes of `features` are the images, the height and the width, ascending.
+
+    Attributes:
         rings: how many rings of neighbour padding the operation asked for that made the features.
-        halves_padding: whether half of the rings suffice; see `row_engine.find_dropped`.
-        is_normalised: whether the batch norm that takes the features has been folded into what made them.
+        frame: set where an operation of its own has made the features by padding.
+        branches: set where the features are several branches stacked along axis 0.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
     """
 
-    features: Tensor
     visible: VisibleMap
-    channels_last: bool = False
-    rings: int = 0
-    halves_padding: bool = False
-    is_normalised: bool = False
+    axes: Axes
+    rings = 0
+    run: Run | None = None
+    frame: Frame | None = None
+    branches: tuple[Any, ...] | None = None
+    memory: Memory | None = None
+    known_state = 0
 
-    def __post_init__(self) -> None:
-        shape, (batch, height, width) = tuple(self.features.shape), self.visible.size
-        if not self.channels_last and len(shape) == 4 and (shape[0], shape[2], shape[3]) == (batch, height, width):
-            return
-        axes = (0, *self.spatial_axes)
-        if len(shape) < 3 or tuple(shape[axis] for axis in axes) != (batch, height, width):
-            raise NotImplementedError(
-                f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
-                f"positions of the mask, got shape {tuple(self.features.shape)}; give this operation, or the module "
-                "around it, a rule of its own."
-            )
+    def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
+        return carry(features, visible, axes)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Iterable[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """What torch does instead of a function that is called with masked features."""
+        with torch._C.DisableTorchFunctionSubclass():
+            if func in ANSWERED:
+                return func(*args, **(kwargs or {}))
+            return apply_rule(func, RULES.get(func), args, kwargs or {})
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        _, height, width = self.visible.size
+        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
+
+    @property
+    def features(self) -> Tensor:
+        """The same memory as a plain tensor, without the mask."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.as_subclass(Tensor) if type(self) is Masked else torch.ops.aten.alias(self)  # type: ignore[no-any-return]
 
     @property
     def spatial_axes(self) -> tuple[int, int]:
         """The axes of `features` that are height and width."""
-        return (1, 2) if self.channels_last else (self.features.ndim - 2, self.features.ndim - 1)
+        return self.axes[1:]
+
+    @property
+    def is_images_first(self) -> bool:
+        """Whether the features are (B, C, H, W)."""
+        return self.axes == IMAGES_FIRST and self.ndim == 4
 
     @property
     def positions(self) -> Tensor:
         """The visible positions, bool, in a shape that broadcasts against `features`."""
-        positions = self.visible.positions
-        batch, _, height, width = positions.shape
-        channel_axes = [1] * (self.features.ndim - 3)
-        if self.channels_last:
-            return positions.reshape(batch, height, width, *channel_axes)
-        return positions.reshape(batch, *channel_axes, height, width)
+        return self.visible.positions_along(self.axes, self.ndim)
 
     def with_features(self, features: Tensor) -> "Masked":
         """Other features at the same positions, in the same order of axes."""
-        return Masked(features, self.visible, self.channels_last)
+        return carry(features, self.visible, self.axes)
 
     def with_hidden_one(self) -> Tensor:
         """The features with 1 at hidden positions, where no quotient, root, power or logarithm is infinite or NaN.
 
         Such a value would reach gradients, 0 though they are there: 0 times infinity is NaN.
         """
-        return self.features if self.visible.everything else self.features.masked_fill(~self.positions, 1.0)
+        if self.visible.everything:
+            return self
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.masked_fill(~self.positions, 1.0)
 
     def with_hidden_zero(self) -> Tensor:
         """The features with 0 at hidden positions, in the shape of `features`."""
         if self.visible.everything:
             return self.features
-        in_rows = self.features.ndim == 4 and not self.channels_last
-        if in_rows and not torch.is_grad_enabled() and self.visible.may_be_read:
-            return zero_rows(self.features, self.visible.hidden_row_indices)
-        return functional.hide(self.features, self.positions)
+        records = torch.is_grad_enabled() if self.run is None else self.run.records
+        with torch._C.DisableTorchFunctionSubclass():
+            if self.is_images_first and not records and self.visible.may_be_read:
+                return zero_rows(self.features, self.visible.hidden_row_indices)
+            return functional.hide(self, self.positions)
+
+    def as_plain(self) -> Tensor:
+        """A plain tensor of its own with 0 at hidden positions."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return functional.hide(self, self.positions)
 
     def mean_over_visible(self) -> Tensor:
         """The mean of each channel over visible positions, (B, channels); 0 for an image of which nothing is visible.
@@ -348,8 +194,8 @@ class Masked:
         Computed in float32 at least; on a CPU as a product with the mask, unless there is an infinity to leave out.
         """
         if self._takes_products:
-            ones = self.visible.as_numbers.to(self.features.dtype)
-            means = torch.bmm(ones, self.features.flatten(2).mT).squeeze(1) / self.visible.counts_as_numbers
+            ones = self.visible.as_numbers.to(self.dtype)
+            means = torch.bmm(ones, self.flatten(2).mT).squeeze(1) / self.visible.counts_as_numbers
             if math.isfinite(means.sum().item()):
                 return means
         shown = self.with_hidden_zero()
@@ -361,12 +207,10 @@ class Masked:
         """Whether a matrix product with the mask is right, and faster than a sum."""
         if not self.visible.may_be_read or torch.is_autocast_enabled("cpu"):
             return False
-        x = self.features
-        return x.ndim == 4 and not self.channels_last and x.element_size() >= 4
+        return self.is_images_first and self.element_size() >= 4
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
-        count = count // 2 if self.halves_padding else count
         if count == 0 or self.visible.everything:
             return self.features
         if not self.visible.may_be_read:
@@ -375,17 +219,170 @@ class Masked:
         return pad_rows(self.features, self.visible.padding_rows(count), detach_padding=detach_padding)
 
 
-@dataclass(eq=False, slots=True)
-class ZeroPadded(Masked):
-    """Features that an operation of its own has framed with zeros, ahead of a convolution or pool without padding.
+def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
+    """Features with the map of their visible positions; see `Masked`."""
+    if isinstance(features, Masked):
+        if features.visible is visible and features.axes == axes:
+            return features
+        features = features.features
+    shape = features.shape
+    if len(shape) <= axes[-1] or tuple(shape[axis] for axis in axes) != visible.size:
+        batch, height, width = visible.size
+        raise NotImplementedError(
+            f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
+            f"positions of the mask, got shape {tuple(shape)}; give this operation, or the module around it, a rule "
+            "of its own with masking_rule."
+        )
+    masked: Masked
+    if type(features) is Tensor:
+        masked = features.as_subclass(Masked)
+    else:  # such as a fake tensor, which torch does not turn into another class
+        masked = torch.ops.aten.alias(features)  # type: ignore[assignment]
+        masked.__class__ = _masked_class(type(features))
+    masked.visible, masked.axes = visible, axes
+    return masked
 
-    The frame counts as hidden; a convolution or pool takes `inside` and `padding` instead, so that padding ahead of it
-    is the same as padding within it.
 
-    Attributes:
-        inside: what was framed.
-        padding: at (left, right, top, bottom).
+@cache
+def _masked_class(kind: type[Tensor]) -> type[Masked]:
+    return type("Masked", (Masked, kind), {})
+
+
+def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
+    """What axes are called once others have been removed."""
+    images, height, width = (axis - sum(each < axis for each in removed) for axis in axes)
+    return images, height, width
+
+
+_RENAMED = {"axis": "dim", "keepdims": "keepdim"}
+_TENSORS = ("input", "tensors", "other")
+
+
+def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Compute an operation that is called with masked features by its rule.
+
+    Args:
+        operation: what the network calls.
+        rule: of the operation; None without one.
+        args: positional arguments, `Masked` among them or in lists and tuples.
+        kwargs: keyword arguments, likewise.
+
+    Returns:
+        What the rule returns.
+
+    Raises:
+        UnsupportedNetworkError: layer masking cannot compute the operation.
     """
+    operands = [*masked_in(args), *masked_in(kwargs.values())]
+    run = operands[0].run
+    if any(each.run is not run for each in operands):
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
+        )
+    if run is not None and run.is_over and torch._C._current_graph_task_id() == -1:
+        return operation(*_plain(tuple(args)), **_plain(kwargs))
+    if rule is None:
+        raise no_rule(operation)
+    for each in operands:
+        _refuse_stale(each)
+    if kwargs:
+        args, kwargs = _in_order(operation, args, kwargs)
+    changed = args[0] if rule.changes_first(args, kwargs) else None
+    if changed is not None and not isinstance(changed, Masked):
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} writes masked features into a tensor without a mask; compute the result out of place."
+        )
+    try:
+        result = rule.apply(operation, *args, **kwargs)
+    except NotImplementedError as error:
+        raise UnsupportedNetworkError(str(error)) from error
+    if changed is not None:
+        result = _written(operation, changed, result)
+    elif type(result) in (tuple, list):
+        result = type(result)(_own(part, operands, run, is_part=True) for part in result)
+    else:
+        result = _own(result, operands, run)
+    if run is not None and run.observe is not None:
+        return run.observe(operation, rule, [*args, *kwargs.values()], result)
+    return result
 
-    inside: Masked | None = None
-    padding: Padding = (0, 0, 0, 0)
+
+def masked_in(values: Iterable[Any]) -> Iterator[Masked]:
+    """The masked features among values, and in lists and tuples among them."""
+    for value in values:
+        if isinstance(value, Masked):
+            yield value
+        elif type(value) in (list, tuple):
+            yield from masked_in(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Masked):
+        return value.as_plain()
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return {name: _plain(each) for name, each in value.items()} if type(value) is dict else value
+
+
+def _in_order(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Tensors by position, as rules take them, and the names that torch prefers."""
+    kwargs = {_RENAMED.get(name, name): value for name, value in kwargs.items()}
+    if kwargs.pop("out", None) is not None:
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} writes masked features into out=; assign the result instead."
+        )
+    named = [kwargs.pop(name) for name in _TENSORS if name in kwargs]
+    return (*args, *named), kwargs
+
+
+def _refuse_stale(x: Masked) -> None:
+    is_framed_later = x.frame is not None and _state(x.frame.inside) != x.frame.state
+    if is_framed_later or _state(x) != x.known_state:
+        raise UnsupportedNetworkError(
+            "masked features are used after they have been changed in place through another name, such as a view; "
+            "compute the change out of place."
+        )
+
+
+def _state(x: Masked) -> int:
+    return 0 if x.memory is None else x.memory.state
+
+
+def share_memory(x: Masked) -> Memory:
+    """Watch the memory of features from now on."""
+    if x.memory is None:
+        x.memory = Memory()
+    return x.memory
+
+
+def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: bool = False) -> Any:
+    """A result of a rule; one that lies in an operand's memory is watched, or copied where it is a plain tensor."""
+    if not isinstance(result, Tensor):
+        return result
+    if isinstance(result, Masked):
+        result.run = run
+    if torch.compiler.is_compiling():
+        return result
+    for each in operands:
+        if result is not each and torch._C._is_alias_of(result, each):
+            if not isinstance(result, Masked):
+                return result.clone()
+            memory = share_memory(each)
+            result.memory = Memory(memory) if is_part else memory
+            result.known_state = result.memory.state
+    return result
+
+
+def _written(operation: Any, changed: Masked, result: Any) -> Masked:
+    """Features after a change in place to the result of a rule."""
+    if not isinstance(result, Masked) or result.shape != changed.shape:
+        raise UnsupportedNetworkError(f"{name_of(operation)} cannot be masked in place; compute it out of place.")
+    if result is not changed:
+        if torch.compiler.is_compiling() or not torch._C._is_alias_of(result, changed):
+            changed.copy_(result)
+        changed.visible, changed.axes = result.visible, result.axes
+    changed.frame = changed.branches = None
+    if changed.memory is not None:
+        changed.memory.change()
+        changed.known_state = changed.memory.state
+    return changed

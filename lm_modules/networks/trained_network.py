@@ -223,13 +223,13 @@ class TrainedNetwork(nn.Module):
                 f"{list(outputs)}; give each class one of its own."
             )
         others = [] if only else [each for each in range(self._num_outputs) if each not in set(outputs)]
-        again = twin(self, _buffers={}, _non_persistent_buffers_set=set())
+        again = _twin(self, _buffers={}, _non_persistent_buffers_set=set())
         again._keep_outputs([*outputs, *others])
         return again
 
     def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
         """The same network with another preprocessing; weights are shared."""
-        return twin(self, preprocessing=preprocessing)
+        return _twin(self, preprocessing=preprocessing)
 
     def _keep_outputs(self, answers: Sequence[int] | None) -> None:
         """Make classes of some outputs, in this order; None for all in their own order."""
@@ -279,3 +279,10 @@ class TrainedNetwork(nn.Module):
                 "num_classes to the number of its outputs."
             )
         return logits if self._answers is None else logits[:, self._answers]
+
+
+def _twin(network: TrainedNetwork, **attributes: Any) -> TrainedNetwork:
+    """A network that shares everything with another one but for the attributes that are given."""
+    other = object.__new__(type(network))
+    other.__dict__.update(vars(network), **attributes)
+    return other

@@ -17,7 +17,7 @@ from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.masking.program import mode
+from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names

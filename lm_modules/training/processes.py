@@ -14,7 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from maskrobust.augment.families.bank import unique_first
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.program import mode
+from maskrobust.lm_modules.masking.layer_masking import mode
 
 Found = TypeVar("Found")
 

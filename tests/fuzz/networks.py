@@ -230,31 +230,6 @@ LAYERS: tuple[Draw, ...] = (convolution, same_convolution, norm, activation, res
 BLOCKS: tuple[Draw, ...] = (*LAYERS, *(operation,) * 6, in_place)
 
 
-def rows_block(chance: random.Random, channels: int) -> nn.Module:
-    """What the row engine computes: convolutions, batch norm, activations, sums."""
-
-    def plain(stride: int = 1, kernel: int = 3, outputs: int = channels) -> nn.Module:
-        layers = [nn.Conv2d(channels, outputs, kernel, stride, kernel // 2, bias=chance.random() < 0.5)]
-        layers += [nn.BatchNorm2d(outputs)] if chance.random() < 0.7 else []
-        return nn.Sequential(*layers, *([nn.ReLU(chance.random() < 0.5)] if chance.random() < 0.7 else []))
-
-    stride, outputs = chance.choice([1, 2]), chance.choice([4, 8])
-    window = nn.Conv2d(
-        channels, outputs, chance.choice([1, 2, 3, 5]), chance.choice([1, 2]), chance.choice([0, 1, 2, 3]),
-        chance.choice([1, 1, 2]),
-    )  # fmt: skip
-    return chance.choice(
-        [
-            plain(chance.choice([1, 2]), chance.choice([1, 3, 5]), outputs),
-            window,
-            Block("a(x) + x", lambda x, a: a(x) + x, nn.Sequential(plain(), plain())),
-            Block("relu(a(x) + b(x))", lambda x, a, b, r: r(a(x) + b(x)), plain(stride, 3, outputs),
-                  plain(stride, 1, outputs), nn.ReLU(inplace=True)),
-            Block("y = a(x); y += x", _plus_equals, plain()),
-        ]
-    )  # fmt: skip
-
-
 # --- whole networks ---------------------------------------------------------------------------------------------------
 
 
@@ -275,14 +250,11 @@ class Network(nn.Module):
         return self.head(x) if self.second is None else (self.head(x), further)
 
 
-def head(chance: random.Random, channels: int, *, averages: bool = False) -> nn.Module:
+def head(chance: random.Random, channels: int) -> nn.Module:
     linear = nn.Linear(channels, CLASSES)
-    average = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
-    if averages:
-        return average
     return chance.choice(
         [
-            average,
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear),
             Block("linear(x.mean((2, 3)))", lambda x, a: a(x.mean((2, 3))), linear),
             Block("linear(x.amax((2, 3)))", lambda x, a: a(x.amax((2, 3))), linear),
             nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, CLASSES)),
@@ -344,14 +316,12 @@ def draw_visible(chance: random.Random, batch: int, height: int, width: int) -> 
     return visible
 
 
-def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS, *, averages: bool = False, least: int = 2) -> Example:
+def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS) -> Example:
     """A network of random blocks, the first always a convolution, with random weights, images and masks.
 
     Args:
         seed: of everything.
         blocks: to draw from.
-        averages: whether the head is global average pooling and a linear layer.
-        least: number of blocks.
     """
     chance = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
@@ -360,7 +330,7 @@ def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS, *, averages: bool =
         stem = nn.Conv2d(3, chance.choice([4, 8]), chance.choice([1, 3, 3, 5]), 1, chance.choice([0, 1, 2]))
         chosen: list[nn.Module] = []
         widths: list[int] = []
-        size, wanted = (3, height, width), chance.randint(least, 5)
+        size, wanted = (3, height, width), chance.randint(2, 5)
         while len(chosen) < wanted:
             block = chance.choice(blocks)(chance, size[0]) if chosen or chance.random() < 0.2 else stem
             after = _size_after(block, *size)
@@ -368,10 +338,10 @@ def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS, *, averages: bool =
                 chosen, size = [*chosen, block], after
                 widths.append(size[0])
         second = None
-        if not averages and chance.random() < 0.15:
+        if chance.random() < 0.15:
             at = chance.randrange(len(chosen))
             second = at, head(chance, widths[at])
-        network = Network(chosen, head(chance, widths[-1], averages=averages), second)
+        network = Network(chosen, head(chance, widths[-1]), second)
         _randomise(network)
         batch = chance.choice([2, 3])
         images, slope = torch.randn(batch, 3, height, width), torch.randn(CLASSES)

@@ -1,126 +1,165 @@
 """Operations that compute each position from that position alone: visible positions stay what they are."""
 
-import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, VisibleMap
-from maskrobust.lm_modules.masking.row_features import Rows
-from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
+from maskrobust.lm_modules.masking.masked import IMAGES_FIRST, Masked, carry, masked_in, without_axes
+from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.visible_map import VisibleMap
+
+OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
 
 ACTIVATIONS = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
-    nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Threshold,
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
-    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, torch.relu, torch.relu_, torch.sigmoid, torch.tanh,
-    "relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "hardtanh", "hardtanh_",
+    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.threshold, F.sigmoid, F.tanh, F.leaky_relu_,
+    F.elu_, F.hardtanh_, torch.relu, torch.sigmoid, torch.tanh,
 )  # fmt: skip
 ARITHMETIC = (
-    operator.neg, torch.neg, torch.abs, torch.square, torch.clamp, "neg", "abs", "square", "clamp", "clamp_", "clip",
+    torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.sin, torch.cos, torch.erf, torch.mul,
+    torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
 )  # fmt: skip
-COPIES = ("contiguous", "clone", "detach", "to", "float", "half", "bfloat16")
-DROPOUT = (
-    nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.Dropout2d, F.dropout, F.dropout2d, F.alpha_dropout,
+COPIES = (torch.clone, torch.detach, Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)
+DROPOUT = (F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout)
+QUOTIENTS = (torch.div, torch.true_divide)
+SINGULAR = (
+    torch.pow, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p, torch.reciprocal, torch.rsqrt, torch.sqrt,
+    Tensor.__rdiv__, Tensor.__pow__, Tensor.__ipow__, Tensor.__rpow__,
 )  # fmt: skip
 
 
-def _compute_values(operation: Operation, _outputs: VisibleMap, *operands: Rows) -> Tensor:
-    values: Tensor = operation(*(operand.values for operand in operands))
-    return values
+@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT)
+def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked | Tensor:
+    """Known where every masked operand is; a number or plain tensor is known everywhere."""
+    if operation is Tensor.type_as and not isinstance(operands[0], Masked):
+        return torch.as_tensor(operation(*operands))
+    masked = masked_operands(*operands, *kwargs.values())
+    return at_each_position(operation(*operands, **kwargs), masked[0], known(masked))
 
 
-ROW_BY_ROW = RowKernel(_compute_values)
-"""Operations that compute a row from that row alone, whatever its length."""
+@masking_rule(*QUOTIENTS)
+def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: Any) -> Masked:
+    """The same, divided by 1 at hidden positions: by whatever else is there, value or gradient may be NaN."""
+    masked = masked_operands(numerator, denominator)
+    visible = known(masked)
+    if isinstance(denominator, Masked):
+        denominator = _with_hidden_one(denominator, visible)
+    elif isinstance(denominator, Tensor) and not visible.everything:
+        denominator = _with_one_for_hidden_images(denominator, numerator)
+    return at_each_position(operation(numerator, denominator, **kwargs), masked[0], visible)
 
 
-def elementwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
-    """Position by position."""
-    return x.with_features(operation(x.features, *args, **kwargs))
+@masking_rule(*SINGULAR)
+def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Roots, powers, logarithms: likewise, of 1 at hidden positions."""
+    masked = masked_operands(*operands)
+    visible = known(masked)
+    ones = [_with_hidden_one(operand, visible) if isinstance(operand, Masked) else operand for operand in operands]
+    return at_each_position(operation(*ones, **kwargs), masked[0], visible)
 
 
-masking_rule(*ACTIVATIONS, *DROPOUT, nn.Identity, rows=ROW_BY_ROW, is_local=True)(elementwise)
-masking_rule(*ARITHMETIC, *COPIES, is_local=True)(elementwise)
-
-
-@masking_rule("type_as")
-def type_as(operation: Operation, x: Masked, like: Masked | Tensor) -> Masked:
-    """Position by position."""
-    return x.with_features(operation(x.features, like.features if isinstance(like, Masked) else like))
-
-
-@masking_rule(nn.LocalResponseNorm, nn.PReLU, nn.Softmax2d)
-def channelwise(operation: Operation, x: Masked) -> Masked:
+@masking_rule(torch.prelu, F.local_response_norm)
+def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Position by position, over or for each channel of axis 1.
 
     Raises:
         NotImplementedError: the channels are not on axis 1.
     """
-    if x.channels_last or x.features.ndim != 4:
-        raise NotImplementedError(
-            f"layer masking needs features (B, C, H, W) here, got shape {tuple(x.features.shape)} with "
-            f"channels_last={x.channels_last}; permute them first."
-        )
-    of_ones = isinstance(operation, nn.LocalResponseNorm)  # a quotient
-    return x.with_features(operation(x.with_hidden_one() if of_ones else x.features))
+    check_images_first(x)
+    of_ones = operation is F.local_response_norm  # a quotient
+    return x.with_features(operation(x.with_hidden_one() if of_ones else x, *args, **kwargs))
 
 
-def _check_axis(operation: Any, _x: Any, *args: Any, dim: int | None = None, **_kwargs: Any) -> None:
-    axis = _axis(operation, args, dim)
-    if axis not in (1, -1, -3):
-        raise NotImplementedError(
-            f"layer masking takes a softmax or an argmax over the channels only, got axis {axis}; give the module "
-            "around this operation a rule of its own with masking_rule."
-        )
-
-
-def _axis(operation: Any, args: tuple[Any, ...], dim: int | None) -> int | None:
-    given = args[0] if args else dim
-    return getattr(operation, "dim", None) if given is None else given
-
-
-@masking_rule(
-    nn.Softmax, nn.LogSoftmax, F.softmax, F.log_softmax, torch.softmax, torch.log_softmax, "softmax", "log_softmax",
-    torch.argmax, "argmax",
-    check=_check_axis,
-    is_local=True,
-)  # fmt: skip
-def over_channels(operation: Operation, x: Masked, *args: Any, dim: int | None = None, **kwargs: Any) -> Masked:
+@masking_rule(F.softmax, F.log_softmax, F.softmin, torch.softmax, torch.log_softmax, torch.argmax)
+def over_channels(
+    operation: Operation, x: Masked, dim: int | None = None, *args: Any, keepdim: bool = False, **kwargs: Any
+) -> Masked:
     """Position by position, over its channels.
 
     Raises:
-        NotImplementedError: the axis is one of positions.
+        NotImplementedError: the axis is one of positions, or not given.
     """
-    axis = _axis(operation, args, dim)
-    if x.features.ndim != 4 or axis not in ((-1, 3) if x.channels_last else (1, -3)):
+    if dim is None or dim % x.ndim in x.axes:
         raise NotImplementedError(
-            f"layer masking takes a softmax or an argmax over the channels only, got axis {axis} of shape "
-            f"{tuple(x.features.shape)} with channels_last={x.channels_last}; permute the features first."
+            f"layer masking takes a softmax or an argmax over the channels only, got axis {dim} of shape "
+            f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
         )
-    if isinstance(operation, nn.Module):
-        return x.with_features(operation(x.features))
-    return Masked(operation(x.features, axis, *args[1:], **kwargs), x.visible, x.channels_last)
+    if operation not in (torch.argmax, Tensor.argmax):
+        return x.with_features(operation(x, dim, *args, **kwargs))
+    keepdim = args[0] if args else keepdim
+    return carry(operation(x, dim, keepdim), x.visible, x.axes if keepdim else without_axes(x.axes, [dim % x.ndim]))
 
 
-@masking_rule(nn.Linear, F.linear, is_local=True)
+@masking_rule(F.linear, F.layer_norm, F.rms_norm)
 def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer or a norm over the channels of one position, where these are the last axis.
 
     Raises:
-        NotImplementedError: the last axis is one of positions.
+        NotImplementedError: the last axis is one of positions, or a norm goes over further axes.
     """
-    if not x.channels_last:
+    shape = kwargs.get("normalized_shape", args[0]) if operation is not F.linear else (1,)
+    if len(shape) != 1:
+        raise NotImplementedError(
+            f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(shape)}; "
+            "use group norm with one group, whose statistics can leave hidden positions out."
+        )
+    if not isinstance(x, Masked) or x.ndim - 1 in x.axes:
         raise NotImplementedError(
             "layer masking needs the channels on the last axis for a linear layer or layer norm over them, but it is "
             "the width of the image; permute the features to (B, H, W, C), or flatten them first."
         )
-    return x.with_features(operation(x.features, *args, **kwargs))
+    return x.with_features(operation(x, *args, **kwargs))
 
 
-@masking_rule("expand_as", ends_masking=True)
-def expand_as(operation: Operation, plain: Tensor, like: Masked) -> Tensor:
-    """A plain tensor, such as a gate, in the shape of masked features."""
-    result: Tensor = operation(plain, like.features)
-    return result
+def check_images_first(x: Any) -> None:
+    """Refuse features that are not (B, C, H, W)."""
+    if not isinstance(x, Masked) or not x.is_images_first:
+        given = f"shape {tuple(x.shape)} with axes {x.axes}" if isinstance(x, Masked) else "a plain tensor"
+        raise NotImplementedError(
+            f"layer masking needs features (B, C, H, W) here, with axes {IMAGES_FIRST} for images, height and width, "
+            f"got {given}; permute them first."
+        )
+
+
+def masked_operands(*operands: Any) -> list[Masked]:
+    """Those that are masked; refused where their axes are not the same."""
+    first, *others = masked_in(operands)
+    if any(other.axes != first.axes or other.ndim != first.ndim for other in others):
+        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in (first, *others))
+        raise NotImplementedError(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
+    return [first, *others]
+
+
+def known(operands: Sequence[Masked]) -> VisibleMap:
+    """The positions visible in every operand."""
+    first, *others = (operand.visible for operand in operands)
+    return first.merge(*others, intersection=True) if others else first
+
+
+def at_each_position(result: Tensor, like: Masked, visible: VisibleMap) -> Masked:
+    """A result that has been computed at each position alone, with the axes of a masked operand."""
+    if result.ndim != like.ndim:
+        raise NotImplementedError(
+            f"layer masking needs operands with no more axes than masked features of shape {tuple(like.shape)}, but "
+            f"the result has shape {tuple(result.shape)}; {OWN_RULE}"
+        )
+    return carry(result, visible, like.axes)
+
+
+def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tensor:
+    """What each image is divided by, such as its norm, with 1 for an image of which nothing is visible."""
+    hidden = numerator.visible.hidden_images
+    if denominator.ndim != numerator.ndim or denominator.shape[numerator.axes[0]] != hidden.shape[0]:
+        return denominator
+    shape = [1] * denominator.ndim
+    shape[numerator.axes[0]] = -1
+    return denominator.masked_fill(hidden.reshape(shape), 1.0)
+
+
+def _with_hidden_one(operand: Masked, visible: VisibleMap) -> Tensor:
+    if visible is operand.visible:
+        return operand.with_hidden_one()
+    return torch.where(visible.positions_along(operand.axes, operand.ndim), operand, 1.0)

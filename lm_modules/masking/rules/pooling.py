@@ -1,116 +1,99 @@
 """Pools with windows, global pools, and reductions over axes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, VisibleMap, Window
-from maskrobust.lm_modules.masking.row_features import Rows
+from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
-from maskrobust.lm_modules.masking.rules.merging import Stack, sum_stack
-from maskrobust.lm_modules.masking.rules.table import Operation, RowKernel, masking_rule
+from maskrobust.lm_modules.masking.rules.merging import sum_branches
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
 
 
-def _check_no_indices(operation: Any, *_args: Any) -> None:
-    if getattr(operation, "return_indices", False):
-        raise NotImplementedError(
-            f"layer masking needs {type(operation).__name__} without return_indices; give the module around this "
-            "operation a rule of its own with masking_rule."
-        )
-
-
-_OF_MODULES = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "divisor_override")
-_OF_MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-_OF_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-
-
-@masking_rule(nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, check=_check_no_indices)
-def pool(operation: nn.MaxPool2d | nn.AvgPool2d | nn.LPPool2d, x: Masked) -> Masked:
+@masking_rule(F.max_pool2d, torch.max_pool2d)
+def max_pool(
+    operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    ceil_mode: bool = False, return_indices: bool = False,
+) -> Masked:  # fmt: skip
     """Hidden positions count as 0; a window is visible when any position in it is."""
-    return _slide_pool(x, operation, {name: getattr(operation, name, None) for name in _OF_MODULES})
+    if return_indices:
+        raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
+    settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
+    return _slide(x, *settings, lambda features: operation(features, *settings))
 
 
-@masking_rule(F.max_pool2d, F.avg_pool2d)
-def functional_pool(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
-    """The same for a functional call."""
-    names = _OF_MAX if operation is F.max_pool2d else _OF_AVERAGE
-    settings = {**dict(zip(names, args, strict=False)), **kwargs}
-    return _slide_pool(x, lambda features: operation(features, *args, **kwargs), settings)
+@masking_rule(F.max_pool2d_with_indices)
+def max_pool_with_indices(_operation: Operation, *_args: Any, **_kwargs: Any) -> Masked:
+    """Refused."""
+    raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
 
 
-def _slide_pool(x: Masked, compute: Callable[[Tensor], Tensor], settings: Mapping[str, Any]) -> Masked:
-    divisor = settings.get("divisor_override")
-    if divisor is not None and torch.compiler.is_exporting():
+@masking_rule(F.avg_pool2d)
+def average_pool(
+    operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Masked:  # fmt: skip
+    """Likewise."""
+    if divisor_override is not None and torch.compiler.is_exporting():
         raise NotImplementedError(
             f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
-            f"divisor_override={divisor}; leave it out, and multiply what the pool returns."
+            f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
         )
-    size, stride = pair(settings["kernel_size"]), settings.get("stride")
-    padding, dilation = symmetric(settings.get("padding") or 0), pair(settings.get("dilation") or 1)
-    window = Window(size, pair(stride) if stride else size, padding, dilation, bool(settings.get("ceil_mode")))
+    settings = kernel_size, stride or kernel_size, padding, ceil_mode, count_include_pad, divisor_override
+    return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings))
+
+
+@masking_rule(F.lp_pool2d)
+def power_pool(
+    operation: Operation, x: Masked, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Masked:
+    """Likewise."""
+    settings = kernel_size, stride or kernel_size
+    return _slide(x, *settings, 0, 1, ceil_mode, lambda features: operation(features, norm_type, *settings, ceil_mode))
+
+
+def _slide(
+    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, compute: Callable[[Tensor], Tensor]
+) -> Masked:
+    window = Window(pair(size), pair(stride), symmetric(padding), pair(dilation), ceil_mode)
     return slide(x, window, compute, hidden="zero")
 
 
-def _mean_of_rows(_operation: nn.AdaptiveAvgPool2d, _outputs: VisibleMap, x: Rows) -> Tensor:
-    """Mean over each image's rows, 0 where it has none."""
-    counts = x.held.positions.sum(dim=(1, 2, 3))
-    precision = torch.promote_types(x.values.dtype, torch.float32)
-    sums = torch.segment_reduce(x.values.to(precision), "sum", lengths=counts, axis=0, unsafe=True, initial=0.0)
-    return (sums / counts.clamp(min=1)[:, None]).to(x.values.dtype)[:, :, None, None]
+@masking_rule(F.adaptive_avg_pool2d)
+def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) -> Masked | Tensor:
+    """Each bin is the mean over its visible positions, and 0 where it has none; it is visible when it has one.
 
-
-def _averages_all(operation: Any) -> bool:
-    return isinstance(operation, nn.AdaptiveAvgPool2d) and _is_one(operation.output_size)
-
-
-@masking_rule(
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    ends_masking=lambda operation, *_args: _is_one(operation.output_size),
-    check=_check_no_indices,
-    rows=RowKernel(_mean_of_rows, _averages_all),
-)
-def adaptive_pool(operation: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, x: Masked) -> Masked | Tensor:
-    """By `functional_adaptive_pool`."""
-    average = isinstance(operation, nn.AdaptiveAvgPool2d)
-    return functional_adaptive_pool(
-        F.adaptive_avg_pool2d if average else F.adaptive_max_pool2d, x, operation.output_size
-    )
-
-
-@masking_rule(
-    F.adaptive_avg_pool2d,
-    F.adaptive_max_pool2d,
-    ends_masking=lambda _operation, _x, output_size, *_args, **_: _is_one(output_size),
-)
-def functional_adaptive_pool(operation: Operation, x: Masked, output_size: Any, **_: bool) -> Masked | Tensor:
-    """Each bin is the mean over its visible positions, or the maximum with hidden ones counting as 0.
-
-    Masking ends where there is one bin; otherwise a bin is visible when any of its positions is.
+    Masking ends where there is one bin.
     """
-    averages = operation is F.adaptive_avg_pool2d
-    if averages:
-        if _is_one(output_size):
-            # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
-            return x.mean_over_visible().to(x.features.dtype)[:, None, None].permute(0, 3, 1, 2)
-        return adaptive_average(x, output_size)
-    pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
-    return pooled if _is_one(output_size) else Masked(pooled, _bins(x, output_size))
-
-
-def adaptive_average(x: Masked, output_size: Any) -> Masked:
-    """The mean over the visible positions of each bin, 0 where it has none; a bin is visible when it has one."""
+    check_images_first(x)
+    if _is_one(output_size):
+        # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
+        return x.mean_over_visible().to(x.dtype)[:, None, None].permute(0, 3, 1, 2)
     pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
     visible = _bins(x, output_size)
     if not x.visible.everything:
         ones = x.visible.positions.to(torch.promote_types(pooled.dtype, torch.float32))
         fraction = F.adaptive_avg_pool2d(ones, output_size)
         pooled = pooled / torch.where(visible.positions, fraction, 1.0).to(pooled.dtype)
-    return Masked(pooled, visible)
+    return carry(pooled, visible)
+
+
+@masking_rule(F.adaptive_max_pool2d)
+def adaptive_max_pool(
+    operation: Operation, x: Masked, output_size: Any, return_indices: bool = False
+) -> Masked | Tensor:
+    """Each bin is the largest of its positions, hidden ones counting as 0; masking ends where there is one bin."""
+    check_images_first(x)
+    if return_indices:
+        raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
+    pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
+    return pooled if _is_one(output_size) else carry(pooled, _bins(x, output_size))
 
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:
@@ -122,54 +105,107 @@ def _is_one(output_size: Any) -> bool:
     return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
 
 
-def _reduces_positions(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:
-    """Whether a reduction goes over height and width; refused where that cannot be told."""
-    axes = _axes(args, kwargs)
-    if axes is not None and len(axes) in (1, 2):
-        return len(axes) == 2
-    raise NotImplementedError(
-        f"layer masking reduces over height and width, or over the channels, got axes {axes}; give the module around "
-        "this operation a rule of its own with masking_rule."
+@masking_rule(torch.mean)
+def mean(
+    operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Masked | Tensor:
+    """Over height and width: of the visible positions, and masking ends; over the channels: position by position.
+
+    Over height or width alone, kept with size 1: of the visible positions along it, which is visible where any is.
+
+    Raises:
+        NotImplementedError: over other axes.
+    """
+    spatial = _spatial(operation, x, dim)
+    if spatial == x.spatial_axes:
+        means = x.mean_over_visible().to(dtype or x.dtype)
+        kept = [1 if axis in spatial else size for axis, size in enumerate(x.shape) if keepdim or axis not in spatial]
+        return means.reshape(kept)
+    if spatial and keepdim and x.is_images_first:
+        size = (1, None) if spatial == (2,) else (None, 1)
+        pooled = adaptive_average_pool(F.adaptive_avg_pool2d, x, size)
+        return pooled if dtype is None else pooled.to(dtype)
+    return _over_channels(x, spatial, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
+
+
+@masking_rule(torch.sum)
+def total(
+    operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Masked | Tensor:
+    """Over height and width with 0 at hidden positions, and masking ends; over the channels position by position.
+
+    Raises:
+        NotImplementedError: over other axes.
+    """
+    spatial = _spatial(operation, x, dim)
+    if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
+        return sum_branches(x.branches)
+    return _ended_or_over_channels(
+        x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim, dtype=dtype)
     )
 
 
-@masking_rule(
-    "mean", "sum", "amax", "norm", torch.mean, torch.sum, torch.amax, torch.norm, ends_masking=_reduces_positions
-)
-def reduction(operation: Any, x: Masked | Stack, *args: Any, **kwargs: Any) -> Masked | Tensor:
-    """Over height and width: a mean over visible positions, anything else with 0 at hidden ones; masking ends.
-
-    Over one other axis, such as the channels: position by position.
-
-    Raises:
-        NotImplementedError: over one of height and width, or over two axes that are not these.
-    """
-    if isinstance(x, Stack):
-        return sum_stack(x)
-    axes = {axis % x.features.ndim for axis in _axes(args, kwargs) or ()}
-    spatial = set(x.spatial_axes)
-    if len(axes) == 1 and not axes & {0, *spatial}:
-        reduced = operation(x.features, *args, **kwargs)
-        return Masked(reduced, x.visible, x.channels_last)
-    if axes != spatial:
-        raise NotImplementedError(
-            f"layer masking reduces over height and width together, or over the channels, got axes {sorted(axes)} of "
-            f"shape {tuple(x.features.shape)}; give the module around this operation a rule of its own."
-        )
-    if operation.__name__ != "mean":
-        return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
-    keeps = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
-    sizes = [
-        1 if axis in spatial else size for axis, size in enumerate(x.features.shape) if keeps or axis not in spatial
-    ]
-    return x.mean_over_visible().reshape(sizes).to(kwargs.get("dtype") or x.features.dtype)
+@masking_rule(torch.amax)
+def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
+    """Likewise."""
+    spatial = _spatial(operation, x, dim)
+    return _ended_or_over_channels(x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim))
 
 
-def _axes(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
-    """The axes of a reduction: `dim`, or the first argument that is one (the norm's order comes first otherwise)."""
-    given = kwargs.get("dim", kwargs.get("axis"))
-    if given is None:
-        given = next((argument for argument in args if isinstance(argument, list | tuple)), None)
-    if given is None:
-        given = next((argument for argument in args if type(argument) is int), None)
-    return (given,) if isinstance(given, int) else (None if given is None else tuple(given))
+@masking_rule(torch.norm)
+def norm(
+    operation: Operation, x: Masked, p: Any = "fro", dim: Any = None, keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Masked | Tensor:  # fmt: skip
+    """Likewise."""
+    spatial = _spatial(operation, x, dim)
+    return _ended_or_over_channels(
+        x, spatial, dim, keepdim, lambda features: operation(features, p, dim, keepdim, dtype=dtype)
+    )
+
+
+@masking_rule(torch.linalg.vector_norm)
+def vector_norm(
+    operation: Operation, x: Masked, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
+    dtype: torch.dtype | None = None,
+) -> Masked | Tensor:  # fmt: skip
+    """Likewise."""
+    spatial = _spatial(operation, x, dim)
+    return _ended_or_over_channels(
+        x, spatial, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype)
+    )
+
+
+def _axes(x: Masked, dim: Any) -> set[int]:
+    given: Sequence[int] = () if dim is None else (dim,) if isinstance(dim, int) else dim
+    return {axis % x.ndim for axis in given}
+
+
+def _spatial(operation: Operation, x: Masked, dim: Any) -> tuple[int, ...]:
+    """Which axes of a reduction are height and width; refused where it goes over images, or over channels as well."""
+    axes = _axes(x, dim)
+    spatial = tuple(axis for axis in x.spatial_axes if axis in axes)
+    if not axes or x.axes[0] in axes or (spatial and len(axes) > len(spatial)):
+        raise NotImplementedError(_refusal(x, dim))
+    return spatial
+
+
+def _refusal(x: Masked, dim: Any) -> str:
+    return (
+        f"layer masking reduces over height and width together, or over the channels, got axes {dim} of shape "
+        f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
+    )
+
+
+def _ended_or_over_channels(
+    x: Masked, spatial: tuple[int, ...], dim: Any, keepdim: bool, compute: Callable[[Tensor], Tensor]
+) -> Masked | Tensor:
+    if spatial == x.spatial_axes:
+        return torch.as_tensor(compute(x.with_hidden_zero()))
+    return _over_channels(x, spatial, dim, keepdim, compute(x))
+
+
+def _over_channels(x: Masked, spatial: tuple[int, ...], dim: Any, keepdim: bool, reduced: Tensor) -> Masked:
+    if spatial:
+        raise NotImplementedError(_refusal(x, dim))
+    return carry(reduced, x.visible, x.axes if keepdim else without_axes(x.axes, _axes(x, dim)))

@@ -1,254 +1,292 @@
 """Operations that rearrange axes, channels and positions: views, permutes, splits, slices, flattening, resampling."""
 
-import operator
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, Window
+from maskrobust.lm_modules.masking.masked import Axes, Masked, carry, share_memory, without_axes
 from maskrobust.lm_modules.masking.rules.convolution import slide
-from maskrobust.lm_modules.masking.rules.pointwise import elementwise
-from maskrobust.lm_modules.masking.rules.table import Operation, masking_rule
-
-_TO_CHANNELS_LAST = (0, 2, 3, 1)
-_TO_CHANNELS_FIRST = (0, 3, 1, 2)
-_OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
-_TOKENS = (
-    "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
-    f"from which hidden ones can simply be dropped; {_OWN_RULE}"
-)
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
 
 
-NO_TENSORS = (
-    "shape", "dtype", "device", "ndim", "layout", "itemsize", "nbytes", "requires_grad", "is_leaf", "is_cpu", "is_cuda",
-    "is_meta", "is_mkldnn", "is_mps", "is_nested", "is_quantized", "is_sparse", "is_xla", "is_xpu",
-)  # fmt: skip
-"""Attributes of a tensor that are no tensors, and say nothing of its values."""
-
-QUESTIONS = (
-    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "get_device",
-    "is_contiguous", "is_floating_point", "is_complex",
-)  # fmt: skip
-"""Methods of a tensor that say nothing of its values."""
+def _view_of(x: Masked, view: Masked) -> Masked:
+    """A view; where layer masking has made features channels-last it may be a copy, which still counts as one."""
+    memory = share_memory(x)
+    view.memory, view.known_state = memory, memory.state
+    return view
 
 
-@masking_rule(*QUESTIONS, ends_masking=True)
-def question(operation: Operation, x: Masked, *args: Any) -> Any:
-    """Shape, device and the like."""
-    return operation(x.features, *args)
+@masking_rule(Tensor.view_as, Tensor.reshape_as)
+def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
+    """In the shape of another tensor, by `view`."""
+    if not isinstance(x, Masked):
+        return torch.as_tensor(operation(x, like))
+    if x.shape == like.shape:
+        return x.with_features(operation(x, like))  # as autograd functions return what they were given
+    return view(Tensor.view if operation is Tensor.view_as else Tensor.reshape, x, like.shape)
 
 
-def _check_attribute(_operation: Operation, _x: Any, name: str) -> None:
-    if name not in NO_TENSORS:
-        raise NotImplementedError(
-            f"layer masking has no rule for the attribute '{name}' of a tensor; use a function of torch for it, or "
-            f"{_OWN_RULE}"
-        )
-
-
-@masking_rule(getattr, ends_masking=True, check=_check_attribute)
-def attribute(operation: Operation, x: Masked, name: str) -> Any:
-    """Shape, device and the like; what is a tensor itself is refused."""
-    return operation(x.features, name)
-
-
-def same(x: Any) -> Any:
-    """The argument, as a result of its own."""
-    return x
-
-
-@masking_rule(same, is_local=True)
-def unchanged(_operation: Operation, x: Any) -> Any:
-    """Features, or several of them, as they are."""
-    return x
-
-
-def _ends_in_a_vector(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:
-    sizes = kwargs.get("shape", kwargs.get("size", args))
-    while isinstance(sizes, list | tuple) and len(sizes) == 1 and isinstance(sizes[0], list | tuple):
-        sizes = sizes[0]
-    if len(sizes) == 3:
-        raise NotImplementedError(_TOKENS)
-    return len(sizes) == 2
-
-
-@masking_rule("view", "reshape", torch.reshape, ends_masking=_ends_in_a_vector)
+@masking_rule(Tensor.view, torch.reshape, torch.flatten, torch.unflatten, torch.ravel)
 def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
     """Channels in groups, or together again; into a vector for each image, hidden positions are 0 and masking ends.
 
     Features that layer masking has made channels-last are made contiguous, as a view needs them.
+
+    Raises:
+        NotImplementedError: positions become a sequence of tokens.
     """
-    if _ends_in_a_vector(operation, x, *args, **kwargs):
+    if args and isinstance(args[0], torch.dtype):
+        raise NotImplementedError(f"layer masking does not look at the bits of features as {args[0]}; {OWN_RULE}")
+    features = operation(x.contiguous(), *args, **kwargs)
+    if features.ndim == 2 and features.shape[0] == x.shape[0] and x.axes[0] == 0:
         return torch.as_tensor(operation(x.with_hidden_zero().contiguous(), *args, **kwargs))
-    features = operation(x.features.contiguous(), *args, **kwargs)
-    if x.channels_last or features.shape[0] != x.features.shape[0]:
-        raise NotImplementedError(_TOKENS)
-    return Masked(features, x.visible)
+    return _view_of(x, carry(features, x.visible, _axes_of_view(x, features)))
 
 
-def _check_flattens_all(operation: Any, _x: Any, start_dim: int = 0, end_dim: int = -1) -> None:
-    if isinstance(operation, nn.Flatten):
-        start_dim, end_dim = operation.start_dim, operation.end_dim
-    if start_dim != 1 or end_dim not in (-1, 3):
-        raise NotImplementedError(_TOKENS)
+def _axes_of_view(x: Masked, features: Tensor) -> Axes:
+    """The axes of a mask in a view: those ahead of all channels stay there, and so do those behind."""
+    before, after, axes = tuple(x.shape), tuple(features.shape), x.axes
+    for ahead in (1, 2, 3):
+        behind, added = 3 - ahead, len(after) - len(before)
+        expected = (*range(ahead), *range(x.ndim - behind, x.ndim))
+        if len(after) >= 3 and axes == expected and before[:ahead] == after[:ahead] and before[x.ndim - behind :] == after[len(after) - behind :]:
+            images, height, width = (axis if axis < ahead else axis + added for axis in axes)
+            return images, height, width
+    raise NotImplementedError(
+        "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
+        f"from which hidden ones can simply be dropped; {OWN_RULE}"
+    )
 
 
-@masking_rule(nn.Flatten, torch.flatten, "flatten", ends_masking=True, check=_check_flattens_all)
-def flatten(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Tensor:
-    """Into a vector for each image, 0 at hidden positions; masking ends."""
-    return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
+@masking_rule(Tensor.contiguous)
+def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
+    """The same features in another order of memory."""
+    return _view_of(x, x.with_features(operation(x, **kwargs)))
 
 
-@masking_rule(torch.permute, "permute", is_local=True)
-def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] | None = None) -> Masked:
-    """Between (B, C, H, W) and (B, H, W, C).
+@masking_rule(torch.permute)
+def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = ()) -> Masked:
+    """Another order of axes; height comes before width, or the map is transposed.
 
     Raises:
-        NotImplementedError: another order.
+        NotImplementedError: the images come after height or width.
     """
-    given = dims or (axes[0] if isinstance(axes[0], list | tuple) else axes)
-    order = tuple(axis % x.features.ndim for axis in given)
-    if order != (_TO_CHANNELS_FIRST if x.channels_last else _TO_CHANNELS_LAST):
-        raise NotImplementedError(
-            f"layer masking permutes (B, C, H, W) to (B, H, W, C) and back, got {order}; {_OWN_RULE}"
-        )
-    return Masked(operation(x.features, order), x.visible, not x.channels_last)
+    given = dims or (axes[0] if not isinstance(axes[0], int) else axes)
+    return _permuted(operation(x, tuple(given)), x, [axis % x.ndim for axis in given])
 
 
-@masking_rule(torch.transpose, "transpose", "swapaxes", torch.swapaxes)
+@masking_rule(torch.transpose, torch.swapaxes, torch.swapdims)
 def transpose(operation: Operation, x: Masked, first: int, second: int) -> Masked:
-    """Axes of channels, as in a channel shuffle.
-
-    Raises:
-        NotImplementedError: an axis of the batch or of positions.
-    """
-    axes = {first % x.features.ndim, second % x.features.ndim}
-    if axes & {0, *x.spatial_axes}:
-        raise NotImplementedError(f"layer masking transposes axes of channels only, got {sorted(axes)}; {_OWN_RULE}")
-    return x.with_features(operation(x.features, first, second))
+    """Two axes swapped; see `permute`."""
+    order = list(range(x.ndim))
+    order[first], order[second] = order[second], order[first]
+    return _permuted(operation(x, first, second), x, order)
 
 
-# Position by position, and a new axis of channels.
-masking_rule(nn.ChannelShuffle, torch.unsqueeze, "unsqueeze")(elementwise)
-
-
-@masking_rule(torch.chunk, torch.split, torch.tensor_split, torch.unbind, "chunk", "split", "tensor_split", "unbind")
-def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[Masked, ...]:
-    """Channels in parts.
-
-    Raises:
-        NotImplementedError: positions or images would be taken apart.
-    """
-    parts = operation(x.features, *args, **kwargs)
-    if sum(part.shape[0] for part in parts) != x.features.shape[0] * len(parts):
-        shape = tuple(parts[0].shape)
-        raise NotImplementedError(f"layer masking splits channels only, got parts of shape {shape}; {_OWN_RULE}")
-    return tuple(x.with_features(part) for part in parts)
-
-
-@masking_rule(operator.getitem)
-def index(_operation: Operation, x: Any, place: Any) -> Masked:
-    """One of several parts; or a slice of channels, or of positions with the mask's alike.
-
-    Raises:
-        NotImplementedError: an index other than slices, and one number for the channel.
-    """
-    if not isinstance(x, Masked):
-        part: Masked = x[place]
-        return part
-    places = _one_for_each_axis(place, x.features.ndim)
-    height, width = (places[axis] for axis in x.spatial_axes)
-    whole = slice(None)
-    if places[0] != whole or not isinstance(height, slice) or not isinstance(width, slice):
+def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
+    images, height, width = (order.index(axis) for axis in x.axes)
+    if images > min(height, width):
         raise NotImplementedError(
-            f"layer masking needs an index that keeps all images, and height and width as axes, got {place}; "
-            f"{_OWN_RULE}"
+            f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
+            f"axes {x.axes}; {OWN_RULE}"
         )
-    features = x.features[tuple(places)]
-    if height == width == whole:
-        return x.with_features(features)
-    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
-    visible = x.visible.derive(key, lambda numbers: numbers[:, :, height, width])
-    return Masked(features, visible, x.channels_last)
+    if height < width:
+        return carry(features, x.visible, (images, height, width))
+    transposed = x.visible.derive("transpose", lambda numbers: numbers.transpose(2, 3))
+    return carry(features, transposed, (images, width, height))
+
+
+@masking_rule(F.channel_shuffle)
+def channel_shuffle(operation: Operation, x: Masked, groups: int) -> Masked:
+    """Position by position."""
+    check_images_first(x)
+    return x.with_features(operation(x, groups))
+
+
+@masking_rule(torch.unsqueeze)
+def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
+    """A new axis of channels."""
+    at = dim % (x.ndim + 1)
+    images, height, width = (axis + (axis >= at) for axis in x.axes)
+    return carry(operation(x, dim), x.visible, (images, height, width))
+
+
+@masking_rule(torch.squeeze)
+def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked:
+    """An axis of one channel less.
+
+    Raises:
+        NotImplementedError: the axis is that of images or positions, or not given.
+    """
+    axes = [] if dim is None else [each % x.ndim for each in ((dim,) if isinstance(dim, int) else dim)]
+    if not axes or any(axis in x.axes for axis in axes):
+        raise NotImplementedError(f"layer masking squeezes axes of channels alone, got {dim}; {OWN_RULE}")
+    removed = [axis for axis in axes if x.shape[axis] == 1]
+    return carry(operation(x, dim), x.visible, without_axes(x.axes, removed))
+
+
+@masking_rule(Tensor.expand)
+def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
+    """Channels, or positions along an axis of size 1, repeated.
+
+    Raises:
+        NotImplementedError: there are more axes than before.
+    """
+    features = operation(x, *sizes)
+    if features.ndim != x.ndim:
+        raise NotImplementedError(f"layer masking repeats axes that features have, got {sizes}; {OWN_RULE}")
+    height, width = (features.shape[axis] for axis in x.spatial_axes)
+    return carry(features, x.visible.expanded(height, width), x.axes)
+
+
+@masking_rule(Tensor.expand_as)
+def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
+    """In the shape of another tensor: plain ones, such as a gate, stay plain."""
+    return expand(Tensor.expand, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
+
+
+@masking_rule(torch.chunk, torch.tensor_split)
+def split(operation: Operation, x: Masked, parts: Any, dim: int = 0) -> tuple[Masked, ...]:
+    """Channels, or positions, in parts.
+
+    Raises:
+        NotImplementedError: images would be taken apart.
+    """
+    return _parts(operation(x, parts, dim), x, dim)
+
+
+@masking_rule(torch.split)
+def split_by_size(operation: Operation, x: Masked, split_size: Any, dim: int = 0) -> tuple[Masked, ...]:
+    """Likewise."""
+    return _parts(operation(x, split_size, dim), x, dim)
+
+
+def _parts(parts: Sequence[Tensor], x: Masked, dim: int) -> tuple[Masked, ...]:
+    axis, start, found = dim % x.ndim, 0, []
+    if axis == x.axes[0]:
+        raise NotImplementedError(f"layer masking splits channels or positions, got the axis {dim} of images; {OWN_RULE}")
+    for part in parts:
+        places = [slice(None)] * x.ndim
+        places[axis] = slice(start, start + part.shape[axis])
+        start += part.shape[axis]
+        found.append(carry(part, _sliced(x, places), x.axes))
+    return tuple(found)
+
+
+@masking_rule(torch.unbind)
+def unbind(operation: Operation, x: Masked, dim: int = 0) -> tuple[Masked, ...]:
+    """Channels one by one.
+
+    Raises:
+        NotImplementedError: images or positions would be taken apart.
+    """
+    axis = dim % x.ndim
+    if axis in x.axes:
+        raise NotImplementedError(f"layer masking splits channels only, got axis {dim} of axes {x.axes}; {OWN_RULE}")
+    return tuple(carry(part, x.visible, without_axes(x.axes, [axis])) for part in operation(x, dim))
+
+
+@masking_rule(torch.narrow)
+def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -> Masked:
+    """A slice of channels, or of positions with the mask's alike."""
+    places = [slice(None)] * x.ndim
+    places[dim % x.ndim] = slice(start, start + length)
+    return carry(operation(x, dim, start, length), _sliced(x, places), x.axes)
+
+
+@masking_rule(Tensor.__getitem__)
+def index(_operation: Operation, x: Masked, place: Any) -> Masked:
+    """A slice of channels, or of positions with the mask's alike; one channel; or a new axis of channels.
+
+    Raises:
+        NotImplementedError: another index.
+    """
+    places = _one_for_each_axis(place, x.ndim)
+    kept = [each for each in places if each is not None]
+    of_mask = [kept[axis] for axis in x.axes if axis < len(kept)]
+    others_fit = all(type(each) in (slice, int) for each in kept)
+    if len(kept) != x.ndim or not others_fit or of_mask[0] != slice(None) or int in map(type, of_mask):
+        raise NotImplementedError(
+            f"layer masking needs an index that keeps all images, and height and width as axes, got {place}; {OWN_RULE}"
+        )
+    axes = without_axes(x.axes, [axis for axis, each in enumerate(kept) if type(each) is int])
+    for at in (at for at, each in enumerate(each for each in places if type(each) is not int) if each is None):
+        axes = tuple(axis + (axis >= at) for axis in axes)  # type: ignore[assignment]
+    return carry(x.features[tuple(places)], _sliced(x, kept), axes)
 
 
 def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
     places = list(place) if isinstance(place, tuple) else [place]
     at = next((at for at, each in enumerate(places) if isinstance(each, EllipsisType)), len(places))
     after = places[at + 1 :]
-    return places[:at] + [slice(None)] * (axes - at - len(after)) + after
+    missing = axes - sum(each is not None for each in places[:at] + after)
+    return places[:at] + [slice(None)] * missing + after
+
+
+def _sliced(x: Masked, places: Sequence[slice]) -> VisibleMap:
+    """The map of a slice; from images that are all visible it shows everything."""
+    height, width = (places[axis] for axis in x.spatial_axes)
+    if height == width == slice(None):
+        return x.visible
+    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
+    return x.visible.derive(key, lambda numbers: numbers[:, :, height, width])
 
 
 _NEAREST = ("nearest", "nearest-exact")
 _LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
 
 
-def _check_mode(mode: str, *, antialias: bool = False) -> None:
-    if mode not in (*_NEAREST, "bilinear") or antialias:
-        raise NotImplementedError(
-            "layer masking interpolates maps with mode nearest, nearest-exact or bilinear and without antialias, got "
-            f"mode '{mode}' and antialias={antialias}; give the module around this operation a rule of its own with "
-            "masking_rule."
-        )
-
-
-@masking_rule(nn.Upsample, check=lambda operation, *_args: _check_mode(operation.mode))
-def upsample(operation: nn.Upsample, x: Masked) -> Masked:
-    """By `interpolate`."""
-    settings = operation.size, operation.scale_factor, operation.mode, operation.align_corners
-    return interpolate(F.interpolate, x, *settings, recompute_scale_factor=operation.recompute_scale_factor)
-
-
-def _check_settings(
-    _operation: Operation, _x: Any, _size: Any = None, _factor: Any = None, mode: str = "nearest", *_args: Any,
-    antialias: bool = False, **_kwargs: Any,
-) -> None:  # fmt: skip
-    _check_mode(mode, antialias=antialias)
-
-
-@masking_rule(F.interpolate, check=_check_settings)
+@masking_rule(F.interpolate, F.upsample)
 def interpolate(
-    operation: Operation,
-    x: Masked,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    **kwargs: Any,
-) -> Masked:
+    operation: Operation, x: Masked, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
+) -> Masked:  # fmt: skip
     """A new position is visible when it is made from a visible one; what else it is made from is neighbour padding.
 
     Where visible ones have a weight below 3e-5, it is hidden.
+
+    Raises:
+        NotImplementedError: another mode than nearest, nearest-exact or bilinear, or antialias.
     """
-    settings = (size, scale_factor, mode, align_corners)
+    check_images_first(x)
+    if mode not in (*_NEAREST, "bilinear") or antialias:
+        raise NotImplementedError(
+            "layer masking interpolates maps with mode nearest, nearest-exact or bilinear and without antialias, got "
+            f"mode '{mode}' and antialias={antialias}; {OWN_RULE}"
+        )
+    settings = (size, scale_factor, mode, align_corners, recompute_scale_factor)
     rings = 0 if mode in _NEAREST else 1
 
     def resized(numbers: Tensor) -> Tensor:
-        return torch.as_tensor(operation(numbers, *settings, **kwargs))
+        return torch.as_tensor(F.interpolate(numbers, *settings))
 
-    visible = x.visible.derive(("interpolate", str(settings), str(kwargs)), resized, least=_LEAST_WEIGHT)
-    return Masked(operation(x.with_neighbour_padding(rings), *settings, **kwargs), visible, rings=rings)
+    visible = x.visible.derive(("interpolate", str(settings)), resized, least=_LEAST_WEIGHT)
+    result = carry(F.interpolate(x.with_neighbour_padding(rings), *settings), visible)
+    result.rings = rings
+    return result
 
 
-@masking_rule(nn.PixelUnshuffle, F.pixel_unshuffle)
-def pixel_unshuffle(operation: Any, x: Masked, factor: int | None = None) -> Masked:
+@masking_rule(F.pixel_unshuffle)
+def pixel_unshuffle(operation: Operation, x: Masked, downscale_factor: int) -> Masked:
     """Blocks of positions become channels: visible where any of the block is, the others 0."""
-    side = operation.downscale_factor if factor is None else factor
+    side = downscale_factor
     block = Window((side, side), (side, side))
-    return slide(x, block, operation if factor is None else lambda features: operation(features, side), hidden="zero")
+    return slide(x, block, lambda features: operation(features, side), hidden="zero")
 
 
-@masking_rule(nn.PixelShuffle, F.pixel_shuffle)
-def pixel_shuffle(operation: Any, x: Masked, factor: int | None = None) -> Masked:
+@masking_rule(F.pixel_shuffle)
+def pixel_shuffle(operation: Operation, x: Masked, upscale_factor: int) -> Masked:
     """Channels become blocks of positions, as visible as the one they come from."""
-    side = operation.upscale_factor if factor is None else factor
-    features = operation(x.features) if factor is None else operation(x.features, factor)
+    check_images_first(x)
+    side = upscale_factor
 
     def enlarged(numbers: Tensor) -> Tensor:
         return numbers.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
 
-    return Masked(features, x.visible.derive(("pixel_shuffle", side), enlarged))
+    return carry(operation(x, side), x.visible.derive(("pixel_shuffle", side), enlarged))

@@ -6,7 +6,7 @@ lists, one at a time, and writes docs/architectures.md.
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -17,7 +17,8 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
-from maskrobust.lm_modules.masking.masked import PaddingRule
+from maskrobust.lm_modules.masking.functional import hide
+from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
 from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
 
@@ -98,8 +99,7 @@ class Case(NamedTuple):
 
     Attributes:
         network: in eval mode.
-        masked: the same, wrapped, computed densely.
-        rows: the same on rows, where the network allows it.
+        masked: the same, wrapped.
         images: (2, 3, size, size).
         visible: (2, 1, size, size) bool, part of the first image and all of the second.
         plain: the network's output for `images`.
@@ -108,7 +108,6 @@ class Case(NamedTuple):
 
     network: nn.Module
     masked: LayerMasking
-    rows: LayerMasking | None
     images: Tensor
     visible: Tensor
     plain: Tensor
@@ -130,10 +129,8 @@ def _case(network: nn.Module, image_size: int, padding: PaddingRule) -> Case:
     plain, precise = network(images), copy.deepcopy(network).double()(images.double())
     if (plain - precise).abs().max() > 1e-4 * plain.std():  # with random weights some blow their rounding up
         network, images = network.double(), images.double()
-    masked, rows = LayerMasking(network, padding=padding), None
-    if masked.row_suffix is not None:
-        masked, rows = (LayerMasking(network, padding=padding, engine=engine) for engine in ("dense", "rows"))
-    return Case(network, masked, rows, images, visible, network(images), masked(images, visible))
+    masked = LayerMasking(network, padding=padding)
+    return Case(network, masked, images, visible, network(images), masked(images, visible))
 
 
 @torch.no_grad()
@@ -141,7 +138,7 @@ def all_visible_is_the_plain_network(case: Case) -> None:
     """To the last bit; and nearly so where the rules compute it, and for an image without holes beside one with."""
     everything = torch.ones_like(case.visible)
     assert torch.equal(case.masked(case.images, everything), case.plain), "differs from the plain network"
-    by_rules = _run(case, Masked(case.images, VisibleMap(everything, case.masked.options)), scribble=False)
+    by_rules = _run(case, everything=True)
     assert case.distance(by_rules, case.plain) < 1e-3, "the rules differ from the plain network"
     assert _without_holes_is_plain(case), "an image differs for what is hidden of another"
 
@@ -154,7 +151,7 @@ def _without_holes_is_plain(case: Case) -> bool:
     if case.distance(case.output[1], case.plain[1]) < 5e-3:
         return True
     network, images = copy.deepcopy(case.network).double(), case.images.double()
-    plain, output = network(images), LayerMasking(network, engine="dense")(images, case.visible)
+    plain, output = network(images), LayerMasking(network)(images, case.visible)
     return case.distance(output[1], plain[1]) < 1e-8
 
 
@@ -164,12 +161,7 @@ def hidden_values_change_nothing(case: Case) -> None:
     assert case.distance(case.output[0], case.plain[0]) > 1e-2, "hiding a part changes nothing"
     assert case.output.isfinite().all(), "not finite"
     assert torch.equal(case.masked(case.with_hidden_nan, case.visible), case.output), "hidden pixels matter"
-    if case.rows is not None:
-        output = case.rows(case.images, case.visible)
-        assert torch.equal(case.rows(case.with_hidden_nan, case.visible), output), "hidden pixels matter to rows"
-        assert case.distance(output, case.output) < 5e-3, "rows and dense features differ"
-    masked_images = Masked(case.images.clone(), VisibleMap(case.visible, case.masked.options))
-    assert torch.equal(_run(case, masked_images, scribble=True), case.output), "hidden features matter"
+    assert torch.equal(_run(case, scribble=True), case.output), "hidden features matter"
 
 
 def hidden_pixels_have_no_gradient(case: Case) -> None:
@@ -186,11 +178,9 @@ def hidden_pixels_have_no_gradient(case: Case) -> None:
 @torch.no_grad()
 def nothing_visible_is_finite(case: Case) -> None:
     """And the same whatever the images."""
-    nothing = torch.zeros_like(case.visible)
-    for masked in filter(None, (case.masked, case.rows)):
-        output = masked(case.images, nothing)
-        assert output.isfinite().all(), "not finite"
-        assert torch.equal(output[0], output[1]), "depends on the image"
+    output = case.masked(case.images, torch.zeros_like(case.visible))
+    assert output.isfinite().all(), "not finite"
+    assert torch.equal(output[0], output[1]), "depends on the image"
 
 
 def gradients_in_training_are_finite(case: Case) -> None:
@@ -251,25 +241,20 @@ def _verdict(holds: Callable[[Case], None], case: Case) -> bool | str:
     return True
 
 
-def _run(case: Case, images: Masked, *, scribble: bool) -> Any:
+def _run(case: Case, *, everything: bool = False, scribble: bool = False) -> Any:
     """The network's output by its rules alone; with random numbers written to all hidden positions, where wanted."""
-    reading = case.masked.read()
-    program = reading.program
     generator = torch.Generator().manual_seed(2)
-    values: dict[str, Any] = {program.input_name: images}
-    for step in program.steps:
-        values[step.name] = step.run(case.network, values, folding=reading.folded.get(step.name))
-        for part in _masked_parts(values[step.name]) if scribble else ():
-            noise = 10 * torch.randn(part.features.shape, generator=generator)
-            part.features.copy_(torch.where(part.positions, part.features, noise))
-        for name in step.last_uses:
-            del values[name]
-    return program.output_of(values)
+    visible = torch.ones_like(case.visible) if everything else case.visible
 
+    def write(_operation: Any, _rule: Any, _arguments: Any, result: Any) -> Any:
+        for part in result if isinstance(result, tuple) else (result,):
+            if isinstance(part, Masked):
+                noise = 10 * torch.randn(part.shape, generator=generator)
+                part.copy_(torch.where(part.positions, part.features, noise))
+        return result
 
-def _masked_parts(result: Any) -> Iterator[Masked]:
-    parts = result if isinstance(result, tuple) else (result,)
-    return (part for part in parts if isinstance(part, Masked))
+    visible_map = VisibleMap(visible, case.masked.options)
+    return case.masked._run(hide(case.images, visible), visible_map, write if scribble else None)
 
 
 def page(results: dict[str, dict[str, bool | str]]) -> str:

@@ -1,6 +1,5 @@
 """Operations by name, of positions alone and of neighbours, as people write them in a forward."""
 
-import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,6 @@ from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskrobust.lm_modules.masking.rules.pointwise import ACTIVATIONS
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import randomise
 
@@ -88,7 +86,11 @@ SINGULAR: dict[str, Operation] = {
     "changed in place": lambda x: F.relu(x).add(1).div_(x.square().sum(1, keepdim=True)),
 }
 """Quotients, roots, powers and logarithms, which are infinite where hidden features are 0."""
-_MODULES = [nn.Threshold(0.1, 0.2) if kind is nn.Threshold else kind() for kind in ACTIVATIONS if inspect.isclass(kind)]
+_ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid,
+    nn.Hardtanh, nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign,
+)  # fmt: skip
+_MODULES = [nn.Threshold(0.1, 0.2), *(kind() for kind in _ACTIVATIONS)]
 _MODULES += [nn.Identity(), nn.Softmax2d(), nn.LocalResponseNorm(3), nn.PReLU(6), nn.ChannelShuffle(2), LayerNorm2d(6)]
 _MODULES += [nn.Softmax(dim=1), nn.LogSoftmax(1)]
 ALONE: dict[str, Operation] = {

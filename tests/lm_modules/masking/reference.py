@@ -350,13 +350,14 @@ def batch_norm_module(module: nn.BatchNorm2d, seen: Seen) -> Seen:
         return batch_norm(
             None, seen, module.running_mean, module.running_var, module.weight, module.bias, eps=module.eps
         )
+    tracks = module.training and module.track_running_stats
+    module.num_batches_tracked = module.num_batches_tracked + 1 if tracks else module.num_batches_tracked
     values = seen.visible_values()
     count = len(values)
     if count == 0:
         return seen.like(seen.x)
     mean, variance = values.mean(dim=0), values.var(dim=0, unbiased=False)
-    if module.training and module.track_running_stats:
-        module.num_batches_tracked += 1
+    if tracks:
         momentum = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
         with torch.no_grad():
             module.running_mean.mul_(1 - momentum).add_(momentum * mean)

@@ -15,7 +15,7 @@ from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
 from maskrobust.lm_modules.masking.layer_masking import PlanRow
-from maskrobust.lm_modules.masking.masked import MaskingOptions, Window
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import (
@@ -68,7 +68,7 @@ def test_a_stage_of_blocks_shares_one_map(monkeypatch):
     counts = []
     for blocks in (2, 5):
         calls.clear()
-        network = LayerMasking(SmallResNet(3, width=16, blocks=blocks), engine="dense").eval()
+        network = LayerMasking(SmallResNet(3, width=16, blocks=blocks)).eval()
         network(torch.zeros(2, 3, 32, 32), draw_visible(32, 32)[:2])
         counts.append(len(calls))
     assert counts[0] == counts[1] > 0
@@ -79,7 +79,7 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(monkeypatch, pa
     planned: list[int] = []
     true_plan = PADDINGS[padding]
     monkeypatch.setitem(PADDINGS, padding, lambda *args: planned.append(1) or true_plan(*args))
-    network = LayerMasking(SmallResNet(3, width=16), padding=padding, engine="dense").eval()
+    network = LayerMasking(SmallResNet(3, width=16), padding=padding).eval()
     images, visible = draw_features(2, 3, 32, 32).float(), draw_visible(32, 32)[:2]
     with torch.inference_mode():
         first, _ = network(images, visible), network(images, visible)
@@ -88,7 +88,7 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(monkeypatch, pa
     network(images, visible).sum().backward()
     assert planned
     visible.copy_(visible.flip(3))  # in place, and as many pixels as before
-    fresh = LayerMasking(network.network, padding=padding, engine="dense")
+    fresh = LayerMasking(network.network, padding=padding)
     assert torch.equal(network(images, visible), fresh(images, visible))
     assert torch.equal(copy.deepcopy(network)(images, visible), fresh(images, visible))
 
@@ -121,20 +121,18 @@ class Tiny(nn.Module):
 
 EXPECTED = [
     # The pixel at (4, 4) is seen from rows 3-5 and columns 3-5: 9 of 48 positions, in one image of two.
-    PlanRow("conv", "Conv2d", "convolution", 8, 6, 2, 9 / 96),
-    PlanRow("trunk.0", "ReLU", "elementwise", 8, 6, 0, 9 / 96),
+    PlanRow("conv", "conv2d", "convolution", 8, 6, 2, 9 / 96),
+    PlanRow("trunk.0", "relu", "pointwise", 8, 6, 0, 9 / 96),
     # Rows 3-5 lie in pooled rows 1-2, columns 3-5 in 1-2: 4 of 12 positions.
-    PlanRow("trunk.1", "MaxPool2d", "pool", 4, 3, 0, 4 / 24),
+    PlanRow("trunk.1", "max_pool2d", "max_pool", 4, 3, 0, 4 / 24),
     # An even window reads one position to the right and below: rows 0-2, columns 0-2.
-    PlanRow("block", "Conv2d", "convolution", 4, 3, 1, 9 / 24),
+    PlanRow("block", "conv2d", "convolution", 4, 3, 1, 9 / 24),
     # Visible in both branches: rows 1-2, columns 1-2.
-    PlanRow("add", "add", "residual", 4, 3, 0, 4 / 24),
-    PlanRow("chunk", "chunk", "split", 4, 3, 0, 4 / 24),
-    PlanRow("chunk", "chunk", "split", 4, 3, 0, 4 / 24),
-    PlanRow("getitem", "getitem", "index", 4, 3, 0, 4 / 24),
-    PlanRow("getitem_1", "getitem", "index", 4, 3, 0, 4 / 24),
-    PlanRow("cat", "cat", "concatenate", 4, 3, 0, 4 / 24),
-    PlanRow("pool", "AdaptiveAvgPool2d", "adaptive_pool", None, None, 0, None),
+    PlanRow("", "add", "residual", 4, 3, 0, 4 / 24),
+    PlanRow("", "chunk", "split", 4, 3, 0, 4 / 24),
+    PlanRow("", "chunk", "split", 4, 3, 0, 4 / 24),
+    PlanRow("", "cat", "concatenate", 4, 3, 0, 4 / 24),
+    PlanRow("pool", "adaptive_avg_pool2d", "adaptive_average_pool", None, None, 0, None),
 ]
 
 

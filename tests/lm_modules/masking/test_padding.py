@@ -16,7 +16,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
     masked_batch_norm,
     native_batch_norm,
 )
-from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.masking.morphology import PADDINGS, row_indices
 from maskrobust.lm_modules.methods import WRAPPERS
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible

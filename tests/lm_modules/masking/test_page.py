@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
-from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
-from maskrobust.lm_modules.masking.rules.table import RULES
+from maskrobust.lm_modules.masking.table import RULES
 from tests.pages.commands import blocks
 from tests.test_house import ROOT
 

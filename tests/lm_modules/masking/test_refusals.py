@@ -9,7 +9,7 @@ from torchvision.ops import StochasticDepth, stochastic_depth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
 from maskrobust.lm_modules.masking.rules.pointwise import elementwise
-from maskrobust.lm_modules.masking.rules.table import RULES, find_rule
+from maskrobust.lm_modules.masking.table import RULES, find_rule
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes

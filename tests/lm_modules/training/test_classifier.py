@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
-from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import present_masked

@@ -1,0 +1,177 @@
+"""The rule table: what layer masking does at each function of torch that a network calls.
+
+A rule is one function ``rule(operation, *args, **kwargs)`` with the signature of the torch function that it stands for:
+`operation` is that function, the arguments are the network's own, with `Masked` in place of masked tensors. It returns
+a `Masked`, a tuple of them, or a plain tensor where masking ends (after global pooling). Add a rule for an own
+operation with `masking_rule`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.overrides import resolve_name
+
+from maskrobust.errors import InputError
+
+Operation = Callable[..., Any]
+Target = type[nn.Module] | Callable[..., object]
+RuleFunction = Callable[..., Any]
+AnyRule = TypeVar("AnyRule", bound=RuleFunction)
+
+Changes = bool | int
+
+
+class UnsupportedNetworkError(InputError):
+    """A network that layer masking or token dropping cannot compute exactly; the message says why, and the remedy."""
+
+
+class Rule(NamedTuple):
+    """One entry of the table.
+
+    Attributes:
+        apply: ``(operation, *args, **kwargs) -> Masked | tuple[Masked, ...] | Tensor``.
+        changes: whether the operation changes its first argument in place; a number is the place of its argument
+            `inplace`, which says so.
+    """
+
+    apply: RuleFunction
+    changes: Changes = False
+
+    def changes_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        """Whether a call changes its first argument in place."""
+        if isinstance(self.changes, bool):
+            return self.changes
+        return bool(kwargs.get("inplace", args[self.changes] if len(args) > self.changes else False))
+
+
+RULES: dict[Target, Rule] = {}
+
+_OF_TENSORS = (
+    "shape", "dtype", "device", "ndim", "layout", "itemsize", "nbytes", "requires_grad", "is_leaf", "grad", "grad_fn",
+    "is_cpu", "is_cuda", "is_meta", "is_mkldnn", "is_mps", "is_nested", "is_quantized", "is_sparse", "is_xla", "is_xpu",
+    "_version", "output_nr", "retains_grad", "name",
+)  # fmt: skip
+_QUESTIONS = (
+    "size", "dim", "ndimension", "numel", "nelement", "stride", "storage_offset", "element_size", "get_device",
+    "is_contiguous", "is_floating_point", "is_complex", "is_inference", "__len__", "__hash__", "register_hook",
+    "retain_grad", "backward", "requires_grad_", "register_post_accumulate_grad_hook", "new_empty", "new_zeros",
+    "new_ones", "new_full", "new_tensor",
+)  # fmt: skip
+ANSWERED = {
+    *(getattr(Tensor, name).__get__ for name in _OF_TENSORS), Tensor.requires_grad.__set__,
+    *(getattr(Tensor, name) for name in _QUESTIONS), torch.is_floating_point, torch.is_complex, torch.numel,
+    torch.autograd.grad, torch.autograd.backward, torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like,
+    torch.rand_like, torch.randn_like,
+}  # fmt: skip
+"""Functions that say nothing of the values of features, and those that ask for gradients at them."""
+
+
+def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
+    """Register the decorated function as the rule of some operations, replacing an earlier one.
+
+    Args:
+        targets: functions of torch, or classes of modules. A function of `torch` stands for the method of a tensor that
+            is called alike, for its variant in place, and the other way round. A class stands for those derived from it
+            that keep its forward; its rule gets in `operation` the module, which can be called as before.
+
+    Examples:
+        >>> @masking_rule(torch.special.expit)
+        ... def expit(operation, x):
+        ...     return x.with_features(operation(x.features))
+    """
+
+    def register(apply: AnyRule) -> AnyRule:
+        for target in targets:
+            if isinstance(target, type):
+                RULES[target] = Rule(apply)
+                _ask_for_rule(target)
+                continue
+            for variant, changes in _variants(target):
+                RULES[variant] = Rule(apply, changes)
+        return apply
+
+    return register
+
+
+def _variants(function: Any) -> Iterator[tuple[Any, Changes]]:
+    """A function under all names that torch hands on, and how each changes its first argument."""
+    name = getattr(function, "__name__", "")
+    if name.startswith("__") or function not in (getattr(torch, name, None), getattr(Tensor, name, None)):
+        yield function, name == "__ipow__" or _place_of_inplace(function)
+        return
+    bare = name.removesuffix("_")
+    for owner in (torch, Tensor, torch.nn.functional):
+        for each, changes in ((bare, False), (f"{bare}_", True)):
+            variant = getattr(owner, each, None)
+            if variant is not None and (owner is not torch.nn.functional or variant is function or changes):
+                yield variant, changes or _place_of_inplace(variant)
+
+
+def _place_of_inplace(function: Any) -> Changes:
+    if not inspect.isfunction(function):
+        return False
+    names = list(inspect.signature(function, follow_wrapped=False).parameters)
+    return names.index("inplace") if "inplace" in names else False
+
+
+class _Module:
+    """A module as an operation of its rule: called, it computes what its class does, without its hooks."""
+
+    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        self._module, self._forward = module, forward
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._forward(self._module, *args, **kwargs)
+
+
+_ASKING: set[type] = set()
+
+
+def _ask_for_rule(kind: type[nn.Module]) -> None:
+    """From now on the forward of a class asks for its rule where it is called with masked features."""
+    from maskrobust.lm_modules.masking.masked import apply_rule, masked_in
+
+    if kind in _ASKING:
+        return
+    _ASKING.add(kind)
+    own = kind.forward
+
+    @wraps(own)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        rule = RULES.get(kind)
+        if rule is None or next(masked_in((*args, *kwargs.values())), None) is None:
+            return own(self, *args, **kwargs)
+        with torch._C.DisableTorchFunctionSubclass():
+            return apply_rule(_Module(self, own), rule, args, kwargs)
+
+    kind.forward = forward
+
+
+def name_of(operation: Any) -> str:
+    """An operation as Python reads it, such as torch.Tensor.roll."""
+    if isinstance(operation, OpOverload | OpOverloadPacket):
+        return f"torch.ops.{operation}"
+    if isinstance(operation, _Module):
+        return type(operation._module).__name__
+    name = resolve_name(operation)
+    if name is not None:
+        return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
+    return f"{operation.__module__}.{getattr(operation, '__qualname__', repr(operation))}"
+
+
+def no_rule(operation: Any) -> UnsupportedNetworkError:
+    """The refusal of an operation without a rule."""
+    name = name_of(operation)
+    remedy = f"{name}.__get__" if getattr(operation, "__name__", "") == "__get__" else name
+    return UnsupportedNetworkError(
+        f"layer masking has no rule for the operation {name}; add one with "
+        f"maskrobust.lm_modules.masking_rule({remedy})."
+    )

@@ -1,0 +1,253 @@
+"""What a network is asked when it is wrapped: a forward pass in each mode, on tensors without values."""
+
+import random
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from types import MethodType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.morphology import propagate_visible
+from maskrobust.lm_modules.masking.masked import Masked, Run, carry
+from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
+
+_SIZES = (256, 224, 299, 64, 32, 28)
+_ATTENTION = (
+    ("qkv",), ("q", "k"), ("q", "kv"), ("query", "key"), ("to_qkv",), ("in_proj_weight",), ("num_heads", "scale"),
+    ("num_heads", "head_dim"),
+)  # fmt: skip
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
+    """Refuse a network whose forward pass calls an operation that layer masking cannot compute.
+
+    The forward pass runs once in eval and once in training mode, on a twin whose tensors have no values: neither the
+    network, its buffers nor a random generator is changed, and no hook is called. What the pass does not reach, such as
+    what follows where Python asks for a value, is refused when a masked pass meets it.
+
+    Args:
+        network: takes images (B, C, H, W) as its only argument without a default.
+        options: of masking.
+
+    Raises:
+        UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message names
+            the layer, the operation and the remedy.
+    """
+    _refuse_attention(network)
+    _load_rules_for(network)
+    with _random_states_kept():
+        for training in (False, True):
+            _try_sizes(network, options, training=training)
+
+
+def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool) -> None:
+    """The first pass that gets through counts; a network may take images of one size alone, or none of these."""
+    failures: set[str] = set()
+    for channels, size in product(dict.fromkeys([*_possible_channels(network)[:3], 3]), _SIZES):
+        try:
+            _run_without_values(network, options, channels, size, training=training)
+        except UnsupportedNetworkError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the network's own forward raises, also for real images
+            if str(error) in failures:
+                return
+            failures.add(str(error))
+        else:
+            return
+
+
+def _run_without_values(
+    network: nn.Module, options: MaskingOptions, channels: int, size: int, *, training: bool
+) -> None:
+    twin = _twin_without_values(network).train(training)
+    dtype = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
+    images = carry(
+        torch.empty(2, channels, size, size, dtype=dtype, device="meta"), MapOfSize.of(2, size, size, options)
+    )
+    images.run = Run()
+    with torch.set_grad_enabled(training), _WithoutValues(), _NothingBelowRules():
+        run_located(twin, images)
+
+
+class MapOfSize(VisibleMap):
+    """Positions of which the number alone counts, as if nothing were hidden."""
+
+    @classmethod
+    def of(cls, batch: int, height: int, width: int, options: MaskingOptions) -> "MapOfSize":
+        """The map of so many images and positions."""
+        return cls(torch.empty(batch, 1, height, width, dtype=torch.bool, device="meta"), options)
+
+    @property
+    def everything(self) -> bool:
+        return True
+
+    def window(self, window: Window) -> VisibleMap:
+        """The map after a convolution or pool."""
+        return self._of_size(propagate_visible(self.positions, *window))
+
+    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> VisibleMap:
+        """The map of positions that are made from these."""
+        return self._of_size(spread(self.positions.float()))
+
+    def merge(self, *others: VisibleMap, intersection: bool | None = None) -> VisibleMap:
+        """The map of several operands."""
+        return self._of_size(torch.broadcast_tensors(self.positions, *(other.positions for other in others))[0])
+
+    def concatenated(self, others: Sequence[VisibleMap], axis: int) -> VisibleMap:
+        """Maps side by side."""
+        return MapOfSize(super().concatenated(others, axis).positions, self.options)
+
+    def _of_size(self, positions: Tensor) -> "MapOfSize":
+        is_same = positions.shape == self.positions.shape
+        return self if is_same else MapOfSize(positions.bool(), self.options)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _device_constructors():
+            kwargs["device"] = "meta"
+        try:
+            return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
+        except NotImplementedError as error:
+            if "Meta" not in str(error):
+                raise
+            raise RuntimeError(str(error)) from error  # no refusal of a rule
+
+
+def _without_values(value: Any) -> Any:
+    if isinstance(value, nn.Parameter):
+        return nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
+    if isinstance(value, Tensor):
+        return value if value.is_meta else torch.empty_like(value, device="meta")
+    return type(value)(map(_without_values, value)) if type(value) in (list, tuple) else value
+
+
+def run_located(network: nn.Module, images: Masked) -> Any:
+    """Call a network; a refusal says at which layer."""
+    try:
+        return network(images)
+    except UnsupportedNetworkError as error:
+        layer = _layer_in(error.__traceback__, network)
+        if layer is None:
+            raise
+        raise UnsupportedNetworkError(f"at layer '{layer}' of {type(network).__name__}, {error}") from error
+
+
+def _layer_in(traceback: TracebackType | None, network: nn.Module) -> str | None:
+    """Path of the innermost module that was being called."""
+    selves = []
+    while traceback is not None:
+        selves.append(traceback.tb_frame.f_locals.get("self"))
+        traceback = traceback.tb_next
+    return layer_of(selves, network)
+
+
+def layer_of(selves: Sequence[Any], network: nn.Module) -> str | None:
+    """Path of the innermost module among what `self` is in each frame, from the outermost frame on."""
+    paths = {id(module): path for path, module in network.named_modules()}
+    found = [paths[id(each)] for each in selves if id(each) in paths]
+    return found[-1] if found else None
+
+
+class _NothingBelowRules(TorchDispatchMode):
+    """Refuses code that hands masked features to torch below the functions that rules are looked up for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if torch._C._is_torch_function_enabled() and any(isinstance(each, Masked) for each in _flat(args)):
+            raise UnsupportedNetworkError(
+                f"masked features reach {func} without their mask, as within torch.jit.script, torch.vmap, torch.func "
+                "and torch.tensor; call functions of torch from Python instead."
+            )
+        return func(*args, **(kwargs or {}))
+
+
+def _flat(values: Sequence[Any]) -> Iterator[Any]:
+    for value in values:
+        if type(value) in (list, tuple):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _twin_without_values(network: nn.Module) -> nn.Module:
+    """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values."""
+    twins = {module: object.__new__(type(module)) for module in network.modules()}
+
+    def of_twin(value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            return twins.get(value, value)
+        if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
+            return MethodType(value.__func__, of_twin(value.__self__))
+        if type(value) in (list, tuple):
+            return type(value)(map(of_twin, value))
+        return {key: of_twin(each) for key, each in value.items()} if type(value) is dict else _without_values(value)
+
+    for module, twin in twins.items():
+        twin.__dict__.update({name: {} if name in _HOOKS else of_twin(value) for name, value in vars(module).items()})
+        twin.__dict__["_compiled_call_impl"] = None  # of the network, with its hooks
+    return twins[network]
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    own, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(of_numpy)
+
+
+def channels_of(network: nn.Module) -> int:
+    """How many channels the images of a network have: those that the first of its layers takes that says so.
+
+    Raises:
+        InputError: no module of it says so.
+    """
+    found = _possible_channels(network)
+    if not found:
+        raise InputError(f"{type(network).__name__} does not say how many channels its images have; give `channels`.")
+    return found[0]
+
+
+def _possible_channels(network: nn.Module) -> list[int]:
+    found = [getattr(module, "in_channels", None) for module in network.modules()]
+    return list(dict.fromkeys(each for each in found if isinstance(each, int)))
+
+
+def _load_rules_for(network: nn.Module) -> None:
+    """Enter the rules for other libraries' layers, imported with the first network that may have one; others stay."""
+    if any(type(module).__module__.startswith("timm.") for module in network.modules()):
+        from maskrobust.lm_modules.masking.rules import timm_layers
+
+        there = dict(RULES)
+        timm_layers.register()
+        RULES.update(there)
+
+
+def _refuse_attention(network: nn.Module) -> None:
+    for path, module in network.named_modules():
+        if any(all(hasattr(module, name) for name in names) for names in _ATTENTION):
+            raise UnsupportedNetworkError(
+                f"{type(network).__name__} attends from each position to all others (layer '{path}', "
+                f"{type(module).__name__}), but layer masking is for convolutional networks; a transformer can simply "
+                "drop hidden tokens, as the masking method token_dropping does with timm's."
+            )
