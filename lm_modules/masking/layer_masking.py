@@ -2,11 +2,10 @@
 
 import dataclasses
 import inspect
-import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
@@ -284,8 +283,8 @@ class LayerMasking(nn.Module):
         rows = Plan()
 
         def observe(operation: Any, rule: Rule, _arguments: Sequence[Any], result: Any) -> Any:
-            layer = layer_of([*_selves(sys._getframe())][::-1], self.network)
-            rows.extend(plan_rows(layer or "", operation, rule, result))
+            frames = [frame for frame, _ in traceback.walk_stack(None)][::-1]
+            rows.extend(plan_rows(layer_of(frames, self.network), operation, rule, result))
             return result
 
         with mode(self.network, training=False):
@@ -303,12 +302,6 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, flag in before.items():
             module.training = flag
-
-
-def _selves(frame: FrameType | None) -> Iterator[Any]:
-    while frame is not None:
-        yield frame.f_locals.get("self")
-        frame = frame.f_back
 
 
 def _as_tensor(value: Any) -> Any:

@@ -279,7 +279,10 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         raise UnsupportedNetworkError(
             f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
         )
-    if run is not None and run.is_over and torch._C._current_graph_task_id() == -1:
+    in_backward = torch._C._current_graph_task_id() != -1
+    if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
+        return operation(*args, **kwargs)
+    if run is not None and run.is_over and not in_backward:
         return operation(*_plain(tuple(args)), **_plain(kwargs))
     if rule is None:
         raise no_rule(operation)

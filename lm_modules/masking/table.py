@@ -164,6 +164,8 @@ def name_of(operation: Any) -> str:
     name = resolve_name(operation)
     if name is not None:
         return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
+    if getattr(torch, getattr(operation, "__name__", ""), None) is operation:
+        return f"torch.{operation.__name__}"
     return f"{operation.__module__}.{getattr(operation, '__qualname__', repr(operation))}"
 
 
@@ -173,5 +175,5 @@ def no_rule(operation: Any) -> UnsupportedNetworkError:
     remedy = f"{name}.__get__" if getattr(operation, "__name__", "") == "__get__" else name
     return UnsupportedNetworkError(
         f"layer masking has no rule for the operation {name}; add one with "
-        f"maskrobust.lm_modules.masking_rule({remedy})."
+        f"maskrobust.masking_rule({remedy})."
     )

@@ -264,6 +264,12 @@ class VisibleMap:
         height, width = (max(each.size[axis] for each in (self, *others)) for axis in (1, 2))
         return [each.expanded(height, width) for each in (self, *others)]
 
+    def on(self, device: torch.device) -> "VisibleMap":
+        """The map on another device."""
+        if self.positions.device == device:
+            return self
+        return self.derive(("device", device), lambda numbers: numbers.to(device))
+
     def expanded(self, height: int, width: int) -> "VisibleMap":
         """The map with an axis of size 1 repeated."""
         if self.size[1:] == (height, width):

@@ -1,10 +1,11 @@
 """What a network is asked when it is wrapped: a forward pass in each mode, on tensors without values."""
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
-from types import MethodType, TracebackType
+from types import FrameType, MethodType
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,12 @@ def _run_without_values(
         torch.empty(2, channels, size, size, dtype=dtype, device="meta"), MapOfSize.of(2, size, size, options)
     )
     images.run = Run()
-    with torch.set_grad_enabled(training), _WithoutValues(), _NothingBelowRules():
-        run_located(twin, images)
+    with torch.set_grad_enabled(training), _WithoutValues(), _NothingBelowRules(twin) as watch:
+        try:
+            run_located(twin, images)
+        finally:
+            if watch.refusal:  # raised itself where another one has taken its place, as in torch.jit.script
+                raise UnsupportedNetworkError(watch.refusal)
 
 
 class MapOfSize(VisibleMap):
@@ -142,39 +147,40 @@ def run_located(network: nn.Module, images: Masked) -> Any:
     try:
         return network(images)
     except UnsupportedNetworkError as error:
-        layer = _layer_in(error.__traceback__, network)
-        if layer is None:
-            raise
-        raise UnsupportedNetworkError(f"at layer '{layer}' of {type(network).__name__}, {error}") from error
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        raise UnsupportedNetworkError(f"{at_layer(frames, network)}, {error}") from error
 
 
-def _layer_in(traceback: TracebackType | None, network: nn.Module) -> str | None:
-    """Path of the innermost module that was being called."""
-    selves = []
-    while traceback is not None:
-        selves.append(traceback.tb_frame.f_locals.get("self"))
-        traceback = traceback.tb_next
-    return layer_of(selves, network)
+def at_layer(frames: Iterable[FrameType], network: nn.Module) -> str:
+    """Where a network was when some frames were made, from the outermost one on, as the beginning of a sentence."""
+    return f"at layer '{layer_of(frames, network)}' of {type(network).__name__}"
 
 
-def layer_of(selves: Sequence[Any], network: nn.Module) -> str | None:
-    """Path of the innermost module among what `self` is in each frame, from the outermost frame on."""
+def layer_of(frames: Iterable[FrameType], network: nn.Module) -> str:
+    """Path of the innermost module that is called in some frames, from the outermost one on; "" for the network."""
     paths = {id(module): path for path, module in network.named_modules()}
-    found = [paths[id(each)] for each in selves if id(each) in paths]
-    return found[-1] if found else None
+    found = [paths[id(each)] for each in (frame.f_locals.get("self") for frame in frames) if id(each) in paths]
+    return found[-1] if found else ""
 
 
 class _NothingBelowRules(TorchDispatchMode):
     """Refuses code that hands masked features to torch below the functions that rules are looked up for."""
 
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._network, self.refusal = network, ""
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if torch._C._is_torch_function_enabled() and any(isinstance(each, Masked) for each in _flat(args)):
-            raise UnsupportedNetworkError(
-                f"masked features reach {func} without their mask, as within torch.jit.script, torch.vmap, torch.func "
-                "and torch.tensor; call functions of torch from Python instead."
+            frames = [frame for frame, _ in traceback.walk_stack(None)][::-1]
+            self.refusal = (
+                f"{at_layer(frames, self._network)}, masked features reach torch.ops.{func} without their mask, as "
+                "within torch.jit.script, torch.vmap, torch.func and torch.tensor; call functions of torch from Python "
+                "instead."
             )
+            raise RuntimeError(self.refusal)
         return func(*args, **(kwargs or {}))
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.state import twin
 from maskrobust.lm_modules.methods import (
     WRAPPERS,
     FeatureExtractor,

@@ -22,7 +22,7 @@ ARITHMETIC = (
     torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.sin, torch.cos, torch.erf, torch.mul,
     torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
 )  # fmt: skip
-COPIES = (torch.clone, torch.detach, Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)
+COPIES = (torch.clone, torch.detach, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)
 DROPOUT = (F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout)
 QUOTIENTS = (torch.div, torch.true_divide)
 SINGULAR = (
@@ -32,12 +32,19 @@ SINGULAR = (
 
 
 @masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT)
-def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked | Tensor:
+def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
-    if operation is Tensor.type_as and not isinstance(operands[0], Masked):
-        return torch.as_tensor(operation(*operands))
     masked = masked_operands(*operands, *kwargs.values())
     return at_each_position(operation(*operands, **kwargs), masked[0], known(masked))
+
+
+@masking_rule(Tensor.to, Tensor.type_as, Tensor.cpu, Tensor.cuda)
+def moved(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked | Tensor:
+    """The same in another dtype or on another device; of a plain tensor that goes where masked features are, plain."""
+    result = operation(x, *args, **kwargs)
+    if not isinstance(x, Masked):
+        return torch.as_tensor(result)
+    return carry(result, x.visible.on(result.device), x.axes)
 
 
 @masking_rule(*QUOTIENTS)

@@ -82,8 +82,9 @@ def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = (
 
 
 @masking_rule(torch.transpose, torch.swapaxes, torch.swapdims)
-def transpose(operation: Operation, x: Masked, first: int, second: int) -> Masked:
+def transpose(operation: Operation, x: Masked, *axes: int, **named: int) -> Masked:
     """Two axes swapped; see `permute`."""
+    first, second = (*axes, *named.values())
     order = list(range(x.ndim))
     order[first], order[second] = order[second], order[first]
     return _permuted(operation(x, first, second), x, order)
@@ -151,27 +152,18 @@ def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
     return expand(Tensor.expand, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
 
 
-@masking_rule(torch.chunk, torch.tensor_split)
-def split(operation: Operation, x: Masked, parts: Any, dim: int = 0) -> tuple[Masked, ...]:
+@masking_rule(torch.chunk, torch.split, torch.tensor_split)
+def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[Masked, ...]:
     """Channels, or positions, in parts.
 
     Raises:
         NotImplementedError: images would be taken apart.
     """
-    return _parts(operation(x, parts, dim), x, dim)
-
-
-@masking_rule(torch.split)
-def split_by_size(operation: Operation, x: Masked, split_size: Any, dim: int = 0) -> tuple[Masked, ...]:
-    """Likewise."""
-    return _parts(operation(x, split_size, dim), x, dim)
-
-
-def _parts(parts: Sequence[Tensor], x: Masked, dim: int) -> tuple[Masked, ...]:
+    dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     axis, start, found = dim % x.ndim, 0, []
     if axis == x.axes[0]:
         raise NotImplementedError(f"layer masking splits channels or positions, got the axis {dim} of images; {OWN_RULE}")
-    for part in parts:
+    for part in operation(x, *args, **kwargs):
         places = [slice(None)] * x.ndim
         places[axis] = slice(start, start + part.shape[axis])
         start += part.shape[axis]

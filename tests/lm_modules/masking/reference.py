@@ -416,7 +416,7 @@ def known(operands: Sequence[Any]) -> tuple[Seen, Tensor]:
 
 
 KINKS = (
-    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh", "threshold",
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh", "_threshold",
     "softsign", "abs", "clamp",
 )  # fmt: skip
 POLES = {

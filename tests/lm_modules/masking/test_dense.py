@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust import InputError
@@ -121,16 +121,17 @@ class AsksForSizes(nn.Module):
         return y if y.shape[1] == 4 else -y
 
 
-def test_a_network_that_asks_for_sizes_is_read_and_each_run_checks_what_it_answers():
-    network = AsksForSizes().eval()
-    masked, images = LayerMasking(network), draw_images()
-    visible = holes()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.half], ids=str)
+@pytest.mark.parametrize("width", [96, 48])
+def test_a_network_that_asks_for_sizes_is_answered_in_each_pass(dtype, width):
+    network = AsksForSizes().eval().to(dtype)
+    masked, images, visible = LayerMasking(network), draw_images()[..., :width].to(dtype), holes()[..., :width]
     is_whole = masked.coverage(visible) == 1
     assert is_whole.any()
-    assert torch.equal(masked(images, visible).masked_select(is_whole), network(images).masked_select(is_whole))
-    for size in ((64, 48), (64, 92)):
-        with pytest.raises(InputError, match=r"asks for the size of its images.*multiple of 32"):
-            masked(images[..., : size[0], : size[1]], visible[..., : size[0], : size[1]])
+    given, expected = (output.masked_select(is_whole) for output in (masked(images, visible), network(images)))
+    torch.testing.assert_close(given, expected)
+    with pytest.raises(RuntimeError, match="a size that does not fit"):
+        masked(images[..., :44], visible[..., :44])
 
 
 def test_nan_at_a_visible_pixel_is_refused_naming_the_image():
@@ -159,7 +160,7 @@ SIZES = {"hidden_sizes": [16, 32], "depths": [1, 1]}
         ("RegNet", {"embedding_size": 16, "groups_width": 8, **SIZES}),
     ],
 )
-def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(kind, options, monkeypatch):
+def test_networks_of_hugging_face_are_masked_and_return_what_they_return(kind, options, monkeypatch):
     """In a folder of their own: torchmetrics imports transformers, for seconds, wherever it is installed."""
     folder = Path(sys.prefix) / "transformers"
     require_component(folder, f"{sys.executable} -m pip install --target {folder} 'transformers>=5'")
@@ -174,6 +175,7 @@ def test_networks_of_hugging_face_are_masked_and_return_a_plain_dictionary(kind,
         output = LayerMasking(network)(images, visible)
         redrawn = LayerMasking(network)(torch.where(visible, images, torch.nan), visible)
         plain = network(images)
-    assert type(output) is dict and torch.equal(output["logits"], redrawn["logits"])
-    torch.testing.assert_close(output["logits"][1], plain.logits[1])
-    assert not torch.allclose(output["logits"][0], plain.logits[0])
+    assert type(output) is type(plain) and type(output.logits) is Tensor
+    assert torch.equal(output.logits, redrawn.logits)
+    torch.testing.assert_close(output.logits[1], plain.logits[1])
+    assert not torch.allclose(output.logits[0], plain.logits[0])
