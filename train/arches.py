@@ -58,7 +58,7 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
         architecture: as in `build_network`, or a class or function of the user's own, such as "my_module.MyNet".
 
     Returns:
-        True and whether the row engine takes it, or False and the reason.
+        True, or False and the reason.
 
     Raises:
         InputError: the name is unknown.
@@ -66,15 +66,15 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
     own = is_own_class(architecture)
     network = build_own_network(architecture, _ANY_CLASSES) if own else build_outline(architecture, _ANY_CLASSES)
     try:
-        masked = LayerMasking(network)
+        LayerMasking(network)
     except UnsupportedNetworkError as error:
         return False, str(error)
-    return True, "dense only" if masked.row_suffix is None else "dense, and on rows where little is visible"
+    return True, ""
 
 
 def verdicts_table(verdicts: Mapping[str, tuple[bool, str]]) -> Table:
     """The results of `try_to_wrap` by name."""
-    table = _table(None, "architecture", "layer masking", "engine, or reason")
+    table = _table(None, "architecture", "layer masking", "reason")
     for name, (taken, detail) in verdicts.items():
         table.add_row(name, Text("yes", style="green") if taken else Text("no", style="red"), Text(detail))
     return table

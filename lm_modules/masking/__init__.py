@@ -1,7 +1,6 @@
 """Layer masking: tensor functions < masked tensors < rules < `LayerMasking`."""
 
 from maskrobust.lm_modules.masking import rules as rules
-
 from maskrobust.lm_modules.masking.layer_masking import LayerMasking as LayerMasking
 from maskrobust.lm_modules.masking.masked import Masked as Masked
 from maskrobust.lm_modules.masking.table import (
@@ -12,4 +11,5 @@ from maskrobust.lm_modules.masking.visible_map import (
     MergeRule as MergeRule,
     PaddingRule as PaddingRule,
     VisibleMap as VisibleMap,
+    Window as Window,
 )

@@ -161,7 +161,9 @@ class Masked(Tensor):
 
     def with_features(self, features: Tensor) -> "Masked":
         """Other features at the same positions, in the same order of axes."""
-        return carry(features, self.visible, self.axes)
+        masked = carry(features, self.visible, self.axes)
+        masked.run = self.run
+        return masked
 
     def with_hidden_one(self) -> Tensor:
         """The features with 1 at hidden positions, where no quotient, root, power or logarithm is infinite or NaN.

@@ -174,6 +174,5 @@ def no_rule(operation: Any) -> UnsupportedNetworkError:
     name = name_of(operation)
     remedy = f"{name}.__get__" if getattr(operation, "__name__", "") == "__get__" else name
     return UnsupportedNetworkError(
-        f"layer masking has no rule for the operation {name}; add one with "
-        f"maskrobust.masking_rule({remedy})."
+        f"layer masking has no rule for the operation {name}; add one with maskrobust.masking_rule({remedy})."
     )

@@ -16,8 +16,8 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.masked import Masked, Run, carry
+from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
@@ -59,7 +59,7 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool) -
             _run_without_values(network, options, channels, size, training=training)
         except UnsupportedNetworkError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the network's own forward raises, also for real images
+        except Exception as error:
             if str(error) in failures:
                 return
             failures.add(str(error))

@@ -89,7 +89,7 @@ class MaskRobustClassifier(pl.LightningModule):
             cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
             search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
             Robust Defense against Adversarial Patches", arXiv 2306.12610.
-        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`, `checkpoint_segments`.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`objectives.consistency_loss`), or "abstention":
             cross-entropy, but an even prediction where the hole leaves nothing of the object

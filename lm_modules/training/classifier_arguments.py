@@ -22,7 +22,6 @@ class LayerMaskingOptions(TypedDict, total=False):
     merge: MergeRule
     detach_padding: bool
     padding: PaddingRule
-    checkpoint_segments: int
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -136,14 +135,9 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
             raise InputError(
                 f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
             )
-    segments = options.get("checkpoint_segments", 0)
     if not isinstance(options.get("detach_padding", True), bool):
         raise InputError(
             f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
-        )
-    if not isinstance(segments, int) or segments < 0:
-        raise InputError(
-            f"layer_masking.checkpoint_segments must be a whole number, at least 0, got {segments!r}; change it."
         )
 
 

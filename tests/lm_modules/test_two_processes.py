@@ -14,7 +14,8 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from maskrobust.augment import Batch
-from maskrobust.lm_modules.masking.batch_norm import masked_batch_norm
+from maskrobust.lm_modules.masking import Masked, VisibleMap
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.masking.cases import draw_features
@@ -39,7 +40,7 @@ def four_samples(counts, momentum):
 
 def outcome(module, features, visible, slope):
     leaf = features.clone().requires_grad_()
-    output = torch.where(visible, masked_batch_norm(module, leaf, visible), 0)
+    output = module(Masked(leaf, VisibleMap(visible, MaskingOptions()))).as_plain()
     gradient, weight, bias = torch.autograd.grad((output * slope).sum(), [leaf, module.weight, module.bias])
     buffers = dict(module.named_buffers())
     return {"output": output.detach(), "gradient": gradient, "weight": weight, "bias": bias, **buffers}

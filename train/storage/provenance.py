@@ -115,7 +115,7 @@ def network_fingerprint(network: "TrainedNetwork") -> str:
             "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
             "modules": {path: _described_module(each) for path, each in plain.named_modules(remove_duplicate=False)},
             "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),
-            "layer masking": _described((wrapper.options, wrapper.engine) if isinstance(wrapper, LayerMasking) else ()),
+            "layer masking": _described(wrapper.options if isinstance(wrapper, LayerMasking) else ()),
             "preprocessing": asdict(network.preprocessing),
             "computed": [network.precision, network.pass_size],
         }

@@ -47,7 +47,9 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     mean, variance = operation.running_mean, operation.running_var
     if not operation.training:
         uses_batch = mean is None
-        return batch_norm(F.batch_norm, x, mean, variance, operation.weight, operation.bias, uses_batch, 0.0, operation.eps)
+        return batch_norm(
+            F.batch_norm, x, mean, variance, operation.weight, operation.bias, uses_batch, 0.0, operation.eps
+        )
     check_images_first(x)
     momentum = operation.momentum
     if operation.track_running_stats:

@@ -19,7 +19,7 @@ ACTIVATIONS = (
     F.elu_, F.hardtanh_, torch.relu, torch.sigmoid, torch.tanh,
 )  # fmt: skip
 ARITHMETIC = (
-    torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.sin, torch.cos, torch.erf, torch.mul,
+    torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.mul,
     torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
 )  # fmt: skip
 COPIES = (torch.clone, torch.detach, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)

@@ -55,7 +55,12 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
     for ahead in (1, 2, 3):
         behind, added = 3 - ahead, len(after) - len(before)
         expected = (*range(ahead), *range(x.ndim - behind, x.ndim))
-        if len(after) >= 3 and axes == expected and before[:ahead] == after[:ahead] and before[x.ndim - behind :] == after[len(after) - behind :]:
+        if (
+            len(after) >= 3
+            and axes == expected
+            and before[:ahead] == after[:ahead]
+            and before[x.ndim - behind :] == after[len(after) - behind :]
+        ):
             images, height, width = (axis if axis < ahead else axis + added for axis in axes)
             return images, height, width
     raise NotImplementedError(
@@ -162,7 +167,9 @@ def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[M
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     axis, start, found = dim % x.ndim, 0, []
     if axis == x.axes[0]:
-        raise NotImplementedError(f"layer masking splits channels or positions, got the axis {dim} of images; {OWN_RULE}")
+        raise NotImplementedError(
+            f"layer masking splits channels or positions, got the axis {dim} of images; {OWN_RULE}"
+        )
     for part in operation(x, *args, **kwargs):
         places = [slice(None)] * x.ndim
         places[axis] = slice(start, start + part.shape[axis])

@@ -28,7 +28,9 @@ def conditional_convolution(operation: Any, x: Masked, routing_weights: Tensor) 
     return slide(x, window, lambda features: operation(features, routing_weights), hidden="neighbours")
 
 
-def _same_padding(x: Masked, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Padding:
+def _same_padding(
+    x: Masked, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Padding:
     """TensorFlow's "same" padding, as large as the size of the features asks for, the odd position right and below."""
     vertical, horizontal = (
         max((math.ceil(size / step) - 1) * step + (kernel - 1) * spread + 1 - size, 0)

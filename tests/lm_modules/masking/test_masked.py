@@ -15,8 +15,8 @@ from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
 from maskrobust.lm_modules.masking.layer_masking import PlanRow
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions, Window
 from maskrobust.lm_modules.masking.morphology import PADDINGS
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, Window
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.cases import (
     OPTIONS,

@@ -9,15 +9,16 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from maskrobust.lm_modules.masking import VisibleMap, functional, morphology
+from maskrobust.lm_modules.masking import Masked, VisibleMap, functional, morphology
 from maskrobust.lm_modules.masking.batch_norm import (
+    BatchNorm,
     VisibleFraction,
     fused_batch_norm,
     masked_batch_norm,
     native_batch_norm,
 )
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.masking.morphology import PADDINGS, row_indices
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.methods import WRAPPERS
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
 from tests.lm_modules.masking.networks import build, draw_images, holes
@@ -159,11 +160,15 @@ def draw_module(kind=nn.BatchNorm2d, **options):
 
 
 def normalise(path, module, features, visible):
+    if module.track_running_stats:
+        module.num_batches_tracked += 1
+    momentum = 1.0 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
+    norm = BatchNorm(module.running_mean, module.running_var, module.weight, module.bias, momentum, module.eps)
     if path == "fused":
-        return fused_batch_norm(module, features, visible.flatten(2).float(), row_indices(~visible))
+        return fused_batch_norm(norm, features, visible.flatten(2).float(), row_indices(~visible))
     if path == "native":
-        return native_batch_norm(module, features, VisibleFraction.of(visible, features.dtype))
-    return masked_batch_norm(module, features, visible)
+        return native_batch_norm(norm, features, VisibleFraction.of(visible, features.dtype))
+    return masked_batch_norm(norm, features, visible)
 
 
 def picked(features, visible):
@@ -240,5 +245,5 @@ def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     monkeypatch.setattr(dist, "get_world_size", lambda _group: 1)
     monkeypatch.setattr(dist, "all_gather", lambda rows, tensor, **_: joined.append(rows[0].copy_(tensor)))
     module = draw_module(nn.SyncBatchNorm, track_running_stats=False).train(training)
-    masked_batch_norm(module, draw_features(6, CHANNELS, 4, 5, torch.float32), draw_visible(4, 5))
+    module(Masked(draw_features(6, CHANNELS, 4, 5, torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions())))
     assert len(joined) == training  # once a layer

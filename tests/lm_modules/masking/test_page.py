@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions
-from maskrobust.lm_modules.masking.rules.convolution import convolution as convolution_rule
+from maskrobust.lm_modules.masking.morphology import row_indices
 from maskrobust.lm_modules.masking.table import RULES
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from tests.pages.commands import blocks
 from tests.test_house import ROOT
 
@@ -55,14 +55,14 @@ def test_padding_fills_the_values_of_the_page_and_the_emphasised_ones_are_visibl
     assert torch.equal(emphasised, x.visible.positions[0, 0])
     filled = x.with_neighbour_padding(2)
     torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
-    reached = torch.cat([ring.rows for ring in x.visible.padding_rows(2)] + [x.visible.row_indices])
+    reached = torch.cat([ring.rows for ring in x.visible.padding_rows(2)] + [row_indices(x.visible.positions)])
     assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
 
 
 def test_a_convolution_gives_the_values_of_the_page_where_it_is_visible():
     convolution = nn.Conv2d(1, 1, 3, 2, 1, bias=False)
     nn.init.ones_(convolution.weight)
-    result, expected = convolution_rule(convolution, features()), values("convolved")
+    result, expected = convolution(features()), values("convolved")
     assert torch.equal(result.visible.positions, ~expected.isnan())
     torch.testing.assert_close(result.features[~expected.isnan()], expected[~expected.isnan()])
 

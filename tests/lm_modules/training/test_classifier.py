@@ -324,7 +324,6 @@ REFUSALS = [
     ({"layer_masking": {"merges": "union"}}, ["layer_masking", "merge, detach_padding, padding", "'merges'"]),
     ({"layer_masking": {"merge": "sum"}}, ["layer_masking.merge", "'sum'", "intersection, union"]),
     ({"layer_masking": {"detach_padding": 1}}, ["layer_masking.detach_padding", "got 1"]),
-    ({"layer_masking": {"checkpoint_segments": -1}}, ["layer_masking.checkpoint_segments", "got -1"]),
     ({"mean": (124.0, 116.0, 104.0)}, ["mean", "124.0"]),
     (
         {"objective": "consistency", "masking": "fill", "fill": {"black": 1.0, "other_image": 1.0}},
@@ -349,11 +348,11 @@ def test_an_argument_out_of_its_range_is_refused_in_one_sentence(arguments, name
 
 
 def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path):
-    options = {"merge": "union", "detach_padding": False, "padding": "mirror", "checkpoint_segments": 2}
+    options = {"merge": "union", "detach_padding": False, "padding": "mirror"}
     classifier = build(masking="layer_masking", layer_masking=options)
     network = classifier.network
     assert network.options == MaskingOptions("union", detach_padding=False, padding="mirror")
-    assert network.checkpoint_segments == 2 and classifier.validation_method == "layer_masking_mirror"
+    assert classifier.validation_method == "layer_masking_mirror"
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
     assert again.hparams["layer_masking"] == options and again.network.options == network.options

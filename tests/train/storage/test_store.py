@@ -19,7 +19,7 @@ from torch import nn
 from maskrobust.augment import FILLS
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, MergeRule
-from maskrobust.lm_modules.masking.masked import MaskingOptions
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.networks.exported import CONFIG, write_export
 from maskrobust.lm_modules.networks.loading import load_network
@@ -321,7 +321,7 @@ def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerpr
     network = build_network("small_resnet", 8, {"width": 16})
     others: dict[str, Any] = {"merge": "union", "detach_padding": False, "padding": "mirror"}
     assert others.keys() == {each.name for each in fields(MaskingOptions)} and others["merge"] in get_args(MergeRule)
-    options = [{}, *({name: value} for name, value in others.items()), {"engine": "dense"}]
+    options = [{}, *({name: value} for name, value in others.items())]
     found = {network_fingerprint(trained(LayerMasking(network, **each))) for each in options}
     assert len(found | {network_fingerprint(trained(network))}) == len(options) + 1
 
