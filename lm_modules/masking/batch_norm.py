@@ -30,24 +30,6 @@ class BatchNorm(NamedTuple):
     momentum: float | Tensor
     eps: float
 
-    def affine(self, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias in dtype and on device of another tensor."""
-        ones = torch.ones(channels, dtype=like.dtype, device=like.device)
-        weight, bias = self.weight, self.bias
-        return (
-            ones if weight is None else weight.to(like.dtype),
-            torch.zeros_like(ones) if bias is None else bias.to(like.dtype),
-        )
-
-    @torch.no_grad()
-    def update(self, mean: Tensor, unbiased: Tensor, anything: Tensor) -> None:
-        """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
-        if self.running_mean is None or self.running_var is None:
-            return
-        weight = (anything * self.momentum).to(self.running_mean.dtype)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
-
 
 def fused_batch_norm(norm: BatchNorm, features: Tensor, shown: Tensor, hidden: Tensor) -> Tensor:
     """`masked_batch_norm` in one process, by torch's kernels for all positions.
@@ -62,12 +44,12 @@ def fused_batch_norm(norm: BatchNorm, features: Tensor, shown: Tensor, hidden: T
         (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.
     """
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
-    weight, bias = norm.affine(features.shape[1], features_of_kernel)
+    weight, bias = _affine(norm, features.shape[1], features_of_kernel)
     normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
         features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, norm.eps
     )
     number = shown.numel() - len(hidden)
-    norm.update(mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
+    _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
     return normalised.to(features.dtype)  # type: ignore[no-any-return]
 
 
@@ -178,11 +160,11 @@ def native_batch_norm(norm: BatchNorm, features: Tensor, fraction: VisibleFracti
     Returns:
         (B, C, H, W), dtype of `features`; the bias at hidden positions.
     """
-    weight, bias = norm.affine(features.shape[1], fraction.number)
+    weight, bias = _affine(norm, features.shape[1], fraction.number)
     normalised, mean, variance = _NativeBatchNorm.apply(  # type: ignore[no-untyped-call]
         features, weight, bias, fraction, norm.eps
     )
-    norm.update(mean, variance * fraction.unbiasing, fraction.anything)
+    _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.anything)
     return normalised  # type: ignore[no-any-return]
 
 
@@ -258,9 +240,9 @@ def masked_batch_norm(
     if synchronised and dist.is_initialized():
         mean, variance, count = _moments_of_all_processes(mean, variance, count, group)
     unbiased = variance.detach() * count / (count - 1).clamp(min=1)
-    norm.update(mean.detach(), unbiased, (count > 0).to(mean.dtype))
+    _update_running_statistics(norm, mean.detach(), unbiased, (count > 0).to(mean.dtype))
     scale = torch.rsqrt(variance + norm.eps)
-    weight, bias = norm.affine(features.shape[1], scale)
+    weight, bias = _affine(norm, features.shape[1], scale)
     scale, shift = scale * weight, bias - mean * scale * weight
     normalised = torch.addcmul(shift[:, None, None], features.to(scale.dtype), scale[:, None, None])
     return hide(normalised.to(features.dtype), visible)
@@ -294,3 +276,23 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].clone()
         dist.all_reduce(total, group=ctx.group)
         return total[dist.get_rank(ctx.group)], None
+
+
+def _affine(norm: BatchNorm, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias in dtype and on device of another tensor."""
+    ones = torch.ones(channels, dtype=like.dtype, device=like.device)
+    weight, bias = norm.weight, norm.bias
+    return (
+        ones if weight is None else weight.to(like.dtype),
+        torch.zeros_like(ones) if bias is None else bias.to(like.dtype),
+    )
+
+
+@torch.no_grad()
+def _update_running_statistics(norm: BatchNorm, mean: Tensor, unbiased: Tensor, anything: Tensor) -> None:
+    """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
+    if norm.running_mean is None or norm.running_var is None:
+        return
+    weight = (anything * norm.momentum).to(norm.running_mean.dtype)
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
+    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), weight)

@@ -18,9 +18,9 @@ from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry
 from maskrobust.lm_modules.masking.morphology import PADDINGS
-from maskrobust.lm_modules.masking.table import Rule, UnsupportedNetworkError, name_of
+from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, MergeRule, PaddingRule, VisibleMap
-from maskrobust.lm_modules.masking.wrapping import channels_of, layer_of, refuse_unsupported, run_located
+from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 _PREFIX = "network."
@@ -167,12 +167,28 @@ class LayerMasking(nn.Module):
         run = Run(observe)
         images = carry(shown, visible_map)
         images.run = run
-        try:
-            is_traced = torch.compiler.is_dynamo_compiling()
-            output = self.network(images) if is_traced else run_located(self.network, images)
+        if torch.compiler.is_dynamo_compiling():
+            steps = self._steps_for_compiler()
+            output = self.network(images)
+            if run.steps != steps:
+                raise InputError(
+                    "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
+                    "compute it without compiling."
+                )
             return tree_map(_as_tensor, output)
+        try:
+            return tree_map(_as_tensor, run_located(self.network, images))
         finally:
             run.is_over = True
+
+    def _steps_for_compiler(self) -> int:
+        from torch._dynamo.variables.torch import get_overridable_functions
+
+        get_overridable_functions().update(each for each in RULES if not isinstance(each, type))
+        return count_steps(self.network, self.options)
+
+    # As torch.compiler.assume_constant_result marks a function; that imports the compiler, which takes seconds.
+    _steps_for_compiler._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""

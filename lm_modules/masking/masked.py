@@ -40,10 +40,11 @@ class Run:
         records: whether autograd recorded when the pass began, so that it may need features again.
         is_over: whether the pass has returned. From then on masked features are tensors with 0 at hidden positions,
             but for a backward pass that computes a part of the network again.
+        steps: how many rules have been applied.
     """
 
     def __init__(self, observe: Observe | None = None) -> None:
-        self.observe, self.records, self.is_over = observe, torch.is_grad_enabled(), False
+        self.observe, self.records, self.is_over, self.steps = observe, torch.is_grad_enabled(), False, 0
 
 
 class Memory:
@@ -114,12 +115,12 @@ class Masked(Tensor):
 
     visible: VisibleMap
     axes: Axes
-    rings = 0
-    run: Run | None = None
-    frame: Frame | None = None
-    branches: tuple[Any, ...] | None = None
-    memory: Memory | None = None
-    known_state = 0
+    rings: int
+    frame: Frame | None
+    branches: tuple[Any, ...] | None
+    run: Run | None
+    memory: Memory | None
+    known_state: int
 
     def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
         return carry(features, visible, axes)
@@ -138,11 +139,38 @@ class Masked(Tensor):
         _, height, width = self.visible.size
         return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
 
+    # Written in Python in torch, where torch.compile does not hand them to rules.
+    def norm(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        return torch.norm(self, *args, **kwargs)
+
+    def split(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        return torch.split(self, *args, **kwargs)
+
+    def unflatten(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        return torch.unflatten(self, *args, **kwargs)
+
+    def __abs__(self) -> Any:
+        return torch.abs(self)
+
+    def __rsub__(self, other: Any) -> Any:
+        return torch.rsub(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return torch.reciprocal(self) * other
+
+    def __pow__(self, other: Any) -> Any:
+        return torch.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return torch.pow(other, self)
+
     @property
     def features(self) -> Tensor:
         """The same memory as a plain tensor, without the mask."""
         with torch._C.DisableTorchFunctionSubclass():
-            return self.as_subclass(Tensor) if type(self) is Masked else torch.ops.aten.alias(self)  # type: ignore[no-any-return]
+            if type(self) is Masked and not torch.compiler.is_compiling():
+                return self.as_subclass(Tensor)
+            return torch.ops.aten.alias(self)  # type: ignore[no-any-return]
 
     @property
     def spatial_axes(self) -> tuple[int, int]:
@@ -241,7 +269,9 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)  # type: ignore[assignment]
         masked.__class__ = _masked_class(type(features))
-    masked.visible, masked.axes = visible, axes
+    # On the tensor itself: torch.compile does not read attributes of its class.
+    masked.visible, masked.axes, masked.rings, masked.frame, masked.branches = visible, axes, 0, None, None
+    masked.run, masked.memory, masked.known_state = None, None, 0
     return masked
 
 
@@ -281,7 +311,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         raise UnsupportedNetworkError(
             f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
         )
-    in_backward = torch._C._current_graph_task_id() != -1
+    in_backward = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
     if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
         return operation(*args, **kwargs)
     if run is not None and run.is_over and not in_backward:
@@ -292,6 +322,8 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         _refuse_stale(each)
     if kwargs:
         args, kwargs = _in_order(operation, args, kwargs)
+    if run is not None:
+        run.steps += 1
     changed = args[0] if rule.changes_first(args, kwargs) else None
     if changed is not None and not isinstance(changed, Masked):
         raise UnsupportedNetworkError(

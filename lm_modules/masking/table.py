@@ -7,6 +7,7 @@ operation with `masking_rule`.
 """
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
@@ -98,6 +99,10 @@ def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
     return register
 
 
+_OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow": "pow"}
+"""Functions of torch, and the operators under whose names `torch.compile` hands them on."""
+
+
 def _variants(function: Any) -> Iterator[tuple[Any, Changes]]:
     """A function under all names that torch hands on, and how each changes its first argument."""
     name = getattr(function, "__name__", "")
@@ -105,6 +110,9 @@ def _variants(function: Any) -> Iterator[tuple[Any, Changes]]:
         yield function, name == "__ipow__" or _place_of_inplace(function)
         return
     bare = name.removesuffix("_")
+    if bare in _OPERATORS:
+        yield from ((getattr(operator, f"{i}{_OPERATORS[bare]}"), bool(i)) for i in ("", "i"))
+        yield getattr(Tensor, f"__i{_OPERATORS[bare]}__"), True
     for owner in (torch, Tensor, torch.nn.functional):
         for each, changes in ((bare, False), (f"{bare}_", True)):
             variant = getattr(owner, each, None)

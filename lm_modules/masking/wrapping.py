@@ -51,37 +51,47 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
             _try_sizes(network, options, training=training)
 
 
-def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool) -> None:
-    """The first pass that gets through counts; a network may take images of one size alone, or none of these."""
+def count_steps(network: nn.Module, options: MaskingOptions) -> int:
+    """How many rules a pass applies, in the present mode of each module."""
+    with _random_states_kept():
+        return _try_sizes(network, options)
+
+
+def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | None = None) -> int:
+    """How many rules the first pass applies that gets through; -1 where none does.
+
+    A network may take images of one size alone, or of none that is tried.
+    """
     failures: set[str] = set()
     for channels, size in product(dict.fromkeys([*_possible_channels(network)[:3], 3]), _SIZES):
         try:
-            _run_without_values(network, options, channels, size, training=training)
+            return _run_without_values(network, options, channels, size, training=training)
         except UnsupportedNetworkError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the network's own forward raises, also for real images
             if str(error) in failures:
-                return
+                break
             failures.add(str(error))
-        else:
-            return
+    return -1
 
 
 def _run_without_values(
-    network: nn.Module, options: MaskingOptions, channels: int, size: int, *, training: bool
-) -> None:
-    twin = _twin_without_values(network).train(training)
+    network: nn.Module, options: MaskingOptions, channels: int, size: int, *, training: bool | None
+) -> int:
+    twin = _twin_without_values(network)
+    if training is not None:
+        twin.train(training)
     dtype = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
-    images = carry(
-        torch.empty(2, channels, size, size, dtype=dtype, device="meta"), MapOfSize.of(2, size, size, options)
-    )
-    images.run = Run()
-    with torch.set_grad_enabled(training), _WithoutValues(), _NothingBelowRules(twin) as watch:
+    given = torch.empty(2, channels, size, size, dtype=dtype, device="meta")
+    images = carry(given, MapOfSize.of(2, size, size, options))
+    images.run = run = Run()
+    with torch.set_grad_enabled(training is not False), _WithoutValues(), _NothingBelowRules(twin) as watch:
         try:
             run_located(twin, images)
         finally:
             if watch.refusal:  # raised itself where another one has taken its place, as in torch.jit.script
                 raise UnsupportedNetworkError(watch.refusal)
+    return run.steps
 
 
 class MapOfSize(VisibleMap):
@@ -124,12 +134,16 @@ class _WithoutValues(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _device_constructors():
+        if func in (Tensor.cpu, Tensor.cuda):
+            return args[0]
+        if func is Tensor.to:
+            args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
+        if func in _device_constructors() or "device" in kwargs:
             kwargs["device"] = "meta"
         try:
             return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
         except NotImplementedError as error:
-            if "Meta" not in str(error):
+            if "meta" not in str(error).lower():
                 raise
             raise RuntimeError(str(error)) from error  # no refusal of a rule
 

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 
-@masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub, Tensor.__rsub__)
+@masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
     masked = masked_operands(left, right)

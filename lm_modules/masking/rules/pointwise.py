@@ -27,7 +27,6 @@ DROPOUT = (F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout)
 QUOTIENTS = (torch.div, torch.true_divide)
 SINGULAR = (
     torch.pow, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p, torch.reciprocal, torch.rsqrt, torch.sqrt,
-    Tensor.__rdiv__, Tensor.__pow__, Tensor.__ipow__, Tensor.__rpow__,
 )  # fmt: skip
 
 

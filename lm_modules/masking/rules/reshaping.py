@@ -1,5 +1,6 @@
 """Operations that rearrange axes, channels and positions: views, permutes, splits, slices, flattening, resampling."""
 
+import operator
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
@@ -170,7 +171,7 @@ def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[M
         raise NotImplementedError(
             f"layer masking splits channels or positions, got the axis {dim} of images; {OWN_RULE}"
         )
-    for part in operation(x, *args, **kwargs):
+    for part in operation(x.features, *args, **kwargs):
         places = [slice(None)] * x.ndim
         places[axis] = slice(start, start + part.shape[axis])
         start += part.shape[axis]
@@ -199,7 +200,7 @@ def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -
     return carry(operation(x, dim, start, length), _sliced(x, places), x.axes)
 
 
-@masking_rule(Tensor.__getitem__)
+@masking_rule(Tensor.__getitem__, operator.getitem)
 def index(_operation: Operation, x: Masked, place: Any) -> Masked:
     """A slice of channels, or of positions with the mask's alike; one channel; or a new axis of channels.
 
