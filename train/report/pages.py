@@ -6,10 +6,11 @@ from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.findings import in_evaluation
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.accuracy import accuracy, accuracy_of_classes, curves, transfer
+from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
 from maskrobust.train.report.sections.claim import factorial, retention, rule, title, verdict
 from maskrobust.train.report.sections.found import found
 from maskrobust.train.report.sections.measures import (
+    accuracy,
     against_layer_masking,
     definitions,
     differences,
@@ -22,24 +23,25 @@ from maskrobust.train.report.sections.run import run
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
-    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention),
-    Section("compared", "Comparisons behind the verdicts", against_layer_masking),
+    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention, is_open=True),
+    Section("compared", "Comparisons behind the verdicts", against_layer_masking, is_open=True),
     Section("rule", "The question, and the rule stated beforehand", rule),
-    Section("measures", "Every arm under every masking method, in numbers", measures),
+    Section("accuracy", "Accuracy", accuracy),
+    Section("measures", "All other measures", measures),
     Section("curves", "How accuracy falls as more is hidden", curves),
     Section("transfer", "Accuracy by mask family", transfer),
 )
 """What a claim's page shows, before its examples."""
 
 RELIANCE: tuple[Section[Results], ...] = (
-    Section("accuracy", "Accuracy by hidden fraction", accuracy),
-    Section("classes", "Accuracy of each class", accuracy_of_classes),
-    Section("outlines", "Reliance on the outline of the hole", shares),
+    Section("accuracy", "Accuracy", accuracy, is_open=True),
+    Section("outlines", "Reliance on the outline of the hole", shares, is_open=True),
     Section("compared", "Which network relies less on outlines", pairs),
-    Section("measures", "Every network under every masking method", measures),
+    Section("classes", "Accuracy of each class", accuracy_of_classes),
+    Section("curves", "How accuracy falls as more is hidden", curves),
+    Section("measures", "All other measures", measures),
     Section("differences", "Differences from the first network", differences),
     Section("margins", "The leak with a margin around the object", margins),
-    Section("curves", "How accuracy falls as more is hidden", curves),
     Section("transfer", "Accuracy by mask family", transfer),
 )
 """What an evaluation's page shows, before its examples."""
