@@ -181,7 +181,7 @@ model: {architecture: small_resnet, architecture_options: {width: 16}, patch_siz
 """
 
 
-def test_the_commands_of_the_demo_train_two_networks_and_end_with_the_headline_of_their_page(clone, monkeypatch, capsys):
+def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(clone, monkeypatch, capsys):
     (clone / "tiny.yaml").write_text(TINY)
     shown = run(clone, "demo", f"--config={clone / 'tiny.yaml'}").stdout
     monkeypatch.chdir(clone)
