@@ -52,7 +52,8 @@ def rankable(values: FloatArray) -> FloatArray:
     Rank these instead of the values: rounding noise, which depends on the CPU, would rank values that should be equal.
     """
     step = 1e-6 * np.abs(values).max(axis=-1, keepdims=True)
-    return np.rint(np.divide(values, step, out=np.zeros_like(values, dtype=np.float64), where=step != 0))
+    steps: FloatArray = np.rint(np.divide(values, step, out=np.zeros_like(values, dtype=np.float64), where=step != 0))
+    return steps
 
 
 def check_finite(logits: Tensor, source: Hashable, shown: str) -> None:
