@@ -502,7 +502,7 @@ def plain_expanded(function: Any, plain: Tensor, seen: Seen) -> Tensor:
 
 _POINTWISE = (
     *KINKS, *POLES, "gelu", "silu", "mish", "logsigmoid", "log_sigmoid", "softplus", "sigmoid", "tanh", "neg", "exp",
-    "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "linear", "layer_norm", "lerp", "addcmul",
+    "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "log_softmax", "linear", "layer_norm", "lerp", "addcmul",
     "__mul__", "__rmul__", "__rpow__", "__neg__",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Any]] = {

@@ -18,7 +18,7 @@ IMAGES, VISIBLE = draw_images(3, 32).double(), holes(32)
 def make_network():
     stem = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, bias=False)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
-    return randomise(nn.Sequential(*stem, nn.BatchNorm2d(8), nn.ReLU(), *head)).double().eval()
+    return randomise(nn.Sequential(*stem, nn.BatchNorm2d(8), nn.ReLU(), *head)).eval()
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ CHANGES = (
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_counts_in_the_next_pass(change):
-    masked = LayerMasking(build(make_network))
+    masked = LayerMasking(build(make_network).double())
     before = logits(masked)
     change(masked.network)
     after, fresh = logits(masked), logits(LayerMasking(masked.network))
@@ -130,7 +130,7 @@ def test_a_change_counts_in_the_next_pass(change):
 
 
 def test_an_optimiser_that_writes_through_data_counts_after_training():
-    masked = LayerMasking(build(make_network))
+    masked = LayerMasking(build(make_network).double())
     before = logits(masked)
     masked.train()(IMAGES, VISIBLE).sum().backward()
     for parameter in masked.parameters():
