@@ -337,4 +337,5 @@ def clear_rows(rows: Tensor, indices: Tensor) -> None:
 def _large_numbers(rows: Tensor) -> Tensor:
     """The same memory as the largest numbers that a row is made of: torch copies rows number by number."""
     size = rows.shape[1] * rows.element_size()
-    return rows.detach().view(next(number for number in _NUMBERS if size % number.itemsize == 0))
+    # Through `data`: a backward pass may need these rows, where it multiplies them by a gradient of 0.
+    return rows.data.view(next(number for number in _NUMBERS if size % number.itemsize == 0))

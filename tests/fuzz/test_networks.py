@@ -34,6 +34,8 @@ from tests.fuzz.networks import (
 from tests.lm_modules.masking.cases import assert_close, tensors_of
 from tests.lm_modules.masking.reference import Run, Seen, masked_output
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 SEED = os.environ.get("FUZZ_SEED")
 

@@ -79,8 +79,12 @@ class Seen:
         return self.x.permute(0, 2, 3, 1)[self.v]
 
     def become(self, other: "Seen") -> "Seen":
-        """A change in place: every name of these features sees it."""
-        self.x, self.v, self.last, self.inside = other.x, other.v, other.last, None
+        """A change in place: every name of these features sees it; the gradient does not where none is recorded."""
+        changed = other.x
+        if not torch.is_grad_enabled() and self.x.requires_grad:
+            with torch.enable_grad():
+                changed = self.x + (changed - self.x).detach()
+        self.x, self.v, self.last, self.inside = changed, other.v, other.last, None
         return self
 
     @property
@@ -92,6 +96,7 @@ class Seen:
         """What torch does instead of an operation that is called with such features."""
         name, kwargs = getattr(function, "__name__", str(function)), dict(kwargs or {})
         changes = kwargs.pop("inplace", False)
+        args = (kwargs.pop("input"), *args) if "input" in kwargs else args
         if name.endswith("_") and not name.endswith("__"):
             name, changes = name.removesuffix("_"), True
             function = getattr(Tensor, name)
@@ -492,6 +497,10 @@ def same(_function: Any, seen: Seen, *_args: Any, **_kwargs: Any) -> Seen:
     return seen
 
 
+def type_as(function: Any, seen: Seen, like: Seen) -> Seen:
+    return seen.like(function(seen.x, like.x))
+
+
 def question(function: Any, seen: Seen, *args: Any) -> Any:
     return function(seen.x, *args)
 
@@ -516,7 +525,7 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
     **dict.fromkeys(("size", "dim"), question),
     **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
-    "contiguous": same, "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
+    "to": of_channels, "type_as": type_as, "contiguous": same, "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d, "lp_pool2d": lp_pool2d, "pixel_unshuffle": pixel_unshuffle,
     "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
     "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,
