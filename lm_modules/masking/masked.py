@@ -329,6 +329,8 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         raise UnsupportedNetworkError(
             f"{name_of(operation)} writes masked features into a tensor without a mask; compute the result out of place."
         )
+    if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
+        operation, args, kwargs = rule.out_of_place(operation, args, kwargs)
     try:
         result = rule.apply(operation, *args, **kwargs)
     except NotImplementedError as error:
@@ -416,7 +418,7 @@ def _written(operation: Any, changed: Masked, result: Any) -> Masked:
         raise UnsupportedNetworkError(f"{name_of(operation)} cannot be masked in place; compute it out of place.")
     if result is not changed:
         if torch.compiler.is_compiling() or not torch._C._is_alias_of(result, changed):
-            changed.copy_(result)
+            changed.features.copy_(result.features)
         changed.visible, changed.axes = result.visible, result.axes
     changed.frame = changed.branches = None
     if changed.memory is not None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.overrides import resolve_name
 
@@ -23,8 +24,6 @@ Operation = Callable[..., Any]
 Target = type[nn.Module] | Callable[..., object]
 RuleFunction = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=RuleFunction)
-
-Changes = bool | int
 
 
 class UnsupportedNetworkError(InputError):
@@ -36,18 +35,27 @@ class Rule(NamedTuple):
 
     Attributes:
         apply: ``(operation, *args, **kwargs) -> Masked | tuple[Masked, ...] | Tensor``.
-        changes: whether the operation changes its first argument in place; a number is the place of its argument
-            `inplace`, which says so.
+        place: of the argument `inplace` of the operation; None without one.
+        plain: of an operation that changes its first argument in place, the one that computes the same out of place.
     """
 
     apply: RuleFunction
-    changes: Changes = False
+    place: int | None = None
+    plain: Operation | None = None
 
     def changes_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         """Whether a call changes its first argument in place."""
-        if isinstance(self.changes, bool):
-            return self.changes
-        return bool(kwargs.get("inplace", args[self.changes] if len(args) > self.changes else False))
+        if self.place is None:
+            return self.plain is not None
+        return bool(kwargs.get("inplace", args[self.place] if len(args) > self.place else False))
+
+    def out_of_place(
+        self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> tuple[Operation, Sequence[Any], dict[str, Any]]:
+        """A call that computes the same out of place."""
+        if self.plain is not None or self.place is None:
+            return self.plain or operation, args, kwargs
+        return operation, args[: self.place], {**kwargs, "inplace": False}
 
 
 RULES: dict[Target, Rule] = {}
@@ -92,8 +100,8 @@ def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
                 RULES[target] = Rule(apply)
                 _ask_for_rule(target)
                 continue
-            for variant, changes in _variants(target):
-                RULES[variant] = Rule(apply, changes)
+            for variant, rule in _variants(target, apply):
+                RULES[variant] = rule
         return apply
 
     return register
@@ -103,28 +111,32 @@ _OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "pow":
 """Functions of torch, and the operators under whose names `torch.compile` hands them on."""
 
 
-def _variants(function: Any) -> Iterator[tuple[Any, Changes]]:
-    """A function under all names that torch hands on, and how each changes its first argument."""
+def _variants(function: Any, apply: RuleFunction) -> Iterator[tuple[Any, Rule]]:
+    """The rule of a function under all names that torch hands on, in place and out of place."""
     name = getattr(function, "__name__", "")
-    if name.startswith("__") or function not in (getattr(torch, name, None), getattr(Tensor, name, None)):
-        yield function, name == "__ipow__" or _place_of_inplace(function)
-        return
     bare = name.removesuffix("_")
-    if bare in _OPERATORS:
-        yield from ((getattr(operator, f"{i}{_OPERATORS[bare]}"), bool(i)) for i in ("", "i"))
-        yield getattr(Tensor, f"__i{_OPERATORS[bare]}__"), True
-    for owner in (torch, Tensor, torch.nn.functional):
-        for each, changes in ((bare, False), (f"{bare}_", True)):
-            variant = getattr(owner, each, None)
-            if variant is not None and (owner is not torch.nn.functional or variant is function or changes):
-                yield variant, changes or _place_of_inplace(variant)
+    is_method = not name.startswith("__") and function in (getattr(torch, name, None), getattr(Tensor, name, None))
+    is_functional = getattr(functional, name, None) is function
+    if not is_method and not is_functional:
+        yield function, Rule(apply, _place_of_inplace(function))
+    for owner in (torch, Tensor) if is_method else (functional,) if is_functional else ():
+        plain, changing = getattr(owner, bare, None), getattr(owner, f"{bare}_", None)
+        if plain is not None:
+            yield plain, Rule(apply, _place_of_inplace(plain))
+        if plain is not None and changing is not None:
+            yield changing, Rule(apply, plain=plain)
+    if is_method and bare in _OPERATORS:
+        plain = getattr(operator, _OPERATORS[bare])
+        yield plain, Rule(apply)
+        for owner, changing in ((operator, f"i{_OPERATORS[bare]}"), (Tensor, f"__i{_OPERATORS[bare]}__")):
+            yield getattr(owner, changing), Rule(apply, plain=plain)
 
 
-def _place_of_inplace(function: Any) -> Changes:
+def _place_of_inplace(function: Any) -> int | None:
     if not inspect.isfunction(function):
-        return False
+        return None
     names = list(inspect.signature(function, follow_wrapped=False).parameters)
-    return names.index("inplace") if "inplace" in names else False
+    return names.index("inplace") if "inplace" in names else None
 
 
 class _Module:

@@ -15,8 +15,8 @@ OWN_RULE = "give the module around this operation a rule of its own with masking
 
 ACTIVATIONS = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
-    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.threshold, F.sigmoid, F.tanh, F.leaky_relu_,
-    F.elu_, F.hardtanh_, torch.relu, torch.sigmoid, torch.tanh,
+    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.threshold, F.sigmoid, F.tanh,
+    torch.relu, torch.sigmoid, torch.tanh,
 )  # fmt: skip
 ARITHMETIC = (
     torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.mul,
