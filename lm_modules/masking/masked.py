@@ -108,6 +108,8 @@ class Masked(Tensor):
         rings: how many rings of neighbour padding the operation asked for that made the features.
         frame: set where an operation of its own has made the features by padding.
         branches: set where the features are several branches stacked along axis 0.
+        is_of_copies: whether a rule has computed them from a copy of its first operand, which a change in place has to
+            be written back to.
 
     Raises:
         NotImplementedError: the features are no map of these positions.
@@ -121,6 +123,7 @@ class Masked(Tensor):
     run: Run | None
     memory: Memory | None
     known_state: int
+    is_of_copies: bool
 
     def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
         return carry(features, visible, axes)
@@ -271,7 +274,7 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
         masked.__class__ = _masked_class(type(features))
     # On the tensor itself: torch.compile does not read attributes of its class.
     masked.visible, masked.axes, masked.rings, masked.frame, masked.branches = visible, axes, 0, None, None
-    masked.run, masked.memory, masked.known_state = None, None, 0
+    masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 
 
@@ -330,7 +333,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
             f"{name_of(operation)} writes masked features into a tensor without a mask; compute the result out of place."
         )
     if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
-        operation, args, kwargs = rule.out_of_place(operation, args, kwargs)
+        args = [changed.with_features(changed.features), *args[1:]]
     try:
         result = rule.apply(operation, *args, **kwargs)
     except NotImplementedError as error:
@@ -417,8 +420,11 @@ def _written(operation: Any, changed: Masked, result: Any) -> Masked:
     if not isinstance(result, Masked) or result.shape != changed.shape:
         raise UnsupportedNetworkError(f"{name_of(operation)} cannot be masked in place; compute it out of place.")
     if result is not changed:
-        if torch.compiler.is_compiling() or not torch._C._is_alias_of(result, changed):
-            changed.features.copy_(result.features)
+        if torch.compiler.is_compiling():
+            if result.is_of_copies:
+                changed.features.copy_(result.features)
+        elif not torch._C._is_alias_of(result, changed):
+            changed.copy_(result)
         changed.visible, changed.axes = result.visible, result.axes
     changed.frame = changed.branches = None
     if changed.memory is not None:

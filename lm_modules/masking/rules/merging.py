@@ -17,13 +17,14 @@ from maskrobust.lm_modules.masking.visible_map import VisibleMap
 @masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
-    masked = masked_operands(left, right)
-    visible = masked[0].visible
-    if len(masked) == 2 and masked[1].visible is not visible:
-        visible = visible.merge(masked[1].visible)
-        if visible.options.merge == "union":
-            left, right = (each.with_hidden_zero() for each in masked)
-    return at_each_position(operation(left, right, **kwargs), masked[0], visible)
+    first, *others = masked_operands(left, right)
+    visible = first.visible.merge(others[0].visible) if others else first.visible
+    takes_copies = visible.options.merge == "union" and bool(others) and others[0].visible is not first.visible
+    if takes_copies:
+        left, right = first.with_hidden_zero(), others[0].with_hidden_zero()
+    result = at_each_position(operation(left, right, **kwargs), first, visible)
+    result.is_of_copies = takes_copies
+    return result
 
 
 @masking_rule(torch.cat, torch.concat, torch.concatenate)

@@ -64,7 +64,9 @@ def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     masked = masked_operands(*operands)
     visible = known(masked)
     ones = [_with_hidden_one(operand, visible) if isinstance(operand, Masked) else operand for operand in operands]
-    return at_each_position(operation(*ones, **kwargs), masked[0], visible)
+    result = at_each_position(operation(*ones, **kwargs), masked[0], visible)
+    result.is_of_copies = True
+    return result
 
 
 @masking_rule(torch.prelu, F.local_response_norm)
