@@ -73,6 +73,33 @@ def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask():
     assert torch.equal(one, ~hidden[1]) and one.dtype == torch.bool
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("nodata", [-9999, 0.1, NAN, -3.4e38], ids=str)
+def test_nodata_is_found_in_images_of_any_floating_type(nodata, dtype):
+    hidden = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.4
+    images = torch.where(hidden, torch.tensor(nodata, dtype=torch.float64), pictures().double()).to(dtype)
+    assert torch.equal(visible_from(images, nodata=nodata, nan=False), ~hidden)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (torch.uint8, [256, -1, 0.5, NAN, float("inf")]),
+        (torch.int16, [-32769, 40000]),
+        (torch.uint16, [65536, -9999]),
+        (torch.bool, [2]),
+    ],
+    ids=str,
+)
+def test_a_nodata_value_that_integer_pixels_cannot_hold_is_refused(dtype, values):
+    images = torch.ones(1, 3, 4, 5, dtype=dtype)
+    for value in values:
+        with pytest.raises(InputError, match=r"nodata must be a value of the images, which are \w+ \(whole numbers"):
+            visible_from(images, nodata=value)
+    images[0, :, 0, 0] = 0
+    assert visible_from(images, nodata=0).sum() == 19
+
+
 def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
     images = pictures(1)
     images[0, 0, 0, 0], images[0, :, 1, 1], images[0, 2, 2, 2] = 0, 0, NAN
@@ -113,4 +140,12 @@ def test_masks_of_several_forms_hide_together():
 )
 def test_what_does_not_fit_is_refused(images, given, message):
     with pytest.raises(InputError, match=message):
+        visible_from(images, **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"pixel_mask": np.ones((2, 4, 5))}, {"padding_mask": [[1]]}], ids=str)
+def test_what_is_no_tensor_is_refused_by_its_name_and_type(given):
+    images = pictures() if given else pictures().numpy()
+    name = next(iter(given), "images")
+    with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got .*; convert it"):
         visible_from(images, **given)
