@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from maskrobust.lm_modules.methods import unwrapped
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Colour
 from maskrobust.train.fit import drop_distractions, drop_state_of_training
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -98,8 +100,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
-        for name in _LINKED:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
+        parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
@@ -136,6 +139,18 @@ class FitCLI(LightningCLI):
             raise InputError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
             )
+
+    def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
+        """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
+        weights = self.config[self.config.subcommand].model.weights
+        if self._saved_arguments:
+            data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
+        elif weights is not None:
+            is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
+            saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
+            source = f"'{weights}'" if "mean" in saved else "ImageNet, for pretrained weights"
+            data.take_colours(*colours_of(saved), source)
+        return data
 
     def before_fit(self) -> None:
         """Compile where asked, and tell the size of the network.
@@ -286,6 +301,18 @@ def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[
     for path in [*best, *last][:1]:
         measured = ["maskrobust", command, "--config", f"{folder}/config.yaml", "--ckpt_path", path]
         yield f"{command}: {shlex.join(measured)}"
+
+
+def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
+    """The mean and standard deviation in the arguments of a classifier, which a file may have said; ImageNet's without.
+
+    Raises:
+        InputError: they are no colours.
+    """
+    given = {name: arguments[name] for name in ("mean", "std") if name in arguments}
+    found = Preprocessing().with_changes(given)  # which checks them
+    mean, std = ((each[0], each[1], each[2]) for each in (found.mean, found.std))
+    return mean, std
 
 
 def _root(config: Namespace) -> Path:
