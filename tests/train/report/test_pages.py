@@ -20,9 +20,10 @@ from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.train.report.examples import ExampleStrip, Prediction
 from maskrobust.train.report.pages import render_claim, render_reliance
 from maskrobust.train.report.results import Results
+from maskrobust.train.report.sections.accuracy import points_of_one_sample
 from maskrobust.train.report.tables import GROUP_TITLES
 from maskrobust.train.report.wording import compact
-from tests.train.report.conftest import summarised_reliance
+from tests.train.report.conftest import IMAGES, summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
@@ -459,3 +460,26 @@ def test_tables_say_how_many_images_their_numbers_rest_on(claim):
         squeezed(cell) for cell in Page(render_claim(Results.read("claim", claim), [])).tables["results-outline"][-1]
     ]
     assert counts[:2] == ["Images", "58 of 60"] and counts[-1] == "58 to 12,000 of 60 to 12,000"
+
+
+@pytest.mark.parametrize(
+    ("sample", "fractions"),
+    [(IMAGES, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]), (15, [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9])],
+)
+def test_a_line_of_the_first_chart_joins_accuracies_over_the_same_images(made_reliance, sample, fractions):
+    content = copy.deepcopy(made_reliance)
+    for row in content["rows"]:
+        if row["measure"] == "curve_accuracy":
+            row["images"] = sample
+    if sample != IMAGES:  # the curve then lacks what only all images were asked about
+        content["rows"] = [
+            row
+            for row in content["rows"]
+            if (row["measure"], row["parameters"].get("hidden_fraction")) != ("curve_accuracy", 0.5)
+        ]
+    found = points_of_one_sample(Results.read("reliance", content))
+    assert {row.images for row in found} == {sample}
+    assert sorted({row.parameters["hidden_fraction"] for row in found}) == fractions
+    said = f"Every point of the charts is over the same {sample} images"
+    page = squeezed(render_reliance(Results.read("reliance", content), []))
+    assert (said in page) == (sample != IMAGES) and len(Page(page).tables["accuracies"][0]) == 1 + 10

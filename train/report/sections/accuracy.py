@@ -21,14 +21,18 @@ _MOST_CLASSES = 20
 
 def accuracy(results: Results) -> Markup:
     """A chart for each masking method, and a table: networks and masking methods by hidden fraction."""
-    columns = accuracy_by_fraction(results)
-    points = [row for rows in columns.values() for row in rows]
+    whole, sampled = _accuracies(results)
+    columns = sampled | whole
+    drawn = points_of_one_sample(results)
     names = "hidden_fraction", "accuracy", "Hidden fraction of the image (%)", "Accuracy (%)"
-    charts = charts_by_method(results, points, *names, label="Chart: accuracy against the hidden fraction")
-    has_curves = any(row.measure == "curve_accuracy" for row in points)
-    text = prose("accuracy", has_curves=has_curves)
-    headings = ["Network and method", *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in columns)]
-    by_fraction: dict[Hashable, list[Row]] = dict(columns.items())
+    charts = charts_by_method(results, drawn, *names, label="Chart: accuracy against the hidden fraction")
+    is_mixed = len({row.images for rows in columns.values() for row in rows}) > 1
+    text = prose("accuracy", images=max((row.images for row in drawn), default=0) if is_mixed else None)
+    by_fraction: dict[Hashable, list[Row]] = {fraction: columns[fraction] for fraction in sorted(columns)}
+    headings = [
+        "Network and method",
+        *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in sorted(columns)),
+    ]
     shown = pivot(
         "accuracies", "Accuracy by hidden fraction", headings, by_fraction, results,
         lambda row: (method_title(row.method), ""),
@@ -36,25 +40,37 @@ def accuracy(results: Results) -> Markup:
     return text + panels(charts, legend(results.networks)) + shown
 
 
-def accuracy_by_fraction(results: Results) -> dict[float, list[Row]]:
-    """By hidden fraction in [0, 1): clean accuracy, retention, and where these are silent the curve of random patches.
+def points_of_one_sample(results: Results) -> list[Row]:
+    """Accuracies at hidden fractions that one line may join: all of them are over the same images.
+
+    Those over all images, or over the sample of the curve of random patches: whichever are more; both where the sample
+    is all images.
+    """
+    whole, sampled = _accuracies(results)
+    over = [{row.images for rows in each.values() for row in rows} for each in (whole, sampled)]
+    chosen = sampled | whole if over[0] == over[1] else max(whole, sampled, key=len)
+    return [row for fraction in sorted(chosen) for row in chosen[fraction]]
+
+
+def _accuracies(results: Results) -> tuple[dict[float, list[Row]], dict[float, list[Row]]]:
+    """By hidden fraction in [0, 1): clean accuracy and retention, and the curve of random patches.
 
     Every row has the parameter "hidden_fraction".
     """
     rows = [row for row in results.over_seeds if row.method in results.methods]
     drawn = {"family": "patches", "order": "random"}
-    by_measure = [
-        [replace(row, parameters={"hidden_fraction": 0.0}) for row in select(rows, measure="clean_accuracy")],
-        select(rows, measure="retention"),
-        [row for row in select(rows, measure="curve_accuracy") if drawn.items() <= row.parameters.items()],
-    ]
+    clean = [replace(row, parameters={"hidden_fraction": 0.0}) for row in select(rows, measure="clean_accuracy")]
+    curve = [row for row in select(rows, measure="curve_accuracy") if drawn.items() <= row.parameters.items()]
+    return _by_fraction([*clean, *select(rows, measure="retention")]), _by_fraction(curve)
+
+
+def _by_fraction(rows: Sequence[Row]) -> dict[float, list[Row]]:
     found: dict[float, list[Row]] = {}
-    for each in by_measure:
-        of_one: dict[float, list[Row]] = {}
-        for row in each:
-            of_one.setdefault(float(row.parameters["hidden_fraction"]), []).append(row)
-        found = of_one | found
-    return {fraction: found[fraction] for fraction in sorted(found) if fraction < 1.0}
+    for row in rows:
+        fraction = float(row.parameters["hidden_fraction"])
+        if fraction < 1.0:
+            found.setdefault(fraction, []).append(row)
+    return found
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:
