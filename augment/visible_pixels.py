@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import check_tensor
+from maskrobust.augment.batch import check_layout, check_tensor
 from maskrobust.errors import InputError
 
 
@@ -35,8 +35,9 @@ def visible_from(
 
     Raises:
         TypeError: `images` or a mask is no tensor.
-        InputError: shapes do not fit, a mask holds other values than 0 and 1, `nodata` is no value of the images'
-            integer type, an image has no visible pixel, or a visible pixel is NaN; the message names the image.
+        InputError: shapes do not fit or look like (B, H, W, C), a mask holds other values than 0 and 1, `nodata` is no
+            value of the images' integer type, an image has no visible pixel, or a visible pixel is NaN; the message
+            names the image.
 
     Examples:
         >>> visible = visible_from(tiles, nodata=0)
@@ -44,11 +45,13 @@ def visible_from(
     """
     check_tensor("images", images)
     if images.ndim == 3:
+        check_layout(images)
         alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
         real, ignored = (None if each is None else each[None] for each in (pixel_mask, padding_mask))
         return visible_from(images[None], nodata=nodata, nan=nan, alpha=alpha, pixel_mask=real, padding_mask=ignored)[0]
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
+    check_layout(images)
     bands = images
     visible = torch.ones_like(images[:, :1], dtype=torch.bool)
     if isinstance(alpha, int):

@@ -193,6 +193,14 @@ def test_every_name_of_the_stub_is_there_without_another_import(name):
     assert getattr(maskrobust, name) is not None
 
 
+def test_a_misspelt_name_is_told_the_nearest_one():
+    with pytest.raises(
+        AttributeError, match=r"^maskrobust has no name 'LayerMaskin' \(did you mean LayerMasking\?\)\.$"
+    ):
+        maskrobust.LayerMaskin  # noqa: B018
+    assert not hasattr(maskrobust, "nothing_like_it")
+
+
 @pytest.mark.parametrize(
     "package", [f"maskrobust{name}" for name in ("", ".augment", ".lm_modules", ".lm_modules.masking", ".train.data")]
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust import InputError, visible_from
+from maskrobust import InputError, LayerMasking, apply_fill, predictor, visible_from
 from maskrobust.augment import Batch, check_visible
 
 IMAGES = torch.zeros(2, 3, 5, 7)
@@ -149,3 +149,43 @@ def test_what_is_no_tensor_is_refused_by_its_name_and_type(given):
     name = next(iter(given), "images")
     with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got .*; convert it"):
         visible_from(images, **given)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 20, 3), (1, 224, 224, 1), (3, 64, 48, 4)])
+def test_images_whose_last_axis_are_colours_are_refused_by_every_entrance(shape):
+    images = torch.rand(shape)
+    visible = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)
+    masked = LayerMasking(torch.nn.Conv2d(shape[1], 2, 1))
+    predict = predictor(lambda images: images.mean((2, 3)), "black", [0.5] * 3, [0.5] * 3)
+    keys = torch.arange(shape[0])
+    entrances = {
+        "visible_from": lambda: visible_from(images),
+        "one image": lambda: visible_from(images[0]),
+        "LayerMasking": lambda: masked(images, visible),
+        "fill": lambda: apply_fill("black", images, visible, keys=keys, mean=(0.5, 0.5, 0.5)),
+        "predictor": lambda: predict(images, visible, keys),
+    }
+    for enter in entrances.values():
+        with pytest.raises(InputError, match=r"which looks like \((B, )?H, W, C\); permute them, as with"):
+            enter()
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 20, 3), (2, 64, 8, 8), (2, 64, 7, 4), (1, 3, 224, 4), (2, 3, 5, 5)])
+def test_narrow_images_of_many_bands_are_no_images_of_colours(shape):
+    visible = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)
+    assert visible_from(torch.rand(shape)).equal(visible)
+    check_visible(torch.rand(shape), visible)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+def test_pixels_far_from_the_unit_range_are_refused_by_fills_where_they_are_visible(dtype):
+    visible = torch.rand(2, 1, 20, 20, generator=torch.Generator().manual_seed(0)) < 0.5
+    images = torch.rand(2, 3, 20, 20).to(dtype)
+    for far in (255.0, -100.0, float("inf")):
+        hidden = torch.where(visible, images, torch.tensor(far, dtype=dtype))
+        shown = torch.where(visible, torch.tensor(far, dtype=dtype), images)
+        for name in ("black", "mean", "random_colour", "blur", "uniform_noise"):
+            given = {"keys": torch.arange(2), "mean": (0.5, 0.5, 0.5)}
+            assert apply_fill(name, hidden, visible, **given).isfinite().all() or name == "blur"
+            with pytest.raises(InputError, match=r"images must be float in \[0, 1\], got a pixel of"):
+                apply_fill(name, shown, visible, **given)
