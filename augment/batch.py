@@ -1,4 +1,4 @@
-"""The one batch type that every data module yields, and the checks of images and `visible` that every entry point calls.
+"""The one batch type that every data module yields, and the checks of images and `visible` at every entrance.
 
 What shape and dtype tell is refused on every device. What only values tell is looked at where nothing waits for it: on
 a CPU, outside of compiled code, in the first image of a batch.
