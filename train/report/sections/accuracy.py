@@ -1,7 +1,6 @@
 """What most people look for first: accuracy by how much is hidden, of each class, along curves and by mask family."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -10,67 +9,13 @@ from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.measures.accuracy import HIDE_THE_OBJECT, worst_cell
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, legend, named, panels, prose, table
-from maskrobust.train.report.charts import Curve, charts_by_method, line_chart
+from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.tables import cell_of, pivot, titled
+from maskrobust.train.report.tables import cell_of, titled
 from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
 """Of which a table is shown unfolded."""
-
-
-def accuracy(results: Results) -> Markup:
-    """A chart for each masking method, and a table: networks and masking methods by hidden fraction."""
-    whole, sampled = _accuracies(results)
-    columns = sampled | whole
-    drawn = points_of_one_sample(results)
-    names = "hidden_fraction", "accuracy", "Hidden fraction of the image (%)", "Accuracy (%)"
-    charts = charts_by_method(results, drawn, *names, label="Chart: accuracy against the hidden fraction")
-    is_mixed = len({row.images for rows in columns.values() for row in rows}) > 1
-    text = prose("accuracy", images=max((row.images for row in drawn), default=0) if is_mixed else None)
-    by_fraction: dict[Hashable, list[Row]] = {fraction: columns[fraction] for fraction in sorted(columns)}
-    headings = [
-        "Network and method",
-        *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in sorted(columns)),
-    ]
-    shown = pivot(
-        "accuracies", "Accuracy by hidden fraction", headings, by_fraction, results,
-        lambda row: (method_title(row.method), ""),
-    )  # fmt: skip
-    return text + panels(charts, legend(results.networks)) + shown
-
-
-def points_of_one_sample(results: Results) -> list[Row]:
-    """Accuracies at hidden fractions that one line may join: all of them are over the same images.
-
-    Those over all images, or over the sample of the curve of random patches: whichever are more; both where the sample
-    is all images.
-    """
-    whole, sampled = _accuracies(results)
-    over = [{row.images for rows in each.values() for row in rows} for each in (whole, sampled)]
-    chosen = sampled | whole if over[0] == over[1] else max(whole, sampled, key=len)
-    return [row for fraction in sorted(chosen) for row in chosen[fraction]]
-
-
-def _accuracies(results: Results) -> tuple[dict[float, list[Row]], dict[float, list[Row]]]:
-    """By hidden fraction in [0, 1): clean accuracy and retention, and the curve of random patches.
-
-    Every row has the parameter "hidden_fraction".
-    """
-    rows = [row for row in results.over_seeds if row.method in results.methods]
-    drawn = {"family": "patches", "order": "random"}
-    clean = [replace(row, parameters={"hidden_fraction": 0.0}) for row in select(rows, measure="clean_accuracy")]
-    curve = [row for row in select(rows, measure="curve_accuracy") if drawn.items() <= row.parameters.items()]
-    return _by_fraction([*clean, *select(rows, measure="retention")]), _by_fraction(curve)
-
-
-def _by_fraction(rows: Sequence[Row]) -> dict[float, list[Row]]:
-    found: dict[float, list[Row]] = {}
-    for row in rows:
-        fraction = float(row.parameters["hidden_fraction"])
-        if fraction < 1.0:
-            found.setdefault(fraction, []).append(row)
-    return found
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:
