@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
+from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
@@ -99,7 +100,13 @@ def headline(results: Results) -> list[str]:
     found = _findings(results)
     if not any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL)):
         found = ["Accuracy with parts of the image hidden was measured; reliance on outlines was not."]
-    return [*found, *_at_chance(results), *_meaningless(results)]
+    return [*found, *_crude(results), *_at_chance(results), *_meaningless(results)]
+
+
+def _crude(results: Results) -> list[str]:
+    """That numbers about objects and outlines are about crude masks, where they are."""
+    masks = results.content.get("settings", {}).get("crude_masks")
+    return [f"Crude: {ABOUT_CRUDE_MASKS.format(masks=masks)}"] if masks else []
 
 
 def _findings(results: Results) -> list[str]:
