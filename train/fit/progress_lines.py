@@ -46,6 +46,16 @@ class ProgressLines(pl.Callback):
         """Count."""
         self._change(completed=trainer.global_step)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Speak of the validation, too, which measures of reliance may make long."""
+        if self._display is not None:
+            self._validation = self._display.add_task("validating", total=None)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """It is over."""
+        if self._display is not None:
+            self._display.remove_task(self._validation)
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say no more."""
         self._stop()

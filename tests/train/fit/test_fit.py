@@ -159,7 +159,7 @@ def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluate
     program, *evaluation = shlex.split(evaluate.removeprefix("next: "))
     assert (program, evaluation[0]) == ("maskrobust", "evaluate")
     main([*evaluation, *FEW_MEASURES])
-    (network,) = json.loads((run_folder / "evaluation/reliance.json").read_text())["provenance"]["networks"]
+    (network,) = json.loads((run_folder / "evaluation/reliance.json").read_text())["networks"]
     assert network == str(checkpoints / "best.ckpt")
 
 
@@ -183,15 +183,25 @@ def test_an_epoch_of_two_steps_is_logged_once_unless_told_otherwise(given, logge
 
 
 class Awaited(ProgressLines):
-    """Waits at the end of each epoch until a line about it is there."""
+    """Waits within each epoch until a line about it is there."""
 
     def on_train_batch_end(self, trainer, *others):
         super().on_train_batch_end(trainer, *others)
-        if trainer.is_last_batch:
+        if not trainer.is_last_batch:
             epoch = trainer.current_epoch + 1
             accuracy = "" if epoch == 1 else ", val/accuracy [0-9.]+ %"
-            line = rf"^training \(epoch {epoch} of 2{accuracy}\), steps: {2 * epoch} of 4, (about )?[0-9]+ s "
-            wait_for(lambda: re.search(line, sys.stderr.getvalue(), flags=re.MULTILINE))
+            wait_for_line(
+                rf"training \(epoch {epoch} of 2{accuracy}\), steps: {2 * epoch - 1} of 4, (about )?[0-9]+ s "
+            )
+
+    def on_validation_start(self, trainer, *others):
+        super().on_validation_start(trainer, *others)
+        if trainer.global_step == 4:
+            wait_for_line("validating: [0-9]+ s so far")
+
+
+def wait_for_line(pattern):
+    wait_for(lambda: re.search(f"^{pattern}", sys.stderr.getvalue(), flags=re.MULTILINE))
 
 
 @pytest.mark.usefixtures("capsys")
