@@ -120,11 +120,13 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: a WordNet id for each output, such as "n01440764"; None where they are not known.
         answers: outputs that are kept as classes, in this order; None for all in their own order.
         origin: what it is made of; None where that is not known.
+        own_method: masking method that it was trained for; None where it was trained without holes, or that is not
+            known.
         may_have_more: whether the network may return more outputs than `num_outputs`, which are none of its classes.
         channels_last: keep weights and images in channels-last memory format.
 
     Attributes:
-        name, network, preprocessing, origin: as given.
+        name, network, preprocessing, origin, own_method: as given.
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
@@ -148,6 +150,7 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: Sequence[str] | None = None,
         answers: Sequence[int] | None = None,
         origin: Origin | None = None,
+        own_method: MaskingMethod | None = None,
         may_have_more: bool = False,
         channels_last: bool = True,
     ) -> None:
@@ -163,6 +166,7 @@ class TrainedNetwork(nn.Module):
         self.network: nn.Module = network.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.preprocessing = preprocessing
         self.origin = origin
+        self.own_method = own_method
         self.precision: Precision = "32"
         self.pass_size: int | None = None
         self._num_outputs, self._may_have_more = num_outputs, may_have_more

@@ -262,6 +262,7 @@ class MaskRobustClassifier(pl.LightningModule):
             Preprocessing(self.mean, self.std),
             self.num_classes,
             origin=origin,
+            own_method=None if self.masking == "none" else self.validation_method,
             may_have_more=True,
             channels_last=bool(self.hparams["channels_last"]),
             **named_outputs(self.class_names)._asdict(),

@@ -20,7 +20,8 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import answer_similarities, ask, load, settings_of
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
-    from maskrobust.train.report.pages import headline, render_reliance
+    from maskrobust.train.report.findings import besides, in_evaluation
+    from maskrobust.train.report.pages import render_reliance
     from maskrobust.train.report.results import rows_as_csv
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
@@ -41,7 +42,13 @@ def main(arguments: Sequence[str]) -> None:
                 seconds = time.monotonic() - start
                 with stage(progress, "computing intervals"):
                     results = summarise(
-                        config, data, answered, similarities, seconds=seconds, command=shlex.join(sys.argv)
+                        config,
+                        data,
+                        answered,
+                        similarities,
+                        {name: each.own_method for name, each in networks.items() if each.own_method},
+                        seconds=seconds,
+                        command=shlex.join(sys.argv),
                     )
             shown = [(networks[name].preprocessing, run) for name, run in answered.runs.items()]
             examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, shown)
@@ -54,7 +61,8 @@ def main(arguments: Sequence[str]) -> None:
                 predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
                 write_text(config.out / "predictions.csv", predictions)
             store.remove()
-    console.print(results_table(results), *headline(results), sep="\n", markup=False)
+    console.print(results_table(results), markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
+    console.print(*besides(results), in_evaluation(results), sep="\n", markup=False, highlight=False)

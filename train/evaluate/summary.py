@@ -11,7 +11,13 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Con
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, class_rows
+from maskrobust.lm_modules.reliance.measures.accuracy import (
+    ANOTHER_CLASS,
+    NEARLY_ONE,
+    at_chance,
+    chance_level,
+    class_rows,
+)
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
@@ -21,7 +27,6 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
-from maskrobust.train.report.examples import ANOTHER_CLASS
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
 
@@ -44,6 +49,7 @@ def summarise(
     data: AnnotatedDataModule,
     answered: Answered,
     similarities: Mapping[str, FloatArray | None],
+    own_methods: Mapping[str, MaskingMethod],
     *,
     seconds: float,
     command: str,
@@ -55,6 +61,7 @@ def summarise(
         data: the images.
         answered: what networks and mask-only probe answered about them.
         similarities: by network; see `answer_similarities`.
+        own_methods: by network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
         command: as typed.
     """
@@ -102,6 +109,8 @@ def summarise(
         "networks": list(runs),
         "methods": list(config.methods),
         "compared_with": first,
+        "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
+        "chance": chance_level(runs[first][main_method])[0] if data.num_classes else None,
         "settings": {
             "split": config.split,
             "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,

@@ -37,11 +37,13 @@ class Section(NamedTuple, Generic[Content]):
         anchor: its id on the page.
         title: its heading.
         show: what stands below the heading; None where there is nothing to show: the section is left out.
+        is_open: whether it is read at first; the others are folded.
     """
 
     anchor: str
     title: str
     show: Callable[[Content], Markup | None]
+    is_open: bool = False
 
 
 class Cell(NamedTuple):

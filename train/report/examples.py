@@ -13,6 +13,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
+from maskrobust.lm_modules.reliance.measures.accuracy import ANOTHER_CLASS
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.batches import batches_on
@@ -20,9 +21,6 @@ from maskrobust.train.report.blocks import Section, block, legend, prose
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import AnnotatedDataModule, Split
-
-ANOTHER_CLASS = "another class"
-"""Name of an answer that is none of the data's classes."""
 
 
 class Prediction(NamedTuple):

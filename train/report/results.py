@@ -15,7 +15,7 @@ from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 6, "reliance": 2}
+FORMATS: dict[Name, int] = {"claim": 6, "reliance": 3}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -122,6 +122,13 @@ class Results:
     def network(self, name: str) -> Network:
         """The network of that name."""
         return next(network for network in self.networks if network.name == name)
+
+    def own_method(self, network: Network) -> str | None:
+        """The masking method that a network was trained for; None where there is none, or it is not known."""
+        if network.arm:
+            return str(network.arm["method"])
+        own: str | None = self.content["own_methods"].get(network.name)
+        return own
 
     def is_compared(self, network: Network, method: str) -> bool:
         """Whether the rule of the claim looks at this network under this masking method."""

@@ -68,16 +68,19 @@ def measure_tables(identity: str, first: str, rows: Sequence[Row], results: Resu
     for group, title in GROUP_TITLES.items():
         own = [row for row in rows if catalogue()[row.measure].group == group]
         if own:
-            order = list(catalogue())
-            columns: dict[Hashable, list[Row]] = {}
-            for row in sorted(own, key=lambda row: order.index(row.measure)):
-                columns.setdefault(_column(row), []).append(row)
-            headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
-            tables += [
-                html("<h3>{{ title }}</h3>", title=title),
-                pivot(f"{identity}-{group}", title, [first, *headings], columns, results, line_of),
-            ]
+            shown = group_table(identity, first, own, results, line_of)
+            tables += [html("<h3>{{ title }}</h3>", title=title), shown]
     return Markup().join(tables)
+
+
+def group_table(identity: str, first: str, rows: Sequence[Row], results: Results, line_of: LineOf) -> Markup:
+    """The table of one group of measures; the arguments are those of `measure_tables`."""
+    order, group = list(catalogue()), catalogue()[rows[0].measure].group
+    columns: dict[Hashable, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: order.index(row.measure)):
+        columns.setdefault(_column(row), []).append(row)
+    headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
+    return pivot(f"{identity}-{group}", GROUP_TITLES[group], [first, *headings], columns, results, line_of)
 
 
 def pivot(

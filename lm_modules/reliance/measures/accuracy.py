@@ -16,6 +16,9 @@ from maskrobust.lm_modules.reliance.results import Row
 NEARLY_ONE = 0.95
 """Fraction of labels, or of answers, from which on they are nearly one class."""
 
+ANOTHER_CLASS = "another class"
+"""Name of an answer that is none of the data's classes."""
+
 _LEVEL = 0.025
 
 
@@ -33,12 +36,26 @@ def clean_accuracy() -> Statistic:
     return Statistic(lambda outcomes: right_answers(outcomes, "clean"))
 
 
+def chance_level(outcomes: Outcomes) -> tuple[float, str]:
+    """Accuracy of an answer that does not look at the image, in [0, 1], and what such an answer does, in words.
+
+    The fraction of the most frequent label; where (nearly) all images have one label, as where one class is looked at,
+    1 / number of classes.
+
+    Args:
+        outcomes: with the labels of the data.
+    """
+    most = float(np.bincount(outcomes.labels).max()) / len(outcomes.labels)
+    if most < NEARLY_ONE:
+        return most, "always naming the most frequent class"
+    return 1.0 / outcomes.num_classes, "naming classes at random"
+
+
 def at_chance(outcomes: Outcomes) -> str:
     """Why measures mean nothing where a network is no better than chance with nothing hidden; empty where it is better.
 
-    Chance is the fraction of the most frequent label; where (nearly) all images have one label, as where one class is
-    looked at, 1 / number of classes. A network is better where the exact lower 97.5 % bound (Clopper and Pearson, 1934)
-    of its accuracy lies above that, images being counted as independent.
+    A network is better where the exact lower 97.5 % bound (Clopper and Pearson, 1934) of its accuracy lies above
+    `chance_level`, images being counted as independent.
 
     Args:
         outcomes: with the labels of the data; empty for images without labels (-1).
@@ -46,9 +63,7 @@ def at_chance(outcomes: Outcomes) -> str:
     if (outcomes.labels < 0).any():
         return ""
     right, count = int((outcomes.predictions["clean"] == outcomes.labels).sum()), len(outcomes.labels)
-    chance, of_whom = float(np.bincount(outcomes.labels).max()) / count, "always naming the most frequent class"
-    if chance >= NEARLY_ONE:
-        chance, of_whom = 1.0 / outcomes.num_classes, "naming classes at random"
+    chance, of_whom = chance_level(outcomes)
     with library_needed():
         from scipy import stats
 
@@ -121,6 +136,24 @@ def class_accuracy(label: int, condition: str) -> Statistic:
     return Statistic(columns)
 
 
+@measure(
+    title="Commonest class",
+    definition="The class that a network predicts most often, and for which fraction of the images.",
+    group="classes",
+    unit="fraction",
+    goal="none",
+    members=lambda _plan: (),
+)
+def commonest_class(label: int, condition: str) -> Statistic:
+    """Fraction of the images that are taken for one class under a condition, in [0, 1]."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        predictions = outcomes.predictions_under(condition)
+        return columns_of(outcomes, predictions >= 0, predictions == label)
+
+    return Statistic(columns)
+
+
 def class_rows(
     network: str,
     runs: Mapping[str, Outcomes],
@@ -130,7 +163,9 @@ def class_rows(
     replicates: int,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """The rows of one network: each class with nothing hidden, under no method, and with patches hidden under each.
+    """The rows of one network: the accuracy of each class, and the class that it predicts most often.
+
+    With nothing hidden they are under no method; with patches hidden, under each.
 
     Args:
         network: its name.
@@ -153,6 +188,19 @@ def class_rows(
                 measure="class_accuracy",
                 parameters={"class": name, "hidden_fraction": fraction},
             )
+    for method, fraction, run, condition in conditions:
+        predictions = run.predictions_under(condition)
+        label = int(np.bincount(predictions[predictions >= 0], minlength=1).argmax())
+        yield Row.of(
+            estimate(commonest_class(label, condition), [run], replicates=replicates, seed=seed),
+            network=network,
+            method=method,
+            measure="commonest_class",
+            parameters={
+                "class": classes[label] if label < len(classes) else ANOTHER_CLASS,
+                "hidden_fraction": fraction,
+            },
+        )
 
 
 @measure(

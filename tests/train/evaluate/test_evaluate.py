@@ -143,7 +143,7 @@ def made_up(folder, skills, images=80, resampling_seed=0):
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(
-        config, config.data, Answered(runs, probe, config.plans), dict.fromkeys(runs), seconds=0.0, command=""
+        config, config.data, Answered(runs, probe, config.plans), dict.fromkeys(runs), {}, seconds=0.0, command=""
     ).as_json(), runs
 
 

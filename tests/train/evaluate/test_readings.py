@@ -9,9 +9,9 @@ import pytest
 
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, class_rows
 from maskrobust.lm_modules.reliance.measures.remains import commonest_answer
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.evaluate.summary import predictions_csv, with_readings
-from maskrobust.train.report.pages import headline
+from maskrobust.train.report.findings import besides, in_evaluation
 from maskrobust.train.report.results import Results, meaningless_because
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 
@@ -80,10 +80,12 @@ def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequen
 
 def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing():
     rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
-    content = {"networks": ["a", "b"], "methods": ["black"]}
-    first, second = headline(Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""})))
-    assert first.endswith("reliance on outlines was not.")
-    assert second.startswith("a is at chance, ") and second.endswith(f": {AT_CHANCE}.")
+    content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5}
+    results = Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""}))
+    assert "b is right in 80\u202f% of the images" in in_evaluation(results)
+    first, second = besides(results)
+    assert first.startswith("a is at chance, ") and first.endswith(f": {AT_CHANCE}.")
+    assert second.endswith("needs object masks.")
 
 
 def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted():
@@ -94,13 +96,17 @@ def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted():
     both = np.concatenate([answers[valid], np.ones(valid.sum(), int)])
     assert commonest_answer()([asked], 0, 0).value == np.mean(both == 1)
     names = [f"class {label}" for label in range(asked.num_classes)]
-    rows = [*class_rows("a", {"black": asked}, names, 0.3, replicates=20)]
+    found = [*class_rows("a", {"black": asked}, names, 0.3, replicates=20)]
+    rows, commonest = select(found, measure="class_accuracy"), select(found, measure="commonest_class")
     for found in rows:
         of_class = labels == names.index(str(found.parameters["class"]))
         given = answers if found.method else labels
         assert found.value == pytest.approx(np.mean(given[of_class] == labels[of_class]))
         assert found.images == of_class.sum()
     assert len(rows) == 2 * len(np.unique(labels))
+    whole, hidden = commonest
+    assert (whole.method, hidden.method, hidden.parameters["class"]) == ("", "black", "class 1")
+    assert hidden.value == np.mean(answers == 1) and whole.value == np.bincount(labels).max() / 40
 
 
 def test_every_prediction_is_a_line_with_its_sample_and_how_much_was_hidden():

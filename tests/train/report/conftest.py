@@ -126,7 +126,7 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
     command = "maskrobust evaluate --data=Cues"
     answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
     return evaluation_summary.summarise(
-        config, config.data, answered, dict.fromkeys(runs), seconds=30.0, command=command
+        config, config.data, answered, dict.fromkeys(runs), {}, seconds=30.0, command=command
     ).as_json()
 
 

@@ -17,7 +17,9 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
+from maskrobust.train.report.charts import Curve
 from maskrobust.train.report.examples import ExampleStrip, Prediction
+from maskrobust.train.report.findings import in_evaluation, row_of, views
 from maskrobust.train.report.pages import render_claim, render_reliance
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import GROUP_TITLES
@@ -225,7 +227,7 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
     majority = next(row for row in made_claim["rows"] if row["measure"] == "majority_fraction")
     assert squeezed(page.texts["majority"]).startswith(f"{100 * majority['value']:.1f}%")
     assert squeezed(page.texts["chance"]) == f"{100 * made_claim['chance']:.1f}%"
-    results = claim_page[claim_page.index('id="results-outline"') : claim_page.index('id="results-accuracy"')]
+    results = claim_page.partition('id="results-outline"')[2].partition("</table>")[0]
     looked_at = [
         {method for methods in arm["cases"].values() for method in methods}
         for arm in made_claim["arms"].values()
@@ -402,31 +404,39 @@ def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_pag
     assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
 
 
-def test_accuracy_by_hidden_fraction_comes_first_with_a_chart_and_each_class_below_it(made_reliance, reliance_page):
+def test_the_sentence_comes_first_then_one_chart_then_all_accuracies_and_those_of_classes_are_below(
+    made_reliance, reliance_page
+):
     page = Page(reliance_page)
-    sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
-    assert sections[:2] == ["accuracy", "classes"]
-    head, *lines = page.tables["accuracies"]
-    assert [squeezed(cell) for cell in head[1:7]] == [f"{percent}% hidden" for percent in (0, 10, 20, 30, 40, 50)]
-    expected = []
-    for network in made_reliance["networks"]:
-        for method in made_reliance["methods"]:
-            rows = {
-                (row["measure"], row["parameters"].get("hidden_fraction")): row
-                for row in made_reliance["rows"]
-                if (row["network"], row["method"], row["compared_with"]) == (network, method, "")
-                and row["parameters"].get("family", "patches") == "patches"
-                and row["parameters"].get("order", "random") == "random"
-            }
-            wanted = [("clean_accuracy", None), ("curve_accuracy", 0.1), ("curve_accuracy", 0.2), ("retention", 0.3)]
-            expected.append((METHODS[method], [expected_cell(rows[each]) for each in wanted]))
-    assert [(row[0], row[1:5]) for row in body_rows(page, "accuracies")] == expected
-    accuracy, _, _ = reliance_page.partition('id="classes"')
-    assert accuracy.count("<svg xmlns") == len(made_reliance["methods"]) and len(lines[-1]) == len(head)
+    results = Results.read("reliance", made_reliance)
+    assert page.texts["headline"] == in_evaluation(results)
+    assert list(page.tables)[:2] == ["found", "results-accuracy"]
+    shown = {cell for line in body_rows(page, "found") for cell in line}
+    for view in views(results):
+        row = row_of(results, view, "silhouette_accuracy")
+        assert row is not None and expected_cell(row.as_json()) in shown
     of_classes = [row for row in made_reliance["rows"] if row["measure"] == "class_accuracy"]
     first = [row for row in of_classes if row["network"] == made_reliance["networks"][0]]
-    found = [cell for row in body_rows(page, "classes-1") for cell in row[1:]]
+    found = [cell for line in body_rows(page, "classes-1") for cell in line[1:]]
     assert found == [expected_cell(row) for row in first] != []
+
+
+def test_every_curve_is_over_one_sample_of_the_images(made_reliance, monkeypatch):
+    drawn, of = [], Curve.of
+    monkeypatch.setattr(Curve, "of", lambda rows, *others, **look: drawn.append(rows) or of(rows, *others, **look))
+    render_reliance(Results.read("reliance", made_reliance), [])
+    assert len(drawn) > 8 and all(len({row.images + row.left_out for row in rows}) == 1 for rows in drawn)
+    points = [rows for rows in drawn if rows[0].measure == "curve_accuracy"]
+    assert points and all(len({row.images for row in rows}) == 1 for rows in points)
+
+
+def test_what_is_read_first_is_open_and_the_contents_name_every_section(claim_page, reliance_page):
+    for html in (claim_page, reliance_page):
+        page = Page(html)
+        sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+        (contents,) = re.findall(r"<nav.*?</nav>", html, re.DOTALL)
+        assert re.findall('href="#([^"]*)"', contents) == sections
+        assert html.count('<details class="section">') == len(sections) - 2
 
 
 def test_many_classes_are_folded(made_reliance, reliance_page):
@@ -442,7 +452,7 @@ def test_many_classes_are_folded(made_reliance, reliance_page):
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim, reliance):
     with pytest.raises(InputError, match=r"claim.json of format 6, got 2; run the command again\.$"):
         render_claim(Results.read("claim", claim | {"format": 2}), [])
-    with pytest.raises(InputError, match=r"reliance.json of format 2, got None"):
+    with pytest.raises(InputError, match=r"reliance.json of format 3, got None"):
         render_reliance(
             Results.read("reliance", {key: value for key, value in reliance.items() if key != "format"}), []
         )

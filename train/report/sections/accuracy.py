@@ -1,7 +1,6 @@
 """What most people look for first: accuracy by how much is hidden, of each class, along curves and by mask family."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -10,51 +9,13 @@ from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.measures.accuracy import HIDE_THE_OBJECT, worst_cell
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, legend, named, panels, prose, table
-from maskrobust.train.report.charts import Curve, charts_by_method, line_chart
+from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Network, Results
-from maskrobust.train.report.tables import cell_of, pivot, titled
+from maskrobust.train.report.tables import cell_of, titled
 from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
 """Of which a table is shown unfolded."""
-
-
-def accuracy(results: Results) -> Markup:
-    """A chart for each masking method, and a table: networks and masking methods by hidden fraction."""
-    columns = accuracy_by_fraction(results)
-    points = [row for rows in columns.values() for row in rows]
-    names = "hidden_fraction", "accuracy", "Hidden fraction of the image (%)", "Accuracy (%)"
-    charts = charts_by_method(results, points, *names, label="Chart: accuracy against the hidden fraction")
-    has_curves = any(row.measure == "curve_accuracy" for row in points)
-    text = prose("accuracy", has_curves=has_curves)
-    headings = ["Network and method", *(f"{percent(fraction).replace('.0', '')} hidden" for fraction in columns)]
-    by_fraction: dict[Hashable, list[Row]] = dict(columns.items())
-    shown = pivot(
-        "accuracies", "Accuracy by hidden fraction", headings, by_fraction, results,
-        lambda row: (method_title(row.method), ""),
-    )  # fmt: skip
-    return text + panels(charts, legend(results.networks)) + shown
-
-
-def accuracy_by_fraction(results: Results) -> dict[float, list[Row]]:
-    """By hidden fraction in [0, 1): clean accuracy, retention, and where these are silent the curve of random patches.
-
-    Every row has the parameter "hidden_fraction".
-    """
-    rows = [row for row in results.over_seeds if row.method in results.methods]
-    drawn = {"family": "patches", "order": "random"}
-    by_measure = [
-        [replace(row, parameters={"hidden_fraction": 0.0}) for row in select(rows, measure="clean_accuracy")],
-        select(rows, measure="retention"),
-        [row for row in select(rows, measure="curve_accuracy") if drawn.items() <= row.parameters.items()],
-    ]
-    found: dict[float, list[Row]] = {}
-    for each in by_measure:
-        of_one: dict[float, list[Row]] = {}
-        for row in each:
-            of_one.setdefault(float(row.parameters["hidden_fraction"]), []).append(row)
-        found = of_one | found
-    return {fraction: found[fraction] for fraction in sorted(found) if fraction < 1.0}
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:

@@ -8,7 +8,7 @@ from maskrobust.train.report.blocks import Cell, block, facts, folded, html, leg
 from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
-from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, inline, measure_tables, why_no_verdict
+from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, group_table, inline, measure_tables, why_no_verdict
 from maskrobust.train.report.wording import CASES, GOALS, method_title, methods_title, points
 
 CURVES = (
@@ -27,8 +27,15 @@ SEEDS = (
 )
 
 
+def accuracy(results: Results) -> Markup:
+    """The table of all accuracies: networks and masking methods by what is hidden."""
+    whole = [row for row in results.over_seeds if row.method in results.methods]
+    rows = [row for row in whole if catalogue()[row.measure].group == "accuracy"]
+    return group_table("results", _first(results), rows, results, lambda row: _line(results, row))
+
+
 def measures(results: Results) -> Markup:
-    """Tables of all measures, by group; below them inner layers and seeds, folded."""
+    """Tables of all measures but accuracies, by group; below them inner layers and seeds, folded."""
     whole = [row for row in results.over_seeds if row.method in results.methods]
     layers = [row for row in whole if "layer" in row.parameters]
     by_seed = [row for row in results.rows if row.seed is not None and row.method in results.methods]
@@ -42,9 +49,8 @@ def measures(results: Results) -> Markup:
         has_pull=any(row.measure == OUTLINE_PULL and row.value is not None for row in whole),
         has_bits=any(row.measure.startswith("information_") for row in whole),
     )
-    word = "Arm" if results.name == "claim" else "Network"
-    plain = [row for row in whole if "layer" not in row.parameters]
-    text += measure_tables("results", f"{word} and method", plain, results, lambda row: _line(results, row))
+    plain = [row for row in whole if "layer" not in row.parameters and catalogue()[row.measure].group != "accuracy"]
+    text += measure_tables("results", _first(results), plain, results, lambda row: _line(results, row))
     for identity, summary, first, rows, word in (
         ("layers", "What inner layers carry", "Method and layer", layers, "{0.parameters[layer]}"),
         ("seeds", "Seed by seed", "Method and seed", by_seed, "seed {0.seed}"),
@@ -56,6 +62,10 @@ def measures(results: Results) -> Markup:
 
             text += folded(summary, measure_tables(identity, first, rows, results, line_of))
     return text
+
+
+def _first(results: Results) -> str:
+    return "Arm and method" if results.name == "claim" else "Network and method"
 
 
 def _line(results: Results, row: Row) -> tuple[str | Markup, str]:

@@ -1,12 +1,9 @@
-"""A report's parts: its headline, its drawings, and what it says in a terminal."""
+"""A report's parts: its drawings, and what it says in a terminal."""
 
-import itertools
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from dataclasses import replace
 from io import StringIO
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,113 +11,24 @@ from rich.console import Console
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.pages import headline
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.accuracy import curves
 from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.measures import margins, measures, pairs
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import CONCLUSIONS, short
-
-NAMES = ("a", "b", "c")
-Readings = Mapping[tuple[str, str], str]
+from tests.train.report.evaluations import evaluated
 
 
-def results_of(by_method, shares=(0.5, 0.3, -0.1)):
-    """Three networks with these used shares; (later, earlier) -> reading, not told apart where none is given."""
-    numbers: dict[str, Any] = {"images": 9, "left_out": 0}
-    rows = [
-        Row(
-            f"{name}.ckpt",
-            method,
-            "used_share",
-            share,
-            share and share - 0.05,
-            share and share + 0.05,
-            **numbers,
-            reading="relies on outlines" if share > 0 else "no evidence",
-        )
-        for name, share in zip(NAMES, shares, strict=True)
-        for method in by_method
-    ]
-    rows += [
-        Row(f"{later}.ckpt", method, "reliance", 0.1, 0.0, 0.2, **numbers, compared_with=f"{earlier}.ckpt",
-            reading=readings.get((later, earlier), "no evidence of a difference"))
-        for method, readings in by_method.items()
-        for earlier, later in itertools.combinations(NAMES, 2)
-    ]  # fmt: skip
-    content = {
-        "format": 2,
-        "networks": [f"{name}.ckpt" for name in NAMES],
-        "methods": list(by_method),
-        "rows": [row.as_json() for row in rows],
-    }
-    return Results.read("reliance", content)
-
-
-C_LEAST: Readings = {("c", "a"): "relies less", ("c", "b"): "relies less"}
-A_LEAST: Readings = {("b", "a"): "relies more", ("c", "a"): "relies more"}
-UNSETTLED = (
-    "a.ckpt relies on outlines under black fill. b.ckpt relies on outlines under black fill. No evidence that c.ckpt"
-)
-A_MOST: Readings = {("b", "a"): "relies less", ("c", "a"): "relies less"}
-
-
-@pytest.mark.parametrize(
-    ("by_method", "expected"),
-    [
-        ({"black": C_LEAST}, "c.ckpt relies least on outlines."),
-        ({"black": C_LEAST, "mean": C_LEAST}, "c.ckpt relies least on outlines, under every masking method."),
-        ({"black": A_LEAST, "mean": {}}, "a.ckpt relies least on outlines under black fill."),
-        ({"black": A_LEAST, "mean": C_LEAST}, "Which network relies least on outlines depends on the masking method."),
-        ({"black": A_MOST}, "a.ckpt relies most on outlines; which relies least is not settled."),
-        ({"black": {("c", "a"): "relies less"}}, UNSETTLED),
-        ({"black": {**C_LEAST, ("c", "b"): "undefined"}}, UNSETTLED),
-    ],
-)
-def test_a_network_relies_least_where_every_pair_with_it_says_so(by_method, expected):
-    sentences = headline(results_of(by_method))
-    assert " ".join(sentences).startswith(expected)
-    assert sentences[-1].startswith("Which network relies least is not settled") is (expected == UNSETTLED)
-
-
-def test_a_share_that_means_nothing_is_left_out_of_what_is_compared_and_that_is_said():
-    results = results_of({"black": C_LEAST, "mean": C_LEAST})
-    reason = "98 % of its answers are <b>one</b> class"
-    rows = [
-        replace(row, reading=MEANINGLESS + reason)
-        if (row.network, row.method, row.measure) == ("c.ckpt", "black", "used_share")
-        else row
-        for row in results.rows
-    ]
-    collapsed = replace(results, rows=rows)
-    first, *_, last = headline(collapsed)
-    assert first == "c.ckpt relies least on outlines under mean colour fill."
-    assert last == f"The used share of c.ckpt means nothing under black fill: {reason}."
-    every = [replace(row, reading=MEANINGLESS + reason) if row.measure == "used_share" else row for row in results.rows]
-    assert headline(replace(results, rows=every))[0].startswith("The used share of a.ckpt means nothing under")
-
-
-def test_a_network_at_chance_is_named_and_what_is_found_of_the_other_comes_first():
-    results = results_of({"black": {("b", "a"): "relies more"}})
-    numbers: dict[str, Any] = {"images": 9, "left_out": 0}
-    reason = "its accuracy is no better than guessing"
-    rows = [
-        replace(row, reading=MEANINGLESS + reason)
-        if "b.ckpt" in (row.network, row.compared_with) and row.measure in ("used_share", "reliance")
-        else row
-        for row in results.rows
-        if "c.ckpt" not in (row.network, row.compared_with)
-    ]
-    rows.append(Row("b.ckpt", "black", "clean_accuracy", 0.125, 0.1, 0.15, **numbers, reading=MEANINGLESS + reason))
-    content = {**results.content, "networks": ["a.ckpt", "b.ckpt"], "compared_with": "a.ckpt"}
-    found = replace(results, content=content, rows=rows)
-    first, second = headline(found)
-    assert first == "a.ckpt relies on outlines under black fill."
-    assert second.startswith("b.ckpt is at chance") and second.endswith(f"{reason}.")
-    assert "no comparison: b.ckpt is at chance (12.5\u202f%)" in (pairs(found) or "")
+def test_a_network_at_chance_is_marked_and_compared_with_none():
+    networks = {name: {"black": {"silhouette": 0.4, "circle": 0.3, "share": (0.5, 0.4, 0.6)}} for name in "ab"}
+    results = evaluated(networks, {"a": 0.8, "b": 0.125}, at_chance={"b": "its accuracy is no better than guessing"})
+    reading = MEANINGLESS + "its accuracy is no better than guessing"
+    pair = Row("b", "black", "reliance", 0.1, 0.0, 0.2, 9, 0, compared_with="a", reading=reading)
+    found = replace(results, rows=[*results.rows, pair])
+    assert "no comparison: b is at chance (12.5\u202f%)" in (pairs(found) or "")
     shown = measures(found)
-    assert shown.count('class="tag">at chance') == 2 and shown.count('<tr class="muted"') == 1
+    assert shown.count('class="tag">at chance') == 1 and shown.count('<tr class="muted"') == 1
 
 
 @pytest.mark.parametrize(
@@ -136,36 +44,6 @@ def test_a_network_at_chance_is_named_and_what_is_found_of_the_other_comes_first
 )
 def test_networks_are_called_by_the_parts_of_their_paths_in_which_they_differ(paths, names):
     assert list(short_names(paths).items()) == list(zip(paths, names, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("lows", "expected"),
-    [
-        (
-            (0.9, -0.4),
-            "In empty scenes, a hole pulls a.ckpt towards the object of its shape under black fill.",
-        ),
-        (
-            (0.0, -0.4),
-            "No evidence that a hole pulls a.ckpt towards the object of its shape: no interval is above 0.",
-        ),
-    ],
-)
-def test_where_no_used_share_is_defined_the_scenes_speak(lows, expected):
-    numbers: dict[str, Any] = {"images": 9, "left_out": 0}
-    rows = []
-    for method, low in zip(("black", "layer_masking"), lows, strict=True):
-        rows.append(Row("a.ckpt", method, "used_share", None, None, None, **numbers, undefined_because="undefined."))
-        reading = "pulled" if low > 0.0 else "no evidence"
-        rows.append(Row("a.ckpt", method, "outline_pull", 0.95, low, 1.0, **numbers, reading=reading))
-    content = {
-        "format": 2,
-        "networks": ["a.ckpt"],
-        "methods": ["black", "layer_masking"],
-        "rows": [row.as_json() for row in rows],
-    }
-    results = Results.read("reliance", content)
-    assert headline(results) == [expected]
 
 
 SVG = "{http://www.w3.org/2000/svg}"
