@@ -352,5 +352,6 @@ def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
         as_file = "my_module.MyNet:FILE" if name.startswith(_HUB_PREFIX) else f"{architecture}:FILE"
         raise InputError(
             f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
-            f"connection, or bring the weights as a file, which --network takes as '{as_file}' and --model.weights as FILE."
+            f"connection, or bring the weights as a file, which --network takes as '{as_file}' and --model.weights as "
+            "FILE."
         ) from error
