@@ -64,8 +64,8 @@ def swap_pull() -> Statistic:
 
 
 def _columns(outcomes: Outcomes) -> Columns:
-    behind = (outcomes.predictions_under(f"swap_{each}") for each in "jk")
-    pulls = swap_pulls(*behind, outcomes.swap_label_j, outcomes.swap_label_k)
+    behind_j, behind_k = outcomes.predictions_under("swap_j"), outcomes.predictions_under("swap_k")
+    pulls = swap_pulls(behind_j, behind_k, outcomes.swap_label_j, outcomes.swap_label_k)
     return columns_of(outcomes, outcomes.swap_valid, pulls)
 
 
