@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import library_needed
+from maskrobust.errors import did_you_mean, library_needed
 
 
 def _places_in_stub() -> dict[str, str]:
@@ -30,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return version("maskrobust")
     if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"maskrobust has no name '{name}'{did_you_mean(name, __all__)}.", name=name)
     place = _PLACES[name]
     with library_needed():
         found = import_module(f".{name}", __name__) if place == "." else getattr(import_module(place, __name__), name)

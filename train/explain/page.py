@@ -23,7 +23,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     shown_scores,
     strongest,
 )
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.judged import (
@@ -162,7 +162,7 @@ def _line(
     scores = shown_scores(explainer, raw, axis=1)
     low, high = (np.where(np.isfinite(each), each - raw + scores, scores) for each in (low, high))
     largest = float(np.abs(scores).max())
-    numbered = np.argsort(-np.abs(scores).max(axis=0), kind="stable")[:_NUMBERED]
+    numbered = np.argsort(-rankable(np.abs(scores).max(axis=0)), kind="stable")[:_NUMBERED]
     class_name = shown.class_names[label]
     subject = block(
         "subject",
