@@ -348,7 +348,10 @@ def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
         return fetch()
     except Exception as error:  # there are as many kinds of errors as ways to fetch
         reason = str(error).strip().split("\n")[0] or type(error).__name__
+        architecture = name.removeprefix(_HUB_PREFIX).partition(":")[0]
+        as_file = "my_module.MyNet:FILE" if name.startswith(_HUB_PREFIX) else f"{architecture}:FILE"
         raise InputError(
             f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
-            "network, or give its weights as a file."
+            f"connection, or bring the weights as a file, which --network takes as '{as_file}' and --model.weights as "
+            "FILE."
         ) from error
