@@ -157,8 +157,11 @@ class FitCLI(LightningCLI):
         elif weights is not None:
             is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
             saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
-            source = f"'{weights}'" if "mean" in saved else "ImageNet, for pretrained weights"
-            data.take_colours(*colours_of(saved), source)
+            from maskrobust.lm_modules.networks.loading import default_preprocessing
+
+            shown = default_preprocessing(self.config[self.config.subcommand].model.architecture)
+            source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
+            data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
         return data
 
     def before_fit(self) -> None:
