@@ -1,7 +1,7 @@
 """Masked features: tensors that carry which of their positions are visible through a network's own forward.
 
 Torch hands every function that meets such a tensor to `Masked.__torch_function__`, which looks its rule up in the table
-(`rules.table`). Within a rule masked features are plain tensors to torch.
+(`table`). Within a rule masked features are plain tensors to torch.
 """
 
 import math
