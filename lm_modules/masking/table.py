@@ -36,26 +36,18 @@ class Rule(NamedTuple):
     Attributes:
         apply: ``(operation, *args, **kwargs) -> Masked | tuple[Masked, ...] | Tensor``.
         place: of the argument `inplace` of the operation; None without one.
-        plain: of an operation that changes its first argument in place, the one that computes the same out of place.
+        changes: whether the operation always changes its first argument in place.
     """
 
     apply: RuleFunction
     place: int | None = None
-    plain: Operation | None = None
+    changes: bool = False
 
     def changes_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         """Whether a call changes its first argument in place."""
         if self.place is None:
-            return self.plain is not None
+            return self.changes
         return bool(kwargs.get("inplace", args[self.place] if len(args) > self.place else False))
-
-    def out_of_place(
-        self, operation: Operation, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> tuple[Operation, Sequence[Any], dict[str, Any]]:
-        """A call that computes the same out of place."""
-        if self.plain is not None or self.place is None:
-            return self.plain or operation, args, kwargs
-        return operation, args[: self.place], {**kwargs, "inplace": False}
 
 
 RULES: dict[Target, Rule] = {}
@@ -124,12 +116,12 @@ def _variants(function: Any, apply: RuleFunction) -> Iterator[tuple[Any, Rule]]:
         if plain is not None:
             yield plain, Rule(apply, _place_of_inplace(plain))
         if plain is not None and changing is not None:
-            yield changing, Rule(apply, plain=plain)
+            yield changing, Rule(apply, changes=True)
     if is_method and bare in _OPERATORS:
         plain = getattr(operator, _OPERATORS[bare])
         yield plain, Rule(apply)
         for owner, changing in ((operator, f"i{_OPERATORS[bare]}"), (Tensor, f"__i{_OPERATORS[bare]}__")):
-            yield getattr(owner, changing), Rule(apply, plain=plain)
+            yield getattr(owner, changing), Rule(apply, changes=True)
 
 
 def _place_of_inplace(function: Any) -> int | None:

@@ -284,7 +284,7 @@ def test_the_latest_rule_wins_and_stands_for_the_method_and_the_variant_in_place
         return x.with_features(operation(x.features, *args, **kwargs))
 
     assert RULES[torch.relu].apply is RULES[Tensor.relu].apply is RULES[torch.relu_].apply is own
-    assert RULES[Tensor.relu_] == (own, None, Tensor.relu)
+    assert RULES[Tensor.relu_] == (own, None, True)
     assert RULES[F.relu].apply is not own
     masking_rule(Tensor.relu_)(pointwise)
     assert RULES[torch.relu].apply is pointwise
