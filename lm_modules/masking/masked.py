@@ -126,6 +126,7 @@ class Masked(Tensor):
     is_of_copies: bool
 
     def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
+        """Features with their visible positions, by `carry`."""
         return carry(features, visible, axes)
 
     @classmethod
@@ -309,11 +310,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         UnsupportedNetworkError: layer masking cannot compute the operation.
     """
     operands = [*masked_in(args), *masked_in(kwargs.values())]
-    run = operands[0].run
-    if any(each.run is not run for each in operands):
-        raise UnsupportedNetworkError(
-            f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
-        )
+    run = _run_of(operation, operands)
     in_backward = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
     if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
         return operation(*args, **kwargs)
@@ -327,11 +324,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         args, kwargs = _in_order(operation, args, kwargs)
     if run is not None:
         run.steps += 1
-    changed = args[0] if rule.changes_first(args, kwargs) else None
-    if changed is not None and not isinstance(changed, Masked):
-        raise UnsupportedNetworkError(
-            f"{name_of(operation)} writes masked features into a tensor without a mask; compute the result out of place."
-        )
+    changed = _changed_by(operation, rule, args, kwargs)
     if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
         args = [changed.with_features(changed.features), *args[1:]]
     try:
@@ -347,6 +340,26 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     if run is not None and run.observe is not None:
         return run.observe(operation, rule, [*args, *kwargs.values()], result)
     return result
+
+
+def _run_of(operation: Any, operands: Sequence[Masked]) -> Run | None:
+    run = operands[0].run
+    if any(each.run is not run for each in operands):
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
+        )
+    return run
+
+
+def _changed_by(operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Masked | None:
+    """The first argument, where the operation changes it in place."""
+    if not rule.changes_first(args, kwargs):
+        return None
+    if not isinstance(args[0], Masked):
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} writes masked features into a tensor without a mask; compute it out of place."
+        )
+    return args[0]
 
 
 def masked_in(values: Iterable[Any]) -> Iterator[Masked]:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch._ops import OpOverload, OpOverloadPacket
+from torch.nn import functional
 from torch.overrides import resolve_name
 
 from maskrobust.errors import InputError
@@ -92,8 +92,7 @@ def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
                 RULES[target] = Rule(apply)
                 _ask_for_rule(target)
                 continue
-            for variant, rule in _variants(target, apply):
-                RULES[variant] = rule
+            RULES.update(_variants(target, apply))
         return apply
 
     return register

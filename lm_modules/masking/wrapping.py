@@ -41,8 +41,8 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
         options: of masking.
 
     Raises:
-        UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message names
-            the layer, the operation and the remedy.
+        UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message
+            names the layer, the operation and the remedy.
     """
     _refuse_attention(network)
     _load_rules_for(network)
@@ -68,7 +68,7 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
             return _run_without_values(network, options, channels, size, training=training)
         except UnsupportedNetworkError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the network's own forward raises, also for real images
+        except Exception as error:
             if str(error) in failures:
                 break
             failures.add(str(error))
@@ -104,6 +104,7 @@ class MapOfSize(VisibleMap):
 
     @property
     def everything(self) -> bool:
+        """True: it counts as if nothing were hidden."""
         return True
 
     def window(self, window: Window) -> VisibleMap:

@@ -1,7 +1,8 @@
 """Random networks under layer masking: everything that a pass computes is that of an independent reference.
 
 A run of the suite tries a few networks of each kind, always the same ones. FUZZ_EXAMPLES=5000 tries so many, and
-FUZZ_SEED=123 the one of that number, as a failure names it: `FUZZ_SEED=123 pytest tests/fuzz/test_networks.py -k hooks`.
+FUZZ_SEED=123 the one of that number, as a failure names it:
+`FUZZ_SEED=123 pytest tests/fuzz/test_networks.py -k hooks`.
 """
 
 import copy

@@ -116,7 +116,7 @@ def mean(
     Raises:
         NotImplementedError: over other axes.
     """
-    spatial = _spatial(operation, x, dim)
+    spatial = _spatial(x, dim)
     if spatial == x.spatial_axes:
         means = x.mean_over_visible().to(dtype or x.dtype)
         kept = [1 if axis in spatial else size for axis, size in enumerate(x.shape) if keepdim or axis not in spatial]
@@ -137,7 +137,7 @@ def total(
     Raises:
         NotImplementedError: over other axes.
     """
-    spatial = _spatial(operation, x, dim)
+    spatial = _spatial(x, dim)
     if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
         return sum_branches(x.branches)
     return _ended_or_over_channels(
@@ -148,7 +148,7 @@ def total(
 @masking_rule(torch.amax)
 def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
     """Likewise."""
-    spatial = _spatial(operation, x, dim)
+    spatial = _spatial(x, dim)
     return _ended_or_over_channels(x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim))
 
 
@@ -158,7 +158,7 @@ def norm(
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
-    spatial = _spatial(operation, x, dim)
+    spatial = _spatial(x, dim)
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: operation(features, p, dim, keepdim, dtype=dtype)
     )
@@ -170,7 +170,7 @@ def vector_norm(
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
-    spatial = _spatial(operation, x, dim)
+    spatial = _spatial(x, dim)
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype)
     )
@@ -181,7 +181,7 @@ def _axes(x: Masked, dim: Any) -> set[int]:
     return {axis % x.ndim for axis in given}
 
 
-def _spatial(operation: Operation, x: Masked, dim: Any) -> tuple[int, ...]:
+def _spatial(x: Masked, dim: Any) -> tuple[int, ...]:
     """Which axes of a reduction are height and width; refused where it goes over images, or over channels as well."""
     axes = _axes(x, dim)
     spatial = tuple(axis for axis in x.spatial_axes if axis in axes)

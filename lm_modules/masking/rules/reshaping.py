@@ -244,7 +244,7 @@ _LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is 
 
 @masking_rule(F.interpolate, F.upsample)
 def interpolate(
-    operation: Operation, x: Masked, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    _operation: Operation, x: Masked, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
     align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Masked:  # fmt: skip
     """A new position is visible when it is made from a visible one; what else it is made from is neighbour padding.

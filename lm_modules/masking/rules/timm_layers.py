@@ -40,5 +40,5 @@ def _same_padding(
 
 
 def space_to_depth(operation: Any, x: Masked) -> Masked:
-    """Blocks of positions become channels, through views of six axes: visible where any of the block is, the others 0."""
+    """Blocks of positions become channels, by views of six axes: visible where any of the block is, the others 0."""
     return slide(x, Window((operation.bs, operation.bs), (operation.bs, operation.bs)), operation, hidden="zero")

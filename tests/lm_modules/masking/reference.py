@@ -511,7 +511,8 @@ def plain_expanded(function: Any, plain: Tensor, seen: Seen) -> Tensor:
 
 _POINTWISE = (
     *KINKS, *POLES, "gelu", "silu", "mish", "logsigmoid", "log_sigmoid", "softplus", "sigmoid", "tanh", "neg", "exp",
-    "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "log_softmax", "linear", "layer_norm", "lerp", "addcmul",
+    "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "log_softmax", "linear", "layer_norm",
+    "lerp", "addcmul",
     "__mul__", "__rmul__", "__rpow__", "__neg__",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Any]] = {
@@ -525,7 +526,8 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
     **dict.fromkeys(("size", "dim"), question),
     **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
-    "to": of_channels, "type_as": type_as, "contiguous": same, "conv2d": conv2d, "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
+    "to": of_channels, "type_as": type_as, "contiguous": same, "conv2d": conv2d,
+    "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
     "avg_pool2d": avg_pool2d, "lp_pool2d": lp_pool2d, "pixel_unshuffle": pixel_unshuffle,
     "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
     "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,

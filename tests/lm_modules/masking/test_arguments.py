@@ -34,14 +34,10 @@ POSITIONS = {
     "norm(p=2, dim=2)": lambda x: x.norm(p=2, dim=2),
     "torch.norm(x, 1, 2)": lambda x: torch.norm(x, 1, 2),
     "sum(2)": lambda x: x.sum(2),
-    "mean(3, True)": lambda x: x.mean(3, True),
     "sum((1, 2))": lambda x: x.sum((1, 2)),
     "unbind(2)": lambda x: x.unbind(2)[0],
     "unbind(-1)": lambda x: torch.unbind(x, -1)[0],
     "unbind()": lambda x: x.unbind()[0],
-    "chunk(1, 2)": lambda x: x.chunk(1, 2)[0],
-    "split(8, 3)": lambda x: x.split(SIDE, 3)[0],
-    "torch.split(x, 8, dim=2)": lambda x: torch.split(x, SIDE, dim=2)[0],
     "tensor_split(1, 0)": lambda x: x.tensor_split(1, 0)[0],
 }
 """Operations over an axis of positions or of images."""

@@ -1,5 +1,6 @@
 """The table of rules: what has none or cannot be masked is refused, in which words, and that the remedy works."""
 
+import contextlib
 import inspect
 import re
 
@@ -134,14 +135,14 @@ REFUSED = [
     (calling(lambda x: torch.ones_like(x).add_(x)), ["Tensor.add_", "tensor without a mask", "out of place", "'0.1'"]),
     (calling(lambda x: torch.add(x, x, out=torch.ones_like(x))), ["torch.add", "out=", "assign", "'0.1'"]),
     (calling(lambda x: torch.einsum("bchw,dc->bdhw", x, torch.ones(16, 16))), ["torch.einsum", "'0.1'"]),
-    (calling(lambda x: torch.ops.aten.relu(x)), ["torch.ops.aten.relu", "masking_rule(torch.ops.aten.relu)"]),
+    (calling(torch.ops.aten.relu), ["torch.ops.aten.relu", "masking_rule(torch.ops.aten.relu)"]),
     (calling(lambda x: x.cpu().detach().numpy()), ["torch.Tensor.numpy", "'0.1'"]),
     (calling(np.asarray), ["torch.Tensor.__array__", "'0.1'"]),
     (TwoInputs, ["TwoInputs", "scale", "images alone"]),
     (Branching, ["Branching", "reduces", "masking_rule"]),
-    (calling(lambda x: torch.jit.script(plus_one)(x)), ["without their mask", "torch.jit.script", "'0.1'"]),
-    (calling(lambda x: torch.vmap(torch.neg)(x)), ["without their mask", "torch.vmap", "'0.1'"]),
-    (calling(lambda x: torch.func.grad(lambda y: y.square().sum())(x)), ["without their mask", "torch.func", "'0.1'"]),
+    (calling(torch.jit.script(plus_one)), ["without their mask", "torch.jit.script", "'0.1'"]),
+    (calling(torch.vmap(torch.neg)), ["without their mask", "torch.vmap", "'0.1'"]),
+    (calling(torch.func.grad(lambda y: y.square().sum())), ["without their mask", "torch.func", "'0.1'"]),
     (calling(lambda x: torch.as_tensor(x, dtype=torch.float64)), ["without their mask", "torch.tensor", "'0.1'"]),
     (calling(lambda x: torch.func.jvp(torch.tanh, (x,), (x,))[0]), ["_make_dual", "'0.1'"]),
 ]
@@ -214,10 +215,12 @@ def test_the_remedies_of_refusals_can_be_run():
         rule = eval(found[1], {"maskrobust": maskrobust, "torch": torch})
         rule(lambda _operation, x, *_args, **_kwargs: x if isinstance(x, Masked) else None)
         remedies.add(found[1])
-        try:
+        with contextlib.suppress(UnsupportedNetworkError):  # of what follows
             LayerMasking(make())
-        except UnsupportedNetworkError as error:  # of what follows
-            assert found[1] not in str(error)
+            continue
+        with pytest.raises(UnsupportedNetworkError) as next_refusal:
+            LayerMasking(make())
+        assert found[1] not in str(next_refusal.value)
     assert len(remedies) > 7
 
 
