@@ -271,7 +271,7 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
     if type(features) is Tensor:
         masked = features.as_subclass(Masked)
     else:  # such as a fake tensor, which torch does not turn into another class
-        masked = torch.ops.aten.alias(features)  # type: ignore[assignment]
+        masked = torch.ops.aten.alias(features)
         masked.__class__ = _masked_class(type(features))
     # On the tensor itself: torch.compile does not read attributes of its class.
     masked.visible, masked.axes, masked.rings, masked.frame, masked.branches = visible, axes, 0, None, None
@@ -419,13 +419,17 @@ def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: b
     if torch.compiler.is_compiling():
         return result
     for each in operands:
-        if result is not each and torch._C._is_alias_of(result, each):
+        if result is not each and _are_aliases(result, each):
             if not isinstance(result, Masked):
                 return result.clone()
             memory = share_memory(each)
             result.memory = Memory(memory) if is_part else memory
             result.known_state = result.memory.state
     return result
+
+
+def _are_aliases(first: Tensor, second: Tensor) -> bool:
+    return bool(torch._C._is_alias_of(first, second))  # type: ignore[attr-defined]
 
 
 def _written(operation: Any, changed: Masked, result: Any) -> Masked:
@@ -436,7 +440,7 @@ def _written(operation: Any, changed: Masked, result: Any) -> Masked:
         if torch.compiler.is_compiling():
             if result.is_of_copies:
                 changed.features.copy_(result.features)
-        elif not torch._C._is_alias_of(result, changed):
+        elif not _are_aliases(result, changed):
             changed.copy_(result)
         changed.visible, changed.axes = result.visible, result.axes
     changed.frame = changed.branches = None

@@ -64,7 +64,7 @@ _QUESTIONS = (
     "new_ones", "new_full", "new_tensor",
 )  # fmt: skip
 ANSWERED = {
-    *(getattr(Tensor, name).__get__ for name in _OF_TENSORS), Tensor.requires_grad.__set__,
+    *(getattr(Tensor, name).__get__ for name in _OF_TENSORS), vars(torch._C.TensorBase)["requires_grad"].__set__,
     *(getattr(Tensor, name) for name in _QUESTIONS), torch.is_floating_point, torch.is_complex, torch.numel,
     torch.autograd.grad, torch.autograd.backward, torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like,
     torch.rand_like, torch.randn_like,
@@ -172,11 +172,12 @@ def name_of(operation: Any) -> str:
         return f"torch.ops.{operation}"
     if isinstance(operation, _Module):
         return type(operation._module).__name__
-    name = resolve_name(operation)
+    name: str | None = resolve_name(operation)
     if name is not None:
         return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
-    if getattr(torch, getattr(operation, "__name__", ""), None) is operation:
-        return f"torch.{operation.__name__}"
+    bare = getattr(operation, "__name__", "")
+    if getattr(torch, bare, None) is operation:
+        return f"torch.{bare}"
     return f"{operation.__module__}.{getattr(operation, '__qualname__', repr(operation))}"
 
 

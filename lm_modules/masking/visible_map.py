@@ -248,7 +248,8 @@ class VisibleMap:
         intersection = self.options.merge == "intersection" if intersection is None else intersection
         merged = self
         if any(other.size != self.size for other in others):
-            merged, *others = self._broadcast(others)
+            merged, *rest = self._broadcast(others)
+            others = tuple(rest)
         combine = torch.logical_and if intersection else torch.logical_or
         for other in others:
             if merged._lies_within(other):

@@ -182,7 +182,7 @@ class _NothingBelowRules(TorchDispatchMode):
     """Refuses code that hands masked features to torch below the functions that rules are looked up for."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._network, self.refusal = network, ""
 
     def __torch_dispatch__(

@@ -72,7 +72,7 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
 
 def sum_branches(branches: Sequence[Masked]) -> Masked:
     """The sum of branches that were stacked for it, by the rule for sums."""
-    return reduce(partial(residual, operator.add), branches)  # type: ignore[arg-type]
+    return reduce(partial(residual, operator.add), branches)
 
 
 def _with_new_axis(axes: Axes, at: int) -> Axes:

@@ -57,6 +57,10 @@ def plus_one(x: Tensor) -> Tensor:
     return torch.relu(x) + 1
 
 
+def scripted(x):
+    return torch.jit.script(plus_one)(x)
+
+
 class Attends(nn.Module):
     """Self-attention by hand."""
 
@@ -140,7 +144,7 @@ REFUSED = [
     (calling(np.asarray), ["torch.Tensor.__array__", "'0.1'"]),
     (TwoInputs, ["TwoInputs", "scale", "images alone"]),
     (Branching, ["Branching", "reduces", "masking_rule"]),
-    (calling(torch.jit.script(plus_one)), ["without their mask", "torch.jit.script", "'0.1'"]),
+    (calling(scripted), ["without their mask", "torch.jit.script", "'0.1'"]),
     (calling(torch.vmap(torch.neg)), ["without their mask", "torch.vmap", "'0.1'"]),
     (calling(torch.func.grad(lambda y: y.square().sum())), ["without their mask", "torch.func", "'0.1'"]),
     (calling(lambda x: torch.as_tensor(x, dtype=torch.float64)), ["without their mask", "torch.tensor", "'0.1'"]),
