@@ -197,8 +197,8 @@ class Evaluation:
     Attributes:
         methods: masking methods, each applied to every network.
         plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions decides between masking
-            methods; with all_shapes false there is no swap pull, no broken mask and no hidden-pixel sensitivity, and
-            less than half to ask. Curves are drawn for each arm under its own method.
+            methods; with shape_measures empty there is no swap pull, and less to ask.
+            Curves are drawn for each arm under its own method.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
@@ -231,7 +231,7 @@ class Evaluation:
     def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked on the validation split, to choose between masking methods: leak and retention."""
         plan = ReliancePlan(
-            hidden_fractions=self.plan.hidden_fractions[:1], patch_size=self.plan.patch_size, all_shapes=False
+            hidden_fractions=self.plan.hidden_fractions[:1], patch_size=self.plan.patch_size, shape_measures=()
         )
         return dict.fromkeys(self.methods, plan)
 
