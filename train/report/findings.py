@@ -1,6 +1,6 @@
 """What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from maskrobust.lm_modules.methods import is_fill
@@ -9,10 +9,12 @@ from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import (
+    CONCLUSIONS,
     PERCENT,
     capitalised,
     compact,
     decimal,
+    family_title,
     in_sentence,
     in_words,
     interval,
@@ -22,6 +24,9 @@ from maskrobust.train.report.wording import (
 
 LITTLE = 0.1
 """Used share below which reliance on outlines is little: a tenth of what outlines tell."""
+
+_EVEN, _ALIKE = 0.5, 0.9
+"""Evenness from which on scores show the hole; rank correlation from which on two orders of segments are the same."""
 
 _KEPT = 0.05
 """Accuracy that a network may lose to hidden patches and still be said to keep it."""
@@ -90,6 +95,104 @@ def in_evaluation(results: Results) -> str:
     if _has(results, OUTLINE_PULL):
         return _pulled(results, shown)
     return _behind_patches(results, shown)
+
+
+def in_claim(results: Results) -> list[str]:
+    """The news of a claim: what has come of each of its two claims, with the numbers behind it."""
+    reference = results.network(results.content["rule"]["layer_masking_arm"])
+    masked = _kept_and_share(results, View(reference, str(reference.arm["method"])))
+    counted = {row.network for row in results.comparisons if row.reading != "does not count"}
+    as_well = {(row.network, row.method) for row in results.comparisons if row.reading == "does as well"}
+    filled = [View(each, fill) for each in results.networks for fill in results.methods if is_fill(fill)]
+    found = [
+        (view, *each) for view in filled if view.network.name in counted and (each := _kept_and_share(results, view))
+    ]
+    own = [share for view, _, share in found if view.method == results.own_method(view.network)]
+    sizes = "", ""
+    if own and masked:
+        refuting = [each for each in found if (each[0].network.name, each[0].method) in as_well]
+        best, kept, share = max(refuting or found, key=lambda each: each[1])
+        half = in_words(float(results.content["hidden_fraction"]))
+        sizes = (
+            f" (used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
+            f"{decimal(masked[1])})",
+            f" ({half} hidden: {percents(kept)} right at a used share of {decimal(share)} for {best.network.title} "
+            f"{under(best.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])})",
+        )
+    conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
+    return [f"{text[:-1]}{size}{text[-1]}" for text, size in zip(conclusions, sizes, strict=True)]
+
+
+def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
+    """Accuracy with patches hidden, and the used share; None where either is undefined."""
+    kept, share = (row_of(results, view, measure) for measure in ("retention", HEADLINE))
+    return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
+
+
+def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
+
+    In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
+    under a fill, but not under layer masking, all segments count nearly alike; rank correlation. The last two are of
+    the network, explainer and segments that come first.
+
+    Args:
+        rows: of the result table.
+        methods: the masking methods, in order.
+    """
+    fills = [each for each in methods if is_fill(each)]
+    others = [each for each in methods if not is_fill(each)]
+    pulls = [row for row in rows if row.measure == "decoy_pull" and "minus" not in row.parameters]
+    shown = [row for row in pulls if row.method in fills and (row.low or 0.0) > 0.0]
+    pull = max(shown, key=lambda row: row.value or 0.0, default=None)
+    if pull:
+        return (
+            f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
+            f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
+        )
+    even = {each: mean_of(_of_first(select(rows, measure="evenness", method=each))) for each in methods}
+    for fill in fills:
+        if others and even[fill] >= _EVEN > even[others[0]]:
+            return (
+                f"Scores {under(fill)} show the hole, not the picture: {percents(even[fill])} of them is the same for "
+                f"all segments ({percents(even[others[0]])} {under(others[0])})."
+            )
+    pair = [*fills[:1], *others[:1], *fills[1:], *others[1:]][:2]
+    correlations = _of_first(select(rows, measure="rank_correlation"))
+    alike = [row for row in correlations if {row.method, row.parameters["other"]} == {*pair}]
+    if not alike:
+        return f"Explained {under(methods[0])} alone: whether the scores show the picture or the hole cannot be told."
+    found, images = mean_of(alike), len({row.parameters["image"] for row in alike})
+    how = "the same order" if found >= _ALIKE else "much the same order" if found >= _EVEN else "another order"
+    first, second = map(method_title, pair)
+    return (
+        f"{first} and {in_sentence(second)} put the parts of the images into {how}: rank correlation {decimal(found)} "
+        f"(1: the same, 0: unrelated; mean over {images})."
+    )
+
+
+def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> str:
+    """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
+    every = [100 * hidden for images in families.values() for hidden, _ in images]
+    ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
+    said = f"{len(families)} mask families hide {ends}{PERCENT} of these images"
+    of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
+    whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
+    if not any(of_objects.values()):
+        return f"{said}."
+    return f"{said}, and {f'{len(whole)} the whole object: {listed(whole)}' if whole else 'none the whole object'}."
+
+
+def mean_of(rows: Sequence[Row]) -> float:
+    """The mean of the values that are defined, NaN where none is."""
+    values = [row.value for row in rows if row.value is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _of_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the network, explainer and segments that come first."""
+    about = [(row.network, row.parameters["explainer"], row.parameters["segments"]) for row in rows]
+    return [row for row, each in zip(rows, about, strict=True) if each == about[0]]
 
 
 def besides(results: Results) -> list[str]:

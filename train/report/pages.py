@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
-from maskrobust.train.report.findings import in_evaluation
+from maskrobust.train.report.findings import in_claim, in_evaluation
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
-from maskrobust.train.report.sections.claim import factorial, retention, rule, title, verdict
+from maskrobust.train.report.sections.claim import factorial, rule, verdict
 from maskrobust.train.report.sections.found import found
 from maskrobust.train.report.sections.measures import (
     accuracy,
@@ -22,9 +22,8 @@ from maskrobust.train.report.sections.measures import (
 from maskrobust.train.report.sections.run import run
 
 CLAIM: tuple[Section[Results], ...] = (
-    Section("factorial", "Every training under every masking method", factorial),
-    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention, is_open=True),
-    Section("compared", "Comparisons behind the verdicts", against_layer_masking, is_open=True),
+    Section("factorial", "Every training under every masking method", factorial, is_open=True),
+    Section("compared", "Comparisons behind the verdicts", against_layer_masking),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("accuracy", "Accuracy", accuracy),
     Section("measures", "All other measures", measures),
@@ -66,7 +65,7 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
         ValueError: a claim holds a number that is not finite.
     """
     sections = (*CLAIM, examples(shown), *_LAST)
-    return render_page("claim", title(results), verdict(results), sections, results)
+    return render_page("claim", " ".join(in_claim(results)), verdict(results), sections, results)
 
 
 def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
