@@ -47,7 +47,8 @@ setup_environment() {
     esac
     rm -f "$stamp"
     echo "Installing maskrobust and what it needs into .venv; the first time, this takes some minutes." >&2
-    "$venv/bin/python" -m pip install --editable "$root${1:+[$1]}" >&2 ||
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root${1:+[$1]}" >&2 ||
         fail "The installation into .venv failed, for the reason that pip gives above; run this again once that is corrected."
+    echo "Installed in $((SECONDS / 60)) min $((SECONDS % 60)) s." >&2
     echo "$state $1" >"$stamp"
 }

@@ -38,6 +38,7 @@ PAGES = [
     if any(block.language == "bash" for block in blocks(page))
 ]
 NOT_RUN = {
+    "scripts/demo": "trains for minutes; tests/scripts/test_scripts.py runs its commands",
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
     "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
     "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",

@@ -4,11 +4,16 @@ The launchers are in test_launchers.py.
 """
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from maskrobust.train.cli import main
+from tests.pages.commands import blocks, commands
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -63,10 +68,10 @@ def calls(clone):
 
 
 CREATE = "-m venv CLONE/.venv"
-INSTALL = "-m pip install --editable CLONE"
+INSTALL = "-m pip install --quiet --disable-pip-version-check --editable CLONE"
 INSTALL_DEV = f"{INSTALL}[dev]"
 PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
-CLAIM = "claim --config claim_cues.yaml --out CLONE/runs/demo"
+DEMO = ["fit", "fit", "evaluate"]
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
@@ -76,10 +81,15 @@ def test_command_is_executable(script):
 
 def test_demo_sets_itself_up_once(clone):
     first = run(clone, "demo")
-    assert (first.returncode, first.stdout) == (0, "")
-    assert calls(clone) == [CREATE, INSTALL, CLAIM]
-    run(clone, "demo")
-    assert calls(clone) == [CLAIM]
+    assert first.returncode == 0
+    assert [line.split()[0] for line in calls(clone)] == [*(line.split()[0] for line in (CREATE, INSTALL)), *DEMO]
+    assert commands_of(run(clone, "demo")) == DEMO
+    assert [line.split()[0] for line in calls(clone)] == DEMO
+
+
+def commands_of(answered):
+    """The commands of maskrobust that a demo says it runs."""
+    return [line.split()[2] for line in answered.stdout.splitlines() if line.startswith("$ maskrobust ")]
 
 
 def test_setting_up_shows_the_folders_below_the_name_that_is_imported(clone):
@@ -97,7 +107,7 @@ def test_a_changed_pyproject_is_installed_again(clone):
     calls(clone)
     (clone / "pyproject.toml").write_text("[project]\nname = 'other'\n")
     run(clone, "demo")
-    assert calls(clone) == [INSTALL, CLAIM]
+    assert calls(clone)[0] == INSTALL
 
 
 def test_a_moved_clone_is_installed_again(clone):
@@ -105,7 +115,7 @@ def test_a_moved_clone_is_installed_again(clone):
     calls(clone)
     moved = clone.rename(clone.parent / "moved")
     run(moved, "demo")
-    assert calls(moved) == [INSTALL, CLAIM]
+    assert calls(moved)[0] == INSTALL
 
 
 def test_a_failed_installation_is_tried_again(clone):
@@ -116,7 +126,7 @@ def test_a_failed_installation_is_tried_again(clone):
     (clone / "pip-fails").unlink()
     assert calls(clone) == [CREATE, INSTALL]
     assert run(clone, "demo").returncode == 0
-    assert calls(clone) == [INSTALL, CLAIM]
+    assert calls(clone)[0] == INSTALL
 
 
 def test_what_the_tests_need_serves_the_demo_but_not_the_other_way_round(clone):
@@ -124,19 +134,25 @@ def test_what_the_tests_need_serves_the_demo_but_not_the_other_way_round(clone):
     run(clone, "test")
     assert INSTALL_DEV in calls(clone)
     run(clone, "demo")
-    assert calls(clone) == [CLAIM]
+    assert [line.split()[0] for line in calls(clone)] == DEMO
 
 
-def test_demo_takes_the_data_and_hands_on_the_rest(clone):
-    run(clone, "demo")
-    calls(clone)
-    assert run(clone, "demo", "--data", "fashion", "--", "--trainer.max_epochs", "1").returncode == 0
-    assert calls(clone) == ["claim --config claim_fashion.yaml --out CLONE/runs/demo-fashion --trainer.max_epochs 1"]
-    run(clone, "demo", "--data=cues")
-    assert calls(clone) == [CLAIM]
+def test_demo_hands_seed_and_configuration_to_each_command(clone):
+    run(clone, "demo", "--seed", "3", "--config=mine.yaml")
+    painted, skipped, evaluated = calls(clone)[2:]
+    for line in (painted, skipped, evaluated):
+        assert "--config mine.yaml --data.init_args.seed 3" in line
+    assert "--seed_everything 3" in painted and "--model.masking fill --model.fill mean" in painted
+    assert "--seed_everything 3" in skipped and "--model.masking layer_masking" in skipped
+    assert "/painted/" in evaluated and "/layer_masking/" in evaluated
 
 
-@pytest.mark.parametrize("arguments", [["--data", "birds"], ["--data"], ["--seeds"]], ids=" ".join)
+def test_demo_decides_the_claim_on_request(clone):
+    run(clone, "demo", "--claim")
+    assert calls(clone)[2:] == ["claim --config claim_cues.yaml --out CLONE/runs/demo-claim"]
+
+
+@pytest.mark.parametrize("arguments", [["--data"], ["--config"], ["--seed", "two"]], ids=" ".join)
 def test_demo_refuses_in_one_line_before_it_installs_anything(clone, arguments):
     refused = run(clone, "demo", *arguments)
     assert refused.returncode == 2
@@ -148,8 +164,35 @@ def test_demo_refuses_in_one_line_before_it_installs_anything(clone, arguments):
 def test_demo_explains_itself_before_it_installs_anything(clone):
     explained = run(clone, "demo", "--help")
     assert explained.returncode == 0
-    assert "--data cues|fashion" in explained.stdout
+    assert "--seed N" in explained.stdout
     assert calls(clone) == []
+
+
+def test_the_two_commands_of_the_readme_are_these_scripts():
+    told = [words[0] for block in blocks(ROOT / "README.md") for words in commands(block) if block.language == "bash"]
+    assert [each for each in told if each.startswith("scripts/")] == ["scripts/demo", "scripts/test"]
+    assert (ROOT / ".ci" / "run").read_text().count("./scripts/test") >= 1
+
+
+TINY = """
+trainer: {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, enable_progress_bar: false}
+data: {class_path: Cues, init_args: {train_images: 32, val_images: 8, test_images: 32, image_size: 32, num_classes: 2}}
+model: {architecture: small_resnet, architecture_options: {width: 16}, patch_size: 8}
+"""
+
+
+def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(clone, monkeypatch, capsys):
+    (clone / "tiny.yaml").write_text(TINY)
+    shown = run(clone, "demo", f"--config={clone / 'tiny.yaml'}").stdout
+    monkeypatch.chdir(clone)
+    for line in shown.splitlines():
+        if line.startswith("$ maskrobust "):
+            main(shlex.split(line)[2:])
+    said = capsys.readouterr().out
+    page = (clone / "runs" / "demo" / "report.html").read_text()
+    headline = re.sub(r"<[^>]*>", "", page[page.index("<h1") : page.index("</h1>")])
+    assert " ".join(headline.split()) in " ".join(said.split())
+    assert all(network in page for network in ("painted", "layer_masking"))
 
 
 def test_an_old_python_is_refused_in_one_line(clone):
@@ -171,7 +214,7 @@ def test_the_site_is_built_with_what_it_needs(clone):
     assert calls(clone) == [CREATE, f"{INSTALL}[docs]", "-m mkdocs build"]
     run(clone, "docs", "serve", "--dev-addr", "localhost:8001")
     run(clone, "demo")
-    assert calls(clone) == ["-m mkdocs serve --dev-addr localhost:8001", CLAIM]
+    assert [line.split()[0] for line in calls(clone)] == ["-m", *DEMO]
 
 
 def test_the_site_is_built_or_served_and_nothing_else(clone):
