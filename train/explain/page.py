@@ -265,6 +265,5 @@ def render_explanations(
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = in_explanations(rows, methods)
     quick = QUICK if settings["quick"] else ""
-    scale = _SCALES[settings["scale"]]
-    header = prose("explain_header", title=title, scale=scale, quick=quick, judge=settings["judge"])
+    header = prose("explain_header", title=title, quick=quick)
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

@@ -13,11 +13,9 @@ from maskrobust.train.report.sections.measures import (
     accuracy,
     against_layer_masking,
     definitions,
-    differences,
-    margins,
     measures,
+    outlines,
     pairs,
-    shares,
 )
 from maskrobust.train.report.sections.run import run
 
@@ -34,13 +32,11 @@ CLAIM: tuple[Section[Results], ...] = (
 
 RELIANCE: tuple[Section[Results], ...] = (
     Section("accuracy", "Accuracy", accuracy, is_open=True),
-    Section("outlines", "Reliance on the outline of the hole", shares, is_open=True),
+    Section("outlines", "Reliance on the outline of the hole", outlines, is_open=True),
     Section("compared", "Which network relies less on outlines", pairs),
     Section("classes", "Accuracy of each class", accuracy_of_classes),
     Section("curves", "How accuracy falls as more is hidden", curves),
     Section("measures", "All other measures", measures),
-    Section("differences", "Differences from the first network", differences),
-    Section("margins", "The leak with a margin around the object", margins),
     Section("transfer", "Accuracy by mask family", transfer),
 )
 """What an evaluation's page shows, before its examples."""
@@ -72,7 +68,7 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
     """The page of an evaluation: accuracy, which network relies least on outlines, every number, reliance.json itself.
 
     Args:
-        results: of an evaluation. Sections on pairs, differences, curves and transfer are left out where it has none.
+        results: of an evaluation. Sections on pairs, curves and transfer are left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:

@@ -17,7 +17,6 @@ from maskrobust.train.report.wording import (
     interval,
     method_title,
     methods_title,
-    short,
 )
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -38,7 +37,7 @@ def results_table(results: Results) -> Group:
         known = [row for row in rows if row]
         if measure.in_terminal and (known or measure.name == HEADLINE):
             heading = measure.heading(known[0].parameters if known else {}).split(" ", 1)
-            cells = [short(row.value or 0.0) if row else "undefined" for row in rows]
+            cells = [decimal(row.value or 0.0) if row else "undefined" for row in rows]
             columns.append(_padded([*["", *heading][-2:], *cells], str.rjust))
     lines = ["   ".join(cells) for cells in zip(*columns, strict=True)]
     whole = [*lines[:2]]

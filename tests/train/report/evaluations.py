@@ -58,6 +58,7 @@ def evaluated(
         "own_methods": own or {},
         "chance": chance,
         "compared_with": next(iter(networks)),
+        "settings": {"labels": "of the data", "probe": "training split", "left_out": []},
     }
     return Results("reliance", content, rows)
 

@@ -16,9 +16,9 @@ from maskrobust.train.report.findings import in_claim
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.accuracy import curves
 from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
-from maskrobust.train.report.sections.measures import margins, measures, pairs
+from maskrobust.train.report.sections.measures import outlines, pairs
 from maskrobust.train.report.terminal import results_table, verdict_panel
-from maskrobust.train.report.wording import in_sentence, method_title, short
+from maskrobust.train.report.wording import decimal, in_sentence, method_title
 from tests.train.report.evaluations import evaluated
 
 
@@ -29,7 +29,7 @@ def test_a_network_at_chance_is_marked_and_compared_with_none():
     pair = Row("b", "black", "reliance", 0.1, 0.0, 0.2, 9, 0, compared_with="a", reading=reading)
     found = replace(results, rows=[*results.rows, pair])
     assert "no comparison: b is at chance (12.5\u202f%)" in (pairs(found) or "")
-    shown = measures(found)
+    shown = outlines(found) or ""
     assert shown.count('class="tag">at chance') == 1 and shown.count('<tr class="muted"') == 1
 
 
@@ -159,28 +159,15 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(clai
     assert "3 of 12 points" in " ".join(retention(results).split())
 
 
-def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim, made_reliance):
+def test_every_curve_has_a_panel(made_claim):
     panels = curves(Results.read("claim", made_claim))
     assert panels is not None and panels.count("<svg") == 3 and "SLIC, object hidden first" in panels
-    results = Results.read("reliance", made_reliance)
-    drawn = margins(results)
-    assert drawn is not None and drawn.count("<svg") == len(results.methods)
-    rows = [row for row in results.rows if row.measure != "margin_leak" or row.parameters["margin"] == 0]
-    assert margins(replace(results, rows=rows)) is None
 
 
 def printed(renderable, width):
     console = Console(width=width, file=(text := StringIO()), color_system=None)
     console.print(renderable)
     return [line.rstrip() for line in text.getvalue().splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.256, ".26"), (-0.034, "-.03"), (-0.001, ".00"), (0.0, ".00"), (1.0, "1.00"), (0.999, "1.00"), (-1.2, "-1.20")],
-)
-def test_numbers_are_short(value, text):
-    assert short(value) == text
 
 
 def test_in_80_columns_each_name_is_on_one_line_and_each_value_below_its_heading(made_reliance):
@@ -203,7 +190,7 @@ def test_in_80_columns_each_name_is_on_one_line_and_each_value_below_its_heading
                 for at, measure in zip(columns, in_order, strict=True):
                     rows = select(results.over_seeds, network=network.name, method=method, measure=measure)
                     (row,) = (each for each in rows if each.parameters.get("hidden_fraction", 0.5) == 0.5)
-                    assert line[: at.stop].endswith(f" {short(row.value or 0.0)}")
+                    assert line[: at.stop].endswith(f" {decimal(row.value or 0.0)}")
 
 
 def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim):

@@ -123,21 +123,21 @@ ARMS = {
             "",
             "Networks trained with mask augmentation still rely on the outline, filled as in training{}.",
             "Layer masking is needed: no fill does as well at the same accuracy with patches hidden{}.",
-            "70% right at a used share of 0.21 for patches under inpainting",
+            "70% right at a used share of 0.21 for “patches” under inpainting",
         ),
         (
             ("refuted", "refuted"),
             "black",
             "Filled as in training, a network relies on the outline no more than with layer masking{}.",
             "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden{}.",
-            "60% right at a used share of 0.43 for patches under black fill",
+            "60% right at a used share of 0.43 for “patches” under black fill",
         ),
         (
             ("undecided", "undecided"),
             "",
             "Do networks trained with mask augmentation rely on outlines, filled as in training{}?",
             "Is layer masking needed, or does a fill do as well{}?",
-            "70% right at a used share of 0.21 for patches under inpainting",
+            "70% right at a used share of 0.21 for “patches” under inpainting",
         ),
     ],
 )
@@ -154,8 +154,8 @@ def test_a_claim_without_numbers_is_said_without_them():
 
 
 ALIKE = (
-    "Black fill and layer masking put the parts of the images into {}: rank correlation {} (1: the same, 0: unrelated; "
-    "mean over 1)."
+    "Black fill and layer masking rank the parts of an image {}: rank correlation {} (1: the same order, 0: unrelated; "
+    "mean over 1 images)."
 )
 
 
@@ -189,11 +189,11 @@ PULLED = {"black": (0.2, 0.1, 0.3), "layer_masking": (0.3, 0.2, 0.4)}
         ),
         (
             scored({"black": 0.93, "layer_masking": 0.9}, 0.95),
-            ALIKE.format("the same order", "0.95"),
+            ALIKE.format("alike", "0.95"),
         ),
         (
             scored({"black": 0.2, "layer_masking": 0.1}, 0.31),
-            ALIKE.format("another order", "0.31"),
+            ALIKE.format("differently", "0.31"),
         ),
         (
             scored({"black": 0.9, "layer_masking": 0.1}, 0.3, PULLED),
@@ -202,7 +202,7 @@ PULLED = {"black": (0.2, 0.1, 0.3), "layer_masking": (0.3, 0.2, 0.4)}
         ),
         (
             scored({"black": 0.2, "layer_masking": 0.1}, 0.6, {"black": (0.2, -0.1, 0.3)}),
-            ALIKE.format("much the same order", "0.60"),
+            ALIKE.format("much alike", "0.60"),
         ),
         (
             scored({"black": 0.9}, 0.0),
@@ -218,8 +218,8 @@ def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
     said = "3 mask families hide 10 to 51% of these images"
     hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
     whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
-    assert squeezed(in_masks(whole)) == f"{said}, and 2 the whole object: SLIC and objects."
+    assert squeezed(in_masks(whole)) == f"{said}, and 2 of them the whole object: SLIC and objects."
     partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
-    assert squeezed(in_masks(partly)) == f"{said}, and none the whole object."
+    assert squeezed(in_masks(partly)) == f"{said}, and none the object."
     without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
     assert squeezed(in_masks(without)) == f"{said}."
