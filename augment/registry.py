@@ -141,7 +141,7 @@ class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
                 )
             raise InputError(
                 f"{option} must be one of {', '.join([*self, *besides])}, or named after its own module as in "
-                f"my_module.my_name, got '{name}'; choose one of these."
+                f"my_module.my_name, got '{name}'{did_you_mean(name, [*self, *besides])}; choose one of these."
             )
         return self[own_name]
 

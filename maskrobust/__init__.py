@@ -8,7 +8,7 @@ from typing import Any
 
 import lazy_loader
 
-from maskrobust.errors import InputError, about_library
+from maskrobust.errors import InputError, about_library, did_you_mean
 
 _import_on_use, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
@@ -22,3 +22,7 @@ def __getattr__(name: str) -> Any:
         return _import_on_use(name)
     except ImportError as error:
         raise InputError(about_library(error)) from error
+    except AttributeError as error:
+        if name in __all__:
+            raise
+        raise AttributeError(f"maskrobust has no name '{name}'{did_you_mean(name, __all__)}.", name=name) from error

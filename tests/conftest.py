@@ -18,12 +18,12 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNE
 
 
 end_loaders_soon()
+gc.disable()  # until everything is imported: it would look through all that stays again and again
 
 
 def pytest_collection_finish():
-    """Spare the collector of garbage all that the imports have made: it would look through it again and again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

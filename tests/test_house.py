@@ -193,6 +193,23 @@ def test_every_name_of_the_stub_is_there_without_another_import(name):
     assert getattr(maskrobust, name) is not None
 
 
+def test_a_misspelt_name_is_told_the_nearest_one():
+    with pytest.raises(
+        AttributeError, match=r"^maskrobust has no name 'LayerMaskin' \(did you mean LayerMasking\?\)\.$"
+    ):
+        maskrobust.LayerMaskin  # noqa: B018
+    assert not hasattr(maskrobust, "nothing_like_it")
+
+
+@pytest.mark.parametrize(
+    "package", [f"maskrobust{name}" for name in ("", ".augment", ".lm_modules", ".lm_modules.masking", ".train.data")]
+)
+def test_importing_everything_hides_no_module_of_the_standard_library(package):
+    names: dict[str, object] = {}
+    exec(f"from {package} import *", names)
+    assert len(names) > 5 and not names.keys() & sys.stdlib_module_names
+
+
 def test_importing_the_package_alone_imports_no_library():
     program = "import maskrobust, sys; print(*{'torch', 'numpy', 'pytorch_lightning'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)

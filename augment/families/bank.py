@@ -41,7 +41,8 @@ class SilhouetteBank:
             object.__setattr__(self, "objects", self.ids)
         if len(self) == 0:
             raise InputError(
-                "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
+                "silhouettes are drawn from object masks, but the data have none; give masks, as with --data.mask_root "
+                "for a Folder, or choose a mask family that needs none, such as patches."
             )
 
     def __len__(self) -> int:

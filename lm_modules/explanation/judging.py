@@ -116,6 +116,12 @@ def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
     return np.array(means)
 
 
+def _difference(first: FloatArray, second: FloatArray) -> FloatArray:
+    """First minus second; 0 where they differ by rounding alone, 1e-6 of the larger."""
+    found = first - second
+    return np.where(np.abs(found) > 1e-6 * np.maximum(np.abs(first), np.abs(second)), found, 0.0)
+
+
 def _rows(
     values: FloatArray,
     judge: Judge,
@@ -157,7 +163,7 @@ def _rows(
         reading = CIRCULAR if parameters.get("evaluated_under") == method else ""
         yield row(method, found.value, (found.low, found.high), parameters=dict(parameters), reading=reading)
     pairs = [pair for pair in itertools.combinations(range(len(methods)), 2) if all(defined[each] for each in pair)]
-    differences = [resampled[:, first] - resampled[:, second] for first, second in pairs]
+    differences = [_difference(resampled[:, first], resampled[:, second]) for first, second in pairs]
     levels = holm_levels([2 * min(tail_level(each, 0), tail_level(-each, 0)) for each in differences], _LEVEL)
     for (first, second), replicated, level in zip(pairs, differences, levels, strict=True):
         low, high = np.quantile(replicated, [level / 2, 1 - level / 2]).tolist()

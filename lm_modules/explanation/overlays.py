@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, rankable
 
 FOR_CLASS = (213, 94, 0)
 AGAINST_CLASS = (0, 114, 178)
@@ -57,7 +57,7 @@ def strongest(segments: NDArray[np.integer[Any]], scores: FloatArray, fraction: 
     At least one segment is shown.
     """
     sizes = np.bincount(segments.ravel(), minlength=len(scores))
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-rankable(scores), kind="stable")
     after = sizes[order].cumsum()
     shown = np.zeros(len(scores), dtype=bool)
     shown[order[2 * after - sizes[order] <= 2 * fraction * segments.size]] = True

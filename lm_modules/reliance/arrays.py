@@ -46,6 +46,16 @@ def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def rankable(values: FloatArray) -> FloatArray:
+    """Values (..., M) in steps of 1e-6 of the largest magnitude along the last axis: whole numbers with its shape.
+
+    Rank these instead of the values: rounding noise, which depends on the CPU, would rank values that should be equal.
+    """
+    step = 1e-6 * np.abs(values).max(axis=-1, keepdims=True)
+    steps: FloatArray = np.rint(np.divide(values, step, out=np.zeros_like(values, dtype=np.float64), where=step != 0))
+    return steps
+
+
 def check_finite(logits: Tensor, source: Hashable, shown: str) -> None:
     """Refuse logits that are NaN or infinite: their largest is no prediction.
 

@@ -43,6 +43,10 @@ SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 }
 
 
+Colour = tuple[float, float, float]
+"""Red, green and blue, in [0, 1]."""
+
+
 class EncodedSample(NamedTuple):
     """One sample in the form of files.
 
@@ -161,8 +165,8 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     num_classes: int
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
     order_seed: int
     batch_size: int
 
@@ -204,6 +208,17 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         sampler = EpochSampler(len(samples), self.order_seed, self.batch_size, self.position)
         options = {"batch_size": self.batch_size, **loading_options(self.num_workers)}
         return TrainingLoader(samples, self.presenter, sampler=sampler, **options)
+
+    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
+        """Take the mean and standard deviation that weights were trained with, where nothing says the data's own.
+
+        Nothing happens unless a subclass would have to measure its own.
+
+        Args:
+            mean: in [0, 1], for red, green and blue.
+            std: likewise.
+            source: whose they are, for a line that says so.
+        """
 
     def setup_split(self, split: Split) -> None:
         """Make what one split needs, by `setup` for the stage that trains on it, validates or tests."""

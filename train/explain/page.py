@@ -20,7 +20,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     shown_scores,
     strongest,
 )
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.judged import (
@@ -163,7 +163,7 @@ def _line(
     low, high = (np.where(np.isfinite(each), each - raw + scores, scores) for each in (low, high))
     largest = np.abs(scores).max(axis=1)
     strength = np.abs(scores) / np.where(largest > 0, largest, 1)[:, np.newaxis]
-    numbered = np.argsort(-strength.max(axis=0), kind="stable")[:_NUMBERED]
+    numbered = np.argsort(-rankable(strength.max(axis=0)), kind="stable")[:_NUMBERED]
     class_name = shown.class_names[label]
     subject = block(
         "subject",

@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
 from maskrobust.lm_modules.methods import unwrapped
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Colour
 from maskrobust.train.fit import drop_distractions, drop_state_of_training
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -48,6 +50,7 @@ from maskrobust.train.fit.options import all_names
 from maskrobust.train.running.processes import choose_accelerator, found_by_first
 from maskrobust.train.storage.files import check_folder, printable
 
+_LAST = "version_*/checkpoints/last*.ckpt"
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
@@ -98,8 +101,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
-        for name in _LINKED:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
+        parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
@@ -121,9 +125,9 @@ class FitCLI(LightningCLI):
         _check_seed(config.seed_everything)
         if command == "fit":
             _check_length(config.trainer)
-        if config.ckpt_path == "last":
-            config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
-        if config.ckpt_path not in (None, "last"):
+        if config.ckpt_path in ("last", "auto"):
+            config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
+        if config.ckpt_path is not None:
             checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             given = config.model.as_dict()
@@ -136,6 +140,18 @@ class FitCLI(LightningCLI):
             raise InputError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
             )
+
+    def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
+        """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
+        weights = self.config[self.config.subcommand].model.weights
+        if self._saved_arguments:
+            data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
+        elif weights is not None:
+            is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
+            saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
+            source = f"'{weights}'" if "mean" in saved else "ImageNet, for pretrained weights"
+            data.take_colours(*colours_of(saved), source)
+        return data
 
     def before_fit(self) -> None:
         """Compile where asked, and tell the size of the network.
@@ -175,7 +191,7 @@ class FitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from: the file may be gone by now."""
         config = self.config[self.subcommand]
-        if config.ckpt_path not in (None, "last"):
+        if config.ckpt_path is not None:
             config.model.weights = None
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
@@ -190,7 +206,7 @@ class FitCLI(LightningCLI):
         config, made = self.config[self.subcommand], self.config_init[self.subcommand]
         is_training = self.subcommand == "fit"
         if config.trainer.logger is None:
-            resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
+            resumed = config.ckpt_path if is_training else None
             folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
             options = wandb_options(made.wandb)
             kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
@@ -288,6 +304,18 @@ def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[
         yield f"{command}: {shlex.join(measured)}"
 
 
+def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
+    """The mean and standard deviation in the arguments of a classifier, which a file may have said; ImageNet's without.
+
+    Raises:
+        InputError: they are no colours.
+    """
+    given = {name: arguments[name] for name in ("mean", "std") if name in arguments}
+    found = Preprocessing().with_changes(given)  # which checks them
+    mean, std = ((each[0], each[1], each[2]) for each in (found.mean, found.std))
+    return mean, std
+
+
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
 
@@ -303,10 +331,10 @@ def _check_places(config: Namespace) -> None:
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
     check_folder(_root(config) / config.run_name)
-    if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
+    if config.ckpt_path in ("last", "auto") and config.trainer.logger not in (None, False):
         raise InputError(
-            "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
-            "--ckpt_path the file."
+            f"--ckpt_path {config.ckpt_path} finds runs below run_name, but trainer.logger is given, which puts them "
+            "elsewhere; give --ckpt_path the file."
         )
 
 
@@ -346,19 +374,25 @@ def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
     return checkpoint
 
 
-def _last_checkpoint(folder: Path, *, needed: bool) -> str:
-    """The newest of a run's last checkpoints, over all its versions, as the first process sees them.
+def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
+    """The newest of a run's last checkpoints, over all its versions, as the first process sees them; None without one.
 
-    Times of files differ between machines that share them. "last" leaves it to Lightning to find one.
+    Times of files differ between machines that share them.
+
+    Raises:
+        MissingFileError: the run has none although one is needed.
     """
-    saved = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    saved = sorted((root / run_name).glob(_LAST), key=lambda path: path.stat().st_mtime)
     found = found_by_first(str(saved[-1]) if saved else "")
     if needed and not found:
-        raise MissingFileError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+        runs = [each.name for each in root.glob("*/") if any(each.glob(_LAST))]
+        raise MissingFileError(
+            f"there is no last checkpoint of a run in '{root / run_name}'{did_you_mean(run_name, runs)}; correct "
+            "--run_name, or give --ckpt_path a file, or to fit auto, which begins a run that there is not yet."
+        )
     if not found:
-        rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
-        warnings.filterwarnings("ignore", ".*there is no last checkpoint available")
-    return found or "last"
+        rank_zero_only(print)(f"there is no last checkpoint of a run in '{root / run_name}' yet: a new run begins.")
+    return found or None
 
 
 def main(arguments: Sequence[str]) -> None:

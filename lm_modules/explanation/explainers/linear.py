@@ -60,7 +60,7 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
     check_answers(z, answers, z.shape[-1] + 2)
     if not 0 <= alpha < math.inf:
         raise InputError(f"alpha must be at least 0 and finite, got {alpha}; 1 is usual.")
-    design, weights = _numbers(z), lime_weights(z, kernel_width)
+    design, answers, weights = _numbers(z), _from_first(answers), lime_weights(z, kernel_width)
     share = weights / weights.sum()
     centred, targets = design - share @ design, answers - share @ answers
     if alpha == 0:
@@ -125,6 +125,7 @@ def kernel_shap(z: Tensor, answers: FloatArray, *, drawn_by_kernel: bool = False
             f"{count} segments need {count + 1} queries beside everything and nothing, got {inner.sum()}; draw more."
         )
     kept = z.cpu()[torch.from_numpy(inner)]
+    answers = _from_first(answers)
     weights = np.ones(len(kept)) if drawn_by_kernel else shapley_weights(kept)
     bottom = answers[nothing].mean(axis=0)
     even = (answers[everything].mean(axis=0) - bottom) / count
@@ -166,6 +167,13 @@ def student_interval(scores: FloatArray, variance: FloatArray, freedom: int) -> 
 
     reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     return scores - reach, scores + reach
+
+
+def _from_first(answers: FloatArray) -> FloatArray:
+    """Answers (N, K) minus the first; 0 for a class whose answers differ by rounding alone, 1e-6 of the largest."""
+    change = answers - answers[0]
+    varies = np.abs(change).max(axis=0) > 1e-6 * np.abs(answers).max(axis=0)
+    return np.where(varies, change, 0.0)
 
 
 def _numbers(z: Tensor) -> FloatArray:

@@ -13,7 +13,7 @@ from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, Judgement, Judges, judge
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.catalogue import Goal
 
 HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
@@ -35,7 +35,7 @@ def ablation_queries(scores: FloatArray, segments: Segments, top_k: Sequence[int
         scores first, then the lowest first; without the k highest scores, for each k; and with them alone.
     """
     labels = segments.labels
-    order = torch.from_numpy(np.argsort(-scores, kind="stable"))
+    order = torch.from_numpy(np.argsort(-rankable(scores), kind="stable"))
     both = torch.stack((order, order.flip(0))).to(labels.device)
     fractions = torch.tensor(HIDDEN_FRACTIONS, device=labels.device).unsqueeze(1).expand(-1, 2)
     visible = hide_in_order(labels.expand(2, -1, -1), both, fractions)  # (F, 2, 1, H, W)

@@ -15,14 +15,15 @@ from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.explaining import explain_image
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, for_each, judge
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 
 FILL_COLOURS = tuple(itertools.product((0.0, 1.0), repeat=3))
 """Black, white, and the six others at the corners of the RGB cube."""
 
 
 def rank_correlation(first: FloatArray, second: FloatArray) -> float:
-    """Spearman's, of the scores (M,) of two explanations; NaN where one of them is constant."""
+    """Spearman's, of the scores (M,) of two explanations, made `rankable`; NaN where one is then constant."""
+    first, second = rankable(first), rankable(second)
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(stats.spearmanr(first, second).statistic)

@@ -7,7 +7,7 @@ import numpy as np
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, for_each, judge
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, rankable
 
 
 def object_fractions(segments: Segments, object_mask: BoolArray) -> FloatArray:
@@ -55,7 +55,7 @@ def overlap_of_highest(scores: FloatArray, fractions: FloatArray) -> float:
     if count == 0:
         return float("nan")
     highest = np.zeros_like(on_object)
-    highest[np.argsort(-scores, kind="stable")[:count]] = True
+    highest[np.argsort(-rankable(scores), kind="stable")[:count]] = True
     return float((highest & on_object).sum() / (highest | on_object).sum())
 
 
@@ -65,6 +65,7 @@ def highest_on_object(scores: FloatArray, fractions: FloatArray) -> float:
     Equal highest scores are split. NaN where no segment lies on the object by more than half.
     """
     on_object = fractions > 0.5
+    scores = rankable(scores)
     return float(on_object[scores == scores.max()].mean()) if on_object.any() else float("nan")
 
 
@@ -72,6 +73,7 @@ def win_fractions(values: FloatArray) -> FloatArray:
     """For T masking methods (T,), 1 for the largest value and 0 for the others; ties are split. NaN where one is."""
     if np.isnan(values).any():
         return np.full_like(values, np.nan)
+    values = rankable(values)
     largest = values == values.max()
     return largest / largest.sum()  # type: ignore[no-any-return]
 

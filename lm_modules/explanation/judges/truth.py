@@ -16,7 +16,7 @@ from maskrobust.lm_modules.explanation.judges.agreement import rank_correlation
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, judge
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, rankable
 
 _CUE = "planted cue"
 _TRIED = 32
@@ -91,6 +91,7 @@ def _texture(numbers: Tensor, side: int) -> Tensor:
 
 def place_of_cue(scores: FloatArray) -> tuple[float, float]:
     """Area under ROC and rank (1 the highest) of segment 0 among the scores (M,); ties count half."""
+    scores = rankable(scores)
     above = float((scores[1:] > scores[0]).sum() + (scores[1:] == scores[0]).sum() / 2)
     return 1 - above / (len(scores) - 1), 1 + above
 

@@ -90,11 +90,12 @@ def outline_pulls(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> Fl
         pairs: (P, 2) positions of objects, as `alike_pairs` gives them.
 
     Returns:
-        (P, scenes) float64 in logits, above 0 where the holes pull towards their own objects.
+        (P, scenes) float64 in logits, above 0 where the holes pull towards their own objects; 0 where |d| is at most
+        1e-5 of the largest of the four logits, which is rounding.
     """
-    (i_a, i_b), (j_a, j_b) = _four_logits(logits, classes, pairs)
-    pulls: FloatArray = ((i_a - i_b) - (j_a - j_b)) / 2.0
-    return pulls
+    (i_a, i_b), (j_a, j_b) = four = _four_logits(logits, classes, pairs)
+    pulls = ((i_a - i_b) - (j_a - j_b)) / 2.0
+    return np.where(np.abs(pulls) <= _ROUNDING * np.abs(np.array(four)).max(axis=(0, 1)), 0.0, pulls)
 
 
 def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> FloatArray:
@@ -106,13 +107,9 @@ def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -
         pairs: see there.
 
     Returns:
-        (P, scenes) float64: 1 where d > 0, 0 where d < 0, 1/2 where |d| is at most 1e-5 of the largest of the four
-        logits, which is rounding.
+        (P, scenes) float64: 1 where d > 0, 0 where d < 0, 1/2 where d is 0.
     """
-    (i_a, i_b), (j_a, j_b) = four = _four_logits(logits, classes, pairs)
-    pulls = ((i_a - i_b) - (j_a - j_b)) / 2.0
-    largest = np.abs(np.array(four)).max(axis=(0, 1))
-    wins: FloatArray = (np.sign(np.where(np.abs(pulls) <= _ROUNDING * largest, 0.0, pulls)) + 1.0) / 2.0
+    wins: FloatArray = (np.sign(outline_pulls(logits, classes, pairs)) + 1.0) / 2.0
     return wins
 
 

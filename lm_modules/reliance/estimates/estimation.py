@@ -207,10 +207,10 @@ def mean_fraction_interval(values: Sequence[float]) -> tuple[float | None, float
     """
     from scipy import special, stats  # here: it takes a second, which the help of commands does without
 
-    mean, error = float(np.mean(values)), float(stats.sem(values)) if len(values) > 1 else 0.0
-    if error == 0.0:
+    if np.ptp(values) == 0.0:
         return None, None
-    reach = stats.t.ppf(0.975, len(values) - 1) * error / (mean * (1.0 - mean))
+    mean = float(np.mean(values))
+    reach = stats.t.ppf(0.975, len(values) - 1) * float(stats.sem(values)) / (mean * (1.0 - mean))
     low, high = special.expit(special.logit(mean) + np.array([-reach, reach]))
     return float(low), float(high)
 

@@ -12,8 +12,8 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
-from maskrobust.lm_modules.explanation.judges.ablation import ablate
-from maskrobust.lm_modules.explanation.judges.agreement import evenness, mean_rank_correlation
+from maskrobust.lm_modules.explanation.judges.ablation import ablate, ablation_queries
+from maskrobust.lm_modules.explanation.judges.agreement import evenness, mean_rank_correlation, rank_correlation
 from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
 from maskrobust.lm_modules.explanation.judges.localisation import (
     areas,
@@ -296,6 +296,21 @@ def test_scores_are_even_where_all_segments_count_alike_at_any_scale():
     assert evenness(-1e-200 * scores) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_rounding_noise_decides_no_rank(seed):
+    noise = 1e-15 * np.random.default_rng(seed).normal(size=(2, 16))
+    few = np.where(np.arange(16) < 3, 1.0, 0.0)  # equal scores where there is an effect, none elsewhere
+    other = few + np.where(np.arange(16) == 5, 2.0, 0.0)
+    half = np.where(np.isin(np.arange(16), (0, 3, 4, 5)), 0.9, 0.0)
+    assert rank_correlation(few + noise[0], other + noise[1]) == rank_correlation(few, other)
+    assert np.isnan(rank_correlation(few + noise[0], np.ones(16) + noise[1]))
+    assert highest_on_object(few + noise[0], half) == highest_on_object(few, half) == pytest.approx(1 / 3)
+    assert overlap_of_highest(few + noise[0], half) == overlap_of_highest(few, half) == pytest.approx(2 / 6)
+    assert place_of_cue(few + noise[0]) == place_of_cue(few) == (1 - 1 / 15, 2)
+    assert win_fractions(0.5 + noise[0, :2]).tolist() == [0.5, 0.5]
+    assert torch.equal(ablation_queries(few + noise[0], PATCHES, (4,)), ablation_queries(few, PATCHES, (4,)))
+
+
 def test_rows_are_means_over_objects_with_paired_differences():
     generator = np.random.default_rng(0)
     objects = np.repeat(np.arange(60), 2)
@@ -313,6 +328,9 @@ def test_rows_are_means_over_objects_with_paired_differences():
     assert difference.parameters["minus"] == "mean"
     few = [*judged_rows(images[:20], objects[:20], ("net",), ("black", "mean"), replicates=50)]
     assert few[2].reading == "too few objects"
+    alike = base[:, None, None] + np.array([1e-16, 0])
+    *_, same = judged_rows(images_with(coverage=((), alike)), objects, ("net",), ("black", "mean"), replicates=50)
+    assert same.low == same.high == 0 and same.reading == "not settled"
 
 
 def test_what_is_evaluated_under_its_own_method_is_called_circular():

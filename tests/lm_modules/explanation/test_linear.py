@@ -176,6 +176,16 @@ def test_kernel_shap_on_a_balanced_design_is_exact_where_segments_act_alone_or_i
     np.testing.assert_allclose(kernel_shap(z, in_pairs(z)).scores[:, 0], exact, atol=1e-9)
 
 
+@pytest.mark.parametrize("explain", [lime, kernel_shap])
+def test_a_class_whose_answers_differ_by_rounding_alone_has_no_effects(explain):
+    z = with_ends(draw_balanced(1, 64, 9))
+    noise = 1e-7 * np.random.default_rng(0).random((len(z), 2))
+    answers = np.column_stack((7.1 + noise[:, 0], 0.3 + z[:, 0].numpy() + noise[:, 1], np.full(len(z), -4.3)))
+    found = explain(z, answers)
+    assert (found.scores[:, [0, 2]] == 0).all() and np.isnan(found.r_squared[[0, 2]]).all()
+    assert found.scores[0, 1] > 0.5 and found.r_squared[1] > 0.5
+
+
 def test_r_squared_is_that_of_left_out_queries():
     z, answers = draw_independent(6, 50, 4), GENERATOR.normal(size=(50, 2))
     weights, fold = lime_weights(z), np.arange(50) // 2 % 5

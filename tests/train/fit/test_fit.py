@@ -62,11 +62,11 @@ def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_start
 def test_a_run_goes_on_from_the_newest_last_checkpoint_by_the_schedule_of_its_new_length(tmp_path, capsys):
     whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
     capsys.readouterr()
-    older = fit(tmp_path / "parts", "--ckpt_path=last")
+    older = fit(tmp_path / "parts", "--ckpt_path=auto")
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'parts/cues'}' yet."
+    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'parts/cues'}' yet: a new run begins."
     os.utime(older, (0, 0))
-    newer = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=2")
+    newer = fit(tmp_path / "parts", "--ckpt_path=auto", "--trainer.max_epochs=2")
     newest = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3")
     assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
     assert {row["epoch"] for row in rows(newest.parents[1])} == {"2"}  # it went on from the newer one
@@ -87,6 +87,19 @@ def test_runs_are_kept_in_a_folder(tmp_path, monkeypatch, capsys):
     sentence = sentence_of(arguments_of("fit", tmp_path, "--trainer.default_root_dir=memory://runs"), capsys)
     assert sentence.startswith("trainer.default_root_dir must be a folder of this machine, got 'memory://runs'")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_going_on_with_a_misspelt_run_is_refused_with_the_name_of_the_nearest(command, tmp_path, capsys):
+    for run_name in ("cues", "others"):
+        path = tmp_path / run_name / "version_0" / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    sentence = sentence_of(arguments_of(command, tmp_path, "--run_name=cuse", "--ckpt_path=last"), capsys)
+    assert sentence.startswith(
+        f"there is no last checkpoint of a run in '{tmp_path / 'cuse'}' (did you mean cues?); correct"
+    )
+    assert not (tmp_path / "cuse").exists()
 
 
 def write_nothing(_path):

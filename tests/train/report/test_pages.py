@@ -404,7 +404,7 @@ def test_every_curve_is_over_one_sample_of_the_images(made_reliance, monkeypatch
     monkeypatch.setattr(Curve, "of", lambda rows, *others, **look: drawn.append(rows) or of(rows, *others, **look))
     content = copy.deepcopy(made_reliance)
     for row in content["rows"]:  # curves are over a sample of the images, accuracies with patches hidden over all
-        row |= {"images": 15, "left_out": 45} if row["measure"].startswith("curve_") else {}
+        row.update({"images": 15, "left_out": 45} if row["measure"].startswith("curve_") else {})
     render_reliance(Results.read("reliance", content), [])
     assert len(drawn) > 8 and all(len({row.images for row in rows}) == 1 for rows in drawn)
 

@@ -132,7 +132,14 @@ class Folder(FileDataModule):
 def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Split]:
     """The folder that each split is read from, of those that exist."""
     found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
+    if not root.is_dir():
+        raise MissingFileError(f"root must be a folder of images, but '{root}' does not exist; check --data.root.")
     if not found:
+        if root.name in ALL_SPLITS:
+            raise InputError(
+                f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, but '{root}' is itself the "
+                f"folder of a split; give the one that holds it, '{root.parent}'."
+            )
         if classes := sorted(path.name for path in root.glob("[!.]*/")):
             raise MissingFileError(
                 f"root must hold the folder train, which holds a folder of each class, but '{root}' holds "

@@ -198,7 +198,7 @@ def test_wins_of_single_scenes_do_not_depend_on_their_number_and_rounding_is_a_t
     wins = [single_scene_wins(logits[:, :scenes], COLUMNS, PAIRS).mean() for scenes in (1, 2, 8)]
     assert wins[0] == wins[1] == wins[2] and 0.5 < wins[0] < 1.0
     flat = np.full_like(logits, 7.0) * (1 + 1e-7 * draw(0.0, 1)[:, :1])
-    assert (single_scene_wins(flat, COLUMNS, PAIRS) == 0.5).all()
+    assert (single_scene_wins(flat, COLUMNS, PAIRS) == 0.5).all() and (outline_pulls(flat, COLUMNS, PAIRS) == 0).all()
 
 
 def test_the_error_is_that_of_two_way_tables_where_each_pair_has_objects_of_its_own():

@@ -148,7 +148,8 @@ def test_the_interval_of_a_mean_of_fractions_is_students_on_logits():
     low, high = mean_fraction_interval([0.4, 0.5, 0.6])
     half = 4.302652729911275 * 0.1 / 3**0.5 / 0.25  # the 97.5 % point of two degrees of freedom; m (1 - m) is .25
     assert (low, high) == pytest.approx((1 / (1 + np.exp(half)), 1 / (1 + np.exp(-half))))
-    assert mean_fraction_interval([0.7]) == mean_fraction_interval([1.0, 1.0]) == (None, None)
+    equal = ([0.7], [1.0, 1.0], [0.7] * 3)  # NumPy's standard deviation of the last is 1e-16
+    assert all(mean_fraction_interval(values) == (None, None) for values in equal)
 
 
 def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth():
