@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
 
 import maskrobust
 from maskrobust.configs import find_config
@@ -101,10 +102,20 @@ def test_every_file_inside_a_package_is_installed_with_it():
     assert inside - installed == set()
 
 
-def test_every_import_is_a_declared_dependency():
+def required_by(line):
+    """Names of the distributions that a declared one always brings along."""
+    declared = Requirement(line)
+    extras = declared.extras | {""}
+    for each in map(Requirement, metadata.requires(declared.name) or ()):
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+            yield distribution_name(each.name)
+
+
+def test_every_import_is_a_declared_dependency_or_comes_with_one():
     extras = {name: lines for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "dev"}
     lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)]
     declared = {distribution_name(line) for line in lines}
+    declared |= {name for line in PROJECT["project"]["dependencies"] for name in required_by(line)}
     providers = metadata.packages_distributions()
     undeclared = [
         f"{package}: {module}"

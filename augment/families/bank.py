@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, library_needed
 from maskrobust.tensor_files import read_safetensors
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64, "objects": torch.int64}
@@ -123,7 +123,8 @@ class SilhouetteBank:
         Args:
             path: of the file; one that exists is replaced.
         """
-        import safetensors.torch
+        with library_needed():
+            import safetensors.torch
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,14 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
-from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
+from maskrobust.lm_modules.callbacks import (
+    FiniteLoss,
+    LastCheckpoint,
+    LogEachEpoch,
+    ShownImages,
+    StepSeed,
+    Throughput,
+)
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
@@ -47,6 +54,7 @@ from maskrobust.train.fit.loggers import (
     wandb_options,
 )
 from maskrobust.train.fit.options import all_names
+from maskrobust.train.fit.progress_lines import ProgressLines
 from maskrobust.train.running.processes import choose_accelerator, found_by_first
 from maskrobust.train.storage.files import check_folder, printable
 
@@ -149,8 +157,11 @@ class FitCLI(LightningCLI):
         elif weights is not None:
             is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
             saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
-            source = f"'{weights}'" if "mean" in saved else "ImageNet, for pretrained weights"
-            data.take_colours(*colours_of(saved), source)
+            from maskrobust.lm_modules.networks.loading import default_preprocessing
+
+            shown = default_preprocessing(self.config[self.config.subcommand].model.architecture)
+            source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
+            data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
         return data
 
     def before_fit(self) -> None:
@@ -198,7 +209,8 @@ class FitCLI(LightningCLI):
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
         A measurement logs to a folder of its own below the run's, whose versions are those of the training.
-        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
+        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown. One
+        that validates keeps its best checkpoint, unless a `ModelCheckpoint` is given.
 
         Raises:
             InputError: loggers are given in two ways, or the trainer refuses its options.
@@ -244,11 +256,12 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the run lies, and how its best checkpoint, or else its last, is measured."""
+        """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            command = "test" if "test" in self.datamodule.splits else "validate"
-            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks, command)), sep="\n")
+            can_be_measured = not {"val", "test"}.isdisjoint(self.datamodule.splits)
+            told = _told(folder, self.trainer.checkpoint_callbacks, can_be_measured=can_be_measured)
+            print(*map(printable, told), sep="\n")
 
     def after_validate(self) -> None:
         """Say where the metrics are."""
@@ -270,10 +283,19 @@ class FitCLI(LightningCLI):
         """Callbacks and plugins of the trainer, with those that every training gets."""
         config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
         callbacks, plugins = (as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        validates = "val" in self.datamodule.splits and trainer.limit_val_batches != 0
+        saves = trainer.enable_checkpointing is not False and not trainer.barebones
+        if saves and validates and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(ModelCheckpoint(monitor="val/accuracy", mode="max", filename="best"))
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
         if is_logged:
             callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
-        if trainer.enable_checkpointing is not False and not trainer.barebones:
+            if trainer.log_every_n_steps is None:
+                callbacks.append(LogEachEpoch())
+                warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging")
+        if trainer.enable_progress_bar is not False and not trainer.barebones:
+            callbacks.append(ProgressLines())
+        if saves:
             callbacks.append(LastCheckpoint(config.save_every_n_steps))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
@@ -291,17 +313,17 @@ def _cli_of(command: str) -> type[FitCLI]:
     return OneCommand
 
 
-def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[str]:
-    """Lines about a training that has ended: its folder, its best and last checkpoint, and the command on one."""
+def _told(folder: str, callbacks: Sequence[Callback], *, can_be_measured: bool) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its checkpoints, and the command to go on with."""
     yield f"run:  {folder}"
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
     last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
     yield from (f"best: {path}" for path in best)
     yield from (f"last: {path}" for path in last)
-    for path in [*best, *last][:1]:
-        measured = ["maskrobust", command, "--config", f"{folder}/config.yaml", "--ckpt_path", path]
-        yield f"{command}: {shlex.join(measured)}"
+    for path in [*best, *last][: int(can_be_measured)]:
+        measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
+        yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:

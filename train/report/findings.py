@@ -6,6 +6,7 @@ from typing import NamedTuple
 from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
+from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import (
@@ -100,20 +101,24 @@ def _better_than_chance(results: Results) -> list[View]:
 
 
 def in_claim(results: Results) -> list[str]:
-    """The news of a claim: what has come of each of its two claims, with the numbers behind it."""
+    """The news of a claim: what has come of each of its two claims, with the numbers behind it.
+
+    Of the pairs of an arm and a fill the second claim names the one that keeps the most accuracy, among those that
+    refute it, else among those that leave it open, else among all.
+    """
     reference = results.network(results.content["rule"]["layer_masking_arm"])
     masked = _kept_and_share(results, View(reference, str(reference.arm["method"])))
-    counted = {row.network for row in results.comparisons if row.reading != "does not count"}
-    as_well = {(row.network, row.method) for row in results.comparisons if row.reading == "does as well"}
-    filled = [View(each, fill) for each in results.networks for fill in results.methods if is_fill(fill)]
     found = [
-        (view, *each) for view in filled if view.network.name in counted and (each := _kept_and_share(results, view))
+        (row.reading, view, *each)
+        for row in results.comparisons
+        if row.reading != "does not count"
+        if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
     ]
-    own = [share for view, _, share in found if view.method == results.own_method(view.network)]
+    own = [share for _, view, _, share in found if view.method == results.own_method(view.network)]
     sizes = "", ""
     if own and masked:
-        refuting = [each for each in found if (each[0].network.name, each[0].method) in as_well]
-        best, kept, share = max(refuting or found, key=lambda each: each[1])
+        decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
+        _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
         half = in_words(float(results.content["hidden_fraction"]))
         sizes = (
             f" (used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
@@ -202,7 +207,8 @@ def besides(results: Results) -> list[str]:
     """What a reader of the first sentence of an evaluation has to know, too."""
     pulled = _pulled(results, _better_than_chance(results))
     shares = _shares(results) or [pulled] * bool(pulled)
-    return [*shares, *_some_at_chance(results), *_meaningless(results), *_without_objects(results)]
+    about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
+    return [*shares, *about]
 
 
 def percents(value: float) -> str:
@@ -386,3 +392,9 @@ def _without_objects(results: Results) -> list[str]:
     return (
         [] if measured else ["Whether outlines of holes give an object away was not measured: that needs object masks."]
     )
+
+
+def _about_crude(results: Results) -> list[str]:
+    """That numbers about objects and outlines are about crude masks, where they are."""
+    masks = results.content["settings"].get("crude_masks")
+    return [f"Crude: {ABOUT_CRUDE_MASKS.format(masks=masks)}"] if masks else []

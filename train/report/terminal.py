@@ -7,7 +7,6 @@ from rich.panel import Panel
 from rich.text import Text
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
-from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report.findings import View, in_claim, row_of
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import (
@@ -16,7 +15,6 @@ from maskrobust.train.report.wording import (
     in_sentence,
     interval,
     method_title,
-    methods_title,
 )
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -52,17 +50,17 @@ def _padded(cells: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
 
 
 def verdict_panel(results: Results) -> Panel:
-    """Both claims and what has come of them, the reasons, every comparison behind them, and their caveat, if any."""
+    """Both claims and what has come of them, the reasons, which fills were tried, and what each pair has shown."""
     lines = []
     for verdict, sentence in zip(results.verdicts, in_claim(results), strict=True):
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
         lines.append(Text(f"{capitalised(outcome)}. {sentence}", style=f"bold {_COLOURS[outcome]}"))
         lines.append(Text(verdict["reason"]))
-        for row in select(results.comparisons, parameters={"case": case, "tolerance": verdict["tolerance"]}):
-            difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
-            arm = f"'{results.network(row.network).title}' under {in_sentence(methods_title(row.method))}"
-            lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
         lines.append(Text())
-    lines = [*lines[:-1], *[Text(caveat) for caveat in [results.content["caveat"]] if caveat]]
+    lines.append(Text(results.content["fills"]))
+    for row in results.comparisons:
+        difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
+        arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
+        lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     return Panel(Group(*lines), title="verdicts", padding=(1, 2))

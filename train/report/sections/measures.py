@@ -4,21 +4,17 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, facts, folded, html, named, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, facts, folded, named, prose, table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
 from maskrobust.train.report.tables import GROUP_TITLES, cell_of, group_table, inline, measure_tables, why_no_verdict
-from maskrobust.train.report.wording import CASES, GOALS, method_title, methods_title, points
+from maskrobust.train.report.wording import GOALS, method_title
 
 INTERVALS = (
     "Bootstrap intervals over images, those of one object together. Where a fraction is 0 or 100\u202f%, the exact "
     "interval (Clopper and Pearson) for so many objects."
 )
-SEEDS = (
-    "Over several seeds each resample draws images and seeds. Five seeds or fewer make intervals too narrow where "
-    "seeds differ more than images do: a 95\u202f% interval holds the truth in 50, 75, 82 and 86\u202f% of cases with "
-    "2, 3, 4 and 5 seeds where the seed alone decides."
-)
+SEEDS = "Over several seeds: Student's t over seeds and images, both random."
 
 
 def accuracy(results: Results) -> Markup:
@@ -108,22 +104,6 @@ def outlines(results: Results) -> Markup | None:
     return text + group_table("results", _first(results), rows, results, lambda row: _line(results, row))
 
 
-def against_layer_masking(results: Results) -> Markup:
-    """Every augmentation-only arm of a claim against the layer-masking arm, for each of its two claims."""
-    if not results.comparisons:
-        return html("<p>No arm trains with mask augmentation alone, so there is nothing to compare.</p>")
-    groups: dict[str, list[Line]] = {}
-    for row in results.comparisons:
-        further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
-        line = Line(named(results.network(row.network)), [cell_of(row), *further])
-        groups.setdefault(CASES[str(row.parameters["case"])][0], []).append(line)
-    headings = ["Arm", "Difference", "Method", "Clean accuracy lost", "Result"]
-    shown = [LineGroup(lines, title) for title, lines in groups.items()]
-    return prose("against_layer_masking", caveat=results.content["caveat"]) + table(
-        "comparisons", "Comparisons behind the verdicts", headings, shown, look="comparisons"
-    )
-
-
 def pairs(results: Results) -> Markup | None:
     """Every pair of networks under every masking method; None where none can be compared."""
     if all(row.value is None for row in results.comparisons):
@@ -139,8 +119,3 @@ def pairs(results: Results) -> Markup | None:
     headings = ["Method and pair", "Difference of |used share|", "Verdict"]
     shown = [LineGroup(lines, title) for title, lines in groups.items()]
     return prose("pairs") + table("pairs", "Pairs of networks", headings, shown, look="comparisons")
-
-
-def _lost(results: Results, arm: str) -> str:
-    differences = [row for row in select(results.rows, network=arm, measure="clean_accuracy") if row.compared_with]
-    return points(-differences[0].value) if differences and differences[0].value is not None else ""

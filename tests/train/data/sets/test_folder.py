@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -239,6 +240,7 @@ def test_pixels_without_data_have_no_part_in_the_colours(tmp_path):
     assert Folder(str(tmp_path), image_size=32, nodata="alpha").mean == pytest.approx((0.2, 0.4, 0.8), abs=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_training_keeps_its_colours_measured_or_those_of_the_weights_that_it_begins_with(tmp_path):
     images = tmp_path / "images"
     write_grey(images)
@@ -263,6 +265,14 @@ def test_a_training_keeps_its_colours_measured_or_those_of_the_weights_that_it_b
     torch.save({key.removeprefix("network."): value for key, value in saved["state_dict"].items()}, tmp_path / "w.pt")
     assert fit("from_weights", f"--model.weights={tmp_path / 'w.pt'}")[1] == (IMAGENET_MEAN, IMAGENET_STD)
     assert fit("from_nothing")[1] not in (measured, (IMAGENET_MEAN, IMAGENET_STD))
+    lite = timm.create_model("tf_efficientnet_lite0", num_classes=2)
+    torch.save(lite.state_dict(), tmp_path / "lite.pt")
+    of_timm = [
+        "--model.architecture=timm/tf_efficientnet_lite0",
+        "--model.architecture_options={}",
+        "--trainer.limit_train_batches=1",
+    ]
+    assert fit("from_timm", *of_timm, f"--model.weights={tmp_path / 'lite.pt'}")[1] == ((0.5,) * 3, (0.5,) * 3)
 
 
 def test_images_at_any_depth_are_listed_in_the_order_of_their_paths_without_asking_about_each(tmp_path, monkeypatch):
