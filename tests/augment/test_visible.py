@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust import InputError, LayerMasking, apply_fill, predictor, visible_from
+from maskrobust import LayerMasking, apply_fill, predictor, visible_from
 from maskrobust.augment import Batch, check_visible
+from maskrobust.errors import InputError
 
 IMAGES = torch.zeros(2, 3, 5, 7)
 

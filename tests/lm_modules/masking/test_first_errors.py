@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import maskrobust
-from maskrobust import InputError, LayerMasking, apply_fill, predictor, visible_from
+from maskrobust import LayerMasking, apply_fill, predictor, visible_from
+from maskrobust.errors import InputError
 
 
 class Small(nn.Sequential):
