@@ -51,13 +51,6 @@ def faded_overlay(shown: BoolArray) -> Overlay:
     return drawn
 
 
-def difference_overlay(segments: NDArray[np.integer[Any]], spread: FloatArray, largest: float) -> Overlay:
-    """How far scores (M,) at least 0 differ between masking methods, as black up to `largest`, with borders."""
-    drawn = score_overlay(segments, spread, largest)
-    drawn[..., :3] = np.where(segment_borders(segments)[..., np.newaxis], 255, 0)
-    return drawn
-
-
 def strongest(segments: NDArray[np.integer[Any]], scores: FloatArray, fraction: float) -> BoolArray:
     """(H, W) bool, True on the segments of the highest scores, which together cover nearest to a fraction of it.
 

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     estimate_difference,
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
 Group = Literal[
@@ -154,9 +154,9 @@ def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
     return ({},) if plan.shapes else ()
 
 
-def where_all_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
-    """For measures that need more of the shapes than the two holes of the leak."""
-    return where_shapes(plan) if plan.all_shapes else ()
+def where_named(name: ShapeMeasure) -> Callable[[ReliancePlan], Sequence[Parameters]]:
+    """For measures that plans name, since they need more of the shapes than the two holes of the leak."""
+    return lambda plan: where_shapes(plan) if name in plan.shape_measures else ()
 
 
 def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:

@@ -113,7 +113,7 @@ class RelianceSuite:
         names = set(condition_names(plan))
         wanted = [condition for condition in conditions.all if condition.name in names]
         shown = [each for each in wanted if each.name not in OTHER_RING]
-        redrawn_too = int(plan.shapes and plan.all_shapes)
+        redrawn_too = int(plan.shapes and "hidden_pixel_sensitivity" in plan.shape_measures)
         first, rest = shown[:redrawn_too], shown[redrawn_too:]
         logits = [*self._ask(name, predictor, batch.images, first, conditions.fill_keys, clean)]
         redrawn = [*self._ask(name, predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]

@@ -197,8 +197,8 @@ class Evaluation:
     Attributes:
         methods: masking methods, each applied to every network.
         plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions is that of the accuracy
-            which fills must keep; with all_shapes false there is no swap pull, no broken mask and no hidden-pixel
-            sensitivity, and less than half to ask. Curves are drawn for each arm under its own method.
+            which fills must keep; with shape_measures empty there is no swap pull, and less to ask. Curves are drawn
+            for each arm under its own method.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.

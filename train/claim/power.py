@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.verdict import few_seeds, level_of
-from maskrobust.train.report.wording import short
+from maskrobust.train.report.wording import decimal
 
 SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
 """Standard deviations of a difference of two used shares, over seeds and over images.
@@ -61,8 +61,8 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
     refute = chance_to_show(rule.margin, seeds, images, level / arms)
     found = [
         f"With {seeds} seeds and {images:,} images, {_POWER:.0%} of experiments show that an arm relies more than "
-        f"layer masking where it does so by {short(own)} of used share (first claim) or {short(needed)} (second); the "
-        f"margin is {short(rule.margin)}. Where it does not, {refute:.0%} of experiments show that."
+        f"layer masking where it does so by {decimal(own)} of used share (first claim) or {decimal(needed)} (second); "
+        f"the margin is {decimal(rule.margin)}. Where it does not, {refute:.0%} of experiments show that."
     ]
     if own > _LARGE:
         found.append("This design can hardly support a claim: give more seeds, or more test images.")

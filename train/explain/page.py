@@ -1,4 +1,4 @@
-"""The page of `maskrobust explain`: a row an image, a column a masking method, on one diverging colour scale."""
+"""The page of `maskrobust explain`: a row an image, a column a masking method, each on a diverging scale of its own."""
 
 import itertools
 import math
@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
     centres,
-    difference_overlay,
     faded_overlay,
     grey,
     score_overlay,
@@ -24,7 +21,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     strongest,
 )
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.judged import (
     TRUSTED,
@@ -44,17 +41,20 @@ from maskrobust.train.report.blocks import (
     compact_json,
     download,
     facts,
+    folded,
     html,
     prose,
     render_page,
     table,
 )
+from maskrobust.train.report.findings import in_explanations, mean_of
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import decimal, method_title
+from maskrobust.train.report.wording import decimal, in_sentence, method_title, percent
 
 MOST_IMAGES = 20
 """Images that the page shows."""
 
+_UNFOLDED = 2
 _ALONE = 0.15
 _NUMBERED = 5
 _ORANGE, _BLUE = 2, 5
@@ -107,47 +107,47 @@ def _pictured(shown: Explanations) -> dict[str, ExplainedImage]:
     return dict(itertools.islice(shown.images.items(), MOST_IMAGES))
 
 
-def glance(shown: Explanations) -> Markup:
-    """Of the first class, the mean over the images: R^2 by masking method, and how far the methods agree."""
-    lines, several = [], len(shown.methods) > 1
-    for explainer, segments, (number, network) in itertools.product(
-        _viewed(shown), shown.settings["segments"], enumerate(shown.networks)
-    ):
-        found = [each.explanations[Explained(segments, explainer)] for each in shown.images.values()]
-        means = np.mean([each.r_squared[number, :, 0] for each in found if each.r_squared is not None], axis=0)
-        alike = float(np.mean([mean_rank_correlation(each.scores[number, ..., 0]) for each in found]))
-        has_surrogate = find_explainer(explainer).has_surrogate
-        cells = [
-            Cell(WARNING + decimal(mean) if mean < TRUSTED else decimal(mean), look="weak" if mean < TRUSTED else "")
-            if has_surrogate
-            else Cell("no surrogate")
-            for mean in means
-        ]
+def agreement(shown: Explanations) -> Markup | None:
+    """Means over images and classes: how alike the methods are, and how even each; None for one alone."""
+    if len(shown.methods) == 1:
+        return None
+    lines = []
+    for explainer, segments, network in itertools.product(_viewed(shown), shown.settings["segments"], shown.networks):
+        about = {"explainer": explainer, "segments": segments}
+        rows = [row for row in shown.rows if row.network == network and about.items() <= row.parameters.items()]
         title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
-        lines.append(Line(title, [*cells, *[Cell(_number(alike))] * several]))
-    headings = [f"{method_title(each)}: R²" for each in shown.methods]
-    headings = ["Explainer and segments", *headings, *["Rank correlation between methods"] * several]
-    text = prose("glance", trusted=TRUSTED)
-    return text + table("glance", "At a glance", headings, [LineGroup(lines)])
+        even = [_percent(mean_of(select(rows, measure="evenness", method=each))) for each in shown.methods]
+        alike = _number(mean_of(select(rows, measure="rank_correlation")))
+        lines.append(Line(title, [Cell(alike), *map(Cell, even)]))
+    evens = [f"Even, {in_sentence(method_title(each))}" for each in shown.methods]
+    headings = ["Explainer and segments", "Rank correlation", *evens]
+    return prose("agreement") + table("agreement", "How far masking methods agree", headings, [LineGroup(lines)])
 
 
 def explanations(shown: Explanations) -> Markup:
     """What to pick, and every view of every image: a line each, with a picture for each masking method."""
-    text = prose("explanations", choices=_choices(shown), left_out=len(shown.images) - MOST_IMAGES)
     lines = [
-        _line(shown, place, title, found, number, view)
+        [
+            _line(shown, place, title, found, number, view)
+            for number in range(len(shown.networks))
+            for view in itertools.product(
+                enumerate(_viewed(shown), start=1),
+                enumerate(shown.settings["segments"], start=1),
+                enumerate(found.classes, start=1),
+            )
+        ]
         for place, (title, found) in enumerate(_pictured(shown).items(), start=1)
-        for number in range(len(shown.networks))
-        for view in itertools.product(
-            enumerate(_viewed(shown), start=1),
-            enumerate(shown.settings["segments"], start=1),
-            enumerate(found.classes, start=1),
-        )
     ]
-    differ = ["Where methods differ"] * (len(shown.methods) > 1)
-    beside = [find_explainer(each).title for each in _beside(shown)]
-    headings = ["Image", *map(method_title, shown.methods), *differ, *beside]
-    return text + table("explanations", "Explanations", headings, [LineGroup(lines)], look="gallery")
+    headings = ["Image", *map(method_title, shown.methods), *(find_explainer(each).title for each in _beside(shown))]
+
+    def of(identity: str, images: Sequence[Sequence[Line]]) -> Markup:
+        group = LineGroup([*itertools.chain(*images)])
+        return table(identity, "Explanations", headings, [group], look="gallery")
+
+    text = prose("explanations", choices=_choices(shown), left_out=len(shown.images) - MOST_IMAGES)
+    text += of("explanations", lines[:_UNFOLDED])
+    further = lines[_UNFOLDED:]
+    return text + folded(f"{len(further)} more images", of("further", further)) if further else text
 
 
 def _line(
@@ -161,8 +161,9 @@ def _line(
     )
     scores = shown_scores(explainer, raw, axis=1)
     low, high = (np.where(np.isfinite(each), each - raw + scores, scores) for each in (low, high))
-    largest = float(np.abs(scores).max())
-    numbered = np.argsort(-rankable(np.abs(scores).max(axis=0)), kind="stable")[:_NUMBERED]
+    largest = np.abs(scores).max(axis=1)
+    strength = np.abs(scores) / np.where(largest > 0, largest, 1)[:, np.newaxis]
+    numbered = np.argsort(-rankable(strength.max(axis=0)), kind="stable")[:_NUMBERED]
     class_name = shown.class_names[label]
     subject = block(
         "subject",
@@ -174,30 +175,23 @@ def _line(
         probability=float(found.whole[number, rank - 1]),
         predicted=shown.class_names[found.predicted[number]],
         confidence=float(found.confidence[number]),
-        largest=largest,
         is_true=shown.settings["judge"],
     )
-    drawn = _bars(low[:, numbered], scores[:, numbered], high[:, numbered], largest)
     cells = [
         Cell(
             block(
                 "scores",
                 place=place,
                 title=f"{title}, {class_name}, {method_title(method)}",
-                overlay=score_overlay(labels, scores[at], largest),
+                overlay=score_overlay(labels, scores[at], float(largest[at])),
+                largest=float(largest[at]),
                 alone=faded_overlay(strongest(labels, scores[at], _ALONE)),
-                fit=_fit(explainer, float(r_squared[at])),
-                weak=r_squared[at] < TRUSTED,
-                bars=drawn[at],
+                warning=_warning(explainer, float(r_squared[at])),
+                bars=_bars(*(each[at, numbered] for each in (low, scores, high))),
             )
         )
         for at, method in enumerate(shown.methods)
     ]
-    if len(shown.methods) > 1:
-        overlay = difference_overlay(labels, scores.max(axis=0) - scores.min(axis=0), largest)
-        alike = f"rank correlation {_number(mean_rank_correlation(scores))}"
-        about = f"{title}, {class_name}: difference between methods"
-        cells.append(Cell(block("map", place=0, title=about, overlay=overlay, below=alike)))
     for each in map(find_explainer, _beside(shown)):
         heat = found.explanations[Explained(segments, each.name)].scores[number, 0, :, rank - 1]
         overlay = score_overlay(labels, heat, float(heat.max()))
@@ -206,24 +200,27 @@ def _line(
     return Line(subject, cells, " ".join(["view", *(f"is-{n}-{at}" for n, (at, _) in enumerate(view, start=1))]))
 
 
-def _bars(low: FloatArray, scores: FloatArray, high: FloatArray, largest: float) -> list[list[tuple[int, Markup, str]]]:
-    """For each masking method the numbered segments' scores (T, M) as bars on one scale, with the score in words."""
+def _bars(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[int, Markup, str]]:
+    """The numbered segments' scores (M,) under one masking method as bars on one scale, with the score in words."""
+    largest = float(np.abs(scores).max())
     decimals = max(2 - math.floor(math.log10(largest)) if largest > 0 else 2, 0)
-    flat: NDArray[Any] = np.stack([low, scores, high], axis=-1).reshape(-1, 3)
-    drawn = bars(flat.tolist(), [_ORANGE if score > 0 else _BLUE for score in scores.flat])
-    texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores.flat]
-    count = scores.shape[1]
-    parts = [(place % count + 1, *each) for place, each in enumerate(zip(drawn, texts, strict=True))]
-    return [parts[start : start + count] for start in range(0, len(parts), count)]
+    ends = [(float(a), float(b), float(c)) for a, b, c in zip(low, scores, high, strict=True)]
+    drawn = bars(ends, [_ORANGE if score > 0 else _BLUE for score in scores])
+    texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores]
+    return [*zip(itertools.count(1), drawn, texts)]
 
 
-def _fit(explainer: str, r_squared: float) -> str:
-    if not find_explainer(explainer).has_surrogate:
-        return "no surrogate"
+def _warning(explainer: str, r_squared: float) -> str:
+    """What to say of a surrogate that describes the network badly; empty of any other, or none."""
+    if not find_explainer(explainer).has_surrogate or r_squared >= TRUSTED:
+        return ""
     if np.isnan(r_squared):
         return "R² undefined: answers do not vary"
-    found = f"R² {decimal(r_squared)}"
-    return f"{WARNING}{found}: explains little" if r_squared < TRUSTED else found
+    return f"{WARNING}R² {decimal(r_squared)}: explains little"
+
+
+def _percent(value: float) -> str:
+    return "undefined" if np.isnan(value) else percent(value)
 
 
 def _number(value: float) -> str:
@@ -236,7 +233,8 @@ def _ordinal(number: int) -> str:
 
 def how_to_read(shown: Explanations) -> Markup:
     """What the pictures mean."""
-    return prose("how_to_read", scale=_SCALES[shown.settings["scale"]], settings=shown.settings, alone=_ALONE)
+    settings = shown.settings
+    return prose("how_to_read", scale=_SCALES[settings["scale"]], settings=settings, alone=_ALONE, trusted=TRUSTED)
 
 
 def how_it_was_run(shown: Explanations) -> Markup:
@@ -251,8 +249,8 @@ def how_it_was_run(shown: Explanations) -> Markup:
 
 
 SECTIONS: tuple[Section[Explanations], ...] = (
-    Section("overview", "At a glance", glance),
-    Section("pictures", "The explanations", explanations),
+    Section("pictures", "The explanations", explanations, is_open=True),
+    Section("agreement", "How far the masking methods agree", agreement),
     Section("reading", "How to read it", how_to_read),
     Section("judged", "How good the explanations are", judged),
     Section("run", "How it was run", how_it_was_run),
@@ -265,7 +263,7 @@ def render_explanations(
     """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
     settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
-    title = "Explanations: what predictions rest on"
+    title = in_explanations(rows, methods)
     quick = QUICK if settings["quick"] else ""
-    header = prose("explain_header", scale=_SCALES[settings["scale"]], quick=quick, judge=settings["judge"])
+    header = prose("explain_header", title=title, quick=quick)
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.judges.agreement import rank_correlation
+from maskrobust.lm_modules.explanation.judges.agreement import evenness, rank_correlation
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.judging import judged_rows
 from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
@@ -96,7 +96,8 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
     """What is said of explanations, a row each.
 
     The probability of each class for the whole image; how well the surrogate describes the network
-    (`Explanation.r_squared`); and Spearman's rank correlation of the segments' scores under two methods.
+    (`Explanation.r_squared`); how far all segments count alike (`evenness`); and Spearman's rank correlation of the
+    segments' scores under two methods.
     """
     for image, found in explained.images.items():
         classes = [explained.class_names[each] for each in found.classes]
@@ -110,7 +111,10 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
             explanation = found.explanations[Explained(segments, explainer)]
             scores = explanation.scores[place, :, :, number]
             hides = find_explainer(explainer).reads_network is None  # otherwise methods cannot differ
+            shown = shown_scores(explainer, scores, axis=1)
             for position, method in enumerate(config.methods):
+                if hides:
+                    yield _row(network, method, "evenness", evenness(shown[position]), about)
                 if explanation.r_squared is not None and find_explainer(explainer).has_surrogate:
                     r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
@@ -149,9 +153,9 @@ def write_overlays(config: ExplainConfig, explained: ExplainedImages, image: str
     for segments, explainer in itertools.product(config.segments, config.plan.explainers):
         labels = found.segments[segments]
         scores = shown_scores(explainer, found.explanations[Explained(segments, explainer)].scores, axis=2)
-        largest = np.abs(scores).max(axis=(0, 1, 2))
+        largest = np.abs(scores).max(axis=2)
         for place, position, number in np.ndindex(*scores.shape[:2], scores.shape[3]):
-            overlay = score_overlay(labels, scores[place, position, :, number], largest[number])
+            overlay = score_overlay(labels, scores[place, position, :, number], largest[place, position, number])
             parts = [image, Path(segments).stem, explainer, str(found.classes[number])]
             parts += [str(place + 1)] * (len(explained.networks) > 1) + [config.methods[position]]
             with atomic_path(config.out / "overlays" / f"{'-'.join(parts)}.png") as temporary:

@@ -29,8 +29,20 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.masks import GalleryConfig
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, Section, facts, html, prose, render_page, table
+from maskrobust.train.report.blocks import (
+    Cell,
+    Line,
+    LineGroup,
+    Section,
+    facts,
+    folded,
+    html,
+    prose,
+    render_page,
+    table,
+)
 from maskrobust.train.report.examples import of_different_classes, to_pictures
+from maskrobust.train.report.findings import in_masks
 from maskrobust.train.report.sections.run import command_line
 from maskrobust.train.report.wording import family_title, method_title
 from maskrobust.train.types import Split
@@ -50,11 +62,13 @@ class GalleryRow(NamedTuple):
     Attributes:
         family: name of the mask family, with its options.
         hidden: fraction in [0, 1] of the pixels that are hidden.
+        object_hidden: fraction of the object's pixels that are hidden; None where there is no object.
         pictures: (H, W, 3) uint8 each: `visible`, then one for each column of the gallery.
     """
 
     family: str
     hidden: float
+    object_hidden: float | None
     pictures: tuple[Pixels, ...]
 
 
@@ -208,10 +222,10 @@ def _draw_row(
             images = illustrate(column, batch.images, visible, fill_keys, config.data.mean)
         drawn.append(to_pictures(_in_colour(images)))
     hidden = 1 - visible.double().mean(dim=(1, 2, 3))
-    return [
-        GalleryRow(family, fraction, pictures)
-        for fraction, pictures in zip(hidden.tolist(), zip(*drawn, strict=True), strict=True)
-    ]
+    sizes = batch.object_mask.sum(dim=(1, 2, 3)).tolist()
+    of_object = (batch.object_mask & ~visible).sum(dim=(1, 2, 3)).tolist()
+    found = zip(hidden.tolist(), of_object, sizes, zip(*drawn, strict=True), strict=True)
+    return [GalleryRow(family, each, inside / size if size else None, shown) for each, inside, size, shown in found]
 
 
 def _with_outlines(images: Tensor, batch: Batch) -> tuple[Pixels, ...]:
@@ -250,12 +264,13 @@ def render_gallery(gallery: Gallery, command: str) -> str:
         command: the command that drew it.
     """
     sections: tuple[Section[Gallery], ...] = (
-        Section("images", "Every mask family with every fill", _images),
+        Section("images", "Every mask family with every fill", _images, is_open=True),
         Section("run", "How it was drawn", lambda shown: _run(shown, command)),
     )
     style = f"\n.wide {{ --columns: {len(gallery.columns) + 1}; }}\n"
-    title = "Masks: what the network is shown"
-    header = prose("masks_header", outline=OUTLINE, images=gallery.images)
+    by_family = zip(*(image.rows for image in gallery.images), strict=True)
+    title = in_masks({rows[0].family: [(row.hidden, row.object_hidden) for row in rows] for rows in by_family})
+    header = prose("masks_header", title=title, outline=OUTLINE, images=gallery.images)
     return render_page("masks", title, header, sections, gallery, look="wide", style=style)
 
 
@@ -267,8 +282,9 @@ def _images(gallery: Gallery) -> Markup:
             Line(family_title(row.family), [_tile(row, *each) for each in zip(columns, row.pictures, strict=True)])
             for row in image.rows
         ]
-        text += html('<h3 id="image-{{ place }}">{{ title }}</h3>', place=place, title=image.title)
-        text += table(f"gallery-{place}", image.title, ["Family", *columns], [LineGroup(lines)], look="gallery")
+        shown = table(f"gallery-{place}", image.title, ["Family", *columns], [LineGroup(lines)], look="gallery")
+        image_of = folded(image.title, shown, is_open=place == 1)
+        text += html('<div id="image-{{ place }}">{{ image }}</div>', place=place, image=image_of)
     return text
 
 

@@ -166,17 +166,14 @@ def table(
     return block("table", identity, label, headings, groups, foot, look + fits * (look == "figures"), notes)
 
 
-def bars(
-    ends: Sequence[tuple[float | None, float | None, float | None]], colours: Sequence[int], margin: float | None = None
-) -> list[Markup]:
-    """Intervals drawn on a scale that holds them all, 0 and the margin; empty where there is none.
+def bars(ends: Sequence[tuple[float | None, float | None, float | None]], colours: Sequence[int]) -> list[Markup]:
+    """Intervals drawn on a scale that holds them all and 0; empty where there is none.
 
     Args:
         ends: low, value and high of each.
         colours: number of each one's colour.
-        margin: of the rule of a claim; None for no rule.
     """
-    numbers = [number for number in (0.0, margin, *itertools.chain(*ends)) if number is not None]
+    numbers = [number for number in (0.0, *itertools.chain(*ends)) if number is not None]
     room = 0.05 * (max(numbers) - min(numbers)) or 0.01
     start, end = min(numbers) - room, max(numbers) + room
 
@@ -184,7 +181,7 @@ def bars(
         return None if number is None else round(100.0 * (float(number) - start) / (end - start), 2)
 
     return [
-        Markup() if None in each else block("bar", *map(place, (*each, 0.0, margin)), colour)
+        Markup() if None in each else block("bar", *map(place, (*each, 0.0)), colour)
         for each, colour in zip(ends, colours, strict=True)
     ]
 

@@ -12,9 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.results import Results
-from maskrobust.train.report.wording import method_title
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.storage.files import printable
 
 INK = "#fd0000"
@@ -91,7 +89,6 @@ def line_chart(
     y_label: str,
     *,
     label: str,
-    percent: bool = True,
     limits: tuple[float, float] | None = None,
 ) -> Markup:
     """Values against a parameter, a panel of several.
@@ -102,69 +99,25 @@ def line_chart(
         curves: the lines; those without a point are passed over.
         identity: see `draw`, as for `label`.
         title: above the axes.
-        x_label: of the horizontal axis, in percent of a fraction in [0, 1] with `percent`.
+        x_label: of the horizontal axis, in percent of a fraction in [0, 1].
         y_label: of the vertical axis, the same.
         label: what is drawn; the title follows.
-        percent: whether both axes are fractions in [0, 1], written in percent; else 0 is drawn as a dashed line.
         limits: of the vertical axis.
     """
 
     def paint(axes: Axes) -> None:
         axes.set_title(title, fontsize="medium", color=INK, loc="left")
         axes.set(xlabel=x_label, ylabel=y_label)
-        if percent:
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
-            axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
-            axes.set(xlim=(-0.02, 1.02))
-        else:
-            axes.axhline(0.0, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: tick(100 * value)))
+        axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0])
+        axes.set(xlim=(-0.02, 1.02))
         axes.set_ylim(*(limits or (0.0, 1.02)))
         for place, curve in enumerate(curves):
             if len(curve.x):
                 _draw_curve(axes, curve, 0.04 + 0.92 * (place + 0.5) / len(curves))
 
     return draw(paint, identity, f"{label}, {title}")
-
-
-def charts_by_method(
-    results: Results,
-    rows: Sequence[Row],
-    parameter: str,
-    identity: str,
-    x_label: str,
-    y_label: str,
-    *,
-    label: str,
-    **look: Any,
-) -> list[Markup]:
-    """A chart for each masking method, with a curve for each network.
-
-    Args:
-        results: of which methods and networks are drawn.
-        rows: the points of all curves.
-        parameter: of a row, which is its x.
-        identity: prefix of the charts' ids, unique in the page.
-        x_label: see `line_chart`.
-        y_label: see `line_chart`.
-        label: see `line_chart`.
-        **look: further arguments of `line_chart`.
-    """
-    return [
-        line_chart(
-            [
-                Curve.of(select(rows, method=method, network=each.name), parameter, each.colour, str(each.number))
-                for each in results.networks
-            ],
-            f"{identity}-{place}",
-            method_title(method),
-            x_label,
-            y_label,
-            label=label,
-            **look,
-        )
-        for place, method in enumerate(results.methods)
-    ]
 
 
 def _draw_curve(axes: Axes, curve: Curve, label_at: float) -> None:

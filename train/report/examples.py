@@ -86,7 +86,8 @@ def draw_examples(
     """
     few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
-        return ()
+        plan, first = plan.without_objects(), next(iter(batches_on(data.whole_split(split), "cpu")))
+        few = of_different_classes(first, 4)
     numbered = [*enumerate(networks, start=1)]
     shown = {each: example_strips(few, methods, plan, seed, each) for each in {look for look, _ in networks}}
     strips = joined_strips({number: shown[look] for number, (look, _) in numbered})
@@ -138,7 +139,7 @@ def example_strips(
     without a valid object hole (no object, or no room for the companion blob) is passed over.
 
     Args:
-        batch: a handful of images (B, 3, H, W), at least one of them with an object.
+        batch: a handful of images (B, 3, H, W); where the plan has shapes, at least one of them with an object.
         methods: masking methods, in the order of the strips.
         plan: patches are hidden by the first of its hidden fractions, objects where it has shapes.
         seed: of the evaluation masks.
@@ -149,12 +150,13 @@ def example_strips(
         hidden pixels: the network is shown nothing there.
 
     Raises:
-        InputError: no image has an object.
+        InputError: the plan has shapes, and no image has an object.
     """
     fractions = plan.hidden_fractions[:1]
     shown = ReliancePlan(shapes=plan.shapes, hidden_fractions=fractions, patch_size=plan.patch_size)
-    drawn = ConditionSource(SilhouetteBank.from_batches([batch]), shown, seed).draw(batch)
-    valid = drawn.holes.valid
+    bank = SilhouetteBank.from_batches([batch]) if plan.shapes else None
+    drawn = ConditionSource(bank, shown, seed).draw(batch)
+    valid = drawn.holes.valid if plan.shapes else torch.ones_like(drawn.holes.valid)
     of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
     if plan.shapes:

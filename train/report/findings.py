@@ -1,6 +1,6 @@
 """What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from maskrobust.lm_modules.methods import is_fill
@@ -10,10 +10,12 @@ from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import (
+    CONCLUSIONS,
     PERCENT,
     capitalised,
     compact,
     decimal,
+    family_title,
     in_sentence,
     in_words,
     interval,
@@ -23,6 +25,9 @@ from maskrobust.train.report.wording import (
 
 LITTLE = 0.1
 """Used share below which reliance on outlines is little: a tenth of what outlines tell."""
+
+_EVEN, _ALIKE = 0.5, 0.9
+"""Evenness from which on scores show the hole; rank correlation from which on two orders of segments are the same."""
 
 _KEPT = 0.05
 """Accuracy that a network may lose to hidden patches and still be said to keep it."""
@@ -80,7 +85,7 @@ def in_evaluation(results: Results) -> str:
     hole; accuracy with the object hidden along its outline, and whether that means reliance; the pull of holes in empty
     scenes; accuracy with patches hidden.
     """
-    shown = [view for view in views(results) if not _at_chance(results, view.network)]
+    shown = _better_than_chance(results)
     if not shown:
         return _nothing_learned(results)
     for view in shown:
@@ -88,18 +93,122 @@ def in_evaluation(results: Results) -> str:
             return _collapsed(results, [each for each in shown if each.network == view.network], collapse)
     if any(row_of(results, view, "silhouette_accuracy") for view in shown):
         return _behind_outlines(results, shown)
-    if _has(results, OUTLINE_PULL):
-        return _pulled(results, shown)
-    return _behind_patches(results, shown)
+    return _pulled(results, shown) or _behind_patches(results, shown)
+
+
+def _better_than_chance(results: Results) -> list[View]:
+    return [view for view in views(results) if not _at_chance(results, view.network)]
+
+
+def in_claim(results: Results) -> list[str]:
+    """The news of a claim: what has come of each of its two claims, with the numbers behind it.
+
+    Of the pairs of an arm and a fill the second claim names the one that keeps the most accuracy, among those that
+    refute it, else among those that leave it open, else among all.
+    """
+    reference = results.network(results.content["rule"]["layer_masking_arm"])
+    masked = _kept_and_share(results, View(reference, str(reference.arm["method"])))
+    found = [
+        (row.reading, view, *each)
+        for row in results.comparisons
+        if row.reading != "does not count"
+        if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
+    ]
+    own = [share for _, view, _, share in found if view.method == results.own_method(view.network)]
+    sizes = "", ""
+    if own and masked:
+        decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
+        _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
+        half = in_words(float(results.content["hidden_fraction"]))
+        sizes = (
+            f" (used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
+            f"{decimal(masked[1])})",
+            f" ({half} hidden: {percents(kept)} right at a used share of {decimal(share)} for "
+            f"“{best.network.title}” {under(best.method)}; with layer masking {percents(masked[0])} at "
+            f"{decimal(masked[1])})",
+        )
+    conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
+    return [f"{text[:-1]}{size}{text[-1]}" for text, size in zip(conclusions, sizes, strict=True)]
+
+
+def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
+    """Accuracy with patches hidden, and the used share; None where either is undefined."""
+    kept, share = (row_of(results, view, measure) for measure in ("retention", HEADLINE))
+    return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
+
+
+def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
+
+    In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
+    under a fill, but not under layer masking, all segments count nearly alike; rank correlation. The last two are of
+    the network, explainer and segments that come first.
+
+    Args:
+        rows: of the result table.
+        methods: the masking methods, in order.
+    """
+    fills = [each for each in methods if is_fill(each)]
+    others = [each for each in methods if not is_fill(each)]
+    pulls = [row for row in rows if row.measure == "decoy_pull" and "minus" not in row.parameters]
+    shown = [row for row in pulls if row.method in fills and (row.low or 0.0) > 0.0]
+    pull = max(shown, key=lambda row: row.value or 0.0, default=None)
+    if pull:
+        return (
+            f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
+            f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
+        )
+    even = {each: mean_of(_of_first(select(rows, measure="evenness", method=each))) for each in methods}
+    for fill in fills:
+        if others and even[fill] >= _EVEN > even[others[0]]:
+            return (
+                f"Scores {under(fill)} show the hole, not the picture: {percents(even[fill])} of them is the same for "
+                f"all segments ({percents(even[others[0]])} {under(others[0])})."
+            )
+    pair = [*fills[:1], *others[:1], *fills[1:], *others[1:]][:2]
+    correlations = _of_first(select(rows, measure="rank_correlation"))
+    alike = [row for row in correlations if {row.method, row.parameters["other"]} == {*pair}]
+    if not alike:
+        return f"Explained {under(methods[0])} alone: whether the scores show the picture or the hole cannot be told."
+    found, images = mean_of(alike), len({row.parameters["image"] for row in alike})
+    how = "alike" if found >= _ALIKE else "much alike" if found >= _EVEN else "differently"
+    first, second = map(method_title, pair)
+    return (
+        f"{first} and {in_sentence(second)} rank the parts of an image {how}: rank correlation {decimal(found)} "
+        f"(1: the same order, 0: unrelated; mean over {images} images)."
+    )
+
+
+def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> str:
+    """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
+    every = [100 * hidden for images in families.values() for hidden, _ in images]
+    ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
+    said = f"{len(families)} mask families hide {ends}{PERCENT} of these images"
+    of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
+    whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
+    if not any(of_objects.values()):
+        return f"{said}."
+    return f"{said}, and {f'{len(whole)} of them the whole object: {listed(whole)}' if whole else 'none the object'}."
+
+
+def mean_of(rows: Sequence[Row]) -> float:
+    """The mean of the values that are defined, NaN where none is."""
+    values = [row.value for row in rows if row.value is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _of_first(rows: Sequence[Row]) -> list[Row]:
+    """The rows of the network, explainer and segments that come first."""
+    about = [(row.network, row.parameters["explainer"], row.parameters["segments"]) for row in rows]
+    return [row for row, each in zip(rows, about, strict=True) if each == about[0]]
 
 
 def besides(results: Results) -> list[str]:
     """What a reader of the first sentence of an evaluation has to know, too."""
-    pulls = (
-        [_pulled(results, views(results))] if not (shares := _shares(results)) and _has(results, OUTLINE_PULL) else []
-    )
+    pulled = _pulled(results, _better_than_chance(results))
+    shares = _shares(results) or [pulled] * bool(pulled)
     about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
-    return [*shares, *pulls, *about]
+    return [*shares, *about]
 
 
 def percents(value: float) -> str:
@@ -109,15 +218,12 @@ def percents(value: float) -> str:
 
 def who(results: Results, network: Network) -> str:
     """A network by its training, where that tells all networks apart; else by its name."""
-    trained = {each.name: _training(results.own_method(each)) for each in results.networks}
-    told_apart = len(set(trained.values())) == len(trained) > 1 and all(trained.values())
-    return f"the network {trained[network.name]}" if told_apart else network.title
-
-
-def _training(own: str | None) -> str:
-    if own is None:
-        return ""
-    return "trained on painted holes" if is_fill(own) else f"trained with {in_sentence(method_title(own))}"
+    own = [results.own_method(each) for each in results.networks]
+    trained = [
+        each and ("on painted holes" if is_fill(each) else f"with {in_sentence(method_title(each))}") for each in own
+    ]
+    told_apart = len(set(trained)) == len(trained) > 1 and all(trained)
+    return f"the network trained {trained[network.number - 1]}" if told_apart else network.title
 
 
 def under(method: str) -> str:
@@ -139,13 +245,9 @@ def _nothing_learned(results: Results) -> str:
 
 def _collapse(results: Results, view: View) -> Row | None:
     """The class that nearly all images with patches hidden are taken for; None where it is not so, or always so."""
-    commonest, whole = (
-        row_of(results, view, "commonest_class"),
-        row_of(results, view._replace(method=""), "commonest_class"),
-    )
-    if commonest is None or (commonest.value or 0.0) < NEARLY_ONE:
-        return None
-    return None if whole is not None and (whole.value or 0.0) >= NEARLY_ONE else commonest
+    rows = [row_of(results, each, "commonest_class") for each in (view, view._replace(method=""))]
+    nearly_all = [row is not None and (row.value or 0.0) >= NEARLY_ONE for row in rows]
+    return rows[0] if nearly_all == [True, False] else None
 
 
 def _collapsed(results: Results, shown: Sequence[View], commonest: Row) -> str:
@@ -195,9 +297,7 @@ def _although_kept(results: Results, shown: Sequence[View]) -> str:
     if view is None or len({each.network.name for each in shown}) > 1:
         return ""
     kept, whole = (row_of(results, view, measure) for measure in ("retention", "clean_accuracy"))
-    if kept is None or whole is None:
-        return ""
-    if (kept.value or 0.0) < (whole.value or 0.0) - _KEPT:
+    if kept is None or whole is None or (kept.value or 0.0) < (whole.value or 0.0) - _KEPT:
         return ""
     hidden = in_words(float(kept.parameters["hidden_fraction"]))
     return f"; it keeps its accuracy with {hidden} of the patches hidden ({percents(kept.value or 0.0)})"
@@ -216,14 +316,15 @@ def _accuracies(
         return f"accuracy is between {low} and {high}"
     several = len({view.network.name for view, _ in found}) > 1
     as_trained = several and all(results.own_method(view.network) == view.method for view, _ in found)
-    parts: list[str] = []
+    text = ""
     for place, (view, value) in enumerate(found):
         is_new = place == 0 or view.network != found[place - 1][0].network
         name = f"{subject if subject and place == 0 else who(results, view.network)} " * is_new
         method = "" if as_trained else f" {under(view.method)}"
         images = f"{verb} {percents(value)} of the images" if place == 0 else f"in {percents(value)}"
-        parts.append(f"{name}{images}{method}{_reference(results, view, measure, is_first=place == 0)}")
-    return ("; " if several else ", ").join(parts)
+        gap = "" if place == 0 else "; " if is_new else ", "
+        text += f"{gap}{name}{images}{method}{_reference(results, view, measure, is_first=place == 0)}"
+    return text
 
 
 def _reference(results: Results, view: View, measure: str, *, is_first: bool = True) -> str:
@@ -231,54 +332,45 @@ def _reference(results: Results, view: View, measure: str, *, is_first: bool = T
     if measure == "retention":
         whole = row_of(results, view, "clean_accuracy")
         return f" ({percents(whole.value or 0.0)} with nothing hidden)" if whole and is_first else ""
-    if measure != "silhouette_accuracy":
-        return ""
-    circle, chance = row_of(results, view, "circle_accuracy"), results.content.get("chance")
-    if circle is None:
+    circle, chance = row_of(results, view, "circle_accuracy"), results.content["chance"]
+    if circle is None or measure != "silhouette_accuracy":
         return ""
     if chance is not None and (circle.low or 0.0) <= chance <= (circle.high or 0.0):
-        return f" (chance: {percents(chance)})" if is_first else ""
+        return f" (chance: {percents(chance)})" * is_first
     return f" ({percents(circle.value or 0.0)} behind a circle)"
 
 
 def _pulled(results: Results, shown: Sequence[View]) -> str:
-    """The outline pulls, where accuracies behind outlines were not measured."""
-    rows = [(view, row) for view in shown if (row := row_of(results, view, OUTLINE_PULL))]
-    found = [
-        f"{who(results, view.network)} by {compact(row.value or 0.0)} logits {under(view.method)}" for view, row in rows
-    ]
-    verdict = "" if any(row.reading == "pulled" for _, row in rows) else "No evidence of a pull: "
-    return f"{capitalised(f'{verdict}in empty scenes, a hole pulls towards the object of its shape')}: {listed(found)}."
+    """The outline pulls, where accuracies behind outlines were not measured; empty where pulls were not, either."""
+    rows = [row for view in shown if (row := row_of(results, view, OUTLINE_PULL))]
+    if not rows:
+        return ""
+    found = [f"{_whose(results, row)}: {compact(row.value or 0.0)}" for row in rows]
+    verdict = "a" if any(row.reading == "pulled" for row in rows) else "no evidence that a"
+    return capitalised(
+        f"{verdict} hole in an empty scene pulls towards the object of its shape (logits; {listed(found)})."
+    )
 
 
-def _has(results: Results, measure: str) -> bool:
-    return any(row_of(results, view, measure) for view in views(results))
+def _whose(results: Results, row: Row) -> str:
+    return f"{who(results, results.network(row.network))} {under(row.method)}"
 
 
 def _shares(results: Results) -> list[str]:
     """Used shares of the views, with intervals, and what they mean."""
-    rows = [(view, row) for view in views(results) if (row := row_of(results, view, HEADLINE))]
+    rows = [row for view in views(results) if (row := row_of(results, view, HEADLINE)) and not meaningless_because(row)]
     found = [
-        f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {who(results, view.network)} "
-        f"{under(view.method)}"
-        for view, row in rows
-        if not meaningless_because(row)
+        f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {_whose(results, row)}" for row in rows
     ]
-    if not found:
-        return []
-    return [
-        "Used share of the outline, 0 where it adds no accuracy and 1 where it adds as much as for a network that sees "
-        f"nothing else: {listed(found)}."
-    ]
+    meaning = "0 where it adds no accuracy and 1 where it adds as much as for a network that sees nothing else"
+    return [f"Used share of the outline, {meaning}: {listed(found)}."] if found else []
 
 
 def _some_at_chance(results: Results) -> list[str]:
-    at_chance = [(each, reason) for each in results.networks if (reason := _at_chance(results, each))]
-    if len(results.networks) == 1:
-        return []
     return [
         f"{each.title} is at chance, so only its accuracy means anything, and no verdict compares it: {reason}."
-        for each, reason in at_chance
+        for each in results.networks
+        if (reason := _at_chance(results, each)) and len(results.networks) > 1
     ]
 
 
@@ -296,9 +388,10 @@ def _meaningless(results: Results) -> list[str]:
 
 
 def _without_objects(results: Results) -> list[str]:
-    if any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL)):
-        return []
-    return ["Whether outlines of holes give an object away was not measured: that needs object masks."]
+    measured = any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL))
+    return (
+        [] if measured else ["Whether outlines of holes give an object away was not measured: that needs object masks."]
+    )
 
 
 def _about_crude(results: Results) -> list[str]:

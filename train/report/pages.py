@@ -4,26 +4,23 @@ from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
-from maskrobust.train.report.findings import in_evaluation
+from maskrobust.train.report.findings import in_claim, in_evaluation
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
-from maskrobust.train.report.sections.claim import factorial, pairs_of_the_rule, retention, rule, title, verdict
+from maskrobust.train.report.sections.claim import factorial, pairs_of_the_rule, rule, verdict
 from maskrobust.train.report.sections.found import found
 from maskrobust.train.report.sections.measures import (
     accuracy,
     definitions,
-    differences,
-    margins,
     measures,
+    outlines,
     pairs,
-    shares,
 )
 from maskrobust.train.report.sections.run import run
 
 CLAIM: tuple[Section[Results], ...] = (
-    Section("factorial", "Every training under every masking method", factorial),
-    Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention, is_open=True),
-    Section("compared", "Pairs of an arm and a fill behind the verdicts", pairs_of_the_rule, is_open=True),
+    Section("factorial", "Every training under every masking method", factorial, is_open=True),
+    Section("compared", "Pairs of an arm and a fill behind the verdicts", pairs_of_the_rule),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("accuracy", "Accuracy", accuracy),
     Section("measures", "All other measures", measures),
@@ -34,13 +31,11 @@ CLAIM: tuple[Section[Results], ...] = (
 
 RELIANCE: tuple[Section[Results], ...] = (
     Section("accuracy", "Accuracy", accuracy, is_open=True),
-    Section("outlines", "Reliance on the outline of the hole", shares, is_open=True),
+    Section("outlines", "Reliance on the outline of the hole", outlines, is_open=True),
     Section("compared", "Which network relies less on outlines", pairs),
     Section("classes", "Accuracy of each class", accuracy_of_classes),
     Section("curves", "How accuracy falls as more is hidden", curves),
     Section("measures", "All other measures", measures),
-    Section("differences", "Differences from the first network", differences),
-    Section("margins", "The leak with a margin around the object", margins),
     Section("transfer", "Accuracy by mask family", transfer),
 )
 """What an evaluation's page shows, before its examples."""
@@ -65,14 +60,14 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
         ValueError: a claim holds a number that is not finite.
     """
     sections = (*CLAIM, examples(shown), *_LAST)
-    return render_page("claim", title(results), verdict(results), sections, results)
+    return render_page("claim", " ".join(in_claim(results)), verdict(results), sections, results)
 
 
 def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
     """The page of an evaluation: accuracy, which network relies least on outlines, every number, reliance.json itself.
 
     Args:
-        results: of an evaluation. Sections on pairs, differences, curves and transfer are left out where it has none.
+        results: of an evaluation. Sections on pairs, curves and transfer are left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Group, catalogue
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, bars, block, html, named, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, named, table
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import PERCENT, count, interval, percent, writer
 
@@ -74,33 +74,12 @@ def measure_tables(identity: str, first: str, rows: Sequence[Row], results: Resu
 
 
 def group_table(identity: str, first: str, rows: Sequence[Row], results: Results, line_of: LineOf) -> Markup:
-    """The table of one group of measures; the arguments are those of `measure_tables`."""
+    """The table of one group of measures, and how many images each column rests on; see `measure_tables`."""
     order, group = list(catalogue()), catalogue()[rows[0].measure].group
     columns: dict[Hashable, list[Row]] = {}
     for row in sorted(rows, key=lambda row: order.index(row.measure)):
         columns.setdefault(_column(row), []).append(row)
     headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
-    return pivot(f"{identity}-{group}", GROUP_TITLES[group], [first, *headings], columns, results, line_of)
-
-
-def pivot(
-    identity: str,
-    label: str,
-    headings: Sequence[str],
-    columns: Mapping[Hashable, Sequence[Row]],
-    results: Results,
-    line_of: LineOf,
-) -> Markup:
-    """Networks, and under each its lines, with the rows of every column, and how many images each rests on.
-
-    Args:
-        identity: id of the table.
-        label: says what it shows.
-        headings: that of the lines, then one for each column.
-        columns: rows, at most one for each network and line.
-        results: whose rows they are.
-        line_of: the line that a row stands in.
-    """
     placed = {(row.network, line_of(row), column): row for column, found in columns.items() for row in found}
     groups = []
     for network in results.networks:
@@ -111,29 +90,8 @@ def pivot(
         ]
         if lines:
             groups.append(LineGroup(lines, titled(results, network)))
-    foot = Line("Images", [_counts(found, results) for found in columns.values()])
-    return table(identity, label, headings, groups, foot=foot)
-
-
-def bar_groups(
-    rows: Sequence[tuple[str, Sequence[Network], Row, Sequence[Cell]]], margin: float | None = None, *, muted: str = ""
-) -> list[LineGroup]:
-    """Rows with their intervals drawn on one scale, by the title of their group.
-
-    Args:
-        rows: title of the group, the network and, where there is one, the one that it is compared with, the row, and
-            further cells.
-        margin: of the rule of a claim.
-        muted: reading of the rows that the rule passes over.
-    """
-    ends = [(row.low, row.value, row.high) for _, _, row, _ in rows]
-    drawn = bars(ends, [networks[0].colour for _, networks, _, _ in rows], margin)
-    groups: dict[str, list[Line]] = {}
-    for (title, networks, row, further), each in zip(rows, drawn, strict=True):
-        cells = [cell_of(row), Cell(each, look="bar-cell"), *further]
-        look = "muted" if muted and row.reading == muted else ""
-        groups.setdefault(title, []).append(Line(Markup(" minus ").join(map(named, networks)), cells, look))
-    return [LineGroup(lines, title) for title, lines in groups.items()]
+    foot = Line("Images", [_counts(found) for found in columns.values()])
+    return table(f"{identity}-{group}", GROUP_TITLES[group], [first, *headings], groups, foot=foot)
 
 
 def titled(results: Results, network: Network) -> Markup:
@@ -153,17 +111,8 @@ def _column(row: Row) -> Hashable:
     return row.measure, *((name, value) for name, value in row.parameters.items() if name != "layer")
 
 
-def _counts(rows: Sequence[Row], results: Results) -> Cell:
-    """How many images each network's numbers rest on, network by network where two or three differ."""
-    by_network = {
-        network.number: count(min(own), max(own))
-        for network in results.networks
-        if (own := [row.images for row in rows if row.network == network.name])
-    }
+def _counts(rows: Sequence[Row]) -> Cell:
+    """How many images the numbers of a column rest on."""
     images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
     every = [sum(each) for each in zip(images, left_out, strict=True)]
-    told = "\n".join(f"network {number}: {images}" for number, images in by_network.items())
-    return Cell(
-        told if len(by_network) <= 3 and len({*by_network.values()}) > 1 else count(min(images), max(images)),
-        f"of {count(min(every), max(every))}" if any(left_out) else "",
-    )
+    return Cell(count(min(images), max(images)), f"of {count(min(every), max(every))}" if any(left_out) else "")

@@ -1,83 +1,61 @@
-"""Results in a terminal: a table that folds its intervals where the line is short, and the verdicts in a frame."""
+"""Results in a terminal: a table of values, 80 columns wide at most, and the verdicts in a frame."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.console import Group
-from rich.padding import Padding
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
-from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.train.report.findings import View, in_claim, row_of
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import (
-    CONCLUSIONS,
     capitalised,
     decimal,
     in_sentence,
     interval,
     method_title,
-    short,
 )
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 
 
-def results_table(results: Results) -> Table:
-    """Networks, and under each its masking methods, with the measures that have a column in the terminal.
+def results_table(results: Results) -> Group:
+    """Networks, and under each its masking methods, with the values of the measures that have a column in the terminal.
 
-    One that is undefined everywhere is left out, unless it is the headline.
-
-    Lines that a claim's rule compares have a bold used share. Fits 120 columns on one line per row where no more than
-    one fraction of the patches is hidden and no scenes are asked about; in fewer the intervals move below their values.
+    A measure of several members has the column of the one nearest to half hidden. One that is undefined everywhere is
+    left out, unless it is the headline. Intervals are on the page. No line is wider than 80 columns but for names of
+    more than 30; a terminal that is narrower cuts lines off.
     """
-    columns = [
-        (measure, parameters)
-        for measure in catalogue().values()
-        if measure.in_terminal
-        for parameters in _members(results, measure.name)
-    ]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("network, method", overflow="fold")
-    for measure, parameters in columns:
-        table.add_column(Text(measure.heading(parameters)), justify="right", overflow="fold")
-    for network in results.networks:
-        table.add_row(Text(network.title, style="bold"))
-        for method in results.methods:
-            rows = select(results.over_seeds, network=network.name, method=method)
-            style = "bold" if results.is_compared(network, method) else ""
-            cells = [
-                _cell(only(rows, measure=measure.name, parameters=parameters), style * (measure.name == HEADLINE))
-                for measure, parameters in columns
-            ]
-            table.add_row(Padding(Text(in_sentence(method_title(method))), (0, 0, 0, 2)), *cells)
-    return table
+    views = [View(network, method) for network in results.networks for method in results.methods]
+    titles = ["", "", *(f"  {in_sentence(method_title(view.method))}" for view in views)]
+    columns = [_padded(titles, str.ljust)]
+    for measure in catalogue().values():
+        rows = [row_of(results, view, measure.name) for view in views]
+        known = [row for row in rows if row]
+        if measure.in_terminal and (known or measure.name == HEADLINE):
+            heading = measure.heading(known[0].parameters if known else {}).split(" ", 1)
+            cells = [decimal(row.value or 0.0) if row else "undefined" for row in rows]
+            columns.append(_padded([*["", *heading][-2:], *cells], str.rjust))
+    lines = ["   ".join(cells) for cells in zip(*columns, strict=True)]
+    whole = [*lines[:2]]
+    for place, line in enumerate(lines[2:]):
+        whole += [views[place].network.title] * (place % len(results.methods) == 0)
+        whole.append(line)
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in whole))
 
 
-def _members(results: Results, measure: str) -> list[dict[str, Any]]:
-    """Parameters of the measure's members that occur with a value, in order; those of the headline in any case."""
-    rows = select(results.over_seeds, measure=measure)
-    found = {row.name: dict(row.parameters) for row in rows if row.value is not None or measure == HEADLINE}
-    return list(found.values())
-
-
-def _cell(row: Row | None, style: str) -> Text:
-    """As in ".26 [.22, .30]"; "undefined" where the value is, empty where there is no row."""
-    if row is None or row.value is None:
-        return Text("" if row is None else "undefined", "dim")
-    found = Text(short(row.value), style)
-    return found.append(f" {interval(row.low, row.high, short)}".rstrip(), "not bold dim")
+def _padded(cells: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
+    return [pad(each, max(map(len, cells))) for each in cells]
 
 
 def verdict_panel(results: Results) -> Panel:
     """Both claims and what has come of them, the reasons, which fills were tried, and what each pair has shown."""
     lines = []
-    for verdict in results.verdicts:
+    for verdict, sentence in zip(results.verdicts, in_claim(results), strict=True):
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
-        lines.append(Text(f"{capitalised(outcome)}. {CONCLUSIONS[case][outcome]}", style=f"bold {_COLOURS[outcome]}"))
+        lines.append(Text(f"{capitalised(outcome)}. {sentence}", style=f"bold {_COLOURS[outcome]}"))
         lines.append(Text(verdict["reason"]))
         lines.append(Text())
     lines.append(Text(results.content["fills"]))

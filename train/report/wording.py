@@ -111,14 +111,6 @@ def interval(low: float | None, high: float | None, write: Callable[[float], str
     return f"[{write(low).removesuffix(PERCENT)}, {write(high).removesuffix(PERCENT)}]"
 
 
-def short(value: float) -> str:
-    """Two decimals without a leading zero, as in ".26" and "-.03", for the terminal."""
-    text = f"{value:.2f}"
-    if float(text) == 0:
-        return ".00"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
-
-
 def count(low: int, high: int) -> str:
     """One whole number or a range of them, with thousands apart, as in "988 to 12,000"."""
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

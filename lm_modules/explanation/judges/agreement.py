@@ -35,6 +35,20 @@ def mean_rank_correlation(scores: FloatArray) -> float:
     return float(np.mean(pairs)) if pairs else float("nan")
 
 
+def evenness(scores: FloatArray) -> float:
+    """How far all M segments count alike, in [0, 1]: the squared mean score over the mean squared score.
+
+    1 where hiding any segment has the same effect, so that the scores show the hole and not the picture; about 0 where
+    scores of both signs balance; NaN where all are 0.
+
+    Args:
+        scores: (M,) of one explanation, around 0.
+    """
+    largest = np.abs(scores).max()
+    scaled = scores / largest if largest > 0 else scores
+    return float(scaled.mean() ** 2 / np.square(scaled).mean()) if largest > 0 else float("nan")
+
+
 def painted(predict: Predictor, colour: Sequence[float]) -> Predictor:
     """The same network, shown whole pictures with a constant RGB colour in [0, 1] in the hole."""
 

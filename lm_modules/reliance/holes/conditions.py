@@ -226,12 +226,17 @@ def _leak(drawing: Drawing) -> Hidden:
     yield drawing.holes.circle_visible, drawing.holes.valid
 
 
-@hole(lambda plan: ("whole", "broken", "swap_j", "swap_k") if plan.shapes and plan.all_shapes else ())
-def _further_shapes(drawing: Drawing) -> Hidden:
-    object_mask, valid, swaps = drawing.batch.object_mask, drawing.holes.valid, drawing.swaps
+@hole(lambda plan: ("whole", "broken") if plan.shapes and "whole_over_broken" in plan.shape_measures else ())
+def _masks(drawing: Drawing) -> Hidden:
+    object_mask, valid = drawing.batch.object_mask, drawing.holes.valid
     nothing_hidden = ~valid[:, None, None, None]
     yield objects(object_mask) | nothing_hidden, valid
     yield broken_silhouettes(object_mask) | nothing_hidden, valid
+
+
+@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and "swap_pull" in plan.shape_measures else ())
+def _swapped(drawing: Drawing) -> Hidden:
+    swaps = drawing.swaps
     yield swaps.visible_j, swaps.valid
     yield swaps.visible_k, swaps.valid
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_named
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
@@ -18,7 +18,7 @@ _CLEAN, _WHOLE, _BROKEN = range(3)
     "networks, and says nothing on its own.",
     group="outline",
     goal="low",
-    members=where_all_shapes,
+    members=where_named("whole_over_broken"),
     compared=True,
 )
 def whole_over_broken() -> Statistic:
@@ -38,7 +38,7 @@ def whole_over_broken() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="low",
-    members=where_all_shapes,
+    members=where_named("whole_over_broken"),
     compared=True,
 )
 def whole_mask_accuracy() -> Statistic:
@@ -52,7 +52,7 @@ def whole_mask_accuracy() -> Statistic:
     group="accuracy",
     unit="fraction",
     goal="high",
-    members=where_all_shapes,
+    members=where_named("whole_over_broken"),
     compared=True,
 )
 def broken_mask_accuracy() -> Statistic:

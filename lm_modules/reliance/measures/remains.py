@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_named, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -46,7 +46,7 @@ def _commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estima
     group="remains",
     unit="logits",
     goal="low",
-    members=where_all_shapes,
+    members=where_named("hidden_pixel_sensitivity"),
     in_training=True,
 )
 def hidden_pixel_sensitivity() -> Estimator:

@@ -6,7 +6,7 @@ import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_all_shapes, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_named, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Columns,
     Statistic,
@@ -31,7 +31,6 @@ _outline = partial(measure, group="outline", members=where_shapes)
     definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
     "only the first leaves its outline. Below zero the outline misleads the network.",
     in_training=True,
-    in_terminal=True,
     compared=True,
 )
 def silhouette_leak() -> Statistic:
@@ -47,9 +46,8 @@ def silhouette_leak() -> Statistic:
     "exchanging j and k. Only the shape of the hole changes, so this is its causal effect. The interval is "
     "over images; which outlines were swapped in is not resampled.",
     group="outline",
-    members=where_all_shapes,
+    members=where_named("swap_pull"),
     in_training=True,
-    in_terminal=True,
     compared=True,
 )
 def swap_pull() -> Statistic:

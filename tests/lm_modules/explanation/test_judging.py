@@ -13,7 +13,7 @@ from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
 from maskrobust.lm_modules.explanation.judges.ablation import ablate, ablation_queries
-from maskrobust.lm_modules.explanation.judges.agreement import mean_rank_correlation, rank_correlation
+from maskrobust.lm_modules.explanation.judges.agreement import evenness, mean_rank_correlation, rank_correlation
 from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
 from maskrobust.lm_modules.explanation.judges.localisation import (
     areas,
@@ -285,6 +285,15 @@ def test_localisation_is_by_its_formulas():
     assert np.isnan(highest_on_object(scores, np.zeros(16))) and np.isnan(overlap_of_highest(scores, np.zeros(16)))
     assert win_fractions(np.array([0.2, 0.7, 0.7])).tolist() == [0, 0.5, 0.5]
     assert mean_rank_correlation(np.array([[1.0, 2, 3], [1.0, 2, 4], [3.0, 2, 1]])) == pytest.approx(-1 / 3)
+
+
+def test_scores_are_even_where_all_segments_count_alike_at_any_scale():
+    assert evenness(np.full(9, -0.3)) == pytest.approx(1.0) and np.isnan(evenness(np.zeros(9)))
+    assert evenness(np.array([1.0, -1.0, 2.0, -2.0])) == 0.0
+    scores = np.random.default_rng(0).normal(1.0, 2.0, 1_000)
+    expected = scores.mean() ** 2 / (scores.mean() ** 2 + scores.var())
+    assert evenness(scores) == pytest.approx(expected)
+    assert evenness(-1e-200 * scores) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -1,5 +1,7 @@
 """The suite and a measurement: what they ask and keep, and that neither batches nor other networks change an answer."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select
 from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -20,6 +22,7 @@ from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, shape
 from tests.lm_modules.reliance.tables import assert_equal
 
 PLAN = ReliancePlan(
+    shape_measures=get_args(ShapeMeasure),
     hidden_fractions=(0.3, 0.8),
     curve_families=("slic",),
     curve_orders=("most_salient",),

@@ -26,7 +26,11 @@ MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accura
 ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_test", "mcal"]
 
 FEW = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
-FEW |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
+FEW |= {
+    "transfer_families": ["patches", "objects"],
+    "sampled_share": 0.25,
+    "shape_measures": ["swap_pull", "hidden_pixel_sensitivity"],
+}
 FEW_METHODS = {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
 
 

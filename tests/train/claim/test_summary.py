@@ -32,7 +32,9 @@ Change = Callable[[Outcomes], Outcomes]
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("summary")
-    parsed = parse_config([f"--config={tiny_claim('claim_cues.yaml', folder / 'claim.yaml')}", f"--out={folder}"])
+    path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
+    further = "--evaluation.plan.shape_measures=[swap_pull, hidden_pixel_sensitivity]"
+    parsed = parse_config([f"--config={path}", f"--out={folder}", further])
     return replace(parsed, seeds=[*range(1, 6)])
 
 

@@ -210,6 +210,6 @@ def design(seeds):
 def test_the_power_is_said_and_a_design_that_cannot_decide_is_told_so():
     assert design(2) == [few_seeds(2)]
     (power, *warnings) = design(3)
-    assert power.startswith("With 3 seeds and 1,000 images, 80% of experiments") and "margin is .05" in power
+    assert power.startswith("With 3 seeds and 1,000 images, 80% of experiments") and "margin is 0.05" in power
     assert any("hardly refute" in each for each in warnings)
     assert len(design(8)) == 1

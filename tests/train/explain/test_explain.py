@@ -19,13 +19,15 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK, parse_config
 from maskrobust.train.explain.pictures import file_name
+from maskrobust.train.report.findings import in_explanations
 from tests.conftest import require_component
-from tests.train.report.pages import Page, measured
+from tests.train.report.pages import Page, measured, squeezed
 from tests.train.test_cli import sentence_of
 
 SIZE = 32
@@ -152,7 +154,7 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
     scores = found["b/explanations/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
     for place, title in enumerate(("Black fill", "Mean colour fill", "Layer masking")):
         overlay = pictures[f"b, {name}, {title}: scores"]
-        strength = np.abs(scores[place]) / np.abs(scores).max()
+        strength = np.abs(scores[place]) / np.abs(scores[place]).max()
         for segment in range(16):
             pixels = overlay[(segments == segment) & inside]
             colour = FOR_CLASS if scores[place, segment] > 0 else AGAINST_CLASS
@@ -161,9 +163,6 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
             assert pixels[0, 3] == 0 or tuple(pixels[0, :3]) == colour
         alone = pictures[f"b, {name}, {title}: strongest segments"][..., 3] == 0
         assert set(np.unique(segments[alone])) == set(np.argsort(-scores[place])[:2])  # 2 of 16 are nearest to 15 %
-    differs = pictures[f"b, {name}: difference between methods"]
-    darkest = segments[(differs[..., 3] == differs[inside][:, 3].max()) & inside]
-    assert np.argmax(np.ptp(scores, axis=0)) in darkest
 
 
 def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
@@ -176,10 +175,17 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.elements} and "http" not in text.replace(
         "http-equiv", ""
     )
-    assert [row[0] for row in page.tables["glance"][1:]] == [
+    headings, *lines = page.tables["agreement"]
+    assert [row[0] for row in lines] == [
         f"{name}, Patches" for name in ("LIME", "KernelSHAP", "Occlusion", "RISE", "Leave one out")
     ]
-    assert all("no surrogate" in row[1] for row in page.tables["glance"][3:])
+    assert headings[2:] == ["Even, black fill", "Even, mean colour fill", "Even, layer masking"]
+    rows = [Row(**row) for row in json.loads((explained / "explanations.json").read_text())["rows"]]
+    for method, cell in zip(("black", "mean", "layer_masking"), lines[0][2:], strict=True):
+        even = select(rows, measure="evenness", method=method)
+        found = [row.value or 0.0 for row in even if row.parameters["explainer"] == "lime"]
+        assert len(found) == 2 * 2 and squeezed(cell) == f"{100 * np.mean(found):.1f}%"
+    assert page.texts["headline"] == in_explanations(rows, ["black", "mean", "layer_masking"])
 
 
 def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path):
@@ -188,8 +194,8 @@ def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path):
     found, page = arrays_of(out), Page((out / "report.html").read_text())
     title = "Grad-CAM, nothing hidden"
     headings, *views = page.tables["explanations"]
-    assert headings[-2:] == ["Where methods differ", title] and len(views) == 2
-    assert [row[0] for row in page.tables["glance"][1:]] == ["LIME, Patches", "Leave one out, Patches"]
+    assert headings[-2:] == ["Layer masking", title] and len(views) == 2
+    assert [row[0] for row in page.tables["agreement"][1:]] == ["LIME, Patches", "Leave one out, Patches"]
     (heat,) = {each.tobytes() for each in found["a/explanations/patches/grad_cam/scores"][0, :, :, 0]}
     scores = np.frombuffer(heat)
     overlay, segments = pictures_of(page)[f"a, 1: {title}"], found["a/segments/patches"]
@@ -403,13 +409,13 @@ def test_explanations_of_data_are_judged(checkpoint, tmp_path):
         name: {row["measure"] for row in rows if row["parameters"].get("explainer") == name}
         for name in ("leave_one_out", "grad_cam")
     }
-    only_holes_can = {"decoy_pull", "decoy_share", "colour_consistency", "rank_correlation"}
+    only_holes_can = {"decoy_pull", "decoy_share", "colour_consistency", "rank_correlation", "evenness"}
     assert judged["leave_one_out"] - judged["grad_cam"] == only_holes_can
     found = arrays_of(tmp_path)
     (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
     assert re.fullmatch(r"image-\d+", first) and found[f"{first}/explanations/patches/lime/scores"].shape[-1] == 1
     page = Page((tmp_path / "report.html").read_text())
-    assert len(page.tables["explanations"]) == 1 + 3 * 2
+    assert len(page.tables["explanations"]) + len(page.tables["further"]) == 2 + 3 * 2
     assert page.tables["judged-colour_consistency"][0][1] == "Constant colours"
     assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
     before = (tmp_path / "explanations.csv").read_text()

@@ -57,7 +57,10 @@ logged_out = pytest.mark.usefixtures("_logged_out")
 def folder(tmp_path_factory):
     """Of a training of two epochs; one that goes on with it, on two processes; and one that starts from its weights."""
     folder = tmp_path_factory.mktemp("offline")
-    first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final")
+    first = (
+        *("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final"),
+        "--trainer.callbacks.plan.shape_measures=[hidden_pixel_sensitivity]",
+    )
     resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--model.warmup_fraction=0")
     with settings():
         main(arguments(folder, *OPTIONS, *first, "--model.warmup_fraction=0"))

@@ -11,7 +11,7 @@ from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe,
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
 from maskrobust.train.claim.arguments import parse_config
@@ -27,7 +27,12 @@ from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 Content = dict[str, Any]
 
 IMAGES, INVALID = 60, (3, 7)
-MEASURED = {"transfer_families": ["patches", "slic", "objects"], "features": True, "layers": ["layer1"]}
+MEASURED = {
+    "transfer_families": ["patches", "slic", "objects"],
+    "features": True,
+    "layers": ["layer1"],
+    "shape_measures": get_args(ShapeMeasure),
+}
 NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
 SKILLS = (0.9, 0.6, 0.0)
 """How well each network reads outlines."""

@@ -1,9 +1,10 @@
-"""Evaluations with known outcomes, as result tables."""
+"""Evaluations and claims with known outcomes, as result tables."""
 
 from typing import Any
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import MEANINGLESS, Results
+from maskrobust.train.report.wording import CONCLUSIONS
 
 Numbers = dict[str, Any]
 """Of a network under a masking method: silhouette, circle, half, share with its interval, pull, commonest."""
@@ -57,5 +58,36 @@ def evaluated(
         "own_methods": own or {},
         "chance": chance,
         "compared_with": next(iter(networks)),
+        "settings": {"labels": "of the data", "probe": "training split", "left_out": []},
     }
     return Results("reliance", content, rows)
+
+
+def claimed(
+    outcomes: tuple[str, str], numbers: dict[str, dict[str, tuple[float, float]]], *, shown: str = ""
+) -> Results:
+    """A claim of arms that are trained on black holes, but for "masked", the layer-masking arm.
+
+    `numbers`: accuracy with half hidden, and used share, by arm and masking method; `shown`: of black fill, while other
+    fills rely more.
+    """
+    rows = []
+    for arm, by_method in numbers.items():
+        for method, (kept, share) in by_method.items():
+            rows.append(Row(arm, method, "retention", kept, None, None, 9, 0, parameters={"hidden_fraction": 0.5}))
+            rows.append(Row(arm, method, "used_share", share, None, None, 9, 0))
+            if arm != "masked" and method != "layer_masking":
+                reading = shown if method == "black" else "relies more"
+                rows.append(Row(arm, method, "reliance", 0.1, 0.0, 0.2, 9, 0, compared_with="masked", reading=reading))
+    content = {
+        "arms": {
+            arm: {"title": arm, "method": method, "augmentation_only": arm != "masked"}
+            for arm in numbers
+            for method in ["layer_masking" if arm == "masked" else "black"]
+        },
+        "methods": ["black", "inpainting", "layer_masking"],
+        "rule": {"layer_masking_arm": "masked"},
+        "verdicts": [{"case": case, "outcome": outcome} for case, outcome in zip(CONCLUSIONS, outcomes, strict=True)],
+        "hidden_fraction": 0.5,
+    }
+    return Results("claim", content, rows)

@@ -1,5 +1,6 @@
 """A report's parts: its drawings, and what it says in a terminal."""
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -9,14 +10,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.findings import in_claim
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.accuracy import curves
 from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
-from maskrobust.train.report.sections.measures import margins, measures, pairs
+from maskrobust.train.report.sections.measures import outlines, pairs
 from maskrobust.train.report.terminal import results_table, verdict_panel
-from maskrobust.train.report.wording import CONCLUSIONS, short
+from maskrobust.train.report.wording import decimal, in_sentence, method_title
 from tests.train.report.evaluations import evaluated
 
 
@@ -27,7 +29,7 @@ def test_a_network_at_chance_is_marked_and_compared_with_none():
     pair = Row("b", "black", "reliance", 0.1, 0.0, 0.2, 9, 0, compared_with="a", reading=reading)
     found = replace(results, rows=[*results.rows, pair])
     assert "no comparison: b is at chance (12.5\u202f%)" in (pairs(found) or "")
-    shown = measures(found)
+    shown = outlines(found) or ""
     assert shown.count('class="tag">at chance') == 1 and shown.count('<tr class="muted"') == 1
 
 
@@ -157,17 +159,9 @@ def test_an_arm_without_a_used_share_is_left_out_of_the_chart_which_says_so(clai
     assert "4 of 16 points" in " ".join(retention(results).split())
 
 
-def test_every_curve_has_a_panel_and_a_single_margin_is_no_curve(made_claim, made_reliance):
+def test_every_curve_has_a_panel(made_claim):
     panels = curves(Results.read("claim", made_claim))
     assert panels is not None and panels.count("<svg") == 3 and "SLIC, object hidden first" in panels
-    results = Results.read("reliance", made_reliance)
-    drawn = margins(results)
-    assert drawn is not None and drawn.count("<svg") == len(results.methods)
-    rows = [row for row in results.rows if row.measure != "margin_leak" or row.parameters["margin"] == 0]
-    assert margins(replace(results, rows=rows)) is None
-
-
-COLUMNS = ("used_share", "silhouette_leak", "swap_pull", "clean_accuracy", "retention")
 
 
 def printed(renderable, width):
@@ -176,26 +170,27 @@ def printed(renderable, width):
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.256, ".26"), (-0.034, "-.03"), (-0.001, ".00"), (0.0, ".00"), (1.0, "1.00"), (0.999, "1.00"), (-1.2, "-1.20")],
-)
-def test_numbers_are_short(value, text):
-    assert short(value) == text
-
-
-@pytest.mark.parametrize("width", [70, 120])
-def test_on_short_lines_no_number_is_lost_and_each_share_of_patches_has_a_column(made_reliance, width):
-    lines = printed(results_table(Results.read("reliance", made_reliance)), width)
-    assert max(map(len, lines)) <= width
-    expected = [
-        short(row[end])
-        for row in made_reliance["rows"]
-        if row["measure"] in (*COLUMNS, "outline_pull") and row["network"] and not row["compared_with"]
-        and row["method"] in made_reliance["methods"]
-        for end in ("value", "low", "high")
-    ]  # fmt: skip
-    assert sorted(re.findall(r"-?\d*\.\d\d", "\n".join(lines))) == sorted(expected)
+def test_in_80_columns_each_name_is_on_one_line_and_each_value_below_its_heading(made_reliance):
+    in_order = "used_share", "outline_pull", "clean_accuracy", "retention"
+    written = json.dumps(made_reliance).replace('"black"', '"layer_masking_mirror+centred"')
+    for name in ("plain", "a network that was fine-tuned for long, " * 3):
+        content = json.loads(written.replace("plain", name))
+        results = Results.read("reliance", content)
+        first, second, *lines = printed(results_table(results), 80)
+        assert max(map(len, [first, second, *lines])) <= 80
+        columns = [slice(match.start(), match.end()) for match in re.finditer(r"\S+(?: \S+)*", second)]
+        assert [" ".join((first[: at.stop].split("  ")[-1].strip(), second[at])) for at in columns] == [
+            "Used share", "Outline pull (logits)", "Nothing hidden", "50% hidden"
+        ]  # fmt: skip
+        for network in results.networks:
+            title, *of_methods = (lines.pop(0) for _ in range(1 + len(results.methods)))
+            assert title.rstrip("…") == network.title[:79].rstrip()
+            for method, line in zip(results.methods, of_methods, strict=True):
+                assert line.startswith(f"  {in_sentence(method_title(method))}  ")
+                for at, measure in zip(columns, in_order, strict=True):
+                    rows = select(results.over_seeds, network=network.name, method=method, measure=measure)
+                    (row,) = (each for each in rows if each.parameters.get("hidden_fraction", 0.5) == 0.5)
+                    assert line[: at.stop].endswith(f" {decimal(row.value or 0.0)}")
 
 
 def test_undefined_numbers_are_named_and_titles_are_not_read_as_markup(claim):
@@ -218,8 +213,8 @@ def test_the_panel_says_verdict_reason_fills_and_pairs(claim, width):
     text = " ".join(" ".join(line.strip("│╭╮╰╯─ ") for line in lines).split())
     assert max(map(len, lines)) <= width and claim["fills"] in text and "straw man" in text
     for verdict in claim["verdicts"]:
-        conclusion = CONCLUSIONS[verdict["case"]][verdict["outcome"]]
-        said = (claim["claims"][verdict["case"]], verdict["outcome"].capitalize(), conclusion, verdict["reason"])
+        said = (claim["claims"][verdict["case"]], verdict["outcome"].capitalize(), verdict["reason"])
         assert all(each in text for each in said) and "Undecided. Undecided" not in text
+    assert all(" ".join(sentence.split()) in text for sentence in in_claim(Results.read("claim", claim)))
     assert f"'Patches, mean fill' under mean colour fill: 0.21 [0.15, 0.27], {first['reading']}" in text
     assert "'Other silhouettes, random colours' under mean colour fill: open" in text

@@ -101,7 +101,7 @@ def test_examples_are_images_with_an_object_of_different_classes_from_as_few_bat
     assert torch.equal(chosen.images, whole.images[[3, 7, 4, 6]])
     assert annotated_examples([without_objects(batch, [1])]).ids.tolist() == [100, 102]
     assert annotated_examples([without_objects(batch, slice(None))]) is None
-    with pytest.raises(ValueError, match="silhouette bank"):
+    with pytest.raises(ValueError, match="silhouettes are drawn from object masks"):
         strips_of(batch.select(torch.tensor([3])), "black")
 
 

@@ -1,9 +1,13 @@
 """What is found is said in one sentence, with its size: outcomes that are known, and what is said of each."""
 
+from typing import Any
+
 import pytest
 
-from maskrobust.train.report.findings import besides, in_evaluation
-from tests.train.report.evaluations import evaluated
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.findings import besides, in_claim, in_evaluation, in_explanations, in_masks
+from maskrobust.train.report.wording import CONCLUSIONS
+from tests.train.report.evaluations import claimed, evaluated
 from tests.train.report.pages import squeezed
 
 SEEN = {"silhouette": 0.26, "circle": 0.25, "half": 0.6, "share": (0.01, -0.03, 0.05)}
@@ -102,3 +106,120 @@ def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():
     two = {"a": {"black": READ}, "b": {"black": READ}}
     one_at_chance = evaluated(two, {"a": 0.8, "b": 0.2}, at_chance={"b": "it guesses"})
     assert "b is at chance" in besides(one_at_chance)[-1] and in_evaluation(one_at_chance).count("b") == 2
+
+
+ARMS = {
+    "patches": {"black": (0.6, 0.43), "inpainting": (0.7, 0.21), "layer_masking": (0.3, 0.0)},
+    "blobs": {"black": (0.5, 0.3), "inpainting": (0.65, 0.1), "layer_masking": (0.3, 0.0)},
+    "masked": {"black": (0.2, 0.5), "layer_masking": (0.73, 0.02)},
+}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "shown", "own", "needed", "best"),
+    [
+        (
+            ("supported", "supported"),
+            "keeps less",
+            "Networks trained with mask augmentation still rely on the outline, filled as in training{}.",
+            "Layer masking is needed: no fill does as well at the same accuracy with patches hidden{}.",
+            "70% right at a used share of 0.21 for “patches” under inpainting",
+        ),
+        (
+            ("refuted", "refuted"),
+            "does as well",
+            "Filled as in training, a network relies on the outline no more than with layer masking{}.",
+            "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden{}.",
+            "60% right at a used share of 0.43 for “patches” under black fill",
+        ),
+        (
+            ("undecided", "undecided"),
+            "open",
+            "Do networks trained with mask augmentation rely on outlines, filled as in training{}?",
+            "Is layer masking needed, or does a fill do as well{}?",
+            "60% right at a used share of 0.43 for “patches” under black fill",
+        ),
+    ],
+)
+def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes, shown, own, needed, best):
+    assert list(map(squeezed, in_claim(claimed(outcomes, ARMS, shown=shown)))) == [
+        own.format(" (used share 0.30 to 0.43; with layer masking 0.02)"),
+        needed.format(f" (half hidden: {best}; with layer masking 73% at 0.02)"),
+    ]
+
+
+def test_a_claim_without_numbers_is_said_without_them():
+    alone = claimed(("undecided", "undecided"), {"masked": ARMS["masked"]})
+    assert in_claim(alone) == [CONCLUSIONS[case]["undecided"] for case in CONCLUSIONS]
+
+
+ALIKE = (
+    "Black fill and layer masking rank the parts of an image {}: rank correlation {} (1: the same order, 0: unrelated; "
+    "mean over 1 images)."
+)
+
+
+def scored(evenness, alike, pulls=()):
+    """Rows of explanations: evenness by masking method, rank correlation of two, decoy pulls with intervals."""
+    about: dict[str, Any] = {"image": "a", "explainer": "lime", "segments": "patches"}
+
+    def row(measure, method, value, low=None, high=None, **further):
+        return Row("net", method, measure, value, low, high, 20, 0, parameters=about | further)
+
+    first, *others = evenness
+    return [
+        *(row("evenness", method, value) for method, value in evenness.items()),
+        row("evenness", first, 1.0, explainer="rise"),
+        *(row("rank_correlation", first, alike, other=other) for other in others),
+        *(row("decoy_pull", method, *numbers) for method, numbers in dict(pulls).items()),
+        *(row("decoy_pull", method, 9.0, 8.0, 9.0, minus="mean") for method in dict(pulls)),
+    ], list(evenness)
+
+
+PULLED = {"black": (0.2, 0.1, 0.3), "layer_masking": (0.3, 0.2, 0.4)}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            scored({"black": 0.93, "layer_masking": 0.12}, 0.1),
+            "Scores under black fill show the hole, not the picture: 93% of them is the same for all segments (12% "
+            "under layer masking).",
+        ),
+        (
+            scored({"black": 0.93, "layer_masking": 0.9}, 0.95),
+            ALIKE.format("alike", "0.95"),
+        ),
+        (
+            scored({"black": 0.2, "layer_masking": 0.1}, 0.31),
+            ALIKE.format("differently", "0.31"),
+        ),
+        (
+            scored({"black": 0.9, "layer_masking": 0.1}, 0.3, PULLED),
+            "Scores under black fill show the hole: background hidden in the shape of another object speaks for that "
+            "object, by 20% of what the explained object does for its own class.",
+        ),
+        (
+            scored({"black": 0.2, "layer_masking": 0.1}, 0.6, {"black": (0.2, -0.1, 0.3)}),
+            ALIKE.format("much alike", "0.60"),
+        ),
+        (
+            scored({"black": 0.9}, 0.0),
+            "Explained under black fill alone: whether the scores show the picture or the hole cannot be told.",
+        ),
+    ],
+)
+def test_explanations_are_said_to_show_the_hole_only_where_that_was_measured(found, said):
+    assert squeezed(in_explanations(*found)) == said
+
+
+def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
+    said = "3 mask families hide 10 to 51% of these images"
+    hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
+    whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
+    assert squeezed(in_masks(whole)) == f"{said}, and 2 of them the whole object: SLIC and objects."
+    partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
+    assert squeezed(in_masks(partly)) == f"{said}, and none the object."
+    without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
+    assert squeezed(in_masks(without)) == f"{said}."

@@ -12,7 +12,7 @@ from maskrobust.train.report.blocks import Cell, Line, LineGroup, folded, html, 
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.tables import cell_of, titled
-from maskrobust.train.report.wording import capitalised, family_title, in_sentence, method_title, percent
+from maskrobust.train.report.wording import family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
 """Of which a table is shown unfolded."""
@@ -73,9 +73,9 @@ def curves(results: Results) -> Markup | None:
         return None
     if results.name == "claim":
         own = [row for row in rows if row.method == results.network(row.network).arm["method"]]
-        return _curves(results, own, "curves", "")
+        return _curves(results, own, "curves")
     drawn = [
-        (method_title(method), _curves(results, found, f"curves-{method}", method_title(method)))
+        (method_title(method), _curves(results, found, f"curves-{method}"))
         for method in results.methods
         if (found := select(rows, method=method))
     ]
@@ -85,31 +85,14 @@ def curves(results: Results) -> Markup | None:
     )
 
 
-def _curves(results: Results, rows: Sequence[Row], identity: str, title: str) -> Markup:
+def _curves(results: Results, rows: Sequence[Row], identity: str) -> Markup:
     places = dict.fromkeys(Panel(str(row.parameters["family"]), str(row.parameters["order"])) for row in rows)
     families, orders = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
     shown = sorted(places, key=lambda panel: (families.index(panel.family), orders.index(panel.order)))
     networks = [each for each in results.networks if select(rows, network=each.name)]
     charts = [_chart(results, rows, networks, panel, f"{identity}-{place}") for place, panel in enumerate(shown)]
     caption = prose("curves_caption", legend=legend(results.networks), is_claim=results.name == "claim")
-    scores = [row for row in rows if "hidden_fraction" not in row.parameters]
-    tables = [
-        html("<h4>{{ title }}</h4>", title=catalogue()[measure].title)
-        + table(
-            f"{identity}-{measure.removesuffix('_score')}",
-            catalogue()[measure].title,
-            ["Network" if results.name == "reliance" else "Arm", *(panel.title for panel in shown)],
-            [LineGroup([_line(select(scores, measure=measure, network=each.name), each, shown) for each in networks])],
-        )
-        for measure in dict.fromkeys(row.measure for row in scores)
-    ]
-    summary = f"Scores of every curve{f', {title.lower()}' if title else ''}"
-    about = html("<p>The mean over the curve, for every metric.</p>")
-    return panels(charts, caption) + folded(summary, about + Markup().join(tables))
-
-
-def _line(rows: Sequence[Row], network: Network, shown: Sequence[Panel]) -> Line:
-    return Line(named(network), [cell_of(only(rows, parameters=panel._asdict())) for panel in shown])
+    return panels(charts, caption)
 
 
 def _chart(results: Results, rows: Sequence[Row], networks: Sequence[Network], panel: Panel, identity: str) -> Markup:
@@ -143,30 +126,22 @@ WORST = Markup('<span class="mark worst" role="img" aria-label="lowest accuracy"
 
 
 def transfer(results: Results) -> Markup | None:
-    """The lowest accuracy of every network, where it is, and the matrices; None where there is none."""
-    every = [(each, select(results.over_seeds, network=each.name)) for each in results.networks]
-    found = [(each, rows, worst_cell(rows)) for each, rows in every if select(rows, measure="transfer_accuracy")]
+    """The matrix of every network below its lowest accuracy; None where there is none."""
+    found = [(each, rows) for each in results.networks if (rows := _cells(results, each))]
     if not found:
         return None
-    is_claim = results.name == "claim"
-    text = prose("transfer", trained=TRAINED if is_claim else "", worst=WORST)
-    lines = [
-        Line(
-            named(each),
-            [
-                cell_of(worst),
-                Cell(_where(rows, worst), look="words"),
-                *[Cell(_trained_on(each.arm), look="words")] * is_claim,
-            ],
-        )
-        for each, rows, worst in found
-    ]
-    headings = ["Arm" if is_claim else "Network", "Lowest accuracy", "Where", *["Trained on"] * is_claim]
-    text += table("worst-cells", "Lowest accuracies", headings, [LineGroup(lines)], look="plain")
-    for place, (each, rows, _) in enumerate(found):
+    text = prose("transfer", trained=TRAINED if results.name == "claim" else "", worst=WORST)
+    for place, (each, rows) in enumerate(found):
+        worst = cell_of(worst_cell(rows))
+        title = named(each) + Markup(": lowest {} {}").format(worst.value, worst.interval)
         matrix = _matrix(f"transfer-{each.number}", each.title, rows, each.arm.get("trained_on"))
-        text += folded(named(each), matrix, is_open=place < 2)
+        text += folded(title, matrix, is_open=place < 2)
     return text
+
+
+def _cells(results: Results, network: Network) -> list[Row]:
+    rows = select(results.over_seeds, network=network.name)
+    return [row for row in rows if row.measure in ("transfer_accuracy", "worst_family")]
 
 
 def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[str, Any] | None) -> Markup:
@@ -200,21 +175,3 @@ def _tied(rows: Sequence[Row], worst: Row | None) -> list[Row]:
         return []
     cells = select(rows, measure="transfer_accuracy")
     return [row for row in cells if row.value == worst.value and row.parameters["family"] not in HIDE_THE_OBJECT]
-
-
-def _where(rows: Sequence[Row], worst: Row | None) -> str:
-    return "; ".join(
-        f"{method_title(row.method)}, {in_sentence(family_title(str(row.parameters['family'])))}"
-        for row in _tied(rows, worst)
-    )
-
-
-def _trained_on(arm: Mapping[str, Any]) -> str:
-    """The fills and families that an arm was trained on."""
-    found = arm.get("trained_on")
-    if found is None:
-        return "not known"
-    if not found["families"]:
-        return "no holes"
-    fills = capitalised(", ".join(in_sentence(method_title(fill)) for fill in found["fills"]))
-    return f"{fills or 'No fill'}; {', '.join(in_sentence(family_title(family)) for family in found['families'])}"

@@ -15,19 +15,16 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, legend, named, prose, table
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
+from maskrobust.train.report.findings import in_claim
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import CONCLUSIONS, in_words, method_title
-
-
-def title(results: Results) -> str:
-    """What has come of both claims."""
-    return " ".join(CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts)
+from maskrobust.train.report.wording import in_words, method_title
 
 
 def verdict(results: Results) -> Markup:
-    """What stands above all sections of a claim."""
-    return prose("verdicts", verdicts=results.verdicts, conclusions=CONCLUSIONS, fills=results.content["fills"])
+    """What stands above all sections of a claim: both findings, one chart, the reasons, and which fills were tried."""
+    found = [*zip(results.verdicts, in_claim(results), strict=True)]
+    return prose("verdicts", found=found, chart=retention(results), fills=results.content["fills"])
 
 
 def rule(results: Results) -> Markup:

@@ -89,7 +89,7 @@ def _tiles(results: Results, looked_at: Sequence[View], shown: Sequence[ExampleS
 
     def telling(place: int) -> int:
         return sum(
-            answer.right == relies(results, view)
+            answer.right == (relies(results, view) if condition == "silhouette" else not is_fill(view.method))
             for view, strip in strips
             if (answer := _answer(strip, view, place)) is not None
         )
