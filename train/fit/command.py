@@ -8,6 +8,7 @@ import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,9 @@ class SaveConfig(SaveConfigCallback):
         folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(self._as_dict(), sort_keys=False, allow_unicode=True)
-        (folder / "config.yaml").write_text(f"# pytorch_lightning=={pl.__version__}\n{text}", encoding="utf-8")
+        (folder / "config.yaml").write_text(
+            f"# pytorch_lightning=={version('pytorch-lightning')}\n{text}", encoding="utf-8"
+        )
         log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
 
