@@ -7,11 +7,13 @@ import shlex
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
@@ -63,7 +65,17 @@ _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
 class SaveConfig(SaveConfigCallback):
-    """Keeps the whole configuration with the run: in its folder, in the logger, and in every checkpoint."""
+    """Keeps the whole configuration with the run: in its folder, in the logger, and in every checkpoint.
+
+    Args:
+        parser: of the command.
+        config: what it has parsed.
+        text: the same as JSON.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, text: str) -> None:
+        super().__init__(parser, config)
+        self._text = text
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict."""
@@ -72,8 +84,10 @@ class SaveConfig(SaveConfigCallback):
             return
         folder = Path(log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        text = self.parser.dump(self.config, skip_unset=False, skip_validation=True)
-        (folder / "config.yaml").write_text(text, encoding="utf-8")
+        text = yaml.safe_dump(self._as_dict(), sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(
+            f"# pytorch_lightning=={version('pytorch-lightning')}\n{text}", encoding="utf-8"
+        )
         log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
 
@@ -86,13 +100,8 @@ class SaveConfig(SaveConfigCallback):
             remember_wandb_run(trainer.loggers, checkpoint)
 
     def _as_dict(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self._as_json)
+        content: dict[str, Any] = json.loads(self._text)
         return content
-
-    @cached_property
-    def _as_json(self) -> str:
-        text: str = self.parser.dump(self.config, format="json", skip_unset=False, skip_validation=True)
-        return text
 
 
 class FitCLI(LightningCLI):
@@ -200,10 +209,16 @@ class FitCLI(LightningCLI):
     before_test = before_validate
 
     def before_instantiate_classes(self) -> None:
-        """Forget what a checkpoint's own training started from: the file may be gone by now."""
+        """Forget what a checkpoint's own training started from, whose file may be gone, and write the rest as JSON.
+
+        Lightning looks for `config_dump` before it writes the same once more; each time takes a tenth of a second.
+        """
         config = self.config[self.subcommand]
         if config.ckpt_path is not None:
             config.model.weights = None
+        text = self._text(config)
+        self.config_dump: dict[str, Any] = json.loads(text)
+        self.save_config_kwargs = {"text": text}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
@@ -275,9 +290,15 @@ class FitCLI(LightningCLI):
         """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
         config = self.config.fit
         given = parser.parse_args(args, defaults=False).fit.get("model") or {}
-        now = json.loads(self._parser("fit").dump(config, format="json", skip_unset=False, skip_validation=True))
+        now = json.loads(self._text(config))
         model = {name: value for name, value in now["model"].items() if name in given}
         check_same_training(saved, {**now, "model": model}, config.ckpt_path)
+
+    def _text(self, config: Namespace) -> str:
+        """A command's configuration as JSON."""
+        parser = self._parser(self.config.subcommand)
+        text: str = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
+        return text
 
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
@@ -302,10 +323,19 @@ class FitCLI(LightningCLI):
         return {"callbacks": callbacks, "plugins": plugins}
 
 
+@cache
 def _cli_of(command: str) -> type[FitCLI]:
-    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
+    """`FitCLI` that knows one command alone, whose parser is built once: that takes as long as all it is used for."""
+    built: dict[str, Any] = {}
 
     class OneCommand(FitCLI):
+        def setup_parser(self, *arguments: Any, **options: Any) -> None:
+            if not built:
+                super().setup_parser(*arguments, **options)
+                names = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
+                built.update({name: getattr(self, name) for name in names})
+            vars(self).update(built)
+
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
             return {command: LightningCLI.subcommands()[command]}

@@ -43,7 +43,7 @@ DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.i
 METHODS = ("black", "layer_masking", "layer_masking_mirror")
 QUICK = [
     *(f"--methods=[{', '.join(METHODS)}]", "--plan.patch_size=8", "--replicates=50"),
-    *("--plan.scenes=2", "--plan.scene_objects=16", "--plan.curve_fractions=[0, 0.5]"),
+    *("--plan.scenes=2", "--plan.scene_objects=16", "--plan.curve_families=[]", "--plan.transfer_families=[]"),
     "--plan.shape_measures=[swap_pull, hidden_pixel_sensitivity]",
 ]
 

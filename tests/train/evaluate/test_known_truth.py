@@ -142,13 +142,14 @@ def draw_outcomes(data, seed):
 
 def draw_other_classes(rng, labels):
     """Two classes for each label, all three different."""
-    shifts = np.array([rng.permutation(np.arange(1, CLASSES))[:2] for _ in labels])
+    shifts = rng.permuted(np.tile(np.arange(1, CLASSES), (len(labels), 1)), axis=1)[:, :2]
     return tuple((labels[:, None] + shifts).T % CLASSES)
 
 
 def draw_objects(rng, bank_labels, wanted):
     """Positions in the bank, one of each wanted class."""
-    return np.array([rng.choice(np.flatnonzero(bank_labels == label)) for label in wanted])
+    chosen = [rng.choice(np.flatnonzero(bank_labels == label), len(wanted)) for label in range(CLASSES)]
+    return np.choose(wanted, chosen)
 
 
 @pytest.mark.parametrize("informativeness", [0.0, 0.5])
