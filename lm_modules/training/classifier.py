@@ -240,7 +240,7 @@ class MaskRobustClassifier(pl.LightningModule):
         """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
 
         Each batch size gets one graph, and what does not fit into one is an error, never computed eagerly. Evaluation
-        stays eager: it takes hooks and rows of visible positions.
+        stays eager, so that it takes hooks.
         """
         self._compiled = CompiledNetwork(self.network)
 

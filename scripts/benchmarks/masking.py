@@ -27,7 +27,7 @@ IMAGE_SIZE = 224
 NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")
 COMMON_MASKS = ("all visible", "object hidden", "half of the patches")
 SMALL_AREAS = ("box of 80 x 80", "a tenth of the patches")
-"""Masks that leave little visible, for the engine whose cost follows the visible area."""
+"""Masks that leave little visible."""
 
 
 class Case(NamedTuple):
@@ -51,7 +51,7 @@ def masking(
     A row is of one padding of `LayerMasking`, "mean" or "mirror", all of them in the same rounds. It has hidden
     (fraction of pixels), positions (fraction of those inside the network that are visible: the mean over convolutions),
     plain_seconds, time and memory as ratios over the plain network's, over_folded (time over that of the plain network
-    with batch norm folded into convolutions, as layer masking folds it; empty in training, and where torch.fx
+    with batch norm folded into convolutions; empty in training, and where torch.fx
     cannot trace the plain network), waits (times that Python
     waits for a CUDA device in one call; empty elsewhere), and sensitivity (largest change of a logit when the hidden
     pixels are redrawn, which must be 0; empty in training).

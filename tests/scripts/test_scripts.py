@@ -149,7 +149,7 @@ def test_demo_hands_seed_and_configuration_to_each_command(clone):
 
 def test_demo_decides_the_claim_on_request(clone):
     run(clone, "demo", "--claim")
-    assert calls(clone)[2:] == ["claim --config claim_cues.yaml --out CLONE/runs/demo-claim"]
+    assert calls(clone)[2:] == ["claim --config claim_demo.yaml --out CLONE/runs/demo-claim"]
 
 
 @pytest.mark.parametrize("arguments", [["--data"], ["--config"], ["--seed", "two"]], ids=" ".join)
