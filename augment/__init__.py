@@ -1,5 +1,7 @@
 """Input space: mask families, fills and the augmentation policy. Imports nothing else of maskrobust."""
 
+from types import ModuleType as _ModuleType
+
 from maskrobust.augment.batch import (
     Batch as Batch,
     check_object_mask as check_object_mask,
@@ -92,3 +94,6 @@ from maskrobust.augment.fills.linear_imputation import fill_linear_imputation as
 from maskrobust.augment.fills.inpainting import fill_inpainting as fill_inpainting
 from maskrobust.augment.fills.exemplar import fill_exemplar as fill_exemplar
 # isort: on
+
+# Without the files, one of which has the name of the standard library's `random`.
+__all__ = [_name for _name, _each in globals().items() if _name[0] != "_" and not isinstance(_each, _ModuleType)]

@@ -1,4 +1,8 @@
-"""The one batch type that every data module yields, and the check that every entry point calls on `visible`."""
+"""The one batch type that every data module yields, and the checks of images and `visible` at every entrance.
+
+What shape and dtype tell is refused on every device. What only values tell is looked at where nothing waits for it: on
+a CPU, outside of compiled code, in the first image of a batch.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -7,6 +11,10 @@ import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
+
+_MOST_COLOURS, _LEAST_SIDE = 4, 16
+_FARTHEST = 16.0
+"""Normalised images reach from -3 to 3; bytes, 255."""
 
 
 class Batch(NamedTuple):
@@ -107,6 +115,50 @@ def check_tensor(name: str, value: object) -> None:
         )
 
 
+def check_layout(images: Tensor) -> None:
+    """Refuse images whose last axis are colours, as NumPy and PIL have it.
+
+    Args:
+        images: (..., C, H, W), any dtype.
+
+    Raises:
+        InputError: the last axis has 1 to 4 values, and the two before it 16 or more, as in (B, H, W, C).
+    """
+    *_, first, second, last = images.shape
+    if last <= _MOST_COLOURS and min(first, second) >= _LEAST_SIDE:
+        axes = ("2, 0, 1", "(H, W, C)") if images.ndim == 3 else ("0, 3, 1, 2", "(B, H, W, C)")
+        raise InputError(
+            f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}, which looks like {axes[1]}; "
+            f"permute them, as with images.permute({axes[0]})."
+        )
+
+
+def farthest_value(images: Tensor, visible: Tensor) -> float | None:
+    """The visible value of the first image that is farthest from 0, where it is farther than of any that is normalised.
+
+    Args:
+        images: (B, C, H, W).
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        The value, beyond -16 or 16; None where there is none, and where it would have to be waited for: on an
+        accelerator, and in compiled code.
+    """
+    if torch.compiler.is_compiling() or images.device.type != "cpu" or not images.is_floating_point():
+        return None
+    first = images[:1].detach()
+    if (
+        not first.numel() or abs(_farthest(first)) <= _FARTHEST
+    ):  # whatever is hidden: a twentieth of the time of the rest
+        return None
+    farthest = _farthest(first.masked_fill(~visible[:1], 0.0))
+    return farthest if abs(farthest) > _FARTHEST else None
+
+
+def _farthest(values: Tensor) -> float:
+    return max(map(float, values.aminmax()), key=abs)
+
+
 def check_object_mask(object_mask: Tensor) -> None:
     """Refuse an object mask that is not boolean, whose inverse would be no mask.
 
@@ -130,12 +182,14 @@ def check_visible(images: Tensor, visible: Tensor) -> None:
 
     Raises:
         TypeError: one of them is no tensor, or `visible` is not boolean.
-        InputError: `images` has not four dimensions, or shape or device of `visible` do not match it.
+        InputError: `images` has not four dimensions, or looks like (B, H, W, C), or shape or device of `visible` do not
+            match it.
     """
     check_tensor("images", images)
     check_tensor("visible", visible)
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
+    check_layout(images)
     if visible.dtype != torch.bool:
         raise TypeError(
             f"visible must be a bool tensor (True where a pixel may be seen), got {visible.dtype}; "

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.augment.batch import check_tensor
 from maskrobust.errors import InputError
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
@@ -32,7 +33,13 @@ def sample_keys(seed: int, ids: Tensor) -> Tensor:
 
     Returns:
         (B,) int64 keys on the device of `ids`.
+
+    Raises:
+        TypeError: `ids` is no int64 tensor.
     """
+    check_tensor("ids", ids)
+    if ids.dtype != torch.int64:
+        raise TypeError(f"ids must be an int64 tensor of sample ids, got {ids.dtype}; convert it with ids.long().")
     return _mix(fold_in(ids, seed))
 
 

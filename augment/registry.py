@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from maskrobust.errors import InputError, did_you_mean
+from maskrobust.errors import InputError, did_you_mean, library_needed
 
 Choice = str | Mapping[str, float | Mapping[str, Any]]
 """A name; or several names, each with its weight, or with its options, among them `weight` (1 where it is missing)."""
@@ -141,7 +141,7 @@ class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
                 )
             raise InputError(
                 f"{option} must be one of {', '.join([*self, *besides])}, or named after its own module as in "
-                f"my_module.my_name, got '{name}'; choose one of these."
+                f"my_module.my_name, got '{name}'{did_you_mean(name, [*self, *besides])}; choose one of these."
             )
         return self[own_name]
 
@@ -271,7 +271,8 @@ def _checked_options(entry: Entry, options: Mapping[str, Any], where: str) -> di
 
 
 def _of_type(value: Any, hint: Any, where: str) -> Any:
-    from pydantic import TypeAdapter, ValidationError  # only where options are given: the import takes a while
+    with library_needed():  # only where options are given: the import takes a while
+        from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(hint).validate_python(value)

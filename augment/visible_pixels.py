@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from maskrobust.augment.batch import check_layout, check_tensor
 from maskrobust.errors import InputError
 
 
@@ -21,8 +22,8 @@ def visible_from(
 
     Args:
         images: (B, C, H, W), or one image (C, H, W), of any dtype.
-        nodata: a pixel is hidden where every band holds this value; or one value for each band of `images`. NaN is a
-            value like any other.
+        nodata: a pixel is hidden where every band holds this value, rounded to the dtype of `images` (-9999 is -10000
+            in float16); or one value for each band of `images`. NaN is a value like any other.
         nan: whether a pixel is hidden where any band is NaN; otherwise such a pixel is refused unless hidden anyway.
         alpha: index of the band of `images` that is their opacity, or the opacity itself, (B, 1, H, W) or (B, H, W): a
             pixel is hidden where it is 0. A band of `images` takes no part in `nodata`.
@@ -33,19 +34,24 @@ def visible_from(
         `visible`, (B, 1, H, W) bool, or (1, H, W) for one image; True where a pixel may be seen.
 
     Raises:
-        InputError: shapes do not fit, a mask holds other values than 0 and 1, an image has no visible pixel, or a
-            visible pixel is NaN; the message names the image.
+        TypeError: `images` or a mask is no tensor.
+        InputError: shapes do not fit or look like (B, H, W, C), a mask holds other values than 0 and 1, `nodata` is no
+            value of the images' integer type, an image has no visible pixel, or a visible pixel is NaN; the message
+            names the image.
 
     Examples:
         >>> visible = visible_from(tiles, nodata=0)
         >>> maps = masked(tiles, visible)
     """
+    check_tensor("images", images)
     if images.ndim == 3:
+        check_layout(images)
         alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
         real, ignored = (None if each is None else each[None] for each in (pixel_mask, padding_mask))
         return visible_from(images[None], nodata=nodata, nan=nan, alpha=alpha, pixel_mask=real, padding_mask=ignored)[0]
     if images.ndim != 4:
         raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
+    check_layout(images)
     bands = images
     visible = torch.ones_like(images[:, :1], dtype=torch.bool)
     if isinstance(alpha, int):
@@ -76,14 +82,36 @@ def _holds(bands: Tensor, nodata: float | Sequence[float]) -> Tensor:
         raise InputError(
             f"nodata must be one value, or one for each of the {bands.shape[1]} bands, got {len(values)} values."
         )
-    expected = torch.tensor(values, device=bands.device, dtype=torch.float64)[:, None, None]
-    held = bands.to(torch.float64) if bands.dtype != torch.float32 else bands
-    expected = expected.to(held.dtype)  # so that 0.1 is what float32 makes of it
-    return (held == expected) | (held.isnan() & expected.isnan())
+    for value in values:
+        check_nodata(value, bands.dtype)
+    # Rounded as the images were: 0.1 and -9999 are no values of float16, but images that held them are compared in it.
+    expected = torch.tensor(values, device=bands.device, dtype=torch.float64).to(bands.dtype)[:, None, None]
+    return (bands == expected) | (bands.isnan() & expected.isnan())
+
+
+def check_nodata(nodata: float, dtype: torch.dtype) -> None:
+    """Refuse a no-data value that no pixel can have.
+
+    Args:
+        nodata: the value.
+        dtype: of the images.
+
+    Raises:
+        InputError: `dtype` is an integer type, and cannot hold the value.
+    """
+    if dtype.is_floating_point:
+        return
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not (float(nodata).is_integer() and low <= nodata <= high):
+        raise InputError(
+            f"nodata must be a value of the images, which are {str(dtype).removeprefix('torch.')} (whole numbers from "
+            f"{low} to {high}), got {nodata:g}; give the value that such pixels hold."
+        )
 
 
 def _fitting(mask: Tensor, images: Tensor, name: str) -> Tensor:
     """A mask as (B, 1, H, W)."""
+    check_tensor(name, mask)
     mask = mask[:, None] if mask.ndim == 3 else mask
     expected = (images.shape[0], 1, *images.shape[2:])
     if mask.shape != expected:

@@ -1,16 +1,27 @@
 """maskrobust: layer masking for CNNs, training with random masks, and measures of what a network reads from a hole.
 
 `__init__.pyi` beside this file lists the public names. Each is imported on first use, so that `maskrobust.LayerMasking`
-needs torch and torchvision alone, and nothing of Lightning, albumentations, Weights & Biases or WebDataset.
+needs torch, torchvision, NumPy and OpenCV alone, and nothing of Lightning, albumentations, Weights & Biases or
+WebDataset.
 """
 
+import ast
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import lazy_loader
+from maskrobust.errors import did_you_mean, library_needed
 
-from maskrobust.errors import InputError, about_library
 
-_import_on_use, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+def _places_in_stub() -> dict[str, str]:
+    """The module of each public name, in alphabetical order; of a module that is public itself, the package."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [each for each in stub.body if isinstance(each, ast.ImportFrom)]
+    return dict(sorted((alias.name, f".{each.module or ''}") for each in imports for alias in each.names))
+
+
+_PLACES = _places_in_stub()
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
@@ -18,7 +29,14 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("maskrobust")
-    try:
-        return _import_on_use(name)
-    except ImportError as error:
-        raise InputError(about_library(error)) from error
+    if name not in _PLACES:
+        raise AttributeError(f"maskrobust has no name '{name}'{did_you_mean(name, __all__)}.", name=name)
+    place = _PLACES[name]
+    with library_needed():
+        found = import_module(f".{name}", __name__) if place == "." else getattr(import_module(place, __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

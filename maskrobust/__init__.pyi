@@ -17,6 +17,7 @@ from .augment import (
     uniform as uniform,
     visible_from as visible_from,
 )
+from .lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,
     coalition_game as coalition_game,
@@ -40,6 +41,7 @@ from .lm_modules.explanation.explainers.registry import (
 from .lm_modules.explanation.explainers.rise import rise as rise
 from .lm_modules.explanation.explaining import (
     ExplanationRequest as ExplanationRequest,
+    explain as explain,
     explain_image as explain_image,
 )
 from .lm_modules.explanation.judges.registry import judge as judge
@@ -75,6 +77,11 @@ from .lm_modules.reliance.estimates.estimation import (
     Estimate as Estimate,
     Statistic as Statistic,
     right_answers as right_answers,
+)
+from .lm_modules.reliance.functional import (
+    silhouette_leak as silhouette_leak,
+    swap_pull as swap_pull,
+    used_share as used_share,
 )
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.token_dropping import TokenDropping as TokenDropping

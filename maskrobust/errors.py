@@ -1,7 +1,19 @@
 """Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+_PACKAGES = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "pytorch_grad_cam": "grad-cam",
+    "pytorch_lightning": "pytorch-lightning",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""What is installed under another name than it is imported by."""
 
 
 class InputError(ValueError):
@@ -45,4 +57,20 @@ def about_library(error: ImportError) -> str:
         error: raised by the import of the library.
     """
     name = (error.name or str(error)).partition(".")[0]
-    return f"{name} is needed here, but cannot be imported ({error}); install it, best with pip install maskrobust."
+    return (
+        f"{name} is needed here, but cannot be imported ({error}); install it with pip install "
+        f"{_PACKAGES.get(name, name)}, or all libraries with pip install maskrobust."
+    )
+
+
+@contextmanager
+def library_needed() -> Iterator[None]:
+    """Say of a library that cannot be imported within the context what to do about it.
+
+    Raises:
+        InputError: it cannot; see `about_library`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(about_library(error)) from error

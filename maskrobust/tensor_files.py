@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 
 _LARGEST_HEADER = 16 * 2**20
 
@@ -19,7 +19,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is no readable safetensors file, or holds a tensor that is not plain; see `is_plain`.
     """
-    import safetensors.torch  # here: layer masking does without it
+    with library_needed():  # here: layer masking does without it
+        import safetensors.torch
 
     try:
         with path.open("rb") as stream:

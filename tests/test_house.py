@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
 
 import maskrobust
 from maskrobust.configs import find_config
@@ -101,10 +102,20 @@ def test_every_file_inside_a_package_is_installed_with_it():
     assert inside - installed == set()
 
 
-def test_every_import_is_a_declared_dependency():
+def required_by(line):
+    """Names of the distributions that a declared one always brings along."""
+    declared = Requirement(line)
+    extras = declared.extras | {""}
+    for each in map(Requirement, metadata.requires(declared.name) or ()):
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
+            yield distribution_name(each.name)
+
+
+def test_every_import_is_a_declared_dependency_or_comes_with_one():
     extras = {name: lines for name, lines in PROJECT["project"]["optional-dependencies"].items() if name != "dev"}
     lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras.values() for line in extra)]
     declared = {distribution_name(line) for line in lines}
+    declared |= {name for line in PROJECT["project"]["dependencies"] for name in required_by(line)}
     providers = metadata.packages_distributions()
     undeclared = [
         f"{package}: {module}"
@@ -191,6 +202,23 @@ def is_private(name):
 @pytest.mark.parametrize("name", maskrobust.__all__)
 def test_every_name_of_the_stub_is_there_without_another_import(name):
     assert getattr(maskrobust, name) is not None
+
+
+def test_a_misspelt_name_is_told_the_nearest_one():
+    with pytest.raises(
+        AttributeError, match=r"^maskrobust has no name 'LayerMaskin' \(did you mean LayerMasking\?\)\.$"
+    ):
+        maskrobust.LayerMaskin  # noqa: B018
+    assert not hasattr(maskrobust, "nothing_like_it")
+
+
+@pytest.mark.parametrize(
+    "package", [f"maskrobust{name}" for name in ("", ".augment", ".lm_modules", ".lm_modules.masking", ".train.data")]
+)
+def test_importing_everything_hides_no_module_of_the_standard_library(package):
+    names: dict[str, object] = {}
+    exec(f"from {package} import *", names)
+    assert len(names) > 5 and not names.keys() & sys.stdlib_module_names
 
 
 def test_importing_the_package_alone_imports_no_library():

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("augment", "configs", "lm_modules", "train", "maskrobust")
 SOURCES = (*FOLDERS, "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 BUILD = "from setuptools.build_meta import build_sdist, build_wheel; build_sdist('sdists'); build_wheel('wheels')"
+WITHOUT_DEPENDENCIES = ("torch", "torchvision", "numpy", "opencv-python-headless")
 SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
@@ -76,22 +77,23 @@ def commands(build, tmp_path_factory):
     """An environment with all libraries: its `python` and `maskrobust`."""
     folder = tmp_path_factory.mktemp("environment")
     make_environment(folder, [Path(path) for path in sys.path if path.endswith("-packages")])
-    install = [sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", build[0]]
-    run(install, folder)
+    install_without_dependencies(build[0], folder)
     return folder / "bin"
+
+
+def install_without_dependencies(wheel, folder):
+    run([sys.executable, "-m", "pip", "--python", folder, "install", "-q", "--no-deps", "--no-index", wheel], folder)
 
 
 @pytest.fixture(scope="module")
 def bare_python(build, tmp_path_factory):
-    """An environment with torch, torchvision, NumPy and lazy_loader, and with what these need themselves."""
+    """An environment with torch, torchvision, NumPy and OpenCV, what these need themselves, and maskrobust."""
     libraries = tmp_path_factory.mktemp("libraries")
-    for path in _top_level(
-        {name for library in ("torch", "torchvision", "numpy", "lazy-loader") for name in _needed(library)}
-    ):
+    for path in _top_level({name for library in WITHOUT_DEPENDENCIES for name in _needed(library)}):
         (libraries / path.name).symlink_to(path)
     folder = tmp_path_factory.mktemp("bare")
-    with zipfile.ZipFile(build[0]) as wheel:
-        wheel.extractall(make_environment(folder, [libraries]))
+    make_environment(folder, [libraries])
+    install_without_dependencies(build[0], folder)
     return folder / "bin" / "python"
 
 
@@ -212,29 +214,65 @@ def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build):
     assert not any(name.startswith("tests/") for name in packed)
 
 
-def test_layer_masking_needs_torch_torchvision_numpy_and_lazy_loader_alone_and_the_rest_says_what_it_lacks(
-    bare_python, tmp_path
-):
+def test_layer_masking_fills_families_and_measures_need_torch_torchvision_numpy_and_opencv_alone(bare_python, tmp_path):
     code = """
-import maskrobust, torch, torchvision
-masked = maskrobust.LayerMasking(torchvision.models.resnet18().eval())
-visible = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
-visible[:, :, 16:48] = True
-print(*masked(torch.rand(2, 3, 64, 64), visible).shape)
-try:
-    maskrobust.MaskRobustClassifier
-except ValueError as error:
-    print(error)
-from maskrobust.train.cli import main
-main(["masks", "--data", "Cues", "--out", "out"])
+import json, torch, torchvision
+import maskrobust
+from maskrobust import (
+    FAMILIES, FILLS, Batch, LayerMasking, ReliancePlan, SilhouetteBank, apply_fill, build_family, patches, predictor,
+    sample_keys, used_share,
+)
+from maskrobust.augment import family_needs
+from maskrobust.lm_modules.reliance.catalogue import Context
+from maskrobust.lm_modules.reliance.measurement import result_rows
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
+
+said = {}
+def tried(name, call):
+    try:
+        return call()
+    except maskrobust.errors.InputError as error:
+        said[name] = str(error)
+
+ids = torch.arange(8)
+object_mask = torch.zeros(8, 1, 48, 48, dtype=torch.bool)
+object_mask[..., 12:36, 12:30] = True
+batch = Batch(ids, torch.rand(8, 3, 48, 48), object_mask, ids % 2)
+bank, keys, colour = SilhouetteBank.from_batches([batch]), sample_keys(0, ids), (0.4, 0.5, 0.6)
+visible = patches(keys, 48, 48, hidden_fraction=(0.5, 0.5), patch_size=8)
+masked = LayerMasking(torchvision.models.resnet18(num_classes=2).eval())
+assert masked(batch.images, visible).shape == (8, 2)
+for name in FAMILIES:
+    options = {"bank": bank} if "bank" in family_needs(name) else {}
+    tried(name, lambda: build_family(name, **options)(keys, batch))
+for name in FILLS:
+    tried(name, lambda: apply_fill(name, batch.images, visible, keys=keys, mean=colour))
+by_layers = predictor(masked, "layer_masking", colour, colour)
+outcomes = RelianceSuite(bank, num_classes=2).ask({"layers": by_layers}, batch)["layers"]
+rows = result_rows("mine", "layer_masking", {0: outcomes}, Context(ReliancePlan()), replicates=20)
+assert {"silhouette_leak", "swap_pull", "retention"} <= {row.measure for row in rows}
+assert used_share([0, 1], [0, 0], [0, 1], [0, 1]) == 1.0
+for name in maskrobust.__all__:
+    tried(name, lambda: getattr(maskrobust, name))
+print(json.dumps(said))
 """
-    done = run([bare_python, "-c", code], tmp_path, status=2)
-    shape, missing = done.stdout.splitlines()
-    assert shape == "2 1000"
-    assert missing.startswith("pytorch_lightning is needed here, but cannot be imported (No module named ")
-    (line,) = done.stderr.splitlines()
+    (line,) = run([bare_python, "-c", code], tmp_path).stdout.splitlines()
+    remedies = {"skimage": "scikit-image", "scipy": "scipy", "pytorch_lightning": "pytorch-lightning"}
+    remedies["safetensors"] = "safetensors"
+    lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "load_network": "safetensors"}
+    lacking |= dict.fromkeys(("MaskRobustClassifier", "RelianceCallback"), "pytorch_lightning")
+    assert json.loads(line) == {
+        name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "
+        f"install {remedies[library]}, or all libraries with pip install maskrobust."
+        for name, library in lacking.items()
+    }
+
+
+def test_a_command_without_its_libraries_says_in_one_line_what_it_lacks(bare_python, tmp_path):
+    code = "from maskrobust.train.cli import main; main(['masks', '--data', 'Cues', '--out', 'out'])"
+    (line,) = run([bare_python, "-c", code], tmp_path, status=2).stderr.splitlines()
     assert re.fullmatch(
-        r"maskrobust: error: \w+ is needed here, .*; install it, best with pip install maskrobust\.", line
+        r"maskrobust: error: (\w+) is needed here, .*; install it with pip install \S+, or all .*", line
     )
 
 

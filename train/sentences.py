@@ -5,6 +5,7 @@ import errno
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from maskrobust.errors import InputError, about_library, did_you_mean
 
@@ -24,6 +25,8 @@ _PLAINER = {
     r"<class '(?:[\w.]+\.)?(\w+)'>|\btyping\.": r"\1",
     r"NestedArg\(key='(.*?)', val=(.*?)\)$": r"\1=\2",
     r"\ba tuple\b": "a list, as in '[a, b]'",
+    r"^(model|trainer): Unable to load config '(.*?)'.*": r"\1 must be a YAML of options, got '\2'; give "
+    r"an option of its own, such as --model.architecture \2 for a network",
 }
 
 
@@ -55,23 +58,43 @@ def about_arguments(error: argparse.ArgumentError) -> str:
     for pattern, plainer in _PLAINER.items():
         said = re.sub(pattern, plainer, said)
     said = said.rstrip(".")
-    return said + _about_data(said) if said.startswith("data:") else said
+    if missing := re.fullmatch(r"the following arguments are required: (.+)", said):
+        return _about_missing(missing[1].split(", "))
+    return _about_data(said) if said.startswith("data:") else said
+
+
+def _about_missing(names: list[str]) -> str:
+    """Which options must be given, and of those that a YAML mostly says, such as data, how."""
+    if "question" in names:
+        return (
+            "--config is required, a YAML that states the claim; give a shipped one, such as claim_cues.yaml, or yours"
+        )
+    if names[0] in ("fit.data", "validate.data", "test.data"):
+        return (
+            "--data is required; give a data module, such as Folder with --data.root IMAGES, or a --config that has "
+            "data, such as config.yaml in the folder of a run"
+        )
+    return f"the following arguments are required: {', '.join(f'--{name}' for name in names)}"
 
 
 def _about_data(said: str) -> str:
-    """What more there is to say of a data module that is unknown, or of an option that it does not take."""
+    """What is to be said of a data module that is unknown, or of an option that it does not take."""
     from maskrobust.train import data
 
-    unknown = re.search(r"Given value: (\w+)$", said)
     refused = re.search(r"class_path '[\w.]+\.(\w+)': Option '(\w+)' is not accepted", said)
     if refused and refused[1] in data.SHIPPED:
         known = [name for each in getattr(data, refused[1]).__mro__ for name in inspect.signature(each).parameters]
         near = "" if "(did you mean " in said else did_you_mean(refused[2], known)
-        return f"{near}; --data.help {refused[1]} lists its options"
+        return f"{said}{near}; --data.help {refused[1]} lists its options"
     if "class_path" in said:
-        return ""
-    near = did_you_mean(unknown[1], data.SHIPPED) if unknown else ""
-    return f"{near}; shipped data modules are {', '.join(data.SHIPPED)}"
+        return said
+    shipped = f"shipped data modules are {', '.join(data.SHIPPED)}"
+    if unknown := re.search(r"Given value: (\S+)$", said):
+        near = did_you_mean(unknown[1].capitalize(), data.SHIPPED)
+        if Path(unknown[1]).is_dir():
+            near = f"; give a folder of images as --data Folder --data.root {unknown[1]}"
+        return f"data: must be the name of a data module, got {unknown[1]}{near}; {shipped}"
+    return f"{said}; {shipped}"
 
 
 def _about_files(error: OSError) -> str | None:

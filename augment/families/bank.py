@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, library_needed
 from maskrobust.tensor_files import read_safetensors
 
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64, "objects": torch.int64}
@@ -41,7 +41,8 @@ class SilhouetteBank:
             object.__setattr__(self, "objects", self.ids)
         if len(self) == 0:
             raise InputError(
-                "a silhouette bank needs at least one non-empty object mask, got none; annotate an object."
+                "silhouettes are drawn from object masks, but the data have none; give masks, as with --data.mask_root "
+                "for a Folder, or choose a mask family that needs none, such as patches."
             )
 
     def __len__(self) -> int:
@@ -122,7 +123,8 @@ class SilhouetteBank:
         Args:
             path: of the file; one that exists is replaced.
         """
-        import safetensors.torch
+        with library_needed():
+            import safetensors.torch
 
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

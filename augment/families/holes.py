@@ -268,7 +268,7 @@ def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
 def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
     """Hide each object along its outline, and beside it a blob: together as many pixels as its enclosing circle.
 
-    Nothing is hidden where there is no object, or no room for the blob.
+    Where the blob has no room, the object alone is hidden.
 
     Args:
         keys: (B,) int64 keys.
@@ -280,7 +280,7 @@ def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
     Raises:
         TypeError: `object_mask` is not boolean.
     """
-    return object_holes(keys, object_mask).silhouette_visible
+    return object_holes(keys, object_mask).silhouette_visible & ~object_mask
 
 
 class CompanionBlobs(NamedTuple):

@@ -222,7 +222,8 @@ def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
     is_range = isinstance(hidden_fraction, Sequence) and len(hidden_fraction) == 2
     if not is_range or not 0.0 <= hidden_fraction[0] <= hidden_fraction[1] <= 1.0:
         raise InputError(
-            f"hidden_fraction must be a range 0 <= low <= high <= 1, got {hidden_fraction}; give two numbers."
+            f"hidden_fraction must be a range 0 <= low <= high <= 1, got {hidden_fraction}; give two fractions, such "
+            "as [0.5, 0.5] for 50 %."
         )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 
 SegmentationMethod = Literal["slic", "quickshift"]
 _CACHED_BYTES = 2**28
@@ -179,7 +179,8 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
     Raises:
         InputError: the image has neither 1 nor 3 channels, or pixels that are not finite.
     """
-    from skimage import segmentation
+    with library_needed():
+        from skimage import segmentation
 
     if picture.shape[2] not in (1, 3):
         raise InputError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")

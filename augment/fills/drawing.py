@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import check_visible, in_unit_range
+from maskrobust.augment.batch import check_visible, farthest_value, in_unit_range
 from maskrobust.augment.random import is_on_cpu
 from maskrobust.augment.registry import AnyFunction, Check, Entry, FunctionRegistry
+from maskrobust.errors import InputError
 
 FillName = str
 """A name of `FILLS`, or "my_module.my_name" for a fill that a module of the user's own registers."""
@@ -84,12 +85,15 @@ def check_pixels(images: Tensor, visible: Tensor) -> None:
     Raises:
         TypeError, InputError: `visible` does not fit `images`; see `maskrobust.augment.check_visible`.
         TypeError: `images` is neither float nor uint8.
+        InputError: on a CPU, a visible value of the first image lies beyond -16 or 16: far from [0, 1].
     """
     check_visible(images, visible)
     if not (images.is_floating_point() or images.dtype == torch.uint8):
         raise TypeError(
             f"images must be float in [0, 1] or uint8 in [0, 255], got {images.dtype}; convert them to one of the two."
         )
+    if (value := farthest_value(images, visible)) is not None:
+        raise InputError(f"images must be float in [0, 1], got a pixel of {value:.4g}; divide bytes by 255.")
 
 
 def from_pixels(images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
+from maskrobust.errors import library_needed
 
 RIM_WIDTH = 3
 """Pixels around a hole that are compared, where visible."""
@@ -243,7 +244,8 @@ def _searched(level: _Blocks, depth: int, boxes: _Boxes) -> tuple[Array, Array]:
     The weight is 1 + 2 (1 - covered). The sums of v(r + t) (x(r) - x(r + t))^2 over the rim are three correlations, for
     all t at once; they are integers, to which the FFT's are rounded.
     """
-    from scipy import fft
+    with library_needed():
+        from scipy import fft
 
     radius = _radius(depth)
     reach = max(_LEAST_REACH, max(boxes.size) + 2 * radius)
@@ -342,7 +344,8 @@ def _rims(holes: Array, seen: Array, radius: int) -> Array:
 
 
 def _transforms(planes: Sequence[Array], size: Sequence[int]) -> Iterator[Array]:
-    from scipy import fft
+    with library_needed():
+        from scipy import fft
 
     return (fft.rfft2(each.astype(np.float64, copy=False), size) for each in planes)
 

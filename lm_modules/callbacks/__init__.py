@@ -5,6 +5,7 @@ from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint as La
 from maskrobust.lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
 from maskrobust.lm_modules.callbacks.training import (
     FiniteLoss as FiniteLoss,
+    LogEachEpoch as LogEachEpoch,
     ShownImages as ShownImages,
     StepSeed as StepSeed,
     Throughput as Throughput,

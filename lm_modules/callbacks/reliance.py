@@ -1,6 +1,6 @@
-"""Shape reliance during training: the measures of `lm_modules.reliance` on validation images, as they come by."""
+"""Shape reliance during training: the measures of `lm_modules.reliance` on validation images, in any `Trainer`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,18 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, did_you_mean
 from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
-from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS, WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -35,16 +37,16 @@ TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images",
 
 
 class RelianceCallback(pl.Callback):
-    """Measures how far the network reads the shape of a hole, every few epochs, and logs it.
+    """Measures how far a network relies on the outline of a hole, every few epochs, and logs it, in any `Trainer`.
 
-    It asks the network about validation batches as Lightning goes through them, keeps predictions alone, and joins them
-    over all processes. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over images
-    as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that the plan
-    allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and TensorBoard get a
-    picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as one table, and of
-    each measure that has a goal the best value in its summary. Where no training image has an object mask, what needs
-    some is left out, and one line says so; another says of an epoch that its measures mean nothing, where accuracy with
-    nothing hidden is no better than chance. With `scenes` in the plan, shapes of training objects
+    After a validation epoch it asks the network about the validation images of a data module of annotated images, each
+    batch in one process. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over
+    images as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that
+    the plan allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and
+    TensorBoard get a picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as
+    one table, and of each measure that has a goal the best value in its summary. Where no training image has an object
+    mask, what needs some is left out, and one line says so; another says of an epoch that its measures mean nothing,
+    where accuracy with nothing hidden is no better than chance. With `scenes` in the plan, shapes of training objects
     are cut into empty scenes of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
@@ -53,6 +55,13 @@ class RelianceCallback(pl.Callback):
 
     Args:
         methods: masking methods to ask the network under.
+        network: of the module that is trained. The path of an attribute, such as "net": a module that takes images
+            normalised by the data's `mean` and `std`, and returns a logit for each class of the data. Or a function
+            that takes the `LightningModule` and returns a `TrainedNetwork`, for another preprocessing or other outputs;
+            give that `channels_last=False` to leave the weights' memory format as it is. None for the network of a
+            `MaskRobustClassifier`.
+        data: data module to measure on, such as `maskrobust.train.data.Folder`; None for the trainer's own. It yields
+            `Batch`es of images in [0, 1], not normalised, with object masks.
         plan: what to ask; by default what `ReliancePlan` does.
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
         max_images: validation images to measure on, from the first on, over all processes.
@@ -69,6 +78,8 @@ class RelianceCallback(pl.Callback):
         self,
         methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking"),
         *,
+        network: str | Callable[[pl.LightningModule], TrainedNetwork] | None = None,
+        data: pl.LightningDataModule | None = None,
         plan: ReliancePlan | None = None,
         every_n_epochs: int = 1,
         max_images: int = 1000,
@@ -82,6 +93,7 @@ class RelianceCallback(pl.Callback):
         for name, number in {**numbers, "replicates": replicates}.items():
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
+        self.network, self.data = network, data
         self.plan = plan or ReliancePlan()
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
@@ -90,10 +102,6 @@ class RelianceCallback(pl.Callback):
         self._bank: SilhouetteBank | None = None
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
-        self._measurement: Measurement | None = None
-        self._answers: list[dict[NetworkAndMethod, Outcomes]] = []
-        self._read: list[ProbeOutcomes] = []
-        self._seen = 0
         self._rows: list[list[Any]] = []
 
     @property
@@ -109,96 +117,128 @@ class RelianceCallback(pl.Callback):
         """Go on with the rows of a checkpoint."""
         self._rows = [*state_dict["rows"]]
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Get ready where this epoch is to be measured.
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Get the data ready where they are not the trainer's."""
+        if self.data is None:
+            return
+        if trainer.local_rank == 0:
+            self.data.prepare_data()
+        trainer.strategy.barrier("RelianceCallback.data")
+        self.data.setup("fit")
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask the network about the images where this epoch is to be measured, and log what it answered.
 
         Raises:
             InputError: the data module lends no training objects, or has no scenes though the plan asks about some,
-                the module is no `MaskRobustClassifier`, or the plan keeps features of a network without a linear layer.
+                the network is not found or does not answer with the data's classes, or the plan keeps features of a
+                network without a linear layer.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
-        self._measurement, self._answers, self._read, self._seen = None, [], [], 0
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
         if trainer.sanity_checking or not is_due:
             return
-        classifier = classifier_of(pl_module, self)
-        datamodule = getattr(trainer, "datamodule", None)
+        data = self.data if self.data is not None else getattr(trainer, "datamodule", None)
+        if not (isinstance(data, pl.LightningDataModule) and isinstance(data, SilhouetteSource)):
+            raise InputError(
+                "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
+                f"{type(data).__name__}; give one of maskrobust.train.data as data, or train with it."
+            )
+        network = self._network_of(pl_module, data)
         if self._usable_plan is None:
-            self._usable_plan = self._prepare(datamodule, classifier)
-        self._measurement = Measurement(
-            {_NAME: classifier.trained_network()},
+            if masks := getattr(data, "crude_masks", ""):
+                rank_zero_info(f"RelianceCallback: {ABOUT_CRUDE_MASKS.format(masks=masks)}")
+            self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
+        measurement = Measurement(
+            {_NAME: network},
             self._bank,
             dict.fromkeys(self.methods, self._usable_plan),
-            num_classes=classifier.num_classes,
+            num_classes=network.num_classes,
             seed=self.seed,
-            object_of=getattr(datamodule, "object_of", torch.clone),
+            object_of=getattr(data, "object_of", torch.clone),
             scenes=self._scenes,
         )
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: object,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Ask the network about this batch."""
-        wanted = -(-self.max_images // trainer.world_size) - self._seen
-        if self._measurement is None or wanted <= 0:
-            return
-        batch = batch.select(slice(wanted))
-        self._answers.append(self._measurement.ask(batch))
-        if self._probe is not None:
-            self._read.append(probe_outcomes(self._probe, [batch]))
-        if (
-            self._seen == 0
-            and self.pictures > 0
-            and self._bank is not None
-            and self.plan.shapes
-            and trainer.is_global_zero
-        ):
-            shown = batch.select(slice(self.pictures))
-            picture = draw_panel(shown, self.methods, classifier_of(pl_module, self).mean, self.seed)
-            log_picture(
-                trainer.loggers, "reliance/shown", picture, " | ".join(("image", *self.methods)), trainer.global_step
-            )
-        self._seen += len(batch.ids)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Join what all processes have found, and log it."""
-        if self._measurement is None:
-            return
-        parts = of_all_ranks((self._answers, self._read))
+        own_answers, own_read = [], []
+        with isolate_rng():
+            for number, batch in enumerate(_first_images(data.val_dataloader(), self.max_images)):
+                if number % trainer.world_size != trainer.global_rank:
+                    continue
+                on_device = batch.to(pl_module.device)
+                own_answers.append(measurement.ask(on_device))
+                if self._probe is not None:
+                    own_read.append(probe_outcomes(self._probe, [on_device]))
+                if number == 0 and self.pictures > 0 and self._bank is not None and self.plan.shapes:
+                    self._show(on_device.select(slice(self.pictures)), network.preprocessing.mean, trainer)
+        parts = of_all_ranks((own_answers, own_read))
         answers = [each for of_rank, _ in parts for each in of_rank]
         read = [outcomes for _, each in parts for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
-        passes = self._measurement.passes[trainer.global_rank :: trainer.world_size]
-        by_rank = of_all_ranks([self._measurement.ask_in_scenes(rows) for rows in passes])
+        passes = measurement.passes[trainer.global_rank :: trainer.world_size]
+        by_rank = of_all_ranks([measurement.ask_in_scenes(rows) for rows in passes])
         in_scenes = [each for of_rank in by_rank for each in of_rank]
         for place, method in enumerate(self.methods):
             key = _NAME, method
-            outcomes = self._measurement.outcomes(
-                key, [each[key] for each in answers], [each[key] for each in in_scenes]
-            )
+            outcomes = measurement.outcomes(key, [each[key] for each in answers], [each[key] for each in in_scenes])
             if place == 0 and (reason := at_chance(outcomes)):
                 rank_zero_info(
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
                 )
             for row in self._measured(method, outcomes, probe):
-                named = replace(row, measure=row.name)
-                self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
-                for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
-                    if value is not None:
-                        name = f"reliance/{method}/{row.name}{end}"
-                        if name not in trainer.callback_metrics:  # not logged yet, and so not defined
-                            goal = "none" if end else catalogue()[row.measure].goal
-                            define_metric(trainer.loggers, name, goal=goal, hidden=end != "")
-                        # every process has the same value, and the mean over processes leaves it so
-                        pl_module.log(name, value, batch_size=1, sync_dist=True)
+                self._log(row, trainer, pl_module)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
-        self._measurement, self._answers, self._read = None, [], []
+
+    def _show(self, batch: Batch, mean: Sequence[float], trainer: pl.Trainer) -> None:
+        """Give the loggers a picture of what the network is shown."""
+        picture = draw_panel(batch, self.methods, mean, self.seed)
+        caption = " | ".join(("image", *self.methods))
+        log_picture(trainer.loggers, "reliance/shown", picture, caption, trainer.global_step)
+
+    def _log(self, row: Row, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log a defined measure with the ends of its interval, and keep it for the table."""
+        named = replace(row, measure=row.name)
+        self._rows.append([trainer.current_epoch, *(getattr(named, name) for name in TABLE_COLUMNS[1:])])
+        for end, value in {"": row.value, "_low": row.low, "_high": row.high}.items():
+            if value is not None:
+                name = f"reliance/{row.method}/{row.name}{end}"
+                if name not in trainer.callback_metrics:  # not logged yet, and so not defined
+                    goal = "none" if end else catalogue()[row.measure].goal
+                    define_metric(trainer.loggers, name, goal=goal, hidden=end != "")
+                # every process has the same value, and the mean over processes leaves it so
+                module.log(name, value, batch_size=1, sync_dist=True)
+
+    def _network_of(self, module: pl.LightningModule, data: Any) -> TrainedNetwork:
+        """The network that is trained, as it is measured."""
+        if self.network is None and isinstance(module, MaskRobustClassifier):
+            return module.trained_network()
+        if callable(self.network):
+            return self.network(module)
+        kind = type(module).__name__
+        if self.network is None:
+            raise InputError(
+                f"RelianceCallback needs the network that {kind} trains, got none; name its attribute, as in "
+                "RelianceCallback(network='net'), or give a function that takes the module and returns a "
+                "maskrobust.TrainedNetwork."
+            )
+        found = dict(module.named_modules()).get(self.network)
+        if found is None:
+            raise InputError(
+                f"network must be the path of a module in {kind}, got '{self.network}'"
+                f"{did_you_mean(self.network, dict(module.named_children()))}; choose one of "
+                f"{', '.join(name for name, _ in module.named_children()) or 'its named_modules()'}."
+            )
+        missing = [name for name in ("num_classes", "mean", "std") if not hasattr(data, name)]
+        if missing:
+            raise InputError(
+                f"the data to measure on must say num_classes, mean and std, but {type(data).__name__} lacks "
+                f"{' and '.join(missing)}; give data of maskrobust.train.data, or network as a function."
+            )
+        shown = Preprocessing(tuple(data.mean), tuple(data.std))
+        if self._usable_plan is None:
+            rank_zero_info(
+                f"RelianceCallback: '{self.network}' is shown images normalised as those of {type(data).__name__}, by "
+                f"mean {shown.mean} and std {shown.std}"
+            )
+        return TrainedNetwork(_NAME, found, shown, data.num_classes, channels_last=False)
 
     def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
         """Rows of the defined measures."""
@@ -214,13 +254,8 @@ class RelianceCallback(pl.Callback):
             if row.value is not None:
                 yield row
 
-    def _prepare(self, source: object, classifier: MaskRobustClassifier) -> ReliancePlan:
+    def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
         """Collect silhouettes and train the probe, with gradients and a random state of its own; what can be asked."""
-        if not isinstance(source, SilhouetteSource):
-            raise InputError(
-                "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
-                f"{type(source).__name__}; train with one of maskrobust.train.data, or leave the callback out."
-            )
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
             annotated = [*_up_to(source.annotated_batches("train"), self.max_objects)]
             if not any(batch.object_mask.any() for batch in annotated):
@@ -228,12 +263,12 @@ class RelianceCallback(pl.Callback):
                 return self.plan.without_objects()
             self._bank = SilhouetteBank.from_batches(annotated)
             if self.plan.scenes:
-                self._scenes = self._read_scenes(source, classifier.device)
+                self._scenes = self._read_scenes(source, device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
                 return self.plan
-            read, chosen_by = (self._bank.select(rows).to(classifier.device) for rows in (~held_out, held_out))
-            self._probe = train_probe(read, chosen_by, classifier.num_classes, self.seed)
+            read, chosen_by = (self._bank.select(rows).to(device) for rows in (~held_out, held_out))
+            self._probe = train_probe(read, chosen_by, num_classes, self.seed)
         return self.plan
 
     def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
@@ -257,6 +292,15 @@ def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobu
             f"{type(callback).__name__} is for a MaskRobustClassifier, got {type(module).__name__}; leave it out."
         )
     return module
+
+
+def _first_images(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
+    """Batches until they hold that many images, the last one cut."""
+    for batch in batches:
+        yield batch.select(slice(images))
+        images -= len(batch.ids)
+        if images <= 0:
+            return
 
 
 def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:

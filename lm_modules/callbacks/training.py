@@ -1,4 +1,4 @@
-"""What every training gets: a seed for each step, an end at a loss that is not finite, its speed and pictures."""
+"""What every training gets: a seed for each step, an end at a loss that is not finite, its speed, pictures and logs."""
 
 import json
 import time
@@ -198,6 +198,15 @@ class Throughput(pl.Callback):
     def _reset(self) -> None:
         self._waited = self._worked = 0.0
         self._images = 0
+
+
+class LogEachEpoch(pl.Callback):
+    """Logs at least once an epoch: every min(50, optimiser steps of an epoch) steps, in place of Lightning's 50."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set `log_every_n_steps`, now that the number of batches is known."""
+        steps = trainer.num_training_batches // trainer.accumulate_grad_batches
+        trainer.log_every_n_steps = int(max(1, min(50, steps)))  # type: ignore[attr-defined]  # set, but not declared
 
 
 class ShownImages(pl.Callback):

@@ -1,20 +1,23 @@
 """One image explained by several explainers, for several networks under several masking methods, on the same holes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Queries, ask
+from maskrobust.lm_modules.explanation.answers import Queries, ask, channels_last_batch
 from maskrobust.lm_modules.explanation.explained import Answers, Explained, ExplainedImage, Explanation
 from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, Explainer, Question, find_explainer
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.masking.program import mode
+from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, Predictor, check_methods, predictor
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 
@@ -35,6 +38,59 @@ class ExplanationRequest:
     plan: ExplanationPlan
     key: int
     networks: Sequence[TrainedNetwork] = ()
+
+
+def explain(
+    network: nn.Module,
+    image: Tensor,
+    method: MaskingMethod = "layer_masking",
+    target: int | Sequence[int] | None = None,
+    *,
+    segments: Segments | None = None,
+    plan: ExplanationPlan | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    seed: int = 0,
+) -> Explanation:
+    """Explain a prediction by hiding parts of the image: how much each of them speaks for a class.
+
+    Args:
+        network: a `TrainedNetwork`, such as `load_network` returns, which has its own preprocessing; or any module that
+            takes normalised images and returns logits. It is asked in eval mode, and left in the mode that it is in.
+        image: (C, H, W) float in [0, 1], not normalised, on the network's device.
+        method: masking method, a name of `masking_methods`.
+        target: the class to explain, or several; None for the likeliest.
+        segments: the parts, of this one image; by default SLIC's superpixels, which need scikit-image.
+        plan: how it is explained; by default by LIME. Of several explainers the first explains.
+        mean: by which images are normalised for a module that is no `TrainedNetwork`, and for its fill "mean".
+        std: likewise.
+        seed: decides queries and random fills.
+
+    Returns:
+        Scores and bounds (H, W, K) for K classes, those of its segment at each pixel, and R^2 (K,).
+
+    Raises:
+        InputError: `image` or `target` is out of its range, the method is unknown, there are too few queries for the
+            segments, or answers are not finite.
+        UnsupportedNetworkError: `method` is one that gives the hole to the network, and cannot read it.
+    """
+    batch = channels_last_batch(image)
+    plan = plan or ExplanationPlan(("lime",))
+    plan = replace(plan, explainers=plan.explainers[:1])
+    segments = segments or Segments.superpixels(batch)
+    classes = 1 if target is None else [target] if isinstance(target, int) else [*target]
+    with mode(network, training=False):
+        if isinstance(network, TrainedNetwork):
+            predict = network.predictor(method)
+        else:
+            check_methods((method,), "method")
+            wrap = WRAPPERS.get(method)
+            predict = predictor(network if wrap is None else wrap(network), method, mean, std)
+        networks = [network] if isinstance(network, TrainedNetwork) else []
+        request = ExplanationRequest(image, [[predict]], plan, seed, networks)
+        (found,) = explain_image(request, {"": segments}, classes).explanations.values()
+    scores, low, high = (segments.heat_map(0, each[0, 0]) for each in found[:3])
+    return Explanation(scores, low, high, np.asarray(found.r_squared)[0, 0])
 
 
 def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key: int) -> int:
@@ -70,14 +126,19 @@ def explain_image(
         Answers on the plan's scale, and explanations.
 
     Raises:
-        InputError: there are too few queries for the segments, answers are not finite, or an explainer that reads the
-            networks is given none or cannot read one.
+        InputError: a class is none of the network's, there are too few queries for the segments, answers are not
+            finite, or an explainer that reads the networks is given none or cannot read one.
     """
     image, plan, key = request.image, request.plan, request.key
     nothing_hidden = Queries.of(torch.ones_like(image[None, :1], dtype=torch.bool))
     whole = np.concatenate([ask(of_network[0], image, nothing_hidden, key) for of_network in request.predictors])
     chosen = whole[0].argsort(kind="stable")[::-1][:classes] if isinstance(classes, int) else np.array(classes)
     chosen = chosen.astype(np.int64)
+    if not ((chosen >= 0) & (chosen < whole.shape[1])).all():
+        raise InputError(
+            f"classes to explain must lie in [0, {whole.shape[1]}), as the network has so many outputs, got "
+            f"{chosen.tolist()}; give the number of an output."
+        )
     found = ExplainedImage(chosen, whole.argmax(axis=1), whole.max(axis=1), whole[:, chosen])
     for name, segments in partitions.items():
         found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)

@@ -12,7 +12,7 @@ from maskrobust.lm_modules.explanation.judges.ablation import ablated
 from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, Judge, chosen_judges
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import (
-    hierarchical_bootstrap_means,
+    bootstrap_means,
     percentile_interval,
     tail_level,
 )
@@ -144,8 +144,8 @@ def _rows(
             reason = "undefined because the data do not allow it for any object."
             yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
         return
-    stacked = columns[counted].reshape(int(counted.sum()), -1).T[:, np.newaxis]  # (T * C, 1, objects)
-    resampled = hierarchical_bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
+    stacked = columns[counted].reshape(int(counted.sum()), -1).T  # (T * C, objects)
+    resampled = bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
     means = columns[counted].mean(axis=0)
     defined = [True] * len(methods)
     if judge.is_ratio:

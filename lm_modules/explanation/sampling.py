@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import fold_in, uniform
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, library_needed
 
 
 def draw_independent(key: int, samples: int, segments: int, share: float | tuple[float, float] = 0.5) -> Tensor:
@@ -58,7 +58,8 @@ def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
         )
     order = samples // 2
     keys = fold_in(torch.zeros(1, dtype=torch.int64), key)
-    from scipy.linalg import hadamard  # plans of explanations import this module, commands make plans for their help
+    with library_needed():  # here: plans of explanations import this module, commands make plans for their help
+        from scipy.linalg import hadamard
 
     columns = uniform(fold_in(keys, 0), order)[0].argsort(stable=True)[:segments]
     rows = uniform(fold_in(keys, 1), order)[0].argsort(stable=True)

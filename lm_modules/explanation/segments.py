@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, segment_batch, segment_sums
 from maskrobust.augment.families.segments import SegmentationMethod
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
@@ -63,7 +63,8 @@ class Segments:
         About 250 of SLIC; quickshift with a kernel of 2 pixels, distance 200 and ratio 0.2. Arguments are those of
         `superpixels`; theirs number SLIC's from 1, so that one of them is never hidden, which is not done here.
         """
-        from skimage import segmentation
+        with library_needed():
+            from skimage import segmentation
 
         found = []
         for image in images.detach().cpu():

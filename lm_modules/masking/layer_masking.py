@@ -14,6 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, carry_coverage, channels_of
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooked import as_tensors, refuse_hooks_when_compiled, run_in_segments, run_with_hooks
+from maskrobust.lm_modules.masking.inputs import check_images, check_network, warn_of_bytes, why_it_failed
 from maskrobust.lm_modules.masking.masked import Masked, MaskingOptions, MergeRule, PaddingRule, VisibleMap
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.program import Folding, Program, Step, find_folded, mode, read_program
@@ -134,6 +135,7 @@ class LayerMasking(nn.Module):
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
+        TypeError: the network is no module.
         InputError: the padding is unknown, or the network has layer masking already.
 
     Examples:
@@ -152,6 +154,7 @@ class LayerMasking(nn.Module):
         checkpoint_segments: int = 0,
     ) -> None:
         super().__init__()
+        check_network(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in PADDINGS:
@@ -186,14 +189,30 @@ class LayerMasking(nn.Module):
             mode it is equal to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, InputError: `visible` does not fit `images`, a visible pixel is NaN (not asked on an accelerator,
-                nor when compiled), or `torch.jit` traces the call.
+            TypeError, InputError: `images` are integers, or fit neither `visible` nor the network, a visible pixel is
+                NaN (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
+
+        Warns:
+            UserWarning: a visible pixel lies beyond -16 or 16, as bytes do; looked at on a CPU, in the first image.
         """
+        if torch.compiler.is_compiling():
+            return self._answer(images, visible)
+        try:
+            return self._answer(images, visible)
+        except RuntimeError as error:
+            reason = why_it_failed(self.network, images)
+            if reason is None:
+                raise
+            raise reason from error
+
+    def _answer(self, images: Tensor, visible: Tensor | None) -> Any:
         if visible is None:
             return self.network(images)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
         check_visible(images, visible)
+        check_images(images)
+        warn_of_bytes(images, visible)
         visible_map = self._map_of(visible)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             _refuse_nan(images)

@@ -23,6 +23,7 @@ from maskrobust.lm_modules.masking.rules.table import (
     UnsupportedNetworkError,
     find_rule,
     masking_rule,
+    written,
 )
 from maskrobust.lm_modules.masking.state import Modes, State
 from maskrobust.lm_modules.masking.tracing import Call, trace
@@ -367,10 +368,10 @@ def _rule_for(node: fx.Node, network: nn.Module) -> Rule:
     target: Target = type(operation) if isinstance(operation, nn.Module) else node.target
     rule = find_rule(target)
     if rule is None:
-        name = target if isinstance(target, str) else getattr(target, "__qualname__", repr(target))
+        name = written(target)
         raise UnsupportedNetworkError(
             f"layer masking has no rule for the operation {name} at layer '{_layer_of(node)}' of "
-            f"{type(network).__name__}; add one with maskrobust.lm_modules.masking_rule({name})."
+            f"{type(network).__name__}; add one with maskrobust.masking_rule({name})."
         )
     return rule
 

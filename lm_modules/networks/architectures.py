@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from maskrobust.augment.registry import import_named
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 
 TIMM_PREFIX = "timm/"
 """Of a name of timm's."""
@@ -76,7 +76,8 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
             return SmallResNet(**arguments)
         network: nn.Module
         if architecture.startswith(TIMM_PREFIX):
-            import timm
+            with library_needed():
+                import timm
 
             network = timm.create_model(architecture.removeprefix(TIMM_PREFIX), **arguments)
         else:
@@ -174,7 +175,8 @@ def check_known(architecture: str) -> None:
 
 def known_architectures() -> list[str]:
     """Every name that `build_network` takes, without the tags that timm's may end in (resnet50.a1_in1k)."""
-    import timm
+    with library_needed():
+        import timm
 
     return [*_known_without_timm(), *(TIMM_PREFIX + name for name in timm.list_models())]
 
@@ -189,7 +191,8 @@ def _known_without_timm() -> list[str]:
 
 def _is_tagged(architecture: str) -> bool:
     """Whether it is a name of timm's with the tag of some pretrained weights, such as timm/resnet50.a1_in1k."""
-    import timm
+    with library_needed():
+        import timm
 
     return architecture.startswith(TIMM_PREFIX) and timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX))
 

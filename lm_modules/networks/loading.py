@@ -138,7 +138,7 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
             torch.manual_seed(0)
             network = build_network(architecture, count)
         names = _unnamed(count) if num_classes is None else OutputNames()
-        shown = _default_preprocessing(architecture)
+        shown = default_preprocessing(architecture)
         return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
     if not _is_file(weights):
         raise InputError(_about_weights(architecture, weights))
@@ -148,7 +148,7 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
             f"name a function of yours that makes the network, as in my_module.my_function:{weights}."
         )
     network = build_network(architecture, _outputs_in(weights, architecture))
-    return _with_file(name, network, weights, _default_preprocessing(architecture), origin)
+    return _with_file(name, network, weights, default_preprocessing(architecture), origin)
 
 
 def _from_checkpoint(path: str) -> TrainedNetwork:
@@ -243,11 +243,11 @@ def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weig
     return TrainedNetwork(name, network, shown, len(categories), origin=origin, **names._asdict())
 
 
-def _default_preprocessing(architecture: str) -> Preprocessing:
-    """That of an architecture's default weights; ImageNet's colours where it has none."""
+def default_preprocessing(architecture: str) -> Preprocessing:
+    """That of an architecture's default weights; ImageNet's colours for small_resnet and a class of one's own."""
     from torchvision.models import get_model_weights
 
-    if architecture == "small_resnet":
+    if architecture == "small_resnet" or is_own_class(architecture):
         return Preprocessing()
     if architecture.startswith(TIMM_PREFIX):
         return _shown_by_timm(build_outline(architecture, 2))
@@ -348,7 +348,10 @@ def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
         return fetch()
     except Exception as error:  # there are as many kinds of errors as ways to fetch
         reason = str(error).strip().split("\n")[0] or type(error).__name__
+        architecture = name.removeprefix(_HUB_PREFIX).partition(":")[0]
+        as_file = "my_module.MyNet:FILE" if name.startswith(_HUB_PREFIX) else f"{architecture}:FILE"
         raise InputError(
             f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
-            "network, or give its weights as a file."
+            f"connection, or bring the weights as a file, which --network takes as '{as_file}' and --model.weights as "
+            "FILE."
         ) from error

@@ -182,7 +182,10 @@ def check_values(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], so
 
 
 def _no_file(path: Path) -> str:
-    return "is a folder; give a file in it" if path.is_dir() else "does not exist; check the path"
+    if path.is_dir():
+        return "is a folder; give a file in it"
+    beside = sorted(each.name for each in path.parent.glob(f"*{path.suffix}") if path.suffix)
+    return f"does not exist; {f'name one beside it, such as {beside[-1]!r}' if beside else 'check the path'}"
 
 
 def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, source: str) -> None:

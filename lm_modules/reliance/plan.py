@@ -133,6 +133,13 @@ WITHOUT_OBJECTS = (
 """What `ReliancePlan.without_objects` leaves out, in words."""
 
 
+ABOUT_CRUDE_MASKS = (
+    "the object masks do not follow the objects, but are {masks}; all that is measured of objects and outlines is "
+    "about these masks."
+)
+"""What is said wherever numbers are shown that rest on crude masks."""
+
+
 def with_transfer_methods(
     plans: Mapping[Method, ReliancePlan], methods: Iterable[Method]
 ) -> dict[Method, ReliancePlan]:

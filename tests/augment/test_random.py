@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -153,3 +154,11 @@ def test_fills(name, dtype, layout, monkeypatch):
 @pytest.mark.parametrize("count", [0, 1, 300])
 def test_a_permutation_is_the_stable_order_of_uniform_numbers(count):
     assert torch.equal(permutation(TWELVE, count), uniform(TWELVE, count).argsort(dim=1, stable=True))
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"), [([0, 1], "builtins.list"), (np.arange(2), "numpy.ndarray"), (torch.ones(2), "float32")]
+)
+def test_ids_that_are_no_int64_tensor_are_refused_by_their_type(ids, named):
+    with pytest.raises(TypeError, match=f"^ids must be a.* tensor.*, got .*{named}; convert it"):
+        sample_keys(0, ids)

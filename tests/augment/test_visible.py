@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from maskrobust import InputError, visible_from
+from maskrobust import LayerMasking, apply_fill, predictor, visible_from
 from maskrobust.augment import Batch, check_visible
+from maskrobust.errors import InputError
 
 IMAGES = torch.zeros(2, 3, 5, 7)
 
@@ -73,6 +74,33 @@ def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask():
     assert torch.equal(one, ~hidden[1]) and one.dtype == torch.bool
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("nodata", [-9999, 0.1, NAN, -3.4e38], ids=str)
+def test_nodata_is_found_in_images_of_any_floating_type(nodata, dtype):
+    hidden = torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.4
+    images = torch.where(hidden, torch.tensor(nodata, dtype=torch.float64), pictures().double()).to(dtype)
+    assert torch.equal(visible_from(images, nodata=nodata, nan=False), ~hidden)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (torch.uint8, [256, -1, 0.5, NAN, float("inf")]),
+        (torch.int16, [-32769, 40000]),
+        (torch.uint16, [65536, -9999]),
+        (torch.bool, [2]),
+    ],
+    ids=str,
+)
+def test_a_nodata_value_that_integer_pixels_cannot_hold_is_refused(dtype, values):
+    images = torch.ones(1, 3, 4, 5, dtype=dtype)
+    for value in values:
+        with pytest.raises(InputError, match=r"nodata must be a value of the images, which are \w+ \(whole numbers"):
+            visible_from(images, nodata=value)
+    images[0, :, 0, 0] = 0
+    assert visible_from(images, nodata=0).sum() == 19
+
+
 def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
     images = pictures(1)
     images[0, 0, 0, 0], images[0, :, 1, 1], images[0, 2, 2, 2] = 0, 0, NAN
@@ -114,3 +142,51 @@ def test_masks_of_several_forms_hide_together():
 def test_what_does_not_fit_is_refused(images, given, message):
     with pytest.raises(InputError, match=message):
         visible_from(images, **given)
+
+
+@pytest.mark.parametrize("given", [{}, {"pixel_mask": np.ones((2, 4, 5))}, {"padding_mask": [[1]]}], ids=str)
+def test_what_is_no_tensor_is_refused_by_its_name_and_type(given):
+    images = pictures() if given else pictures().numpy()
+    name = next(iter(given), "images")
+    with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got .*; convert it"):
+        visible_from(images, **given)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 20, 3), (1, 224, 224, 1), (3, 64, 48, 4)])
+def test_images_whose_last_axis_are_colours_are_refused_by_every_entrance(shape):
+    images = torch.rand(shape)
+    visible = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)
+    masked = LayerMasking(torch.nn.Conv2d(shape[1], 2, 1))
+    predict = predictor(lambda images: images.mean((2, 3)), "black", [0.5] * 3, [0.5] * 3)
+    keys = torch.arange(shape[0])
+    entrances = {
+        "visible_from": lambda: visible_from(images),
+        "one image": lambda: visible_from(images[0]),
+        "LayerMasking": lambda: masked(images, visible),
+        "fill": lambda: apply_fill("black", images, visible, keys=keys, mean=(0.5, 0.5, 0.5)),
+        "predictor": lambda: predict(images, visible, keys),
+    }
+    for enter in entrances.values():
+        with pytest.raises(InputError, match=r"which looks like \((B, )?H, W, C\); permute them, as with"):
+            enter()
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 20, 3), (2, 64, 8, 8), (2, 64, 7, 4), (1, 3, 224, 4), (2, 3, 5, 5)])
+def test_narrow_images_of_many_bands_are_no_images_of_colours(shape):
+    visible = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)
+    assert visible_from(torch.rand(shape)).equal(visible)
+    check_visible(torch.rand(shape), visible)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64], ids=str)
+def test_pixels_far_from_the_unit_range_are_refused_by_fills_where_they_are_visible(dtype):
+    visible = torch.rand(2, 1, 20, 20, generator=torch.Generator().manual_seed(0)) < 0.5
+    images = torch.rand(2, 3, 20, 20).to(dtype)
+    for far in (255.0, -100.0, float("inf")):
+        hidden = torch.where(visible, images, torch.tensor(far, dtype=dtype))
+        shown = torch.where(visible, torch.tensor(far, dtype=dtype), images)
+        for name in ("black", "mean", "random_colour", "blur", "uniform_noise"):
+            given = {"keys": torch.arange(2), "mean": (0.5, 0.5, 0.5)}
+            assert apply_fill(name, hidden, visible, **given).isfinite().all() or name == "blur"
+            with pytest.raises(InputError, match=r"images must be float in \[0, 1\], got a pixel of"):
+                apply_fill(name, shown, visible, **given)

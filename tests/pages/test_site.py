@@ -107,6 +107,10 @@ DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
+def test_the_reference_says_on_top_what_its_lines_of_colons_stand_for():
+    assert ":::" in REFERENCE.partition("\n## ")[0].partition("```")[0]
+
+
 def test_every_public_name_has_its_place_in_the_reference():
     assert sorted(DIRECTIVE.findall(REFERENCE)) == PUBLIC
 

@@ -127,7 +127,7 @@ def test_a_fit_on_slurm_asks_for_a_task_for_each_gpu_and_resumes(clone):
     assert {"--nodes=2", "--ntasks-per-node=4", "--gpus-per-node=4", "--requeue", "--signal=TERM@180"} < {*asked}
     assert asked[-3:] == ["--gpus-per-node=4", "--partition", "gpu"]  # those of the user last, where they win
     trainer = f"{DDP} --trainer.devices=4 --trainer.num_nodes=2"
-    assert f"/maskrobust fit --config my\\ pets.yaml {trainer} --ckpt_path=last \n" in shown
+    assert f"/maskrobust fit --config my\\ pets.yaml {trainer} --ckpt_path=auto \n" in shown
 
 
 def test_an_evaluation_on_slurm_asks_for_the_tasks_that_it_is_told_to(clone):
@@ -216,7 +216,7 @@ def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_
     clone, real, tmp_path
 ):
     runs = tmp_path / "runs"
-    long = ["--trainer.max_epochs=1000", "--model.objective=consistency", "--ckpt_path=last"]
+    long = ["--trainer.max_epochs=1000", "--model.objective=consistency", "--ckpt_path=auto"]
     command = fit_on_two(clone, runs, *long)
     (said,) = stopped(command, real, signal.SIGTERM, lambda: any(runs.rglob("best.ckpt")))  # it has validated
     assert said.startswith("maskrobust: stopped by SIGTERM after ")

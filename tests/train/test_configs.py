@@ -158,6 +158,7 @@ def test_every_shipped_claim_makes_a_run(name, data, tmp_path, capsys):
     changes = {"data": content["data"] | {"init_args": content["data"]["init_args"] | small | {"image_size": 32}}}
     few = {"curve_families": [], "transfer_families": [], "features": False}  # more in tests/train/claim/test_claim.py
     changes["evaluation"] = content["evaluation"] | {"plan": content["evaluation"]["plan"] | few, "replicates": 20}
+    changes["seeds"] = content["seeds"]
     command = partial(_claim, tiny_claim(name, tmp_path / "claim.yaml", **changes), tmp_path / "out")
     command("--list")
     first, *others = capsys.readouterr().out.splitlines()

@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import check_networks, first_images
 from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import (
     MeasuredRun,
     independent_parts,
@@ -87,6 +88,9 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
             check_all_known(batch, "claim")
     pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
+    if not config.collect:
+        for sentence in power_in_words(config, _images_with_an_object(config)):
+            console.print(sentence, markup=False)
     with ClaimProgress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
         probe = None if config.is_part else measured_probe(config, progress)
         runs: dict[str, dict[int, MeasuredRun]] = {arm: {} for arm in config.only_arms}
@@ -96,6 +100,12 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
                     runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
                     progress.advance(progress.all_runs)
     return runs, probe
+
+
+def _images_with_an_object(config: ClaimConfig) -> int:
+    """How many images of the split that is measured have an object mask."""
+    batches = config.data.annotated_batches(config.evaluation.split)
+    return sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)
 
 
 def _examples(config: ClaimConfig, runs: dict[str, dict[int, MeasuredRun]]) -> Sequence[ExampleStrip]:

@@ -18,6 +18,7 @@ from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, import_d
 from maskrobust.train.claim.arms import read_arm
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import check_masks_follow_objects
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
@@ -131,6 +132,7 @@ def _check(config: ClaimConfig) -> None:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     _check_plan(config.evaluation.plan)
+    check_masks_follow_objects(config.data, "a claim")
     if getattr(config.data, "nodata", None) is not None:
         raise InputError("a claim compares arms on images of which every pixel holds data, got nodata; leave it out.")
     if config.training.images_by_seed:

@@ -17,16 +17,16 @@ from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maskrobust.augment import Batch, fold_in, sample_keys
+from maskrobust.augment import OTHER_IMAGE, Batch, fold_in, read_fills, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import ShownImages, StepSeed
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
+from maskrobust.lm_modules.methods import LAYER_MASKINGS, MaskingMethod, Predictor, uncentred
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.networks.weights import load_weights, read_state_dict
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.training_masks import build_masking
+from maskrobust.lm_modules.training.training_masks import build_masking, evaluation_fill
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser
 from maskrobust.train.claim.config import STATE, Arm, ClaimConfig, LearningArm, StoredRun
 from maskrobust.train.data.batches import batches_on
@@ -51,11 +51,17 @@ class TrainingArm(LearningArm):
     learned: ClassVar[str] = "weights.safetensors"
 
     def check(self, name: str, arms: Mapping[str, Arm], model: Mapping[str, Any]) -> None:
-        """An augmentation-only arm masks by fills alone."""
+        """An augmentation-only arm masks by fills alone; one that masks has a method that it was trained on."""
         if self.augmentation_only and model["masking"] != "fill":
             raise InputError(
                 f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{model['masking']}'; correct one "
                 "of them."
+            )
+        trained_on = _methods_trained_on(model)
+        if trained_on and self.method not in trained_on:
+            raise InputError(
+                f"the method of arm '{name}' must be one that it is trained on, {' or '.join(trained_on)}, got "
+                f"'{self.method}'; correct arms.{name}.method."
             )
 
     def follows_from(self, config: ClaimConfig, name: str, seed: int) -> dict[str, Any]:
@@ -258,6 +264,17 @@ def _wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:
     }
     log_configuration(tracked, configuration)
     return tracked
+
+
+def _methods_trained_on(model: Mapping[str, Any]) -> list[MaskingMethod]:
+    """The masking methods that show a hole as a training does; none where it masks nothing."""
+    found = []
+    if model["masking"] in ("layer_masking", "mixture"):
+        found.append(LAYER_MASKINGS[(model["layer_masking"] or {}).get("padding", "mean")])
+    if model["masking"] in ("fill", "mixture"):
+        fills = [each.name for each in read_fills(model["fill"]) if each.weight > 0 and each.name != OTHER_IMAGE]
+        found += fills or [evaluation_fill(model["fill"])]  # no method shows the pixels of other images
+    return found
 
 
 def _check_network_of(name: str, arm: Arm, arms: Mapping[str, Arm], options: tuple[str, ...] = ()) -> None:

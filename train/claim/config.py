@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from maskrobust.lm_modules.methods import MaskingMethod, Predictor
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor, is_fill
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.data import AnnotatedDataModule
@@ -196,9 +196,9 @@ class Evaluation:
 
     Attributes:
         methods: masking methods, each applied to every network.
-        plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions decides between masking
-            methods; with all_shapes false there is no swap pull, no broken mask and no hidden-pixel sensitivity, and
-            less than half to ask. Curves are drawn for each arm under its own method.
+        plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions is that of the accuracy
+            which fills must keep; with all_shapes false there is no swap pull, no broken mask and no hidden-pixel
+            sensitivity, and less than half to ask. Curves are drawn for each arm under its own method.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
@@ -214,8 +214,13 @@ class Evaluation:
 
     @property
     def hidden_fraction(self) -> float:
-        """Fraction of patches hidden for the retention that decides between masking methods."""
+        """Fraction of patches hidden for the accuracy that fills must keep."""
         return self.plan.hidden_fractions[0]
+
+    @property
+    def fills(self) -> list[MaskingMethod]:
+        """The masking methods that fill the hole."""
+        return [method for method in self.methods if is_fill(method)]
 
     def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked under each masking method.
@@ -229,11 +234,8 @@ class Evaluation:
 
     @property
     def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
-        """What a network is asked on the validation split, to choose between masking methods: leak and retention."""
-        plan = ReliancePlan(
-            hidden_fractions=self.plan.hidden_fractions[:1], patch_size=self.plan.patch_size, all_shapes=False
-        )
-        return dict.fromkeys(self.methods, plan)
+        """What a network is asked on the validation split: images with nothing hidden, under any one method."""
+        return {self.methods[0]: ReliancePlan(hidden_fractions=(), shapes=False)}
 
 
 @dataclass(frozen=True)
@@ -245,17 +247,15 @@ class DecisionRule:
         layer_masking_arm: arm that every augmentation-only arm is compared with.
         margin: by how much the magnitudes of used shares must differ to count.
         clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
-        further_tolerances: of clean accuracy, for which the verdict is given as well.
-        retention_tolerance: an arm's best case is chosen among the fills that keep at most this much less accuracy with
-            patches hidden than the layer-masking arm does under its own method.
-        confidence: of the verdict; see `compare_magnitudes`.
+        retention_tolerance: a fill fails where it is shown to keep less accuracy with patches hidden than the
+            layer-masking arm does under its own method, by more than this.
+        confidence: of a verdict: it is wrong in at most half of 1 - confidence of experiments.
     """
 
     baseline: str
     layer_masking_arm: str
     margin: NonNegativeFloat = 0.05
     clean_accuracy_tolerance: NonNegativeFloat = 0.03
-    further_tolerances: tuple[NonNegativeFloat, ...] = (0.01, 0.02, 0.03, 0.04, 0.05)
     retention_tolerance: NonNegativeFloat = 0.03
     confidence: OpenUnitInterval = 0.95
 

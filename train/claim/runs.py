@@ -1,7 +1,7 @@
 """The runs of a claim: making one, the mask-only probe, and which are missing."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,12 +37,12 @@ class MeasuredRun(NamedTuple):
 
     Attributes:
         outcomes: by masking method, on the split that is measured.
-        validation: by masking method, on the validation split.
+        validation: on the validation split, with nothing hidden.
         manipulation_check: by arm, how well it does under the masks of that arm's training.
     """
 
     outcomes: Mapping[MaskingMethod, Outcomes]
-    validation: Mapping[MaskingMethod, Outcomes]
+    validation: Outcomes
     manipulation_check: Mapping[str, float | None]
 
 
@@ -70,11 +70,12 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
             run.learn(lambda folder: learning.learn(config, run, folder, progress))
     answers = run.answers(lambda folder: _measure(config, run, bank, progress, folder))
 
-    def outcomes_of(split: str, methods: Iterable[MaskingMethod]) -> dict[MaskingMethod, Outcomes]:
-        return {method: Outcomes.load(answers / f"{split}-{method}.npz") for method in methods}
+    def load(kind: str, method: MaskingMethod) -> Outcomes:
+        return Outcomes.load(answers / f"{kind}-{method}.npz")
 
-    validation = outcomes_of("validation", config.evaluation.methods)
-    return MeasuredRun(outcomes_of("outcomes", run.methods), validation, read_json(answers / _CHECKS))
+    outcomes = {method: load("outcomes", method) for method in run.methods}
+    (asked,) = config.evaluation.validation_plans
+    return MeasuredRun(outcomes, load("validation", asked), read_json(answers / _CHECKS))
 
 
 def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:

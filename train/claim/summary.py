@@ -1,9 +1,7 @@
 """From outcomes to claim.json: the result table, the comparisons, and the verdict."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +9,33 @@ import numpy as np
 from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, compare_magnitudes
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, estimate_difference, mean_fraction_interval
+from maskrobust.lm_modules.reliance.estimates.comparison import magnitude_difference
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Estimate,
+    estimate_difference,
+    estimate_pair,
+    mean_fraction_interval,
+)
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, clean_accuracy
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, clean_accuracy, retention
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.config import ClaimConfig, DecisionRule
+from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
-    CASES,
     CLAIMS,
-    REFUTES,
-    CaseName,
-    Comparison,
-    Selection,
-    Verdict,
-    caveat,
-    choose_cases,
+    Pair,
     decide,
+    few_seeds,
+    fills_in_words,
+    level_of,
+    readings,
+    refuting,
     rule_in_words,
+    undecided,
 )
 from maskrobust.train.report.results import TRAINING, Results
 from maskrobust.train.report.wording import in_sentence, listed, method_title
@@ -54,33 +57,25 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
     replicates = config.evaluation.replicates
+    with_object = int((_own_runs(config, runs, rule.baseline)[0].object_fraction > 0.0).sum())
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    cases = choose_cases(config, {arm: [run.validation for run in found.values()] for arm, found in runs.items()})
     differences = {
         name: _clean_accuracy_difference(config, runs, name)
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
-    losses = {name: -difference.value for name, difference in differences.items() if difference.value is not None}
-
-    @cache  # most tolerances leave the same arms, and each comparison costs a bootstrap
-    def compared(case: CaseName, *eligible: str) -> tuple[list[Comparison], str]:
-        found = compare(config, runs, cases, case, probe, eligible)
-        return found, _without_training(config, runs, found, probe)
-
-    unlearned = _at_chance(config, runs)
-    rows: list[Row] = []
-    verdicts: list[dict[str, Any]] = []
-    for case, tolerance in itertools.product(CASES, sorted({rule.clean_accuracy_tolerance, *rule.further_tolerances})):
-        at = replace(rule, clean_accuracy_tolerance=tolerance)
-        comparisons, without_training = compared(case, *(n for n in augmentation_only if losses[n] <= tolerance))
-        found = decide(at, comparisons, losses[rule.layer_masking_arm])
-        if unlearned:
-            found = Verdict("undecided", unlearned)
-        reason = found.reason + without_training * (found.outcome == "refuted")
-        verdicts.append({"case": case, "tolerance": tolerance, "outcome": found.outcome, "reason": reason})
-        rows += _comparison_rows(at, comparisons, case)
-    rows = [
-        *rows,
+    counting = [name for name, each in differences.items() if (each.value or 0.0) >= -rule.clean_accuracy_tolerance]
+    pairs = [
+        compare(config, runs, probe, arm, fill, counts=arm in counting)
+        for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
+    ]
+    reason = _why_undecided(config, runs, differences[rule.layer_masking_arm])
+    verdicts = undecided(reason) if reason else decide(rule, pairs)
+    rows: list[Row] = [
+        *(
+            row
+            for pair, reading in zip(pairs, readings(rule, pairs), strict=True)
+            for row in _pair_rows(config, pair, reading)
+        ),
         *(
             Row.of(
                 difference,
@@ -114,9 +109,22 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     content = {
         "question": config.question,
         "claims": dict(CLAIMS),
-        "verdicts": verdicts,
-        "caveat": caveat(len(config.seeds)),
-        "rule": {"text": rule_in_words(config.rule, titles), **config.content["rule"]},
+        "verdicts": [
+            {
+                "case": claim,
+                "outcome": found.outcome,
+                "reason": f"{found.reason}{_without_training(config, runs, probe, refuting(rule, claim, pairs))}"
+                if found.outcome == "refuted"
+                else found.reason,
+            }
+            for claim, found in verdicts.items()
+        ],
+        "fills": fills_in_words(config.evaluation.fills),
+        "power": " ".join(power_in_words(config, with_object)),
+        "rule": {
+            "text": rule_in_words(rule, titles, config.evaluation.hidden_fraction),
+            **config.content["rule"],
+        },
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
         "hidden_fraction": config.evaluation.hidden_fraction,
@@ -126,9 +134,6 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
                 "title": arm.title,
                 "augmentation_only": arm.augmentation_only,
                 "method": arm.method,
-                "cases": {case: list(dict.fromkeys(found)) for case, found in cases[name].methods.items()},
-                "keeps_retention": cases[name].keeps_retention,
-                "validation": {method: each._asdict() for method, each in cases[name].candidates.items()},
                 "training": arm.model,
                 "trained_on": _trained_on(config.models[name]),
                 "manipulation_check": ""
@@ -143,93 +148,75 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     return Results("claim", content, rows)
 
 
-def _at_chance(config: ClaimConfig, runs: ArmRuns) -> str:
-    """Why nothing can be decided where no seed of the baseline is better than chance; empty where one is."""
-    reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
-    title = config.arms[config.rule.baseline].title
-    return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images." * all(reasons)
-
-
-def _without_training(
-    config: ClaimConfig, runs: ArmRuns, comparisons: Sequence[Comparison], probe: ProbeOutcomes
-) -> str:
-    """A sentence where a baseline without masks reads as little under fills that refute the claim; empty otherwise."""
-    rule = config.rule
-    refuting = [each for each in comparisons if each.reading(rule.margin) == REFUTES]
-    if not refuting or config.models[rule.baseline]["masking"] != "none":
-        return ""
-    methods = dict.fromkeys(method for each in refuting for method in each.method.split("/"))
-    untrained = {method: _runs_of(runs, rule.baseline, [method] * len(config.seeds)) for method in methods}
-    compared = _beyond_layer_masking(config, runs, untrained, probe)
-    fills = [
-        in_sentence(method_title(method)) for method, found in compared.items() if found.reading(rule.margin) == "below"
-    ]
-    if not fills:
-        return ""
-    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, under {listed(fills)}"
-    return f" So does that of {named}: the fill does it, not the training."
-
-
-def compare(
-    config: ClaimConfig,
-    runs: ArmRuns,
-    cases: Mapping[str, Selection],
-    case: CaseName,
-    probe: ProbeOutcomes,
-    eligible: Collection[str],
-) -> list[Comparison]:
-    """Every augmentation-only arm against the layer-masking arm, by the magnitudes of their used shares.
-
-    The arms that count, and keep what the case asks for, share the confidence of the upper bounds
-    (`compare_magnitudes`); any other has all of it.
+def _why_undecided(config: ClaimConfig, runs: ArmRuns, difference: Estimate) -> str:
+    """Why nothing can be decided, whatever the pairs; empty otherwise.
 
     Args:
         config: the claim.
         runs: of every arm and seed.
-        cases: the masking methods of every arm.
-        case: under which of them it is looked at.
-        probe: outcomes of the mask-only probe on the same images.
-        eligible: the arms that lose no more clean accuracy than the rule tolerates.
+        difference: clean accuracy of the layer-masking arm minus that of the baseline.
     """
-    names = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    keeps = {name: case == "own" or cases[name].keeps_retention for name in names}
-    rivals = [name for name in names if name in eligible and keeps[name]]
-    compared = {
-        name: found
-        for family in (rivals, *([name] for name in names if name not in rivals))
-        for name, found in _beyond_layer_masking(
-            config, runs, {name: _runs_of(runs, name, cases[name].methods[case]) for name in family}, probe
-        ).items()
-    }
-    return [
-        Comparison(
-            name,
-            config.arms[name].title,
-            "/".join(dict.fromkeys(cases[name].methods[case])),
-            compared[name],
-            name in eligible,
-            keeps[name],
+    reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
+    if all(reasons):
+        title = config.arms[config.rule.baseline].title
+        return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images."
+    loss, tolerance = -(difference.value or 0.0), config.rule.clean_accuracy_tolerance
+    if loss > tolerance:
+        return (
+            f"The layer-masking arm loses {100 * loss:.1f} points of clean accuracy against the baseline, more than "
+            f"the tolerance of {100 * tolerance:.1f}, so its reliance cannot be compared."
         )
-        for name in names
-    ]
+    return few_seeds(len(config.seeds))
 
 
-def _beyond_layer_masking(
-    config: ClaimConfig,
-    runs: ArmRuns,
-    looked_at: Mapping[str, Sequence[Outcomes]],
-    probe: ProbeOutcomes,
-) -> dict[str, ComparedMagnitude]:
-    """Outcomes by name, one for each seed, against those of the layer-masking arm under its own method."""
+def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, refuting: Sequence[Pair]) -> str:
+    """A sentence where a baseline without masks relies as little under fills that refute a claim; empty otherwise."""
     rule = config.rule
-    reference = _own_runs(config, runs, rule.layer_masking_arm)
-    return compare_magnitudes(
-        reliance(probe),
-        {name: (found, reference) for name, found in looked_at.items()},
-        margin=rule.margin,
-        confidence=rule.confidence,
-        all_above=True,
-        replicates=config.evaluation.replicates,
+    if config.models[rule.baseline]["masking"] != "none":
+        return ""
+    untrained = [
+        compare(config, runs, probe, rule.baseline, fill, counts=True)
+        for fill in dict.fromkeys(pair.fill for pair in refuting)
+    ]
+    fills = [in_sentence(method_title(pair.fill)) for pair in untrained if pair.relies_as_little < level_of(rule)]
+    if not fills:
+        return ""
+    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, under {listed(fills)}"
+    return f" So little does {named}: the fill does it, not the training."
+
+
+def compare(
+    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, arm: str, fill: MaskingMethod, *, counts: bool
+) -> Pair:
+    """An arm under a fill against the layer-masking arm under its own method.
+
+    Args:
+        config: the claim.
+        runs: of every arm and seed.
+        probe: outcomes of the mask-only probe on the same images.
+        arm: name of the arm.
+        fill: masking method that it is asked under.
+        counts: see `Pair`.
+    """
+    rule = config.rule
+    networks = [run.outcomes[fill] for run in runs[arm].values()], _own_runs(config, runs, rule.layer_masking_arm)
+    replicates, kept_accuracy = config.evaluation.replicates, retention(config.evaluation.hidden_fraction)
+    accuracy, signed = estimate_pair(kept_accuracy, *networks, replicates=replicates)
+    reliance_of, magnitude = magnitude_difference(reliance(probe), *networks, replicates=replicates)
+    assert signed is not None  # accuracy divides by nothing, and every image counts
+    kept, tolerance = signed[0], rule.retention_tolerance
+    return Pair(
+        arm,
+        config.arms[arm].title,
+        fill,
+        is_own=fill == config.arms[arm].method,
+        counts=counts,
+        accuracy=accuracy.within(kept.interval(rule.confidence)),
+        reliance=reliance_of if magnitude is None else reliance_of.within(magnitude.interval(*[level_of(rule)] * 2)),
+        keeps_less=kept.negated().level_above(tolerance),
+        keeps_enough=kept.level_above(-tolerance),
+        relies_more=1.0 if magnitude is None else magnitude.level_to_exceed(rule.margin),
+        relies_as_little=1.0 if magnitude is None else magnitude.level_to_fall_below(rule.margin),
     )
 
 
@@ -257,19 +244,12 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
                 )
 
 
-def _comparison_rows(rule: DecisionRule, comparisons: Sequence[Comparison], case: CaseName) -> Iterator[Row]:
-    for each in comparisons:
-        yield Row.of(
-            each.compared.difference,
-            network=each.arm,
-            method=each.method,
-            measure="reliance",
-            parameters={"case": case, "tolerance": rule.clean_accuracy_tolerance},
-            compared_with=rule.layer_masking_arm,
-            level_low=each.compared.level_low,
-            level_high=each.compared.level_high,
-            reading=each.reading(rule.margin),
-        )
+def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
+    """Both differences of a pair; what was shown stands with that of reliance."""
+    of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
+    hidden = {"hidden_fraction": config.evaluation.hidden_fraction}
+    yield Row.of(pair.accuracy, measure="retention", parameters=hidden, **of)
+    yield Row.of(pair.reliance, measure="reliance", reading=reading, **of)
 
 
 def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -283,16 +263,8 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
     """Of an arm minus the baseline, on the validation split."""
-    arms = (
-        [run.validation[config.arms[name].method] for run in runs[name].values()]
-        for name in (arm, config.rule.baseline)
-    )
+    arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
     return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
-
-
-def _runs_of(runs: ArmRuns, arm: str, methods: Sequence[MaskingMethod]) -> list[Outcomes]:
-    """The arm's outcomes, one for each seed, under the masking method of each."""
-    return [run.outcomes[method] for run, method in zip(runs[arm].values(), methods, strict=True)]
 
 
 def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:

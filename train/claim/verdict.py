@@ -1,175 +1,75 @@
-"""The rule of a claim: under which masking methods an arm is looked at, and what the comparisons decide.
-
-The methods are an arm's own, and the fill under which it is at its best. The best is chosen on the validation split,
-and for half of the seeds by the answers of the other half, so that what is measured is not the best of several tries:
-neither of the pictures nor of the trainings.
+"""The rule of a claim: every augmentation-only arm under every fill against the layer-masking arm, pair by pair.
 
 A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
-layer-masking arm by |used share| - |used share|: with the plain difference, an arm that is misled would look like one
-that does not read, and a layer-masking arm that is misled would lend support to the claim. How the interval of this
-difference avoids the bias of estimated magnitudes is said at `MagnitudeDifference` of
-`lm_modules.reliance.estimates.comparison`, and how its bounds hold for all arms together at `compare_magnitudes` there.
-"Every arm exceeds" is wrong only where the bound of an arm that does not is wrong, too; "some arm does not" has as many
-chances to be wrong as there are arms.
+layer-masking arm by |used share| - |used share|. How its bounds avoid the bias of estimated magnitudes is said at
+`MagnitudeDifference` of `lm_modules.reliance.estimates.comparison`.
+
+"Every pair ..." is shown wrongly only where a pair of which it is false is shown to be so, and needs no correction for
+the number of pairs (an intersection-union test; Berger, "Multiparameter hypothesis testing and acceptance sampling",
+Technometrics 1982). "Some pair ..." has as many chances to be shown wrongly as there are pairs, and gets Holm's.
+`scripts/benchmarks/claim_levels.py` simulates both claims.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
+from maskrobust.lm_modules.methods import MaskingMethod
+from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
+from maskrobust.train.claim.config import DecisionRule
+from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title
 
-from maskrobust.lm_modules.methods import MaskingMethod, is_fill
-from maskrobust.lm_modules.reliance.estimates.comparison import ComparedMagnitude, ComparisonResult
-from maskrobust.lm_modules.reliance.estimates.estimation import right_answers
-from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.claim.config import ClaimConfig, DecisionRule
-from maskrobust.train.report.wording import listed
-
-CaseName = Literal["own", "best"]
-CASES: tuple[CaseName, ...] = ("own", "best")
-
-Validation = Mapping[str, Sequence[Mapping[MaskingMethod, Outcomes]]]
-"""Outcomes on the validation split, by arm: one mapping by masking method for each seed."""
-
-CLAIMS: Mapping[CaseName, str] = {
-    "own": "Training with mask augmentation does not stop a network from reading the shape of the hole, as long as the "
-    "hole is filled as in training.",
-    "best": "Layer masking is needed: no fill makes a network that was trained with mask augmentation rely on the "
-    "outline as little, at the same accuracy with patches hidden.",
-}
-"""By the case in which an arm is looked at."""
-
-REFUTES = "within the margin"
-
-_READINGS: dict[ComparisonResult, str] = {
-    "above": "above the margin",
-    "below": REFUTES,
-    "not settled": "not settled",
-    "undefined": "undefined",
-}
-
-_TOO_LITTLE = "keeps too little"
-
+ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
 
+CLAIMS: Mapping[ClaimName, str] = {
+    "own": "Training with mask augmentation does not stop a network from reading the shape of the hole, as long as the "
+    "hole is filled as in training.",
+    "needed": "Layer masking is needed: no fill makes a network that was trained with mask augmentation rely on the "
+    "outline as little, at the same accuracy with patches hidden.",
+}
 
-class Candidate(NamedTuple):
-    """An arm under one masking method on the validation split.
+_LEAST_SEEDS = 3
+"""With two, Student's quantile for a bound of reliance is 25, with three it is 6; with one there is none."""
 
-    Attributes:
-        retention: accuracy with patches hidden, in [0, 1].
-        leak: silhouette leak; its magnitude orders an arm's methods as their used shares do, which divide it by one
-            number of the data.
-    """
-
-    retention: float
-    leak: float
-
-
-class Selection(NamedTuple):
-    """The masking methods that an arm is looked at under.
-
-    Attributes:
-        methods: by case, one for each seed.
-        candidates: what they were chosen by, over all seeds, for each masking method of the evaluation.
-        keeps_retention: whether the best case keeps the retention that the rule asks for, in both halves of the seeds;
-            otherwise it is the method with the highest.
-    """
-
-    methods: dict[CaseName, tuple[MaskingMethod, ...]]
-    candidates: dict[MaskingMethod, Candidate]
-    keeps_retention: bool
+PLAIN_FILLS = frozenset(("black", "mean", "image_mean", "random_colour"))
+"""Fills of one colour."""
 
 
-def choose_cases(config: ClaimConfig, validation: Validation) -> dict[str, Selection]:
-    """The cases of every arm.
-
-    own: `arm.method`. best: of the candidates whose retention is at most `rule.retention_tolerance` below that of the
-    layer-masking arm under its own method, the one with the least leak by magnitude; where there is none, the one with
-    the highest retention. Every other seed chooses for the rest, and the rest for them; a single seed for itself.
-
-    Layer masking, or token dropping, is a candidate where it is the arm's own method alone: the claims are about
-    networks that do without.
-    """
-    seeds = len(next(iter(validation.values())))
-    halves = [
-        _best_methods(config, {arm: runs[first::2] for arm, runs in validation.items()})
-        for first in range(min(2, seeds))
-    ]
-    return {
-        arm: Selection(
-            {
-                "own": (config.arms[arm].method,) * seeds,
-                "best": tuple(halves[(place + 1) % len(halves)][arm][0] for place in range(seeds)),
-            },
-            _candidates(config, runs),
-            all(half[arm][1] for half in halves),
-        )
-        for arm, runs in validation.items()
-    }
-
-
-def _best_methods(config: ClaimConfig, validation: Validation) -> dict[str, tuple[MaskingMethod, bool]]:
-    """By arm, the masking method under which it is at its best, and whether that keeps the retention asked for."""
-    candidates = {arm: _candidates(config, runs) for arm, runs in validation.items()}
-    reference = config.rule.layer_masking_arm
-    kept_by_reference = candidates[reference][config.arms[reference].method].retention
-    required = kept_by_reference - config.rule.retention_tolerance - 1e-9
-    found = {}
-    for arm, by_method in candidates.items():
-        allowed = {
-            method: each for method, each in by_method.items() if is_fill(method) or method == config.arms[arm].method
-        }
-        keeping = [method for method, each in allowed.items() if each.retention >= required]
-        if keeping:
-            found[arm] = min(keeping, key=lambda method: abs(allowed[method].leak)), True
-        else:
-            found[arm] = max(allowed, key=lambda method: allowed[method].retention), False
-    return found
-
-
-def _candidates(
-    config: ClaimConfig, runs: Sequence[Mapping[MaskingMethod, Outcomes]]
-) -> dict[MaskingMethod, Candidate]:
-    return {method: _candidate(config, [run[method] for run in runs]) for method in config.evaluation.methods}
-
-
-def _candidate(config: ClaimConfig, runs: Sequence[Outcomes]) -> Candidate:
-    hidden = retention_condition(config.evaluation.hidden_fraction)
-    retention = np.mean([right_answers(run, hidden).values.mean() for run in runs])
-    columns = [right_answers(run, "silhouette", "circle").values for run in runs]
-    leaks = [silhouette.mean() - circle.mean() for silhouette, circle in columns if silhouette.size]
-    return Candidate(float(retention), float(np.mean(leaks)) if leaks else 0.0)
-
-
-class Comparison(NamedTuple):
-    """One augmentation-only arm against the layer-masking arm.
+class Pair(NamedTuple):
+    """One augmentation-only arm under one fill against the layer-masking arm under its own method, over all seeds.
 
     Attributes:
         arm: name of the augmentation-only arm.
         title: of that arm, for sentences.
-        method: masking method that it is looked at under; two joined by "/" where one half of the seeds chose another
-            than the other half.
-        compared: magnitude of its used share minus that of the layer-masking arm's; the upper bound at Holm's level
-            among the arms that count, at the rule's own for any other.
-        eligible: whether the clean accuracy that the arm loses against the baseline is within the rule's tolerance.
-        keeps_retention: whether this case must keep no accuracy with patches hidden, or keeps what the rule asks for.
+        fill: that it is asked under.
+        is_own: whether that is the fill of its training that it is asked under in the first claim.
+        counts: whether the arm loses no more clean accuracy against the baseline than the rule tolerates.
+        accuracy: with patches hidden, minus that of the layer-masking arm; with its 95 % interval.
+        reliance: minus that of the layer-masking arm; with its 95 % interval.
+        keeps_less: p-value, small where accuracy is shown to lie below minus the rule's tolerance.
+        keeps_enough: p-value, small where it is shown to lie above that.
+        relies_more: p-value, small where reliance is shown to lie above the margin.
+        relies_as_little: p-value, small where it is shown to lie below that.
     """
 
     arm: str
     title: str
-    method: MaskingMethod
-    compared: ComparedMagnitude
-    eligible: bool
-    keeps_retention: bool = True
+    fill: MaskingMethod
+    is_own: bool
+    counts: bool
+    accuracy: Estimate
+    reliance: Estimate
+    keeps_less: float
+    keeps_enough: float
+    relies_more: float
+    relies_as_little: float
 
-    def reading(self, margin: float) -> str:
-        """What the comparison says, in words."""
-        if not self.eligible:
-            return "does not count"
-        return _READINGS[self.compared.reading(margin)] if self.keeps_retention else _TOO_LITTLE
+    def failures(self, level: float) -> list[str]:
+        """In which ways the fill is shown to fail; each of the two has half of the level."""
+        shown = {"keeps less": self.keeps_less, "relies more": self.relies_more}
+        return [way for way, p_value in shown.items() if p_value < level / 2.0]
 
 
 class Verdict(NamedTuple):
@@ -184,106 +84,139 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def rule_in_words(rule: DecisionRule, titles: Mapping[str, str]) -> list[str]:
+def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction: float) -> list[str]:
     """The rule as sentences, for the report.
 
     Args:
         rule: of the claim.
         titles: of the arms, by name.
+        hidden_fraction: of the patches, for the accuracy that is compared.
     """
-    level = (1.0 - rule.confidence) / 2.0
-    baseline, reference = titles[rule.baseline], titles[rule.layer_masking_arm]
+    level, reference = level_of(rule), titles[rule.layer_masking_arm]
+    tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
     return [
         f"An arm counts when its clean accuracy on the validation split is at most "
-        f"{100 * rule.clean_accuracy_tolerance:.1f} points below that of '{baseline}'; the layer-masking arm "
-        f"'{reference}' must count too.",
-        "The first claim looks at each augmentation-only arm under its own method, the one that its training has "
-        "prepared it for.",
-        "The second claim looks at each at its best: of the fills that keep its accuracy with patches hidden within "
-        f"{100 * rule.retention_tolerance:.1f} points of that of '{reference}', the one with the least silhouette leak "
-        "by magnitude. It is chosen on the validation split, for half of the seeds by the other half. An arm that no "
-        "fill keeps so accurate does not count there.",
-        "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads. "
-        "The difference is the reliance of an augmentation-only arm minus that of the layer-masking arm under its own "
-        "method, on the split that is measured.",
-        "Its bounds are t intervals over seeds and images, which hold whatever the signs of the two used shares are.",
-        f"Supported: every difference's lower bound, at a one-sided level of {level:.3g}, lies above the margin of "
-        f"{rule.margin:g}. A false claim is called supported in at most {level:.1%} of experiments (an "
-        "intersection-union test).",
-        f"Refuted: some difference's upper bound lies below the margin of {rule.margin:g}. A true claim is called "
-        f"refuted in at most {level:.1%} of experiments, by Holm's step-down procedure: the clearest of m arms has a "
-        f"level of {level:.3g} / m, the next one of {level:.3g} / (m - 1), and so on while bounds lie below it.",
-        "Undecided: otherwise, or where no arm counts.",
+        f"{100 * rule.clean_accuracy_tolerance:.1f} points below that of '{titles[rule.baseline]}'; the layer-masking "
+        f"arm '{reference}' must count too.",
+        "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads.",
+        f"Each augmentation-only arm that counts is compared with '{reference}' under every fill that was measured, in "
+        f"accuracy with {in_words(hidden_fraction)} of the patches hidden and in reliance, on the same seeds and "
+        "images.",
+        "First claim, each arm under the fill of its training. Supported: every arm is shown to rely more, by more "
+        f"than the margin of {margin}. Refuted: some arm is shown to rely more by less than that.",
+        f"Second claim. A fill fails if it is shown to keep less accuracy, by more than {tolerance}, or to make the "
+        f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
+        "shown to be within both.",
+        f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
+        f"Either verdict is wrong in at most {level:.1%} of experiments. Bounds are Student's t over seeds and images, "
+        f"at a one-sided level of {level:.3g}; of {level / 2:.3g} for each of the two ways to fail; and Holm's, of "
+        f"{level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill, for refuting. A bound of reliance "
+        "uses half of its level for either sign that the used share may have.",
     ]
 
 
-def caveat(seeds: int) -> str | None:
-    """What must be said about intervals that rest on a single seed; None from two on.
-
-    Args:
-        seeds: number of runs of each arm, at least 1.
-    """
-    if seeds > 1:
-        return None
-    return "With one seed the intervals are over images alone and leave open what another seed would give; use five."
+def level_of(rule: DecisionRule) -> float:
+    """The chance in (0, 1) that a verdict may have of being wrong."""
+    return (1.0 - rule.confidence) / 2.0
 
 
-def decide(rule: DecisionRule, comparisons: Sequence[Comparison], layer_masking_loss: float) -> Verdict:
-    """Apply the rule to one claim.
+def few_seeds(seeds: int) -> str:
+    """Why a claim with so many seeds, at least 1, cannot be decided; empty where it can."""
+    if seeds >= _LEAST_SEEDS:
+        return ""
+    given = "One seed" if seeds == 1 else "Two seeds"
+    return f"{given} cannot decide a claim: trainings differ from seed to seed; give {_LEAST_SEEDS}, better 5 to 8."
 
-    Args:
-        rule: margin and tolerance.
-        comparisons: one for each augmentation-only arm.
-        layer_masking_loss: clean accuracy of the baseline minus that of the layer-masking arm.
-    """
-    if layer_masking_loss > rule.clean_accuracy_tolerance:
-        return Verdict(
-            "undecided",
-            f"The layer-masking arm loses {100 * layer_masking_loss:.1f} points of clean accuracy against the "
-            f"baseline, more than the tolerance of {100 * rule.clean_accuracy_tolerance:.1f}, so its "
-            "reliance cannot be compared.",
-        )
-    counted = [comparison for comparison in comparisons if comparison.eligible]
-    rivals = [comparison for comparison in counted if comparison.keeps_retention]
-    if not rivals:
-        return Verdict(
-            "undecided",
-            "No fill keeps the accuracy with patches hidden of an augmentation-only arm that counts "
-            f"({_list([each.title for each in counted])}) within {100 * rule.retention_tolerance:.1f} points of layer "
-            "masking's."
-            if counted
-            else "No augmentation-only arm keeps its clean accuracy within the tolerance.",
-        )
-    arms = {
-        reading: [each.title for each in rivals if each.compared.reading(rule.margin) == reading]
-        for reading in _READINGS
-    }
-    if arms["below"]:
-        return Verdict(
-            "refuted",
-            f"{_list(arms['below'])}: reliance on the outline exceeds that of the layer-masking arm by less than the "
-            f"margin of {rule.margin:g}, upper bound included.",
-        )
-    if arms["undefined"]:
-        undefined = next(each for each in rivals if each.title == arms["undefined"][0])
-        return Verdict(
-            "undecided",
-            f"The used share of '{undefined.title}' is undefined: {undefined.compared.difference.undefined_because}",
-        )
-    if arms["not settled"]:
-        return Verdict(
-            "undecided",
-            f"For {_list(arms['not settled'])} the interval of the difference reaches below the margin of "
-            f"{rule.margin:g}, and no interval lies wholly below it; more seeds or more test images would narrow it.",
-        )
-    keeps = "" if len(counted) == len(rivals) else ", and that some fill keeps as accurate as layer masking"
-    return Verdict(
-        "supported",
-        f"Every augmentation-only arm that counts{keeps} ({_list(arms['above'])}) "
-        "relies on the outline more than "
-        f"the layer-masking arm does, by more than {rule.margin:g} of used share, lower bound included.",
+
+def fills_in_words(fills: Sequence[MaskingMethod]) -> str:
+    """Which fills were tried, and a warning where these are of one colour alone."""
+    tried = f"Fills tried: {listed([in_sentence(method_title(fill)) for fill in fills])}."
+    if not PLAIN_FILLS.issuperset(fills):
+        return tried
+    return (
+        f"{tried} Fills of one colour alone are a straw man: inpainting, linear imputation or a blurred image may hide "
+        "the outline better."
     )
 
 
-def _list(titles: Sequence[str]) -> str:
-    return listed([f"'{title}'" for title in titles])
+def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict]:
+    """Both claims, decided by pairs.
+
+    Args:
+        rule: margins and confidence.
+        pairs: of every augmentation-only arm with every fill.
+    """
+    counted = [pair for pair in pairs if pair.counts]
+    if not counted:
+        return undecided("No augmentation-only arm keeps its clean accuracy within the tolerance.")
+    return {"own": _own(rule, [pair for pair in counted if pair.is_own]), "needed": _needed(rule, counted)}
+
+
+def undecided(reason: str) -> dict[ClaimName, Verdict]:
+    """Both claims, left open for one reason."""
+    return dict.fromkeys(CLAIMS, Verdict("undecided", reason))
+
+
+def readings(rule: DecisionRule, pairs: Sequence[Pair]) -> list[str]:
+    """What was shown of each pair for the second claim: how it fails, that it does as well, or neither."""
+    as_well = refuting(rule, "needed", pairs)
+
+    def reading(pair: Pair) -> str:
+        if not pair.counts:
+            return "does not count"
+        return "does as well" if pair in as_well else " and ".join(pair.failures(level_of(rule))) or "open"
+
+    return [reading(pair) for pair in pairs]
+
+
+def refuting(rule: DecisionRule, claim: ClaimName, pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs that refute a claim by Holm's procedure: they rely as little and, for the second, keep enough, too."""
+    if claim == "own":
+        looked_at = [(pair, pair.relies_as_little) for pair in pairs if pair.counts and pair.is_own]
+    else:
+        looked_at = [(pair, max(pair.keeps_enough, pair.relies_as_little)) for pair in pairs if pair.counts]
+    levels = holm_levels([p_value for _, p_value in looked_at], level_of(rule))
+    return [pair for (pair, p_value), level in zip(looked_at, levels, strict=True) if p_value < level]
+
+
+def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
+    more = f"to rely on the outline by more than {rule.margin:g} of used share more than the layer-masking arm does."
+    if as_little := refuting(rule, "own", pairs):
+        return Verdict("refuted", f"{_named(as_little)}: shown not {more}")
+    if left := [pair for pair in pairs if pair.relies_more >= level_of(rule)]:
+        return _open(left)
+    return Verdict("supported", f"{_named(pairs)}: shown {more}")
+
+
+def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
+    if as_well := refuting(rule, "needed", pairs):
+        return Verdict(
+            "refuted",
+            f"{_named(as_well)}: shown to keep accuracy with patches hidden within "
+            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline by less than "
+            f"{rule.margin:g} of used share more.",
+        )
+    failures = [pair.failures(level_of(rule)) for pair in pairs]
+    if left := [pair for pair, ways in zip(pairs, failures, strict=True) if not ways]:
+        return _open(left)
+    less, more = (sum(way in ways for ways in failures) for way in ("keeps less", "relies more"))
+    return Verdict(
+        "supported",
+        f"Every fill of every arm fails, {len(pairs)} pairs in all: {less} keep less accuracy with patches hidden, and "
+        f"{more} make the network rely on the outline more.",
+    )
+
+
+def _open(pairs: Sequence[Pair]) -> Verdict:
+    """Undecided: the pairs that leave a claim open, and why where one has no used share."""
+    because = next((each.reliance.undefined_because for each in pairs if each.reliance.undefined_because), None)
+    remedy = "more seeds or more test images may settle it." if because is None else f"the used share is {because}"
+    return Verdict("undecided", f"Open: {_named(pairs)}; {remedy}")
+
+
+def _named(pairs: Sequence[Pair]) -> str:
+    """Pairs within a sentence, the fills of each arm together."""
+    fills: dict[str, list[str]] = {}
+    for pair in pairs:
+        fills.setdefault(pair.title, []).append(in_sentence(method_title(pair.fill)))
+    return listed([f"'{title}' under {listed(found)}" for title, found in fills.items()])

@@ -43,6 +43,10 @@ SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 }
 
 
+Colour = tuple[float, float, float]
+"""Red, green and blue, in [0, 1]."""
+
+
 class EncodedSample(NamedTuple):
     """One sample in the form of files.
 
@@ -149,6 +153,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
         left_out_classes: names of classes whose images are passed over; none unless a subclass can.
+        crude_masks: what stands for object masks where these do not follow the objects, in words; empty where they do.
         crop_fraction: share in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
             only what it wants less than that.
         training_stage: for which `setup` makes the training split: "train" where it can make that alone, else
@@ -157,12 +162,13 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     training_stage: Literal["train", "fit"] = "fit"
     left_out_classes: tuple[str, ...] = ()
+    crude_masks: str = ""
     crop_fraction: float = 0.875
 
     num_classes: int
     class_names: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
     order_seed: int
     batch_size: int
 
@@ -204,6 +210,17 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         sampler = EpochSampler(len(samples), self.order_seed, self.batch_size, self.position)
         options = {"batch_size": self.batch_size, **loading_options(self.num_workers)}
         return TrainingLoader(samples, self.presenter, sampler=sampler, **options)
+
+    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
+        """Take the mean and standard deviation that weights were trained with, where nothing says the data's own.
+
+        Nothing happens unless a subclass would have to measure its own.
+
+        Args:
+            mean: in [0, 1], for red, green and blue.
+            std: likewise.
+            source: whose they are, for a line that says so.
+        """
 
     def setup_split(self, split: Split) -> None:
         """Make what one split needs, by `setup` for the stage that trains on it, validates or tests."""
@@ -385,6 +402,23 @@ class InMemoryDataModule(AnnotatedDataModule):
             )
         pixels = images.permute(0, 2, 3, 1).numpy()
         return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
+
+
+def check_masks_follow_objects(data: AnnotatedDataModule, user: str) -> None:
+    """Refuse crude masks where no number of theirs would be marked.
+
+    Args:
+        data: whose masks are used.
+        user: what would use them, for the message.
+
+    Raises:
+        InputError: they are crude.
+    """
+    if data.crude_masks:
+        raise InputError(
+            f"{user} needs object masks that follow the objects, got crude ones ({data.crude_masks}); leave "
+            "crude_masks out, or measure with evaluate, which marks its numbers."
+        )
 
 
 def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.bool_], labels: Tensor) -> Batch:

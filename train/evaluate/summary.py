@@ -115,6 +115,7 @@ def summarise(
             "split": config.split,
             "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,
             "left_out_classes": list(data.left_out_classes),
+            "crude_masks": data.crude_masks,
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,

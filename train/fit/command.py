@@ -6,8 +6,7 @@ import re
 import shlex
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,22 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, ShownImages, StepSeed, Throughput
+from maskrobust.errors import InputError, MissingFileError, did_you_mean
+from maskrobust.lm_modules.callbacks import (
+    FiniteLoss,
+    LastCheckpoint,
+    LogEachEpoch,
+    ShownImages,
+    StepSeed,
+    Throughput,
+)
 from maskrobust.lm_modules.methods import unwrapped
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data.base import Colour
 from maskrobust.train.fit import drop_distractions, drop_state_of_training
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -47,9 +55,11 @@ from maskrobust.train.fit.loggers import (
     wandb_options,
 )
 from maskrobust.train.fit.options import all_names
+from maskrobust.train.fit.progress_lines import ProgressLines
 from maskrobust.train.running.processes import choose_accelerator, found_by_first
 from maskrobust.train.storage.files import check_folder, printable
 
+_LAST = "version_*/checkpoints/last*.ckpt"
 _LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
@@ -107,8 +117,9 @@ class FitCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
-        for name in _LINKED:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
+        parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse `args`, from a program or a shell, and look at the checkpoint before anything is built.
@@ -130,9 +141,9 @@ class FitCLI(LightningCLI):
         _check_seed(config.seed_everything)
         if command == "fit":
             _check_length(config.trainer)
-        if config.ckpt_path == "last":
-            config.ckpt_path = _last_checkpoint(_root(config) / config.run_name, needed=command != "fit")
-        if config.ckpt_path not in (None, "last"):
+        if config.ckpt_path in ("last", "auto"):
+            config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
+        if config.ckpt_path is not None:
             checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             given = config.model.as_dict()
@@ -145,6 +156,21 @@ class FitCLI(LightningCLI):
             raise InputError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
             )
+
+    def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
+        """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
+        weights = self.config[self.config.subcommand].model.weights
+        if self._saved_arguments:
+            data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
+        elif weights is not None:
+            is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
+            saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
+            from maskrobust.lm_modules.networks.loading import default_preprocessing
+
+            shown = default_preprocessing(self.config[self.config.subcommand].model.architecture)
+            source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
+            data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
+        return data
 
     def before_fit(self) -> None:
         """Compile where asked, and tell the size of the network.
@@ -187,7 +213,7 @@ class FitCLI(LightningCLI):
         Lightning looks for `config_dump` before it writes the same once more; each time takes a tenth of a second.
         """
         config = self.config[self.subcommand]
-        if config.ckpt_path not in (None, "last"):
+        if config.ckpt_path is not None:
             config.model.weights = None
         text = self._text(config)
         self.config_dump: dict[str, Any] = json.loads(text)
@@ -197,7 +223,8 @@ class FitCLI(LightningCLI):
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
         A measurement logs to a folder of its own below the run's, whose versions are those of the training.
-        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown.
+        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown. One
+        that validates keeps its best checkpoint, unless a `ModelCheckpoint` is given.
 
         Raises:
             InputError: loggers are given in two ways, or the trainer refuses its options.
@@ -205,7 +232,7 @@ class FitCLI(LightningCLI):
         config, made = self.config[self.subcommand], self.config_init[self.subcommand]
         is_training = self.subcommand == "fit"
         if config.trainer.logger is None:
-            resumed = config.ckpt_path if is_training and config.ckpt_path != "last" else None
+            resumed = config.ckpt_path if is_training else None
             folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
             options = wandb_options(made.wandb)
             kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
@@ -243,11 +270,12 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the run lies, and how its best checkpoint, or else its last, is measured."""
+        """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            command = "test" if "test" in self.datamodule.splits else "validate"
-            print(*map(printable, _told(folder, self.trainer.checkpoint_callbacks, command)), sep="\n")
+            can_be_measured = not {"val", "test"}.isdisjoint(self.datamodule.splits)
+            told = _told(folder, self.trainer.checkpoint_callbacks, can_be_measured=can_be_measured)
+            print(*map(printable, told), sep="\n")
 
     def after_validate(self) -> None:
         """Say where the metrics are."""
@@ -275,29 +303,29 @@ class FitCLI(LightningCLI):
         """Callbacks and plugins of the trainer, with those that every training gets."""
         config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
         callbacks, plugins = (as_list(trainer[name]) for name in ("callbacks", "plugins"))
+        validates = "val" in self.datamodule.splits and trainer.limit_val_batches != 0
+        saves = trainer.enable_checkpointing is not False and not trainer.barebones
+        if saves and validates and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            callbacks.append(ModelCheckpoint(monitor="val/accuracy", mode="max", filename="best"))
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
         if is_logged:
             callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
-        if trainer.enable_checkpointing is not False and not trainer.barebones:
+            if trainer.log_every_n_steps is None:
+                callbacks.append(LogEachEpoch())
+                warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging")
+        if trainer.enable_progress_bar is not False and not trainer.barebones:
+            callbacks.append(ProgressLines())
+        if saves:
             callbacks.append(LastCheckpoint(config.save_every_n_steps))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         return {"callbacks": callbacks, "plugins": plugins}
 
 
-@cache
 def _cli_of(command: str) -> type[FitCLI]:
-    """`FitCLI` that knows one command alone, whose parser is built once: that takes as long as all it is used for."""
-    built: dict[str, Any] = {}
+    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
 
     class OneCommand(FitCLI):
-        def setup_parser(self, *arguments: Any, **options: Any) -> None:
-            if not built:
-                super().setup_parser(*arguments, **options)
-                names = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
-                built.update({name: getattr(self, name) for name in names})
-            vars(self).update(built)
-
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
             return {command: LightningCLI.subcommands()[command]}
@@ -305,17 +333,29 @@ def _cli_of(command: str) -> type[FitCLI]:
     return OneCommand
 
 
-def _told(folder: str, callbacks: Sequence[Callback], command: str) -> Iterator[str]:
-    """Lines about a training that has ended: its folder, its best and last checkpoint, and the command on one."""
+def _told(folder: str, callbacks: Sequence[Callback], *, can_be_measured: bool) -> Iterator[str]:
+    """Lines about a training that has ended: its folder, its checkpoints, and the command to go on with."""
     yield f"run:  {folder}"
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
     last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
     yield from (f"best: {path}" for path in best)
     yield from (f"last: {path}" for path in last)
-    for path in [*best, *last][:1]:
-        measured = ["maskrobust", command, "--config", f"{folder}/config.yaml", "--ckpt_path", path]
-        yield f"{command}: {shlex.join(measured)}"
+    for path in [*best, *last][: int(can_be_measured)]:
+        measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
+        yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
+
+
+def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
+    """The mean and standard deviation in the arguments of a classifier, which a file may have said; ImageNet's without.
+
+    Raises:
+        InputError: they are no colours.
+    """
+    given = {name: arguments[name] for name in ("mean", "std") if name in arguments}
+    found = Preprocessing().with_changes(given)  # which checks them
+    mean, std = ((each[0], each[1], each[2]) for each in (found.mean, found.std))
+    return mean, std
 
 
 def _root(config: Namespace) -> Path:
@@ -333,10 +373,10 @@ def _check_places(config: Namespace) -> None:
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
     check_folder(_root(config) / config.run_name)
-    if config.ckpt_path == "last" and config.trainer.logger not in (None, False):
+    if config.ckpt_path in ("last", "auto") and config.trainer.logger not in (None, False):
         raise InputError(
-            "--ckpt_path last finds runs below run_name, but trainer.logger is given, which puts them elsewhere; give "
-            "--ckpt_path the file."
+            f"--ckpt_path {config.ckpt_path} finds runs below run_name, but trainer.logger is given, which puts them "
+            "elsewhere; give --ckpt_path the file."
         )
 
 
@@ -376,19 +416,25 @@ def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
     return checkpoint
 
 
-def _last_checkpoint(folder: Path, *, needed: bool) -> str:
-    """The newest of a run's last checkpoints, over all its versions, as the first process sees them.
+def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
+    """The newest of a run's last checkpoints, over all its versions, as the first process sees them; None without one.
 
-    Times of files differ between machines that share them. "last" leaves it to Lightning to find one.
+    Times of files differ between machines that share them.
+
+    Raises:
+        MissingFileError: the run has none although one is needed.
     """
-    saved = sorted(folder.glob("version_*/checkpoints/last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    saved = sorted((root / run_name).glob(_LAST), key=lambda path: path.stat().st_mtime)
     found = found_by_first(str(saved[-1]) if saved else "")
     if needed and not found:
-        raise MissingFileError(f"there is no last checkpoint of a run in '{folder}'; give --ckpt_path a file.")
+        runs = [each.name for each in root.glob("*/") if any(each.glob(_LAST))]
+        raise MissingFileError(
+            f"there is no last checkpoint of a run in '{root / run_name}'{did_you_mean(run_name, runs)}; correct "
+            "--run_name, or give --ckpt_path a file, or to fit auto, which begins a run that there is not yet."
+        )
     if not found:
-        rank_zero_only(print)(f"there is no last checkpoint of a run in '{folder}' yet.")
-        warnings.filterwarnings("ignore", ".*there is no last checkpoint available")
-    return found or "last"
+        rank_zero_only(print)(f"there is no last checkpoint of a run in '{root / run_name}' yet: a new run begins.")
+    return found or None
 
 
 def main(arguments: Sequence[str]) -> None:

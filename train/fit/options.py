@@ -17,7 +17,7 @@ from maskrobust.train.arguments import DATA_HELP, with_nearest
 RUN_OPTIONS: Mapping[str, str] = {
     "config": "YAML with any of these options, shipped or your own; give several, of which the last wins",
     "data": DATA_HELP,
-    "ckpt_path": "a checkpoint: fit resumes it ('last': the run's newest), validate and test measure it",
+    "ckpt_path": "a checkpoint to resume (fit) or measure; 'last': the run's newest; 'auto': it, or a new run",
     "weights_only": "whether a checkpoint may hold nothing but tensors and plain values",
     "run_name": "folder below the logs, and name in W&B (default: run)",
     "save_every_n_steps": "save last.ckpt within an epoch, too",

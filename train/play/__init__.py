@@ -33,7 +33,8 @@ class PlayConfig:
             installed, cut-outs; or, for the small network, generated ones.
         methods: masking methods that are chosen when the page opens; it offers all that there are.
         image_size: side in pixels of the square at the centre of each image that is shown, from 32 to 1,024.
-        host: address to listen at; other machines reach the page where it is not this one's own, such as 0.0.0.0.
+        host: address or name to listen at. Requests under another name than this, 127.0.0.1 or localhost are refused;
+            other machines reach the page, under any name, where it is 0.0.0.0.
         port: to listen at, from 1 to 65535.
         device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
     """
@@ -111,6 +112,7 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         except ImportError as error:
             message = f"Gradio must serve the page, but cannot be imported ({error}); pip install 'maskrobust[play]'."
             raise InputError(message) from error
+        from maskrobust.train.play.hosts import own_hosts
         from maskrobust.train.play.networks import load_networks, offered_pictures
         from maskrobust.train.play.page import Page
 
@@ -124,6 +126,7 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
                 css_paths=Path(__file__).parent / "page.css",
                 prevent_thread_lock=True,
+                app_kwargs={"middleware": own_hosts(config.host)},
                 **_SERVING,
                 **_CLOSED,
             )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
+from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import (
@@ -97,7 +98,8 @@ def besides(results: Results) -> list[str]:
     pulls = (
         [_pulled(results, views(results))] if not (shares := _shares(results)) and _has(results, OUTLINE_PULL) else []
     )
-    return [*shares, *pulls, *_some_at_chance(results), *_meaningless(results), *_without_objects(results)]
+    about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
+    return [*shares, *pulls, *about]
 
 
 def percents(value: float) -> str:
@@ -297,3 +299,9 @@ def _without_objects(results: Results) -> list[str]:
     if any(select(results.over_seeds, measure=measure) for measure in (HEADLINE, OUTLINE_PULL)):
         return []
     return ["Whether outlines of holes give an object away was not measured: that needs object masks."]
+
+
+def _about_crude(results: Results) -> list[str]:
+    """That numbers about objects and outlines are about crude masks, where they are."""
+    masks = results.content["settings"].get("crude_masks")
+    return [f"Crude: {ABOUT_CRUDE_MASKS.format(masks=masks)}"] if masks else []

@@ -7,11 +7,10 @@ from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.findings import in_evaluation
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
-from maskrobust.train.report.sections.claim import factorial, retention, rule, title, verdict
+from maskrobust.train.report.sections.claim import factorial, pairs_of_the_rule, retention, rule, title, verdict
 from maskrobust.train.report.sections.found import found
 from maskrobust.train.report.sections.measures import (
     accuracy,
-    against_layer_masking,
     definitions,
     differences,
     margins,
@@ -24,7 +23,7 @@ from maskrobust.train.report.sections.run import run
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial),
     Section("retention", "Accuracy with patches hidden, and reliance on the outline", retention, is_open=True),
-    Section("compared", "Comparisons behind the verdicts", against_layer_masking, is_open=True),
+    Section("compared", "Pairs of an arm and a fill behind the verdicts", pairs_of_the_rule, is_open=True),
     Section("rule", "The question, and the rule stated beforehand", rule),
     Section("accuracy", "Accuracy", accuracy),
     Section("measures", "All other measures", measures),

@@ -10,12 +10,13 @@ from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 6, "reliance": 3}
+FORMATS: dict[Name, int] = {"claim": 7, "reliance": 3}
 """Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -106,18 +107,14 @@ class Results:
 
     @cached_property
     def comparisons(self) -> list[Row]:
-        """The rows that compare two networks by their reliance, with what was decided; of a claim, by its rule."""
-        found = [row for row in self.rows if row.measure == "reliance" and row.compared_with]
-        return found if self.name == "reliance" else [row for row in found if self.is_of_the_rule(row.parameters)]
-
-    def is_of_the_rule(self, found: Mapping[str, Any]) -> bool:
-        """Whether a tolerance is the one that the verdicts rest on."""
-        return bool(found["tolerance"] == self.content["rule"]["clean_accuracy_tolerance"])
+        """The rows that compare two networks by their reliance, with what was decided."""
+        return [row for row in self.rows if row.measure == "reliance" and row.compared_with]
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
-        """Of a claim: case, outcome and reason of each of its two claims, at the tolerance of the rule."""
-        return [each for each in self.content["verdicts"] if self.is_of_the_rule(each)]
+        """Of a claim: case, outcome and reason of each of its two claims."""
+        found: list[dict[str, Any]] = self.content["verdicts"]
+        return found
 
     def network(self, name: str) -> Network:
         """The network of that name."""
@@ -134,10 +131,7 @@ class Results:
         """Whether the rule of the claim looks at this network under this masking method."""
         if not self.is_in_the_rule(network):
             return False
-        arm = network.arm
-        return any(
-            method in methods for case, methods in arm["cases"].items() if arm["augmentation_only"] or case == "own"
-        )
+        return is_fill(method) if network.arm["augmentation_only"] else bool(method == network.arm["method"])
 
     def is_in_the_rule(self, network: Network) -> bool:
         """Whether a network is one of the arms that the rule of a claim compares."""

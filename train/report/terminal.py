@@ -19,7 +19,6 @@ from maskrobust.train.report.wording import (
     in_sentence,
     interval,
     method_title,
-    methods_title,
     short,
 )
 
@@ -73,17 +72,17 @@ def _cell(row: Row | None, style: str) -> Text:
 
 
 def verdict_panel(results: Results) -> Panel:
-    """Both claims and what has come of them, the reasons, every comparison behind them, and their caveat, if any."""
+    """Both claims and what has come of them, the reasons, which fills were tried, and what each pair has shown."""
     lines = []
     for verdict in results.verdicts:
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
         lines.append(Text(f"{capitalised(outcome)}. {CONCLUSIONS[case][outcome]}", style=f"bold {_COLOURS[outcome]}"))
         lines.append(Text(verdict["reason"]))
-        for row in select(results.comparisons, parameters={"case": case, "tolerance": verdict["tolerance"]}):
-            difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
-            arm = f"'{results.network(row.network).title}' under {in_sentence(methods_title(row.method))}"
-            lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
         lines.append(Text())
-    lines = [*lines[:-1], *[Text(caveat) for caveat in [results.content["caveat"]] if caveat]]
+    lines.append(Text(results.content["fills"]))
+    for row in results.comparisons:
+        difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
+        arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
+        lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     return Panel(Group(*lines), title="verdicts", padding=(1, 2))

@@ -12,16 +12,13 @@ CONCLUSIONS = {
         "refuted": "Filled as in training, a network relies on the outline no more than with layer masking.",
         "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
     },
-    "best": {
+    "needed": {
         "supported": "Layer masking is needed: no fill does as well at the same accuracy with patches hidden.",
         "refuted": "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden.",
         "undecided": "Is layer masking needed, or does a fill do as well?",
     },
 }
-"""What has come of each claim, by the case that it looks at and the outcome of its verdict."""
-
-CASES = {"own": ("Own method", "●"), "best": ("At its best", "★")}
-"""Titles and marks of the cases in which a claim looks at an arm."""
+"""What has come of each claim, by its name and the outcome of its verdict."""
 
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
@@ -55,12 +52,6 @@ def method_title(method: str) -> str:
     if method != uncentred(method):
         return f"Centred {in_sentence(method_title(uncentred(method)))}"
     return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
-
-
-def methods_title(methods: str) -> str:
-    """The title of one masking method, or of two joined by "/", as in "Inpainting or blurred image"."""
-    first, *others = map(method_title, methods.split("/"))
-    return " or ".join([first, *map(in_sentence, others)])
 
 
 def family_title(name: str) -> str:

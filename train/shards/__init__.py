@@ -69,7 +69,10 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     config = ShardsConfig(**values, source=described | {"init_args": kept})
     if getattr(config.data, "nodata", None) is not None:
         raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
-    from maskrobust.train.data.shards.format import LARGEST_SHARD  # here: the import takes seconds
+    from maskrobust.train.data.base import check_masks_follow_objects  # here: the import takes seconds
+    from maskrobust.train.data.shards.format import LARGEST_SHARD
+
+    check_masks_follow_objects(config.data, "a shard")
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     if config.samples_per_shard > LARGEST_SHARD:

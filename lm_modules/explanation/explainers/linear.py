@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 from maskrobust.lm_modules.explanation.explained import Explanation
 from maskrobust.lm_modules.explanation.explainers.registry import coalition_queries, explainer, surrogate_queries
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
@@ -163,7 +163,8 @@ def check_answers(z: Tensor, answers: FloatArray, least: int) -> None:
 
 def student_interval(scores: FloatArray, variance: FloatArray, freedom: int) -> tuple[FloatArray, FloatArray]:
     """Student's 95 % interval of scores with the given variances and at least 1 degree of freedom: lower, upper."""
-    from scipy import stats
+    with library_needed():
+        from scipy import stats
 
     reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     return scores - reach, scores + reach

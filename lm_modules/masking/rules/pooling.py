@@ -122,9 +122,9 @@ def _is_one(output_size: Any) -> bool:
     return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
 
 
-def _reduces_positions(_operation: Operation, _x: Any, *args: Any, **kwargs: Any) -> bool:
+def _reduces_positions(operation: Any, _x: Any, *args: Any, **kwargs: Any) -> bool:
     """Whether a reduction goes over height and width; refused where that cannot be told."""
-    axes = _axes(args, kwargs)
+    axes = _axes(operation, args, kwargs)
     if axes is not None and len(axes) in (1, 2):
         return len(axes) == 2
     raise NotImplementedError(
@@ -146,7 +146,7 @@ def reduction(operation: Any, x: Masked | Stack, *args: Any, **kwargs: Any) -> M
     """
     if isinstance(x, Stack):
         return sum_stack(x)
-    axes = {axis % x.features.ndim for axis in _axes(args, kwargs) or ()}
+    axes = {axis % x.features.ndim for axis in _axes(operation, args, kwargs) or ()}
     spatial = set(x.spatial_axes)
     if len(axes) == 1 and not axes & {0, *spatial}:
         reduced = operation(x.features, *args, **kwargs)
@@ -158,18 +158,20 @@ def reduction(operation: Any, x: Masked | Stack, *args: Any, **kwargs: Any) -> M
         )
     if operation.__name__ != "mean":
         return torch.as_tensor(operation(x.with_hidden_zero(), *args, **kwargs))
-    keeps = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
+    keeps = _bound(operation, args, kwargs).get("keepdim", False)
     sizes = [
         1 if axis in spatial else size for axis, size in enumerate(x.features.shape) if keeps or axis not in spatial
     ]
     return x.mean_over_visible().reshape(sizes).to(kwargs.get("dtype") or x.features.dtype)
 
 
-def _axes(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[int, ...] | None:
-    """The axes of a reduction: `dim`, or the first argument that is one (the norm's order comes first otherwise)."""
-    given = kwargs.get("dim", kwargs.get("axis"))
-    if given is None:
-        given = next((argument for argument in args if isinstance(argument, list | tuple)), None)
-    if given is None:
-        given = next((argument for argument in args if type(argument) is int), None)
+def _bound(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a reduction after the features by name: a norm's order stands ahead of its axes."""
+    is_norm = getattr(operation, "__name__", operation) == "norm"
+    return {**dict(zip(("p", "dim", "keepdim") if is_norm else ("dim", "keepdim"), args, strict=False)), **kwargs}
+
+
+def _axes(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
+    bound = _bound(operation, args, kwargs)
+    given = bound.get("dim", bound.get("axis"))
     return (given,) if isinstance(given, int) else (None if given is None else tuple(given))

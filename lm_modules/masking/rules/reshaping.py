@@ -143,11 +143,11 @@ def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[M
     Raises:
         NotImplementedError: positions or images would be taken apart.
     """
-    parts = operation(x.features, *args, **kwargs)
-    if sum(part.shape[0] for part in parts) != x.features.shape[0] * len(parts):
-        shape = tuple(parts[0].shape)
-        raise NotImplementedError(f"layer masking splits channels only, got parts of shape {shape}; {_OWN_RULE}")
-    return tuple(x.with_features(part) for part in parts)
+    place = 0 if operation.__name__ == "unbind" else 1  # the others take sizes ahead of the axis
+    axis = (kwargs.get("dim", 0) if len(args) <= place else args[place]) % x.features.ndim
+    if axis in (0, *x.spatial_axes):
+        raise NotImplementedError(f"layer masking splits channels only, got axis {axis}; {_OWN_RULE}")
+    return tuple(x.with_features(part) for part in operation(x.features, *args, **kwargs))
 
 
 @masking_rule(operator.getitem)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.overrides import resolve_name
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Window
@@ -116,3 +117,13 @@ def find_rule(target: Target) -> Rule | None:
         bases = (base for base in target.__mro__ if getattr(base, "forward", None) is target.forward)
         return next((RULES[base] for base in bases if base in RULES), None)
     return RULES.get(target)
+
+
+def written(target: Target) -> str:
+    """A target as Python code names it, for `masking_rule`: torch.roll, "roll", or a class with its module."""
+    if isinstance(target, str):
+        return f'"{target}"'
+    if isinstance(target, type):
+        module = "torch.nn" if target is getattr(nn, target.__name__, None) else target.__module__
+        return target.__qualname__ if module == "__main__" else f"{module}.{target.__qualname__}"
+    return resolve_name(target) or f"{target.__module__.removeprefix('_')}.{target.__qualname__}"

@@ -31,46 +31,35 @@ class ComparedMagnitude:
     level_low: float
     level_high: float
 
-    def reading(self, margin: float = 0.0) -> ComparisonResult:
-        """Where the interval lies: "above" the margin, "below" it, or across it, which is "not settled"."""
+    def reading(self) -> ComparisonResult:
+        """Where the interval lies: "above" 0, "below" it, or across it, which is "not settled"."""
         interval = self.difference.interval
         if interval is None:
             return "undefined"
-        if interval.low > margin:
+        if interval.low > 0.0:
             return "above"
-        return "below" if interval.high < margin else "not settled"
+        return "below" if interval.high < 0.0 else "not settled"
 
 
 def compare_magnitudes(
     statistic: Statistic,
     pairs: Mapping[str, Pair],
     *,
-    margin: float = 0.0,
     confidence: float = 0.95,
-    all_above: bool = False,
     replicates: int = 2000,
     seed: int = 0,
 ) -> dict[str, ComparedMagnitude]:
     """How much the magnitude of each pair's first network exceeds that of its second; Holm's procedure sets the levels.
 
-    The chance that any lower bound lies wrongly above the margin is at most 1 - confidence, and so is the chance that
-    any upper bound lies wrongly below it. Where lower bounds are used for one statement alone, that *all* of them lie
-    above the margin, they need no correction (`all_above`): if it is false, some difference is at most the margin, and
-    all bounds lie above it only if the bound of that one does (an intersection-union test; Berger, "Multiparameter
-    hypothesis testing and acceptance sampling", Technometrics 1982).
-
-    Each direction is a family of its own, and divides half of 1 - confidence by `holm_levels`: half, because a bound of
-    a magnitude is wrong in up to twice its level (`MagnitudeDifference`). Bounds are Student's (`WithError`). The
-    statistic must be defined, too, with the
-    confidence that the first of the levels leaves; a pair of which it is not counts as one whose bounds clear nothing.
+    The chance that any lower bound lies wrongly above 0 is at most 1 - confidence, and so is the chance that any upper
+    bound lies wrongly below it. Each direction is a family of its own, and divides 1 - confidence by `holm_levels`.
+    Bounds are Student's (`MagnitudeDifference`). The statistic must be defined, too, with the confidence that the first
+    of the levels leaves; a pair of which it is not counts as one whose bounds clear nothing.
 
     Args:
         statistic: what to compute.
         pairs: pairs of networks by name.
-        margin: by how much magnitudes must differ.
         confidence: of all bounds of one direction together, in (0, 1).
-        all_above: give each lower bound the whole level of its direction: the chance that all lie above the margin,
-            though some difference does not, is at most 1 - confidence, but that of a single one holds for it alone.
         replicates: number of bootstrap resamples, for the part of the standard error that is due to images.
         seed: decides the resamples.
 
@@ -80,24 +69,43 @@ def compare_magnitudes(
     Raises:
         InputError: a network has no run, a pair differs in its number of runs, or runs cover different images.
     """
-    level = (1.0 - confidence) / 2.0
-    strictest = 1.0 - 2.0 * level / max(1, len(pairs))
-    found: dict[str, tuple[Estimate, MagnitudeDifference | None]] = {}
-    for name, (runs_a, runs_b) in pairs.items():
-        estimate, signed = estimate_pair(
-            statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=strictest
+    level = 1.0 - confidence
+    found = {
+        name: magnitude_difference(
+            statistic, *pair, replicates=replicates, seed=seed, confidence=1.0 - level / max(1, len(pairs))
         )
-        found[name] = estimate, None if signed is None else MagnitudeDifference(*signed)
+        for name, pair in pairs.items()
+    }
     differences = [difference for _, difference in found.values()]
-    exceeding = [1.0 if each is None else each.level_to_exceed(margin) for each in differences]
-    lows = [level] * len(exceeding) if all_above else holm_levels(exceeding, level)
-    highs = holm_levels([1.0 if each is None else each.level_to_fall_below(margin) for each in differences], level)
+    lows = holm_levels([1.0 if each is None else each.level_to_exceed(0.0) for each in differences], level)
+    highs = holm_levels([1.0 if each is None else each.level_to_fall_below(0.0) for each in differences], level)
     return {
         name: ComparedMagnitude(
             estimate if difference is None else estimate.within(difference.interval(low, high)), low, high
         )
         for (name, (estimate, difference)), low, high in zip(found.items(), lows, highs, strict=True)
     }
+
+
+def magnitude_difference(
+    statistic: Statistic,
+    runs_a: Sequence[Outcomes],
+    runs_b: Sequence[Outcomes],
+    *,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[Estimate, "MagnitudeDifference | None"]:
+    """The magnitude of one network's statistic minus that of another's; see `estimate_pair`.
+
+    Returns:
+        An estimate whose numbers are left open, and the difference; None where one of the two is undefined.
+
+    Raises:
+        InputError: there is no run, networks differ in their number of runs, or runs cover different images.
+    """
+    found, signed = estimate_pair(statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=confidence)
+    return found, None if signed is None else MagnitudeDifference(*signed)
 
 
 @dataclass(frozen=True)
@@ -111,10 +119,10 @@ class MagnitudeDifference:
 
     every term at its lower bound for the lower bound, at its upper bound for the upper one. Hence the lower bound is
     above a margin exactly where a - b and a + b both are, or both lie below minus the margin, their bounds included.
-    Each of the two readings "above the margin" and "below it" rests on two signed bounds that may both be wrong, so
-    whatever the signs it is wrong in at most twice the level of its bound, provided that each signed bound is wrong in
-    at most that level. Where a is clearly positive and b clearly not negative, the interval is that of a - b, and
-    the level itself holds.
+    Each of the two readings "above the margin" and "below it" rests on two signed bounds that may both be wrong:
+    "below" where b is near 0, "above" where the margin is small against the error. So each signed bound has half of the
+    level, and whatever the signs a reading is wrong in at most its level, provided that each signed bound is wrong in
+    at most its own.
 
     Attributes:
         minus: a - b.
@@ -124,30 +132,30 @@ class MagnitudeDifference:
     minus: WithError
     plus: WithError
 
-    def interval(self, level_low: float, level_high: float) -> Interval:
+    def interval(self, level_low: float = 0.025, level_high: float = 0.025) -> Interval:
         """The difference with its bounds.
 
         Args:
-            level_low: one-sided level in (0, 0.5] of each signed bound, for `low`.
-            level_high: the same for `high`.
+            level_low: one-sided level of `low`, in (0, 1].
+            level_high: the same of `high`.
         """
         minus, plus = self.minus, self.plus
         both = ((minus, plus), (minus.negated(), plus.negated()))
-        low = max(min(each.low(level_low) for each in signed) for signed in both)
-        high = max(min(each.high(level_high) for each in signed) for signed in both)
+        low = max(min(each.low(level_low / 2.0) for each in signed) for signed in both)
+        high = max(min(each.high(level_high / 2.0) for each in signed) for signed in both)
         return Interval(max(min(minus.value, plus.value), -max(minus.value, plus.value)), low, high)
 
     def level_to_exceed(self, margin: float) -> float:
-        """The level above which `low` lies above the margin; twice of it is a p-value of "at most the margin"."""
+        """The level above which `low` lies above the margin: a p-value of "at most the margin", in [0, 1]."""
         both_above = max(self.minus.level_above(margin), self.plus.level_above(margin))
         both_below = max(self.minus.negated().level_above(margin), self.plus.negated().level_above(margin))
-        return min(both_above, both_below)
+        return min(1.0, 2.0 * min(both_above, both_below))
 
     def level_to_fall_below(self, margin: float) -> float:
-        """The level above which `high` lies below the margin; twice of it is a p-value of "at least the margin"."""
+        """The level above which `high` lies below the margin: a p-value of "at least the margin", in [0, 1]."""
         one_below = min(self.minus.negated().level_above(-margin), self.plus.negated().level_above(-margin))
         one_above = min(self.minus.level_above(-margin), self.plus.level_above(-margin))
-        return max(one_below, one_above)
+        return min(1.0, 2.0 * max(one_below, one_above))
 
 
 def holm_levels(p_values: Sequence[float], level: float) -> list[float]:

@@ -12,8 +12,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import (
     Interval,
-    Resampled,
-    hierarchical_bootstrap_means,
+    bootstrap_means,
     percentile_interval,
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -65,8 +64,8 @@ def difference_of_means(means: FloatArray) -> FloatArray:
 class Statistic:
     """A smooth function of means over images.
 
-    In this form one definition serves the number of one run, its bootstrap over objects, the hierarchical one over
-    seeds and the difference between two networks.
+    In this form one definition serves the number of one run, that of each seed, the bootstrap over objects and the
+    difference between two networks.
 
     Attributes:
         columns: the quantities to average over images.
@@ -135,34 +134,34 @@ def estimate(
 ) -> Estimate:
     """A statistic over the runs of one arm.
 
-    With one run the interval is over objects and says nothing about other seeds; with several it is over seeds crossed
-    with objects: an object that several images show is drawn with all of them. Few seeds make it too narrow: where runs
-    differ by their seed alone, a 95 % interval holds the truth in 50 % of cases with 2 seeds and in 86 % with 5; see
-    `hierarchical_bootstrap_means`. Of a fraction that is 0 or 1 on the data all resamples are the same: the other bound
+    With one run the interval is the percentile interval of a bootstrap over objects, and says nothing about other
+    seeds; with several it is Student's over seeds and objects (`WithError`). An object that several images show is
+    drawn with all of them. Of a fraction that is 0 or 1 on the data all resamples are the same: the other bound
     is then the exact one for so many objects (Clopper and Pearson, Biometrika 1934), for G of them
-    1 - ((1 - confidence) / 2)^(1 / G) from the fraction.
+    1 - ((1 - confidence) / 2)^(1 / G) from the fraction. No interval of a fraction leaves [0, 1].
 
     Args:
         statistic: what to compute.
         runs: outcomes on the same images, one for each seed, at least one.
         replicates: number of bootstrap resamples.
         seed: decides the resamples; equal seeds resample equally for every statistic with equally many images.
-        confidence: fraction in (0, 1) of resamples inside the interval.
+        confidence: of the interval, in (0, 1).
 
     Raises:
         InputError: there is no run, or runs cover different images.
     """
     columns = _stack(statistic, runs)
-    found, numbers = _resample(statistic, columns, 1, replicates, seed, confidence)
+    found, numbers = _sample(statistic, columns, 1, replicates, seed, confidence)
     if not numbers:
         return found
-    interval = percentile_interval(*numbers[0], confidence)
+    interval = numbers[0].interval(confidence)
     if columns.yes_or_no and statistic.combine is first_mean:
-        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(np.unique(columns.objects)))
+        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / numbers[0].objects)
         if interval.value == 0.0:
             interval = interval._replace(high=reach)
         elif interval.value == 1.0:
             interval = interval._replace(low=1.0 - reach)
+        interval = Interval(*np.clip(interval, 0.0, 1.0).tolist())
     return found.within(interval)
 
 
@@ -176,6 +175,8 @@ def estimate_difference(
 ) -> Estimate:
     """A statistic over the runs of arm A minus that of arm B, paired on images and on seeds.
 
+    Its 95 % interval is of the same kind as that of `estimate`.
+
     Args:
         statistic: what to compute.
         runs_a: outcomes of arm A, one for each seed, at least one.
@@ -186,8 +187,8 @@ def estimate_difference(
     Raises:
         InputError: there is no run, arms differ in their number of runs, or runs cover different images.
     """
-    found, numbers = _resample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
-    return found.within(percentile_interval(*_signed_sum(numbers, -1))) if numbers else found
+    found, numbers = _sample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
+    return found.within(numbers[0].plus(numbers[1], -1).interval()) if numbers else found
 
 
 def mean_fraction_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -252,6 +253,11 @@ class WithError(NamedTuple):
         """The number with the other sign."""
         return self._replace(value=-self.value)
 
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The number between its two bounds, each at half of the level 1 - confidence."""
+        level = (1.0 - confidence) / 2.0
+        return Interval(self.value, self.low(level), self.high(level))
+
     def low(self, level: float) -> float:
         """The lower bound at a one-sided level in (0, 0.5]."""
         return self.value - self._reach(level)
@@ -283,9 +289,9 @@ def estimate_pair(
     runs_a: Sequence[Outcomes],
     runs_b: Sequence[Outcomes],
     *,
-    replicates: int,
-    seed: int,
-    confidence: float,
+    replicates: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> tuple[Estimate, tuple[WithError, WithError] | None]:
     """A statistic over the runs of networks A and B: a - b, and a + b, with their standard errors.
 
@@ -308,25 +314,51 @@ def estimate_pair(
         InputError: there is no run, networks differ in their number of runs, or runs cover different images.
     """
     columns = _stack_pair(statistic, runs_a, runs_b)
-    averaged = columns._replace(values=columns.values.mean(axis=1, keepdims=True))
-    found, numbers = _resample(statistic, averaged, 2, replicates, seed, confidence)
+    found, numbers = _sample(statistic, columns, 2, replicates, seed, confidence)
     if not numbers:
         return found, None
-    by_seed = [statistic.combine(each.T) for each in np.split(columns.values.mean(axis=2), 2)]
-    objects = len(np.unique(columns.objects))
-    return found, (_with_error(numbers, by_seed, objects, -1), _with_error(numbers, by_seed, objects, 1))
+    first, second = numbers
+    return found, (first.plus(second, -1).with_error(), first.plus(second, 1).with_error())
 
 
-def _with_error(numbers: Sequence[Resampled], by_seed: Sequence[FloatArray], objects: int, sign: int) -> WithError:
-    """The first of two numbers plus `sign` times the second."""
-    number = _signed_sum(numbers, sign)
-    of_seeds = by_seed[0] + sign * by_seed[1]
-    seeds = len(of_seeds)
-    return WithError(
-        number.value,
-        Part(float(of_seeds.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
-        Part(float(number.replicates.var()), max(objects - 1.0, 1.0)),
-    )
+class _Sampled(NamedTuple):
+    """A number with what shows how much it varies.
+
+    Attributes:
+        value: the number, over all seeds.
+        replicates: (R,) the number over all seeds on each resample of the objects.
+        by_seed: (S,) the number of each seed.
+        objects: how many objects there are.
+    """
+
+    value: float
+    replicates: FloatArray
+    by_seed: FloatArray
+    objects: int
+
+    def plus(self, other: "_Sampled", sign: int) -> "_Sampled":
+        """This number plus `sign` times another on the same seeds and resamples."""
+        return _Sampled(
+            self.value + sign * other.value,
+            self.replicates + sign * other.replicates,
+            self.by_seed + sign * other.by_seed,
+            self.objects,
+        )
+
+    def with_error(self) -> WithError:
+        """The number with what seeds and objects add to its variance."""
+        seeds = len(self.by_seed)
+        return WithError(
+            self.value,
+            Part(float(self.by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
+            Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0)),
+        )
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Student's interval over seeds and objects; for a single seed the percentile interval over objects."""
+        if len(self.by_seed) == 1:
+            return percentile_interval(self.value, self.replicates, confidence)
+        return self.with_error().interval(confidence)
 
 
 def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Columns:
@@ -375,27 +407,29 @@ def _common(columns: Sequence[Columns]) -> list[Columns]:
     ]
 
 
-def _resample(
+def _sample(
     statistic: Statistic,
     columns: Columns,
     arms: int,
     replicates: int,
     seed: int,
     confidence: float,
-) -> tuple[Estimate, list[Resampled]]:
-    """An estimate whose numbers are left open, and the resampled number of each arm, none where one is undefined.
+) -> tuple[Estimate, list[_Sampled]]:
+    """An estimate whose numbers are left open, and the number of each arm, none where one is undefined.
 
-    The columns' values are (arms * C, S, N).
+    The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
     """
     values, valid = columns.values, len(columns.ids)
     images = valid if statistic.condition is None else _meeting(values[statistic.condition :: len(values) // arms])
     found = Estimate(None, None, None, images, columns.left_out + valid - images)
     if valid == 0:
         return replace(found, undefined_because=columns.none_because), []
-    resampled = np.split(hierarchical_bootstrap_means(values, replicates, seed, columns.objects), arms, axis=-1)
+    over_seeds, objects = values.mean(axis=1), len(np.unique(columns.objects))
+    resampled = np.split(bootstrap_means(over_seeds, replicates, seed, columns.objects), arms, axis=-1)
     observed = np.split(values.mean(axis=(1, 2)), arms)
+    of_seeds = np.split(values.mean(axis=2), arms)
     numbers = []
-    for means, replicate_means in zip(observed, resampled, strict=True):
+    for means, replicate_means, seed_means in zip(observed, resampled, of_seeds, strict=True):
         if statistic.denominator is not None:
             bound = percentile_interval(
                 statistic.denominator(means).item(), statistic.denominator(replicate_means), confidence
@@ -407,8 +441,13 @@ def _resample(
                 )
                 return replace(found, undefined_because=reason), []
         with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is undefined
-            number = Resampled(statistic.combine(means).item(), statistic.combine(replicate_means))
-        if not (math.isfinite(number.value) and np.isfinite(number.replicates).all()):
+            number = _Sampled(
+                statistic.combine(means).item(),
+                statistic.combine(replicate_means),
+                statistic.combine(seed_means.T),
+                objects,
+            )
+        if not np.isfinite(np.hstack(number[:3])).all():
             return replace(found, undefined_because=_NOT_FINITE), []
         numbers.append(number)
     return found, numbers
@@ -417,12 +456,6 @@ def _resample(
 def _meeting(condition: FloatArray) -> int:
     """Number of images N for which a condition (arms, S, N) in {0, 1} is met in any run."""
     return int(condition.any(axis=(0, 1)).sum())
-
-
-def _signed_sum(numbers: Sequence[Resampled], sign: int) -> Resampled:
-    """The first of two numbers plus `sign` times the second."""
-    first, second = numbers
-    return Resampled(first.value + sign * second.value, first.replicates + sign * second.replicates)
 
 
 def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:

@@ -28,7 +28,7 @@ from maskrobust.augment import (
 from maskrobust.augment.batch import check_floating
 from maskrobust.augment.families.bank import distances
 from maskrobust.augment.registry import address, import_modules
-from maskrobust.errors import InputError, did_you_mean
+from maskrobust.errors import InputError, did_you_mean, library_needed
 from maskrobust.lm_modules.reliance.arrays import BoolArray, IntArray
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
@@ -368,7 +368,8 @@ def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: Silhoue
 
 def _nearest_outside(circle: BoolArray) -> IntArray:
     """Position in the flattened image of the False pixel nearest to each, (H, W)."""
-    from scipy import ndimage
+    with library_needed():
+        from scipy import ndimage
 
     rows, columns = ndimage.distance_transform_edt(circle, return_distances=False, return_indices=True)
     nearest: IntArray = np.asarray(rows, dtype=np.int64) * circle.shape[1] + columns

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from scipy import stats
 
+from maskrobust.errors import library_needed
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, once, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition, transfer_condition
@@ -64,6 +64,9 @@ def at_chance(outcomes: Outcomes) -> str:
         return ""
     right, count = int((outcomes.predictions["clean"] == outcomes.labels).sum()), len(outcomes.labels)
     chance, of_whom = chance_level(outcomes)
+    with library_needed():
+        from scipy import stats
+
     if chance == 1.0 or stats.binomtest(right, count, chance, alternative="greater").pvalue <= _LEVEL:
         return ""
     accuracy = f"{100 * right / count:.1f}\u202f%"

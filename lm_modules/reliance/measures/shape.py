@@ -11,8 +11,14 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     Columns,
     Statistic,
     columns_of,
-    difference_of_means,
     right_answers,
+)
+from maskrobust.lm_modules.reliance.functional import (
+    is_majority,
+    leak_of_means,
+    swap_pulls,
+    used_share_denominator,
+    used_share_of_means,
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -30,7 +36,7 @@ _outline = partial(measure, group="outline", members=where_shapes)
 )
 def silhouette_leak() -> Statistic:
     """Measure 1: mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
-    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), difference_of_means)
+    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), leak_of_means)
 
 
 @measure(
@@ -59,13 +65,8 @@ def swap_pull() -> Statistic:
 
 def _columns(outcomes: Outcomes) -> Columns:
     behind_j, behind_k = outcomes.predictions_under("swap_j"), outcomes.predictions_under("swap_k")
-    towards_j = _agreement(behind_j, outcomes.swap_label_j) - _agreement(behind_k, outcomes.swap_label_j)
-    towards_k = _agreement(behind_k, outcomes.swap_label_k) - _agreement(behind_j, outcomes.swap_label_k)
-    return columns_of(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
-
-
-def _agreement(predictions: IntArray, labels: IntArray) -> FloatArray:
-    return np.asarray(predictions == labels, dtype=np.float64)
+    pulls = swap_pulls(behind_j, behind_k, outcomes.swap_label_j, outcomes.swap_label_k)
+    return columns_of(outcomes, outcomes.swap_valid, pulls)
 
 
 @_outline(
@@ -83,7 +84,7 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
     0: the network does not read outlines; 1: as well as a network that sees nothing else. The probe's accuracy and the
     fraction of the class that is most frequent among the counted labels are averaged over the images of the leak, and
     resampled with it. Undefined where the outlines hold nothing: where the lower bound of the denominator is not above
-    0. Should a single resample's denominator be 0 or less, it counts as 1e-9, which only widens the interval.
+    0.
 
     Args:
         probe: the mask-only probe's outcomes on the same images; the columns raise InputError where it was not asked
@@ -94,15 +95,10 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
         leak = right_answers(outcomes, "silhouette", "circle")
         labels = outcomes.labels[outcomes.object_valid]
         right = _probe_correct(probe, leak.ids)
-        return leak._replace(values=np.vstack([leak.values, right, labels == _majority(labels)]))
+        return leak._replace(values=np.vstack([leak.values, right, is_majority(labels)]))
 
-    def denominator(means: FloatArray) -> FloatArray:
-        return means[..., 2] - means[..., 3]
-
-    def combine(means: FloatArray) -> FloatArray:
-        return (means[..., 0] - means[..., 1]) / np.maximum(denominator(means), 1e-9)
-
-    return Statistic(columns, combine, denominator, "probe accuracy minus majority fraction")
+    name = "probe accuracy minus majority fraction"
+    return Statistic(columns, used_share_of_means, used_share_denominator, name)
 
 
 @measure(
@@ -151,13 +147,11 @@ def majority_fraction() -> Statistic:
 
     def columns(outcomes: Outcomes) -> Columns:
         valid = outcomes.object_valid
-        return columns_of(outcomes, valid, outcomes.labels == _majority(outcomes.labels[valid]))
+        majority = np.zeros_like(valid)
+        majority[valid] = is_majority(outcomes.labels[valid])
+        return columns_of(outcomes, valid, majority)
 
     return Statistic(columns)
-
-
-def _majority(labels: IntArray) -> int:
-    return int(np.bincount(labels, minlength=1).argmax())
 
 
 def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:

@@ -34,8 +34,8 @@ def compose(*transforms, **options):
 
 
 def numbered_image():
-    """Every pixel's first channel says which one it is, from 1; the others are never 0."""
-    numbers = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.float32).reshape(HEIGHT, WIDTH, 1)
+    """Every pixel's first channel says which one it is, from 1 of all; the others are never 0."""
+    numbers = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.float32).reshape(HEIGHT, WIDTH, 1) / (HEIGHT * WIDTH)
     return np.concatenate([numbers, np.ones((HEIGHT, WIDTH, 2), np.float32)], axis=2)
 
 
@@ -55,7 +55,7 @@ def photograph(dtype=np.uint8, channels=3, seed=0):
 def test_image_object_mask_and_visible_agree_at_every_pixel(transform, first):
     order = [HIDE(), transform] if first else [TrackVisible(), transform, HIDE()]
     done = compose(*order, seed=3)(image=numbered_image(), mask=ring())
-    numbers = done["image"][..., 0].astype(int)
+    numbers = (done["image"][..., 0] * (HEIGHT * WIDTH)).round().astype(int)
     shown = numbers > 0
     assert np.array_equal(done["visible"].astype(bool), shown)
     assert 0.1 < shown.mean() < 0.9

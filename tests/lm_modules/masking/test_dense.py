@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from maskrobust import InputError
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking
 from tests.conftest import require_component
 from tests.lm_modules.masking.cases import draw_visible, tensors_of

@@ -81,9 +81,9 @@ def of_layers(*layers):
 
 AT_WRAPPING = [
     # network, what the message names
-    (calling(lambda x: x.roll(1, 2)), ["roll", "'0.1'", "masking_rule(roll)", "Sequential"]),
-    (of_layers(nn.Sequential(nn.ReLU(), nn.Softmin(1))), ["Softmin", "'0.1.1'", "masking_rule(Softmin)"]),
-    (of_layers(Doubled()), ["special_expit", "'0.1'", "masking_rule(special_expit)"]),
+    (calling(lambda x: x.roll(1, 2)), ["roll", "'0.1'", 'masking_rule("roll")', "Sequential"]),
+    (of_layers(nn.Sequential(nn.ReLU(), nn.Softmin(1))), ["Softmin", "'0.1.1'", "masking_rule(torch.nn.Softmin)"]),
+    (of_layers(Doubled()), ["torch.special.expit", "'0.1'", "masking_rule(torch.special.expit)"]),
     (calling(lambda x: F.interpolate(x, (8, 8), mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
     (of_layers(nn.Upsample(scale_factor=2, mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
     (
@@ -131,7 +131,7 @@ AT_THE_FIRST_FORWARD = [
     (calling(lambda x: x + x.permute(0, 2, 3, 1)), ["order of axes", "'0.1'"]),
     (calling(lambda x: x.view(-1, 1, 16, 16)), ["sequence of tokens", "'0.1'"]),
     (calling(lambda x: x.permute(1, 2, 3, 0)), ["got (1, 2, 3, 0)", "rule of its own"]),
-    (calling(lambda x: torch.cat(x.chunk(4, dim=2), 1)), ["positions of the mask", "rule of its own"]),
+    (calling(lambda x: torch.cat(x.chunk(4, dim=2), 1)), ["splits channels only", "got axis 2", "rule of its own"]),
     (calling(lambda x: torch.cat(x.split(1, dim=0), 1)), ["splits channels only", "rule of its own"]),
     (calling(lambda x: x[0]), ["keeps all images", "rule of its own"]),
     (calling(lambda x: x.unsqueeze(0)), ["positions of the mask", "rule of its own"]),

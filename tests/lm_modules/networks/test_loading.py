@@ -154,12 +154,16 @@ def test_a_configuration_of_the_hubs_that_cannot_be_is_one_sentence(hub, config)
 
 def test_what_cannot_be_fetched_is_one_sentence(hub, torch_home, monkeypatch):
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: (_ for _ in ()).throw(OSError("no network")))
-    for name in (
-        "timm/test_resnet:pretrained", "hf-hub:me/none", f"{SMALL_TORCHVISION}:IMAGENET1K_V1", "hf-hub:a/b/c",
-    ):  # fmt: skip
+    by_file = {
+        "timm/test_resnet:pretrained": "timm/test_resnet:FILE",
+        f"{SMALL_TORCHVISION}:IMAGENET1K_V1": f"{SMALL_TORCHVISION}:FILE",
+        "hf-hub:me/none": "my_module.MyNet:FILE",
+        "hf-hub:a/b/c": "my_module.MyNet:FILE",
+    }
+    for name, remedy in by_file.items():
         with pytest.raises(InputError, match="cannot be fetched") as refusal:
             load_network(name)
-        assert name in str(refusal.value) and "\n" not in str(refusal.value)
+        assert name in str(refusal.value) and f"'{remedy}'" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished):
     assert found and set(found) == {0.0}
 
 
-def test_methods_are_chosen_on_other_images_than_are_measured(finished):
+def test_clean_accuracy_counts_on_other_images_than_are_measured(finished):
     for answers in (finished[1] / "arms").rglob("answers"):
         chosen_on, measured = (
             {*Outcomes.load(answers / f"{kind}-mean.npz").ids.tolist()} for kind in ("validation", "outcomes")

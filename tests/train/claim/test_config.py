@@ -37,6 +37,9 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("arms.x", {"title": "x", "network_of": "no_masks", "augmentation_only": True}, "got network_of 'no_masks'"),
     ("arms.x", {"title": "x", "netwrok_of": "no_masks"}, "netwrok_of"),
     ("arms.x", {"title": "x", "method": "grey"}, "grey"),
+    ("arms.patches_mean.method", "black", "must be one that it is trained on, mean, got 'black'"),
+    ("arms.layer_masking.method", "layer_masking_mirror", "trained on, layer_masking, got 'layer_masking_mirror'"),
+    ("arms.patches_mean.model.fill", {"black": 1, "inpainting": 1}, "black or inpainting, got 'mean'"),
 ]
 
 OUT_OF_RANGE = [("training.epochs", 0), ("rule.margin", -0.1)]

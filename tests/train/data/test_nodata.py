@@ -107,6 +107,12 @@ def test_the_numbers_of_the_file_are_compared_in_every_band(mode, stored, nodata
     assert decode_visible(content, nodata, "a")[0, 0].tolist() == expected  # type: ignore[arg-type]
 
 
+def test_nodata_that_a_file_cannot_hold_is_refused_by_the_files_name(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"in 'a\.png', nodata must be a value .* uint8 .* from 0 to 255\), got 65535"):
+        decode_visible((tmp_path / "a.png").read_bytes(), 65535, "a.png")
+
+
 def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name(tmp_path):
     root = write_images(tmp_path / "images")
     path = root / "val" / "bird" / "0.png"

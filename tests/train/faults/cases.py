@@ -149,6 +149,21 @@ STARTED = ("runs/cues/version_1/*", "runs/lightning_logs/version_0/*", "runs/run
 
 DATA = {
     "the folder of images is not there": Case(["fit", *FOLDER], delete("images")),
+    "the folder of images is that of a split": Case(["fit", *FOLDER, "--data.root=images/train"]),
+    "images with masks are those of all splits": Case(
+        [
+            *EVALUATE[:1],
+            "--data=ImagesWithMasks",
+            "--data.images=images",
+            "--data.masks=masks",
+            *EVALUATE[2:],
+            f"--network={CHECKPOINT}",
+        ]
+    ),
+    "silhouettes are drawn from no masks": Case(
+        ["fit", *FOLDER, "--data.mask_root=null", "--model.masking=fill", "--model.mask_family=silhouettes"],
+        leaves=STARTED,
+    ),
     "a class has no training image": Case(["fit", *FOLDER], empty_class),
     "a class has files of an unknown format alone": Case(["fit", *FOLDER], heic_class),
     "validation has a class that training has not": Case(["fit", *FOLDER], new_class),
@@ -191,6 +206,13 @@ CONFIGURATION = {
     ),
     "an option is shortened": Case(["fit", *CUES, "--model.mask_fam=blobs"]),
     "options are missing": Case(["masks"]),
+    "data are missing": Case(["validate", f"--ckpt_path={CHECKPOINT}"]),
+    "a claim is not stated": Case(["claim", "--out=claim"]),
+    "an option is that of another command": Case(["fit", *CUES, "--network=a.ckpt"]),
+    "an option is that of fit": Case([*EVALUATE, "--model.masking=fill"]),
+    "an option is that of other projects": Case(["fit", *CUES, "--lr=0.1"]),
+    "a network is given as the model": Case(["fit", *CUES, "--model=resnet18"]),
+    "a folder is given as the data": Case(["masks", "--data=images", "--out=out"]),
     "an option has no value": Case(["fit", *CUES, "--ckpt_path"]),
     "an option of the data is misspelt": Case(["fit", "--data=Folder", "--data.rot=images"]),
     "a number is a word": Case(["fit", *CUES, "--data.init_args.batch_size=many"]),
@@ -202,6 +224,7 @@ CONFIGURATION = {
     ),
     "a callback is misspelt": Case(["fit", "--config=own.yaml"], write("own.yaml", CALLBACK)),
     "a range is the wrong way round": Case(["fit", *CUES, "--model.hidden_fraction=[0.9, 0.1]"]),
+    "a range is in percent": Case(["fit", *CUES, "--model.hidden_fraction=[50, 50]"]),
     "a learning rate is negative": Case(["fit", *CUES, "--model.learning_rate=-0.1"]),
     "an architecture is misspelt": Case(["fit", *CUES, "--model.architecture=resnet51"]),
     "layer masking of a transformer": Case(
@@ -227,6 +250,10 @@ CONFIGURATION = {
 
 CHECKPOINTS = {
     "a checkpoint is not there": Case(["test", *CUES, "--ckpt_path=none.ckpt"]),
+    "a best checkpoint is not there, but a last one": Case(
+        ["validate", *CUES, "--ckpt_path=runs/cues/version_0/checkpoints/best.ckpt"]
+    ),
+    "a run to go on with is misspelt": Case(["fit", *CUES, "--run_name=cuse", "--ckpt_path=last"]),
     "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),
     "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
     "weights to start from would run code": Case(["fit", *CUES, "--model.weights=evil.pt"], malicious("evil.pt")),

@@ -1,9 +1,11 @@
 """`maskrobust fit | validate | test`: which weights are measured, where a run logs, and runs on two processes."""
 
 import errno
+import json
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,13 @@ import torch
 from maskrobust.configs import find_config
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
+from maskrobust.train.fit import command
+from maskrobust.train.fit.progress_lines import ProgressLines
+from maskrobust.train.running import progress
+from tests.train.running.test_stopping import wait_for
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import tiny_fit
+from tests.train.tiny import FEW_MEASURES, tiny_fit
 
 resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
@@ -62,11 +68,11 @@ def test_the_last_checkpoint_of_a_run_is_measured_even_when_the_weights_it_start
 def test_a_run_goes_on_from_the_newest_last_checkpoint_by_the_schedule_of_its_new_length(tmp_path, capsys):
     whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
     capsys.readouterr()
-    older = fit(tmp_path / "parts", "--ckpt_path=last")
+    older = fit(tmp_path / "parts", "--ckpt_path=auto")
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'parts/cues'}' yet."
+    assert first == f"there is no last checkpoint of a run in '{tmp_path / 'parts/cues'}' yet: a new run begins."
     os.utime(older, (0, 0))
-    newer = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=2")
+    newer = fit(tmp_path / "parts", "--ckpt_path=auto", "--trainer.max_epochs=2")
     newest = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3")
     assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
     assert {row["epoch"] for row in rows(newest.parents[1])} == {"2"}  # it went on from the newer one
@@ -87,6 +93,19 @@ def test_runs_are_kept_in_a_folder(tmp_path, monkeypatch, capsys):
     sentence = sentence_of(arguments_of("fit", tmp_path, "--trainer.default_root_dir=memory://runs"), capsys)
     assert sentence.startswith("trainer.default_root_dir must be a folder of this machine, got 'memory://runs'")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_going_on_with_a_misspelt_run_is_refused_with_the_name_of_the_nearest(command, tmp_path, capsys):
+    for run_name in ("cues", "others"):
+        path = tmp_path / run_name / "version_0" / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    sentence = sentence_of(arguments_of(command, tmp_path, "--run_name=cuse", "--ckpt_path=last"), capsys)
+    assert sentence.startswith(
+        f"there is no last checkpoint of a run in '{tmp_path / 'cuse'}' (did you mean cues?); correct"
+    )
+    assert not (tmp_path / "cuse").exists()
 
 
 def write_nothing(_path):
@@ -141,22 +160,71 @@ def test_nothing_is_said_that_is_of_no_use(tmp_path):
     assert [word for word in useless if word in said] == []
 
 
-def test_a_fit_says_where_it_is_and_how_it_is_tested_and_a_test_where_its_metrics_are(tmp_path, capsys):
+def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluates_it(tmp_path, capsys):
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
-    main(["fit", *tiny_fit("cues.yaml", tmp_path / "runs 1")])
-    network, *_, folder, best, latest, test = capsys.readouterr().out.splitlines()
+    main(arguments_of("fit", tmp_path / "runs 1"))
+    network, *_, folder, best, latest, evaluate = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
     assert best == f"best: {checkpoints / 'best.ckpt'}"
     assert latest == f"last: {checkpoints / 'last.ckpt'}"
-    program, *command = shlex.split(test.removeprefix("test: "))
-    assert (program, command[-1]) == ("maskrobust", str(checkpoints / "best.ckpt"))
-    main(command)
+    program, *evaluation = shlex.split(evaluate.removeprefix("next: "))
+    assert (program, evaluation[0]) == ("maskrobust", "evaluate")
+    main([*evaluation, *FEW_MEASURES])
+    (network,) = json.loads((run_folder / "evaluation/reliance.json").read_text())["networks"]
+    assert network == str(checkpoints / "best.ckpt")
+
+
+@pytest.mark.parametrize("more", ["--trainer.callbacks=ModelCheckpoint", "--trainer.limit_val_batches=0"])
+def test_who_keeps_checkpoints_or_validates_nothing_gets_no_best_one(more, tmp_path):
+    main(arguments_of("fit", tmp_path, "--trainer.callbacks=[]", more))
+    assert "best.ckpt" not in {path.name for path in tmp_path.rglob("*.ckpt")}
+
+
+def test_a_measurement_says_where_its_metrics_are(tmp_path, capsys):
+    main(arguments_of("test", tmp_path, f"--model.weights={save_weights(tmp_path / 'weights.pt')}"))
     metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
-    assert metrics == tmp_path / "runs 1/cues/test/version_0/metrics.csv"
+    assert metrics == tmp_path / "cues/test/version_0/metrics.csv"
     assert "test/accuracy" in metrics.read_text()
-    assert [path.name for path in run_folder.parent.iterdir() if "version" in path.name] == ["version_0"]
+
+
+@pytest.mark.parametrize(("given", "logged_steps"), [((), {"1"}), (("--trainer.log_every_n_steps=1",), {"0", "1"})])
+def test_an_epoch_of_two_steps_is_logged_once_unless_told_otherwise(given, logged_steps, tmp_path):
+    fit(tmp_path, *given)
+    assert {row["step"] for row in rows(tmp_path) if row["train/loss"]} == logged_steps
+
+
+class Awaited(ProgressLines):
+    """Waits within each epoch until a line about it is there."""
+
+    def on_train_batch_end(self, trainer, *others):
+        super().on_train_batch_end(trainer, *others)
+        if not trainer.is_last_batch:
+            epoch = trainer.current_epoch + 1
+            accuracy = "" if epoch == 1 else ", val/accuracy [0-9.]+ %"
+            wait_for_line(
+                rf"training \(epoch {epoch} of 2{accuracy}\), steps: {2 * epoch - 1} of 4, (about )?[0-9]+ s "
+            )
+
+    def on_validation_start(self, trainer, *others):
+        super().on_validation_start(trainer, *others)
+        if trainer.global_step == 4:
+            wait_for_line("validating: [0-9]+ s so far")
+
+
+def wait_for_line(pattern):
+    wait_for(lambda: re.search(f"^{pattern}", sys.stderr.getvalue(), flags=re.MULTILINE))
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_training_without_a_terminal_says_now_and_then_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_A_LINE", 0.1)
+    monkeypatch.setattr(progress, "_SECONDS_A_LOOK", 0.02)
+    monkeypatch.setattr(command, "ProgressLines", Awaited)
+    fit(tmp_path, "--trainer.enable_progress_bar=true", "--trainer.max_epochs=2")
+    monkeypatch.setattr(command, "ProgressLines", lambda: pytest.fail("nobody wants progress"))
+    fit(tmp_path / "quiet")
 
 
 def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`maskrobust play` in a real browser: what it answers, what it refuses, and that nothing leaves the machine."""
 
 import base64
+import http.client
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import struct
 import time
 import urllib.request
 import zlib
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -312,6 +313,56 @@ def test_only_this_machine_is_listened_to_and_no_other_file_is_served(page, tmp_
             connection.sendall(request.encode())
             status = connection.recv(4096).split()[1]
         assert status in (b"403", b"404"), path
+
+
+def answer(page, **headers):
+    """The status and the body of `/config`, which holds the user's pictures."""
+    name, port = page.address.removeprefix("http://").strip("/").split(":")
+    headers = {key: value.replace("PORT", port) for key, value in headers.items()}
+    with closing(http.client.HTTPConnection(name, int(port), timeout=30)) as connection:
+        connection.request("GET", "/config", headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+FOREIGN = [
+    "evil.example:PORT",
+    "127.0.0.1.evil.example:PORT",
+    "evil.example",
+    "127.0.0.2:PORT",
+    "",
+    "[::1",
+    "localhost@x",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_page_whose_name_was_turned_to_this_machine_reads_nothing(host, page):
+    status, body = answer(page, Host=host)
+    assert status in (400, 403) and "data:image" not in body and "painter" not in body
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://localhost:1", "http://127.0.0.1", "http://127.0.0.1:PORT.evil"]
+)
+def test_another_sites_script_gets_no_answer(origin, page):
+    status, body = answer(page, Host="127.0.0.1:PORT", Origin=origin)
+    assert (status, body[:28]) == (403, "the page answers to itself a")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:PORT", "localhost:PORT", "LOCALHOST:PORT", "[::1]:PORT"])
+def test_the_page_answers_under_this_machines_names(host, page):
+    for origin in ({}, {"Origin": f"http://{host}"}):
+        status, body = answer(page, Host=host, **origin)
+        assert status == 200 and "painter" in body
+
+
+def test_a_page_for_other_machines_takes_the_name_that_it_was_given_or_any_at_a_wildcard():
+    from maskrobust.train.play.hosts import own_hosts
+
+    assert own_hosts("0.0.0.0") == own_hosts("::") == []
+    (one,) = own_hosts("box.lan")
+    assert {"box.lan", "localhost", "127.0.0.1"} <= {*one.kwargs["names"]}
 
 
 def test_a_port_in_use_is_one_sentence(capsys):

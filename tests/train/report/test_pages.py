@@ -28,7 +28,8 @@ from tests.train.report.conftest import summarised_reliance
 from tests.train.report.pages import Page, body_rows, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
-METHODS = {"black": "Black fill", "mean": "Mean colour fill", "layer_masking": "Layer masking"}
+METHODS = {"black": "Black fill", "mean": "Mean colour fill", "random_colour": "Random colour fill"}
+METHODS |= {"layer_masking": "Layer masking"}
 
 
 def pictures(count=2):
@@ -166,41 +167,35 @@ def test_every_cell_that_has_the_lowest_accuracy_is_marked(claim):
 def test_comparisons_are_printed_as_they_were_decided(made_claim, claim_page, made_reliance, reliance_page):
     for content, html, table in ((made_claim, claim_page, "comparisons"), (made_reliance, reliance_page, "pairs")):
         rows = [row for row in content["rows"] if row["measure"] == "reliance"]
-        if content is made_claim:
-            stated = content["rule"]["clean_accuracy_tolerance"]
-            rows = [row for row in rows if row["parameters"]["tolerance"] == stated]
         found = body_rows(Page(html), table)
         lines = [line for line in found if len(line) > 2]
         for line, row in zip(lines, rows, strict=True):
             named = content is made_reliance and row["reading"].startswith("relies")
-            assert line[1] == expected_cell(row) and line[-1].endswith(row["reading"])
+            assert expected_cell(row) in line and line[-1].endswith(row["reading"])
             assert (line[-1] != row["reading"]) is named  # the verdict on a pair says of which network
 
 
-def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_its_cases(made_claim, claim_page):
-    page, marks = Page(claim_page), {"best": "★", "own": "●"}
-    lines = body_rows(page, "factorial-shares")
+def test_the_pairs_of_a_claim_have_the_accuracy_that_a_fill_keeps(made_claim, claim_page):
+    lines = [line for line in body_rows(Page(claim_page), "comparisons") if len(line) > 2]
+    kept = [row for row in made_claim["rows"] if row["measure"] == "retention" and row["compared_with"]]
+    assert [line[1] for line in lines] == [expected_cell(row) for row in kept] and len(lines) == 6
+    own = [line for line in lines if "●" in line[0]]
+    assert [squeezed(line[0]).lstrip("● ") for line in own] == ["Mean colour fill", "Random colour fill"]
+
+
+def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_its_own(made_claim, claim_page):
+    lines = body_rows(Page(claim_page), "factorial-shares")
     assert len(lines) == len(made_claim["arms"])
     for (name, arm), line in zip(made_claim["arms"].items(), lines, strict=True):
         for method, cell in zip(made_claim["methods"], line[1:], strict=True):
             wanted = {"network": name, "method": method, "measure": "used_share", "seed": None, "compared_with": ""}
             (row,) = (row for row in made_claim["rows"] if wanted.items() <= row.items())
             assert squeezed(cell).endswith(expected_cell(row))
-            compared = ("own", "best") if arm["augmentation_only"] else ("own",)  # by the two claims
-            assert {case for case, mark in marks.items() if mark in cell} == {
-                case for case in compared if method in arm["cases"][case]
-            }
+            assert ("●" in cell) is (method == arm["method"])
 
 
-def test_the_verdict_by_tolerance_and_the_manipulation_checks_are_on_the_page(made_claim, claim_page):
+def test_the_manipulation_checks_are_on_the_page(made_claim, claim_page):
     page = Page(claim_page)
-    shown = [outcome for line in body_rows(page, "tolerances") for outcome in line[1:3]]
-    by_tolerance = sorted(made_claim["verdicts"], key=lambda each: each["tolerance"])
-    assert shown == [each["outcome"] for each in by_tolerance] and len(shown) == 10
-    (stated,) = (line for line in body_rows(page, "tolerances") if "the rule" in line[0])
-    assert squeezed(stated[0]).startswith("3.0 points") and stated[1:3] == [
-        each["outcome"] for each in verdicts_of(made_claim)
-    ]
     lines = body_rows(page, "manipulation_check")
     checks = [row for row in made_claim["rows"] if row["measure"] == "manipulation_check"]
     assert [cell for line in lines for cell in line[2:]] == [
@@ -215,7 +210,7 @@ def test_the_verdict_by_tolerance_and_the_manipulation_checks_are_on_the_page(ma
 
 def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(made_claim, claim_page):
     page = Page(claim_page)
-    for verdict in verdicts_of(made_claim):
+    for verdict in made_claim["verdicts"]:
         case = verdict["case"]
         assert page.texts[f"outcome-{case}"].lower() == verdict["outcome"]
         assert page.texts[f"reason-{case}"] == verdict["reason"]
@@ -228,12 +223,9 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
     assert squeezed(page.texts["majority"]).startswith(f"{100 * majority['value']:.1f}%")
     assert squeezed(page.texts["chance"]) == f"{100 * made_claim['chance']:.1f}%"
     results = claim_page.partition('id="results-outline"')[2].partition("</table>")[0]
-    looked_at = [
-        {method for methods in arm["cases"].values() for method in methods}
-        for arm in made_claim["arms"].values()
-        if arm["augmentation_only"]
-    ]
-    assert results.count('<tr class="compared">') == sum(map(len, looked_at)) + 1
+    trained = [arm for arm in made_claim["arms"].values() if arm["augmentation_only"]]
+    assert results.count('<tr class="compared">') == 3 * len(trained) + 1  # every fill, and layer masking's own
+    assert made_claim["fills"] in page.texts["fills"] and made_claim["power"] in page.texts["power"]
 
 
 def test_what_is_shown_is_defined(made_claim, claim_page, reliance_page):
@@ -270,7 +262,7 @@ def test_an_undefined_number_has_a_footnote_that_says_why(claim, reliance_page):
     assert squeezed(page.texts["results-outline-notes"]) == "aundefined because of swap_pull."
     over_seeds = [row for row in claim["rows"] if row["measure"] == "swap_pull" and row["seed"] is None]
     assert html.count('href="#results-outline-note-a"') == sum(not row["compared_with"] for row in over_seeds)
-    assert [squeezed(cell) for cell in page.tables["comparisons"][2][1:3]] == ["undefineda", ""]
+    assert [squeezed(cell) for cell in page.tables["comparisons"][2][2:4]] == ["undefineda", "undefined"]
     assert squeezed(page.texts["comparisons-notes"]) == "aundefined because of reliance."
 
 
@@ -329,11 +321,6 @@ def test_the_page_loads_nothing_runs_nothing_and_its_references_exist(name, requ
     assert len(ids) == len(set(ids))
     references = {address[1:] for address in addresses if address.startswith("#")}
     assert references and references <= set(ids)
-
-
-def verdicts_of(claim):
-    """Both verdicts, by the rule's own tolerance."""
-    return Results.read("claim", claim).verdicts
 
 
 def hostile_copy(content):
@@ -450,7 +437,7 @@ def test_many_classes_are_folded(made_reliance, reliance_page):
 
 
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim, reliance):
-    with pytest.raises(InputError, match=r"claim.json of format 6, got 2; run the command again\.$"):
+    with pytest.raises(InputError, match=r"claim.json of format 7, got 2; run the command again\.$"):
         render_claim(Results.read("claim", claim | {"format": 2}), [])
     with pytest.raises(InputError, match=r"reliance.json of format 3, got None"):
         render_reliance(

@@ -5,6 +5,7 @@ import os
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch
+from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, MissingFileError, check_at_least
@@ -22,6 +23,7 @@ from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import (
     SPLITS_OF_STAGE,
     AnnotatedDataModule,
+    Colour,
     EncodedSample,
     draw_uniform,
     encode_png,
@@ -47,6 +49,7 @@ from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE, _MEASURED_IMAGES = 32, 9
+_COLOUR_IMAGES, _LEAST_DEVIATION = 500, 1 / 255
 _OTHER_CROPS = 10
 """Tried where a crop of the training holds no pixel with data."""
 
@@ -212,8 +215,9 @@ class FileDataModule(AnnotatedDataModule):
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
         seed: at least 0; decides training order and crops, unless `order_seed` is set to another number afterwards.
-        mean: of the training pixels, in [0, 1]; by default ImageNet's, as its pretrained weights expect.
-        std: their standard deviation.
+        mean: of the training pixels, in [0, 1]; None to measure it on up to 500 training images when it is needed
+            first, unless `take_colours` has said another before. ImageNet's where there are no training images.
+        std: their standard deviation; likewise.
 
     Raises:
         InputError: an argument leaves its range.
@@ -231,19 +235,54 @@ class FileDataModule(AnnotatedDataModule):
         batch_size: int = 64,
         num_workers: int = 2,
         seed: int = 0,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: Colour | None = None,
+        std: Colour | None = None,
     ) -> None:
         super().__init__()
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
-        self.image_size, self.mean, self.std = image_size, mean, std
+        self.image_size = image_size
+        self._mean, self._std = mean, std
         self._sizes_told = False
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
         """The image files of a split, in a fixed order."""
+
+    @property
+    def mean(self) -> Colour:
+        """Mean of the training pixels, in [0, 1], for red, green and blue."""
+        return self._mean or self._measured_colours[0]
+
+    @mean.setter
+    def mean(self, colour: Colour | None) -> None:
+        self._mean = colour
+
+    @property
+    def std(self) -> Colour:
+        """Their standard deviation, in the same unit."""
+        return self._std or self._measured_colours[1]
+
+    @std.setter
+    def std(self, deviation: Colour | None) -> None:
+        self._std = deviation
+
+    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
+        """Take these for what was not given, and say so; see `AnnotatedDataModule`."""
+        if self._mean is None or self._std is None:
+            rank_zero_info(f"mean colour and standard deviation are those of {source}")
+        self._mean, self._std = self._mean or mean, self._std or std
+
+    @cached_property
+    def _measured_colours(self) -> tuple[Colour, Colour]:
+        if "train" not in self.splits:
+            return IMAGENET_MEAN, IMAGENET_STD
+        files = self.files("train")
+        some = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), _COLOUR_IMAGES))]
+        mean, std = measured_colours(some, self.image_size, self.nodata)
+        rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
+        return mean, std
 
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
@@ -290,6 +329,33 @@ class FileDataModule(AnnotatedDataModule):
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
         return self._loader(FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata))
+
+
+def measured_colours(files: Sequence[ImageFile], image_size: int, nodata: NoData | None) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of pixels as a training sees them: of one crop of each image, in [0, 1].
+
+    Args:
+        files: at least one image.
+        image_size: side of the crops in pixels.
+        nodata: which pixels hold no data, and do not count.
+
+    Returns:
+        Mean and standard deviation for red, green and blue, with four decimals; the latter is at least 1 / 255.
+    """
+    dataset = FileDataset([file._replace(mask=None) for file in files], "binary", image_size, 0, nodata)
+    shown = (
+        in_unit_range(sample.images).double()[:, sample.known[0]]
+        for sample in map(dataset.__getitem__, range(len(files)))
+    )
+    moments = torch.stack([torch.stack([each.mean(1), each.square().mean(1)]) for each in shown if each.numel()])
+    mean, square = moments.mean(dim=0)
+    std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION)
+    return _rounded(mean), _rounded(std)
+
+
+def _rounded(numbers: Tensor) -> Colour:
+    red, green, blue = (round(each, 4) for each in numbers.tolist())
+    return red, green, blue
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:

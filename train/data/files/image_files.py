@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
-from maskrobust.augment.visible_pixels import visible_from
+from maskrobust.augment.visible_pixels import check_nodata, visible_from
 from maskrobust.errors import InputError, MissingFileError
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
@@ -239,16 +239,22 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         name: of the image, for messages.
 
     Raises:
-        InputError: it is no image that can be read whole, or none of its pixels holds data.
+        InputError: it is no image that can be read whole, `nodata` is no value of its integer type, or none of its
+            pixels holds data.
     """
     with _opened(content, name) as image:
         if nodata == "alpha" and not image.has_transparency_data:
             return torch.ones(1, *size_of(content, name), dtype=torch.bool)
         bands = np.array(image.convert("RGBA"))[..., 3] if nodata == "alpha" else _numbers_or_colours(image)
-        pixels = torch.from_numpy(bands.astype(np.float64)).reshape(*bands.shape[:2], -1).permute(2, 0, 1)
-        turned = _turned(pixels, _orientation(image))
+        native = torch.from_numpy(bands.astype(bands.dtype.newbyteorder("=")))
+        turned = _turned(native.reshape(*bands.shape[:2], -1).permute(2, 0, 1), _orientation(image))
+    value = 0 if nodata == "alpha" else nodata
     try:
-        return visible_from(turned, nodata=0.0 if nodata == "alpha" else nodata)
+        check_nodata(value, turned.dtype)
+    except InputError as error:
+        raise InputError(f"in '{name}', {error}") from error
+    try:
+        return visible_from(turned, nodata=value)
     except InputError as error:
         raise InputError(f"no pixel of '{name}' holds data, for nodata is {nodata}; leave it out.") from error
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import EvaluationImages, check_folders, warn_of_skipped
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
@@ -58,6 +59,11 @@ def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tup
     """Class names, and the images that have a mask; see `ImagesWithMasks` for arguments and errors."""
     check_folders(images, masks)
     class_names = _class_folders(images) if labels is None else ()
+    if class_names and {*class_names} <= {*ALL_SPLITS}:
+        raise InputError(
+            f"images must hold images or a folder of each class, but '{images}' holds the splits "
+            f"{', '.join(class_names)}; give one of them, such as '{images / class_names[-1]}', and its masks."
+        )
     if class_names:
         found, others = list_images(images, ".", masks, {name: label for label, name in enumerate(class_names)})
         names = [file.image.relative_to(images).with_suffix("").as_posix() for file in found]

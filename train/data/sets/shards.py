@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule
+from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Colour
 from maskrobust.train.data.files.image_files import evaluation_view, training_view
 from maskrobust.train.data.loading import (
     Loader,
@@ -83,6 +83,11 @@ class Shards(AnnotatedDataModule):
         self.mean, self.std = self.manifest.mean, self.manifest.std
         self.view: ShardView = view
         self.image_size, self.shuffle_buffer, self.steps_per_epoch = image_size, shuffle_buffer, steps_per_epoch
+
+    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
+        """Take these in place of the manifest's, which are those of the data that the shards were written from."""
+        rank_zero_info(f"mean colour and standard deviation are those of {source}")
+        self.mean, self.std = mean, std
 
     @property
     def splits(self) -> tuple[Split, ...]:

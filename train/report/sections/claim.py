@@ -17,7 +17,7 @@ from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, l
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import CASES, CONCLUSIONS, in_sentence, in_words, listed, method_title, points
+from maskrobust.train.report.wording import CONCLUSIONS, in_words, method_title
 
 
 def title(results: Results) -> str:
@@ -27,30 +27,54 @@ def title(results: Results) -> str:
 
 def verdict(results: Results) -> Markup:
     """What stands above all sections of a claim."""
-    return prose("verdicts", verdicts=results.verdicts, conclusions=CONCLUSIONS)
+    return prose("verdicts", verdicts=results.verdicts, conclusions=CONCLUSIONS, fills=results.content["fills"])
 
 
 def rule(results: Results) -> Markup:
-    """The question, both claims, and the rule that was stated beforehand."""
-    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule")})
+    """The question, both claims, the rule that was stated beforehand, and what the design could show."""
+    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule", "power")})
+
+
+def pairs_of_the_rule(results: Results) -> Markup:
+    """Every augmentation-only arm under every fill against the layer-masking arm, and what was shown of the pair."""
+    hidden = {"hidden_fraction": results.content["hidden_fraction"]}
+    groups = []
+    for network in results.networks:
+        lines = []
+        for row in select(results.comparisons, network=network.name):
+            kept = only(
+                select(results.rows, network=network.name, method=row.method, compared_with=row.compared_with),
+                measure="retention",
+                parameters=hidden,
+            )
+            mark = _own_mark() + " " if row.method == network.arm["method"] else ""
+            cells = [cell_of(kept), cell_of(row), Cell(row.reading, look="words")]
+            lines.append(Line(mark + Markup("{}").format(method_title(row.method)), cells))
+        if lines:
+            groups.append(LineGroup(lines, named(network)))
+    headings = ["Fill", "Accuracy minus layer masking's (points)", "Reliance minus layer masking's", "Shown"]
+    text = prose("pairs_of_the_rule", own=_own_mark(), rule=results.content["rule"])
+    return text + table("comparisons", "Pairs behind the verdicts", headings, groups, look="comparisons")
+
+
+def _own_mark() -> Markup:
+    """The mark of the method that an arm was trained for."""
+    return html('<span class="mark" role="img" aria-label="own method">●</span>')
 
 
 def factorial(results: Results) -> Markup:
-    """The used share of every arm under every method, the verdicts by tolerance, and the manipulation checks."""
-    mark = '<span class="mark" role="img" aria-label="{{ title|lower }}">{{ mark }}</span>'
-    marks = {case: html(mark, title=title, mark=sign) for case, (title, sign) in CASES.items()}
+    """The used share of every arm under every method, and the manipulation checks."""
     shares = {(row.network, row.method): row for row in select(results.over_seeds, measure=HEADLINE)}
     largest = max((abs(row.value) for row in shares.values() if row.value is not None), default=0.0) or 1.0
 
     def cell(arm: Mapping[str, Any], name: str, method: str) -> Cell:
-        row = shares.get((name, method))
-        compared = CASES if arm["augmentation_only"] else ("own",)
-        cases = [case for case in compared if method in arm["cases"][case]]
+        row, is_own = shares.get((name, method)), method == arm["method"]
         found = cell_of(row)
-        found = found._replace(value=Markup().join(marks[case] for case in cases) + " " * bool(cases) + found.value)
+        if is_own:
+            found = found._replace(value=_own_mark() + " " + found.value)
         if row is None or row.value is None:
             return found
-        look = "heat-cell" + " best" * ("best" in cases) + " aside" * (not is_fill(method) and not cases)
+        look = "heat-cell" + " best" * is_own + " aside" * (not is_fill(method) and not is_own)
         return found._replace(look=look, shade=abs(row.value) / largest)
 
     lines = [
@@ -61,43 +85,10 @@ def factorial(results: Results) -> Markup:
     headings = ["Training", *map(method_title, results.methods)]
     return prose(
         "factorial",
-        marks=marks,
-        tolerance=results.content["rule"]["retention_tolerance"],
+        own=_own_mark(),
         shares=table("factorial-shares", label, headings, [LineGroup(lines)], look="heat"),
-        without=_without_retention(results),
-        tolerances=_tolerances(results),
         checks=_manipulation_checks(results),
     )
-
-
-def _without_retention(results: Results) -> str:
-    """The augmentation-only arms whose best case does not keep the retention asked for; empty where there is none."""
-    found = [
-        f"{network.title} ({listed([in_sentence(method_title(each)) for each in network.arm['cases']['best']])})"
-        for network in results.networks
-        if network.arm["augmentation_only"] and not network.arm["keeps_retention"]
-    ]
-    return listed(found) if found else ""
-
-
-def _tolerances(results: Results) -> Markup:
-    """The verdict of each case at each tolerance of clean accuracy, and how many arms count there."""
-    by_tolerance: dict[float, dict[str, str]] = {}
-    for each in results.content["verdicts"]:
-        by_tolerance.setdefault(each["tolerance"], {})[each["case"]] = each["outcome"]
-    compared, stated = (
-        sum(network.arm["augmentation_only"] for network in results.networks),
-        results.content["rule"]["clean_accuracy_tolerance"],
-    )
-    lines = []
-    for tolerance, outcomes in by_tolerance.items():
-        rows = select(results.rows, measure="reliance", parameters={"case": "best", "tolerance": tolerance})
-        cells = [Cell(outcomes[case], look=f"outcome {outcomes[case]}") for case in CASES]
-        cells.append(Cell(f"{sum(row.reading != 'does not count' for row in rows)} of {compared}"))
-        of_rule = tolerance == stated
-        lines.append(Line(points(tolerance) + " (the rule)" * of_rule, cells, "compared" * of_rule))
-    headings = ["At most", *(name for name, _ in CASES.values()), "Arms that count"]
-    return table("tolerances", "Verdict by tolerance of clean accuracy", headings, [LineGroup(lines)])
 
 
 def _manipulation_checks(results: Results) -> Markup:
@@ -131,14 +122,14 @@ class Point(NamedTuple):
     Attributes:
         network: the arm.
         method: position of the masking method, from 0.
-        best: whether it is the arm's best case, under which the rule looks at it.
+        own: whether it is the method that the arm was trained for.
         retention: accuracy with patches hidden at random, defined.
         used_share: the headline, defined.
     """
 
     network: Network
     method: int
-    best: bool
+    own: bool
     retention: Row
     used_share: Row
 
@@ -180,15 +171,14 @@ def chart_points(results: Results) -> list[Point]:
             kept = only(results.over_seeds, measure="retention", parameters=hidden, **under)
             share = only(results.over_seeds, measure=HEADLINE, **under)
             if kept and share and kept.value is not None and share.value is not None:
-                case = "best" if network.arm["augmentation_only"] else "own"
-                found.append(Point(network, place, method in network.arm["cases"][case], kept, share))
+                found.append(Point(network, place, method == network.arm["method"], kept, share))
     return found
 
 
 def retention_chart(results: Results, points: list[Point]) -> Markup:
     """Retention (x) against used share (y) of every arm under every masking method.
 
-    At its best an arm is a large mark with its number and both intervals, under the other methods a small pale mark.
+    Under its own method an arm is a large mark with its number and both intervals, under others a small pale mark.
     A dashed line marks zero. A shaded band on both sides of it holds the used shares whose magnitude exceeds the
     layer-masking arm's by no more than the margin of the rule.
     """
@@ -220,7 +210,7 @@ def reliance_limit(results: Results) -> float | None:
 def _draw_point(axes: Axes, point: Point) -> None:
     x, y = point.retention.value or 0.0, point.used_share.value or 0.0
     colour, mark = colour_of(point.network.colour), _MARKERS[point.method % len(_MARKERS)]
-    if not point.best:
+    if not point.own:
         axes.plot([x], [y], marker=mark, color=colour, markersize=5.5, markeredgewidth=0, alpha=0.6, zorder=2)
         return
     for row, horizontal in ((point.retention, True), (point.used_share, False)):

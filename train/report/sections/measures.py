@@ -4,12 +4,12 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Cell, block, facts, folded, html, legend, named, panels, prose, table
+from maskrobust.train.report.blocks import Cell, block, facts, folded, legend, named, panels, prose, table
 from maskrobust.train.report.charts import charts_by_method
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import marker
 from maskrobust.train.report.tables import GROUP_TITLES, bar_groups, group_table, inline, measure_tables, why_no_verdict
-from maskrobust.train.report.wording import CASES, GOALS, method_title, methods_title, points
+from maskrobust.train.report.wording import GOALS, method_title
 
 CURVES = (
     "A fraction of the image is hidden, segment by segment (square patches, or superpixels of SLIC and quickshift): in "
@@ -20,11 +20,7 @@ INTERVALS = (
     "Bootstrap intervals over images, those of one object together. Where a fraction is 0 or 100\u202f%, the exact "
     "interval (Clopper and Pearson) for so many objects."
 )
-SEEDS = (
-    "Over several seeds each resample draws images and seeds. Five seeds or fewer make intervals too narrow where "
-    "seeds differ more than images do: a 95\u202f% interval holds the truth in 50, 75, 82 and 86\u202f% of cases with "
-    "2, 3, 4 and 5 seeds where the seed alone decides."
-)
+SEEDS = "Over several seeds: Student's t over seeds and images, both random."
 
 
 def accuracy(results: Results) -> Markup:
@@ -161,20 +157,6 @@ def margins(results: Results) -> Markup | None:
     return panels(charts, caption)
 
 
-def against_layer_masking(results: Results) -> Markup:
-    """Every augmentation-only arm of a claim against the layer-masking arm, for each of its two claims."""
-    if not results.comparisons:
-        return html("<p>No arm trains with mask augmentation alone, so there is nothing to compare.</p>")
-    text = prose("against_layer_masking", caveat=results.content["caveat"])
-    lines = []
-    for row in results.comparisons:
-        further = [Cell(methods_title(row.method)), Cell(_lost(results, row.network)), Cell(row.reading, look="words")]
-        lines.append((CASES[str(row.parameters["case"])][0], [results.network(row.network)], row, further))
-    headings = ["Arm", "Difference", "Interval, zero and margin", "Method", "Clean accuracy lost", "Result"]
-    groups = bar_groups(lines, results.content["rule"]["margin"], muted="does not count")
-    return text + table("comparisons", "Comparisons behind the verdicts", headings, groups, look="comparisons")
-
-
 def pairs(results: Results) -> Markup | None:
     """Every pair of networks under every masking method; None where none can be compared."""
     if all(row.value is None for row in results.comparisons):
@@ -191,8 +173,3 @@ def pairs(results: Results) -> Markup | None:
         lines.append((method_title(row.method), pair, row, [Cell(verdict, look="words")]))
     headings = ["Method and pair", "Difference of |used share|", "Interval and zero", "Verdict"]
     return text + table("pairs", "Pairs of networks", headings, bar_groups(lines), look="comparisons")
-
-
-def _lost(results: Results, arm: str) -> str:
-    differences = [row for row in select(results.rows, network=arm, measure="clean_accuracy") if row.compared_with]
-    return points(-differences[0].value) if differences and differences[0].value is not None else ""

@@ -7,7 +7,15 @@ import pytest
 import torch
 from scipy import ndimage
 
-from maskrobust.augment import SilhouetteBank, broken_silhouettes, companions, covers, enclosing_circles, sample_keys
+from maskrobust.augment import (
+    SilhouetteBank,
+    broken_silhouettes,
+    companions,
+    covers,
+    enclosing_circles,
+    object_holes,
+    sample_keys,
+)
 from maskrobust.augment.families.holes import circles_of_equal_area, companion_blobs
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, read_outline, shape_bank, shape_batch
 
@@ -44,10 +52,13 @@ def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_to
         assert not (ring & whole[0].numpy()).any()
 
 
-def test_where_the_companion_has_no_room_nothing_is_hidden():
-    corners = torch.zeros(1, 1, 10, 10, dtype=torch.bool)
-    corners[..., ::9, ::9] = True
-    assert companions(torch.arange(1), corners).all()
+@pytest.mark.parametrize("size", [(2, 3), (10, 10)])
+def test_where_the_companion_has_no_room_the_object_is_hidden_all_the_same(size):
+    corners = torch.zeros(1, 1, *size, dtype=torch.bool)
+    corners[..., :: size[0] - 1, :: size[1] - 1] = True
+    keys = torch.arange(1)
+    assert not object_holes(keys, corners).valid.any()
+    assert torch.equal(companions(keys, corners), ~corners)
 
 
 def random_objects(count, height, width, seed):

@@ -51,7 +51,7 @@ def test_each_bound_clears_the_margin_above_the_level_for_it_and_nowhere_else(se
     first, second = rng.normal(0, 0.2, 2)
     magnitudes = MagnitudeDifference(with_error(first - second), with_error(first + second))
     margin = 0.05
-    for level in rng.uniform(0.001, 0.5, 30):
+    for level in rng.uniform(0.001, 1.0, 30):
         found = magnitudes.interval(level, level)
         assert (found.low > margin) == (level > magnitudes.level_to_exceed(margin))
         assert (found.high < margin) == (level > magnitudes.level_to_fall_below(margin))
@@ -61,50 +61,27 @@ def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure():
     skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
     arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
     pairs = {name: (runs, arm(0.3, seed=100)) for name, runs in arms.items()}
-    found = compare_magnitudes(silhouette_leak(), pairs, margin=0.05, replicates=1000)
+    found = compare_magnitudes(silhouette_leak(), pairs, replicates=1000)
     assert list(found) == list(arms)
     low = {name: each.level_low for name, each in found.items()}
-    assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.025 / 4, 0.025 / 3])
-    assert low["equal"] == low["less"] == pytest.approx(0.025 / 2)
-    assert found["less"].level_high == pytest.approx(0.025 / 4)
+    assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.05 / 4, 0.05 / 3])
+    assert low["equal"] == low["less"] == pytest.approx(0.05 / 2)
+    assert found["less"].level_high == pytest.approx(0.05 / 4)
     for name, each in found.items():
         assert each.difference.interval is not None
-        assert (each.difference.interval.low > 0.05) == (name in ("clear", "clearer"))
-        assert (each.reading(0.05) == "above") == (name in ("clear", "clearer"))
+        assert (each.difference.interval.low > 0.0) == (name in ("clear", "clearer"))
+        assert (each.reading() == "above") == (name in ("clear", "clearer"))
 
 
 def test_an_undefined_figure_clears_nothing_and_keeps_its_reason():
     runs = arm(0.5)
     blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)}, margin=0.05)
+    found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)})
     for each in found.values():
         assert each.difference.interval is None
-        assert each.reading(0.05) == "undefined"
+        assert each.reading() == "undefined"
         assert "does not lie above 0" in str(each.difference.undefined_because)
-        assert (each.level_low, each.level_high) == pytest.approx((0.0125, 0.0125))
-
-
-def test_that_all_exceed_is_said_wrongly_as_seldom_as_stated_and_rightly_oftener_than_by_holm():
-    """One of three arms is at the margin, the others far above: whether all exceed depends on that one alone."""
-    wrong = right = right_by_holm = 0
-    for trial in range(100):
-        reference = [make_outcomes(120, seed=10 * trial, skill=0.4)]
-        options = {"replicates": 200, "seed": trial, "confidence": 0.8}
-
-        def all_above(skills, *, all_above=True):
-            pairs = {
-                str(place): ([make_outcomes(120, seed=10 * trial + place, skill=skill)], reference)  # noqa: B023
-                for place, skill in enumerate(skills, start=1)
-            }
-            found = compare_magnitudes(silhouette_leak(), pairs, margin=0.0, all_above=all_above, **options)  # noqa: B023
-            return all(each.reading(0.0) == "above" for each in found.values())
-
-        wrong += all_above((0.4, 1.0, 1.0))
-        if trial < 30:
-            right += all_above((0.6, 0.6, 0.6))
-            right_by_holm += all_above((0.6, 0.6, 0.6), all_above=False)
-    assert 0.02 <= wrong / 100 <= 0.18
-    assert right_by_holm < right
+        assert (each.level_low, each.level_high) == pytest.approx((0.025, 0.025))
 
 
 LEVEL = 0.05
@@ -169,6 +146,23 @@ def test_bounds_hold_with_few_seeds_whatever_varies(seeds, of_seeds):
             missed[level] += signed[0].low(level) > 0
     for level, count in missed.items():
         assert stats.binomtest(count, trials, level, alternative="greater").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05])
+def test_a_magnitudes_bounds_are_wrong_in_at_most_their_level_where_the_other_network_is_at_0(share):
+    """With signed bounds at the whole level they would be wrong in nearly twice as many."""
+    rng, seeds, trials, level, margin = np.random.default_rng(1), 4, 1500, 0.05, 0.05
+    wrong = 0
+    a, b = share + 0.02 * rng.normal(size=(trials, seeds)), 0.02 * rng.normal(size=(trials, seeds))
+
+    def number(values):
+        return WithError(values.mean(), Part(values.var(ddof=1) / seeds, seeds - 1), Part(0.0, 99))
+
+    for of_a, of_b in zip(a, b, strict=True):
+        found = MagnitudeDifference(number(of_a - of_b), number(of_a + of_b)).interval(level, level)
+        wrong += found.low > 0.0 if share == 0.0 else found.high < margin
+    assert stats.binomtest(wrong, trials, level, alternative="greater").pvalue > 1e-3
+    assert share == 0.0 or wrong / trials > 0.6 * level
 
 
 SHAPES, SCENES, CLASSES = 12, 6, 5

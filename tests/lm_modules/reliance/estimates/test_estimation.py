@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from maskrobust.lm_modules.reliance.catalogue import MeasureMember, catalogue
-from maskrobust.lm_modules.reliance.estimates.bootstrap import hierarchical_bootstrap_means, percentile_interval
+from maskrobust.lm_modules.reliance.estimates.bootstrap import bootstrap_means, percentile_interval
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Columns,
     Estimate,
     Statistic,
     estimate,
@@ -162,11 +163,6 @@ def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth(
         assert 0.925 < ((bounds[:, 0] < mean) & (mean < bounds[:, 1])).mean() < 0.985
 
 
-def bootstrap_means(columns, replicates=2000, seed=0):
-    """Means over resampled images of columns (C, N), those of one seed."""
-    return hierarchical_bootstrap_means(columns[:, np.newaxis], replicates, seed)
-
-
 def paired_columns(images, seed):
     """Two correlated columns of zeros and ones."""
     rng = np.random.default_rng(seed)
@@ -207,30 +203,37 @@ def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop():
     assert_distributed_alike(ours, np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)]))
 
 
-def test_hierarchical_replicates_are_distributed_as_those_of_a_plain_loop():
-    rng = np.random.default_rng(1)
-    columns = rng.normal(size=(2, 4, 1)) + rng.normal(size=(1, 1, 60)) + rng.normal(size=(2, 4, 60))
-    ours = hierarchical_bootstrap_means(columns, replicates=8000)
-    loop = np.empty((8000, 2))
-    for replicate in range(8000):
-        seeds, images = rng.integers(0, 4, 3), rng.integers(0, 60, 60)
-        loop[replicate] = columns[:, seeds][:, :, images].mean(axis=(1, 2))
-    assert_distributed_alike(ours, loop)
+def with_sensitivities(values):
+    """One run for each row of values (S, N), whose mean is the statistic `SENSITIVITY`."""
+    made = make_outcomes(values.shape[1], seed=0)
+    return [replace(made, sensitivity=each) for each in values]
 
 
-@pytest.mark.parametrize(
-    ("seeds", "where_seeds_decide", "where_images_count"), [(2, 0.50, 0.86), (3, 0.75, 0.91), (5, 0.86, 0.93)]
-)
-def test_few_seeds_hold_the_truth_as_seldom_as_is_said(seeds, where_seeds_decide, where_images_count):
-    for standard_error, expected in ((0.0, where_seeds_decide), (0.5, where_images_count)):
-        rng = np.random.default_rng(1)
-        hits = 0
-        for trial in range(1000):
-            columns = rng.normal(size=(1, seeds, 1)) + rng.normal(0, standard_error * 30**0.5, (1, 1, 30))
-            means = hierarchical_bootstrap_means(columns, replicates=300, seed=trial)
-            interval = percentile_interval(0.0, means[:, 0])
-            hits += interval.low <= 0 <= interval.high
-        assert hits / 1000 == pytest.approx(expected, abs=0.04)
+SENSITIVITY = Statistic(lambda run: Columns(run.ids, run.ids, run.sensitivity[np.newaxis], 0))
+
+
+def test_the_interval_over_seeds_that_alone_vary_is_scipys_students():
+    values = np.random.default_rng(0).normal(size=5)
+    found = estimate(SENSITIVITY, with_sensitivities(np.repeat(values[:, None], 30, axis=1)), replicates=50)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), expected.low, expected.high))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_hold_the_truth_with_few_seeds_and_so_do_those_of_differences(seeds):
+    rng, trials = np.random.default_rng(seeds), 400
+    missed = {"number": 0, "difference": 0}
+    nothing = with_sensitivities(np.zeros((seeds, 30)))
+    for _ in range(trials):
+        runs = with_sensitivities(rng.normal(size=(seeds, 1)) + rng.normal(0, 2, (1, 30)))
+        for name, found in (
+            ("number", estimate(SENSITIVITY, runs, replicates=100).interval),
+            ("difference", estimate_difference(SENSITIVITY, runs, nothing, replicates=100).interval),
+        ):
+            assert found is not None
+            missed[name] += not found.low <= 0.0 <= found.high
+    assert missed["number"] == missed["difference"]
+    assert stats.binomtest(missed["number"], trials, 0.05, alternative="greater").pvalue > 1e-3
 
 
 def test_the_percentile_interval_holds_the_share_asked_for():
@@ -249,7 +252,7 @@ def test_a_fraction_of_none_or_all_has_the_other_bound_of_the_exact_interval(rig
 
 
 def test_unusable_input_is_refused():
-    with pytest.raises(ValueError, match="one image, got 1 and 0"):
+    with pytest.raises(ValueError, match="one image, got none"):
         bootstrap_means(np.zeros((2, 0)))
     with pytest.raises(ValueError, match="finite"):
         bootstrap_means(np.array([[0.0, np.nan]]))
@@ -261,7 +264,7 @@ def test_objects_are_drawn_with_all_of_their_images():
     rng = np.random.default_rng(3)
     objects = rng.integers(100, 130, 90)
     columns = np.stack([rng.normal(size=90) + objects, rng.normal(size=90)])
-    ours = hierarchical_bootstrap_means(columns[:, np.newaxis], 8000, 0, objects)
+    ours = bootstrap_means(columns, 8000, 0, objects)
     images_of = [np.flatnonzero(objects == each) for each in np.unique(objects)]
     loop = np.empty((8000, 2))
     for replicate in range(8000):
@@ -273,7 +276,7 @@ def test_objects_are_drawn_with_all_of_their_images():
 
 
 def test_with_one_image_an_object_the_numbers_are_those_of_images_to_the_last_bit():
-    columns = np.random.default_rng(0).normal(size=(2, 3, 70))
-    of_images = hierarchical_bootstrap_means(columns, 100, 4)
+    columns = np.random.default_rng(0).normal(size=(2, 70))
+    of_images = bootstrap_means(columns, 100, 4)
     for objects in (np.arange(70), 1000 - 3 * np.arange(70)):
-        assert np.array_equal(hierarchical_bootstrap_means(columns, 100, 4, objects), of_images)
+        assert np.array_equal(bootstrap_means(columns, 100, 4, objects), of_images)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
+from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of, list_images
@@ -196,6 +199,80 @@ def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line
     main(shlex.split(told.removeprefix("validate: maskrobust")))
     metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
     assert "val/accuracy" in metrics.read_text()
+
+
+def write_grey(root, count=6):
+    """Photographs in grey, such as of solar cells: about .3 with a deviation of about .1."""
+    numbers = np.random.default_rng(0).normal(0.3, 0.1, (count, 40, 48)).clip(0, 1)
+    for number, each in enumerate(numbers):
+        path = root / "train" / ("bird", "cat")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * each).round().astype(np.uint8)).save(path)
+    return numbers
+
+
+def test_colours_are_measured_on_training_images_as_their_crops_show_them(tmp_path, caplog):
+    write_grey(tmp_path)
+    data = Folder(str(tmp_path), image_size=32, num_workers=0)
+    with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
+        assert len({*data.mean}) == 1 == len({*data.std})
+    assert "measured on 6 training images" in caplog.text
+    crops = torch.cat([joined(data.train_dataloader()).images for _ in range(20)])
+    assert abs(data.mean[0] - crops.mean().item()) < 0.01 and abs(data.std[0] - crops.std().item()) < 0.02
+    given = Folder(str(tmp_path), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    given.take_colours((0.5, 0.5, 0.5), (1.0, 1.0, 1.0), "a file")
+    assert (given.mean, given.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_colours_of_images_of_one_colour_can_be_divided_by(tmp_path):
+    root, _ = write_tree(tmp_path, ("train",))
+    for path in root.rglob("*.png"):
+        Image.new("RGB", (40, 40), (51, 102, 204)).save(path)
+    data = Folder(str(root), image_size=32)
+    assert data.mean == (0.2, 0.4, 0.8) and min(data.std) > 0.003
+
+
+def test_pixels_without_data_have_no_part_in_the_colours(tmp_path):
+    colours = np.full((40, 40, 4), (51, 102, 204, 255), dtype=np.uint8)
+    colours[:, 20:] = (255, 0, 0, 0)
+    (tmp_path / "train" / "bird").mkdir(parents=True)
+    Image.fromarray(colours).save(tmp_path / "train" / "bird" / "a.png")
+    assert Folder(str(tmp_path), image_size=32, nodata="alpha").mean == pytest.approx((0.2, 0.4, 0.8), abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_a_training_keeps_its_colours_measured_or_those_of_the_weights_that_it_begins_with(tmp_path):
+    images = tmp_path / "images"
+    write_grey(images)
+    run = ["--data=Folder", f"--data.root={images}", "--data.val_fraction=0.4", "--data.image_size=32"]
+    run += ["--data.num_workers=0", "--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
+    run += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+    def fit(name, *more, epochs=1):
+        where = [f"--trainer.default_root_dir={tmp_path / 'runs'}", f"--run_name={name}"]
+        main(["fit", *run, *where, f"--trainer.max_epochs={epochs}", *more])
+        path = max((tmp_path / "runs" / name).glob("version_*/checkpoints/last.ckpt"))
+        saved = torch.load(path)
+        return path, (tuple(saved["hyper_parameters"]["mean"]), tuple(saved["hyper_parameters"]["std"])), saved
+
+    first, measured, saved = fit("first")
+    data = Folder(str(images), val_fraction=0.4, image_size=32)
+    assert measured == (data.mean, data.std) and measured != (IMAGENET_MEAN, IMAGENET_STD)
+    shutil.copytree(images / "train" / "bird", images / "train" / "cat", dirs_exist_ok=True)  # measured now, others
+    Image.new("L", (40, 40), 255).save(images / "train" / "cat" / "white.png")
+    assert fit("first", "--ckpt_path=last", epochs=2)[1] == measured
+    assert fit("from_checkpoint", f"--model.weights={first}")[1] == measured
+    torch.save({key.removeprefix("network."): value for key, value in saved["state_dict"].items()}, tmp_path / "w.pt")
+    assert fit("from_weights", f"--model.weights={tmp_path / 'w.pt'}")[1] == (IMAGENET_MEAN, IMAGENET_STD)
+    assert fit("from_nothing")[1] not in (measured, (IMAGENET_MEAN, IMAGENET_STD))
+    lite = timm.create_model("tf_efficientnet_lite0", num_classes=2)
+    torch.save(lite.state_dict(), tmp_path / "lite.pt")
+    of_timm = [
+        "--model.architecture=timm/tf_efficientnet_lite0",
+        "--model.architecture_options={}",
+        "--trainer.limit_train_batches=1",
+    ]
+    assert fit("from_timm", *of_timm, f"--model.weights={tmp_path / 'lite.pt'}")[1] == ((0.5,) * 3, (0.5,) * 3)
 
 
 def test_images_at_any_depth_are_listed_in_the_order_of_their_paths_without_asking_about_each(tmp_path, monkeypatch):

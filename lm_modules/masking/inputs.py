@@ -1,0 +1,82 @@
+"""What is wrong with a network or with images that layer masking is given, in one sentence."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from maskrobust.augment.batch import farthest_value
+from maskrobust.errors import InputError
+
+
+def check_network(network: object) -> None:
+    """Refuse what is no module.
+
+    Raises:
+        TypeError: naming what was given.
+    """
+    if not isinstance(network, nn.Module):
+        given = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+        raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse images that are still bytes.
+
+    Raises:
+        TypeError: naming the dtype given.
+    """
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images must be floating point, as the network expects them, got {images.dtype}; divide by 255 and "
+            "normalise."
+        )
+
+
+def warn_of_bytes(images: Tensor, visible: Tensor) -> None:
+    """Warn of values that no normalised image has; a network of its own may want them, so they are not refused.
+
+    Nothing is looked at on an accelerator, and in compiled code; see `farthest_value`.
+    """
+    if (value := farthest_value(images, visible)) is not None:
+        warnings.warn(
+            f"images should be normalised as the network was trained, got a pixel of {value:.4g}; divide bytes by 255 "
+            "and normalise, or ignore this where the network takes such numbers.",
+            stacklevel=3,
+        )
+
+
+def why_it_failed(network: nn.Module, images: Tensor) -> InputError | None:
+    """What is wrong with images on which a network fails with or without a mask; None where they seem right.
+
+    Args:
+        network: under layer masking it has raised an error.
+        images: (B, C, H, W) that it was given.
+    """
+    first = next((each for each in network.modules() if isinstance(each, nn.Conv2d)), None)
+    if first is None or _takes(network, images):
+        return None
+    device, dtype, channels = first.weight.device, first.weight.dtype, images.shape[1]
+    if device != images.device:
+        return InputError(f"images are on {images.device} but the network is on {device}; move both to one device.")
+    if dtype != images.dtype and not torch.is_autocast_enabled(images.device.type):
+        return InputError(
+            f"images must have the dtype of the network's weights, {dtype}, got {images.dtype}; convert them, as with "
+            f"images.to({dtype})."
+        )
+    if first.in_channels != channels:
+        remedy = "repeat grey, as with images.expand(-1, 3, -1, -1)" if channels == 1 else "give as many"
+        return InputError(
+            f"images must have the {first.in_channels} channels of the network's first convolution, got {channels}; "
+            f"{remedy}."
+        )
+    return None
+
+
+@torch.no_grad()
+def _takes(network: nn.Module, images: Tensor) -> bool:
+    try:
+        network(images)
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,197 @@
+"""Levels and power of both claims of `maskrobust claim`, by simulation of its rule.
+
+    python scripts/benchmarks/claim_levels.py --trials 10000
+
+The used share of an arm under a fill is a, that of layer masking b, and the accuracy that the fill keeps is c more than
+layer masking keeps. Each network has an error of its own in each number, one for each seed and one for the images, all
+normal; nothing depends on the signs of a and b. What is printed for a false verdict is the largest frequency over all
+truths and errors that are tried: at the borders of both claims, inside them, and with b = 0. One arm or pair is at the
+border where one is enough to make a claim false, all are where all must be.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+
+LEVEL, MARGIN, TOLERANCE = 0.025, 0.05, 0.03
+SEEDS, ARMS, FILLS = (2, 3, 5, 8), (1, 2, 3, 4), (1, 2, 3, 4)
+FAR = 0.5
+
+
+class Errors(NamedTuple):
+    """Standard deviations of a network's used share: over seeds, and of its mean over images; accuracy's are half."""
+
+    seeds: float
+    images: float
+
+
+ERRORS = (Errors(0.03, 0.015), Errors(0.1, 0.002), Errors(0.003, 0.015))
+"""Typical ones first; seeds alone; images alone."""
+
+
+class Bounds(NamedTuple):
+    """What decides about pairs (trials, arms, fills): estimates, and the variances that seeds and images add."""
+
+    minus: tuple[FloatArray, FloatArray]
+    plus: tuple[FloatArray, FloatArray]
+    kept: tuple[FloatArray, FloatArray]
+    seeds: int
+    errors: Errors
+
+    def _reach(self, variances: FloatArray, level: float, scale: float = 1.0) -> FloatArray:
+        of_images = 2.0 * (scale * self.errors.images) ** 2
+        reach: FloatArray = np.sqrt(
+            stats.t.isf(level, self.seeds - 1) ** 2 * variances + stats.norm.isf(level) ** 2 * of_images
+        )
+        return reach
+
+    def relies_more(self, level: float) -> BoolArray:
+        """Whether |a| - |b| is shown to exceed the margin."""
+        (minus, minus_variance), (plus, plus_variance) = self.minus, self.plus
+        of_minus, of_plus = self._reach(minus_variance, level / 2), self._reach(plus_variance, level / 2)
+        above: BoolArray = np.minimum(minus - of_minus, plus - of_plus) > MARGIN
+        below: BoolArray = np.maximum(minus + of_minus, plus + of_plus) < -MARGIN
+        return above | below
+
+    def relies_as_little(self, level: float) -> BoolArray:
+        """Whether it is shown to lie below the margin."""
+        (minus, minus_variance), (plus, plus_variance) = self.minus, self.plus
+        of_minus, of_plus = self._reach(minus_variance, level / 2), self._reach(plus_variance, level / 2)
+        below: BoolArray = np.minimum(minus + of_minus, plus + of_plus) < MARGIN
+        above: BoolArray = np.maximum(minus - of_minus, plus - of_plus) > -MARGIN
+        return below & above
+
+    def keeps_less(self, level: float) -> BoolArray:
+        """Whether c is shown to lie below minus the tolerance."""
+        kept, variance = self.kept
+        below: BoolArray = kept + self._reach(variance, level, 0.5) < -TOLERANCE
+        return below
+
+    def keeps_enough(self, level: float) -> BoolArray:
+        """Whether it is shown to lie above that."""
+        kept, variance = self.kept
+        above: BoolArray = kept - self._reach(variance, level, 0.5) > -TOLERANCE
+        return above
+
+
+def draw(
+    shares: FloatArray,
+    reference: float,
+    kept: FloatArray,
+    seeds: int,
+    errors: Errors,
+    rng: np.random.Generator,
+    trials: int,
+) -> Bounds:
+    """Experiments on true shares a and kept accuracies c, each (arms, fills), and layer masking's share b."""
+
+    def network(true: FloatArray, scale: float) -> FloatArray:
+        of_images = errors.images * rng.normal(size=(trials, *true.shape, 1))
+        return true[..., None] + scale * (of_images + errors.seeds * rng.normal(size=(trials, *true.shape, seeds)))
+
+    def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return values.mean(axis=-1), values.var(axis=-1, ddof=1) / seeds
+
+    a, b = network(shares, 1.0), network(np.full((1, 1), reference), 1.0)
+    c = network(kept, 0.5) - network(np.zeros((1, 1)), 0.5)
+    return Bounds(over_seeds(a - b), over_seeds(a + b), over_seeds(c), seeds, errors)
+
+
+def first_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
+    """Whether it is supported and whether it is refuted, (trials,); the first fill is that of the training."""
+    arms = found.minus[0].shape[1]
+    supported: BoolArray = np.logical_and.reduce(found.relies_more(LEVEL)[..., 0], axis=1)
+    refuted: BoolArray = np.logical_or.reduce(found.relies_as_little(LEVEL / arms)[..., 0], axis=1)
+    return supported, refuted
+
+
+def second_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
+    """Whether it is supported and whether it is refuted, (trials,); Holm's first step is Bonferroni's."""
+    pairs = found.minus[0][0].size
+    fails = found.keeps_less(LEVEL / 2) | found.relies_more(LEVEL / 2)
+    as_well = found.keeps_enough(LEVEL / pairs) & found.relies_as_little(LEVEL / pairs)
+    supported: BoolArray = np.logical_and.reduce(fails, axis=(1, 2))
+    refuted: BoolArray = np.logical_or.reduce(as_well, axis=(1, 2))
+    return supported, refuted
+
+
+REFERENCES = (0.0, 0.02, 0.1)
+
+
+def false_truths(arms: int, fills: int) -> Iterator[tuple[str, FloatArray, float, FloatArray]]:
+    """Truths under which a verdict is wrong: its name, then a, b and c."""
+    full = np.ones((arms, fills))
+    one = np.zeros((arms, fills), dtype=np.bool_)
+    one[0, 0] = True
+    for b in REFERENCES:
+        border = b + MARGIN
+        for within in (1.0, 0.5, 0.0):  # one arm does not rely more, or one fill is within both
+            a = np.where(one, b + within * MARGIN, FAR)
+            yield "first supported", a, b, 0 * full
+            for c in (-TOLERANCE, 0.0):
+                yield "second supported", a, b, np.where(one, c, -FAR)
+        yield "first refuted", border * full, b, 0 * full
+        yield "second refuted", border * full, b, FAR * full
+        yield "second refuted", b * full, b, -TOLERANCE * full
+        mixed = np.arange(arms * fills).reshape(arms, fills) % 2 == 0
+        yield "second refuted", np.where(mixed, border, b), b, np.where(mixed, FAR, -TOLERANCE)
+
+
+def false_verdicts(seeds: int, arms: int, fills: int, trials: int, rng: np.random.Generator) -> dict[str, float]:
+    """The largest frequency of each wrong verdict."""
+    worst: dict[str, float] = {}
+    for (name, a, b, c), errors in itertools.product(false_truths(arms, fills), ERRORS):
+        claim, verdict = name.split()
+        found = draw(a, b, c, seeds, errors, rng, trials)
+        outcomes = first_claim(found) if claim == "first" else second_claim(found)
+        worst[name] = max(worst.get(name, 0.0), float(outcomes[verdict == "refuted"].mean()))
+    return worst
+
+
+def power(seeds: int, arms: int, fills: int, trials: int, rng: np.random.Generator) -> dict[str, float]:
+    """How often each right verdict is found with typical errors: where every share is .2 more, or one is equal."""
+    full, result = np.ones((arms, fills)), {}
+    supported = draw(0.2 * full, 0.0, 0 * full, seeds, ERRORS[0], rng, trials)
+    equal = 0.2 * full
+    equal[0, 0] = 0.0
+    refuted = draw(equal, 0.0, 0 * full, seeds, ERRORS[0], rng, trials)
+    for name, decide in (("first", first_claim), ("second", second_claim)):
+        result[f"{name} supported"] = float(decide(supported)[0].mean())
+        result[f"{name} refuted"] = float(decide(refuted)[1].mean())
+    return result
+
+
+COLUMNS = ("first supported", "first refuted", "second supported", "second refuted")
+
+
+def lines(trials: int, seeds: Iterable[int] = SEEDS) -> Iterator[str]:
+    """Two tables in Markdown, over all numbers of arms and fills: the largest level; the least and largest power."""
+    head = "| seeds | " + " | ".join(COLUMNS) + " |", "|---" * 5 + "|"
+    levels, powers = list(head), list(head)
+    for number in seeds:
+        rng = np.random.default_rng(number)
+        designs = list(itertools.product(ARMS, FILLS))
+        false = [false_verdicts(number, *design, trials, rng) for design in designs]
+        right = [power(number, *design, trials, rng) for design in designs]
+        levels.append(f"| {number} | " + " | ".join(f"{max(e[c] for e in false):.2%}" for c in COLUMNS) + " |")
+        ranges = (f"{min(e[c] for e in right):.0%} to {max(e[c] for e in right):.0%}" for c in COLUMNS)
+        powers.append(f"| {number} | " + " | ".join(ranges) + " |")
+    yield from ("False verdicts, the largest frequency", *levels, "", "Right verdicts", *powers)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20_000)
+    for line in lines(parser.parse_args().trials):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
