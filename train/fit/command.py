@@ -7,7 +7,6 @@ import shlex
 import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -323,19 +322,10 @@ class FitCLI(LightningCLI):
         return {"callbacks": callbacks, "plugins": plugins}
 
 
-@cache
 def _cli_of(command: str) -> type[FitCLI]:
-    """`FitCLI` that knows one command alone, whose parser is built once: that takes as long as all it is used for."""
-    built: dict[str, Any] = {}
+    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
 
     class OneCommand(FitCLI):
-        def setup_parser(self, *arguments: Any, **options: Any) -> None:
-            if not built:
-                super().setup_parser(*arguments, **options)
-                names = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
-                built.update({name: getattr(self, name) for name in names})
-            vars(self).update(built)
-
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
             return {command: LightningCLI.subcommands()[command]}

@@ -26,7 +26,7 @@ resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
 def arguments_of(command, folder, *more):
-    return [command, *tiny_fit("cues.yaml", folder), *more]
+    return [command, *tiny_fit("cues.yaml", folder), "--trainer.callbacks=[]", *more]
 
 
 def save_weights(path):
@@ -139,13 +139,13 @@ def test_a_shipped_config_is_found_however_it_is_given(given, capsys, tmp_path, 
 
 
 def test_a_run_logs_nothing_where_it_is_told_not_to(tmp_path):
-    main(arguments_of("fit", tmp_path, "--trainer.logger=false", "--trainer.callbacks=[]"))
+    main(arguments_of("fit", tmp_path, "--trainer.logger=false"))
     assert list(tmp_path.rglob("metrics.csv")) == []
     assert (tmp_path / "config.yaml").is_file()
 
 
 def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
-    arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null", "--trainer.callbacks=[]")
+    arguments = arguments_of("fit", tmp_path / "runs", "--trainer.max_epochs=null")
     assert sentence_of(arguments, capsys).startswith("fit must be told how long to train")
     assert not (tmp_path / "runs").exists()
     main([*arguments, "--trainer.max_steps=1"])
@@ -153,8 +153,8 @@ def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
 
 
 def test_nothing_is_said_that_is_of_no_use(tmp_path):
-    said = run(arguments_of("fit", tmp_path, "--wandb=true"))
-    said += run(arguments_of("test", tmp_path, "--ckpt_path=last", "--trainer.callbacks=[]"))
+    said = run(["fit", *tiny_fit("cues.yaml", tmp_path), "--wandb=true"])
+    said += run(arguments_of("test", tmp_path, "--ckpt_path=last"))
     assert "`Trainer.fit` stopped" in said and "Loaded model weights" in said
     useless = ("Tip:", "FLOPs", "anonymous", "`weights_only`", "LeafSpec", "dirpath", "Be aware")
     assert [word for word in useless if word in said] == []
@@ -163,7 +163,7 @@ def test_nothing_is_said_that_is_of_no_use(tmp_path):
 def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluates_it(tmp_path, capsys):
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
-    main(arguments_of("fit", tmp_path / "runs 1", "--trainer.callbacks=[]"))
+    main(arguments_of("fit", tmp_path / "runs 1"))
     network, *_, folder, best, latest, evaluate = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
@@ -228,8 +228,7 @@ def test_a_training_without_a_terminal_says_now_and_then_how_far_it_is(tmp_path,
 
 
 def test_a_fit_that_keeps_nothing_says_nothing_of_checkpoints(tmp_path, capsys):
-    more = ["--trainer.enable_checkpointing=false", "--trainer.callbacks=[]"]
-    main(arguments_of("fit", tmp_path, *more))
+    main(arguments_of("fit", tmp_path, "--trainer.enable_checkpointing=false"))
     assert capsys.readouterr().out.splitlines()[-1] == f"run:  {tmp_path / 'cues/version_0'}"
 
 
@@ -244,7 +243,7 @@ def test_a_run_that_has_reached_its_end_does_not_begin_again_and_needs_data_of_i
             f"nothing to do: '{checkpoint}' has reached {limit} {value}; raise --trainer.{limit} to train for longer.\n"
         )
     given = arguments_of("test", tmp_path, f"--ckpt_path={checkpoint}", "--data.init_args.num_classes=4")
-    assert sentence_of([*given, "--trainer.callbacks=[]"], capsys) == (
+    assert sentence_of(given, capsys) == (
         f"'{checkpoint}' answers with 8 classes, but the data have 4; give the data that it was trained on."
     )
     assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
@@ -299,7 +298,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(number, told, tmp_path,
 def test_two_processes_measure_exactly_what_one_does(tmp_path):
     weights = save_weights(tmp_path / "weights.pt")
     sizes = ["--data.init_args.val_images=7", "--data.init_args.test_images=7", "--data.init_args.batch_size=2"]
-    more = [f"--model.weights={weights}", "--trainer.callbacks=[]", *sizes]
+    more = [f"--model.weights={weights}", *sizes]
     main(arguments_of("validate", tmp_path / "one", *more))
     run(arguments_of("validate", tmp_path / "two", *more, "--trainer.devices=2", "--trainer.strategy=ddp"))
     alone, together = logged(tmp_path / "one"), logged(tmp_path / "two")
