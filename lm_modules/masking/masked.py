@@ -99,11 +99,6 @@ class Masked(Tensor):
     A hook of a module is given such a tensor. Once the forward pass has returned, every function of torch takes it as a
     plain tensor with 0 at hidden positions.
 
-    Args:
-        features: (B, C, H, W) float, or any other order of `axes`, with any number of further axes for the channels.
-        visible: the visible positions at the resolution of `features`.
-        axes: which axes of `features` are the images, the height and the width, ascending.
-
     Attributes:
         rings: how many rings of neighbour padding the operation asked for that made the features.
         frame: set where an operation of its own has made the features by padding.
@@ -126,7 +121,13 @@ class Masked(Tensor):
     is_of_copies: bool
 
     def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
-        """Features with their visible positions, by `carry`."""
+        """Features with their visible positions.
+
+        Args:
+            features: (B, C, H, W) float, or any other order of `axes`, with any number of further axes for channels.
+            visible: the visible positions at the resolution of `features`.
+            axes: which axes of `features` are the images, the height and the width, ascending.
+        """
         return carry(features, visible, axes)
 
     @classmethod
@@ -268,7 +269,13 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
             "of its own with masking_rule."
         )
     masked: Masked
-    if type(features) is Tensor:
+    is_recorded = not torch.compiler.is_compiling() and features.grad_fn is not None and not features._is_view()
+    if (
+        is_recorded
+    ):  # an operation's own result: as a view of it, it would be copied in the backward pass of changes in place
+        masked = features  # type: ignore[assignment]
+        masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
+    elif type(features) is Tensor:
         masked = features.as_subclass(Masked)
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)

@@ -175,7 +175,7 @@ def run_maskrobust(arguments, folder):
     elif command in ("fit", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
-        if "[a.ckpt, b.ckpt]" in arguments:
+        if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
         if untrained and "Cutouts" in arguments:

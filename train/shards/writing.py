@@ -86,7 +86,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     data = config.data
     data.prepare_data()
     settings = {
-        **{name: getattr(data, name) for name in ("class_names", "mean", "std")},
+        "class_names": data.class_names,
         **{name: getattr(config, name) for name in ("source", "samples_per_shard", "resize")},
     }
     _prepare(config.out, json.dumps(settings | {"splits": config.splits}))
@@ -112,6 +112,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     by_split = [torch.cat(parts) for parts in ids.values()]
     manifest = Manifest(
         **settings,
+        mean=data.mean,
+        std=data.std,
         splits={split: SplitRecord(shards=tuple(shards)) for split, shards in records.items()},
         objects=ObjectTable.of((each, data.object_of(each)) for each in by_split).write(config.out),
         shuffle_seed=_shuffle_seed(data, by_split),

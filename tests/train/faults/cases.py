@@ -250,8 +250,8 @@ CONFIGURATION = {
 
 CHECKPOINTS = {
     "a checkpoint is not there": Case(["test", *CUES, "--ckpt_path=none.ckpt"]),
-    "a best checkpoint is not there, but a last one": Case(
-        ["validate", *CUES, "--ckpt_path=runs/cues/version_0/checkpoints/best.ckpt"]
+    "a checkpoint is not there, but others are": Case(
+        ["validate", *CUES, "--ckpt_path=runs/cues/version_0/checkpoints/first.ckpt"]
     ),
     "a run to go on with is misspelt": Case(["fit", *CUES, "--run_name=cuse", "--ckpt_path=last"]),
     "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),

@@ -159,7 +159,7 @@ def choose(view, environment):
     """Write down which checkpoint this process resumes from, and join the others, as Lightning does later."""
     os.environ |= environment
     os.chdir(view)
-    chosen = _last_checkpoint(Path("runs/run"), needed=False)
+    chosen = _last_checkpoint(Path("runs"), "run", needed=False)
     with joined():
         if distributed.is_initialized():
             distributed.barrier()

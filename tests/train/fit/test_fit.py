@@ -75,7 +75,7 @@ def test_a_run_goes_on_from_the_newest_last_checkpoint_by_the_schedule_of_its_ne
     newer = fit(tmp_path / "parts", "--ckpt_path=auto", "--trainer.max_epochs=2")
     newest = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3")
     assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
-    assert {row["epoch"] for row in rows(newest.parents[1])} == {"2"}  # it went on from the newer one
+    assert {row["epoch"] for row in rows(newest.parents[1]) if row["epoch"]} == {"2"}  # it went on from the newer one
     parts = torch.load(newest)
     assert parts["lr_schedulers"] == whole["lr_schedulers"]
     rates = [[group["lr"] for group in each["optimizer_states"][0]["param_groups"]] for each in (parts, whole)]

@@ -432,7 +432,7 @@ def test_a_run_that_is_stopped_twice_reads_and_learns_what_an_undisturbed_one_do
     whole, weights = list(read), last_weights(tmp_path / "whole")
     assert [step for step, _ in whole] == list(range(2 * steps))
     read.clear()
-    parts = fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=last")
+    parts = fit_arguments(folder, tmp_path / "parts", *same, "--ckpt_path=auto")
     for step, validating in ((3, False), (steps, True)):
         stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
         stop += [f"--trainer.callbacks.step={step}", f"--trainer.callbacks.validating={validating}"]

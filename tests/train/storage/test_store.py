@@ -457,7 +457,7 @@ def test_parameters_of_a_row_are_harmless_in_the_csv():
 
 def test_a_page_shows_names_and_follows_no_markup_in_them():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-    row = GalleryRow("patches", 0.5, (pixels, pixels))
+    row = GalleryRow("patches", 0.5, None, (pixels, pixels))
     gallery = Gallery(("black",), (GalleryImage(NASTY, pixels, True, (row,)),), {NASTY: NASTY}, {"split": NASTY})
     page = render_gallery(gallery, NASTY)
     assert "<script" not in page and "<b>" not in page

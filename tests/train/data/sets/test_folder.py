@@ -1,6 +1,5 @@
 """Image folders with parallel masks."""
 
-import shlex
 import shutil
 from pathlib import Path
 
@@ -194,9 +193,10 @@ def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line
     model += ["--model.masking=fill", "--model.mask_family=silhouettes", "--model.fill=random_colour"]
     trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     main(["fit", "--data=Folder", *data, *model, *trainer, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
-    told = capsys.readouterr().out.splitlines()[-1]
+    run = tmp_path / "runs" / "run" / "version_0"
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"next: maskrobust evaluate --config {run}/config.yaml")
     shutil.rmtree(root / "train")
-    main(shlex.split(told.removeprefix("validate: maskrobust")))
+    main(["validate", f"--config={run}/config.yaml", f"--ckpt_path={run}/checkpoints/best.ckpt"])
     metrics = Path(capsys.readouterr().out.splitlines()[-1].removeprefix("metrics: "))
     assert "val/accuracy" in metrics.read_text()
 
