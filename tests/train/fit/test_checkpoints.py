@@ -163,7 +163,7 @@ def choose(view, environment):
     with joined():
         if distributed.is_initialized():
             distributed.barrier()
-    (view / "chosen").write_text(chosen)
+    (view / "chosen").write_text(chosen or "none")
 
 
 def choose_in_turn(views):
@@ -191,5 +191,5 @@ def test_the_first_process_decides_which_checkpoint_is_the_last(tmp_path, launch
             calls = [(choose_in_turn, views)]
         running = [stack.enter_context(started(*call, errors=errors)) for call in calls]
         assert {process.wait() for process in running} == {0}, errors.read_text()
-    path = "last" if decided is None else f"runs/run/version_{decided}/checkpoints/last.ckpt"
+    path = "none" if decided is None else f"runs/run/version_{decided}/checkpoints/last.ckpt"
     assert [(view / "chosen").read_text() for view in views] == [path, path]
