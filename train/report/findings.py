@@ -1,5 +1,6 @@
 """What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -141,8 +142,8 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
 
     In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
-    under a fill, but not under layer masking, all segments count nearly alike; rank correlation. The last two are of
-    the network, explainer and segments that come first.
+    hiding segments has no effect at all; under a fill, but not under layer masking, all segments count nearly alike;
+    rank correlation. All but the first are of the network, explainer and segments that come first.
 
     Args:
         rows: of the result table.
@@ -158,7 +159,11 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
             f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
             f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
         )
-    even = {each: mean_of(_of_first(select(rows, measure="evenness", method=each))) for each in methods}
+    evens = {each: _of_first(select(rows, measure="evenness", method=each)) for each in methods}
+    even = {each: mean_of(found) for each, found in evens.items()}
+    if blank := [each for each in methods if evens[each] and math.isnan(even[each])]:
+        named = listed([in_sentence(method_title(each)) for each in blank])
+        return f"There is nothing to explain under {named}: the predictions are the same whatever is hidden."
     for fill in fills:
         if others and even[fill] >= _EVEN > even[others[0]]:
             return (

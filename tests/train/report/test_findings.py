@@ -205,6 +205,10 @@ PULLED = {"black": (0.2, 0.1, 0.3), "layer_masking": (0.3, 0.2, 0.4)}
             ALIKE.format("much alike", "0.60"),
         ),
         (
+            scored({"black": None, "layer_masking": 0.1}, None),
+            "There is nothing to explain under black fill: the predictions are the same whatever is hidden.",
+        ),
+        (
             scored({"black": 0.9}, 0.0),
             "Explained under black fill alone: whether the scores show the picture or the hole cannot be told.",
         ),

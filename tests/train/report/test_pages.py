@@ -207,9 +207,6 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
     majority = next(row for row in made_claim["rows"] if row["measure"] == "majority_fraction")
     assert squeezed(page.texts["majority"]).startswith(f"{100 * majority['value']:.1f}%")
     assert squeezed(page.texts["chance"]) == f"{100 * made_claim['chance']:.1f}%"
-    results = claim_page.partition('id="results-outline"')[2].partition("</table>")[0]
-    trained = [arm for arm in made_claim["arms"].values() if arm["augmentation_only"]]
-    assert results.count('<tr class="compared">') == 3 * len(trained) + 1  # every fill, and layer masking's own
     assert made_claim["fills"] in page.texts["fills"] and made_claim["power"] in page.texts["power"]
 
 
@@ -346,11 +343,7 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim):
         )
     text = squeezed(page.texts["examples"])
     assert "boot 1 3 ✓ boot 2 ✗ <b>coat shirt Black fill" in text and text.endswith("Hidden 1 3 ✓ boot 2 ✗ <b>coat")
-    assert "checkerboard" not in text and "shown to these alone" not in text
-    apart = Page(
-        render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))])
-    )
-    assert "Hidden 2 3" in squeezed(apart.texts["examples"]) and "shown to these alone" in apart.texts["examples"]
+    assert "checkerboard" not in text and "as the first network is shown them" in text
     for method in ("layer_masking", "layer_masking+centred"):
         masked = Page(render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", method, pictures())]))
         assert "checkerboard" in masked.texts["examples"]
@@ -361,7 +354,8 @@ def test_the_predictions_of_a_single_network_have_no_numbers(reliance):
     rows = [row for row in reliance["rows"] if row["network"] in ("", first) and not row["compared_with"]]
     strips = [ExampleStrip("Original", None, pictures(), answers=((Prediction("boot", True, (1,)),), ()))]
     page = Page(render_reliance(Results.read("reliance", {**reliance, "networks": [first], "rows": rows}), strips))
-    assert squeezed(page.texts["examples"]).endswith("Original ✓ boot")
+    text = squeezed(page.texts["examples"])
+    assert text.endswith("Original ✓ boot") and "first network" not in text
 
 
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_page):
