@@ -116,20 +116,22 @@ def in_claim(results: Results) -> list[str]:
         if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
     ]
     own = [share for _, view, _, share in found if view.method == results.own_method(view.network)]
-    sizes = "", ""
-    if own and masked:
-        decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
-        _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
-        half = in_words(float(results.content["hidden_fraction"]))
-        sizes = (
-            f" (used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
-            f"{decimal(masked[1])})",
-            f" ({half} hidden: {percents(kept)} right at a used share of {decimal(share)} for "
-            f"“{best.network.title}” {under(best.method)}; with layer masking {percents(masked[0])} at "
-            f"{decimal(masked[1])})",
-        )
     conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
-    return [f"{text[:-1]}{size}{text[-1]}" for text, size in zip(conclusions, sizes, strict=True)]
+    if not own or masked is None:
+        return conclusions
+    decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
+    _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
+    half = in_words(float(results.content["hidden_fraction"]))
+    sizes = (
+        f"used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
+        f"{decimal(masked[1])}",
+        f"{half} hidden: {percents(kept)} right at a used share of {decimal(share)} for “{best.network.title}” "
+        f"{under(best.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])}",
+    )
+    return [
+        f"{text} {capitalised(size)}." if text.endswith("?") else f"{text[:-1]} ({size})."
+        for text, size in zip(conclusions, sizes, strict=True)
+    ]
 
 
 def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
