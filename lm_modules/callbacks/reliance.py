@@ -160,7 +160,8 @@ class RelianceCallback(pl.Callback):
         )
         own_answers, own_read = [], []
         with isolate_rng():
-            for number, batch in enumerate(_first_images(data.val_dataloader(), self.max_images)):
+            whole = data.whole_split("val") if hasattr(data, "whole_split") else data.val_dataloader()
+            for number, batch in enumerate(_first_images(whole, self.max_images)):
                 if number % trainer.world_size != trainer.global_rank:
                     continue
                 on_device = batch.to(pl_module.device)

@@ -36,7 +36,6 @@ from maskrobust.train.report.blocks import (
     Line,
     LineGroup,
     Section,
-    bars,
     block,
     compact_json,
     download,
@@ -204,8 +203,10 @@ def _bars(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[i
     """The numbered segments' scores (M,) under one masking method as bars on one scale, with the score in words."""
     largest = float(np.abs(scores).max())
     decimals = max(2 - math.floor(math.log10(largest)) if largest > 0 else 2, 0)
-    ends = [(float(a), float(b), float(c)) for a, b, c in zip(low, scores, high, strict=True)]
-    drawn = bars(ends, [_ORANGE if score > 0 else _BLUE for score in scores])
+    ends = np.stack([low, scores, high, np.zeros_like(scores)])
+    room = 0.05 * np.ptp(ends) or 0.01
+    placed = np.round(100.0 * (ends - ends.min() + room) / (np.ptp(ends) + 2 * room), 2).T.tolist()
+    drawn = [block("bar", *each, _ORANGE if score > 0 else _BLUE) for each, score in zip(placed, scores, strict=True)]
     texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores]
     return [*zip(itertools.count(1), drawn, texts)]
 

@@ -119,7 +119,7 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
                     r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
                 for other in range(position + 1, len(config.methods) if hides else 0):
-                    alike = rank_correlation(scores[position], scores[other])
+                    alike = rank_correlation(shown[position], shown[other])
                     yield _row(network, method, "rank_correlation", alike, about | {"other": config.methods[other]})
 
 

@@ -166,26 +166,6 @@ def table(
     return block("table", identity, label, headings, groups, foot, look + fits * (look == "figures"), notes)
 
 
-def bars(ends: Sequence[tuple[float | None, float | None, float | None]], colours: Sequence[int]) -> list[Markup]:
-    """Intervals drawn on a scale that holds them all and 0; empty where there is none.
-
-    Args:
-        ends: low, value and high of each.
-        colours: number of each one's colour.
-    """
-    numbers = [number for number in (0.0, *itertools.chain(*ends)) if number is not None]
-    room = 0.05 * (max(numbers) - min(numbers)) or 0.01
-    start, end = min(numbers) - room, max(numbers) + room
-
-    def place(number: float | None) -> float | None:
-        return None if number is None else round(100.0 * (float(number) - start) / (end - start), 2)
-
-    return [
-        Markup() if None in each else block("bar", *map(place, (*each, 0.0)), colour)
-        for each, colour in zip(ends, colours, strict=True)
-    ]
-
-
 def legend(networks: Iterable[Network], label: str = "Networks") -> Markup:
     """Which number and colour stands for which network."""
     return block("legend", label, [named(network) for network in networks])

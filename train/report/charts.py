@@ -60,20 +60,15 @@ class Curve(NamedTuple):
     dashed: bool = False
 
     @classmethod
-    def of(cls, rows: Sequence[Row], parameter: str, colour: int, label: str, *, strong: bool = True) -> "Curve":
-        """The values of rows against one of their parameters, in its order; undefined ones are passed over."""
+    def of(cls, rows: Sequence[Row], colour: int, label: str, *, strong: bool = True) -> "Curve":
+        """The values of rows against their hidden fraction, in its order; undefined ones are passed over."""
         points = sorted(
-            (row for row in rows if row.value is not None), key=lambda row: float(row.parameters[parameter])
+            (float(row.parameters["hidden_fraction"]), row.value, row.low, row.high)
+            for row in rows
+            if row.value is not None
         )
-        return cls(
-            colour,
-            [float(row.parameters[parameter]) for row in points],
-            [float(row.value or 0.0) for row in points],
-            [row.low for row in points],
-            [row.high for row in points],
-            label,
-            strong,
-        )
+        x, y, low, high = zip(*points, strict=True) if points else [()] * 4
+        return cls(colour, x, y, low, high, label, strong)
 
 
 def colour_of(number: int) -> str:

@@ -49,7 +49,6 @@ class ExampleStrip(NamedTuple):
         labels: their true classes.
         classes: names of these; see `with_predictions`, as for the next.
         answers: what networks predict for each image.
-        networks: numbers, from 1, of the networks that are shown these pictures; empty where all are.
     """
 
     label: str
@@ -60,7 +59,6 @@ class ExampleStrip(NamedTuple):
     labels: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     answers: tuple[tuple[Prediction, ...], ...] = ()
-    networks: tuple[int, ...] = ()
 
 
 def draw_examples(
@@ -71,9 +69,7 @@ def draw_examples(
     methods: Sequence[MaskingMethod],
     networks: Sequence[tuple[Preprocessing, Mapping[MaskingMethod, Outcomes]]],
 ) -> Sequence[ExampleStrip]:
-    """A few images of a split under every masking method, with what networks take them for.
-
-    Networks that are shown other pictures than the rest have strips of their own.
+    """A few images of a split under every masking method, as the first network is shown them, and all predictions.
 
     Args:
         data: set up for the split.
@@ -88,13 +84,12 @@ def draw_examples(
     if few is None:
         plan, first = plan.without_objects(), next(iter(batches_on(data.whole_split(split), "cpu")))
         few = of_different_classes(first, 4)
-    numbered = [*enumerate(networks, start=1)]
-    shown = {each: example_strips(few, methods, plan, seed, each) for each in {look for look, _ in networks}}
-    strips = joined_strips({number: shown[look] for number, (look, _) in numbered})
+    numbered = [*enumerate((found for _, found in networks), start=1)]
+    strips = example_strips(few, methods, plan, seed, networks[0][0])
     outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
-        method: {number: found[method] for number, (_, found) in numbered if method in found} for method in methods
+        method: {number: found[method] for number, found in numbered if method in found} for method in methods
     }
-    outcomes[None] = {number: next(iter(found.values())) for number, (_, found) in numbered}
+    outcomes[None] = {number: next(iter(found.values())) for number, found in numbered}
     return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips
 
 
@@ -174,23 +169,6 @@ def example_strips(
     return strips
 
 
-def joined_strips(by_network: Mapping[int, Sequence[ExampleStrip]]) -> list[ExampleStrip]:
-    """The strips of several networks as one list, in which networks that are shown the same pictures share a strip.
-
-    Args:
-        by_network: by a network's number what `example_strips` returns, for the same images and methods.
-    """
-    found: list[ExampleStrip] = []
-    for strips in zip(*by_network.values(), strict=True):
-        shown: dict[object, ExampleStrip] = {}
-        for number, strip in zip(by_network, strips, strict=True):
-            pixels = tuple((each.shape, each.tobytes()) for each in strip.images)
-            first = shown.setdefault(pixels, strip)
-            shown[pixels] = first._replace(networks=(*first.networks, number))
-        found += shown.values() if len(shown) > 1 else strips[:1]
-    return found
-
-
 def with_predictions(
     strips: Sequence[ExampleStrip],
     outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
@@ -199,7 +177,7 @@ def with_predictions(
     """The strips with the true classes of their pictures, and what networks took them for.
 
     Args:
-        strips: what `example_strips` or `joined_strips` returns.
+        strips: what `example_strips` returns.
         outcomes: by the strips' masking method (None: nothing hidden) and a network's number, those of the networks
             whose predictions are wanted there.
         class_names: one for each class, in label order.
@@ -226,8 +204,7 @@ def _answers(
     Returns:
         One tuple for each picture, in the order of the networks that come first.
     """
-    asked_networks = strip.networks or outcomes
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items() if number in asked_networks}
+    predicted = {number: _predictions(run, strip) for number, run in outcomes.items()}
     found = []
     for place, label in enumerate(strip.labels):
         numbers: dict[int, list[int]] = {}
@@ -275,7 +252,6 @@ def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
     text = prose(
         "examples",
         predicted_by=results.name if any(strip.answers for strip in strips) else "",
-        apart=any(strip.networks for strip in strips),
         legend=legend(results.networks) if len(results.networks) > 1 else "",
     )
     for method, of_method in groups.items():

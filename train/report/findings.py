@@ -1,5 +1,6 @@
 """What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -115,20 +116,22 @@ def in_claim(results: Results) -> list[str]:
         if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
     ]
     own = [share for _, view, _, share in found if view.method == results.own_method(view.network)]
-    sizes = "", ""
-    if own and masked:
-        decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
-        _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
-        half = in_words(float(results.content["hidden_fraction"]))
-        sizes = (
-            f" (used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
-            f"{decimal(masked[1])})",
-            f" ({half} hidden: {percents(kept)} right at a used share of {decimal(share)} for "
-            f"“{best.network.title}” {under(best.method)}; with layer masking {percents(masked[0])} at "
-            f"{decimal(masked[1])})",
-        )
     conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
-    return [f"{text[:-1]}{size}{text[-1]}" for text, size in zip(conclusions, sizes, strict=True)]
+    if not own or masked is None:
+        return conclusions
+    decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
+    _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
+    half = in_words(float(results.content["hidden_fraction"]))
+    sizes = (
+        f"used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
+        f"{decimal(masked[1])}",
+        f"{half} hidden: {percents(kept)} right at a used share of {decimal(share)} for “{best.network.title}” "
+        f"{under(best.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])}",
+    )
+    return [
+        f"{text} {capitalised(size)}." if text.endswith("?") else f"{text[:-1]} ({size})."
+        for text, size in zip(conclusions, sizes, strict=True)
+    ]
 
 
 def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
@@ -141,8 +144,8 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
 
     In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
-    under a fill, but not under layer masking, all segments count nearly alike; rank correlation. The last two are of
-    the network, explainer and segments that come first.
+    hiding segments has no effect at all; under a fill, but not under layer masking, all segments count nearly alike;
+    rank correlation. All but the first are of the network, explainer and segments that come first.
 
     Args:
         rows: of the result table.
@@ -158,7 +161,11 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
             f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
             f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
         )
-    even = {each: mean_of(_of_first(select(rows, measure="evenness", method=each))) for each in methods}
+    evens = {each: _of_first(select(rows, measure="evenness", method=each)) for each in methods}
+    even = {each: mean_of(found) for each, found in evens.items()}
+    if blank := [each for each in methods if evens[each] and math.isnan(even[each])]:
+        named = listed([in_sentence(method_title(each)) for each in blank])
+        return f"There is nothing to explain under {named}: the predictions are the same whatever is hidden."
     for fill in fills:
         if others and even[fill] >= _EVEN > even[others[0]]:
             return (

@@ -31,7 +31,7 @@ CLAIM: tuple[Section[Results], ...] = (
 
 RELIANCE: tuple[Section[Results], ...] = (
     Section("accuracy", "Accuracy", accuracy, is_open=True),
-    Section("outlines", "Reliance on the outline of the hole", outlines, is_open=True),
+    Section("outlines", "Reliance on the outline of the hole", outlines),
     Section("compared", "Which network relies less on outlines", pairs),
     Section("classes", "Accuracy of each class", accuracy_of_classes),
     Section("curves", "How accuracy falls as more is hidden", curves),

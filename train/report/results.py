@@ -10,7 +10,6 @@ from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import is_fill
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.storage.files import printable
 
@@ -126,12 +125,6 @@ class Results:
             return str(network.arm["method"])
         own: str | None = self.content["own_methods"].get(network.name)
         return own
-
-    def is_compared(self, network: Network, method: str) -> bool:
-        """Whether the rule of the claim looks at this network under this masking method."""
-        if not self.is_in_the_rule(network):
-            return False
-        return is_fill(method) if network.arm["augmentation_only"] else bool(method == network.arm["method"])
 
     def is_in_the_rule(self, network: Network) -> bool:
         """Whether a network is one of the arms that the rule of a claim compares."""

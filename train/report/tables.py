@@ -20,7 +20,7 @@ GROUP_TITLES: Mapping[Group, str] = {
 }
 """Of the groups that have a table; curves and transfer have sections of their own."""
 
-LineOf = Callable[[Row], tuple[str | Markup, str]]
+LineOf = Callable[[Row], tuple[str, str]]
 """The line that a row stands in: its title, and its CSS classes."""
 
 

@@ -26,6 +26,7 @@ from maskrobust.lm_modules.explanation.judges.localisation import (
 from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge
 from maskrobust.lm_modules.explanation.judges.truth import place_of_cue, plant_cue, true_effects
 from maskrobust.lm_modules.explanation.judging import CIRCULAR, judge_image, judged_rows
+from maskrobust.lm_modules.explanation.overlays import shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
 
 SIDE = 24
@@ -294,6 +295,15 @@ def test_scores_are_even_where_all_segments_count_alike_at_any_scale():
     expected = scores.mean() ** 2 / (scores.mean() ** 2 + scores.var())
     assert evenness(scores) == pytest.approx(expected)
     assert evenness(-1e-200 * scores) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("explainer", ["lime", "rise"])
+def test_scores_of_rounding_noise_alone_are_shown_as_0_and_others_as_they_are(explainer):
+    rng, answer = np.random.default_rng(0), 0.7 * (explainer == "rise")
+    noise, scores = 1e-7 * rng.normal(size=9), np.append(rng.normal(size=8), 1e-7)
+    shown = shown_scores(explainer, answer + np.stack([noise, scores]), axis=1)
+    assert not shown[0].any() and np.isnan(evenness(shown[0]))
+    assert shown[1] == pytest.approx(scores - scores.mean() * (explainer == "rise"))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -86,9 +86,9 @@ def rows_at(fractions, values):
 def test_lines_lie_where_their_numbers_say_stand_out_or_not_and_pass_over_what_is_undefined():
     x, y = [0.5, 0.0, 0.75, 0.25, 1.0], [0.4, 0.9, 0.3, None, 0.2]
     drawn = [
-        Curve.of(rows_at(x, y), "hidden_fraction", 3, "1"),
-        Curve.of(rows_at(x, [0.5] * 5), "hidden_fraction", 7, "2", strong=False),
-        Curve.of(rows_at([0.5], [None]), "hidden_fraction", 8, "3"),
+        Curve.of(rows_at(x, y), 3, "1"),
+        Curve.of(rows_at(x, [0.5] * 5), 7, "2", strong=False),
+        Curve.of(rows_at([0.5], [None]), 8, "3"),
     ]
     svg = line_chart(drawn, "x", "Black <fill>", "Hidden", "Accuracy", label='Chart "of" <b>')
     drawn_lines = [each for each in coloured(svg, "path", "stroke") if "fill: none" in each[1].get("style", "")]

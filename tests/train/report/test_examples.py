@@ -12,7 +12,6 @@ from maskrobust.train.report.examples import (
     Prediction,
     annotated_examples,
     example_strips,
-    joined_strips,
     with_predictions,
 )
 from tests.lm_modules.reliance.tables import answering, make_outcomes
@@ -134,19 +133,6 @@ class Recorder(torch.nn.Module):
     def forward(self, images):
         self.seen.append(images)
         return torch.zeros(len(images), 4)
-
-
-def test_networks_share_a_strip_where_they_are_shown_the_same(batch):
-    looks = (LOOK, Preprocessing(mean=(0.9, 0.1, 0.5)), LOOK)
-    by_network = {n: strips_of(batch, "black", "mean", look=look) for n, look in enumerate(looks, start=1)}
-    joined = joined_strips(by_network)
-    assert [strip.networks for strip in joined] == [()] * 4 + [(1, 3), (2,)] * 3
-    assert [strip.method for strip in joined] == [None] + ["black"] * 3 + ["mean"] * 6
-    runs = {number: outcomes(circle=[number % 2] * 6) for number in by_network}
-    only = [each._replace(ids=IDS, labels=(1, 0, 2)) for each in joined[-2:]]
-    first, second = with_predictions(only, {"mean": runs}, NAMES)
-    assert {answer.networks for found in first.answers for answer in found} == {(1, 3)}
-    assert {answer.networks for found in second.answers for answer in found} == {(2,)}
 
 
 NAMES = ("boot", "coat", "shirt")

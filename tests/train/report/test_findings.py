@@ -121,30 +121,30 @@ ARMS = {
         (
             ("supported", "supported"),
             "keeps less",
-            "Networks trained with mask augmentation still rely on the outline, filled as in training{}.",
-            "Layer masking is needed: no fill does as well at the same accuracy with patches hidden{}.",
+            "Networks trained with mask augmentation still rely on the outline, filled as in training (used {}).",
+            "Layer masking is needed: no fill does as well at the same accuracy with patches hidden (half {}).",
             "70% right at a used share of 0.21 for “patches” under inpainting",
         ),
         (
             ("refuted", "refuted"),
             "does as well",
-            "Filled as in training, a network relies on the outline no more than with layer masking{}.",
-            "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden{}.",
+            "Filled as in training, a network relies on the outline no more than with layer masking (used {}).",
+            "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden (half {}).",
             "60% right at a used share of 0.43 for “patches” under black fill",
         ),
         (
             ("undecided", "undecided"),
             "open",
-            "Do networks trained with mask augmentation rely on outlines, filled as in training{}?",
-            "Is layer masking needed, or does a fill do as well{}?",
+            "Do networks trained with mask augmentation rely on outlines, filled as in training? Used {}.",
+            "Is layer masking needed, or does a fill do as well? Half {}.",
             "60% right at a used share of 0.43 for “patches” under black fill",
         ),
     ],
 )
 def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes, shown, own, needed, best):
     assert list(map(squeezed, in_claim(claimed(outcomes, ARMS, shown=shown)))) == [
-        own.format(" (used share 0.30 to 0.43; with layer masking 0.02)"),
-        needed.format(f" (half hidden: {best}; with layer masking 73% at 0.02)"),
+        own.format("share 0.30 to 0.43; with layer masking 0.02"),
+        needed.format(f"hidden: {best}; with layer masking 73% at 0.02"),
     ]
 
 
@@ -203,6 +203,10 @@ PULLED = {"black": (0.2, 0.1, 0.3), "layer_masking": (0.3, 0.2, 0.4)}
         (
             scored({"black": 0.2, "layer_masking": 0.1}, 0.6, {"black": (0.2, -0.1, 0.3)}),
             ALIKE.format("much alike", "0.60"),
+        ),
+        (
+            scored({"black": None, "layer_masking": 0.1}, None),
+            "There is nothing to explain under black fill: the predictions are the same whatever is hidden.",
         ),
         (
             scored({"black": 0.9}, 0.0),

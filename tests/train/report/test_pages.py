@@ -193,12 +193,21 @@ def test_the_manipulation_checks_are_on_the_page(made_claim, claim_page):
     assert len(lines) == len(made_claim["arms"]) - 1
 
 
+def test_two_claims_have_their_reasons_on_the_page_and_one_reason_that_they_share_once(claim):
+    assert claim["verdicts"][0]["reason"] == claim["verdicts"][1]["reason"]  # two seeds decide neither
+    for reasons in (["Shared."], ["One.", "Other."]):
+        for verdict, reason in zip(claim["verdicts"], reasons * 2, strict=False):
+            verdict["reason"] = reason
+        page = Page(render_claim(Results.read("claim", claim), []))
+        assert [text for name, text in page.texts.items() if name.startswith("reason-")] == reasons
+
+
 def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(made_claim, claim_page):
     page = Page(claim_page)
+    assert page.texts["reason-own"] == made_claim["verdicts"][0]["reason"]
     for verdict in made_claim["verdicts"]:
         case = verdict["case"]
         assert page.texts[f"outcome-{case}"].lower() == verdict["outcome"]
-        assert page.texts[f"reason-{case}"] == verdict["reason"]
         assert page.texts[f"claim-{case}"] == made_claim["claims"][case]
     assert made_claim["question"] in page.texts["question"]
     assert all(sentence in page.texts["rule"] for sentence in made_claim["rule"]["text"])
@@ -207,9 +216,6 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
     majority = next(row for row in made_claim["rows"] if row["measure"] == "majority_fraction")
     assert squeezed(page.texts["majority"]).startswith(f"{100 * majority['value']:.1f}%")
     assert squeezed(page.texts["chance"]) == f"{100 * made_claim['chance']:.1f}%"
-    results = claim_page.partition('id="results-outline"')[2].partition("</table>")[0]
-    trained = [arm for arm in made_claim["arms"].values() if arm["augmentation_only"]]
-    assert results.count('<tr class="compared">') == 3 * len(trained) + 1  # every fill, and layer masking's own
     assert made_claim["fills"] in page.texts["fills"] and made_claim["power"] in page.texts["power"]
 
 
@@ -346,11 +352,7 @@ def test_pictures_are_shown_as_they_are_with_what_networks_take_them_for(claim):
         )
     text = squeezed(page.texts["examples"])
     assert "boot 1 3 ✓ boot 2 ✗ <b>coat shirt Black fill" in text and text.endswith("Hidden 1 3 ✓ boot 2 ✗ <b>coat")
-    assert "checkerboard" not in text and "shown to these alone" not in text
-    apart = Page(
-        render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", "mean", pictures(), networks=(2, 3))])
-    )
-    assert "Hidden 2 3" in squeezed(apart.texts["examples"]) and "shown to these alone" in apart.texts["examples"]
+    assert "checkerboard" not in text and "as the first network is shown them" in text
     for method in ("layer_masking", "layer_masking+centred"):
         masked = Page(render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", method, pictures())]))
         assert "checkerboard" in masked.texts["examples"]
@@ -361,7 +363,8 @@ def test_the_predictions_of_a_single_network_have_no_numbers(reliance):
     rows = [row for row in reliance["rows"] if row["network"] in ("", first) and not row["compared_with"]]
     strips = [ExampleStrip("Original", None, pictures(), answers=((Prediction("boot", True, (1,)),), ()))]
     page = Page(render_reliance(Results.read("reliance", {**reliance, "networks": [first], "rows": rows}), strips))
-    assert squeezed(page.texts["examples"]).endswith("Original ✓ boot")
+    text = squeezed(page.texts["examples"])
+    assert text.endswith("Original ✓ boot") and "first network" not in text
 
 
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_page):
@@ -397,7 +400,7 @@ def test_every_curve_is_over_one_sample_of_the_images(made_reliance, monkeypatch
 
 
 def test_what_is_read_first_is_open_and_the_contents_name_every_section(claim_page, reliance_page):
-    for html, are_open in ((claim_page, 1), (reliance_page, 2)):
+    for html, are_open in ((claim_page, 1), (reliance_page, 1)):
         page = Page(html)
         sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
         (contents,) = re.findall(r"<nav.*?</nav>", html, re.DOTALL)

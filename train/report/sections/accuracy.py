@@ -104,7 +104,6 @@ def _chart(results: Results, rows: Sequence[Row], networks: Sequence[Network], p
     drawn = [
         Curve.of(
             select(points, network=each.name),
-            "hidden_fraction",
             each.colour,
             str(each.number),
             strong=not each.arm or results.is_in_the_rule(each),

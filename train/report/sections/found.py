@@ -82,7 +82,8 @@ def _tiles(results: Results, looked_at: Sequence[View], shown: Sequence[ExampleS
     """One image as it is, and with its object (without objects: patches) hidden under each view, with predictions."""
     conditions = {strip.condition for strip in shown}
     condition = "silhouette" if "silhouette" in conditions else next(iter(conditions - {"clean"}), "")
-    strips = [(view, strip) for view in looked_at if (strip := _strip(shown, view, condition))]
+    by_method = {strip.method: strip for strip in shown if strip.condition == condition and strip.images}
+    strips = [(view, by_method[view.method]) for view in looked_at if view.method in by_method]
     original = next((strip for strip in shown if strip.method is None and strip.images), None)
     if original is None or not strips:
         return []
@@ -102,14 +103,6 @@ def _tiles(results: Results, looked_at: Sequence[View], shown: Sequence[ExampleS
         name = _named(results, view, with_method=True)
         tiles.append(block("tile", strip.images[place], strip.label, name, _answer(strip, view, place), ""))
     return tiles
-
-
-def _strip(shown: Sequence[ExampleStrip], view: View, condition: str) -> ExampleStrip | None:
-    for strip in shown:
-        of_network = not strip.networks or view.network.number in strip.networks
-        if of_network and (strip.method, strip.condition) == (view.method, condition) and strip.images:
-            return strip
-    return None
 
 
 def _answer(strip: ExampleStrip, view: View, place: int) -> Prediction | None:

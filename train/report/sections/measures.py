@@ -4,9 +4,8 @@ from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Measure, catalogue
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, facts, folded, named, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, facts, folded, named, prose, table
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.claim import marker
 from maskrobust.train.report.tables import GROUP_TITLES, cell_of, group_table, inline, measure_tables, why_no_verdict
 from maskrobust.train.report.wording import GOALS, method_title
 
@@ -59,14 +58,10 @@ def _first(results: Results) -> str:
     return "Arm and method" if results.name == "claim" else "Network and method"
 
 
-def _line(results: Results, row: Row) -> tuple[str | Markup, str]:
-    title = method_title(row.method)
-    if results.name == "reliance":
-        is_doubtful = catalogue()[row.measure].group in ("outline", "leak", "information")
-        return title, "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
-    compared = results.is_compared(results.network(row.network), row.method)
-    mark = block("marker", marker(list(results.methods).index(row.method)))
-    return mark + f" {title}", "compared" if compared else ""
+def _line(results: Results, row: Row) -> tuple[str, str]:
+    is_doubtful = catalogue()[row.measure].group in ("outline", "leak", "information")
+    look = "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
+    return method_title(row.method), look
 
 
 def definitions(results: Results) -> Markup:

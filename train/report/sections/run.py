@@ -5,19 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from maskrobust.train.report.blocks import (
-    Cell,
-    Line,
-    LineGroup,
-    compact_json,
-    download,
-    facts,
-    folded,
-    html,
-    named,
-    prose,
-    table,
-)
+from maskrobust.train.report.blocks import compact_json, download, facts, folded, html, named, prose
 from maskrobust.train.report.results import Results, rows_as_csv
 
 
@@ -54,19 +42,10 @@ def run(results: Results) -> Markup:
 
 
 def _arms(results: Results) -> Markup:
-    lines = [
-        Line(
-            named(network),
-            [
-                Cell(html("<code>{{ name }}</code>", name=network.name), look="words"),
-                Cell(prose("training", settings=network.arm["training"]), look="words"),
-            ],
-        )
-        for network in results.networks
-    ]
-    shown = table("settings", "Settings of each arm", ["Arm", "Name", "Settings"], [LineGroup(lines)], look="settings")
+    arms = [(named(each), prose("training", arm=each)) for each in results.networks]
     whole = html('<pre tabindex="0"><code>{{ config|tojson(2) }}</code></pre>', config=results.content["config"])
-    return html("<h3>What differs between the arms</h3>") + shown + folded("The whole configuration", whole)
+    differs = html("<h3>What differs between the arms</h3>") + facts(arms, "settings")
+    return differs + folded("The whole configuration", whole)
 
 
 def _networks(results: Results) -> Markup:
