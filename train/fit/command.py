@@ -306,8 +306,9 @@ class FitCLI(LightningCLI):
         validates = "val" in self.datamodule.splits and trainer.limit_val_batches != 0
         saves = trainer.enable_checkpointing is not False and not trainer.barebones
         if saves and validates and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            best = {"monitor": "val/accuracy", "mode": "max", "filename": "best", "save_on_train_epoch_end": False}
-            callbacks.append(ModelCheckpoint(**best))
+            callbacks.append(
+                ModelCheckpoint(monitor="val/accuracy", mode="max", filename="best", save_on_train_epoch_end=False)
+            )
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
         if is_logged:
             callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
