@@ -219,10 +219,10 @@ def test_explanations_are_said_to_show_the_hole_only_where_that_was_measured(fou
 
 
 def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
-    said = "3 mask families hide 10 to 51% of these images"
+    said = "3 mask families hide 10 to 51% of the pixels of these images"
     hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
     whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
-    assert squeezed(in_masks(whole)) == f"{said}, and 2 of them the whole object: SLIC and objects."
+    assert squeezed(in_masks(whole)) == f"{said}, and 2 of the families the whole object: SLIC and objects."
     partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
     assert squeezed(in_masks(partly)) == f"{said}, and none the object."
     without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
