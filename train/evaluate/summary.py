@@ -143,7 +143,11 @@ def _difference(results: Results, runs: Runs, sampling: Mapping[str, Any]) -> di
     if compared is None:
         return None
     first, second, row = compared
-    statistic = silhouette_accuracy() if row.measure == "silhouette_accuracy" else retention(**row.parameters)
+    statistic = (
+        silhouette_accuracy()
+        if row.measure == "silhouette_accuracy"
+        else retention(float(row.parameters["hidden_fraction"]))
+    )
     found = estimate_difference(
         statistic, *([runs[view.network.name][view.method]] for view in (first, second)), **sampling
     )
