@@ -29,9 +29,11 @@ import torch
 from torch.utils.data import _utils
 
 IMPORTED = [
-    *("albumentations", "matplotlib.pyplot", "pytest", "skimage.segmentation", "sklearn.linear_model"),
-    "torch.distributed.run",
-    *(f"maskrobust.train.{name}" for name in ("fit", "data", "evaluate", "claim", "explain", "masks", "shards")),
+    *("albumentations", "attrs", "docstring_parser", "fsspec.implementations.chained", "PIL.JpegImagePlugin", "pytest"),
+    *("matplotlib.backends.backend_svg", "matplotlib.pyplot", "skimage.segmentation.slic_superpixels"),
+    *(f"sklearn.{name}" for name in ("discriminant_analysis", "linear_model", "neighbors", "neural_network")),
+    *("torch.distributed.run", "torch.distributed.algorithms.ddp_comm_hooks", "torch.utils.serialization.config"),
+    *(f"maskrobust.train.{name}" for name in ("cli", "data", "evaluate", "claim", "explain", "fit.command", "masks")),
     *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "summary")),
 ]
 PATIENCE = 120
