@@ -15,12 +15,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from maskrobust.augment import SilhouetteBank, fold_in, uniform
+from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_passes, explain_image
-from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge, chosen_judges
+from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -35,13 +34,10 @@ from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Chunks, Store
 
-FORMAT = 4
+FORMAT = 5
 """Of explanations.json, explanations.npz and what is kept of an image."""
 
 _EXPLAINED = "explained.npz"
-
-_OTHER_CLASSES = 8
-"""Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
 
 _ANSWERS = "answers.npz"
 
@@ -151,17 +147,11 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     partial_store.check()
     if config.quick:
         rank_zero_info(QUICK)
-    bank = None
-    of_decoys = config.judge and any(each.of_decoys for each in chosen_judges(config.judging.judges))
-    if of_decoys and config.data is not None and config.split is not None:
-        bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
     images, objects = {}, []
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        classes: int | Sequence[int] = targets
-        if config.judge and config.data is not None:
-            classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
+        classes = _class_to_judge(picture) if config.judge else targets
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:
             about = config, picture, partitions, [*networks.values()], predictors, classes
@@ -198,39 +188,14 @@ def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
     return pictures_of(config.data, config.split, config.max_images), config.max_images
 
 
-def _prepare_to_judge(
-    picture: Picture, partitions: dict[str, Segments], bank: SilhouetteBank | None, num_classes: int, seed: int
-) -> list[int]:
-    """Add the partition with a decoy, where one is drawn and there is room for it, and say which classes are explained.
-
-    Args:
-        picture: to judge explanations of.
-        partitions: of the picture, by name.
-        bank: to draw the decoy from; None for no decoy.
-        num_classes: to draw classes from.
-        seed: of the draws.
-
-    Returns:
-        The class of the image, that of its decoy's shape, and up to eight others, drawn by key; without a decoy the
-        class of the image alone.
-
-    Raises:
-        InputError: the picture has no object mask.
-    """
+def _class_to_judge(picture: Picture) -> list[int]:
+    """The class of a picture whose explanations are judged; an InputError where it has no object mask."""
     if not picture.object_mask.any():
         raise InputError(
             f"--judge needs images with an object mask, but '{picture.name}' has none; leave it out of the data, or "
             "leave out --judge."
         )
-    key = _key(picture, seed)
-    decoy = None if bank is None else draw_decoy(key, picture.object_mask, picture.label, bank)
-    if decoy is None:
-        return [picture.label]
-    first = next(iter(partitions.values()))
-    partitions[DECOYS] = first.with_first(picture.object_mask, decoy.inside)
-    order = uniform(fold_in(torch.tensor([key]), 1), num_classes)[0].argsort(stable=True).tolist()
-    others = [each for each in order if each not in (picture.label, decoy.label)]
-    return [picture.label, decoy.label, *others[:_OTHER_CLASSES]]
+    return [picture.label]
 
 
 def _explain(
@@ -260,9 +225,8 @@ def _explain(
         found = explain_image(request, on_device, classes)
         found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
         if config.judge:
-            without = None if picture.without is None else picture.without.to(device)
             mask = picture.object_mask
-            found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods, without))
+            found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods))
     except BaseException:
         answers.keep()
         raise
@@ -298,8 +262,7 @@ def _key_of(picture: Picture, partitions: Mapping[str, Segments], classes: int |
     """A name for what is explained of an image: its own, and a digest of pixels, segments, classes and id."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask), "id": torch.tensor(picture.id)}
     labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
-    without = {} if picture.without is None else {"without": picture.without}
-    about = digest(pixels | labels | without | {"classes": torch.tensor(classes)})
+    about = digest(pixels | labels | {"classes": torch.tensor(classes)})
     return f"{file_name(picture.name)}-{about[:16]}"
 
 

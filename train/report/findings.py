@@ -162,9 +162,8 @@ def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
 def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
 
-    In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
-    hiding segments has no effect at all; under a fill, but not under layer masking, all segments count nearly alike;
-    rank correlation. All but the first are of the network, explainer and segments that come first.
+    In order of precedence: hiding segments has no effect at all; under a fill, but not under layer masking, all
+    segments count nearly alike; rank correlation. All are of the network, explainer and segments that come first.
 
     Args:
         rows: of the result table.
@@ -172,14 +171,6 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """
     fills = [each for each in methods if is_fill(each)]
     others = [each for each in methods if not is_fill(each)]
-    pulls = [row for row in rows if row.measure == "decoy_pull" and "minus" not in row.parameters]
-    shown = [row for row in pulls if row.method in fills and (row.low or 0.0) > 0.0]
-    pull = max(shown, key=lambda row: row.value or 0.0, default=None)
-    if pull:
-        return (
-            f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
-            f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
-        )
     evens = {each: _of_first(select(rows, measure="evenness", method=each)) for each in methods}
     even = {each: mean_of(found) for each, found in evens.items()}
     if blank := [each for each in methods if evens[each] and math.isnan(even[each])]:
