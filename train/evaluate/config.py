@@ -22,7 +22,6 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 FULL_PLAN = ReliancePlan(
     curve_families=("patches", "slic"),
     transfer_families=("patches", "rectangles", "blobs", "slic", "silhouettes"),
-    features=True,
     scenes=24,
 )
 """What is asked by default: every kind of measure but the closer looks at the leak."""
@@ -31,14 +30,14 @@ QUICK_IMAGES = 512
 """Of `evaluate --quick`, at most."""
 
 _QUICK = {
-    "plan": {"curve_families": [], "transfer_families": [], "features": False, "layers": [], "scenes": 0},
+    "plan": {"curve_families": [], "transfer_families": [], "scenes": 0},
     "replicates": 200,
 }
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
     f"quick: at most {QUICK_IMAGES} images and 200 resamples; what is left out unless an option asks for it: further "
-    "hidden fractions (curves), other mask families, empty scenes, features"
+    "hidden fractions (curves), other mask families, empty scenes"
 )
 """What `evaluate --quick` leaves out, in words."""
 
