@@ -102,7 +102,7 @@ def retention(hidden_fraction: float) -> Statistic:
     members=where_shapes,
 )
 def silhouette_accuracy() -> Statistic:
-    """Accuracy with the object hidden along its outline, in [0, 1], over images with a valid object."""
+    """Accuracy with the object cut out along its outline, in [0, 1], over images with a valid object."""
     return Statistic(lambda outcomes: right_answers(outcomes, "silhouette"))
 
 
