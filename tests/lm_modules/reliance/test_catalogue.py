@@ -25,8 +25,6 @@ EVERYTHING = ReliancePlan(
     curve_orders=("random", "most_salient"),
     curve_fractions=(0.0, 0.5),
     transfer_families=tuple(FAMILIES),
-    features=True,
-    layers=("layer1",),
     margins=(0, 4),
     leak_controls=True,
     scenes=2,
@@ -79,7 +77,7 @@ def test_a_measure_of_ones_own_is_one_function(own_entries):
 
 def test_a_plan_that_unites_others_asks_all_that_they_ask():
     one = ReliancePlan(shapes=False, hidden_fractions=(0.5,), transfer_families=("blobs",))
-    other = ReliancePlan(hidden_fractions=(0.3, 0.5), features=True)
+    other = ReliancePlan(hidden_fractions=(0.3, 0.5))
     both = ReliancePlan.union([one, other])
     assert set(condition_names(one)) | set(condition_names(other)) == set(condition_names(both))
     assert both.features and both.shapes
