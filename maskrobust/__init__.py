@@ -6,6 +6,7 @@ WebDataset.
 """
 
 import ast
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,17 @@ def __getattr__(name: str) -> Any:
 
         return version("maskrobust")
     if name not in _PLACES:
-        raise AttributeError(f"maskrobust has no name '{name}'{did_you_mean(name, __all__)}.", name=name)
+        raise AttributeError(_unknown(name), name=name)
     place = _PLACES[name]
     with library_needed():
         found = import_module(f".{name}", __name__) if place == "." else getattr(import_module(place, __name__), name)
     globals()[name] = found
     return found
+
+
+@cache  # jsonargparse asks for names of other modules here, some of them dozens of times a command
+def _unknown(name: str) -> str:
+    return f"maskrobust has no name '{name}'{did_you_mean(name, __all__)}."
 
 
 def __dir__() -> list[str]:

@@ -74,17 +74,6 @@ def test_an_axis_of_positions_or_images_is_refused_whatever_the_sizes(name):
         LayerMasking(Ends(POSITIONS[name]))(images, visible)
 
 
-@pytest.mark.parametrize("name", [*CHANNELS, *GLOBAL])
-def test_hidden_pixels_have_no_part_in_what_is_taken_and_all_visible_is_the_plain_network(name):
-    network = Ends((CHANNELS | GLOBAL)[name]).eval()
-    images, visible = drawn()
-    masked = LayerMasking(network)
-    with torch.no_grad():
-        answers = masked(images, visible)
-        other = masked(torch.where(visible, images, 1e4), visible)
-        assert torch.equal(answers, other) and torch.equal(masked(images, torch.ones_like(visible)), network(images))
-
-
 @pytest.mark.parametrize("name", CHANNELS)
 def test_a_reduction_over_channels_is_that_of_each_visible_position(name):
     network = Ends(nn.Identity()).eval()

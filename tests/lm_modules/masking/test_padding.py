@@ -134,7 +134,7 @@ def eight_to_the_right(_images, visible):
 
 @torch.no_grad()
 def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants):
-    network, images, visible, found = build("small_resnet"), draw_images(), holes(), []
+    network, images, visible, found = build("small_resnet"), draw_images(size=32), holes(32), []
     for name in variants.register(eight_to_the_right):
         masked = WRAPPERS[name](network)
         found.append(masked(images, visible))
