@@ -23,10 +23,10 @@ class ReliancePlan:
             network.
         hidden_fractions: fractions in [0, 1] of patches to hide from all images, at random.
         patch_size: side of a patch in pixels.
-        curve_families: segments of the retention curves (measure 5): patches, slic, quickshift; none for no curves.
+        curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
         curve_orders: orders in which segments are hidden: random, most_salient, least_salient.
         curve_fractions: fractions in [0, 1] of the image to hide.
-        transfer_families: mask families of the transfer matrix (measure 6); none for no matrix.
+        transfer_families: mask families of the transfer matrix; none for no matrix.
         transfer_fraction: fraction in [0, 1] of the image hidden for it, by the families that can choose it.
         sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about; which ones follows from
             (seed, sample id) alone.

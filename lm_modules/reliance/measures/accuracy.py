@@ -86,7 +86,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     in_terminal=True,
 )
 def retention(hidden_fraction: float) -> Statistic:
-    """Measure 5: accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.
+    """Accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.
 
     Args:
         hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
