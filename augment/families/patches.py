@@ -26,8 +26,8 @@ def patches(
     """Hide a random subset of the cells of a grid.
 
     The grid has ceil(height / patch height) x ceil(width / patch width) cells, those at the lower and right border cut
-    off where the patch does not divide the image. round(fraction x cells) cells are hidden, every subset of that size
-    being equally likely: the hidden fraction is exact to a cell.
+    off where the patch does not divide the image; a patch larger than the image is one cell. round(fraction x cells)
+    cells are hidden, every subset of that size being equally likely: the hidden fraction is exact to a cell.
 
     With `random_offset` the grid has one row and one column more and is shifted up and to the left by a uniformly drawn
     number of pixels, less than a patch. The number of hidden cells stays exact; the fraction of hidden pixels is exact

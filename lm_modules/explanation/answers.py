@@ -90,17 +90,6 @@ def ask(
     return answers
 
 
-def ask_whole(predict: Predictor, pictures: Tensor, batch_size: int, scale: Scale) -> FloatArray:
-    """Answers (N, K) float64 about whole pictures (N, C, H, W), nothing hidden."""
-    answers = []
-    with torch.no_grad():
-        for part in pictures.split(batch_size):
-            visible = torch.ones_like(part[:, :1], dtype=torch.bool)
-            keys = torch.zeros(len(part), dtype=torch.int64, device=part.device)
-            answers.append(on_scale(predict(part, visible, keys).float(), scale))
-    return torch.cat(answers).double().cpu().numpy()
-
-
 def channels_last_batch(image: Tensor) -> Tensor:
     """An image (C, H, W) as (1, C, H, W) in channels-last memory, in which layer masking computes.
 

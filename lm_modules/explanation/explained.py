@@ -36,11 +36,6 @@ class Explanation(NamedTuple):
         nothing = np.full_like(scores, np.nan)
         return cls(scores, nothing, nothing, None)
 
-    def first_class(self) -> Self:
-        """What is said of the first class."""
-        r_squared = None if self.r_squared is None else self.r_squared[..., :1]
-        return type(self)(self.scores[..., :1], self.low[..., :1], self.high[..., :1], r_squared)
-
 
 class Explained(NamedTuple):
     """Which explanations: of one explainer, on one partition of the image into segments.
@@ -96,12 +91,10 @@ class ExplainedImage:
         answers: by partition and kind of query; partition "" where queries do not follow segments.
         explanations: scores and bounds are (R, T, M, C) float64, the bounds NaN for an explainer without intervals;
             R^2 is (R, T, C), NaN for an explainer without a surrogate.
-        judged: (R, T) float64, (R, T, 2) for a ratio's numerator and denominator, or (R, 1) for what all masking
-            methods share; NaN where undefined.
+        judged: (R, T) float64, NaN where undefined.
         curves: (R, T, T, F) float64 by explanations and by "deletion" or "insertion": explained under the first and
             evaluated under the second method, at `judges.ablation.HIDDEN_FRACTIONS`.
         picture: (H, W, 3) uint8, for people; None where it is not kept.
-        decoy_classes: (D,) int64, the classes of the explanations of the partition with a decoy, where there is one.
     """
 
     classes: NDArray[np.int64]
@@ -114,14 +107,13 @@ class ExplainedImage:
     judged: dict[Judged, FloatArray] = field(default_factory=dict)
     curves: dict[tuple[Explained, str], FloatArray] = field(default_factory=dict)
     picture: NDArray[np.uint8] | None = None
-    decoy_classes: NDArray[np.int64] | None = None
 
     def as_arrays(self) -> Arrays:
         """Arrays by name, as `explanations.npz` holds them; `from_arrays` reads them back.
 
         A name begins with the attribute. Then come, parted by "/" and percent-encoded, the partition, the explainer or
         kind of query, and the part, as in "explanations/slic/lime/scores", "answers/slic/drawn/visible",
-        "segments/slic" and "judged/slic/lime/top_k_removed/evaluated_under=black/k=5".
+        "segments/slic" and "judged/slic/lime/deletion/evaluated_under=black".
         """
         found: Arrays = {name: getattr(self, name) for name in _PLAIN if getattr(self, name) is not None}
         for name, labels in self.segments.items():
@@ -162,7 +154,7 @@ class ExplainedImage:
         return found
 
 
-_PLAIN = ("classes", "predicted", "confidence", "whole", "picture", "decoy_classes")
+_PLAIN = ("classes", "predicted", "confidence", "whole", "picture")
 
 
 def _path(*names: str) -> str:

@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
 from maskrobust.lm_modules.explanation.judges.ablation import ablated
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, JUDGES, ImageToJudge, Judge, chosen_judges
+from maskrobust.lm_modules.explanation.judges.registry import JUDGES, ImageToJudge, chosen_judges
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import (
     bootstrap_means,
@@ -22,9 +21,6 @@ from maskrobust.lm_modules.reliance.results import Row
 CIRCULAR = "circular"
 """Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
 
-CONSTANT_COLOURS = "constant_colours"
-"""Method of rows about fills with a constant colour, whichever it is."""
-
 FEW_OBJECTS = 20
 """Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
 
@@ -33,43 +29,25 @@ _OF_CURVES = {"deletion", "insertion", "insertion_minus_deletion"}
 
 
 def judge_image(image: ImageToJudge) -> ExplainedImage:
-    """Judge the explanations of one image, of the first of its classes, by the measures of its plan.
+    """Judge the explanations of one image by the measures of its plan.
 
     Returns:
-        What was explained of that class alone, but for the partition with a decoy and for answers about windows, with
-        the judgements and the curves of deletion and insertion. Where a measure does not apply, there is no entry.
+        What was explained, with the judgements and the curves of deletion and insertion. Where a measure does not
+        apply, there is no entry.
     """
     found, judges = image.explained, chosen_judges(image.plan.judges)
     with_curves = not _OF_CURVES.isdisjoint(each.name for each in judges)
     for about in found.explanations:
         for each in judges:
-            values = each.function(image, about) if each.of_decoys == (about.partition == DECOYS) else None
+            values = each.function(image, about)
             members = values if isinstance(values, Mapping) else {(): values}
             found.judged |= {
                 Judged(*about, each.name, key): value for key, value in members.items() if value is not None
             }
-        if with_curves and about.partition != DECOYS:
+        if with_curves:
             for which in ("deletion", "insertion"):
                 found.curves[about, which] = ablated(image, about)[f"{which}_curve"]
-    return _with_first_class_alone(found)
-
-
-def _with_first_class_alone(image: ExplainedImage) -> ExplainedImage:
-    answers = {
-        (partition, kind): each if partition in ("", DECOYS) else each._replace(values=each.values[..., :1])
-        for (partition, kind), each in image.answers.items()
-    }
-    explanations = {
-        about: each if about.partition == DECOYS else each.first_class() for about, each in image.explanations.items()
-    }
-    return replace(
-        image,
-        classes=image.classes[:1],
-        whole=image.whole[:, :1],
-        answers=answers,
-        explanations=explanations,
-        decoy_classes=image.classes if any(about.partition == DECOYS for about in explanations) else None,
-    )
+    return found
 
 
 def judged_rows(
@@ -89,20 +67,18 @@ def judged_rows(
         images: judged.
         objects: (N,) the object that each shows.
         networks: R names.
-        methods: T names; the method of what they share is `CONSTANT_COLOURS`.
+        methods: T names.
         replicates: of the bootstrap.
     """
     order = {name: place for place, name in enumerate(JUDGES)}
     found = {about for image in images for about in image.judged}
     for about in sorted(found, key=lambda each: (order[each.judge], each)):
-        judge = JUDGES[about.judge]
         shape = next(image.judged[about].shape for image in images if about in image.judged)
         missing = np.full(shape, np.nan)
         values = _by_object(np.array([image.judged.get(about, missing) for image in images]), objects)
         parameters = {"segments": about.partition, "explainer": about.explainer, **dict(about.parameters)}
-        of = (CONSTANT_COLOURS,) if judge.shared else methods
         for number, network in enumerate(networks):
-            yield from _rows(values[:, number], judge, network, of, parameters, replicates)
+            yield from _rows(values[:, number], about.judge, network, methods, parameters, replicates)
 
 
 def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
@@ -124,45 +100,32 @@ def _difference(first: FloatArray, second: FloatArray) -> FloatArray:
 
 def _rows(
     values: FloatArray,
-    judge: Judge,
+    judge: str,
     network: str,
     methods: Sequence[str],
     parameters: Mapping[str, str | float],
     replicates: int,
 ) -> Iterator[Row]:
-    """Of one measure: values (objects, T), or (objects, T, 2) of a ratio."""
-    columns = values.reshape(len(values), len(methods), -1)
-    counted = ~np.isnan(columns).any(axis=(1, 2))  # of all methods, so that they are compared on the same objects
+    """Of one measure: values (objects, T)."""
+    counted = ~np.isnan(values).any(axis=1)  # of all methods, so that they are compared on the same objects
     left_out = int((~counted).sum())
 
     def row(method: str, value: float | None, interval: tuple[float, float] | None, **others: Any) -> Row:
         low, high = interval or (None, None)
-        return Row(network, method, judge.name, value, low, high, int(counted.sum()), left_out, **others)
+        return Row(network, method, judge, value, low, high, int(counted.sum()), left_out, **others)
 
     if not counted.any():
         for method in methods:
             reason = "undefined because the data do not allow it for any object."
             yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
         return
-    stacked = columns[counted].reshape(int(counted.sum()), -1).T  # (T * C, objects)
-    resampled = bootstrap_means(stacked, replicates).reshape(replicates, len(methods), -1)
-    means = columns[counted].mean(axis=0)
-    defined = [True] * len(methods)
-    if judge.is_ratio:
-        defined = [float(np.quantile(resampled[:, place, 1], 0.025)) > 0 for place in range(len(methods))]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            means, resampled = means[:, 0] / means[:, 1], resampled[..., 0] / resampled[..., 1]
-    else:
-        means, resampled = means[:, 0], resampled[..., 0]
+    resampled = bootstrap_means(values[counted].T, replicates)  # (replicates, T)
+    means = values[counted].mean(axis=0)
     for place, method in enumerate(methods):
-        if not defined[place]:
-            reason = "undefined because the object's own effect does not lie clearly above 0."
-            yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
-            continue
         found = percentile_interval(float(means[place]), resampled[:, place])
         reading = CIRCULAR if parameters.get("evaluated_under") == method else ""
         yield row(method, found.value, (found.low, found.high), parameters=dict(parameters), reading=reading)
-    pairs = [pair for pair in itertools.combinations(range(len(methods)), 2) if all(defined[each] for each in pair)]
+    pairs = [*itertools.combinations(range(len(methods)), 2)]
     differences = [_difference(resampled[:, first], resampled[:, second]) for first, second in pairs]
     levels = holm_levels([2 * min(tail_level(each, 0), tail_level(-each, 0)) for each in differences], _LEVEL)
     for (first, second), replicated, level in zip(pairs, differences, levels, strict=True):

@@ -94,21 +94,14 @@ class JudgingPlan:
     Attributes:
         stability_seeds: explanations from so many seeds tell how stable they are, the judged ones included; 1 leaves it
             out. Two tell the same on average as more do, which only narrow the interval, at a full explanation each.
-        top_k: of how many segments with the highest scores the answer is taken, without them and of them alone.
-        fill_colours: also explain under eight constant colours, and say how far they agree; eight explanations more.
-        planted_cue: also explain pictures into which a texture was pasted that changes the prediction; one explanation
-            more under each masking method.
         judges: measures to judge by, such as coverage and jaccard, and of your own, each named after its module as in
             my_module.my_judge; where none of the project's is named, all of them.
 
     Raises:
-        InputError: a number is below 1, or comes twice; or a measure is unknown.
+        InputError: a number is below 1, or a measure is unknown.
     """
 
     stability_seeds: int = 2
-    top_k: tuple[int, ...] = (1, 5, 10, 20)
-    fill_colours: bool = False
-    planted_cue: bool = False
     judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -117,7 +110,3 @@ class JudgingPlan:
 
             chosen_judges(self.judges)
         check_at_least("stability_seeds", self.stability_seeds, 1)
-        for k in self.top_k:
-            check_at_least("top_k", k, 1)
-        if len(set(self.top_k)) < len(self.top_k):
-            raise InputError(f"top_k must be different, got {', '.join(map(str, self.top_k))}; name each once.")

@@ -11,7 +11,7 @@ from maskrobust.augment import Batch, patch_segments, segment_batch, segment_sum
 from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, library_needed
 from maskrobust.lm_modules.explanation.answers import Queries
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,6 @@ class Segments:
                 labels = segmentation.quickshift(colours, kernel_size=2, max_dist=200, ratio=0.2)  # type: ignore[no-untyped-call]
             found.append(torch.from_numpy(labels.astype(np.int64)))
         return cls(torch.stack(found).to(images.device))
-
-    def with_first(self, *insides: BoolArray) -> "Segments":
-        """The partition of the first image with given regions ahead of its segments, which keep what is left of them.
-
-        Args:
-            insides: (H, W) bool each, not empty: the segments 0, 1 and so on; of two that overlap the first counts.
-        """
-        labels = self.labels[0].cpu() + len(insides)
-        for number, inside in reversed([*enumerate(insides)]):
-            labels[torch.from_numpy(inside)] = number
-        numbered: Tensor = labels.unique(return_inverse=True)[1]
-        return Segments(numbered.unsqueeze(0).to(self.labels.device))
 
     def count(self, index: int) -> int:
         """The number M of segments of one image."""

@@ -4,6 +4,7 @@ Torch hands every function that meets such a tensor to `Masked.__torch_function_
 (`table`). Within a rule masked features are plain tensors to torch.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -11,16 +12,17 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
-    RULES,
     Rule,
     UnsupportedNetworkError,
     name_of,
     no_rule,
+    rule_of,
 )
 from maskrobust.lm_modules.masking.visible_map import Padding, VisibleMap
 
@@ -128,7 +130,7 @@ class Masked(Tensor):
             visible: the visible positions at the resolution of `features`.
             axes: which axes of `features` are the images, the height and the width, ascending.
         """
-        return carry(features, visible, axes)
+        return carry(features.view_as(features), visible, axes)
 
     @classmethod
     def __torch_function__(
@@ -138,36 +140,18 @@ class Masked(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if func in ANSWERED:
                 return func(*args, **(kwargs or {}))
-            return apply_rule(func, RULES.get(func), args, kwargs or {})
+            return apply_rule(func, rule_of(func), args, kwargs or {})
 
     def __repr__(self) -> str:  # type: ignore[override]
         _, height, width = self.visible.size
         return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
 
-    # Written in Python in torch, where torch.compile does not hand them to rules.
+    # Methods that torch has written in Python, and that torch.compile does not hand to rules.
     def norm(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         return torch.norm(self, *args, **kwargs)
 
-    def split(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        return torch.split(self, *args, **kwargs)
-
     def unflatten(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         return torch.unflatten(self, *args, **kwargs)
-
-    def __abs__(self) -> Any:
-        return torch.abs(self)
-
-    def __rsub__(self, other: Any) -> Any:
-        return torch.rsub(self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return torch.reciprocal(self) * other
-
-    def __pow__(self, other: Any) -> Any:
-        return torch.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return torch.pow(other, self)
 
     @property
     def features(self) -> Tensor:
@@ -194,6 +178,12 @@ class Masked(Tensor):
 
     def with_features(self, features: Tensor) -> "Masked":
         """Other features at the same positions, in the same order of axes."""
+        if not isinstance(features, Masked) and not torch.compiler.is_compiling():
+            features = features.view_as(features)  # others may hold the tensor, which stays a plain one
+        return self.with_fresh(features)
+
+    def with_fresh(self, features: Tensor) -> "Masked":
+        """The same of features that nobody else holds, as an operation returns them; the tensor itself is masked."""
         masked = carry(features, self.visible, self.axes)
         masked.run = self.run
         return masked
@@ -255,7 +245,7 @@ class Masked(Tensor):
 
 
 def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
-    """Features with the map of their visible positions; see `Masked`."""
+    """Features that nobody else holds, with the map of their visible positions; see `Masked`."""
     if isinstance(features, Masked):
         if features.visible is visible and features.axes == axes:
             return features
@@ -289,6 +279,18 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
 @cache
 def _masked_class(kind: type[Tensor]) -> type[Masked]:
     return type("Masked", (Masked, kind), {})
+
+
+def map_output(change: Callable[[Any], Any], output: Any) -> Any:
+    """What a network returns, with each leaf changed: in lists, tuples, dictionaries and the fields of dataclasses."""
+
+    def changed(value: Any) -> Any:
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            return change(value)
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        return dataclasses.replace(value, **{name: tree_map(changed, field) for name, field in fields.items()})
+
+    return tree_map(changed, output)
 
 
 def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
@@ -333,7 +335,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         run.steps += 1
     changed = _changed_by(operation, rule, args, kwargs)
     if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
-        args = [changed.with_features(changed.features), *args[1:]]
+        args = [changed.with_fresh(changed.features), *args[1:]]
     try:
         result = rule.apply(operation, *args, **kwargs)
     except NotImplementedError as error:

@@ -194,6 +194,18 @@ PADDINGS: dict[str, Callable[[Tensor, int], list[PaddingRows]]] = {
 """Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings."""
 
 
+def can_be_read(positions: Tensor) -> bool:
+    """Whether Python may ask what a mask holds, and features may be changed where they lie.
+
+    Not while compiling, where the answer would have to be a constant; nor on an accelerator, where it would have to
+    wait for the answer at every layer; nor under the transforms of `torch.func` and in forward mode, where a tensor has
+    further values beside those that lie in its memory.
+    """
+    is_plain_tensor = type(positions) is Tensor  # and no stand-in, such as a fake one
+    is_on_cpu = is_plain_tensor and positions.device.type == "cpu"
+    return is_on_cpu and not torch.compiler.is_compiling() and not functional.is_transformed()
+
+
 def propagate_visible(
     visible: Tensor,
     kernel_size: tuple[int, int],
@@ -203,7 +215,7 @@ def propagate_visible(
     ceil_mode: bool = False,
 ) -> Tensor:
     """`functional.propagate_visible`."""
-    if visible.device.type != "cpu" or torch.compiler.is_compiling():
+    if not can_be_read(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     batch, _, *sizes = visible.shape
     left, right, top, bottom = padding

@@ -19,6 +19,7 @@ from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     PaddingRows,
+    can_be_read,
     propagate_visible,
     row_indices,
 )
@@ -104,17 +105,13 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
-        is_plain_tensor = type(self.positions) is Tensor  # and no stand-in, such as a fake one
-        self._may_be_read = (
-            is_plain_tensor and self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
-        )
+        self._may_be_read = can_be_read(self.positions)
 
     @property
     def may_be_read(self) -> bool:
         """Whether Python may ask what the positions are.
 
-        Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
-        wait for the answer at every layer.
+        See `morphology.can_be_read`.
         """
         return self._may_be_read
 

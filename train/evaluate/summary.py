@@ -9,6 +9,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import (
@@ -17,6 +18,8 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     at_chance,
     chance_level,
     class_rows,
+    retention,
+    silhouette_accuracy,
 )
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
@@ -27,6 +30,7 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
+from maskrobust.train.report.findings import accuracies_compared
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
 
@@ -129,7 +133,25 @@ def summarise(
         },
         "provenance": provenance(seconds, command),
     }
-    return Results("reliance", content, rows)
+    results = Results("reliance", content, rows)
+    return Results("reliance", content | {"difference": _difference(results, runs, sampling)}, rows)
+
+
+def _difference(results: Results, runs: Runs, sampling: Mapping[str, Any]) -> dict[str, float | None] | None:
+    """The first accuracy of a report's first sentence minus the second one, where it names two."""
+    compared = accuracies_compared(results)
+    if compared is None:
+        return None
+    first, second, row = compared
+    statistic = (
+        silhouette_accuracy()
+        if row.measure == "silhouette_accuracy"
+        else retention(float(row.parameters["hidden_fraction"]))
+    )
+    found = estimate_difference(
+        statistic, *([runs[view.network.name][view.method]] for view in (first, second)), **sampling
+    )
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:

@@ -18,7 +18,6 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 
 _SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
 _SMALLEST_IMAGE = 32
-_JUDGES_OF_OPTIONS = {"planted_cue": ("cue_auc", "cue_rank"), "fill_colours": ("colour_consistency",)}
 
 QUICK_PATCHES = 7
 """Patches to a side of the image where no size is given."""
@@ -63,7 +62,7 @@ class ExplainConfig:
         max_images: of the data, from the first on.
         recognised: of these, explain only the images whose class every network predicts while nothing is hidden.
         judge: measure how good the explanations of the data's images are: deletion and insertion, fidelity, stability,
-            agreement, localisation of the object, and decoys. The class that is explained is the image's own.
+            agreement, and localisation of the object. The class that is explained is the image's own.
         judging: how they are judged; see `JudgingPlan`.
         preprocess: in place of what a network's weights say, of all networks, as `evaluate --preprocess` takes it.
         replicates: bootstrap resamples behind each interval of a measure.
@@ -140,7 +139,6 @@ def _check(config: ExplainConfig) -> None:
         )
     if config.judge and config.data is None:
         raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
-    _check_judges(config.judging)
     if config.recognised and config.data is None:
         raise InputError("--recognised compares predictions with the data's classes, got --images; give --data.")
     if config.classes is not None and config.data is None:
@@ -176,19 +174,4 @@ def _check(config: ExplainConfig) -> None:
             raise InputError(
                 f"segments must be {', '.join(_SUPERPIXELS_AND_PATCHES)} or the file of a label map, got '{name}'; "
                 "choose one."
-            )
-
-
-def _check_judges(plan: JudgingPlan) -> None:
-    """Refuse to prepare what none of the judges that are named looks at."""
-    if not plan.judges:
-        return
-    from maskrobust.lm_modules.explanation.judges.registry import chosen_judges  # takes seconds
-
-    named = {each.name for each in chosen_judges(plan.judges)}
-    for option, needed in _JUDGES_OF_OPTIONS.items():
-        if getattr(plan, option) and named.isdisjoint(needed):
-            raise InputError(
-                f"--judging.{option} is for {' and '.join(needed)}, but judges are {', '.join(plan.judges)}; add one "
-                f"to --judging.judges, or leave --judging.{option} out."
             )

@@ -12,11 +12,10 @@ from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImag
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.judges.ablation import HIDDEN_FRACTIONS
 from maskrobust.lm_modules.explanation.judges.registry import JUDGES
-from maskrobust.lm_modules.explanation.judging import CIRCULAR, CONSTANT_COLOURS, FEW_OBJECTS
-from maskrobust.lm_modules.explanation.plan import JudgingPlan
+from maskrobust.lm_modules.explanation.judging import CIRCULAR, FEW_OBJECTS
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, folded, html, panels, prose, table
+from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, panels, prose, table
 from maskrobust.train.report.charts import Curve, line_chart
 from maskrobust.train.report.wording import GOALS, count, in_sentence, interval, method_title, writer
 
@@ -25,7 +24,7 @@ TRUSTED = 0.5
 
 WARNING = "⚠ "
 
-_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches", "decoys": "Decoys"}
+_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches"}
 
 
 class Explanations(NamedTuple):
@@ -70,21 +69,17 @@ def judged(shown: Explanations) -> Markup | None:
 def judged_table(shown: Explanations, judge: Described) -> Markup:
     """The values of one judge, with what they mean and rest on; empty where it has none."""
     rows = [row for row in shown.rows if row.measure == judge.name]
-    ks = list(dict.fromkeys(row.parameters["k"] for row in rows if "k" in row.parameters))
-    kept = [k for k in ks if k in JudgingPlan.top_k] or ks[: len(JudgingPlan.top_k)]
-    rows = [row for row in rows if not ks or row.parameters["k"] in kept]
     if not rows:
         return Markup()
-    columns = [each for each in (*shown.methods, CONSTANT_COLOURS) if any(row.method == each for row in rows)]
     lines: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        about = (str(row.parameters.get(name, "")) for name in ("explainer", "segments", "evaluated_under", "k"))
+        about = (str(row.parameters.get(name, "")) for name in ("explainer", "segments", "evaluated_under"))
         lines.setdefault((row.network, *about), []).append(row)
     made = table(
         f"judged-{judge.name}",
         judge.title,
-        ["Explainer and segments", *map(method_title, columns), "Evidence of a difference"],
-        [LineGroup([_line(shown, *about, rows=found, columns=columns) for about, found in lines.items()])],
+        ["Explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"],
+        [LineGroup([_line(shown, *about, rows=found) for about, found in lines.items()])],
         look="figures judged",
     )
     counted = [row for row in rows if row.value is not None] or rows
@@ -95,17 +90,15 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
         goal=GOALS[judge.goal],
         images=count(min(images), max(images)),
         left_out=count(min(left_out), max(left_out)),
-        table=folded(f"{judge.title}: table", made) if ks else made,
+        table=made,
     )
 
 
 def _line(
-    shown: Explanations, network: str, explainer: str, segments: str, evaluated: str, k: str,
-    *, rows: Sequence[Row], columns: Sequence[str],
-) -> Line:  # fmt: skip
+    shown: Explanations, network: str, explainer: str, segments: str, evaluated: str, *, rows: Sequence[Row]
+) -> Line:
     parts = [explainer_title(explainer, segments)]
     parts += [f"evaluated under {method_title(evaluated)}"] if evaluated else []
-    parts += [f"k = {k}"] if k else []
     parts += [network] if len(shown.networks) > 1 else []
     values = {row.method: row for row in rows if "minus" not in row.parameters}
     settled = [
@@ -116,7 +109,7 @@ def _line(
     ]
     few = min((row.images for row in values.values()), default=0) < FEW_OBJECTS
     told_apart = Markup("<br>").join(settled or ["not tested" if few else "none"])
-    return Line(", ".join(parts), [*(_cell(values[each]) for each in columns), Cell(told_apart, look="words")])
+    return Line(", ".join(parts), [*(_cell(values[each]) for each in shown.methods), Cell(told_apart, look="words")])
 
 
 def _cell(row: Row) -> Cell:

@@ -1,8 +1,7 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -15,12 +14,11 @@ from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress, TaskID
 from torch import Tensor
 
-from maskrobust.augment import SilhouetteBank, fold_in, uniform
+from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_passes, explain_image
-from maskrobust.lm_modules.explanation.judges.decoys import draw_decoy
-from maskrobust.lm_modules.explanation.judges.registry import DECOYS, ImageToJudge, chosen_judges
+from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -33,67 +31,12 @@ from maskrobust.train.networks import load_for, read_classes, select_data_output
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Chunks, Store
+from maskrobust.train.storage.store import Store
 
-FORMAT = 4
+FORMAT = 5
 """Of explanations.json, explanations.npz and what is kept of an image."""
 
 _EXPLAINED = "explained.npz"
-
-_OTHER_CLASSES = 8
-"""Most classes, beside an image's own and that of its decoy, that the decoy's effect is compared with."""
-
-_ANSWERS = "answers.npz"
-
-
-class KeptAnswers:
-    """The logits of an image's forward passes, in the order in which they are asked for.
-
-    An image is always asked about in the same order, so the passes of a call that was stopped are answered from what it
-    has kept, as far as they have the same number of queries.
-
-    Args:
-        store: to keep them in.
-        key: the image's name there.
-    """
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
-        self._count = 0
-        self._kept = deque(self._read())
-        self._chunks = Chunks(self._write)
-
-    def predictor(self, predict: Predictor, count: Callable[[int], object]) -> Predictor:
-        """The predictor, asked where no answers are kept; `count` is told the number of queries of each pass."""
-
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            count(len(images))
-            if self._kept and len(self._kept[0]) == len(images):
-                return self._kept.popleft().to(images.device)
-            self._kept.clear()
-            logits = predict(images, visible, keys).float()
-            self._chunks.add(logits.cpu())
-            return logits
-
-        return ask
-
-    def keep(self) -> None:
-        """Write what has not been written yet."""
-        self._chunks.keep()
-
-    def _read(self) -> Iterator[Tensor]:
-        while (folder := self._store.get(self._name())) is not None:
-            found = read_arrays(folder / _ANSWERS, ("logits", "rows"))
-            yield from torch.from_numpy(found["logits"]).split(found["rows"].tolist())
-            self._count += 1
-
-    def _write(self, answers: Sequence[Tensor]) -> None:
-        found = {"logits": torch.cat([*answers]).numpy(), "rows": np.array([len(logits) for logits in answers])}
-        self._store.get_or_make(self._name(), lambda folder: write_archive(folder / _ANSWERS, found))
-        self._count += 1
-
-    def _name(self) -> str:
-        return f"{self._key}-{self._count:04d}"
 
 
 class ExplainedImages(NamedTuple):
@@ -147,27 +90,17 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         pictures = (each for each in pictures if all(_recognises(one[0], each, device) for one in predictors))
     store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
-    partial_store = Store(config.out / "partial", store.settings)
-    partial_store.check()
     if config.quick:
         rank_zero_info(QUICK)
-    bank = None
-    of_decoys = config.judge and any(each.of_decoys for each in chosen_judges(config.judging.judges))
-    if of_decoys and config.data is not None and config.split is not None:
-        bank = SilhouetteBank.from_batches(config.data.annotated_batches(config.split))
     images, objects = {}, []
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
         partitions = {each: segment(picture, each, config) for each in config.segments}
-        classes: int | Sequence[int] = targets
-        if config.judge and config.data is not None:
-            classes = _prepare_to_judge(picture, partitions, bank, config.data.num_classes, config.seed)
+        classes = _class_to_judge(picture) if config.judge else targets
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:
             about = config, picture, partitions, [*networks.values()], predictors, classes
-            kept = store.get_or_make(key, partial(_explain, *about, KeptAnswers(partial_store, key), progress, task))
-            if partial_store.root.exists():
-                partial_store.remove()
+            kept = store.get_or_make(key, partial(_explain, *about, progress, task))
         progress.update(task, completed=number)
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
@@ -198,39 +131,14 @@ def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
     return pictures_of(config.data, config.split, config.max_images), config.max_images
 
 
-def _prepare_to_judge(
-    picture: Picture, partitions: dict[str, Segments], bank: SilhouetteBank | None, num_classes: int, seed: int
-) -> list[int]:
-    """Add the partition with a decoy, where one is drawn and there is room for it, and say which classes are explained.
-
-    Args:
-        picture: to judge explanations of.
-        partitions: of the picture, by name.
-        bank: to draw the decoy from; None for no decoy.
-        num_classes: to draw classes from.
-        seed: of the draws.
-
-    Returns:
-        The class of the image, that of its decoy's shape, and up to eight others, drawn by key; without a decoy the
-        class of the image alone.
-
-    Raises:
-        InputError: the picture has no object mask.
-    """
+def _class_to_judge(picture: Picture) -> list[int]:
+    """The class of a picture whose explanations are judged; an InputError where it has no object mask."""
     if not picture.object_mask.any():
         raise InputError(
             f"--judge needs images with an object mask, but '{picture.name}' has none; leave it out of the data, or "
             "leave out --judge."
         )
-    key = _key(picture, seed)
-    decoy = None if bank is None else draw_decoy(key, picture.object_mask, picture.label, bank)
-    if decoy is None:
-        return [picture.label]
-    first = next(iter(partitions.values()))
-    partitions[DECOYS] = first.with_first(picture.object_mask, decoy.inside)
-    order = uniform(fold_in(torch.tensor([key]), 1), num_classes)[0].argsort(stable=True).tolist()
-    others = [each for each in order if each not in (picture.label, decoy.label)]
-    return [picture.label, decoy.label, *others[:_OTHER_CLASSES]]
+    return [picture.label]
 
 
 def _explain(
@@ -240,7 +148,6 @@ def _explain(
     networks: Sequence[TrainedNetwork],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    answers: KeptAnswers,
     progress: Progress,
     task: TaskID,
     folder: Path,
@@ -251,21 +158,20 @@ def _explain(
     number = sum(map(len, predictors)) * count_passes(config.plan, on_device, key)
     fraction = 0.0 if config.judge else 1 / number  # of how many queries judges ask is not known before
 
-    def count(queries: int) -> None:
-        progress.advance(task, queries * fraction)
+    def counted(predict: Predictor) -> Predictor:
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            progress.advance(task, len(images) * fraction)
+            return predict(images, visible, keys)
 
-    asked = [[answers.predictor(predict, count) for predict in of_network] for of_network in predictors]
+        return ask
+
+    asked = [[counted(predict) for predict in of_network] for of_network in predictors]
     request = ExplanationRequest(picture.image.to(device), asked, config.plan, key, networks)
-    try:
-        found = explain_image(request, on_device, classes)
-        found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        if config.judge:
-            without = None if picture.without is None else picture.without.to(device)
-            mask = picture.object_mask
-            found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods, without))
-    except BaseException:
-        answers.keep()
-        raise
+    found = explain_image(request, on_device, classes)
+    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    if config.judge:
+        mask = picture.object_mask
+        found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods))
     write_archive(folder / _EXPLAINED, found.as_arrays())
 
 
@@ -298,8 +204,7 @@ def _key_of(picture: Picture, partitions: Mapping[str, Segments], classes: int |
     """A name for what is explained of an image: its own, and a digest of pixels, segments, classes and id."""
     pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask), "id": torch.tensor(picture.id)}
     labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
-    without = {} if picture.without is None else {"without": picture.without}
-    about = digest(pixels | labels | without | {"classes": torch.tensor(classes)})
+    about = digest(pixels | labels | {"classes": torch.tensor(classes)})
     return f"{file_name(picture.name)}-{about[:16]}"
 
 

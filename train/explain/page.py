@@ -46,7 +46,7 @@ from maskrobust.train.report.blocks import (
     render_page,
     table,
 )
-from maskrobust.train.report.findings import in_explanations, mean_of
+from maskrobust.train.report.findings import badly_fitted, in_explanations, mean_of
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import decimal, in_sentence, method_title, percent
 
@@ -266,5 +266,5 @@ def render_explanations(
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = in_explanations(rows, methods)
     quick = QUICK if settings["quick"] else ""
-    header = prose("explain_header", title=title, quick=quick)
+    header = prose("explain_header", title=title, fits=badly_fitted(rows, methods, TRUSTED), quick=quick)
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

@@ -41,7 +41,6 @@ class Picture(NamedTuple):
         label: class of the data, -1 for a file.
         object_mask: (H, W) bool, True on the object; all False where there is none.
         object_id: which object it shows.
-        without: (3, H, W) float32, the same without the object; None where that is not known.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Picture(NamedTuple):
     label: int
     object_mask: NDArray[np.bool_]
     object_id: int
-    without: Tensor | None = None
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
@@ -105,7 +103,6 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     for batch in batches_on(data.whole_split(split), "cpu"):
         check_all_known(batch, "explain")
         objects = data.object_of(batch.ids).tolist()
-        scenes = data.without_object(split, batch.ids)
         for place in range(min(len(objects), count - number)):
             image, identity = batch.images[place], int(batch.ids[place])
             inside = batch.object_mask[place, 0].numpy()
@@ -113,16 +110,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
             name = file_name(data.sample_name(split, identity))
             name = f"{name}-{identity}" if name in taken else name
             taken.add(name)
-            yield Picture(
-                name,
-                image,
-                identity,
-                size,
-                int(batch.labels[place]),
-                inside,
-                objects[place],
-                None if scenes is None else scenes[place],
-            )
+            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place])
         number += len(objects)
         if number >= count:
             return

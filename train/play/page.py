@@ -16,7 +16,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.image_files import RESIZED_OVER_CROPPED, decode_image, decode_mask, size_of
 from maskrobust.train.explain.pictures import Picture, square_picture
 from maskrobust.train.play import PlayConfig
 from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture
@@ -166,11 +166,18 @@ class Page:
 
 
 def shown_by_painter(picture: Picture, index: int | None) -> dict[str, Any]:
-    """What the painter shows: a picture, its place among those offered, and its object where that is known."""
+    """What the painter shows: a picture, its place among those offered, and its object where that is known.
+
+    Of a file also its size, and the side of the square that is shown as a fraction of its shorter side.
+    """
     outline = picture.object_mask
     inside = full_picture(np.repeat(outline[..., None], 4, axis=2) * np.uint8(255)) if outline.any() else None
     shown = full_picture(to_picture(picture.image))
-    return {"picture": shown, "object": inside, "index": index, "name": printable(picture.name)}
+    file = picture.whole_size if picture.label < 0 else None
+    return {
+        "picture": shown, "object": inside, "index": index, "name": printable(picture.name), "file": file,
+        "shown": 1 / RESIZED_OVER_CROPPED,
+    }  # fmt: skip
 
 
 def read_hole(drawn: object, size: int) -> Hole:

@@ -139,6 +139,20 @@ canvas.addEventListener("focus", draw);
 canvas.addEventListener("blur", () => { start = null; draw(); });
 part("undo").addEventListener("click", () => { if (past.length) { hole = past.pop(); send(); } });
 part("clear").addEventListener("click", () => { before = hole; hole = new Uint8Array(size * size); changed(); });
+part("save").addEventListener("click", async () => {
+  if (!props.value.file) return say("This picture is no file, so a mask of it would fit none; use a picture of yours.");
+  const [height, width] = props.value.file, side = Math.min(height, width) * props.value.shown;
+  const painted = new Image(), made = document.createElement("canvas"), link = document.createElement("a");
+  painted.src = pictureUrl(hole);
+  await painted.decode();
+  Object.assign(made, {width, height});
+  const at = made.getContext("2d");
+  at.imageSmoothingEnabled = false;
+  at.fillRect(0, 0, width, height);
+  at.drawImage(painted, (width - side) / 2, (height - side) / 2, side, side);
+  Object.assign(link, {href: made.toDataURL("image/png"), download: `${props.value.name}.png`});
+  link.click();
+});
 
 props.pictures.forEach(({name, thumbnail}, index) => {
   const button = document.createElement("button"), image = document.createElement("img");

@@ -17,11 +17,13 @@ from maskrobust.train.report.wording import (
     compact,
     decimal,
     family_title,
+    hundredths,
     in_sentence,
     in_words,
     interval,
     listed,
     method_title,
+    points,
 )
 
 LITTLE = 0.1
@@ -32,6 +34,13 @@ _EVEN, _ALIKE = 0.5, 0.9
 
 _KEPT = 0.05
 """Accuracy that a network may lose to hidden patches and still be said to keep it."""
+
+_GIVEN_AWAY = "The outline of a hole gives the object away: "
+
+USED_SHARE = (
+    "Used share: how much accuracy the outline adds over a circle, as a fraction of what it adds for a network that "
+    "sees nothing but outlines (0: nothing, 1: as much)"
+)
 
 _MOST_NAMED = 3
 """Views that a sentence names one by one; of more, the lowest and the highest."""
@@ -79,12 +88,22 @@ def relies(results: Results, view: View) -> bool:
     return share is not None and share.reading == "relies on outlines"
 
 
+def accuracies_compared(results: Results) -> tuple[View, View, Row] | None:
+    """The two views of an evaluation's first sentence, with the first one's accuracy; None unless there are two."""
+    shown = _better_than_chance(results)
+    for measure in ("silhouette_accuracy", "retention"):
+        rows = [row for view in shown if (row := row_of(results, view, measure))]
+        if rows:
+            return (shown[0], shown[1], rows[0]) if len(rows) == len(shown) == 2 else None
+    return None
+
+
 def in_evaluation(results: Results) -> str:
     """The news of an evaluation.
 
     In order of precedence: networks at chance with nothing hidden; one class predicted for nearly all images with a
-    hole; accuracy with the object hidden along its outline, and whether that means reliance; the pull of holes in empty
-    scenes; accuracy with patches hidden.
+    hole; accuracy with the object cut out along its outline, and whether that means reliance; the pull of holes in
+    empty scenes; accuracy with patches hidden.
     """
     shown = _better_than_chance(results)
     if not shown:
@@ -143,9 +162,8 @@ def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
 def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
 
-    In order of precedence: under a fill, background hidden in the shape of an object speaks for that object (judged);
-    hiding segments has no effect at all; under a fill, but not under layer masking, all segments count nearly alike;
-    rank correlation. All but the first are of the network, explainer and segments that come first.
+    In order of precedence: hiding segments has no effect at all; under a fill, but not under layer masking, all
+    segments count nearly alike; rank correlation. All are of the network, explainer and segments that come first.
 
     Args:
         rows: of the result table.
@@ -153,14 +171,6 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     """
     fills = [each for each in methods if is_fill(each)]
     others = [each for each in methods if not is_fill(each)]
-    pulls = [row for row in rows if row.measure == "decoy_pull" and "minus" not in row.parameters]
-    shown = [row for row in pulls if row.method in fills and (row.low or 0.0) > 0.0]
-    pull = max(shown, key=lambda row: row.value or 0.0, default=None)
-    if pull:
-        return (
-            f"Scores {under(pull.method)} show the hole: background hidden in the shape of another object speaks for "
-            f"that object, by {percents(pull.value or 0.0)} of what the explained object does for its own class."
-        )
     evens = {each: _of_first(select(rows, measure="evenness", method=each)) for each in methods}
     even = {each: mean_of(found) for each, found in evens.items()}
     if blank := [each for each in methods if evens[each] and math.isnan(even[each])]:
@@ -184,6 +194,19 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
         f"{first} and {in_sentence(second)} rank the parts of an image {how}: rank correlation {decimal(found)} "
         f"(1: the same order, 0: unrelated; mean over {images} images)."
     )
+
+
+def badly_fitted(rows: Sequence[Row], methods: Sequence[str], trusted: float) -> str:
+    """Under which masking methods a surrogate describes the network badly; empty where it is so under none.
+
+    Args:
+        rows: of the result table.
+        methods: the masking methods, in order.
+        trusted: R² below which scores explain little.
+    """
+    fits = {each: mean_of(_of_first(select(rows, measure="r_squared", method=each))) for each in methods}
+    bad = [f"{decimal(fit)} {under(each)}" for each, fit in fits.items() if fit < trusted]
+    return f"The scores describe the network badly: R² is {listed(bad)}, where 1 is exact." if bad else ""
 
 
 def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> str:
@@ -216,7 +239,7 @@ def besides(results: Results) -> list[str]:
     pulled = _pulled(results, _better_than_chance(results))
     shares = _shares(results) or [pulled] * bool(pulled)
     about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
-    return [*shares, *about]
+    return [*_difference(results), *shares, *about]
 
 
 def percents(value: float) -> str:
@@ -278,7 +301,7 @@ def _behind_patches(results: Results, shown: Sequence[View]) -> str:
 def _behind_outlines(results: Results, shown: Sequence[View]) -> str:
     verdict = _reliance(results, shown)
     found = _accuracies(results, shown, "silhouette_accuracy", still=verdict is None)
-    told = f"{verdict or ''}with the object hidden along its outline, {found}"
+    told = f"{_GIVEN_AWAY if verdict is None else verdict}with the object cut out along its outline, {found}"
     return f"{capitalised(told)}{_although_kept(results, shown)}."
 
 
@@ -317,11 +340,12 @@ def _accuracies(
     """As in "a is right in 46 % of the images under black fill (chance: 25 %), in 26 % under layer masking"."""
     has_labels = any(row_of(results, view, "clean_accuracy") for view in shown)
     verb = f"is{' still' * still} right in" if has_labels else "predicts the same as with nothing hidden in"
-    found = [(view, row.value or 0.0) for view in shown if (row := row_of(results, view, measure))]
+    rows = [(view, row) for view in shown if (row := row_of(results, view, measure))]
+    found, counted = [(view, row.value or 0.0) for view, row in rows], [row.images for _, row in rows]
     if len(found) > _MOST_NAMED:
         ends = [choose(found, key=lambda each: each[1]) for choose in (min, max)]
         low, high = (f"{percents(value)} ({view.network.title} {under(view.method)})" for view, value in ends)
-        return f"accuracy is between {low} and {high}"
+        return f"accuracy over {max(counted):,} images is between {low} and {high}"
     several = len({view.network.name for view, _ in found}) > 1
     as_trained = several and all(results.own_method(view.network) == view.method for view, _ in found)
     text = ""
@@ -329,7 +353,7 @@ def _accuracies(
         is_new = place == 0 or view.network != found[place - 1][0].network
         name = f"{subject if subject and place == 0 else who(results, view.network)} " * is_new
         method = "" if as_trained else f" {under(view.method)}"
-        images = f"{verb} {percents(value)} of the images" if place == 0 else f"in {percents(value)}"
+        images = f"{verb} {percents(value)} of {counted[place]:,} images" if place == 0 else f"in {percents(value)}"
         gap = "" if place == 0 else "; " if is_new else ", "
         text += f"{gap}{name}{images}{method}{_reference(results, view, measure, is_first=place == 0)}"
     return text
@@ -361,7 +385,9 @@ def _pulled(results: Results, shown: Sequence[View]) -> str:
 
 
 def _whose(results: Results, row: Row) -> str:
-    return f"{who(results, results.network(row.network))} {under(row.method)}"
+    network = results.network(row.network)
+    name = who(results, network)
+    return f"{name}{', tested' * (name != network.title)} {under(row.method)}"
 
 
 def _shares(results: Results) -> list[str]:
@@ -370,8 +396,16 @@ def _shares(results: Results) -> list[str]:
     found = [
         f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {_whose(results, row)}" for row in rows
     ]
-    meaning = "0 where it adds no accuracy and 1 where it adds as much as for a network that sees nothing else"
-    return [f"Used share of the outline, {meaning}: {listed(found)}."] if found else []
+    return [f"{USED_SHARE}; {listed(found)}."] if found else []
+
+
+def _difference(results: Results) -> list[str]:
+    """By how much the two views of the first sentence differ in its accuracy."""
+    found = results.content.get("difference")
+    if found is None:
+        return []
+    ends = interval(found["low"], found["high"], hundredths)
+    return [f"These two accuracies differ by {points(found['value'])} {ends}, paired by image."]
 
 
 def _some_at_chance(results: Results) -> list[str]:

@@ -56,7 +56,8 @@ def verdict_panel(results: Results) -> Panel:
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
         lines.append(Text(f"{capitalised(outcome)}. {sentence}", style=f"bold {_COLOURS[outcome]}"))
-        lines.append(Text(verdict["reason"]))
+        if verdict["reason"] not in map(str, lines):
+            lines.append(Text(verdict["reason"]))
         lines.append(Text())
     lines.append(Text(results.content["fills"]))
     for row in results.comparisons:

@@ -1,4 +1,4 @@
-"""Do explanations agree: with the network, with other seeds, explainers and fill colours?"""
+"""Do explanations agree: with the network, with other seeds, and with other explainers?"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -7,18 +7,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor
 
 from maskrobust.augment import fold_in
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
 from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.explaining import explain_image
 from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge, for_each, judge
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
-
-FILL_COLOURS = tuple(itertools.product((0.0, 1.0), repeat=3))
-"""Black, white, and the six others at the corners of the RGB cube."""
 
 
 def rank_correlation(first: FloatArray, second: FloatArray) -> float:
@@ -47,16 +42,6 @@ def evenness(scores: FloatArray) -> float:
     largest = np.abs(scores).max()
     scaled = scores / largest if largest > 0 else scores
     return float(scaled.mean() ** 2 / np.square(scaled).mean()) if largest > 0 else float("nan")
-
-
-def painted(predict: Predictor, colour: Sequence[float]) -> Predictor:
-    """The same network, shown whole pictures with a constant RGB colour in [0, 1] in the hole."""
-
-    def paint(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        fill = images.new_tensor(colour)[:, None, None]
-        return predict(torch.where(visible, images, fill), torch.ones_like(visible), keys)
-
-    return paint
 
 
 @judge(
@@ -96,22 +81,6 @@ def agreement(image: ImageToJudge, about: Explained) -> FloatArray | None:
     return _over_places([image.scores(about), *others], mean_with_first)
 
 
-@judge(
-    title="Consistency of fill colours",
-    definition=(
-        "Mean rank correlation of the scores between eight constant fill colours, the corners of the RGB cube. Layer "
-        "masking has no colour."
-    ),
-    shared=True,
-)
-def colour_consistency(image: ImageToJudge, about: Explained) -> FloatArray | None:
-    """By `mean_rank_correlation`, of explanations under `FILL_COLOURS`."""
-    if not image.plan.fill_colours or find_explainer(about.explainer).reads_network is not None:
-        return None
-    found = image.once("fill colours", lambda: in_fill_colours(image))
-    return np.array([[mean_rank_correlation(each[..., 0])] for each in found.explanations[about].scores])
-
-
 def from_other_seeds(image: ImageToJudge) -> list[ExplainedImage]:
     """The explanations again, by the explainers that draw, from all but the first of `plan.stability_seeds`."""
     request = image.request
@@ -120,14 +89,7 @@ def from_other_seeds(image: ImageToJudge) -> list[ExplainedImage]:
         return []
     plan = replace(request.plan, explainers=drawing)
     keys = [int(fold_in(torch.tensor(request.key), seed)) for seed in range(1, image.plan.stability_seeds)]
-    return [explain_image(replace(request, plan=plan, key=key), image.plain, [image.label]) for key in keys]
-
-
-def in_fill_colours(image: ImageToJudge) -> ExplainedImage:
-    """The explanations again, with each of `FILL_COLOURS` in place of a masking method."""
-    request = image.request
-    predictors = [[painted(of_network[0], colour) for colour in FILL_COLOURS] for of_network in request.predictors]
-    return explain_image(replace(request, predictors=predictors), image.plain, [image.label])
+    return [explain_image(replace(request, plan=plan, key=key), image.partitions, [image.label]) for key in keys]
 
 
 def _over_places(explanations: Sequence[FloatArray], measure: Callable[[FloatArray], float]) -> FloatArray:

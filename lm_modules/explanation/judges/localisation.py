@@ -69,20 +69,11 @@ def highest_on_object(scores: FloatArray, fractions: FloatArray) -> float:
     return float(on_object[scores == scores.max()].mean()) if on_object.any() else float("nan")
 
 
-def win_fractions(values: FloatArray) -> FloatArray:
-    """For T masking methods (T,), 1 for the largest value and 0 for the others; ties are split. NaN where one is."""
-    if np.isnan(values).any():
-        return np.full_like(values, np.nan)
-    values = rankable(values)
-    largest = values == values.max()
-    return largest / largest.sum()  # type: ignore[no-any-return]
-
-
 def _localised(image: ImageToJudge, about: Explained, measure: Callable[[FloatArray, FloatArray], float]) -> FloatArray:
     scores = image.scores(about)
     if not image.object_mask.any():
         return np.full(scores.shape[:2], np.nan)
-    segments = image.plain[about.partition]
+    segments = image.partitions[about.partition]
     fractions = image.once(("object", about.partition), lambda: object_fractions(segments, image.object_mask))
     return for_each(scores, lambda each: measure(each, fractions))
 
@@ -93,7 +84,7 @@ def _localised(image: ImageToJudge, about: Explained, measure: Callable[[FloatAr
 )
 def coverage(image: ImageToJudge, about: Explained) -> FloatArray:
     """By `centred_cosine`, as in Balasubramanian and Feizi, "Towards Improved Input Masking for CNNs" (ICCV 2023)."""
-    pixels = areas(image.plain[about.partition])
+    pixels = areas(image.partitions[about.partition])
     return _localised(image, about, lambda scores, fractions: centred_cosine(scores, fractions, pixels))
 
 
@@ -115,13 +106,3 @@ def jaccard(image: ImageToJudge, about: Explained) -> FloatArray:
 def pointing(image: ImageToJudge, about: Explained) -> FloatArray:
     """By `highest_on_object`."""
     return _localised(image, about, highest_on_object)
-
-
-@judge(
-    title="Win share",
-    definition="How often a masking method has the largest coverage of all; ties are split.",
-    unit="fraction",
-)
-def win_share(image: ImageToJudge, about: Explained) -> FloatArray:
-    """By `win_fractions`."""
-    return np.array([win_fractions(each) for each in coverage(image, about)])

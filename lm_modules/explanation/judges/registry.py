@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import Tensor
 
 from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
@@ -17,9 +16,6 @@ from maskrobust.lm_modules.reliance.catalogue import Described, Goal, Unit
 
 Made = TypeVar("Made")
 
-DECOYS = "decoys"
-"""Name of the partition whose first segment is the object, and whose second a decoy."""
-
 
 @dataclass(frozen=True, eq=False)
 class ImageToJudge:
@@ -28,11 +24,10 @@ class ImageToJudge:
     Attributes:
         explained: what `explain_image` has found.
         request: by which it was found.
-        partitions: by name; `DECOYS` is for its own judges alone.
+        partitions: by name.
         object_mask: (H, W) bool, True on the object; empty where there is none.
         plan: how explanations are judged.
         methods: names of the masking methods.
-        without: (C, H, W), the same picture without the object; None where it is not known.
     """
 
     explained: ExplainedImage
@@ -41,18 +36,12 @@ class ImageToJudge:
     object_mask: BoolArray
     plan: JudgingPlan
     methods: Sequence[str]
-    without: Tensor | None = None
     _made: dict[object, Any] = field(default_factory=dict, repr=False)
 
     @property
     def label(self) -> int:
-        """The class whose explanations are judged: the first."""
+        """The class whose explanations are judged: the only one."""
         return int(self.explained.classes[0])
-
-    @property
-    def plain(self) -> dict[str, Segments]:
-        """The partitions but for that of decoys."""
-        return {name: segments for name, segments in self.partitions.items() if name != DECOYS}
 
     def scores(self, about: Explained) -> FloatArray:
         """Scores (R, T, M) of the class."""
@@ -67,8 +56,8 @@ class ImageToJudge:
 
 
 Judgement = FloatArray | Mapping[tuple[tuple[str, str | float], ...], FloatArray] | None
-"""Values of R networks under T masking methods: (R, T), (R, T, 2) for a ratio's two parts, or (R, 1) for what the
-methods share, NaN where undefined; or such values by parameters; None where the measure does not apply."""
+"""Values (R, T) of R networks under T masking methods, NaN where undefined; or such values by parameters; None where
+the measure does not apply."""
 
 Judges = Callable[[ImageToJudge, Explained], Judgement]
 AnyJudges = TypeVar("AnyJudges", bound=Judges)
@@ -80,15 +69,9 @@ class Judge(Described):
 
     Attributes:
         function: measures the explanations of one explainer on one partition of an image.
-        is_ratio: whether it is the mean of one quantity over objects divided by that of another; else it is a mean.
-        of_decoys: whether it looks at the partition with a decoy, rather than at the others.
-        shared: whether all masking methods have one value.
     """
 
     function: Judges
-    is_ratio: bool
-    of_decoys: bool
-    shared: bool
 
 
 JUDGES: Registry[Judge] = Registry("judge", "judge")
@@ -102,9 +85,6 @@ def judge(
     name: str | None = None,
     unit: Unit = "number",
     goal: Goal = "high",
-    is_ratio: bool = False,
-    of_decoys: bool = False,
-    shared: bool = False,
 ) -> Callable[[AnyJudges], AnyJudges]:
     """Register the decorated function as a measure of explanations.
 
@@ -116,9 +96,6 @@ def judge(
         name: a Python identifier; by default the function's.
         unit: of its values.
         goal: which values are wished for.
-        is_ratio: whether values are numerators and denominators; see `Judge`.
-        of_decoys: whether it looks at the partition with a decoy.
-        shared: whether all masking methods have one value.
 
     Raises:
         InputError: another measure has the name.
@@ -131,7 +108,7 @@ def judge(
 
     def register(function: AnyJudges) -> AnyJudges:
         own_name = name or str(getattr(function, "__name__", ""))
-        JUDGES.enter(Judge(own_name, title, definition, unit, goal, function, is_ratio, of_decoys, shared))
+        JUDGES.enter(Judge(own_name, title, definition, unit, goal, function))
         return function
 
     return register

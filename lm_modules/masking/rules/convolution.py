@@ -147,7 +147,7 @@ def pad(
     left, right, top, bottom = (int(size) for size in pad)
     sizes = (left, right, top, bottom)
     visible = x.visible.derive(("pad", sizes, mode), lambda numbers: F.pad(numbers, sizes, mode))
-    padded = carry(F.pad(x, sizes, mode, value), visible)
+    padded = carry(F.pad(x.features, sizes, mode, value), visible)
     if mode == "constant" and min(sizes) >= 0:
         inside, before = (x, NO_PADDING) if x.frame is None or x.frame.value != filler else x.frame[:2]
         padded.frame = Frame(inside, _sum(before, sizes), filler, share_memory(inside).state)

@@ -82,7 +82,7 @@ def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_
     rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
     content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5, "settings": {}}
     results = Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""}))
-    assert "b is right in 80\u202f% of the images" in in_evaluation(results)
+    assert "b is right in 80\u202f% of 9 images" in in_evaluation(results)
     first, second = besides(results)
     assert first.startswith("a is at chance, ") and first.endswith(f": {AT_CHANCE}.")
     assert second.endswith("needs object masks.")

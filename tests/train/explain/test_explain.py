@@ -205,12 +205,9 @@ def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path):
     assert {row["parameters"].get("explainer") for row in rows} == {None, "lime", "leave_one_out"}
 
 
-def test_what_was_stopped_goes_on_from_the_pass_at_which_it_was_and_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, capsys
-):
+def test_what_was_stopped_goes_on_with_the_next_image_and_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys):
     photographs(tmp_path / "images", 2)
-    options = ["--plan.explainers=[lime, occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
-    monkeypatch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
+    options = ["--plan.explainers=[occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
     predictor, passes, last = TrainedNetwork.predictor, list[int](), float("inf")
 
     def stopping(self, method):
@@ -234,8 +231,9 @@ def test_what_was_stopped_goes_on_from_the_pass_at_which_it_was_and_ends_as_if_i
     (kept,) = (tmp_path / "out" / "images").glob("[!.]*")
     assert kept.name.startswith("a-")
     last = float("inf")
+    passes.clear()
     found = arrays_of(explain(tmp_path, *options))
-    assert sum(passes) == asked and not (tmp_path / "out" / "partial").exists()
+    assert sum(passes) == asked // 2  # of the second image alone
     for name, array in found.items():
         np.testing.assert_array_equal(array, whole[name])
 
@@ -327,11 +325,6 @@ FAULTS = [
     (["--plan.samples=16", "--plan.design=independent"], "at least 19 samples"),
     (["--plan.visible_share=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
-    (
-        ["--judging.planted_cue=true", "--judging.judges=[coverage]"],
-        "planted_cue is for cue_auc and cue_rank",
-    ),
-    (["--judging.fill_colours=true", "--judging.judges=[cue_rank, jaccard]"], "colour_consistency, but judges are cue"),
 ]
 
 
@@ -367,7 +360,6 @@ def checkpoint(tmp_path_factory):
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
 QUICKLY = ["--plan.explainers=[leave_one_out]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
-OF_ALL_JUDGES = ["--judging.fill_colours=true", "--judging.planted_cue=true", "--judging.top_k=[1, 5]"]
 
 
 def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys):
@@ -398,7 +390,6 @@ def test_explanations_of_data_are_judged(checkpoint, tmp_path):
         f"--network=small_resnet:{checkpoint}",
         f"--out={tmp_path}",
         *JUDGED,
-        *OF_ALL_JUDGES,
         *options,
     ]
     main([*arguments, "--replicates=50"])
@@ -409,14 +400,13 @@ def test_explanations_of_data_are_judged(checkpoint, tmp_path):
         name: {row["measure"] for row in rows if row["parameters"].get("explainer") == name}
         for name in ("leave_one_out", "grad_cam")
     }
-    only_holes_can = {"decoy_pull", "decoy_share", "colour_consistency", "rank_correlation", "evenness"}
+    only_holes_can = {"rank_correlation", "evenness"}
     assert judged["leave_one_out"] - judged["grad_cam"] == only_holes_can
     found = arrays_of(tmp_path)
     (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
     assert re.fullmatch(r"image-\d+", first) and found[f"{first}/explanations/patches/lime/scores"].shape[-1] == 1
     page = Page((tmp_path / "report.html").read_text())
     assert len(page.tables["explanations"]) + len(page.tables["further"]) == 2 + 3 * 2
-    assert page.tables["judged-colour_consistency"][0][1] == "Constant colours"
     assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
     before = (tmp_path / "explanations.csv").read_text()
     main([*arguments, "--replicates=50"])
@@ -457,8 +447,7 @@ JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),
     (["--classes=LABELS"], "--classes names the outputs of the data's classes"),
-    (["--judging.top_k=[0]"], "top_k must be at least 1"),
-    (["--judging.top_k=[5, 5]"], "top_k must be different"),
+    (["--judging.stability_seeds=0"], "stability_seeds must be at least 1"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
     (["--data=Cues", "--images=null"], "give --classes a file"),
@@ -516,7 +505,7 @@ def test_judges_that_are_named_are_asked_alone(checkpoint, tmp_path):
     main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, "--judging.judges=[coverage, pointing]", *short])
     rows = json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]
     assert {row["measure"] for row in rows} & JUDGES.keys() == {"coverage", "pointing"}
-    assert not any("decoys" in name or "curves" in name for name in arrays_of(tmp_path / "out"))
+    assert not any("curves" in name for name in arrays_of(tmp_path / "out"))
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Pointing game" in page and "Deletion" not in page
     assert "not tested" in page and ">none<" not in page  # of three objects

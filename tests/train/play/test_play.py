@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from maskrobust.augment import circles_of_equal_area, sample_keys
+from maskrobust.train.data.files.image_files import decode_mask, evaluation_view, size_of
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
 from maskrobust.train.play import PlayConfig
@@ -234,6 +235,15 @@ def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_els
         same(each.answers(), expected(first_picture, each.hole))
         assert each.outside == [] and each.errors == []
     assert keys.answers() != mouse.answers()
+    with keys.view.expect_download() as saved:
+        keys.view.get_by_role("button", name="Save as an object mask").click()
+    assert saved.value.suggested_filename == "a photograph.png"
+    content = saved.value.path().read_bytes()
+    assert size_of(content, "it") == size_of(first_picture.read_bytes(), "it")
+    mask = decode_mask(content, "binary", "it")
+    _, seen = evaluation_view(SIZE)(mask.byte().expand(3, -1, -1), mask)
+    within, around = slice(SIZE // 2 + 1, SIZE // 2 + 24), slice(SIZE // 2 - 1, SIZE // 2 + 26)
+    assert seen[0, within, within].all() and seen.sum() == seen[0, around, around].sum()  # right to a pixel at the edge
 
 
 def test_a_hole_moves_within_a_picture_and_to_another_one(tab):

@@ -198,19 +198,6 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def file_state(path: Path) -> bytes:
-    """Size in bytes and modification time of a file, which change with its content.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(_unreadable(str(path), error)) from error
-    return b"%d %d" % (status.st_size, status.st_mtime_ns)
-
-
 def decode_image(content: bytes, name: str) -> Tensor:
     """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
 
@@ -450,7 +437,8 @@ def _unreadable(name: str, error: object) -> str:
 View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Takes an image (3, H, W) uint8 and its object mask (1, H, W) bool, and returns both after the same geometry."""
 
-_RESIZED_OVER_CROPPED = 256 / 224
+RESIZED_OVER_CROPPED = 256 / 224
+"""Shorter side of an image over the side of the square that `evaluation_view` takes at its centre."""
 
 
 def training_view(image_size: int) -> View:
@@ -472,7 +460,7 @@ def shrinking_view(shorter_side: int) -> View:
 
 
 def _resized(image_size: int) -> int:
-    return round(image_size * _RESIZED_OVER_CROPPED)
+    return round(image_size * RESIZED_OVER_CROPPED)
 
 
 def _cut_centre(image_size: int, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:

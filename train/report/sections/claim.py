@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, legend, named, prose, table
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
-from maskrobust.train.report.findings import in_claim
+from maskrobust.train.report.findings import USED_SHARE, in_claim
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
 from maskrobust.train.report.wording import in_words, method_title
@@ -24,7 +24,9 @@ from maskrobust.train.report.wording import in_words, method_title
 def verdict(results: Results) -> Markup:
     """What stands above all sections of a claim: both findings, one chart, the reasons, and which fills were tried."""
     found = [*zip(results.verdicts, in_claim(results), strict=True)]
-    return prose("verdicts", found=found, chart=retention(results), fills=results.content["fills"])
+    return prose(
+        "verdicts", found=found, chart=retention(results), fills=results.content["fills"], used_share=USED_SHARE
+    )
 
 
 def rule(results: Results) -> Markup:
@@ -190,8 +192,10 @@ def retention_chart(results: Results, points: list[Point]) -> Markup:
         limit = reliance_limit(results)
         if limit is not None:
             axes.axhspan(-limit, limit, color=ACCENT, alpha=0.14, linewidth=0)
-        for point in points:
-            _draw_point(axes, point)
+        own = sorted(each.retention.value or 0.0 for each in points if each.own)
+        for point in points:  # neighbours have their labels on different sides
+            is_odd = point.own and own.index(point.retention.value or 0.0) % 2
+            _draw_point(axes, point, label_at=(6, -14) if is_odd else (6, 5))
 
     return draw(paint, "retention", _LABEL, _SIZE)
 
@@ -204,7 +208,7 @@ def reliance_limit(results: Results) -> float | None:
     return None if share is None or share.value is None else abs(share.value) + float(rule["margin"])
 
 
-def _draw_point(axes: Axes, point: Point) -> None:
+def _draw_point(axes: Axes, point: Point, label_at: tuple[int, int]) -> None:
     x, y = point.retention.value or 0.0, point.used_share.value or 0.0
     colour, mark = colour_of(point.network.colour), _MARKERS[point.method % len(_MARKERS)]
     if not point.own:
@@ -216,6 +220,6 @@ def _draw_point(axes: Axes, point: Point) -> None:
             axes.plot(*((ends, [y, y]) if horizontal else ([x, x], ends)), color=colour, linewidth=1.6, alpha=0.5)
     axes.plot([x], [y], marker=mark, color=colour, markersize=9, markeredgewidth=0, zorder=3)
     axes.annotate(
-        str(point.network.number), (x, y), xytext=(6, 5), textcoords="offset points", fontsize="medium", color=colour,
+        str(point.network.number), (x, y), xytext=label_at, textcoords="offset points", fontsize="medium", color=colour,
         fontweight="bold", zorder=4,
     )  # fmt: skip
