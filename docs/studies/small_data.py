@@ -1,4 +1,4 @@
-"""What holes in training bring where there are three hundred images: the table of docs/small-data.md.
+"""What holes in training bring where there are three hundred images: the table of docs/fine-tuning.md.
 
     python docs/studies/small_data.py runs/small_data --weights lite0.safetensors
 

@@ -75,17 +75,13 @@ def sentence_of(config, out, capsys, *options):
     return sentence
 
 
-def few_questions():
-    """An evaluation of few methods, which asks one question of each kind."""
-    content = content_of("claim_cues.yaml")["evaluation"]
-    return content | FEW_METHODS | {"plan": content["plan"] | FEW, "replicates": 20}
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A claim run once: its configuration, its folder and its claim.json."""
     folder = tmp_path_factory.mktemp("claim")
-    config = write_claim(folder / "claim.yaml", evaluation=few_questions())
+    content = content_of("claim_cues.yaml")["evaluation"]
+    content |= FEW_METHODS | {"plan": content["plan"] | FEW, "replicates": 20}
+    config = write_claim(folder / "claim.yaml", evaluation=content)
     return config, folder / "out", run(config, folder / "out")
 
 
@@ -200,8 +196,7 @@ def make_on_node(host, part):
 def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
     """Two nodes make a run at once; one is killed while it trains, and put back into the queue."""
     dropout = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
-    training = {"epochs": 3, "accelerator": "cpu"}
-    config = write_claim(tmp_path / "claim.yaml", training=training, model=dropout, evaluation=few_questions())
+    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"}, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"
     part = ["claim", f"--config={config}", f"--out={shared}"]
     with started(make_on_node, "first", [*part, "--arm=no_masks"]) as killed:
