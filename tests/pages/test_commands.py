@@ -84,6 +84,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    # The exporter takes 20 s for the network of a page: tests/lm_modules/masking/test_export.py.
+    monkeypatch.setattr("maskrobust.lm_modules.networks.onnx_model.onnx_model", lambda *_: b"the network")
     registered, imported = [dict(registry) for registry in (FAMILIES, FILLS)], set(sys.modules)
     yield tmp_path
     wandb.finish()
@@ -195,10 +197,6 @@ def run_maskrobust(arguments, folder):
         main([*arguments, "--list"])  # tests/train/test_configs.py and tests/train/claim make runs
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
-    elif command == "export" and "--onnx" in arguments:
-        with pytest.MonkeyPatch.context() as patch:  # takes 20 s: tests/lm_modules/masking/test_export.py
-            patch.setattr("maskrobust.lm_modules.networks.onnx_model.onnx_model", lambda *_: b"the network")
-            run_short(arguments)
     else:
         run_short(arguments)
 

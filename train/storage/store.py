@@ -133,7 +133,9 @@ class Store:
             )
 
     def remove(self) -> None:
-        """Remove all entries at once."""
+        """Remove all entries at once, where there are any."""
+        if not self.root.exists():
+            return
         gone = self.root.with_name(f".{self.root.name}.{secrets.token_hex(4)}")
         self.root.rename(gone)
         shutil.rmtree(gone)
