@@ -259,12 +259,11 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
             "around it, a rule of its own with masking_rule."
         )
     masked: Masked
-    if (
-        torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and features.grad_fn is not None
-        and not features._is_view()
-    ):  # an operation's own result: as a view of it, it would be copied in the backward pass of changes in place
+    is_own = not torch.compiler.is_compiling() and not (
+        torch.is_grad_enabled() and (features.grad_fn is None or features._is_view())
+    )
+    if is_own:
+        # The tensor itself: a view of it would be copied in the backward pass of changes in place, and takes time.
         masked = features  # type: ignore[assignment]
         masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
     elif type(features) is Tensor:
