@@ -68,7 +68,6 @@ from maskrobust.augment.families.silhouettes import (
 from maskrobust.augment.families.holes import (
     CompanionBlobs as CompanionBlobs,
     ObjectHoles as ObjectHoles,
-    broken_silhouettes as broken_silhouettes,
     circle_geometry as circle_geometry,
     circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,

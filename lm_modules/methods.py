@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.batch import check_floating, check_visible
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, Masked, PaddingRule
-from maskrobust.lm_modules.networks.architectures import head_of
+from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
@@ -31,9 +29,6 @@ _LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
-
-FeatureExtractor = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The arguments of a `Predictor` -> features (B, F) float32."""
 
 BACKGROUNDS = 8
 """How many unrelated pictures an evaluation centres by."""
@@ -227,99 +222,6 @@ def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
     return torch.where(visible, images, board)
 
 
-def feature_extractor(
-    network: nn.Module, method: MaskingMethod, mean: Sequence[float], std: Sequence[float], layer: str | None = None
-) -> FeatureExtractor:
-    """What a network makes of images with a hole ahead of its prediction, under one masking method.
-
-    Args:
-        network: as for `predictor`.
-        method: a fill's name, or one of `WRAPPERS`.
-        mean: for normalisation and for the fill "mean".
-        std: for normalisation.
-        layer: path of a module that returns (B, C, H, W) or (B, F), such as "layer2" of a ResNet: its output, averaged
-            over positions, under layer masking over visible ones alone. None for the penultimate features, the input
-            of the last linear layer.
-
-    Returns:
-        A function of images in pixel space, `visible` and keys. It raises InputError where the layer is not called, or
-        where its features have another shape.
-
-    Raises:
-        InputError: the network has no linear layer, or no module at `layer`; or a layer is named under
-            "token_dropping", whose images have different numbers of tokens.
-    """
-    if layer is not None and method == TOKEN_DROPPING:
-        raise InputError(
-            "token dropping gives inner layers as many tokens as an image has visible patches, got layer "
-            f"'{layer}' to read; leave layers out, for the penultimate features alone."
-        )
-    plain = unwrapped(network)
-    path = head_of(plain) if layer is None else layer
-    if path is None:
-        raise InputError(
-            f"penultimate features are the input of the last linear layer, but {type(plain).__name__} has none; name a "
-            "layer to read instead."
-        )
-    if path not in dict(plain.named_modules()):
-        raise InputError(
-            f"layer must be the path of a module of {type(plain).__name__}, got '{path}'; choose one of its "
-            "named_modules()."
-        )
-    if layer is not None and method in WRAPPERS and isinstance(network, LayerMasking):
-        return lambda images, visible, _keys: _pooled(
-            network.output_of(path, normalise(images, mean, std), visible), path
-        )
-    predict = predictor(network, method, mean, std)
-    if layer is not None:
-        return _while_predicting(predict, plain, path, lambda _inputs, output: _pooled(output, path))
-
-    def head_input(inputs: tuple[Any, ...], _output: Any) -> Tensor:
-        features: Tensor = inputs[0].float()
-        if features.ndim != 2:
-            raise InputError(
-                f"the last linear layer must take features (B, F), but '{path}' of {type(plain).__name__} takes shape "
-                f"{tuple(features.shape)}; name a layer to read instead."
-            )
-        return features
-
-    return _while_predicting(predict, plain, path, head_input)
-
-
-def _while_predicting(
-    predict: Predictor, network: nn.Module, path: str, read: Callable[[tuple[Any, ...], Any], Tensor]
-) -> FeatureExtractor:
-    """What `read` makes of the last call of a module, through a hook that is there while the network predicts."""
-    module = network.get_submodule(path)
-
-    def extract(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        found: list[Tensor] = []
-        # Read within the hook: a later layer may write into the same memory.
-        with module.register_forward_hook(lambda _module, inputs, output: found.append(read(inputs, output))):
-            predict(images, visible, keys)
-        if not found:
-            raise InputError(
-                f"features can be read from modules that {type(network).__name__} calls, but it does not call "
-                f"'{path}'; name another layer."
-            )
-        return found[-1]
-
-    return extract
-
-
-def _pooled(output: Any, path: str) -> Tensor:
-    """The output of a layer as (B, F) float32: the mean over its (visible) positions."""
-    if isinstance(output, Masked):
-        return output.mean_over_visible().float()
-    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
-        given = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InputError(
-            f"a layer to read must return (B, C, H, W) or (B, F), but '{path}' returns {given}; name another."
-        )
-    features = output.float()
-    return features if features.ndim == 2 else features.mean(dim=(2, 3))
-
-
 def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
     """Answers minus the mean effect of the same hole, filled with the same key, on pictures that are always the same.
 
@@ -332,7 +234,7 @@ def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
     There is nothing to train. It costs a pass for each b beside the one for the images, and one for the whole pictures.
 
     Args:
-        ask: a predictor, or an extractor of features.
+        ask: a predictor.
         backgrounds: (n, C, H, W) float in [0, 1], n at least 1, of the images' size: without an object, and none of the
             pictures that are asked about, whose own effect would be taken off.
 

@@ -63,7 +63,6 @@ from .lm_modules.masking import (
 )
 from .lm_modules.methods import (
     centred as centred,
-    feature_extractor as feature_extractor,
     masking_methods as masking_methods,
     predictor as predictor,
 )

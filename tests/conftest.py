@@ -10,20 +10,27 @@ from typing import Any
 import pytest
 import torch
 
-from tests.processes import end_loaders_soon
+from tests.processes import end_loaders_soon, fork_server
 
 # The compiler keeps kernels, and would run those of another instruction set (ATEN_CPU_CAPABILITY) on the wrong width.
 _KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".replace(" ", "-")
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
-
+os.environ |= {
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+}  # for one kernel
 
 end_loaders_soon()
 gc.disable()  # until everything is imported: it would look through all that stays again and again
+_threads = torch.get_num_threads()
+torch.set_num_threads(1)  # as threads that an import starts do not survive a fork
 
 
 def pytest_collection_finish():
     gc.freeze()
+    fork_server()
     gc.enable()
+    torch.set_num_threads(_threads)
 
 
 @pytest.fixture

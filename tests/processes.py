@@ -1,4 +1,4 @@
-"""Processes that start at once: forks of a server that has imported everything and computed nothing.
+"""Processes that start at once: forks of a server, itself a fork of pytest that has imported all and computed nothing.
 
 A fork is a process like any other, with an id, a process group, signals and an exit status of its own; it is spared the
 seconds that importing torch and Lightning takes. `python -m maskrobust` itself is started where its imports
@@ -6,19 +6,23 @@ are the subject (tests/train/running/test_stopping.py).
 """
 
 import atexit
+import gc
+import importlib
 import json
 import multiprocessing
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -36,8 +40,11 @@ IMPORTED = [
     *(f"maskrobust.train.{name}" for name in ("cli", "data", "evaluate", "claim", "explain", "fit.command", "masks")),
     *(f"maskrobust.train.evaluate.{name}" for name in ("measure", "summary")),
 ]
+"""What commands import, where the collected tests have not imported it already."""
 PATIENCE = 120
 NOWHERE = Path(os.devnull)
+_CAPTURED = sys.stdout.fileno(), sys.stderr.fileno()
+"""Where pytest keeps what is written by those who take note of standard output or error when they are imported."""
 
 _SERVED = multiprocessing.get_context("forkserver")
 _SERVED.set_forkserver_preload(IMPORTED)
@@ -49,6 +56,36 @@ def end_loaders_soon() -> None:
     Where Python's collector of garbage finds such a loader it has closed the queue that tells them to end.
     """
     _utils.MP_STATUS_CHECK_INTERVAL = 0.5
+
+
+def fork_server() -> None:
+    """Start the server as a fork of this process, which saves it the seconds of all imports.
+
+    To be called when all tests are imported, and before anything starts a thread, which a fork does not have.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(util, "spawnv_passfds", _fork_instead)
+        forkserver.ensure_running()
+
+
+def _fork_instead(_path: object, arguments: Sequence[str], kept: Sequence[int]) -> int:
+    """Run the last argument, code for a new Python, in a fork with these open files, once a file can be read."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *_CAPTURED, *kept}:
+            with suppress(OSError):  # the one that lists them
+                os.close(number)
+        atexit._clear()  # pytest's own
+        importlib.reload(warnings)  # without the filters of pytest, which records all
+        gc.enable()
+        listener, alive = kept
+        if alive not in select.select([listener, alive], [], [])[0]:  # else pytest has ended
+            exec(arguments[-1])
+    finally:
+        os._exit(0)
 
 
 def _stop_server() -> None:
@@ -105,9 +142,7 @@ def started(
     """
     begin = (function, arguments, (output, errors), dict(os.environ), torch.get_num_threads())
     process = _SERVED.Process(target=_begin, args=begin)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")  # of the server: threads that an import starts do not survive a fork
-        process.start()
+    process.start()
     running = Process(process)
     try:
         yield running
@@ -173,9 +208,10 @@ def _begin(
     multiprocessing.set_start_method(None, force=True)
     torch.set_num_threads(threads)
     end_loaders_soon()
-    for path, descriptor in zip(files, (1, 2), strict=True):
+    for number, path in enumerate(files):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(file, descriptor)
+        for descriptor in (number + 1, _CAPTURED[number]):
+            os.dup2(file, descriptor)
         os.close(file)
     try:
         function(*arguments)
@@ -258,4 +294,5 @@ def _run_module(words: list[str], folder: str, environment: dict[str, str], file
     os.chdir(folder)
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))
     sys.argv = words
+    sys.modules.pop(words[0], None)  # which a test may have imported
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)

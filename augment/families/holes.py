@@ -221,27 +221,6 @@ def objects(object_mask: Tensor) -> Tensor:
     return ~object_mask
 
 
-@mask_family("broken_silhouettes")
-def broken_silhouettes(object_mask: Tensor) -> Tensor:
-    """Hide the object's silhouette rolled by half the height and half the width, which swaps the image's quadrants.
-
-    The hidden area is exactly the object's, but its outline is broken. Source: Balasubramanian and Feizi,
-    arXiv 2211.14646, the broken masks of the test for mask shape.
-
-    Args:
-        object_mask: (B, 1, H, W) bool, True on the object.
-
-    Returns:
-        `visible`, (B, 1, H, W) bool.
-
-    Raises:
-        TypeError: `object_mask` is not boolean.
-    """
-    check_object_mask(object_mask)
-    height, width = object_mask.shape[2:]
-    return ~object_mask.roll((height // 2, width // 2), dims=(2, 3))
-
-
 def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
     """Hide each object along its outline with a blob elsewhere, and by its enclosing circle.
 

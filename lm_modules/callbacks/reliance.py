@@ -50,7 +50,7 @@ class RelianceCallback(pl.Callback):
     are cut into empty scenes of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
-    the mode of every layer are left as they are. For each method a measured image costs 8 forward passes with the
+    the mode of every layer are left as they are. For each method a measured image costs 5 forward passes with the
     default plan; each curve adds one for each of its fractions above 0.
 
     Args:
@@ -131,8 +131,7 @@ class RelianceCallback(pl.Callback):
 
         Raises:
             InputError: the data module lends no training objects, or has no scenes though the plan asks about some,
-                the network is not found or does not answer with the data's classes, or the plan keeps features of a
-                network without a linear layer.
+                or the network is not found or does not answer with the data's classes.
             UnsupportedNetworkError: layer masking is asked for and cannot read the network.
         """
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING

@@ -11,10 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import (
     WRAPPERS,
-    FeatureExtractor,
     MaskingMethod,
     Predictor,
-    feature_extractor,
     normalise,
     predictor,
 )
@@ -129,10 +127,10 @@ class TrainedNetwork(nn.Module):
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
-        precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits and features
-            are float32 either way.
+        precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits are float32
+            either way.
         pass_size: None, or images in a forward pass of the compiled network that gives the logits; see
-            `maskrobust.lm_modules.networks.trained_network.CompiledNetwork`. Features are computed eagerly.
+            `maskrobust.lm_modules.networks.trained_network.CompiledNetwork`.
 
     Raises:
         InputError: the names are not one for each output.
@@ -197,17 +195,6 @@ class TrainedNetwork(nn.Module):
         call = self._callable_for(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
         return lambda images, visible, keys: self._select(self._on_view(predict, images, visible, keys))
-
-    def feature_extractor(self, method: MaskingMethod, layer: str | None = None) -> FeatureExtractor:
-        """What the network makes of pictures with a hole ahead of its prediction; see `lm_modules.methods`.
-
-        Raises:
-            UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
-            InputError: the network has no linear layer, or no module at `layer`.
-        """
-        shown = self.preprocessing
-        extract = feature_extractor(self._network_for(method), method, shown.mean, shown.std, layer)
-        return lambda images, visible, keys: self._on_view(extract, images, visible, keys)
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.

@@ -23,7 +23,7 @@ def silhouette_leak(silhouette: Classes, circle: Classes, labels: Classes) -> fl
     accuracy; below 0: it misleads the network.
 
     Args:
-        silhouette: predictions with the object hidden along its outline, and a blob elsewhere.
+        silhouette: predictions with the object cut out along its outline, and a blob elsewhere.
         circle: predictions with the object's smallest enclosing circle hidden.
         labels: the true classes.
 
@@ -44,7 +44,7 @@ def used_share(silhouette: Classes, circle: Classes, labels: Classes, probe: Cla
     misleads it. Reliance on the outline is the magnitude.
 
     Args:
-        silhouette: predictions with the object hidden along its outline, and a blob elsewhere.
+        silhouette: predictions with the object cut out along its outline, and a blob elsewhere.
         circle: predictions with the object's smallest enclosing circle hidden.
         labels: the true classes.
         probe: what a network that was trained on object masks alone takes each object for.

@@ -13,7 +13,6 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
-from maskrobust.lm_modules.reliance.features import with_feature_predictions
 from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
     SceneLogits,
@@ -26,7 +25,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import (
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.suite import FeatureExtractors, RelianceSuite
+from maskrobust.lm_modules.reliance.suite import RelianceSuite
 
 NetworkAndMethod = tuple[str, MaskingMethod]
 """A network by its name, and the masking method under which it is asked."""
@@ -39,13 +38,10 @@ def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
     """Refuse what a network cannot be asked, before anything is measured.
 
     Raises:
-        InputError: features are asked for, and it has no linear head, or no such layer.
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read it.
     """
-    for method, plan in plans.items():
+    for method in plans:
         classifier.predictor(uncentred(method))
-        for layer in (None, *plan.layers) if plan.features else ():
-            classifier.feature_extractor(uncentred(method), layer)
 
 
 class Measurement:
@@ -71,8 +67,8 @@ class Measurement:
         networks_and_methods: in the order in which they are asked.
 
     Raises:
-        InputError: features are asked for, and a network has no linear head; scenes have another size than the bank's
-            objects; a method is to be centred without backgrounds; or a predictor is given for a centred method.
+        InputError: scenes have another size than the bank's objects; a method is to be centred without backgrounds; or
+            a predictor is given for a centred method.
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
     """
 
@@ -103,17 +99,11 @@ class Measurement:
 
         self._classifiers, self._plans, self._seed = classifiers, plans, seed
         self._predictors: dict[NetworkAndMethod, Predictor] = {}
-        self._extractors: dict[NetworkAndMethod, FeatureExtractors] = {}
         for name, classifier in classifiers.items():
-            for method, plan in plans.items():
+            for method in plans:
                 base = uncentred(method)
                 predict = given.get(name, {}).get(base) or classifier.predictor(base)
                 self._predictors[name, method] = presented(method, predict)
-                if plan.features:
-                    layers = (None, *plan.layers)
-                    self._extractors[name, method] = {
-                        layer: presented(method, classifier.feature_extractor(base, layer)) for layer in layers
-                    }
         self.networks_and_methods: tuple[NetworkAndMethod, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())
         self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
@@ -131,7 +121,7 @@ class Measurement:
             for name, classifier in self._classifiers.items() if batch.visible is None else ():
                 clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
             plans = {key: self._plans[key[1]] for key in self.networks_and_methods}
-            return self._suite.ask(self._predictors, batch, clean, self._extractors, plans)
+            return self._suite.ask(self._predictors, batch, clean, plans)
 
     @property
     def passes(self) -> Sequence[Tensor]:
@@ -148,31 +138,38 @@ class Measurement:
         return ask_pass(self._shapes, self._scenes.images, rows, self._in_scenes, seed=self._seed)
 
     def outcomes(self, key: NetworkAndMethod, parts: Sequence[Outcomes], in_scenes: Sequence[SceneLogits]) -> Outcomes:
-        """All that one network answered under one masking method, features turned into predictions of a linear probe.
+        """All that one network answered under one masking method.
 
         Args:
             key: network and masking method.
             parts: of all batches, in any order.
             in_scenes: of all passes, in any order.
         """
-        found = with_feature_predictions(Outcomes.merge(parts))
+        found = Outcomes.merge(parts)
         if self._shapes is None or key not in self._in_scenes:
             return found
         return replace(found, scenes=scene_answers(self._shapes, self._scenes, in_scenes))
 
     def run(self, batches: Iterable[Batch]) -> dict[str, dict[MaskingMethod, Outcomes]]:
-        """All that the networks answer, by network and method, features turned into predictions of a linear probe.
+        """All that the networks answer, by network and method.
 
         Args:
             batches: every image of a split, annotated, on the classifiers' device.
         """
         found = [self.ask(batch) for batch in batches]
-        in_scenes = [self.ask_in_scenes(rows) for rows in self.passes]
+        return self.joined(found, [self.ask_in_scenes(rows) for rows in self.passes])
+
+    def joined(
+        self,
+        about_images: Sequence[Mapping[NetworkAndMethod, Outcomes]],
+        in_scenes: Sequence[Mapping[NetworkAndMethod, SceneLogits]],
+    ) -> dict[str, dict[MaskingMethod, Outcomes]]:
+        """All that the networks answer, by network and method, from what `ask` and `ask_in_scenes` have returned."""
         runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
-        for name, method in self.networks_and_methods:
-            key = name, method
-            parts = [answers[key] for answers in found]
-            runs[name][method] = self.outcomes(key, parts, [each[key] for each in in_scenes if key in each])
+        for key in self.networks_and_methods:
+            name, method = key
+            parts, logits = [each[key] for each in about_images], [each[key] for each in in_scenes if key in each]
+            runs[name][method] = self.outcomes(key, parts, logits)
         return runs
 
 

@@ -1,7 +1,7 @@
 """What a network answered under every condition, per image: all that the measures need, and nothing else."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_BY_CONDITION = ("predictions", "features", "information")
+_BY_CONDITION = "predictions/"
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
@@ -49,8 +49,6 @@ class Outcomes:
         predictions: (N,) int64 by condition; -1 where an image was not asked under it. Always holds "clean", with
             nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.holes.conditions`.
             A prediction of num_classes or more is none of the data's classes.
-        features: (N, F) float64 of each layer by condition, NaN where an image was not asked under it; empty
-            where none were kept.
         object_fraction: (N,) float64 in [0, 1], fraction of the pixels that belong to the object.
         at_border: (N,) bool, whether the object touches the border of the image.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.
@@ -60,8 +58,6 @@ class Outcomes:
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
         scenes: answers about empty scenes; None where it was not asked about them.
-        information: (N,) float64 in bits by name of features, what a probe on them told of the class
-            (`lm_modules.reliance.features`); NaN where an image was not asked, empty where no features were probed.
     """
 
     num_classes: int
@@ -69,7 +65,6 @@ class Outcomes:
     objects: IntArray
     labels: IntArray
     predictions: Mapping[str, IntArray]
-    features: Mapping[str, FloatArray]
     object_fraction: FloatArray
     at_border: BoolArray
     swap_label_j: IntArray
@@ -78,7 +73,6 @@ class Outcomes:
     swap_valid: BoolArray
     sensitivity: FloatArray
     scenes: SceneAnswers | None = None
-    information: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,11 +93,11 @@ class Outcomes:
             raise InputError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
         first = parts[0]
         for part in parts:
-            if part.num_classes != first.num_classes or part._conditions != first._conditions:
+            if part.num_classes != first.num_classes or [*part.predictions] != [*first.predictions]:
                 raise InputError(
                     f"outcomes to merge must share classes and conditions, got {part.num_classes} classes under "
-                    f"{part._conditions} beside {first.num_classes} under {first._conditions}; evaluate them with one "
-                    "configuration."
+                    f"{[*part.predictions]} beside {first.num_classes} under {[*first.predictions]}; evaluate them "
+                    "with one configuration."
                 )
         _, kept = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
         tables = [part._arrays() for part in parts]
@@ -147,27 +141,19 @@ class Outcomes:
     def _of(cls, arrays: Mapping[str, Any], **others: Any) -> Self:
         """From arrays by their names in `_arrays`, and fields that are none."""
         found: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name not in others}
-        for group in _BY_CONDITION:
-            prefix = f"{group}/"
-            found[group] = {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
+        found["predictions"] = {
+            name.removeprefix(_BY_CONDITION): each for name, each in arrays.items() if name.startswith(_BY_CONDITION)
+        }
         return cls(**found, **others)
 
-    @property
-    def _conditions(self) -> list[str]:
-        return [f"{group}/{condition}" for group in _BY_CONDITION for condition in getattr(self, group)]
-
     def _arrays(self) -> dict[str, Any]:
-        """Every array by its name in a file; those of a condition as "group/condition"."""
+        """Every array by its name in a file; those of a condition as "predictions/condition"."""
         plain = {name: getattr(self, name) for name in _plain_fields()}
-        by_condition = {
-            f"{group}/{condition}": values
-            for group in _BY_CONDITION
-            for condition, values in getattr(self, group).items()
-        }
+        by_condition = {f"{_BY_CONDITION}{condition}": values for condition, values in self.predictions.items()}
         of_scenes = {} if self.scenes is None else self.scenes._asdict()
         return plain | by_condition | {f"scenes/{name}": values for name, values in of_scenes.items()}
 
 
 def _plain_fields() -> list[str]:
     """Names of the fields that are one array or number each."""
-    return [field.name for field in fields(Outcomes) if field.name not in ("scenes", *_BY_CONDITION)]
+    return [field.name for field in fields(Outcomes) if field.name not in ("scenes", "predictions")]

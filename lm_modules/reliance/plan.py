@@ -8,7 +8,7 @@ from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
-ShapeMeasure = Literal["swap_pull", "whole_over_broken", "hidden_pixel_sensitivity"]
+ShapeMeasure = Literal["swap_pull", "hidden_pixel_sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,18 @@ class ReliancePlan:
     Attributes:
         shapes: whether to hide objects along their outline and by their enclosing circle, which is all that a used
             share needs.
-        shape_measures: measures that take further passes: swap_pull two, whole_over_broken two, and
-            hidden_pixel_sensitivity one. The last two are left out by default: the accuracy behind a broken mask says
-            little alone, and a masking method is tested once for whether hidden pixels matter, not for every network.
+        shape_measures: measures that take further passes: swap_pull two, hidden_pixel_sensitivity one. The latter is
+            left out by default: a masking method is tested once for whether hidden pixels matter, not for every
+            network.
         hidden_fractions: fractions in [0, 1] of patches to hide from all images, at random.
         patch_size: side of a patch in pixels.
-        curve_families: segments of the retention curves (measure 5): patches, slic, quickshift; none for no curves.
+        curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
         curve_orders: orders in which segments are hidden: random, most_salient, least_salient.
         curve_fractions: fractions in [0, 1] of the image to hide.
-        transfer_families: mask families of the transfer matrix (measure 6); none for no matrix.
+        transfer_families: mask families of the transfer matrix; none for no matrix.
         transfer_fraction: fraction in [0, 1] of the image hidden for it, by the families that can choose it.
         sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about; which ones follows from
             (seed, sample id) alone.
-        features: whether to keep features behind both object holes (measure 7), to probe them for what they hold of the
-            outline; false for networks without a linear head.
-        layers: inner layers whose features are kept beside the penultimate ones, such as layer1 and layer2 of a ResNet:
-            by which of them the outline enters.
         margins: pixels by which objects are grown before they are hidden, such as 0, 4, 8, 16 and 32; 0 for as they
             are. Masks of photographs are imprecise.
         leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
@@ -56,8 +52,6 @@ class ReliancePlan:
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_fraction: float = 0.5
     sampled_share: float = 0.25
-    features: bool = False
-    layers: tuple[str, ...] = ()
     margins: tuple[float, ...] = ()
     leak_controls: bool = False
     scenes: int = 0
@@ -116,8 +110,6 @@ class ReliancePlan:
         return replace(
             self,
             shapes=False,
-            features=False,
-            layers=(),
             margins=(),
             leak_controls=False,
             scenes=0,
@@ -150,7 +142,7 @@ def with_transfer_methods(
 ) -> dict[Method, ReliancePlan]:
     """The plans by masking method, and for further methods one that asks about the transfer matrix alone."""
     some = next(iter(plans.values()))
-    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), features=False, layers=(), scenes=0)
+    matrix = replace(some, shapes=False, hidden_fractions=(), curve_families=(), scenes=0)
     further = [method for method in methods if method not in plans]
     return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
 

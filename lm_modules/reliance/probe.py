@@ -1,4 +1,4 @@
-"""The mask-only probe (measure 4): how much about the class the outlines hold, for a network that sees nothing else."""
+"""The mask-only probe: how much about the class the outlines hold, for a network that sees nothing else."""
 
 import copy
 from collections.abc import Iterable, Sequence

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import FeatureExtractor, Predictor
+from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, feature_key
 from maskrobust.lm_modules.reliance.holes.conditions import (
     OTHER_RING,
     Condition,
@@ -22,9 +21,6 @@ from maskrobust.lm_modules.reliance.holes.scenes import Key, touches_border
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
-FeatureExtractors = Mapping[str | None, FeatureExtractor]
-"""By layer; None stands for the penultimate features."""
-
 _SMALLEST_PASS = 64
 
 
@@ -33,8 +29,8 @@ class RelianceSuite:
 
     The holes are drawn once for each batch, from (seed, sample id) and the bank alone, and shared by all predictors.
     All images that something is hidden from are gathered over the conditions, and go through a predictor in forward
-    passes of the batch's size, or of 64 images where that is more. Only predictions are kept (and features, where asked
-    for). Whether networks are in train or eval mode is left to the caller.
+    passes of the batch's size, or of 64 images where that is more. Only predictions are kept. Whether networks are in
+    train or eval mode is left to the caller.
 
     Args:
         bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split. None for
@@ -65,21 +61,18 @@ class RelianceSuite:
         predictors: Mapping[Key, Predictor],
         batch: Batch,
         clean_logits: Mapping[Key, Tensor] | None = None,
-        feature_extractors: Mapping[Key, FeatureExtractors] | None = None,
         plans: Mapping[Key, ReliancePlan] | None = None,
     ) -> dict[Key, Outcomes]:
         """What every predictor answers about a batch under every condition, by its name.
 
         An image of which a condition hides nothing is not asked again: its answer is the clean one. Batches are joined
-        with `Outcomes.merge`; features of the whole become predictions with `with_feature_predictions`.
+        with `Outcomes.merge`.
 
         Args:
             predictors: by name: masking methods, or networks under masking methods.
             batch: annotated images on the predictors' device.
             clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are
                 known already. One tensor may serve several methods of one network.
-            feature_extractors: by a predictor's name, what gives its features, by layer; None stands for the
-                penultimate ones. Used where the plan keeps features.
             plans: of predictors that are asked a part of the suite's plan; all of it by default.
 
         Raises:
@@ -91,9 +84,8 @@ class RelianceSuite:
             found = {}
             for name, predictor in predictors.items():
                 clean = None if clean_logits is None else clean_logits.get(name)
-                extractors = {} if feature_extractors is None else feature_extractors.get(name, {})
                 plan = self.plan if plans is None else plans.get(name, self.plan)
-                found[name] = self._observe(name, predictor, batch, conditions, plan, clean, extractors)
+                found[name] = self._observe(name, predictor, batch, conditions, plan, clean)
             return found
 
     def _observe(
@@ -104,7 +96,6 @@ class RelianceSuite:
         conditions: Conditions,
         plan: ReliancePlan,
         clean: Tensor | None,
-        extractors: FeatureExtractors,
     ) -> Outcomes:
         if clean is None:
             clean = predictor(batch.images, batch.known, conditions.fill_keys)
@@ -132,7 +123,6 @@ class RelianceSuite:
             objects=_to_numpy(self._object_of(batch.ids.cpu())),
             labels=_to_numpy(batch.labels),
             predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
-            features=self._features(extractors, batch, conditions) if plan.features and plan.shapes else {},
             object_fraction=_to_float(batch.object_mask.flatten(1).double().mean(dim=1)),
             at_border=touches_border(batch.object_mask).cpu().numpy(),
             swap_label_j=_to_numpy(swaps.labels_j),
@@ -164,15 +154,6 @@ class RelianceSuite:
             logits[condition, image] = answer.to(logits.dtype)
         check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
         return list(logits)
-
-    def _features(self, extractors: FeatureExtractors, batch: Batch, conditions: Conditions) -> dict[str, FloatArray]:
-        """Features (B, F) behind both object holes; NaN where there is no valid object."""
-        found, valid = {}, conditions.holes.valid[:, None]
-        for layer, extract in extractors.items():
-            for hole in FEATURE_HOLES:
-                features = extract(batch.images, conditions.visible(hole), conditions.fill_keys).flatten(1)
-                found[feature_key(hole, layer)] = _to_float(features.where(valid, torch.nan))
-        return found
 
     def _check(self, logits: Tensor) -> Tensor:
         if logits.ndim != 2 or logits.shape[1] < self.num_classes:

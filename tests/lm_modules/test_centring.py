@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
-from maskrobust.lm_modules.methods import centred, feature_extractor, predictor
+from maskrobust.lm_modules.methods import centred, predictor
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -29,12 +29,11 @@ def backgrounds(count=4):
     return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("ask", [predictor, feature_extractor])
 @pytest.mark.parametrize("fill", ["black", "random_colour"])
 @torch.no_grad()
-def test_answers_are_those_of_the_formula_picture_by_picture(ask, fill):
+def test_answers_are_those_of_the_formula_picture_by_picture(fill):
     images, visible, keys = question()
-    plain = ask(SmallResNet(3).eval(), fill, *STATISTICS)
+    plain = predictor(SmallResNet(3).eval(), fill, *STATISTICS)
     found = centred(plain, backgrounds())(images, visible, keys)
     assert torch.equal(found[2], plain(images, visible, keys)[2])
     for row in range(2):
@@ -65,7 +64,7 @@ def test_pictures_of_another_size_are_refused():
 def test_networks_are_asked_under_the_centred_method_by_its_name():
     network, bank = MaskRobustClassifier("small_resnet", NUM_CLASSES).trained_network(), shape_bank(16)
     batch = shape_batch(12, seed=5)
-    plan = ReliancePlan(patch_size=4, shape_measures=(), features=True)
+    plan = ReliancePlan(patch_size=4, shape_measures=())
     pictures = torch.rand(3, *batch.images.shape[1:], generator=torch.Generator().manual_seed(1))
 
     def outcomes_of(**options):

@@ -12,10 +12,8 @@ from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.methods import (
     WRAPPERS,
     check_methods,
-    feature_extractor,
     illustrate,
     mark_hidden,
-    normalise,
     predictor,
 )
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -169,84 +167,3 @@ def test_no_method_looks_into_the_hole_but_the_fills_that_say_so(method, inputs)
     same = torch.equal(predict(torch.where(visible, images, 0.123), visible, keys), logits)
     assert same == (method == "layer_masking" or not FILLS[method].looks_into_hole)
     assert not torch.equal(predict(images, torch.ones_like(visible), keys), logits)
-
-
-@pytest.mark.parametrize("method", ["black", "layer_masking"])
-@torch.no_grad()
-def test_the_head_makes_the_prediction_of_the_penultimate_features(method, inputs):
-    images, visible, keys = inputs
-    network = LayerMasking(SmallResNet(3, width=16)).eval()
-    features = feature_extractor(network, method, MEAN, STD)(images, visible, keys)
-    assert features.shape == (4, 64) and features.dtype == torch.float32
-    expected = predictor(network, method, MEAN, STD)(images, visible, keys)
-    torch.testing.assert_close(network.network.fc(features), expected, rtol=1e-5, atol=1e-6)
-
-
-@torch.no_grad()
-def test_the_features_of_a_layer_are_the_mean_of_its_output_over_visible_positions(inputs):
-    images, visible, keys = inputs
-    network = LayerMasking(SmallResNet(3, width=16)).eval()
-    last = feature_extractor(network, "layer_masking", MEAN, STD, "layer3")(images, visible, keys)
-    torch.testing.assert_close(last, feature_extractor(network, "layer_masking", MEAN, STD)(images, visible, keys))
-    masked = network.output_of("layer2", normalise(images, MEAN, STD), visible)
-    found = feature_extractor(network, "layer_masking", MEAN, STD, "layer2")(images, visible, keys)
-    for image in range(4):
-        shown = masked.visible.positions[image, 0]
-        torch.testing.assert_close(found[image], masked.features[image][:, shown].mean(dim=1))
-
-
-@pytest.mark.parametrize("layer", [None, "conv1", "bn1", "layer2", "layer2.0.relu", "avgpool", "fc"])
-@pytest.mark.parametrize("method", ["black", "layer_masking"])
-@torch.no_grad()
-def test_no_layer_shows_what_is_in_the_hole(method, layer, inputs):
-    images, visible, keys = inputs
-    extract = feature_extractor(LayerMasking(SmallResNet(3, width=16)).eval(), method, MEAN, STD, layer)
-    features = extract(images, visible, keys)
-    assert torch.equal(extract(torch.where(visible, images, torch.nan), visible, keys), features)
-    assert not torch.equal(extract(images, torch.ones_like(visible), keys), features)
-
-
-@torch.no_grad()
-def test_a_layer_that_a_later_one_writes_into_is_read_before_that(inputs):
-    images, visible, keys = inputs
-    network = SmallResNet(3, width=16).eval()
-    features = feature_extractor(network, "black", MEAN, STD, "bn1")(images, visible, keys)
-    filled = normalise(apply_fill("black", images, visible, keys=keys, mean=MEAN), MEAN, STD)
-    torch.testing.assert_close(features, network.bn1(network.conv1(filled)).mean((2, 3)))
-    masked = feature_extractor(LayerMasking(network), "layer_masking", MEAN, STD, "bn1")(images, visible, keys)
-    assert (masked < 0).any()
-
-
-@torch.no_grad()
-def test_reading_features_leaves_no_hook_behind(inputs):
-    images, visible, keys = inputs
-    network = SmallResNet(3, width=16).eval()
-    feature_extractor(network, "black", MEAN, STD)(images, visible, keys)
-    with pytest.raises(RuntimeError):
-        feature_extractor(network, "black", MEAN, STD)(images[:, :2], visible, keys)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
-
-
-def test_features_of_a_network_without_a_linear_head_are_refused():
-    with pytest.raises(ValueError, match="Recorder has none; name a layer"):
-        feature_extractor(Recorder(), "black", MEAN, STD)
-
-
-class Odd(nn.Module):
-    """Its last linear layer works at each position, and one module is never called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.idle, self.mix = nn.Conv2d(3, 3, 1), nn.Linear(3, 2)
-
-    def forward(self, images):
-        return self.mix(images.permute(0, 2, 3, 1)).mean(dim=(1, 2))
-
-
-@pytest.mark.parametrize("method", ["black", "layer_masking"])
-def test_layers_that_have_no_features_of_an_image_are_refused(method, inputs):
-    network = LayerMasking(Odd())
-    with pytest.raises(ValueError, match="'mix' of Odd takes shape"):
-        feature_extractor(network, method, MEAN, STD)(*inputs)
-    with pytest.raises(ValueError, match="'idle'"):
-        feature_extractor(network, method, MEAN, STD, "idle")(*inputs)

@@ -9,7 +9,6 @@ from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -113,7 +112,7 @@ def test_a_batch_that_is_all_visible_is_the_plain_networks_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", ["vit", "deit"])
 @torch.no_grad()
-def test_it_is_a_masking_method_with_features(name):
+def test_it_is_a_masking_method(name):
     network, (images, visible) = draw(name), question()
     pictures, keys = images.sigmoid(), torch.arange(len(images))
     by_name = TrainedNetwork("tokens", network, Preprocessing((0.5,) * 3, (0.5,) * 3), 5)
@@ -121,12 +120,6 @@ def test_it_is_a_masking_method_with_features(name):
     torch.testing.assert_close(by_name.predictor("token_dropping")(pictures, visible, keys), expected)
     trained = MaskRobustClassifier(network, 5, mean=(0.5,) * 3, std=(0.5,) * 3).trained_network()
     torch.testing.assert_close(trained.predictor("token_dropping")(pictures, visible, keys), expected)
-    features = by_name.feature_extractor("token_dropping")(pictures, visible, keys)
-    assert features.shape == (5, 24)
-    if name == "vit":
-        torch.testing.assert_close(network.head(features), expected)
-    with pytest.raises(InputError, match=r"gives .*, got layer 'blocks.0' .*leave layers out"):
-        by_name.feature_extractor("token_dropping", "blocks.0")
 
 
 @pytest.mark.parametrize(

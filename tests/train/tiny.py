@@ -25,7 +25,7 @@ TWO_STEPS = [
     "--trainer.enable_progress_bar=false",
 ]
 FEW_MEASURES = [
-    *("--plan.curve_families=[]", "--plan.transfer_families=[]", "--plan.features=false", "--plan.scenes=0"),
+    *("--plan.curve_families=[]", "--plan.transfer_families=[]", "--plan.scenes=0"),
     *("--plan.patch_size=8", "--replicates=20", "--device=cpu"),
 ]
 """Arguments of `evaluate` that leave accuracies and the measures of outlines in a tenth of the time."""

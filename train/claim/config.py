@@ -202,7 +202,7 @@ class Evaluation:
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         seed: of the evaluation masks.
         replicates: bootstrap resamples behind every interval.
-        split: of which split the images are; "val" to choose between settings before the test split is looked at.
+        split: which split to use; "val" to choose between settings before the test split is looked at.
     """
 
     methods: list[MaskingMethod]

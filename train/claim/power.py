@@ -9,8 +9,8 @@ from maskrobust.train.report.wording import decimal
 SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
 """Standard deviations of a difference of two used shares, over seeds and over images.
 
-With eight seeds and 1,500 images they give a 95 % interval of -+ .045; the garments of docs/results-factorial.md have
--+ .04. On generated images (docs/results-cues.md) seeds vary about twice as much.
+With eight seeds and 1,500 images they give a 95 % interval of -+ .045; the garments of docs/results-scratch.md have
+-+ .04. On its generated images seeds vary about twice as much.
 """
 
 _POWER, _HARDLY, _LARGE = 0.8, 0.2, 0.3

@@ -22,7 +22,6 @@ from maskrobust.train.types import AnnotatedDataModule, Split
 FULL_PLAN = ReliancePlan(
     curve_families=("patches", "slic"),
     transfer_families=("patches", "rectangles", "blobs", "slic", "silhouettes"),
-    features=True,
     scenes=24,
 )
 """What is asked by default: every kind of measure but the closer looks at the leak."""
@@ -31,14 +30,14 @@ QUICK_IMAGES = 512
 """Of `evaluate --quick`, at most."""
 
 _QUICK = {
-    "plan": {"curve_families": [], "transfer_families": [], "features": False, "layers": [], "scenes": 0},
+    "plan": {"curve_families": [], "transfer_families": [], "scenes": 0},
     "replicates": 200,
 }
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
     f"quick: at most {QUICK_IMAGES} images and 200 resamples; what is left out unless an option asks for it: further "
-    "hidden fractions (curves), other mask families, empty scenes, features"
+    "hidden fractions (curves), other mask families, empty scenes"
 )
 """What `evaluate --quick` leaves out, in words."""
 
@@ -68,7 +67,7 @@ class EvaluationConfig:
             each network, and one with layer masking. For GPUs; on a CPU layer masking is dense then, without rows.
         methods: masking methods to ask the networks under; with +centred behind a name, as in black+centred, what the
             same hole does to eight empty scenes, of the training split, is subtracted on average.
-        split: of which split the images are; by default test where the data have it, else val.
+        split: which split to use; by default test where the data have it, else val.
         plan: what the networks are asked under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
         wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
@@ -136,7 +135,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         "resnet50:weights.safetensors or my_module.MyNet:weights.pt, or several: '[a.ckpt, b.ckpt]'",
     )
     parser.add_argument(
-        "--split", type=Split | None, help="of which split the images are; by default test where there is one, else val"
+        "--split", type=Split | None, help="which split to use; by default test where there is one, else val"
     )
     parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
     given, given_data = parse_with_data(parser, arguments, unlabelled=True, quick=_QUICK)

@@ -1,8 +1,7 @@
 """Every image explained and kept, so that a command that was stopped goes on where it was."""
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -32,64 +31,12 @@ from maskrobust.train.networks import load_for, read_classes, select_data_output
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.storage.files import write_archive
 from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Chunks, Store
+from maskrobust.train.storage.store import Store
 
 FORMAT = 5
 """Of explanations.json, explanations.npz and what is kept of an image."""
 
 _EXPLAINED = "explained.npz"
-
-_ANSWERS = "answers.npz"
-
-
-class KeptAnswers:
-    """The logits of an image's forward passes, in the order in which they are asked for.
-
-    An image is always asked about in the same order, so the passes of a call that was stopped are answered from what it
-    has kept, as far as they have the same number of queries.
-
-    Args:
-        store: to keep them in.
-        key: the image's name there.
-    """
-
-    def __init__(self, store: Store, key: str) -> None:
-        self._store, self._key = store, key
-        self._count = 0
-        self._kept = deque(self._read())
-        self._chunks = Chunks(self._write)
-
-    def predictor(self, predict: Predictor, count: Callable[[int], object]) -> Predictor:
-        """The predictor, asked where no answers are kept; `count` is told the number of queries of each pass."""
-
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            count(len(images))
-            if self._kept and len(self._kept[0]) == len(images):
-                return self._kept.popleft().to(images.device)
-            self._kept.clear()
-            logits = predict(images, visible, keys).float()
-            self._chunks.add(logits.cpu())
-            return logits
-
-        return ask
-
-    def keep(self) -> None:
-        """Write what has not been written yet."""
-        self._chunks.keep()
-
-    def _read(self) -> Iterator[Tensor]:
-        while (folder := self._store.get(self._name())) is not None:
-            found = read_arrays(folder / _ANSWERS, ("logits", "rows"))
-            yield from torch.from_numpy(found["logits"]).split(found["rows"].tolist())
-            self._count += 1
-
-    def _write(self, answers: Sequence[Tensor]) -> None:
-        found = {"logits": torch.cat([*answers]).numpy(), "rows": np.array([len(logits) for logits in answers])}
-        self._store.get_or_make(self._name(), lambda folder: write_archive(folder / _ANSWERS, found))
-        self._count += 1
-
-    def _name(self) -> str:
-        return f"{self._key}-{self._count:04d}"
 
 
 class ExplainedImages(NamedTuple):
@@ -143,8 +90,6 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         pictures = (each for each in pictures if all(_recognises(one[0], each, device) for one in predictors))
     store = Store(config.out / "images", _settings(config, networks, targets))
     store.check()
-    partial_store = Store(config.out / "partial", store.settings)
-    partial_store.check()
     if config.quick:
         rank_zero_info(QUICK)
     images, objects = {}, []
@@ -155,9 +100,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:
             about = config, picture, partitions, [*networks.values()], predictors, classes
-            kept = store.get_or_make(key, partial(_explain, *about, KeptAnswers(partial_store, key), progress, task))
-            if partial_store.root.exists():
-                partial_store.remove()
+            kept = store.get_or_make(key, partial(_explain, *about, progress, task))
         progress.update(task, completed=number)
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
         objects.append(picture.object_id)
@@ -205,7 +148,6 @@ def _explain(
     networks: Sequence[TrainedNetwork],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    answers: KeptAnswers,
     progress: Progress,
     task: TaskID,
     folder: Path,
@@ -216,20 +158,20 @@ def _explain(
     number = sum(map(len, predictors)) * count_passes(config.plan, on_device, key)
     fraction = 0.0 if config.judge else 1 / number  # of how many queries judges ask is not known before
 
-    def count(queries: int) -> None:
-        progress.advance(task, queries * fraction)
+    def counted(predict: Predictor) -> Predictor:
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            progress.advance(task, len(images) * fraction)
+            return predict(images, visible, keys)
 
-    asked = [[answers.predictor(predict, count) for predict in of_network] for of_network in predictors]
+        return ask
+
+    asked = [[counted(predict) for predict in of_network] for of_network in predictors]
     request = ExplanationRequest(picture.image.to(device), asked, config.plan, key, networks)
-    try:
-        found = explain_image(request, on_device, classes)
-        found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        if config.judge:
-            mask = picture.object_mask
-            found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods))
-    except BaseException:
-        answers.keep()
-        raise
+    found = explain_image(request, on_device, classes)
+    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    if config.judge:
+        mask = picture.object_mask
+        found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods))
     write_archive(folder / _EXPLAINED, found.as_arrays())
 
 

@@ -27,7 +27,7 @@ class GalleryConfig:
         data: where the images come from, instantiated.
         out: folder of masks.html.
         images: number of images, at least 1.
-        split: of which split.
+        split: which split to use.
         families: mask families, in the order of rows; one with options as in {rectangles: {count: 3}}.
         fills: masking methods, and "other_image" for Patch Mixing, in the order of columns.
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.

@@ -38,8 +38,8 @@ _KEPT = 0.05
 _GIVEN_AWAY = "The outline of a hole gives the object away: "
 
 USED_SHARE = (
-    "Used share of the outline: 0 where it adds no accuracy, 1 where it adds as much as for a network that sees "
-    "nothing else"
+    "Used share: how much accuracy the outline adds over a circle, as a fraction of what it adds for a network that "
+    "sees nothing but outlines (0: nothing, 1: as much)"
 )
 
 _MOST_NAMED = 3
@@ -102,8 +102,8 @@ def in_evaluation(results: Results) -> str:
     """The news of an evaluation.
 
     In order of precedence: networks at chance with nothing hidden; one class predicted for nearly all images with a
-    hole; accuracy with the object hidden along its outline, and whether that means reliance; the pull of holes in empty
-    scenes; accuracy with patches hidden.
+    hole; accuracy with the object cut out along its outline, and whether that means reliance; the pull of holes in
+    empty scenes; accuracy with patches hidden.
     """
     shown = _better_than_chance(results)
     if not shown:
@@ -301,7 +301,7 @@ def _behind_patches(results: Results, shown: Sequence[View]) -> str:
 def _behind_outlines(results: Results, shown: Sequence[View]) -> str:
     verdict = _reliance(results, shown)
     found = _accuracies(results, shown, "silhouette_accuracy", still=verdict is None)
-    told = f"{_GIVEN_AWAY if verdict is None else verdict}with the object hidden along its outline, {found}"
+    told = f"{_GIVEN_AWAY if verdict is None else verdict}with the object cut out along its outline, {found}"
     return f"{capitalised(told)}{_although_kept(results, shown)}."
 
 
@@ -385,7 +385,9 @@ def _pulled(results: Results, shown: Sequence[View]) -> str:
 
 
 def _whose(results: Results, row: Row) -> str:
-    return f"{who(results, results.network(row.network))} {under(row.method)}"
+    network = results.network(row.network)
+    name = who(results, network)
+    return f"{name}{', tested' * (name != network.title)} {under(row.method)}"
 
 
 def _shares(results: Results) -> list[str]:
@@ -403,7 +405,7 @@ def _difference(results: Results) -> list[str]:
     if found is None:
         return []
     ends = interval(found["low"], found["high"], hundredths)
-    return [f"The two accuracies differ by {points(found['value'])} {ends}, paired by image."]
+    return [f"These two accuracies differ by {points(found['value'])} {ends}, paired by image."]
 
 
 def _some_at_chance(results: Results) -> list[str]:

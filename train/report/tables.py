@@ -107,8 +107,8 @@ def _clean_accuracy(results: Results, network: str) -> list[Row]:
 
 
 def _column(row: Row) -> Hashable:
-    """The member of a measure that a row is of; layers stand in lines of their own."""
-    return row.measure, *((name, value) for name, value in row.parameters.items() if name != "layer")
+    """The member of a measure that a row is of."""
+    return row.measure, *row.parameters.items()
 
 
 def _counts(rows: Sequence[Row]) -> Cell:

@@ -37,10 +37,11 @@ def slide(
     if frame is not None:
         window = window._replace(padding=_sum(window.padding, frame.padding))
     rings = window.rings if hidden == "neighbours" else 0
+    features: Tensor = inside
     if hidden == "zero":
         features = inside.with_hidden_zero()
-    else:
-        features = inside.with_neighbour_padding(0 if rings and inside.visible.is_whole_under(window) else rings)
+    elif rings and not inside.visible.is_whole_under(window):
+        features = inside.with_neighbour_padding(rings)
     if frame is not None:
         features = F.pad(features, frame.padding, value=frame.value)
     result = carry(compute(features), inside.visible.window(window))
@@ -147,7 +148,7 @@ def pad(
     left, right, top, bottom = (int(size) for size in pad)
     sizes = (left, right, top, bottom)
     visible = x.visible.derive(("pad", sizes, mode), lambda numbers: F.pad(numbers, sizes, mode))
-    padded = carry(F.pad(x, sizes, mode, value), visible)
+    padded = carry(F.pad(x.features, sizes, mode, value), visible)
     if mode == "constant" and min(sizes) >= 0:
         inside, before = (x, NO_PADDING) if x.frame is None or x.frame.value != filler else x.frame[:2]
         padded.frame = Frame(inside, _sum(before, sizes), filler, share_memory(inside).state)

@@ -32,7 +32,6 @@ class Columns(NamedTuple):
         objects: (N,) int64 which object each image shows.
         values: (C, N) float64, one row for each quantity.
         left_out: number of images that do not count.
-        none_because: one sentence, why there is no number where none counts.
         yes_or_no: whether all values are 0 or 1, whatever the images.
     """
 
@@ -40,7 +39,6 @@ class Columns(NamedTuple):
     objects: IntArray
     values: FloatArray
     left_out: int
-    none_because: str = _NO_IMAGE
     yes_or_no: bool = False
 
 
@@ -73,14 +71,12 @@ class Statistic:
         denominator: a quantity that `combine` divides by. The statistic is undefined unless the lower bound of this one
             is above 0. None where nothing is divided by.
         denominator_name: says in words what the denominator is.
-        condition: index of the column of zeros and ones that says which images the statistic is over; None for all.
     """
 
     columns: Callable[[Outcomes], Columns]
     combine: Combine = first_mean
     denominator: Combine | None = None
     denominator_name: str = ""
-    condition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +87,8 @@ class Estimate:
         value: the number; None where it is undefined.
         low: lower end of the interval; None where there is none.
         high: upper end of the interval; None where there is none.
-        images: number of images it rests on, or of objects whose shapes are cut out; of a statistic with a condition,
-            those that meet it in any of the runs.
-        left_out: number of images left out: no object, no room for the companion blob, no swap partner, or the
-            condition not met.
+        images: number of images it rests on, or of objects whose shapes are cut out.
+        left_out: number of images left out: no object, no room for the companion blob, or no swap partner.
         undefined_because: one sentence; None where the number is defined. One of the three that is not finite makes it
             undefined.
     """
@@ -420,10 +414,9 @@ def _sample(
     The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
     """
     values, valid = columns.values, len(columns.ids)
-    images = valid if statistic.condition is None else _meeting(values[statistic.condition :: len(values) // arms])
-    found = Estimate(None, None, None, images, columns.left_out + valid - images)
+    found = Estimate(None, None, None, valid, columns.left_out)
     if valid == 0:
-        return replace(found, undefined_because=columns.none_because), []
+        return replace(found, undefined_because=_NO_IMAGE), []
     over_seeds, objects = values.mean(axis=1), len(np.unique(columns.objects))
     resampled = np.split(bootstrap_means(over_seeds, replicates, seed, columns.objects), arms, axis=-1)
     observed = np.split(values.mean(axis=(1, 2)), arms)
@@ -451,11 +444,6 @@ def _sample(
             return replace(found, undefined_because=_NOT_FINITE), []
         numbers.append(number)
     return found, numbers
-
-
-def _meeting(condition: FloatArray) -> int:
-    """Number of images N for which a condition (arms, S, N) in {0, 1} is met in any run."""
-    return int(condition.any(axis=(0, 1)).sum())
 
 
 def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:

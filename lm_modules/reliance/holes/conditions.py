@@ -13,14 +13,12 @@ from maskrobust.augment import (
     Batch,
     ObjectHoles,
     SilhouetteBank,
-    broken_silhouettes,
     build_family,
     companion_blobs,
     covers,
     enclosing_circles,
     fold_in,
     object_holes,
-    objects,
     patches,
     sample_keys,
     uniform,
@@ -35,7 +33,7 @@ from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, sw
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 FILL_STREAM, HOLE_STREAM = 0, 1
-"""Of a sample's key: what fills are drawn from, and what the holes of measure 1 are."""
+"""Of a sample's key: what fills are drawn from, and what the holes of the leak are."""
 
 _SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
 _COVER_STREAM = 8
@@ -224,14 +222,6 @@ def transfer_condition(family: str) -> str:
 def _leak(drawing: Drawing) -> Hidden:
     yield drawing.holes.silhouette_visible, drawing.holes.valid
     yield drawing.holes.circle_visible, drawing.holes.valid
-
-
-@hole(lambda plan: ("whole", "broken") if plan.shapes and "whole_over_broken" in plan.shape_measures else ())
-def _masks(drawing: Drawing) -> Hidden:
-    object_mask, valid = drawing.batch.object_mask, drawing.holes.valid
-    nothing_hidden = ~valid[:, None, None, None]
-    yield objects(object_mask) | nothing_hidden, valid
-    yield broken_silhouettes(object_mask) | nothing_hidden, valid
 
 
 @hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and "swap_pull" in plan.shape_measures else ())

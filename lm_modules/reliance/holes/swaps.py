@@ -1,4 +1,4 @@
-"""Swap triples (measure 2): image i with the silhouettes of two objects j and k, of three different classes."""
+"""Swap triples: image i with the silhouettes of two objects j and k, of three different classes."""
 
 from typing import NamedTuple
 

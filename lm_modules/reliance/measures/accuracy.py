@@ -86,7 +86,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     in_terminal=True,
 )
 def retention(hidden_fraction: float) -> Statistic:
-    """Measure 5: accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.
+    """Accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.
 
     Args:
         hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
@@ -102,7 +102,7 @@ def retention(hidden_fraction: float) -> Statistic:
     members=where_shapes,
 )
 def silhouette_accuracy() -> Statistic:
-    """Accuracy with the object hidden along its outline, in [0, 1], over images with a valid object."""
+    """Accuracy with the object cut out along its outline, in [0, 1], over images with a valid object."""
     return Statistic(lambda outcomes: right_answers(outcomes, "silhouette"))
 
 

@@ -50,7 +50,7 @@ def _commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estima
     in_training=True,
 )
 def hidden_pixel_sensitivity() -> Estimator:
-    """Measure 8: the largest change of any logit, over images with a valid object, when hidden pixels are redrawn.
+    """The largest change of any logit, over images with a valid object, when hidden pixels are redrawn.
 
     At least 0, in units of a logit; over several runs the largest of all.
     """

@@ -1,4 +1,4 @@
-"""Retention curves (measure 5): what is left of the predictions while more and more segments are hidden.
+"""Retention curves: what is left of the predictions while more and more segments are hidden.
 
 Each metric is one number at one hidden fraction, and a score, the mean over the fractions of a curve; both over the
 images that were asked about all of these. Source: Balasubramanian and Feizi, arXiv 2211.14646.

@@ -1,4 +1,4 @@
-"""What the outline of a hole does to predictions: leak (measure 1), swap pull (2) and used share (4), the headline."""
+"""What the outline of a hole does to predictions: leak, swap pull and used share, the headline."""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ _outline = partial(measure, group="outline", members=where_shapes)
     compared=True,
 )
 def silhouette_leak() -> Statistic:
-    """Measure 1: mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
+    """Mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
     return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), leak_of_means)
 
 
@@ -51,7 +51,7 @@ def silhouette_leak() -> Statistic:
     compared=True,
 )
 def swap_pull() -> Statistic:
-    """Measure 2: how far a prediction follows the shape that is cut out of an unrelated image, in [-1, 1].
+    """How far a prediction follows the shape that is cut out of an unrelated image, in [-1, 1].
 
     The mean of 1/2 (1[f_j = y_j] - 1[f_k = y_j] + 1[f_k = y_k] - 1[f_j = y_k]), with f_j the prediction behind object
     j's silhouette. It is the average of P[f_j = y_j] - P[f_k = y_j] and the same with j and k exchanged: where j and k
@@ -77,7 +77,7 @@ def _columns(outcomes: Outcomes) -> Columns:
     compared=True,
 )
 def used_share(probe: ProbeOutcomes) -> Statistic:
-    """Measure 4, the headline: leak / (probe accuracy - fraction of the majority class).
+    """The headline: leak / (probe accuracy - fraction of the majority class).
 
     0: the network does not read outlines; 1: as well as a network that sees nothing else. The probe's accuracy and the
     fraction of the class that is most frequent among the counted labels are averaged over the images of the leak, and

@@ -31,7 +31,6 @@ EVERYTHING = ReliancePlan(
     curve_orders=("random", "most_salient"),
     curve_fractions=(0.0, 0.5, 1.0),
     transfer_families=("rectangles", "silhouettes"),
-    features=True,
     scenes=3,
     scene_objects=12,
 )
@@ -66,7 +65,6 @@ def test_training_goes_on_as_it_would_without_and_every_part_of_the_plan_is_logg
         "transfer_accuracy_rectangles",
         "transfer_accuracy_silhouettes",
         "worst_family",
-        "carried_information",
         "outline_pull",
     }
     names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}

@@ -214,7 +214,7 @@ def test_the_loop_reads_no_value_back():
 
 
 PICTURE = torch.rand(3, 80, 80, generator=torch.Generator().manual_seed(0))
-PATCHES = {"patches": Segments.patches(PICTURE[None], 8)}
+PATCHES = {"patches": Segments.patches(PICTURE[None], 16)}
 
 
 def shown(network, num_outputs=4, **preprocessing):
@@ -223,7 +223,7 @@ def shown(network, num_outputs=4, **preprocessing):
 
 def explain(network, *others, reads=True):
     predictors = [[network.predictor(method) for method in ("black", "layer_masking")]]
-    plan = ExplanationPlan((*others, "grad_cam"), samples=128)
+    plan = ExplanationPlan((*others, "grad_cam"), samples=64)
     request = ExplanationRequest(PICTURE, predictors, plan, 0, [network] * reads)
     return explain_image(request, PATCHES, [2, 0])
 
@@ -243,8 +243,8 @@ def test_the_map_is_that_of_pytorch_grad_cam_used_by_hand(resnet, is_masked, pre
     mean, std = (torch.tensor(each)[:, None, None] for each in (Preprocessing().mean, Preprocessing().std))
     with GradCAM(resnet, [resnet.layer4]) as by_hand:
         maps = [by_hand(((PICTURE - mean) / std)[None], [ClassifierOutputTarget(label)])[0] for label in (2, 0)]
-    expected = np.stack([each.reshape(10, 8, 10, 8).mean(axis=(1, 3)).ravel() for each in maps], axis=-1)
-    assert scores.shape == (1, 2, 100, 2) and np.ptp(expected, axis=0).min() > 0.2
+    expected = np.stack([each.reshape(5, 16, 5, 16).mean(axis=(1, 3)).ravel() for each in maps], axis=-1)
+    assert scores.shape == (1, 2, 25, 2) and np.ptp(expected, axis=0).min() > 0.2
     np.testing.assert_allclose(scores[0, 0], expected, atol=1e-5 if precision == "32" else 0.1)
     np.testing.assert_array_equal(scores[0, 0], scores[0, 1])
     assert found.answers["", "grad_cam"].values.shape == (1, 1, 6400, 2)

@@ -1,9 +1,11 @@
 """Weights and checkpoints from files: what is read, what is refused, and that nothing in a file is executed."""
 
+import copy
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +121,7 @@ def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers
 
 @pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
 def test_a_checkpoint_of_fit_is_held_to_the_same(value, tmp_path):
-    classifier, path = MaskRobustClassifier(num_classes=4), tmp_path / "last.ckpt"
+    classifier, path = copy.deepcopy(smallest()), tmp_path / "last.ckpt"
     trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", barebones=True)
     trainer.strategy.connect(classifier)
     trainer.save_checkpoint(path, weights_only=True)
@@ -313,9 +315,15 @@ def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path):
         read_state_dict(path)
 
 
+@cache
+def smallest():
+    """A classifier with the smallest network."""
+    return MaskRobustClassifier(num_classes=4)
+
+
 def arguments(**changes):
-    """What a checkpoint of the smallest network says of its model."""
-    return {**MaskRobustClassifier(num_classes=4).hparams, **changes}
+    """What its checkpoint says of its model."""
+    return {**smallest().hparams, **changes}
 
 
 FETCHING = ["pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "weights"]
@@ -344,20 +352,26 @@ BUILDING = [
 ]
 
 
+def written(path, **changes):
+    """A checkpoint whose arguments are changed."""
+    torch.save({"state_dict": smallest().state_dict(), "hyper_parameters": arguments(**changes)}, path)
+    return str(path)
+
+
+def test_arguments_in_a_checkpoint_build_the_network_of_its_weights(tmp_path):
+    assert MaskRobustClassifier.from_checkpoint(written(tmp_path / "fine.ckpt")).hparams["num_classes"] == 4
+
+
 @pytest.mark.parametrize(("changes", "message"), BUILDING, ids=str)
 def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(tmp_path, changes, message):
-    classifier = MaskRobustClassifier(num_classes=4)
-    path = str(tmp_path / "odd.ckpt")
-    torch.save({"state_dict": classifier.state_dict(), "hyper_parameters": arguments()}, path)
-    assert MaskRobustClassifier.from_checkpoint(path).hparams["num_classes"] == 4
-    torch.save({"state_dict": classifier.state_dict(), "hyper_parameters": arguments(**changes)}, path)
+    path = written(tmp_path / "odd.ckpt", **changes)
     with pytest.raises(ValueError, match=message) as refused:
         MaskRobustClassifier.from_checkpoint(path)
     assert "\n" not in str(refused.value)
 
 
 def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone():
-    weights = MaskRobustClassifier(num_classes=4).state_dict()
+    weights = smallest().state_dict()
     check_size(arguments(architecture_options={"width": 16}), {}, weights, "fine.ckpt")
     check_size(arguments(architecture_options=None), {}, weights, "fine.ckpt")
     large = arguments(architecture_options={"width": 4096})

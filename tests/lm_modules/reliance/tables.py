@@ -28,7 +28,7 @@ def make_outcomes(
         return rng.integers(0, NUM_CLASSES, images)
 
     predictions = {"clean": guess(), "silhouette": np.where(rng.random(images) < skill, labels, guess())}
-    for name in ("circle", "whole", "broken", "swap_j", "swap_k"):
+    for name in ("circle", "swap_j", "swap_k"):
         predictions[name] = guess()
     asked = {name: values if name == "clean" else np.where(valid, values, -1) for name, values in predictions.items()}
     return Outcomes(
@@ -37,7 +37,6 @@ def make_outcomes(
         objects=10 + np.arange(images),
         labels=labels,
         predictions={**asked, **{retention_condition(fraction): guess() for fraction in fractions}},
-        features={},
         object_fraction=fixed.random(images),
         at_border=fixed.random(images) < 0.3,
         swap_label_j=(labels + 1) % NUM_CLASSES,

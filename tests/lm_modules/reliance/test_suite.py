@@ -29,7 +29,6 @@ PLAN = ReliancePlan(
     curve_fractions=(0.0, 0.4),
     transfer_families=("blobs", "silhouettes", "objects"),
     sampled_share=0.5,
-    features=True,
 )
 BANK = shape_bank(60)
 
@@ -50,8 +49,7 @@ PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
 
 def evaluate(batches, seed=5):
     suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=seed)
-    extractors = {"count": {None: count_visible, "stem": count_visible}}
-    parts = [suite.ask(PREDICTORS, batch, feature_extractors=extractors) for batch in batches]
+    parts = [suite.ask(PREDICTORS, batch) for batch in batches]
     return {name: Outcomes.merge([part[name] for part in parts]) for name in PREDICTORS}
 
 
@@ -74,7 +72,7 @@ def expected(batch):
 
 def test_every_answer_is_the_one_under_its_condition(batch, expected):
     conditions, found = drawn(batch), expected["count"]
-    names = ["silhouette", "circle", "whole", "broken", "swap_j", "swap_k", "retention/0.3", "retention/0.8"]
+    names = ["silhouette", "circle", "swap_j", "swap_k", "retention/0.3", "retention/0.8"]
     names += ["curve/slic/most_salient/0", "curve/slic/most_salient/0.4"]
     names += ["transfer/blobs", "transfer/silhouettes", "transfer/objects"]
     assert [condition.name for condition in conditions.all] == names
@@ -87,21 +85,10 @@ def test_every_answer_is_the_one_under_its_condition(batch, expected):
     assert np.array_equal(found.ids, batch.ids)
 
 
-def test_features_are_those_behind_both_object_holes(batch, expected):
-    conditions = drawn(batch)
-    assert list(expected["count"].features) == ["silhouette", "circle", "silhouette/stem", "circle/stem"]
-    assert expected["peek"].features == {}
-    for name, found in expected["count"].features.items():
-        features = count_visible(batch.images, conditions.visible(name.split("/")[0]), conditions.fill_keys).numpy()
-        valid = expected["count"].object_valid
-        assert np.array_equal(found[valid], features[valid])
-        assert np.isnan(found[~valid]).all()
-
-
 def test_invalid_images_have_no_answer_behind_their_holes(expected):
     for found in expected.values():
         assert np.flatnonzero(~found.object_valid).tolist() == [3, 5]
-        for name in ("silhouette", "circle", "whole", "broken"):
+        for name in ("silhouette", "circle"):
             assert found.predictions_under(name)[[3, 5]].tolist() == [-1, -1]
             assert (found.predictions_under(name)[found.object_valid] >= 0).all()
         assert np.isnan(found.sensitivity[[3, 5]]).all()
@@ -197,7 +184,7 @@ def test_wrong_logits_are_refused(batch):
 
 TWO_PLANS_IN = ReliancePlan(
     patch_size=4, curve_families=("patches",), curve_orders=("random",), curve_fractions=(0.5,),
-    transfer_families=("rectangles",), features=True,
+    transfer_families=("rectangles",),
 )  # fmt: skip
 PLANS = with_transfer_methods({"black": TWO_PLANS_IN, "layer_masking": ReliancePlan(patch_size=4)}, ["mean"])
 
@@ -260,6 +247,4 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(sma
 def test_each_method_is_asked_what_its_own_plan_says(small_bank):
     runs = rows_of({"a": classifier(0)}, small_bank)[1]["a"]
     for method, plan in PLANS.items():
-        probed = {name for name in runs[method].predictions if name.startswith(("features/", "mlp/", "neighbours/"))}
-        assert runs[method].predictions.keys() - probed == {"clean", *conditions_module.condition_names(plan)}
-        assert bool(probed) == plan.features
+        assert runs[method].predictions.keys() == {"clean", *conditions_module.condition_names(plan)}

@@ -6,7 +6,6 @@ import pytest
 import yaml
 from jsonargparse import ArgumentError
 
-from maskrobust.train.claim import main
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import TrainingArm
 from maskrobust.train.sentences import one_sentence
@@ -77,14 +76,6 @@ def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path, key, value):
         parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
     sentence = one_sentence(caught.value, "claim")
     assert sentence is not None and key.rpartition(".")[2] in sentence and str(value) in sentence
-
-
-def test_a_layer_that_networks_lack_is_refused_before_anything_is_trained(tmp_path):
-    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "evaluation.plan.features", value=True)
-    changed(config, "evaluation.plan.layers", ["layer9"])
-    with pytest.raises(ValueError, match="got 'layer9'"):
-        main(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"])
-    assert not (tmp_path / "out" / "arms").exists()
 
 
 def test_a_key_of_another_kind_that_is_false_or_null_tells_nothing(tmp_path):

@@ -142,7 +142,7 @@ def test_pairs_have_the_differences_and_readings_of_every_arm_under_every_fill(c
 def no_valid_object(run):
     nothing = np.zeros(len(run), dtype=np.bool_)
     hidden = np.full(len(run), -1)
-    blind = answering(run, **dict.fromkeys(("silhouette", "circle", "whole", "broken"), hidden))
+    blind = answering(run, **dict.fromkeys(("silhouette", "circle"), hidden))
     return replace(blind, object_valid=nothing, sensitivity=np.full(len(run), float("nan")))
 
 

@@ -332,8 +332,6 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, mo
         (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
-        (["--network=small_resnet:random", "--plan.layers=[nowhere]", "--methods=[black]"], "'nowhere'"),
-        (["--network=squeezenet1_1:random", "--methods=[black]"], "linear"),
         (["--network=swin_t:random"], "transformer"),
         (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
     ],

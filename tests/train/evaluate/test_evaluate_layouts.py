@@ -86,13 +86,13 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path,
     rows = {}
     for name, masks in (("with", {"mask_root": str(tmp_path / "masks")}), ("without", {})):
         options = {"root": str(tmp_path / "images"), **masks, **SMALL}
-        asked = ["--plan.features=true", "--plan.curve_families=[patches]", "--plan.curve_fractions=[0, .5]"]
+        asked = ["--plan.curve_families=[patches]", "--plan.curve_fractions=[0, .5]"]
         asked += ["--plan.transfer_families=[rectangles, silhouettes]", "--plan.scenes=4", f"--out={tmp_path / name}"]
         main(evaluate(Folder(**options), options, tmp_path, *asked))
         rows[name] = {(row.method, row.name): row for row in rows_of(tmp_path / name)}
     measures = {row.measure for row in rows["without"].values()}
     assert {"clean_accuracy", "retention", "class_accuracy", "curve_accuracy", "transfer_accuracy"} <= measures
-    assert not measures & {"used_share", "silhouette_leak", "swap_pull", "probe_accuracy", "carried_information"}
+    assert not measures & {"used_share", "silhouette_leak", "swap_pull", "probe_accuracy"}
     same = [key for key in rows["without"] if key[1] not in ("worst_family",)]
     assert all(rows["without"][key] == rows["with"][key] for key in same)
     assert said == [f"val: {WITHOUT_OBJECTS}"]

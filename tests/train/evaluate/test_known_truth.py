@@ -129,7 +129,6 @@ def draw_outcomes(data, seed):
             "swap_j": swap_j,
             "swap_k": swap_k,
         },
-        features={},
         object_fraction=np.full(IMAGES, 0.2),
         at_border=~everywhere,
         swap_label_j=label_j,

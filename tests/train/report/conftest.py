@@ -7,7 +7,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.features import FEATURE_HOLES, FeatureProbe, feature_condition, feature_key
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.measures.information import mutual_information
@@ -29,8 +28,6 @@ Content = dict[str, Any]
 IMAGES, INVALID = 60, (3, 7)
 MEASURED = {
     "transfer_families": ["patches", "slic", "objects"],
-    "features": True,
-    "layers": ["layer1"],
     "shape_measures": get_args(ShapeMeasure),
 }
 NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
@@ -50,20 +47,11 @@ def answers(plan, seed, skill):
         for fraction in plan.curve_fractions
     ]
     names += [name for name in condition_names(plan) if name.startswith(("margin/", "other_ring/", "cover"))]
-    if plan.features:
-        names += [
-            feature_condition(hole, layer, probe)
-            for probe in get_args(FeatureProbe)
-            for hole in FEATURE_HOLES
-            for layer in (None, *plan.layers)
-        ]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
     clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.predictions_under("clean"))
     hidden = {name: np.where(right[name], made.labels, guesses[name]) for name in names}
-    probed = [feature_key(hole, layer) for hole in FEATURE_HOLES for layer in (None, *plan.layers) if plan.features]
-    information = {key: skill + rng.normal(size=IMAGES) for key in probed}
-    return replace(answering(made, clean=clean, **hidden), information=information)
+    return answering(made, clean=clean, **hidden)
 
 
 def probe_of(outcomes):

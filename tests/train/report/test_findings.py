@@ -34,35 +34,35 @@ KNOWN = {
     "reliance": (
         evaluated(black_and_layer_masking(READ), {"net": 0.8}),
         "The outline of a hole gives the object away: "
-        "with the object hidden along its outline, net is still right in 46% of 400 images under black fill (chance: "
+        "with the object cut out along its outline, net is still right in 46% of 400 images under black fill (chance: "
         "25%), in 26% under layer masking.",
     ),
     "reliance without accuracy lost": (
         evaluated(black_and_layer_masking(READ | {"half": 0.78}), {"net": 0.8}),
         "The outline of a hole gives the object away: "
-        "with the object hidden along its outline, net is still right in 46% of 400 images under black fill (chance: "
+        "with the object cut out along its outline, net is still right in 46% of 400 images under black fill (chance: "
         "25%), in 26% under layer masking; it keeps its accuracy with half of the patches hidden (78%).",
     ),
     "little reliance": (
         evaluated(black_and_layer_masking(READ | {"silhouette": 0.3, "share": (0.06, 0.02, 0.1)}), {"net": 0.8}),
-        "Little reliance on outlines (used share 0.06): with the object hidden along its outline, net is right in 30% "
+        "Little reliance on outlines (used share 0.06): with the object cut out along its outline, net is right in 30% "
         "of 400 images under black fill (chance: 25%), in 26% under layer masking.",
     ),
     "outlines that mislead": (
         evaluated(
             black_and_layer_masking({"silhouette": 0.2, "circle": 0.4, "share": (-0.3, -0.4, -0.2)}), {"net": 0.8}
         ),
-        "Outlines mislead: with the object hidden along its outline, net is right in 20% of 400 images under black "
+        "Outlines mislead: with the object cut out along its outline, net is right in 20% of 400 images under black "
         "fill (40% behind a circle), in 26% under layer masking.",
     ),
     "no reliance": (
         evaluated(black_and_layer_masking(SEEN), {"net": 0.8}),
-        "No reliance on outlines (used share within ±0.05): with the object hidden along its outline, net is right in "
+        "No reliance on outlines (used share within ±0.05): with the object cut out along its outline, net is right in "
         "26% of 400 images under black fill (chance: 25%), in 26% under layer masking.",
     ),
     "undecided": (
         evaluated(black_and_layer_masking(SEEN | {"share": (0.1, -0.2, 0.4)}), {"net": 0.8}),
-        "Undecided whether outlines matter (used share up to ±0.40): with the object hidden along its outline, net is "
+        "Undecided whether outlines matter (used share up to ±0.40): with the object cut out along its outline, net is "
         "right in 26% of 400 images under black fill (chance: 25%), in 26% under layer masking.",
     ),
     "no object masks": (
@@ -76,7 +76,7 @@ KNOWN = {
             {"net": None},
             chance=None,
         ),
-        "With the object hidden along its outline, net predicts the same as with nothing hidden in 46% of 400 images "
+        "With the object cut out along its outline, net predicts the same as with nothing hidden in 46% of 400 images "
         "under black fill (30% behind a circle), in 26% under layer masking (25% behind a circle).",
     ),
     "two networks as they were trained": (
@@ -86,13 +86,13 @@ KNOWN = {
             own={"a": "black", "b": "layer_masking"},
         ),
         "The outline of a hole gives the object away: "
-        "with the object hidden along its outline, the network trained on painted holes is still right in 46% of 400 "
+        "with the object cut out along its outline, the network trained on painted holes is still right in 46% of 400 "
         "images (chance: 25%); the network trained with layer masking in 26%.",
     ),
     "many networks": (
         evaluated({name: black_and_layer_masking(READ)["net"] for name in "abc"}, dict.fromkeys("abc", 0.8)),
         "The outline of a hole gives the object away: "
-        "with the object hidden along its outline, accuracy over 400 images is between 26% (a under layer "
+        "with the object cut out along its outline, accuracy over 400 images is between 26% (a under layer "
         "masking) and 46% (a under black fill).",
     ),
 }
@@ -107,7 +107,7 @@ def test_a_known_outcome_is_said_in_one_sentence_with_its_size(outcome):
 def test_the_two_accuracies_of_the_sentence_are_compared_below_it_image_by_image():
     results = KNOWN["two networks as they were trained"][0]
     compared = Results("reliance", {**results.content, "difference": {"value": 0.2, "low": 0.16, "high": 0.24}}, [])
-    assert squeezed(besides(compared)[0]) == "The two accuracies differ by 20.0 points [16.0, 24.0], paired by image."
+    assert squeezed(besides(compared)[0]) == "These two accuracies differ by 20.0 points [16.0, 24.0], paired by image."
 
 
 def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():

@@ -97,7 +97,7 @@ def test_every_measure_of_every_network_stands_in_its_line_and_column(
         assert [(row[0], row[1:]) for row in found] == expected
 
 
-def test_seeds_and_layers_have_lines_of_their_own(made_claim, claim_page):
+def test_seeds_have_lines_of_their_own(made_claim, claim_page):
     page = Page(claim_page)
     for seed in made_claim["seeds"]:
         lines = [row for row in body_rows(page, "seeds-outline") if row[0].endswith(f", seed {seed}")]
@@ -105,7 +105,6 @@ def test_seeds_and_layers_have_lines_of_their_own(made_claim, claim_page):
         assert [row[1:] for row in lines] == [
             cells for _, cells in expected_rows(made_claim, "outline", arms, seed=seed)
         ]
-    assert {row[0] for row in body_rows(page, "layers-remains")} == {f"{title}, layer1" for title in METHODS.values()}
 
 
 def test_matrices_hold_the_rows_of_transfer(made_claim, claim_page):
@@ -273,7 +272,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tm
     monkeypatch.setattr(measures, "__path__", [*measures.__path__, str(tmp_path)])
     monkeypatch.setattr(catalogue_module, "MEASURES", copy.copy(catalogue_module.MEASURES))
     catalogue_module.import_modules.cache_clear()
-    shapes = {"curve_families": (), "transfer_families": (), "features": False, "layers": ()}
+    shapes = {"curve_families": (), "transfer_families": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.kept_behind_the_circle")
     page, networks = (

@@ -10,11 +10,11 @@ from maskrobust.train.report.examples import ExampleStrip, Prediction
 from maskrobust.train.report.findings import View, besides, in_evaluation, relies, row_of, views
 from maskrobust.train.report.results import COLOURS, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import capitalised, in_words, method_title
+from maskrobust.train.report.wording import capitalised, in_sentence, in_words, method_title
 
 _HOLES = {
-    "silhouette_accuracy": "Object hidden along its outline",
-    "circle_accuracy": "Object hidden by a circle of equal area",
+    "silhouette_accuracy": "Object cut out along its outline",
+    "circle_accuracy": "Object hidden by a circle around it",
 }
 
 
@@ -50,13 +50,14 @@ def _chart(results: Results, looked_at: Sequence[View]) -> Markup:
         name = _named(results, view, with_method=by_method and measure != "clean_accuracy")
         groups.setdefault(title, []).append(Line(name, [Cell(meter, look="bar-cell"), cell_of(row)]))
 
+    goal = "" if chance is None else " (the nearer to chance, the better)"
     for measure, title in _HOLES.items():
         for view in looked_at:
-            add(title, view, measure)
+            add(f"{title}{goal}", view, measure)
     for view in looked_at:
         if row := row_of(results, view, "retention"):
             hidden = in_words(float(row.parameters["hidden_fraction"]))
-            add(f"{capitalised(hidden)} of the patches hidden", view, "retention")
+            add(f"{capitalised(hidden)} of the patches hidden (the higher, the better)", view, "retention")
     for network in results.networks:
         add("Nothing hidden", next(view for view in looked_at if view.network == network), "clean_accuracy")
     return table(
@@ -75,7 +76,7 @@ def _colour(results: Results, looked_at: Sequence[View], view: View) -> int:
 def _named(results: Results, view: View, *, with_method: bool) -> Markup | str:
     if len(results.networks) == 1:
         return method_title(view.method) if with_method else view.network.title
-    return named(view.network) + (f", {method_title(view.method).lower()}" if with_method else "")
+    return named(view.network) + (f", tested under {in_sentence(method_title(view.method))}" if with_method else "")
 
 
 def _tiles(results: Results, looked_at: Sequence[View], shown: Sequence[ExampleStrip]) -> list[Markup]:

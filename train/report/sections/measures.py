@@ -24,9 +24,8 @@ def accuracy(results: Results) -> Markup:
 
 
 def measures(results: Results) -> Markup:
-    """Tables of all measures but accuracies, by group; below them inner layers and seeds, folded."""
+    """Tables of all measures but accuracies, by group; below them those of each seed, folded."""
     whole = [row for row in results.over_seeds if row.method in results.methods]
-    layers = [row for row in whole if "layer" in row.parameters]
     by_seed = [row for row in results.rows if row.seed is not None and row.method in results.methods]
     data = {row.measure: row for row in results.rows if not row.network}
     text = prose(
@@ -39,19 +38,14 @@ def measures(results: Results) -> Markup:
         has_bits=any(row.measure.startswith("information_") for row in whole),
     )
     apart = ("accuracy", "outline") if results.name == "reliance" else ("accuracy",)
-    plain = [row for row in whole if "layer" not in row.parameters and catalogue()[row.measure].group not in apart]
+    plain = [row for row in whole if catalogue()[row.measure].group not in apart]
     text += measure_tables("results", _first(results), plain, results, lambda row: _line(results, row))
-    for identity, summary, first, rows in (
-        ("layers", "What inner layers carry", "Method and layer", layers),
-        ("seeds", "Seed by seed", "Method and seed", by_seed),
-    ):
-        text += folded(summary, measure_tables(identity, first, rows, results, _part)) if rows else ""
-    return text
+    of_seeds = measure_tables("seeds", "Method and seed", by_seed, results, _part)
+    return text + folded("Seed by seed", of_seeds) if by_seed else text
 
 
 def _part(row: Row) -> tuple[str, str]:
-    part = row.parameters["layer"] if row.seed is None else f"seed {row.seed}"
-    return f"{method_title(row.method)}, {part}", ""
+    return f"{method_title(row.method)}, seed {row.seed}", ""
 
 
 def _first(results: Results) -> str:

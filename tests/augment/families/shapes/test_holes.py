@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from maskrobust.augment import (
     SilhouetteBank,
-    broken_silhouettes,
     companions,
     covers,
     enclosing_circles,
@@ -27,18 +26,6 @@ def ellipses(count, height, width):
     down = (torch.arange(height) / height - place[:, :1]) / 0.2
     across = (torch.arange(width) / width - place[:, 1:]) / 0.08
     return (down.square()[:, :, None] + across.square()[:, None, :] < 1).unsqueeze(1)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_broken_silhouette_is_the_object_with_its_quadrants_swapped(size):
-    object_mask = torch.rand(20, 1, *size, generator=torch.Generator().manual_seed(1)) < 0.4
-    hidden = ~broken_silhouettes(object_mask)
-    assert torch.equal(hidden.sum(dim=(1, 2, 3)), object_mask.sum(dim=(1, 2, 3)))
-    height, width = size
-    for row in range(height):
-        for column in range(width):
-            target = hidden[:, 0, (row + height // 2) % height, (column + width // 2) % width]
-            assert torch.equal(target, object_mask[:, 0, row, column])
 
 
 def test_object_and_companion_hide_as_much_as_the_enclosing_circle_and_do_not_touch():

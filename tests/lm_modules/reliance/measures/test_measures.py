@@ -19,11 +19,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     transfer_accuracy,
     worst_family,
 )
-from maskrobust.lm_modules.reliance.measures.broken_masks import (
-    broken_mask_accuracy,
-    whole_mask_accuracy,
-    whole_over_broken,
-)
 from maskrobust.lm_modules.reliance.measures.information import (
     information_circle,
     information_silhouette,
@@ -152,29 +147,6 @@ def test_information_behind_a_hole_counts_valid_images(outcomes):
     assert behind is not None and behind.value > behind.high  # more than chance
     silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
     assert "no image is valid" in str(information_circle()([silent], 0, 0).undefined_because)
-
-
-def test_whole_and_broken_masks_are_compared_on_images_that_are_right_unhidden():
-    outcomes = make_outcomes(400, 3, invalid=range(0, 400, 7))
-    right = (outcomes.predictions_under("clean") == outcomes.labels) & outcomes.object_valid
-    whole, broken = (
-        (outcomes.predictions_under(name) == outcomes.labels)[right].mean() for name in ("whole", "broken")
-    )
-    for measure, expected in (
-        (whole_mask_accuracy(), whole),
-        (broken_mask_accuracy(), broken),
-        (whole_over_broken(), whole / broken),
-    ):
-        finding = estimate(measure, [outcomes])
-        found = finding.interval
-        assert found is not None and found.value == pytest.approx(expected) and found.low < expected < found.high
-        assert (finding.images, finding.left_out) == (right.sum(), (~right).sum())
-
-
-def test_the_quotient_is_undefined_where_nothing_is_right_behind_the_broken_mask():
-    outcomes = answering(make_outcomes(50, 3), broken=np.full(50, NUM_CLASSES))
-    finding = estimate(whole_over_broken(), [outcomes])
-    assert finding.interval is None and "behind the broken mask" in str(finding.undefined_because)
 
 
 def plug_in_bits(predictions, labels):
