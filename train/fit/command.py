@@ -172,6 +172,7 @@ class FitCLI(LightningCLI):
 
     def _check_kind(self, path: str) -> None:
         """Refuse the checkpoint of another model, such as one of a pre-training in `fit`."""
+        assert isinstance(self.model_class, type)
         known = {*inspect.signature(self.model_class).parameters, "_instantiator"}
         foreign = sorted(self._saved_arguments.keys() - known)
         if foreign:

@@ -162,7 +162,7 @@ def test_the_gradient_reaches_what_the_maps_depend_on_and_all_else_is_frozen(arc
     reached = {name for name, each in named if each.grad.any() or "tokens" in name}  # deep maps may be all visible
     trained = {name for name, each in module.named_parameters() if each.requires_grad}
     assert reached == trained
-    unused = {name.partition("network.network.")[2] for name, _ in module.named_parameters() if name not in trained}
+    unused = {name.removeprefix("network.") for name, _ in module.named_parameters() if name not in trained}
     assert all(name.startswith(("fc.", "head.", "classifier.", "beside.")) for name in unused)
     assert unused or not hasattr(module.network.network, "fc")
 
