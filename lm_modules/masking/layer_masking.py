@@ -196,9 +196,9 @@ class LayerMasking(nn.Module):
             return self.network(images)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
-        check_images(images)
         if visible is not None:
             check_visible(images, visible)
+        check_images(images)
         if sizes is not None:
             visible_map = self._map_of_sizes(images, visible, sizes)
         else:

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from timm.layers import create_conv2d
+from timm.layers.cond_conv2d import CondConv2d
 from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from tests.lm_modules.masking.architectures import build, error_in_sizes
 from tests.lm_modules.masking.cases import OPTIONS, Function, assert_close, tensors_of
 from tests.lm_modules.masking.dense_networks import ContextNet, SmallUNet, bilinear, shuffled, transposed
 from tests.lm_modules.masking.networks import randomise, seeded
@@ -225,6 +227,25 @@ def test_images_of_one_size_are_the_plain_network_and_may_lie_on_a_larger_canvas
     images, canvas = torch.randn(2, 3, 32, 40), torch.full((2, 3, 50, 60), math.nan)
     canvas[:, :, :32, :40] = images
     assert torch.equal(LayerMasking(network)(canvas, sizes=torch.tensor([(32, 40)] * 2)), network(images))
+
+
+class OwnKernels(nn.Module):
+    """A kernel for each image, and padding as much as its size asks for, in one module of timm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.route = CondConv2d(3, 4, 3, 2, "same", bias=True, num_experts=2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x, self.route(x.mean((2, 3))).sigmoid()).mean((2, 3))
+
+
+def test_a_kernel_for_each_image_is_that_of_each_image():
+    assert_as_alone(seeded(OwnKernels).eval(), torch.tensor([(13, 16), (14, 15), (15, 14), (16, 13)]), holes=True)
+
+
+def test_the_script_finds_a_network_of_a_library_as_if_alone():
+    assert error_in_sizes(build("timm/test_convnext"), 64) < 1e-8
 
 
 class Scales(nn.Module):
