@@ -7,9 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry
+from maskrobust.lm_modules.masking.masked import Masked, Run, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.rules.normalisation import group_norm, instance_norm
 from maskrobust.lm_modules.masking.table import Rule
@@ -104,7 +104,7 @@ class Covering:
         masked = carry(images, self._visible)
         masked.run = run
         try:
-            return tree_map(_coverage, run_located(network, masked))
+            return map_output(_coverage, run_located(network, masked))
         finally:
             run.is_over = True
 

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def hide(features: Tensor, visible: Tensor) -> Tensor:
@@ -23,6 +24,26 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
         (B, C, H, W), dtype of `features`.
     """
     return features.masked_fill(~visible, 0.0)
+
+
+def hide_finite(features: Tensor, visible: Tensor) -> Tensor:
+    """`hide` where no value is NaN or infinite, as those that a network computes; in an exported graph a product.
+
+    A choice by a mask of one channel takes ONNX Runtime out of the layout in which it convolves fast.
+    """
+    if not torch.compiler.is_exporting():
+        return hide(features, visible)
+    return features * _spread(visible.to(features.dtype), features.shape[1])
+
+
+def _spread(numbers: Tensor, channels: int) -> Tensor:
+    """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout."""
+    return F.conv2d(numbers, numbers.new_ones(channels, 1, 1, 1))
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is at work, or derivatives in forward mode."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def neighbour_rings(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -65,16 +86,19 @@ def neighbour_padding(
         features: (B, C, H, W) float; read at visible positions only.
         visible: (B, 1, H, W) bool.
         plan: from `neighbour_rings` for the same `visible`.
-        detach_padding: filled values carry no gradient (as in the paper); False makes the padding differentiable, and
-            is what forward-mode derivatives need.
+        detach_padding: filled values carry no derivative (as in the paper); False makes the padding differentiable.
 
     Returns:
         (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit.
     """
-    filled = hide(features.detach() if detach_padding else features, visible)
+    filled = hide_finite(features.detach() if detach_padding else features, visible)
     for ring, count in plan:
-        filled = torch.where(ring, _mean_3x3(filled) * (9.0 / count.to(filled.dtype)), filled)
-    return torch.where(visible, features, filled) if detach_padding and features.requires_grad else filled
+        factors = 9.0 / count.to(filled.dtype)
+        if torch.compiler.is_exporting():  # a ring is 0 before it is filled
+            filled = filled + _mean_3x3(filled) * _spread(factors * ring, filled.shape[1])
+        else:
+            filled = torch.where(ring, _mean_3x3(filled) * factors, filled)
+    return _detached_beside(features, visible, filled) if detach_padding else filled
 
 
 def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -> Tensor:
@@ -139,7 +163,7 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
         rows = shown.permute(0, 2, 3, 1)
         taken = rows.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, rows.shape[3]))
         filled = taken.view_as(rows).permute(0, 3, 1, 2)
-    return torch.where(visible, features, filled) if detach_padding and features.requires_grad else filled
+    return _detached_beside(features, visible, filled) if detach_padding else filled
 
 
 def propagate_visible(
@@ -228,3 +252,8 @@ def masked_group_norm(
 def _mean_3x3(images: Tensor) -> Tensor:
     """Not the sum, by divisor_override=1, which `torch.onnx.export` drops without a word."""
     return F.avg_pool2d(images, kernel_size=3, stride=1, padding=1)
+
+
+def _detached_beside(features: Tensor, visible: Tensor, filled: Tensor) -> Tensor:
+    """`filled`, which carries no derivative, with that of `features` at visible positions."""
+    return torch.where(visible, features, filled) if features.requires_grad or is_transformed() else filled

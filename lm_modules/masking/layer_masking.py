@@ -5,20 +5,20 @@ import inspect
 import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.functional import hide
+from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.inputs import check_images, check_network, warn_of_bytes, why_it_failed
-from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry
-from maskrobust.lm_modules.masking.morphology import PADDINGS
+from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry, map_output
+from maskrobust.lm_modules.masking.morphology import PADDINGS, can_be_read
 from maskrobust.lm_modules.masking.sizes import Call, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.visible_map import (
@@ -31,7 +31,10 @@ from maskrobust.lm_modules.masking.visible_map import (
 from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
-_PREFIX = "network."
+_SHARED = (
+    "_parameters", "_buffers", "_non_persistent_buffers_set", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)  # fmt: skip
 
 
 class PlanRow(NamedTuple):
@@ -95,7 +98,7 @@ class LayerMasking(nn.Module):
 
     Source: Balasubramanian and Feizi, "Towards Improved Input Masking for Convolutional Neural Networks", ICCV 2023.
     Hidden pixels do not matter: whatever they hold, NaN included, no output changes by a bit, and their gradient is
-    exactly zero. The parameters are the network's own, under its own `state_dict` keys.
+    exactly zero. Its parameters, buffers and modules are the network's own, under the network's own names.
 
     Args:
         network: any CNN whose operations all have a rule, a classifier or one that returns maps; kept
@@ -135,12 +138,12 @@ class LayerMasking(nn.Module):
 
     def _set_up(self, network: nn.Module, options: MaskingOptions) -> None:
         super().__init__()
-        self.network, self.options = network, options
+        # No module of this one: all that it holds is held here as well, under the same names.
+        self.__dict__.update({name: vars(network)[name] for name in _SHARED}, network=network)
+        self.network: nn.Module
+        self.options, self.training = options, network.training
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, list[Call]] = {}
-        self.training = network.training
-        self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
@@ -261,7 +264,8 @@ class LayerMasking(nn.Module):
                 )
             return finish(output)
         try:
-            return finish(run_located(self.network, images))
+            with masks_kept(self.network), _uncompiled(self.network):
+                return finish(run_located(self.network, images))
         finally:
             run.is_over = True
 
@@ -276,7 +280,7 @@ class LayerMasking(nn.Module):
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
-        if visible.device.type != "cpu" or torch.compiler.is_compiling():
+        if not can_be_read(visible):
             return VisibleMap(visible, self.options)
         in_inference_mode = torch.is_inference_mode_enabled()  # whose tensors no gradient can go through
         last = self._last_mask
@@ -286,6 +290,18 @@ class LayerMasking(nn.Module):
         visible_map = last[2] or VisibleMap(last[1], self.options)
         self._last_mask = in_inference_mode, last[1], visible_map
         return visible_map
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the network and of all that it holds."""
+        self.training = mode
+        self.network.train(mode)
+        return self
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self.network._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self.network._load_from_state_dict(*args)
 
     def with_padding(self, padding: PaddingRule) -> "LayerMasking":
         """The same network under another padding, with all other options as here; weights are shared."""
@@ -358,7 +374,8 @@ class LayerMasking(nn.Module):
         Raises:
             TypeError, InputError: `visible` is no mask, or the network does not say how many channels it takes.
         """
-        channels = channels_of(self.network) if channels is None else channels
+        if channels is None:
+            channels = channels_of(self.network, self.options, *visible.shape[2:])
         dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
         images = torch.zeros(visible.shape[0], channels, *visible.shape[2:], dtype=dtype, device=visible.device)
         check_visible(images, visible)
@@ -404,8 +421,16 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = flag
 
 
+def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
+    """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
+    if all(module._compiled_call_impl is None for module in network.modules()):
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def _as_tensors(output: Any, index: int | None = None) -> Any:
-    """Plain tensors with 0 at hidden positions for masked features, also in the fields of a dataclass.
+    """Plain tensors with 0 at hidden positions for masked features.
 
     Args:
         output: of a network, in any structure.
@@ -415,12 +440,9 @@ def _as_tensors(output: Any, index: int | None = None) -> Any:
     def as_tensor(value: Any) -> Any:
         if isinstance(value, Masked):
             return value.as_plain() if index is None else value.of_image(index)
-        if not dataclasses.is_dataclass(value) or isinstance(value, type):
-            return value if index is None or not isinstance(value, Tensor) else value[index : index + 1]
-        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
-        return dataclasses.replace(value, **{name: tree_map(as_tensor, field) for name, field in fields.items()})
+        return value if index is None or not isinstance(value, Tensor) else value[index : index + 1]
 
-    return tree_map(as_tensor, output)
+    return map_output(as_tensor, output)
 
 
 def _refuse_further_arguments(network: nn.Module) -> None:
@@ -441,21 +463,3 @@ def _refuse_nan(shown: Tensor) -> None:
             f"visible pixels must be numbers, got NaN at a visible pixel of image {index} of the batch; hide such "
             "pixels, as visible_from(images) does."
         )
-
-
-def _without_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, _local_metadata: Any) -> None:
-    inner = prefix + _PREFIX
-    keys = [key for key in state_dict if key.startswith(inner)]
-    state_dict.update({prefix + key.removeprefix(inner): value for key, value in _taken_out(state_dict, keys)})
-
-
-def _with_prefix(_module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    keys = [key for key in state_dict if key.startswith(prefix)]
-    state_dict.update(
-        {prefix + _PREFIX + key.removeprefix(prefix): value for key, value in _taken_out(state_dict, keys)}
-    )
-
-
-def _taken_out(state_dict: dict[str, Any], keys: list[str]) -> list[tuple[str, Any]]:
-    """All of them at once: a network may have both 'x' and 'network.x', and one's new name is the other's old one."""
-    return [(key, state_dict.pop(key)) for key in keys]

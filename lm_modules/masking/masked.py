@@ -4,6 +4,7 @@ Torch hands every function that meets such a tensor to `Masked.__torch_function_
 (`table`). Within a rule masked features are plain tensors to torch.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
@@ -18,11 +20,11 @@ from maskrobust.lm_modules.masking.table import (
     ANSWERED,
     ASKING_SIZES,
     MADE_IN_SHAPE,
-    RULES,
     Rule,
     UnsupportedNetworkError,
     name_of,
     no_rule,
+    rule_of,
 )
 from maskrobust.lm_modules.masking.visible_map import Padding, VisibleMap
 
@@ -151,7 +153,7 @@ class Masked(Tensor):
             visible: the visible positions at the resolution of `features`.
             axes: which axes of `features` are the images, the height and the width, ascending.
         """
-        return carry(features, visible, axes)
+        return carry(features.view_as(features), visible, axes)
 
     @classmethod
     def __torch_function__(
@@ -162,36 +164,18 @@ class Masked(Tensor):
             if func in ANSWERED:
                 _note_question(func, args)
                 return func(*args, **(kwargs or {}))
-            return apply_rule(func, RULES.get(func), args, kwargs or {})
+            return apply_rule(func, rule_of(func), args, kwargs or {})
 
     def __repr__(self) -> str:  # type: ignore[override]
         _, height, width = self.visible.size
         return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
 
-    # Written in Python in torch, where torch.compile does not hand them to rules.
+    # Methods that torch has written in Python, and that torch.compile does not hand to rules.
     def norm(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         return torch.norm(self, *args, **kwargs)
 
-    def split(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        return torch.split(self, *args, **kwargs)
-
     def unflatten(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         return torch.unflatten(self, *args, **kwargs)
-
-    def __abs__(self) -> Any:
-        return torch.abs(self)
-
-    def __rsub__(self, other: Any) -> Any:
-        return torch.rsub(self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return torch.reciprocal(self) * other
-
-    def __pow__(self, other: Any) -> Any:
-        return torch.pow(self, other)
-
-    def __rpow__(self, other: Any) -> Any:
-        return torch.pow(other, self)
 
     @property
     def features(self) -> Tensor:
@@ -218,6 +202,12 @@ class Masked(Tensor):
 
     def with_features(self, features: Tensor) -> "Masked":
         """Other features at the same positions, in the same order of axes."""
+        if not isinstance(features, Masked) and not torch.compiler.is_compiling():
+            features = features.view_as(features)  # others may hold the tensor, which stays a plain one
+        return self.with_fresh(features)
+
+    def with_fresh(self, features: Tensor) -> "Masked":
+        """The same of features that nobody else holds, as an operation returns them; the tensor itself is masked."""
         masked = carry(features, self.visible, self.axes)
         masked.run = self.run
         return masked
@@ -240,7 +230,8 @@ class Masked(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if self.is_images_first and not records and self.visible.may_be_read:
                 return zero_rows(self.features, self.visible.hidden_row_indices)
-            return functional.hide(self, self.positions)
+            hide = functional.hide_finite if self.is_images_first else functional.hide
+            return hide(self, self.positions)
 
     def as_plain(self) -> Tensor:
         """A plain tensor of its own with 0 at hidden positions."""
@@ -307,24 +298,24 @@ class Masked(Tensor):
 
 
 def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
-    """Features with the map of their visible positions; see `Masked`."""
+    """Features that nobody else holds, with the map of their visible positions; see `Masked`."""
     if isinstance(features, Masked):
         if features.visible is visible and features.axes == axes:
             return features
         features = features.features
-    shape = features.shape
-    if len(shape) <= axes[-1] or tuple(shape[axis] for axis in axes) != visible.size:
-        batch, height, width = visible.size
+    shape, (images, height, width) = features.shape, axes
+    if len(shape) <= width or (shape[images], shape[height], shape[width]) != visible.size:
         raise NotImplementedError(
-            f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
-            f"positions of the mask, got shape {tuple(shape)}; give this operation, or the module around it, a rule "
-            "of its own with masking_rule."
+            f"layer masking needs features whose axes {axes} are the {visible.size[0]} images and {visible.size[1]} x "
+            f"{visible.size[2]} positions of the mask, got shape {tuple(shape)}; give this operation, or the module "
+            "around it, a rule of its own with masking_rule."
         )
     masked: Masked
-    is_recorded = not torch.compiler.is_compiling() and features.grad_fn is not None and not features._is_view()
-    if (
-        is_recorded
-    ):  # an operation's own result: as a view of it, it would be copied in the backward pass of changes in place
+    is_own = not torch.compiler.is_compiling() and not (
+        torch.is_grad_enabled() and (features.grad_fn is None or features._is_view())
+    )
+    if is_own:
+        # The tensor itself: a view of it would be copied in the backward pass of changes in place, and takes time.
         masked = features  # type: ignore[assignment]
         masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
     elif type(features) is Tensor:
@@ -344,6 +335,18 @@ def _masked_class(kind: type[Tensor]) -> type[Masked]:
     return type("Masked", (Masked, kind), {})
 
 
+def map_output(change: Callable[[Any], Any], output: Any) -> Any:
+    """What a network returns, with each leaf changed: in lists, tuples, dictionaries and the fields of dataclasses."""
+
+    def changed(value: Any) -> Any:
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
+            return change(value)
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value) if each.init}
+        return dataclasses.replace(value, **{name: tree_map(changed, field) for name, field in fields.items()})
+
+    return tree_map(changed, output)
+
+
 def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
     """What axes are called once others have been removed."""
     images, height, width = (axis - sum(each < axis for each in removed) for axis in axes)
@@ -352,6 +355,7 @@ def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
 
 _RENAMED = {"axis": "dim", "keepdims": "keepdim"}
 _TENSORS = ("input", "tensors", "other")
+_SPECIAL = {*_RENAMED, *_TENSORS, "out"}
 
 
 def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -369,31 +373,33 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     Raises:
         UnsupportedNetworkError: layer masking cannot compute the operation.
     """
-    operands = [*masked_in(args), *masked_in(kwargs.values())]
-    run = _run_of(operation, operands)
-    in_backward = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    operands = masked_in((*args, *kwargs.values()))
+    run = operands[0].run
+    if len(operands) > 1:
+        _refuse_other_runs(operation, operands)
+    compiles = torch.compiler.is_compiling()
+    in_backward = not compiles and torch._C._current_graph_task_id() != -1
     if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
         return operation(*args, **kwargs)
     if run is not None and run.is_over and not in_backward:
         return operation(*_plain(tuple(args)), **_plain(kwargs))
     if rule is None:
         raise no_rule(operation)
-    for each in operands:
-        _refuse_stale(each)
-    if kwargs:
+    _refuse_stale(operands)
+    if not _SPECIAL.isdisjoint(kwargs):
         args, kwargs = _in_order(operation, args, kwargs)
     if run is not None:
         run.steps += 1
-    changed = _changed_by(operation, rule, args, kwargs)
-    if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
-        args = [changed.with_features(changed.features), *args[1:]]
+    changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None
+    if changed is not None and compiles:  # which takes a tensor that is changed for a plain one
+        args = [changed.with_fresh(changed.features), *args[1:]]
     result = _compute(run, operation, rule, args, kwargs)
     if changed is not None:
         result = _written(operation, changed, result)
     elif type(result) in (tuple, list):
-        result = type(result)(_own(part, operands, run, is_part=True) for part in result)
+        result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
-        result = _own(result, operands, run)
+        result = _own(result, operands, run, is_part=False, compiles=compiles)
     return result if run is None else run.tell(operation, rule, args, kwargs, result)
 
 
@@ -423,19 +429,15 @@ def _note_question(function: Any, args: Sequence[Any]) -> None:
     run.sizes.asked |= function in ASKING_SIZES
 
 
-def _run_of(operation: Any, operands: Sequence[Masked]) -> Run | None:
-    run = operands[0].run
-    if any(each.run is not run for each in operands):
+def _refuse_other_runs(operation: Any, operands: Sequence[Masked]) -> None:
+    if any(each.run is not operands[0].run for each in operands):
         raise UnsupportedNetworkError(
             f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
         )
-    return run
 
 
-def _changed_by(operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Masked | None:
-    """The first argument, where the operation changes it in place."""
-    if not rule.changes_first(args, kwargs):
-        return None
+def _changed_by(operation: Any, args: Sequence[Any]) -> Masked:
+    """The first argument of an operation that changes it in place."""
     if not isinstance(args[0], Masked):
         raise UnsupportedNetworkError(
             f"{name_of(operation)} writes masked features into a tensor without a mask; compute it out of place."
@@ -443,13 +445,15 @@ def _changed_by(operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[st
     return args[0]
 
 
-def masked_in(values: Iterable[Any]) -> Iterator[Masked]:
+def masked_in(values: Iterable[Any]) -> list[Masked]:
     """The masked features among values, and in lists and tuples among them."""
+    found = []
     for value in values:
         if isinstance(value, Masked):
-            yield value
+            found.append(value)
         elif type(value) in (list, tuple):
-            yield from masked_in(value)
+            found += masked_in(value)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -471,17 +475,14 @@ def _in_order(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tu
     return (*args, *named), kwargs
 
 
-def _refuse_stale(x: Masked) -> None:
-    is_framed_later = x.frame is not None and _state(x.frame.inside) != x.frame.state
-    if is_framed_later or _state(x) != x.known_state:
-        raise UnsupportedNetworkError(
-            "masked features are used after they have been changed in place through another name, such as a view; "
-            "compute the change out of place."
-        )
-
-
-def _state(x: Masked) -> int:
-    return 0 if x.memory is None else x.memory.state
+def _refuse_stale(operands: Sequence[Masked]) -> None:
+    for each in operands:
+        is_framed_later = each.frame is not None and share_memory(each.frame.inside).state != each.frame.state
+        if is_framed_later or (each.memory is not None and each.memory.state != each.known_state):
+            raise UnsupportedNetworkError(
+                "masked features are used after they have been changed in place through another name, such as a view; "
+                "compute the change out of place."
+            )
 
 
 def share_memory(x: Masked) -> Memory:
@@ -491,13 +492,13 @@ def share_memory(x: Masked) -> Memory:
     return x.memory
 
 
-def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: bool = False) -> Any:
+def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: bool, compiles: bool) -> Any:
     """A result of a rule; one that lies in an operand's memory is watched, or copied where it is a plain tensor."""
     if not isinstance(result, Tensor):
         return result
     if isinstance(result, Masked):
         result.run = run
-    if torch.compiler.is_compiling():
+    if compiles:
         return result
     for each in operands:
         if result is not each and _are_aliases(result, each):
@@ -509,8 +510,7 @@ def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: b
     return result
 
 
-def _are_aliases(first: Tensor, second: Tensor) -> bool:
-    return bool(torch._C._is_alias_of(first, second))  # type: ignore[attr-defined]
+_are_aliases: Callable[[Tensor, Tensor], bool] = torch._C._is_alias_of  # type: ignore[attr-defined]
 
 
 def _written(operation: Any, changed: Masked, result: Any) -> Masked:

@@ -16,14 +16,16 @@ from torch.utils._pytree import tree_leaves
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked, Run, carry, masked_in, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import convolution, transposed_convolution
-from maskrobust.lm_modules.masking.rules.merging import concatenate, residual
-from maskrobust.lm_modules.masking.rules.pointwise import pointwise, quotient, singular
+from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
+from maskrobust.lm_modules.masking.rules.pointwise import pointwise, power, quotient, quotient_of_number, singular
 from maskrobust.lm_modules.masking.rules.reshaping import expand, expand_as, view, view_as
 from maskrobust.lm_modules.masking.table import ANSWERED, ANY_SIZES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, MaskingOptions, VisibleMap
 from maskrobust.lm_modules.masking.wrapping import follow
 
-_BROADCASTING = (pointwise, quotient, singular, residual, concatenate)
+_BROADCASTING = (
+    pointwise, power, quotient, quotient_of_number, singular, residual, difference_from, concatenate,
+)  # fmt: skip
 _REARRANGING = (view, view_as, expand, expand_as)
 _KNOWN_SIZES = 256
 _REMEDY = "give the images of each size to the network in a batch of their own."
@@ -85,7 +87,7 @@ class Call(NamedTuple):
         )
         rearranged = None
         if rule is not None and rule.apply in _REARRANGING and isinstance(result, Masked):
-            first = next(masked_in((*args, *kwargs.values())))
+            first = masked_in((*args, *kwargs.values()))[0]
             if first.visible.size == result.visible.size:
                 shape = [size for axis, size in enumerate(result.shape) if axis not in result.spatial_axes]
                 rearranged = (*shape, result.axes)
@@ -169,7 +171,7 @@ class SizesOfRun:
 
     def apply(self, run: Run, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """What a rule returns for the images of all sizes: for all together, or for each size by itself."""
-        operands = [*masked_in((*args, *kwargs.values()))]
+        operands = masked_in((*args, *kwargs.values()))
         own = self._own_calls(run, operation, rule, args, kwargs) if self.asked else None
         if rule.apply in _BROADCASTING and any(each.visible.extent is not None for each in operands):
             _refuse_places(operation, operands[0], tree_leaves((args, kwargs)))
@@ -189,7 +191,7 @@ class SizesOfRun:
     def _one_by_one(
         self, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any], own: list[Call] | None
     ) -> Any:
-        results, places, batch = [], [*masked_in((*args, *kwargs.values()))], self._shape[0]
+        results, places, batch = [], masked_in((*args, *kwargs.values())), self._shape[0]
         changed: list[Masked] = []
         for index, rows in enumerate(self._rows):
             given: tuple[Any, Any] = tuple(args), kwargs

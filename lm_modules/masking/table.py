@@ -53,6 +53,18 @@ class Rule(NamedTuple):
 RULES: dict[Target, Rule] = {}
 ANY_SIZES: set[RuleFunction] = set()
 """Rules that compute images of several sizes together; every other one is applied to each size by itself."""
+_OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
+"""Rules of operators that torch has written in Python, which `torch.compile` hashes otherwise in `RULES`."""
+
+
+def rule_of(operation: Operation) -> Rule | None:
+    """The rule of an operation; None without one."""
+    if torch.compiler.is_compiling():
+        for each, rule in _OPERATORS_IN_PYTHON:
+            if operation is each:
+                return rule
+    return RULES.get(operation)
+
 
 _OF_TENSORS = (
     "shape", "dtype", "device", "ndim", "layout", "itemsize", "nbytes", "requires_grad", "is_leaf", "grad", "grad_fn",
@@ -108,7 +120,10 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
                 RULES[target] = Rule(apply)
                 _ask_for_rule(target)
                 continue
-            RULES.update(_variants(target, apply))
+            for operation, rule in _variants(target, apply):
+                RULES[operation] = rule
+                if inspect.isfunction(operation) and operation.__qualname__.startswith("Tensor"):
+                    _OPERATORS_IN_PYTHON.insert(0, (operation, rule))
         return apply
 
     return register
@@ -128,9 +143,9 @@ def _variants(function: Any, apply: RuleFunction) -> Iterator[tuple[Any, Rule]]:
         yield function, Rule(apply, _place_of_inplace(function))
     for owner in (torch, Tensor) if is_method else (functional,) if is_functional else ():
         plain, changing = getattr(owner, bare, None), getattr(owner, f"{bare}_", None)
-        if plain is not None:
+        if callable(plain):
             yield plain, Rule(apply, _place_of_inplace(plain))
-        if plain is not None and changing is not None:
+        if callable(plain) and callable(changing):
             yield changing, Rule(apply, changes=True)
     if is_method and bare in _OPERATORS:
         plain = getattr(operator, _OPERATORS[bare])
@@ -174,7 +189,7 @@ def _ask_for_rule(kind: type[nn.Module]) -> None:
     @wraps(own)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         rule = RULES.get(kind)
-        if rule is None or next(masked_in((*args, *kwargs.values())), None) is None:
+        if rule is None or not masked_in((*args, *kwargs.values())):
             return own(self, *args, **kwargs)
         with torch._C.DisableTorchFunctionSubclass():
             return apply_rule(_Module(self, own), rule, args, kwargs)

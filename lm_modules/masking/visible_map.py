@@ -19,6 +19,8 @@ from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     PaddingRows,
+    can_be_read,
+    output_size,
     propagate_visible,
     row_indices,
 )
@@ -122,19 +124,15 @@ class VisibleMap:
     options: MaskingOptions
     extent: Tensor | None = None
     is_whole: bool = False
-    _padding: dict[int, Any] = field(default_factory=dict, repr=False)
-    _padding_rows: dict[int, list[PaddingRows]] = field(default_factory=dict, repr=False)
+    _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
-    _fractions: dict[torch.dtype, VisibleFraction] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
+    _within_strides: dict[Window, list["VisibleMap"]] = field(default_factory=dict, repr=False)
     _inside: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
-        is_plain_tensor = type(self.positions) is Tensor  # and no stand-in, such as a fake one
-        self._may_be_read = (
-            is_plain_tensor and self.positions.device.type == "cpu" and not torch.compiler.is_compiling()
-        )
+        self._may_be_read = can_be_read(self.positions)
 
     @classmethod
     def within(
@@ -180,8 +178,7 @@ class VisibleMap:
     def may_be_read(self) -> bool:
         """Whether Python may ask what the positions are.
 
-        Not while compiling, where the answer would have to be a constant, nor on an accelerator, where it would have to
-        wait for the answer at every layer.
+        See `morphology.can_be_read`.
         """
         return self._may_be_read
 
@@ -223,9 +220,10 @@ class VisibleMap:
 
     def fraction(self, dtype: torch.dtype) -> VisibleFraction:
         """What batch norm of features of one dtype needs on an accelerator; computed once."""
-        if dtype not in self._fractions:
-            self._fractions[dtype] = VisibleFraction.of(self.positions, dtype)
-        return self._fractions[dtype]
+        if dtype not in self._plans:
+            self._plans[dtype] = VisibleFraction.of(self.positions, dtype)
+        fraction: VisibleFraction = self._plans[dtype]
+        return fraction
 
     @cached_property
     def counts_as_numbers(self) -> Tensor:
@@ -249,15 +247,16 @@ class VisibleMap:
     def pad(self, features: Tensor, rings: int) -> Tensor:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
         plan_padding, pad = _PADDINGS[self.options.padding]
-        if rings not in self._padding:
-            self._padding[rings] = plan_padding(self.positions, rings, *self._bounds)
-        return pad(features, self.positions, self._padding[rings], detach_padding=self.options.detach_padding)
+        if rings not in self._plans:
+            self._plans[rings] = plan_padding(self.positions, rings, *self._bounds)
+        return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
 
     def padding_rows(self, rings: int) -> list[PaddingRows]:
         """The plan of `morphology.PADDINGS`; made once."""
-        if rings not in self._padding_rows:
-            self._padding_rows[rings] = PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
-        return self._padding_rows[rings]
+        if rings not in self._plans:
+            self._plans[rings] = PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
+        plan: list[PaddingRows] = self._plans[rings]
+        return plan
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
@@ -272,8 +271,11 @@ class VisibleMap:
         extent = None if self.extent is None else window.extent_after(self.extent)
         derived = self._derived[window] = self._after(positions, extent)
         single = Window((1, 1), window.stride)
-        if window != single and window.reads_its_place and self.window(single)._has_size_of(derived):
-            self.window(single)._within.append(derived)
+        larger = self._within if single == _SINGLE_POSITION else self._within_strides.setdefault(single, [])
+        if window == single:
+            derived._within = larger
+        elif window.reads_its_place and self._has_size_after(single, derived):
+            larger.append(derived)
         return derived
 
     def _after(self, positions: Tensor, extent: Tensor | None) -> "VisibleMap":
@@ -290,6 +292,14 @@ class VisibleMap:
         return VisibleMap.within(
             extent, (positions.shape[2], positions.shape[3]), self.options, shown, positions.device
         )
+
+    def _has_size_after(self, window: Window, derived: "VisibleMap") -> bool:
+        """Whether the map after a window has the size of another one, and that of each image."""
+        if [*derived.size[1:]] != output_size(self.size[1:], *window):
+            return False
+        if self.extent is None or derived.extent is None or torch.compiler.is_compiling():
+            return self.extent is derived.extent
+        return torch.equal(window.extent_after(self.extent), derived.extent)
 
     def _has_size_of(self, other: "VisibleMap") -> bool:
         """Whether another map has the same size, and that of each image."""

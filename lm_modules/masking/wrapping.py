@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked, Run, carry, masked_in
-from maskrobust.lm_modules.masking.morphology import propagate_visible
+from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
@@ -26,6 +26,11 @@ _ATTENTION = (
     ("qkv",), ("q", "k"), ("q", "kv"), ("query", "key"), ("to_qkv",), ("in_proj_weight",), ("num_heads", "scale"),
     ("num_heads", "head_dim"),
 )  # fmt: skip
+_ATEN = torch.ops.aten
+_IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
+_ALIKE = _IN_PLACE | {_ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default}
+"""Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -63,9 +68,9 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
     A network may take images of one size alone, or of none that is tried.
     """
     failures: set[str] = set()
-    for channels, size in product(dict.fromkeys([*_possible_channels(network)[:3], 3]), _SIZES):
+    for channels, size in product(_possible_channels(network), _SIZES):
         try:
-            return _run_without_values(network, options, channels, size, training=training)
+            return _run_without_values(network, options, (2, channels, size, size), training=training)
         except UnsupportedNetworkError:
             raise
         except Exception as error:
@@ -76,13 +81,13 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
 
 
 def _run_without_values(
-    network: nn.Module, options: MaskingOptions, channels: int, size: int, *, training: bool | None
+    network: nn.Module, options: MaskingOptions, shape: tuple[int, int, int, int], *, training: bool | None
 ) -> int:
     twin = _twin_without_values(network)
     if training is not None:
         twin.train(training)
     with torch.set_grad_enabled(training is not False):
-        return _run_twin(twin, options, (2, channels, size, size))
+        return _run_twin(twin, options, shape)
 
 
 def _run_twin(
@@ -135,7 +140,7 @@ class MapOfSize(VisibleMap):
 
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
-        return self._of_size(propagate_visible(self.positions, *window))
+        return self._of_size(self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window)))
 
     def derive(
         self,
@@ -182,7 +187,7 @@ class _WithoutValues(TorchFunctionMode):
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
         if func in _device_constructors() or "device" in kwargs:
             kwargs["device"] = "meta"
-        if self.note is not None and next(masked_in((*args, *kwargs.values())), None) is None:
+        if self.note is not None and not masked_in((*args, *kwargs.values())):
             self.note(func, None, args, kwargs, None)
         try:
             return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
@@ -241,6 +246,10 @@ class _NothingBelowRules(TorchDispatchMode):
                 "instead."
             )
             raise RuntimeError(self.refusal)
+        if func is _ATEN.native_batch_norm.default:
+            return torch.empty_like(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in ("mean", "deviation"))
+        if func in _ALIKE:
+            return args[0] if func in _IN_PLACE else torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
 
 
@@ -282,21 +291,31 @@ def _random_states_kept() -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def channels_of(network: nn.Module) -> int:
-    """How many channels the images of a network have: those that the first of its layers takes that says so.
+def channels_of(network: nn.Module, options: MaskingOptions, height: int, width: int) -> int:
+    """How many channels the images of a network have, of those that its first layers take.
+
+    Args:
+        network: in eval mode.
+        options: of masking.
+        height: of the images.
+        width: of the images.
 
     Raises:
-        InputError: no module of it says so.
+        InputError: a forward pass gets through with none of them.
     """
-    found = _possible_channels(network)
-    if not found:
-        raise InputError(f"{type(network).__name__} does not say how many channels its images have; give `channels`.")
-    return found[0]
+    for channels in _possible_channels(network):
+        try:
+            _run_without_values(network, options, (1, channels, height, width), training=False)
+        except Exception:  # whatever a forward raises that other images are given to
+            continue
+        return channels
+    raise InputError(f"{type(network).__name__} does not say how many channels its images have; give `channels`.")
 
 
 def _possible_channels(network: nn.Module) -> list[int]:
     found = [getattr(module, "in_channels", None) for module in network.modules()]
-    return list(dict.fromkeys(each for each in found if isinstance(each, int)))
+    first = dict.fromkeys(each for each in found if isinstance(each, int))
+    return list(dict.fromkeys([*list(first)[:3], 3]))
 
 
 def _load_rules_for(network: nn.Module) -> None:

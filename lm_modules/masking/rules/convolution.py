@@ -43,12 +43,13 @@ def slide(
     if frame is not None:
         window = window._replace(padding=_sum(window.padding, frame.padding))
     rings = window.rings if hidden == "neighbours" else 0
+    features: Tensor = inside
     if inside.visible.is_whole:
-        features = inside.features
+        pass
     elif hidden == "zero":
         features = inside.with_hidden_zero()
-    else:
-        features = inside.with_neighbour_padding(0 if rings and inside.visible.is_whole_under(window) else rings)
+    elif rings and not inside.visible.is_whole_under(window):
+        features = inside.with_neighbour_padding(rings)
     reads_beyond = inside.visible.extent is not None and window.reads_beyond
     value = outside if frame is None else frame.value
     if reads_beyond:

@@ -27,6 +27,12 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
     return result
 
 
+@masking_rule(Tensor.__rsub__, any_sizes=True)
+def difference_from(_operation: Operation, x: Masked, other: Any) -> Masked:
+    """`other - x`, which torch computes in Python, where `torch.compile` would meet `x` again."""
+    return residual(torch.rsub, x, other)
+
+
 @masking_rule(torch.cat, torch.concat, torch.concatenate, any_sizes=True)
 def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
     """Channels of several branches: visible where any branch is, each branch 0 where it is hidden itself.

@@ -29,13 +29,13 @@ def batch_norm(
     visible = x.visible
     if not training or visible.everything:
         arguments = running_mean, running_var, weight, bias, training, momentum, eps
-        return x.with_features(operation(x, *arguments))
+        return x.with_fresh(operation(x, *arguments))
     norm = BatchNorm(running_mean, running_var, weight, bias, momentum, eps)
     if visible.may_be_read and visible.number > 1:
-        return x.with_features(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
-    if not visible.may_be_read and not torch.compiler.is_compiling():
-        return x.with_features(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
-    return x.with_features(masked_batch_norm(norm, x.features, visible.positions))
+        return x.with_fresh(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
+    if not visible.may_be_read and not torch.compiler.is_compiling() and not functional.is_transformed():
+        return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
+    return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
 
 
 @masking_rule(nn.SyncBatchNorm, any_sizes=True)
@@ -56,7 +56,7 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
         operation.num_batches_tracked.add_(1)
         momentum = 1.0 / operation.num_batches_tracked if momentum is None else momentum
     norm = BatchNorm(mean, variance, operation.weight, operation.bias, momentum, operation.eps)
-    return x.with_features(
+    return x.with_fresh(
         masked_batch_norm(norm, x.features, x.visible.positions, operation.process_group, synchronised=True)
     )
 
@@ -69,8 +69,8 @@ def group_norm(
     """Mean and variance of each sample and group over its visible positions."""
     check_images_first(x)
     if x.visible.everything:
-        return x.with_features(operation(x, num_groups, weight, bias, eps))
-    return x.with_features(functional.masked_group_norm(x, x.visible.positions, num_groups, weight, bias, eps))
+        return x.with_fresh(operation(x, num_groups, weight, bias, eps))
+    return x.with_fresh(functional.masked_group_norm(x, x.visible.positions, num_groups, weight, bias, eps))
 
 
 @masking_rule(F.instance_norm, any_sizes=True)
@@ -87,7 +87,7 @@ def instance_norm(
     check_images_first(x)
     if not use_input_stats:
         arguments = running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-        return x.with_features(operation(x, *arguments))
+        return x.with_fresh(operation(x, *arguments))
     if running_mean is not None:
         raise NotImplementedError(
             "layer masking needs instance norm without running statistics, got track_running_stats=True; register "

@@ -69,6 +69,18 @@ def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     return result
 
 
+@masking_rule(Tensor.__pow__, Tensor.__rpow__, any_sizes=True)
+def power(operation: Operation, *operands: Any) -> Masked:
+    """`x ** other` and `other ** x`, which torch computes in Python, where `torch.compile` would meet `x` again."""
+    return singular(torch.pow, *(operands if operation is Tensor.__pow__ else operands[::-1]))
+
+
+@masking_rule(Tensor.__rdiv__, any_sizes=True)
+def quotient_of_number(_operation: Operation, x: Masked, other: Any) -> Masked:
+    """`other / x`; likewise."""
+    return pointwise(torch.mul, singular(torch.reciprocal, x), other)
+
+
 @masking_rule(torch.prelu, F.local_response_norm, any_sizes=True)
 def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Position by position, over or for each channel of axis 1.
@@ -78,7 +90,7 @@ def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> M
     """
     check_images_first(x)
     of_ones = operation is F.local_response_norm  # a quotient
-    return x.with_features(operation(x.with_hidden_one() if of_ones else x, *args, **kwargs))
+    return x.with_fresh(operation(x.with_hidden_one() if of_ones else x, *args, **kwargs))
 
 
 @masking_rule(F.softmax, F.log_softmax, F.softmin, torch.softmax, torch.log_softmax, torch.argmax, any_sizes=True)
@@ -96,7 +108,7 @@ def over_channels(
             f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
         )
     if operation not in (torch.argmax, Tensor.argmax):
-        return x.with_features(operation(x, dim, *args, **kwargs))
+        return x.with_fresh(operation(x, dim, *args, **kwargs))
     keepdim = args[0] if args else keepdim
     return carry(operation(x, dim, keepdim), x.visible, x.axes if keepdim else without_axes(x.axes, [dim % x.ndim]))
 
@@ -119,7 +131,7 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
             "layer masking needs the channels on the last axis for a linear layer or layer norm over them, but it is "
             "the width of the image; permute the features to (B, H, W, C), or flatten them first."
         )
-    return x.with_features(operation(x, *args, **kwargs))
+    return x.with_fresh(operation(x.features, *args, **kwargs))
 
 
 def check_images_first(x: Any) -> None:
@@ -134,17 +146,18 @@ def check_images_first(x: Any) -> None:
 
 def masked_operands(*operands: Any) -> list[Masked]:
     """Those that are masked; refused where their axes are not the same."""
-    first, *others = masked_in(operands)
-    if any(other.axes != first.axes or other.ndim != first.ndim for other in others):
-        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in (first, *others))
+    masked = masked_in(operands)
+    first = masked[0]
+    if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
+        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
         raise NotImplementedError(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
-    return [first, *others]
+    return masked
 
 
 def known(operands: Sequence[Masked]) -> VisibleMap:
     """The positions visible in every operand."""
-    first, *others = (operand.visible for operand in operands)
-    return first.merge(*others, intersection=True) if others else first
+    first, *others = operands
+    return first.visible.merge(*(each.visible for each in others), intersection=True) if others else first.visible
 
 
 def at_each_position(result: Tensor, like: Masked, visible: VisibleMap) -> Masked:

@@ -194,14 +194,14 @@ def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = Fa
 
 @masking_rule(torch.norm, any_sizes=True)
 def norm(
-    operation: Operation, x: Masked, p: Any = "fro", dim: Any = None, keepdim: bool = False,
+    _operation: Operation, x: Masked, p: Any = "fro", dim: Any = None, keepdim: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
     spatial = _spatial(x, dim)
     _refuse_least(x, p)
     return _ended_or_over_channels(
-        x, spatial, dim, keepdim, lambda features: operation(features, p, dim, keepdim, dtype=dtype)
+        x, spatial, dim, keepdim, lambda features: torch.norm(features, p, dim, keepdim, dtype=dtype)
     )
 
 

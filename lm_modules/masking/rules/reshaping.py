@@ -29,7 +29,7 @@ def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
     if not isinstance(x, Masked):
         return torch.as_tensor(operation(x, like))
     if x.shape == like.shape:
-        return x.with_features(operation(x, like))  # as autograd functions return what they were given
+        return x.with_fresh(operation(x, like))  # as autograd functions return what they were given
     return view(Tensor.view if operation is Tensor.view_as else Tensor.reshape, x, like.shape)
 
 
@@ -75,7 +75,7 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
 @masking_rule(Tensor.contiguous, any_sizes=True)
 def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
     """The same features in another order of memory."""
-    return _view_of(x, x.with_features(operation(x, **kwargs)))
+    return _view_of(x, x.with_fresh(operation(x, **kwargs)))
 
 
 @masking_rule(torch.permute, any_sizes=True)
@@ -115,7 +115,7 @@ def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
 def channel_shuffle(operation: Operation, x: Masked, groups: int) -> Masked:
     """Position by position."""
     check_images_first(x)
-    return x.with_features(operation(x, groups))
+    return x.with_fresh(operation(x, groups))
 
 
 @masking_rule(torch.unsqueeze, any_sizes=True)

@@ -1,0 +1,203 @@
+"""Networks whose forward is a Python program: each is masked as the independent reference masks it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from maskrobust.lm_modules.masking import LayerMasking
+from tests.lm_modules.masking.cases import assert_close, tensors_of
+from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
+from tests.lm_modules.masking.reference import Run, masked_output
+
+SIZE = 24
+
+
+def stage(*channels):
+    """A convolution, its norm and its activation."""
+    return nn.Sequential(nn.Conv2d(*channels, 3, padding=1), nn.BatchNorm2d(channels[-1]), nn.ReLU())
+
+
+class Network(nn.Module):
+    """A stem, three stages and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = stage(3, 8), nn.Linear(8, 4)
+        self.stages = nn.ModuleList(stage(8, 8) for _ in range(3))
+
+    def forward(self, x):
+        return self.head(self.features(self.stem(x)).mean((2, 3)))
+
+
+class LoopsOverSizes(Network):
+    def features(self, x):
+        for index in range(x.shape[-1] // 8):
+            x = self.stages[index % 3](x) + x * (index + 1) / x.shape[2]
+        return x
+
+
+class LeavesEarly(Network):
+    def forward(self, x):
+        x = self.stages[0](self.stem(x))
+        if not self.training:
+            return self.head(x.mean((2, 3)))
+        return self.head(self.stages[1](x).mean((2, 3))), x
+
+
+class ChoosesFromDictionary(Network):
+    def features(self, x):
+        branches = {"wide": self.stages[0], "narrow": lambda x: self.stages[1](F.max_pool2d(x, 2))}
+        return branches["wide" if x.shape[3] < 8 else "narrow"](x)
+
+
+class KeepsAList(Network):
+    def features(self, x):
+        self.seen = [x]
+        for part in self.stages:
+            self.seen.append(part(self.seen[-1]))
+        return self.seen.pop() + self.seen[1]
+
+
+class AsksForTypes(Network):
+    def features(self, x):
+        size = x.size()
+        if isinstance(size, tuple) and isinstance(size[2], int) and len(size) == 4:
+            x = F.avg_pool2d(x, 2)
+        return x if isinstance(x, list | dict) else self.stages[0](x)
+
+
+class HalvesWhileItIsLarge(Network):
+    def features(self, x):
+        while min(x.shape[2:]) > 4:
+            x = F.max_pool2d(self.stages[0](x), 3, 2, 1)
+        return x
+
+
+class TriesAndCatches(Network):
+    def features(self, x):
+        try:
+            return self.stages[3](x)
+        except IndexError:
+            return self.stages[-1](x)
+        finally:
+            self.tried = True
+
+
+class Yields(Network):
+    def outputs(self, x):
+        for part in self.stages:
+            x = part(x)
+            yield x
+
+    def features(self, x):
+        first, *_, last = self.outputs(x)
+        return torch.cat([first, last], 1)[:, 4:12]
+
+
+class CallsItself(Network):
+    def features(self, x, depth=0):
+        if depth == 3:
+            return x
+        return x + F.interpolate(self.features(F.max_pool2d(self.stages[depth](x), 2), depth + 1), scale_factor=2)
+
+
+class Closes(Network):
+    def features(self, x):
+        scale = x.mean((2, 3), keepdim=True)
+
+        def gated(part):
+            return lambda y: part(y) * torch.sigmoid(scale)
+
+        for part in map(gated, self.stages):
+            x = part(x)
+        return x
+
+
+NETWORKS = (
+    LoopsOverSizes, LeavesEarly, ChoosesFromDictionary, KeepsAList, AsksForTypes, HalvesWhileItIsLarge, TriesAndCatches,
+    Yields, CallsItself, Closes,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_network_that_is_a_program_is_masked_as_the_reference_masks_it(kind, training, padding):
+    network = randomise(seeded(kind)).double().train(training)
+    masked = LayerMasking(copy.deepcopy(network), padding=padding)
+    images, visible = draw_images(size=SIZE).double(), holes(SIZE)
+    with torch.no_grad():
+        expected = masked_output(network, images, visible, Run(padding=padding))
+        given = masked(torch.where(visible, images, torch.nan), visible)
+    for one, other in zip(tensors_of(given), tensors_of(expected), strict=True):
+        assert_close(one, other, 1e-9, kind.__name__)
+    for name, buffer in network.named_buffers():
+        assert_close(masked.get_buffer(name).double(), buffer.double(), 1e-9, name)
+
+
+class Strips(Network):
+    """Strip pooling (Hou et al., 2020, arXiv 2003.13328): sums of means over rows and over columns gate the map."""
+
+    def features(self, x):
+        rows, columns = F.adaptive_avg_pool2d(x, (None, 1)), F.adaptive_avg_pool2d(x, (1, None))
+        return x * torch.sigmoid(rows.expand_as(x) + columns.expand_as(x))
+
+
+class Coordinates(Network):
+    """Coordinate attention (Hou et al., 2021, arXiv 2103.02907): both means as one strip, then apart again."""
+
+    def features(self, x):
+        height, width = x.shape[2:]
+        rows = F.adaptive_avg_pool2d(x, (None, 1))
+        columns = F.adaptive_avg_pool2d(x, (1, None)).permute(0, 1, 3, 2)
+        strip = F.relu(F.conv2d(torch.cat([rows, columns], 2), self.head.weight.T[:, :, None, None].repeat(1, 2, 1, 1)))
+        rows, columns = torch.split(strip, [height, width], dim=2)
+        return x * torch.sigmoid(rows) * torch.sigmoid(columns.permute(0, 1, 3, 2))
+
+
+class Transposes(Network):
+    """A convolution over columns, as one over rows of the transposed map."""
+
+    def features(self, x):
+        return self.stages[0](x.transpose(2, 3)).transpose(2, 3)
+
+
+def means_along(x, visible, axis):
+    """Of visible positions, and where there are any."""
+    counts = visible.sum(axis, keepdim=True)
+    return (x * visible).sum(axis, keepdim=True) / counts.clamp(min=1), counts > 0
+
+
+def strips_by_hand(x, visible, network):
+    rows, of_rows = means_along(x, visible, 3)
+    columns, of_columns = means_along(x, visible, 2)
+    if isinstance(network, Coordinates):
+        weight = network.head.weight.T[:, :, None, None].repeat(1, 2, 1, 1)
+        rows, columns = (F.relu(F.conv2d(each, weight)) for each in (rows, columns))
+        return x * torch.sigmoid(rows) * torch.sigmoid(columns), visible & of_rows & of_columns
+    return x * torch.sigmoid(rows + columns), visible & of_rows & of_columns
+
+
+@pytest.mark.parametrize("kind", [Strips, Coordinates])
+@torch.no_grad()
+def test_means_of_rows_and_columns_are_those_of_visible_positions(kind):
+    network = randomise(seeded(kind)).double().eval()
+    images, visible = draw_images(size=SIZE).double(), holes(SIZE)
+    stem = LayerMasking(network).output_of("stem", images, visible)
+    gated, shown = strips_by_hand(stem.as_plain(), stem.visible.positions, network)
+    expected = network.head((gated * shown).sum((2, 3)) / shown.sum((2, 3)).clamp(min=1))
+    torch.testing.assert_close(LayerMasking(network)(images, visible), expected)
+
+
+@torch.no_grad()
+def test_a_transposed_map_has_a_transposed_mask():
+    network = randomise(seeded(Transposes)).double().eval()
+    images, visible = draw_images(size=SIZE).double(), holes(SIZE)
+    turned = copy.deepcopy(network)
+    turned.__dict__["features"] = turned.stages[0]
+    turned.stages[0][0].weight.copy_(turned.stages[0][0].weight.mT.clone())
+    # By the mean alone: of several nearest positions, mirrored padding takes the topmost.
+    torch.testing.assert_close(LayerMasking(network)(images, visible), LayerMasking(turned)(images, visible))
