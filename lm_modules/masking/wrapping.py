@@ -187,7 +187,8 @@ class _WithoutValues(TorchFunctionMode):
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
         if func in _device_constructors() or "device" in kwargs:
             kwargs["device"] = "meta"
-        if self.note is not None and not masked_in((*args, *kwargs.values())):
+        is_of_network = torch._C._is_torch_function_enabled()  # and not of a rule of the module around it
+        if self.note is not None and is_of_network and not masked_in((*args, *kwargs.values())):
             self.note(func, None, args, kwargs, None)
         try:
             return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
