@@ -8,7 +8,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TOP_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
-BOOST = {"guide.md": 3, "CHANGELOG.md": 0.5, "troubleshooting.md": 0.5, "reference.md": 0.5}  # of pages that name everything
+# Pages that name everything come last in a search.
+BOOST = {"guide.md": 3, "CHANGELOG.md": 0.5, "troubleshooting.md": 0.5, "reference.md": 0.5}
 LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\s#:]+)((?:#[^)\s]*)?)\)")
 
 

@@ -294,4 +294,5 @@ def _run_module(words: list[str], folder: str, environment: dict[str, str], file
     os.chdir(folder)
     torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))
     sys.argv = words
+    sys.modules.pop(words[0], None)  # which a test may have imported
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.architectures import build_outline, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 _ANY_CLASSES = 1000
 
@@ -39,15 +39,14 @@ def main(arguments: Sequence[str]) -> None:
 
 def lists() -> RenderableType:
     """The tested architectures and the refused ones, as two tables."""
-    tested = _table(
-        f"tested: {len(TORCHVISION)} of torchvision, {len(TIMM)} families of timm", "family", "architectures"
-    )
-    tested.add_row("torchvision", ", ".join(TORCHVISION))
-    for family, names in TIMM.items():
-        tested.add_row(f"timm {family}", ", ".join(f"timm/{name}" for name in names))
-    refused = _table(f"refused: {len(REFUSED)}", "architecture or family", "reason")
-    for name, refusal in REFUSED.items():
-        refused.add_row(name, refusal.reason)
+    by_family, refused_ones = taken_by_family(), [each for each in known_architectures() if each.refused]
+    known = f"{len(by_family['torchvision'])} of torchvision, {len(by_family) - 1} families of timm"
+    tested = _table(f"tested: {known}", "family", "architectures")
+    for family, names in by_family.items():
+        tested.add_row(family, ", ".join(names))
+    refused = _table(f"refused: {len(refused_ones)}", "family", "architecture", "reason")
+    for each in refused_ones:
+        refused.add_row(*each)
     return Group(tested, refused)
 
 

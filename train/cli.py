@@ -27,13 +27,13 @@ _COMMANDS = {
     ),
     "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks make of it"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
-    "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data, or check those that are there"),
+    "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
     "arches": ("maskrobust.train.arches", "list the architectures that layer masking takes, or try one"),
     "doctor": ("maskrobust.train.doctor", "show versions, devices, data and logins, and how to get what is missing"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0
-_GOING_ON = ("claim", "evaluate", "explain", "shards")
+_GOING_ON = ("claim", "evaluate", "explain")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())
     keep_freed_memory()
-    with _stopped_by_signals(goes_on=command in _GOING_ON and "--verify" not in given):
+    with _stopped_by_signals(goes_on=command in _GOING_ON):
         _run(given)
 
 

@@ -26,6 +26,21 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
     return features.masked_fill(~visible, 0.0)
 
 
+def hide_finite(features: Tensor, visible: Tensor) -> Tensor:
+    """`hide` where no value is NaN or infinite, as those that a network computes; in an exported graph a product.
+
+    A choice by a mask of one channel takes ONNX Runtime out of the layout in which it convolves fast.
+    """
+    if not torch.compiler.is_exporting():
+        return hide(features, visible)
+    return features * _spread(visible.to(features.dtype), features.shape[1])
+
+
+def _spread(numbers: Tensor, channels: int) -> Tensor:
+    """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout."""
+    return F.conv2d(numbers, numbers.new_ones(channels, 1, 1, 1))
+
+
 def is_transformed() -> bool:
     """Whether a transform of `torch.func` is at work, or derivatives in forward mode."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
@@ -73,9 +88,13 @@ def neighbour_padding(
     Returns:
         (B, C, H, W), dtype of `features`; equal to `features` at visible positions bit for bit.
     """
-    filled = hide(features.detach() if detach_padding else features, visible)
+    filled = hide_finite(features.detach() if detach_padding else features, visible)
     for ring, count in plan:
-        filled = torch.where(ring, _mean_3x3(filled) * (9.0 / count.to(filled.dtype)), filled)
+        factors = 9.0 / count.to(filled.dtype)
+        if torch.compiler.is_exporting():  # a ring is 0 before it is filled
+            filled = filled + _mean_3x3(filled) * _spread(factors * ring, filled.shape[1])
+        else:
+            filled = torch.where(ring, _mean_3x3(filled) * factors, filled)
     return _detached_beside(features, visible, filled) if detach_padding else filled
 
 

@@ -206,7 +206,8 @@ class Masked(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if self.is_images_first and not records and self.visible.may_be_read:
                 return zero_rows(self.features, self.visible.hidden_row_indices)
-            return functional.hide(self, self.positions)
+            hide = functional.hide_finite if self.is_images_first else functional.hide
+            return hide(self, self.positions)
 
     def as_plain(self) -> Tensor:
         """A plain tensor of its own with 0 at hidden positions."""
@@ -250,19 +251,19 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
         if features.visible is visible and features.axes == axes:
             return features
         features = features.features
-    shape = features.shape
-    if len(shape) <= axes[-1] or tuple(shape[axis] for axis in axes) != visible.size:
-        batch, height, width = visible.size
+    shape, (images, height, width) = features.shape, axes
+    if len(shape) <= width or (shape[images], shape[height], shape[width]) != visible.size:
         raise NotImplementedError(
-            f"layer masking needs features whose axes {axes} are the {batch} images and {height} x {width} "
-            f"positions of the mask, got shape {tuple(shape)}; give this operation, or the module around it, a rule "
-            "of its own with masking_rule."
+            f"layer masking needs features whose axes {axes} are the {visible.size[0]} images and {visible.size[1]} x "
+            f"{visible.size[2]} positions of the mask, got shape {tuple(shape)}; give this operation, or the module "
+            "around it, a rule of its own with masking_rule."
         )
     masked: Masked
-    is_recorded = not torch.compiler.is_compiling() and features.grad_fn is not None and not features._is_view()
-    if (
-        is_recorded
-    ):  # an operation's own result: as a view of it, it would be copied in the backward pass of changes in place
+    is_own = not torch.compiler.is_compiling() and not (
+        torch.is_grad_enabled() and (features.grad_fn is None or features._is_view())
+    )
+    if is_own:
+        # The tensor itself: a view of it would be copied in the backward pass of changes in place, and takes time.
         masked = features  # type: ignore[assignment]
         masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
     elif type(features) is Tensor:
@@ -301,6 +302,7 @@ def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
 
 _RENAMED = {"axis": "dim", "keepdims": "keepdim"}
 _TENSORS = ("input", "tensors", "other")
+_SPECIAL = {*_RENAMED, *_TENSORS, "out"}
 
 
 def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -318,23 +320,25 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     Raises:
         UnsupportedNetworkError: layer masking cannot compute the operation.
     """
-    operands = [*masked_in(args), *masked_in(kwargs.values())]
-    run = _run_of(operation, operands)
-    in_backward = not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    operands = masked_in((*args, *kwargs.values()))
+    run = operands[0].run
+    if len(operands) > 1:
+        _refuse_other_runs(operation, operands)
+    compiles = torch.compiler.is_compiling()
+    in_backward = not compiles and torch._C._current_graph_task_id() != -1
     if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
         return operation(*args, **kwargs)
     if run is not None and run.is_over and not in_backward:
         return operation(*_plain(tuple(args)), **_plain(kwargs))
     if rule is None:
         raise no_rule(operation)
-    for each in operands:
-        _refuse_stale(each)
-    if kwargs:
+    _refuse_stale(operands)
+    if not _SPECIAL.isdisjoint(kwargs):
         args, kwargs = _in_order(operation, args, kwargs)
     if run is not None:
         run.steps += 1
-    changed = _changed_by(operation, rule, args, kwargs)
-    if changed is not None and torch.compiler.is_compiling():  # which takes a tensor that is changed for a plain one
+    changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None
+    if changed is not None and compiles:  # which takes a tensor that is changed for a plain one
         args = [changed.with_fresh(changed.features), *args[1:]]
     try:
         result = rule.apply(operation, *args, **kwargs)
@@ -343,27 +347,23 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     if changed is not None:
         result = _written(operation, changed, result)
     elif type(result) in (tuple, list):
-        result = type(result)(_own(part, operands, run, is_part=True) for part in result)
+        result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
-        result = _own(result, operands, run)
+        result = _own(result, operands, run, is_part=False, compiles=compiles)
     if run is not None and run.observe is not None:
         return run.observe(operation, rule, [*args, *kwargs.values()], result)
     return result
 
 
-def _run_of(operation: Any, operands: Sequence[Masked]) -> Run | None:
-    run = operands[0].run
-    if any(each.run is not run for each in operands):
+def _refuse_other_runs(operation: Any, operands: Sequence[Masked]) -> None:
+    if any(each.run is not operands[0].run for each in operands):
         raise UnsupportedNetworkError(
             f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
         )
-    return run
 
 
-def _changed_by(operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Masked | None:
-    """The first argument, where the operation changes it in place."""
-    if not rule.changes_first(args, kwargs):
-        return None
+def _changed_by(operation: Any, args: Sequence[Any]) -> Masked:
+    """The first argument of an operation that changes it in place."""
     if not isinstance(args[0], Masked):
         raise UnsupportedNetworkError(
             f"{name_of(operation)} writes masked features into a tensor without a mask; compute it out of place."
@@ -371,13 +371,15 @@ def _changed_by(operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[st
     return args[0]
 
 
-def masked_in(values: Iterable[Any]) -> Iterator[Masked]:
+def masked_in(values: Iterable[Any]) -> list[Masked]:
     """The masked features among values, and in lists and tuples among them."""
+    found = []
     for value in values:
         if isinstance(value, Masked):
-            yield value
+            found.append(value)
         elif type(value) in (list, tuple):
-            yield from masked_in(value)
+            found += masked_in(value)
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -399,17 +401,14 @@ def _in_order(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tu
     return (*args, *named), kwargs
 
 
-def _refuse_stale(x: Masked) -> None:
-    is_framed_later = x.frame is not None and _state(x.frame.inside) != x.frame.state
-    if is_framed_later or _state(x) != x.known_state:
-        raise UnsupportedNetworkError(
-            "masked features are used after they have been changed in place through another name, such as a view; "
-            "compute the change out of place."
-        )
-
-
-def _state(x: Masked) -> int:
-    return 0 if x.memory is None else x.memory.state
+def _refuse_stale(operands: Sequence[Masked]) -> None:
+    for each in operands:
+        is_framed_later = each.frame is not None and share_memory(each.frame.inside).state != each.frame.state
+        if is_framed_later or (each.memory is not None and each.memory.state != each.known_state):
+            raise UnsupportedNetworkError(
+                "masked features are used after they have been changed in place through another name, such as a view; "
+                "compute the change out of place."
+            )
 
 
 def share_memory(x: Masked) -> Memory:
@@ -419,13 +418,13 @@ def share_memory(x: Masked) -> Memory:
     return x.memory
 
 
-def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: bool = False) -> Any:
+def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: bool, compiles: bool) -> Any:
     """A result of a rule; one that lies in an operand's memory is watched, or copied where it is a plain tensor."""
     if not isinstance(result, Tensor):
         return result
     if isinstance(result, Masked):
         result.run = run
-    if torch.compiler.is_compiling():
+    if compiles:
         return result
     for each in operands:
         if result is not each and _are_aliases(result, each):
@@ -437,8 +436,7 @@ def _own(result: Any, operands: Sequence[Masked], run: Run | None, *, is_part: b
     return result
 
 
-def _are_aliases(first: Tensor, second: Tensor) -> bool:
-    return bool(torch._C._is_alias_of(first, second))  # type: ignore[attr-defined]
+_are_aliases: Callable[[Tensor, Tensor], bool] = torch._C._is_alias_of  # type: ignore[attr-defined]
 
 
 def _written(operation: Any, changed: Masked, result: Any) -> Masked:

@@ -9,12 +9,13 @@ which cannot trace how many positions a ring has.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,14 +23,17 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 
+_Array = NDArray[Any]
 _Map = NDArray[np.bool_]
-_Bytes = NDArray[np.uint8]
 
 _IN_CACHE = 200_000
 """Positions that are planned together: their keys stay in a core's cache."""
 
 _COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
 _WEIGHTS = (1.0 / _COUNTS.clip(min=1)).astype(np.float32)
+_CODE = np.array([[1, 2, 4], [8, 0, 16], [32, 64, 128]], np.float32)
+"""A bit for each neighbour, row by row from the left one above."""
+_DOWN, _ACROSS = np.array([-1, -1, -1, 0, 0, 1, 1, 1]), np.array([-1, 0, 1, -1, 1, -1, 0, 1])
 
 _NUMBERS = (torch.complex128, torch.int64, torch.int32, torch.int16)
 
@@ -96,43 +100,30 @@ def ring_rows(visible: Tensor) -> Iterator[RingRows]:
         visible: (B, 1, H, W) bool.
     """
     batch, _, height, width = visible.shape
-    line = width + 1  # a column of zeros ends each line, a line of zeros each image
-    framed = np.zeros((line + 1) + batch * (height + 1) * line + (line + 1), np.uint8)
-    known = framed[line + 1 : -line - 1]
+    known = np.zeros((batch * (height + 1), width), np.uint8)  # a line of zeros ends each image
     hidden = np.zeros_like(known)
 
-    def images(flat: NDArray[Any]) -> NDArray[Any]:
-        return flat.reshape(batch, height + 1, line)[:, :height, :width]
+    def images(lines: _Array) -> _Array:
+        return lines.reshape(batch, height + 1, width)[:, :height]
 
-    images(known)[...] = visible[:, 0].cpu().numpy()
+    images(known)[...] = visible[:, 0].numpy()
     images(hidden)[...] = 1 - images(known)
-    steps = np.array([-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1])
+    steps = _DOWN * width + _ACROSS
     while True:
-        codes = _neighbour_codes(framed, line) * hidden
-        in_ring = codes > 0
+        codes = cv2.filter2D(known, -1, _CODE, borderType=cv2.BORDER_CONSTANT) * hidden
+        in_ring = codes != 0
         rows = np.flatnonzero(images(in_ring))
         if rows.size == 0:
             return
         codes_of_rows = images(codes).ravel().take(rows)
         places = np.flatnonzero(np.unpackbits(codes_of_rows, bitorder="little").view(np.bool_))
-        of_row, counts = places >> 3, _COUNTS.take(codes_of_rows)
-        neighbours = rows.take(of_row) + steps.take(places & 7)
-        arrays = rows, neighbours, counts.cumsum() - counts, _WEIGHTS.take(codes_of_rows).take(of_row)
-        yield RingRows(*(torch.from_numpy(array).to(visible.device) for array in arrays))
+        counts = _COUNTS.take(codes_of_rows)
+        neighbours = rows.repeat(counts)
+        neighbours += steps.take(places & 7)
+        arrays = rows, neighbours, counts.cumsum() - counts, _WEIGHTS.take(codes_of_rows).repeat(counts)
+        yield RingRows(*map(torch.from_numpy, arrays))
         known |= in_ring.view(np.uint8)
         hidden ^= in_ring.view(np.uint8)
-
-
-def _neighbour_codes(framed: _Bytes, line: int) -> _Bytes:
-    """Which neighbours of each position are known, a bit for each, row by row from the left one above.
-
-    Products stand for shifts, which NumPy does byte by byte.
-    """
-    left, centre, right = framed[:-2], framed[1:-1], framed[2:]
-    across = left + 2 * centre + 4 * right
-    beside = (left + 2 * right)[line:-line]
-    codes: _Bytes = across[: -2 * line] + 8 * beside + 32 * across[2 * line :]
-    return codes
 
 
 def mirrored_rows(visible: Tensor, rings: int) -> list[PaddingRows]:
@@ -165,7 +156,7 @@ def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
     start, total = reach * line + reach, batch * (height + reach) * line
     framed = np.zeros(total + 2 * start, np.bool_)
 
-    def images(flat: NDArray[Any]) -> NDArray[Any]:
+    def images(flat: _Array) -> _Array:
         return flat.reshape(batch, height + reach, line)[:, :height, :width]
 
     images(framed[start : start + total])[...] = positions
@@ -218,45 +209,37 @@ def propagate_visible(
     if not can_be_read(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     batch, _, *sizes = visible.shape
-    left, right, top, bottom = padding
-    before, after = (top, left), (bottom, right)
-    outputs = tuple(map(_outputs, sizes, before, after, kernel_size, stride, dilation, [ceil_mode] * 2))
-    needed = tuple(
-        max(start + size, (count - 1) * step + (kernel - 1) * spread + 1)
-        for start, size, count, step, kernel, spread in zip(
-            before, sizes, outputs, stride, kernel_size, dilation, strict=True
-        )
-    )
-    framed: _Map = np.zeros((batch, *needed), np.bool_)
+    left, _, top, _ = padding
+    rows, columns = output_size(sizes, kernel_size, stride, padding, dilation, ceil_mode)
+    reach = [(kernel - 1) * spread + 1 for kernel, spread in zip(kernel_size, dilation, strict=True)]
+    down, across = stride
+    height = max(top + sizes[0], (rows - 1) * down + reach[0])
+    width = max(left + sizes[1], (columns - 1) * across + reach[1])
+    framed = np.zeros((batch, height, width), np.uint8)
     framed[:, top : top + sizes[0], left : left + sizes[1]] = visible[:, 0].numpy()
-    return torch.from_numpy(_any_under(framed, kernel_size, stride, dilation, outputs)[:, None])
+    window = np.zeros(reach, np.uint8)
+    window[:: dilation[0], :: dilation[1]] = 1
+    seen = cv2.dilate(framed.reshape(-1, width), window, anchor=(0, 0)).reshape(framed.shape)
+    starts = seen[:, : (rows - 1) * down + 1 : down, : (columns - 1) * across + 1 : across]
+    return torch.from_numpy(starts.astype(np.bool_)[:, None])
 
 
-def _outputs(size: int, before: int, after: int, kernel: int, step: int, spread: int, ceil_mode: bool) -> int:
-    """Positions of a window along one axis; in ceil mode it may run over the end, but not start in the padding."""
-    room = size + before + after - (kernel - 1) * spread - 1
-    return min(-(-room // step) + 1, -(-(size + before) // step)) if ceil_mode else room // step + 1
-
-
-def _any_under(
-    framed: _Map,
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-    outputs: tuple[int, ...],
-) -> _Map:
-    """Whether a window holds a True, (B, *outputs); one axis after the other."""
-    for axis in (1, 2):
-        step, span = stride[axis - 1], stride[axis - 1] * (outputs[axis - 1] - 1) + 1
-        first, *others = (
-            framed[(slice(None),) * axis + (slice(start, start + span, step),)]
-            for start in range(0, kernel_size[axis - 1] * dilation[axis - 1], dilation[axis - 1])
-        )
-        found = first.copy()
-        for other in others:
-            found |= other
-        framed = found
-    return framed
+def output_size(
+    size: Sequence[int],
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    ceil_mode: bool = False,
+) -> list[int]:
+    """Height and width after a window; in ceil mode it may run over the end, but not start in the padding there."""
+    left, right, top, bottom = padding
+    axes = zip(size, (top, left), (bottom, right), kernel_size, stride, dilation, strict=True)
+    found = []
+    for length, before, after, kernel, step, spread in axes:
+        room = length + before + after - (kernel - 1) * spread - 1
+        found.append(min(-(-room // step) + 1, -(-(length + before) // step)) if ceil_mode else room // step + 1)
+    return found
 
 
 def to_rows(features: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def _ask_for_rule(kind: type[nn.Module]) -> None:
     @wraps(own)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         rule = RULES.get(kind)
-        if rule is None or next(masked_in((*args, *kwargs.values())), None) is None:
+        if rule is None or not masked_in((*args, *kwargs.values())):
             return own(self, *args, **kwargs)
         with torch._C.DisableTorchFunctionSubclass():
             return apply_rule(_Module(self, own), rule, args, kwargs)

@@ -20,6 +20,7 @@ from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     PaddingRows,
     can_be_read,
+    output_size,
     propagate_visible,
     row_indices,
 )
@@ -97,11 +98,10 @@ class VisibleMap:
 
     positions: Tensor
     options: MaskingOptions
-    _padding: dict[int, Any] = field(default_factory=dict, repr=False)
-    _padding_rows: dict[int, list[PaddingRows]] = field(default_factory=dict, repr=False)
+    _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
-    _fractions: dict[torch.dtype, VisibleFraction] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
+    _within_strides: dict[Window, list["VisibleMap"]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
@@ -152,9 +152,10 @@ class VisibleMap:
 
     def fraction(self, dtype: torch.dtype) -> VisibleFraction:
         """What batch norm of features of one dtype needs on an accelerator; computed once."""
-        if dtype not in self._fractions:
-            self._fractions[dtype] = VisibleFraction.of(self.positions, dtype)
-        return self._fractions[dtype]
+        if dtype not in self._plans:
+            self._plans[dtype] = VisibleFraction.of(self.positions, dtype)
+        fraction: VisibleFraction = self._plans[dtype]
+        return fraction
 
     @cached_property
     def counts_as_numbers(self) -> Tensor:
@@ -178,15 +179,16 @@ class VisibleMap:
     def pad(self, features: Tensor, rings: int) -> Tensor:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
         plan_padding, pad = _PADDINGS[self.options.padding]
-        if rings not in self._padding:
-            self._padding[rings] = plan_padding(self.positions, rings)
-        return pad(features, self.positions, self._padding[rings], detach_padding=self.options.detach_padding)
+        if rings not in self._plans:
+            self._plans[rings] = plan_padding(self.positions, rings)
+        return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
 
     def padding_rows(self, rings: int) -> list[PaddingRows]:
         """The plan of `morphology.PADDINGS`; made once."""
-        if rings not in self._padding_rows:
-            self._padding_rows[rings] = PADDINGS[self.options.padding](self.positions, rings)
-        return self._padding_rows[rings]
+        if rings not in self._plans:
+            self._plans[rings] = PADDINGS[self.options.padding](self.positions, rings)
+        plan: list[PaddingRows] = self._plans[rings]
+        return plan
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
@@ -202,8 +204,11 @@ class VisibleMap:
             positions = propagate_visible(self.positions, *window)
         derived = self._derived[window] = VisibleMap(positions, self.options)
         single = Window((1, 1), window.stride)
-        if window != single and window.reads_its_place and self.window(single).size == derived.size:
-            self.window(single)._within.append(derived)
+        larger = self._within if single == _SINGLE_POSITION else self._within_strides.setdefault(single, [])
+        if window == single:
+            derived._within = larger
+        elif window.reads_its_place and [*derived.size[1:]] == output_size(self.size[1:], *single):
+            larger.append(derived)
         return derived
 
     def is_whole_under(self, window: Window) -> bool:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.masked import Masked, Run, carry
-from maskrobust.lm_modules.masking.morphology import propagate_visible
+from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
@@ -25,6 +25,11 @@ _ATTENTION = (
     ("qkv",), ("q", "k"), ("q", "kv"), ("query", "key"), ("to_qkv",), ("in_proj_weight",), ("num_heads", "scale"),
     ("num_heads", "head_dim"),
 )  # fmt: skip
+_ATEN = torch.ops.aten
+_IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
+_ALIKE = _IN_PLACE | {_ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default}
+"""Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -109,7 +114,7 @@ class MapOfSize(VisibleMap):
 
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
-        return self._of_size(propagate_visible(self.positions, *window))
+        return self._of_size(self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window)))
 
     def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> VisibleMap:
         """The map of positions that are made from these."""
@@ -196,6 +201,10 @@ class _NothingBelowRules(TorchDispatchMode):
                 "instead."
             )
             raise RuntimeError(self.refusal)
+        if func is _ATEN.native_batch_norm.default:
+            return torch.empty_like(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in ("mean", "deviation"))
+        if func in _ALIKE:
+            return args[0] if func in _IN_PLACE else torch.empty_like(args[0])
         return func(*args, **(kwargs or {}))
 
 

@@ -157,12 +157,19 @@ class Measurement:
             batches: every image of a split, annotated, on the classifiers' device.
         """
         found = [self.ask(batch) for batch in batches]
-        in_scenes = [self.ask_in_scenes(rows) for rows in self.passes]
+        return self.joined(found, [self.ask_in_scenes(rows) for rows in self.passes])
+
+    def joined(
+        self,
+        about_images: Sequence[Mapping[NetworkAndMethod, Outcomes]],
+        in_scenes: Sequence[Mapping[NetworkAndMethod, SceneLogits]],
+    ) -> dict[str, dict[MaskingMethod, Outcomes]]:
+        """All that the networks answer, by network and method, from what `ask` and `ask_in_scenes` have returned."""
         runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
-        for name, method in self.networks_and_methods:
-            key = name, method
-            parts = [answers[key] for answers in found]
-            runs[name][method] = self.outcomes(key, parts, [each[key] for each in in_scenes if key in each])
+        for key in self.networks_and_methods:
+            name, method = key
+            parts, logits = [each[key] for each in about_images], [each[key] for each in in_scenes if key in each]
+            runs[name][method] = self.outcomes(key, parts, logits)
         return runs
 
 

@@ -35,7 +35,7 @@ from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pascal_voc import _listed_names
 from maskrobust.train.data.sets.pets import _read_list
-from maskrobust.train.data.shards.format import read_manifest, read_objects, sha256_of
+from maskrobust.train.data.shards.format import read_manifest
 from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.fit.checkpoints import (
@@ -47,7 +47,6 @@ from maskrobust.train.fit.checkpoints import (
 )
 from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
 from maskrobust.train.networks import read_classes
-from maskrobust.train.shards.writing import verify_shard
 from maskrobust.train.storage.store import Store
 from tests.fuzz.mutations import (
     changed_bytes,
@@ -109,21 +108,14 @@ def prepare(folder: Path) -> None:
 
 
 def _read_shards(path: Path) -> None:
-    """Verify the shards of a split, and evaluate it."""
+    """Evaluate the shards of a split."""
     data = Shards(str(path.parent), view="as_is", image_size=32, num_workers=0)
-    for record in data.records("val"):
-        verify_shard(path.parent, record, data.num_classes)
     list(data.val_dataloader())
 
 
 def _read_manifest(path: Path) -> None:
     read_manifest(str(path.parent))
     _read_shards(path)
-
-
-def _read_objects(path: Path) -> None:
-    table = read_objects(str(path.parent), sha256_of(path), samples=6)
-    assert table.object_of(torch.arange(9)).shape == (9,)
 
 
 def _label_map() -> bytes:
@@ -349,9 +341,6 @@ KINDS = {
     "manifest": Kind("shards/manifest.json", _json_of(json.loads(_folder()["manifest.json"])), _read_manifest),
     "tar": Kind(
         "shards/val-000000.tar", _bytes_of(_folder()["val-000000.tar"], repair=with_checksums_of_tar), _read_shards
-    ),
-    "objects": Kind(
-        "shards/objects.bin", _bytes_of(np.array([[3, 5, 9], [1, 1, 2]], dtype="<i8").tobytes()), _read_objects
     ),
     "label": Kind("shards/val-000000.tar", _json_of({"id": 5, "label": 1, "mask": True}).map(_labelled), _read_shards),
     "png": Kind(

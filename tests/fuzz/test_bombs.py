@@ -163,7 +163,7 @@ LABELS = [
 def test_a_label_of_another_form_is_a_fault(label):
     content = header(f"{FIRST}.json", size=len(label)) + label.ljust(-(-len(label) // 512) * 512, b"\0")
     (sample,) = read_shard(io.BytesIO(content + bytes(10_240)))
-    record = ShardRecord(name="val-000000.tar", samples=1, masks=0, bytes=1024, sha256="0" * 64)
+    record = ShardRecord(name="val-000000.tar", samples=1, masks=0)
     with pytest.raises(InputError, match="has no readable label"):
         ShardReader("", 5).decode(record, sample)
 

@@ -12,8 +12,8 @@ TITLE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 
 
 def script(name: str) -> ModuleType:
-    """A script of docs/, imported anew."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "docs" / f"{name}.py")
+    """A script of docs/studies/, imported anew."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "docs" / "studies" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -62,36 +62,6 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes():
     assert names["coverage"].amax() < 1  # squeeze-and-excitation
 
 
-@pytest.fixture(scope="module")
-def study():
-    module = script("dense_holes")
-    module.BATCH = 2
-    return module
-
-
-def test_every_method_is_measured_and_an_interrupted_study_goes_on(study, tmp_path, capsys, monkeypatch):
-    out = tmp_path / "errors.json"
-    threads, arguments = torch.get_num_threads(), ["--steps", "2", "--scenes", "8", "--out", str(out)]
-    study.main(["--seeds", "1", *arguments])
-    measured: list[int] = []
-    run = study.run
-    monkeypatch.setattr(study, "run", lambda seed, *rest: measured.append(seed) or run(seed, *rest))
-    first = json.loads(out.read_text(encoding="utf-8"))["seeds"]
-    capsys.readouterr()
-    study.main(["--seeds", "2", *arguments])
-    torch.set_num_threads(threads)
-    assert measured == [1]
-    results = json.loads(out.read_text(encoding="utf-8"))["seeds"]
-    assert len(results) == 2 and results[:1] == first
-    assert {*results[0]["trained with holes"]} == {*study.METHODS}
-    assert {*results[1]["trained on whole scenes"]} == {*study.METHODS, "nothing hidden"}
-    table = out.with_suffix(".md").read_text(encoding="utf-8")
-    rows = 2 * len(study.METHODS) * len(study.BINS) + 1
-    assert table in capsys.readouterr().out and table.count("\n| trained") == rows
-    with pytest.raises(SystemExit, match="other steps or scenes"):
-        study.main(["--seeds", "3", "--steps", "3", "--scenes", "8", "--out", str(out)])
-
-
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SHORT = """
 TRAIN_IMAGES, EPOCHS, QUERIES, IMAGES, SAMPLES, HOLES, FRACTIONS = 100, 1, 80, 2, 40, 1, (0.0, 0.5)

@@ -61,7 +61,7 @@ def launch(slurm, clone, kind, *options, arguments):
 
 def steps_saved(folder):
     """Optimiser steps in the last checkpoint of each version of a run."""
-    return [torch.load(path)["global_step"] for path in sorted(folder.rglob("last.ckpt"))]
+    return [torch.load(path)["global_step"] for path in sorted(folder.glob("run/version_*/checkpoints/last.ckpt"))]
 
 
 def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requeues_waits_for_its_tasks_to_save(

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.networks import loading
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.train import doctor, networks
 from maskrobust.train.cli import main
@@ -251,11 +251,11 @@ def printed(arguments, capsys, monkeypatch):
 def test_without_names_all_lists_are_printed_and_every_refusal_with_its_reason(capsys, monkeypatch):
     shown = printed(["arches"], capsys, monkeypatch)
     words = {word.strip(",") for word in shown.split()}
-    assert {*TORCHVISION, *TIMM, *REFUSED} <= words
-    assert {f"timm/{name}" for names in TIMM.values() for name in names} <= words
     lines = [line.strip() for line in shown.splitlines()]
-    for name, refusal in REFUSED.items():
-        assert any(line.startswith(f"{name} ") and line.endswith(refusal.reason) for line in lines), name
+    for family, architecture, reason in known_architectures():
+        assert {*family.split(), architecture} <= words
+        if reason:
+            assert any(f" {architecture} " in line and line.endswith(reason) for line in lines), architecture
 
 
 @pytest.mark.parametrize(

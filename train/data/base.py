@@ -76,9 +76,6 @@ class StoredSample(Protocol):
     def name(self) -> str:
         """The name of its image, for messages."""
 
-    def state(self) -> bytes:
-        """What tells that `encode` would return other bytes than before, without the work of it."""
-
     def encode(self) -> EncodedSample:
         """The sample in the form of files; the same call returns the same bytes."""
 
@@ -102,11 +99,6 @@ class PixelSample(NamedTuple):
     def name(self) -> str:
         """The image by its id."""
         return f"image {self.id}"
-
-    def state(self) -> bytes:
-        """Id, label and every pixel."""
-        about = repr((self.id, self.label, self.image.shape)).encode()
-        return about + self.image.tobytes() + self.object_mask.tobytes()
 
     def encode(self) -> EncodedSample:
         """PNG files of image and mask."""

@@ -3,6 +3,7 @@
 Answers are kept as they come, and shared by all processes.
 """
 
+import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, fields, replace
@@ -21,7 +22,6 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.batch import check_all_known
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -48,10 +48,13 @@ from maskrobust.train.running.processes import first_of_each_machine_first, gath
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import printable, read_json, write_archive, write_json
 from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Chunks, Store
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
+
+SECONDS_A_CHUNK = 30.0
+"""How long answers are gathered before they are kept; as much is lost where a process is killed."""
 
 Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
@@ -174,13 +177,14 @@ def ask(
     """Ask every network about the split's images, all networks about a batch together.
 
     Batch i is asked by one of the processes, whole, as one process would ask about it: the answers do not depend on the
-    number of processes. They are kept in a folder, and a call that finds some there asks for the others only.
+    number of processes. Those that take long are kept in a folder, and a call that finds some there asks for the others
+    only.
 
     Args:
         config: what to measure.
         networks: by name, answering with the data's classes; see `load`.
         data: whose split is measured.
-        store: to keep the answers in until all are there.
+        store: to keep answers in until all are there.
         progress: told about every batch.
 
     Returns:
@@ -190,8 +194,8 @@ def ask(
         processes but the first.
 
     Raises:
-        InputError: the folder of `store` is not the same for all processes, or one of them has ended, or it holds
-            answers about other objects; or a method is to be centred, and the data have no empty scenes.
+        InputError: the folder of `store` holds answers about other objects; a process has ended; or a method is to be
+            centred, and the data have no empty scenes.
     """
     device = config.torch_device
     if device.type == "cuda":
@@ -216,10 +220,13 @@ def ask(
     probe = None
     if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
-            if (kept := store.get("probe")) is None:
-                read = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
-                kept = store.get_or_make("probe", lambda folder: read.save(folder / _PROBE))
-        probe = ProbeOutcomes.load(kept / _PROBE)
+            if (kept := store.get(_PROBE)) is not None:
+                probe = ProbeOutcomes.load(kept / _PROBE)
+            else:
+                begun = time.monotonic()
+                probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+                if time.monotonic() - begun >= SECONDS_A_CHUNK:
+                    store.get_or_make(_PROBE, lambda folder: probe.save(folder / _PROBE))
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
     return None if runs is None else Answered(runs, probe, config.plans)
 
@@ -294,6 +301,9 @@ def _ask(
         for key, file in files.items():
             Outcomes.merge([answers[key] for answers in found]).save(folder / file)
 
+    def read_answers(folder: Path) -> dict[NetworkAndMethod, Outcomes]:
+        return {key: Outcomes.load(folder / file) for key, file in files.items()}
+
     def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, SceneLogits]]]:
         for number, rows in at_numbers(measurement.passes, numbers):
             yield number, measurement.ask_in_scenes(rows)
@@ -305,22 +315,20 @@ def _ask(
                 folder / files[key], dict(zip(SceneLogits._fields, map(np.concatenate, columns), strict=True))
             )
 
+    def read_in_scenes(folder: Path) -> dict[NetworkAndMethod, SceneLogits]:
+        paths = {key: folder / file for key, file in files.items()}
+        return {
+            key: SceneLogits(**read_arrays(path, SceneLogits._fields)) for key, path in paths.items() if path.exists()
+        }
+
     share = partial(_share, store, progress)
     total = length_hint(batches)
     every = max(1, -(-total // (QUICK_IMAGES // data.batch_size or 1))) if config.quick else 1
-    about_images = share(f"{kind}images", "asking about images", range(0, total, every), ask_about, write_answers)
-    passes = len(measurement.passes)
-    in_scenes = share(f"{kind}scenes", "asking about scenes", range(passes), ask_in_scenes, write_in_scenes)
-    own: dict[NetworkAndMethod, Outcomes] = {}
-    for _, key in at_numbers(measurement.networks_and_methods, _own_numbers(frozenset(), range(len(files)))):
-        parts = [Outcomes.load(folder / files[key]) for folder in about_images]
-        kept = [path for folder in in_scenes if (path := folder / files[key]).exists()]
-        logits = [SceneLogits(**read_arrays(path, SceneLogits._fields)) for path in kept]
-        own[key] = measurement.outcomes(key, parts, logits)
-    joined = dict(ChainMap(*gathered(own)))
-    if not is_first():
-        return None
-    return {name: {method: joined[name, method] for method in config.plans} for name in networks}
+    wanted = range(0, total, every)
+    about_images = share(f"{kind}images", "asking about images", wanted, ask_about, write_answers, read_answers)
+    passes = range(len(measurement.passes))
+    in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes, read_in_scenes)
+    return measurement.joined(about_images, in_scenes) if is_first() else None
 
 
 def _share(
@@ -331,8 +339,11 @@ def _share(
     wanted: range,
     find: Callable[[Iterator[int]], Iterable[tuple[int, Found]]],
     write: Callable[[Path, Sequence[Found]], None],
-) -> list[Path]:
-    """Find numbered things that are not kept yet, each process its part, and wait until all are there.
+    read: Callable[[Path], Found],
+) -> list[Found]:
+    """Find numbered things that are not kept yet, each process its part.
+
+    They stay in memory, and are kept as well each time that `SECONDS_A_CHUNK` have passed.
 
     Args:
         store: to keep them in.
@@ -342,51 +353,41 @@ def _share(
         wanted: their numbers; empty where these are not known.
         find: finds those with the given ascending numbers, as far as there are any.
         write: writes some of them into a folder.
+        read: reads a folder of them.
 
     Returns:
-        The folders that hold them.
-
-    Raises:
-        InputError: the first process does not see what another one has kept.
+        All of them, those that were kept before as one for each folder.
     """
-    kept = gathered(_kept(store, kind))[0]
+    folders = gathered(_folders(store, kind))[0]
+    kept = {number for folder in folders for number in read_json(folder / _NUMBERS)} if is_first() else set[int]()
+    kept = gathered(kept)[0]
     ranks = rank_and_number()[1]
-    numbers = _own_numbers(kept, wanted)
     task = progress.add_task(description, total=len(wanted) or None, completed=len(kept))
 
-    made: set[int] = set()
-
     def keep(chunk: Sequence[tuple[int, Found]]) -> None:
-        own, found = zip(*chunk, strict=True)
+        own, some = zip(*chunk, strict=True)
 
         def write_chunk(folder: Path) -> None:
-            write(folder, found)
+            write(folder, some)
             write_json(folder / _NUMBERS, own)
 
         store.get_or_make(f"{kind}-{own[0]:06d}", write_chunk)
-        made.update(own)
 
-    chunks = Chunks(keep)
-    for each in find(numbers):
-        chunks.add(each)
+    found, chunk, since = list[Found](), list[tuple[int, Found]](), time.monotonic()
+    for each in find(_own_numbers(kept, wanted)):
+        found.append(each[1])
+        chunk.append(each)
+        if time.monotonic() - since >= SECONDS_A_CHUNK:
+            keep(chunk)
+            chunk, since = [], time.monotonic()
         progress.advance(task, ranks)
-    chunks.keep()
-    found_by_all = kept.union(*gathered(made))
     progress.remove_task(task)
-    if found_by_all - gathered(_kept(store, kind))[0]:
-        raise InputError(
-            f"'{store.root}' must be the same folder for all processes, but the first does not see what others have "
-            "written there; give an --out that all machines share."
-        )
-    return _folders(store, kind)
+    of_all = [each for own in gathered(found) for each in own]
+    return [*map(read, folders if is_first() else ()), *of_all]
 
 
 def _folders(store: Store, kind: str) -> list[Path]:
     return [folder for folder in sorted(store.root.glob(f"{kind}-*")) if store.get(folder.name) is not None]
-
-
-def _kept(store: Store, kind: str) -> set[int]:
-    return {number for folder in _folders(store, kind) for number in read_json(folder / _NUMBERS)}
 
 
 def _predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[int, int]:

@@ -1,10 +1,10 @@
-"""`maskrobust shards`: WebDataset tar shards from any data module, and a check that they are whole."""
+"""`maskrobust shards`: WebDataset tar shards from any data module."""
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -14,13 +14,6 @@ from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder
 from maskrobust.train.types import AnnotatedDataModule, Split
 
-if TYPE_CHECKING:
-    from maskrobust.train.data.shards.format import Manifest
-
-_VERIFY: dict[str, Any] = {
-    "action": "store_true",
-    "help": "check the shards that are in --out, and write nothing; it takes no other option",
-}
 _SMALLEST_SIDE = 32
 _ABOUT_LOADING = ("batch_size", "num_workers")
 """Arguments of data modules that leave the samples as they are."""
@@ -36,7 +29,7 @@ class ShardsConfig:
         source: class path and arguments of `data`, those that decide the samples.
         splits: to write; by default those that the data have.
         samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
-        workers: processes that encode and write, at least 1.
+        workers: processes that encode, at least 1.
         resize: shorter side in pixels, at least 32, that larger images and their masks are reduced to, so that a
             training decodes less; None stores image files byte for byte.
     """
@@ -58,11 +51,9 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = Parser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
-    parser.add_argument("--verify", **_VERIFY)  # for the help alone: see `parse_verification`
     parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
     parser.add_argument("--splits", type=tuple[Split, ...] | None, help="to write; by default those that the data have")
     values, described = parse_with_data(parser, arguments)
-    del values["verify"]
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     if values["splits"] is None:
         values["splits"] = values["data"].splits
@@ -84,25 +75,9 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     return config
 
 
-def parse_verification(arguments: Sequence[str]) -> Path:
-    """Parse the arguments of `maskrobust shards --verify`: the folder of the shards.
-
-    Raises:
-        ArgumentError: an argument is unknown or of the wrong type.
-    """
-    parser = Parser(prog="maskrobust shards --verify", **PARSER_OPTIONS)
-    parser.add_argument("--verify", **_VERIFY)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards and of manifest.json")
-    folder: Path = parser.parse_args(list(arguments)).out
-    return folder
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust shards` with command-line arguments, the command first."""
     console = Console()
-    if "--verify" in arguments:
-        _verify(parse_verification(arguments[1:]), console)
-        return
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     check_folder(config.out)
     from maskrobust.train.data.shards.format import MANIFEST
@@ -110,28 +85,7 @@ def main(arguments: Sequence[str]) -> None:
 
     with CountingDisplay(console) as progress:
         manifest = write_shards(config, progress)
-    _tell(manifest, console)
+    for split, shards in manifest.splits.items():
+        samples, masks = manifest.count(split)
+        console.print(f"{split}: {samples} samples, {masks} with a mask; shards: {len(shards)}")
     console.print(f"shards: {config.out / MANIFEST}", markup=False, soft_wrap=True)
-
-
-def _verify(folder: Path, console: Console) -> None:
-    from maskrobust.train.shards.writing import verify_shards
-
-    with CountingDisplay(console) as progress:
-        manifest, problems = verify_shards(folder, progress)
-    for problem in problems:
-        console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    if problems:
-        raise InputError(
-            f"the shards in '{folder}' must be as they were written, but have the faults above; write them again with "
-            "the same maskrobust shards --data, which keeps those that are whole."
-        )
-    _tell(manifest, console)
-    console.print("verified: every file has its checksum, and every sample can be read", soft_wrap=True)
-
-
-def _tell(manifest: "Manifest", console: Console) -> None:
-    for split, held in manifest.splits.items():
-        size = sum(each.bytes for each in held.shards) / 1e6
-        shards = len(held.shards)
-        console.print(f"{split}: {held.samples} samples, {held.masks} with a mask; {size:.1f} MB; shards: {shards}")

@@ -1,203 +1,123 @@
-"""Writing shards in parallel, each with an index, and checking them.
+"""Writing shards: samples are encoded in several processes, and written in random order by WebDataset's own writer."""
 
-A shard with its index is done, the others are written again. Checked are sizes, checksums, counts, and that every
-sample can be read.
-"""
-
-import hashlib
 import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
-from operator import length_hint
-from pathlib import Path
-from typing import Any, TypeVar
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
-from pytorch_lightning.utilities import rank_zero_warn
 from rich.progress import Progress
 from torch import Tensor
+from webdataset.writer import ShardWriter
 
+from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.base import EncodedSample, StoredSample, encode_png
 from maskrobust.train.data.files.image_files import decode_image, decode_mask, shrinking_view, size_of
 from maskrobust.train.data.loading import call_in_processes
-from maskrobust.train.data.shards.format import (
-    MANIFEST,
-    SHUFFLE_SEED,
-    Manifest,
-    ObjectTable,
-    ShardRecord,
-    SplitRecord,
-    order_keys,
-    read_manifest,
-    read_objects,
-    sha256_of,
-    shard_name,
-    write_shard,
-)
-from maskrobust.train.data.shards.reader import ShardReader
+from maskrobust.train.data.shards.format import KEY_DIGITS, LABEL_SUFFIX, MANIFEST, MASK_SUFFIX, Manifest, ShardRecord
 from maskrobust.train.shards import ShardsConfig
-from maskrobust.train.storage.files import write_json, write_text
-from maskrobust.train.types import AnnotatedDataModule, Split
-
-Item = TypeVar("Item")
-
-SETTINGS = "settings.json"
-"""The file that says what decides the shards of a folder."""
+from maskrobust.train.storage.files import write_json
+from maskrobust.train.types import Split
 
 JPEG_QUALITY = 95
 """Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""
 
 _JPEG_START = b"\xff\xd8"
-
-
-class ShardIndex(ShardRecord):
-    """What lies beside a shard, under its name with the suffix "json".
-
-    Attributes:
-        made_from: SHA-256 of the samples' states (`StoredSample.state`) when they were written.
-    """
-
-    made_from: str
+_MOST_OBJECTS = 500_000  # whose numbers the manifest holds, which is read up to 32 MiB
 
 
 def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
     """Write every sample of the splits once, in random order, and the manifest when all are there.
 
-    A shard stays as it is where it has the checksum of its index, and its samples have the state that they were made
-    from; the others are written again. The same configuration gives the same bytes, whatever the number of processes.
-
-    The order is that of `format.order_keys`. Samples that the data yield one by one, not as a sequence, keep the order
-    in which they come, with a warning and without `Manifest.shuffle_seed` where it is another one.
+    The same configuration gives the same bytes, whatever the number of processes.
 
     Args:
         config: what to write.
-        progress: told about every shard.
+        progress: told about every sample.
 
     Raises:
-        InputError: the folder holds shards of other data or settings, a split is empty, or a sample cannot be encoded.
+        InputError: the folder holds shards, a split is empty, an id comes twice, too many samples share an object, or a
+            sample cannot be encoded.
     """
     data = config.data
+    if any(config.out.glob("*.tar")):
+        raise InputError(f"'{config.out}' holds shards; choose another --out, or delete them to write them anew.")
     data.prepare_data()
-    settings = {
-        "class_names": data.class_names,
-        **{name: getattr(config, name) for name in ("source", "samples_per_shard", "resize")},
-    }
-    _prepare(config.out, json.dumps(settings | {"splits": config.splits}))
-    ids: dict[Split, list[Tensor]] = {split: [] for split in config.splits}
-    records: dict[Split, list[ShardRecord]] = {split: [] for split in config.splits}
-    tasks = {split: progress.add_task(f"writing {split}", total=None) for split in config.splits}
-
-    def calls() -> Iterator[tuple[Any, ...]]:
-        for split in config.splits:
-            data.setup_split(split)
-            samples = data.stored_samples(split)
-            progress.update(tasks[split], total=length_hint(samples) or None)
-            for number, chunk in enumerate(in_chunks(shuffled(samples), config.samples_per_shard)):
-                ids[split].append(torch.tensor([sample.id for sample in chunk]))
-                yield split, config.out / shard_name(split, number), chunk, config.resize
-
-    for split, record in call_in_processes(write_or_keep, calls(), config.workers):
-        records[split].append(record)
-        progress.advance(tasks[split], record.samples)
-    empty = [split for split in config.splits if not records[split]]
-    if empty:
-        raise InputError(f"the split '{empty[0]}' must hold samples, but holds none; leave it out of --splits.")
-    by_split = [torch.cat(parts) for parts in ids.values()]
+    config.out.mkdir(parents=True, exist_ok=True)
+    splits: dict[Split, tuple[ShardRecord, ...]] = {}
+    objects: dict[int, int] = {}
+    seen: set[int] = set()
+    for split in config.splits:
+        data.setup_split(split)
+        samples = in_random_order(data.stored_samples(split))
+        if not samples:
+            raise InputError(f"the split '{split}' must hold samples, but holds none; leave it out of --splits.")
+        ids = [sample.id for sample in samples]
+        if len(seen | {*ids}) < len(seen) + len(ids):
+            twice = next(each for each, times in Counter([*seen, *ids]).items() if times > 1)
+            raise InputError(f"ids must be unique over all splits, got {twice} twice; correct the data.")
+        seen.update(ids)
+        shown = data.object_of(torch.tensor(ids)).tolist()
+        objects |= {each: shows for each, shows in zip(ids, shown, strict=True) if each != shows}
+        if len(objects) > _MOST_OBJECTS:
+            raise InputError(
+                f"shards may hold {_MOST_OBJECTS} samples that share an object with others, got {len(objects)}; write "
+                "each split into an --out of its own."
+            )
+        calls = ((sample, config.resize) for sample in samples)
+        encoded = progress.track(
+            call_in_processes(encode, calls, config.workers), total=len(samples), description=f"writing {split}"
+        )
+        splits[split] = tuple(_write(config, split, encoded))
     manifest = Manifest(
-        **settings,
+        class_names=data.class_names,
         mean=data.mean,
         std=data.std,
-        splits={split: SplitRecord(shards=tuple(shards)) for split, shards in records.items()},
-        objects=ObjectTable.of((each, data.object_of(each)) for each in by_split).write(config.out),
-        shuffle_seed=_shuffle_seed(data, by_split),
+        source={**config.source, "resize": config.resize},
+        splits=splits,
+        objects=objects,
     )
-    for path in {*config.out.glob("*.tar")} - {config.out / each.name for each in chain(*records.values())}:
-        path.unlink()
-        path.with_suffix(".json").unlink(missing_ok=True)
     write_json(config.out / MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
-def _shuffle_seed(data: AnnotatedDataModule, by_split: Sequence[Tensor]) -> int | None:
-    """That of the order in which the ids of each split were written; None, with a warning, for another order."""
-    if all(bool((order_keys(each).diff() >= 0).all()) for each in by_split):
-        return SHUFFLE_SEED
-    rank_zero_warn(
-        f"the stored_samples of {type(data).__name__} must return a sequence to be written in random order, but it "
-        "yields them one by one, so the shards keep their order; change it, and write the shards again."
-    )
-    return None
+def in_random_order(samples: Iterable[StoredSample]) -> list[StoredSample]:
+    """Samples in an order that follows from their ids alone, so that each shard holds all classes."""
+    found = [*samples]
+    order = sample_keys(0, torch.tensor([sample.id for sample in found], dtype=torch.int64)).argsort()
+    return [found[place] for place in order.tolist()]
 
 
-def shuffled(samples: Iterable[StoredSample]) -> Iterable[StoredSample]:
-    """A sequence of samples in the order of `order_keys`; anything else as it is."""
-    if not isinstance(samples, Sequence):
-        return samples
-    order = order_keys(torch.tensor([sample.id for sample in samples], dtype=torch.int64)).argsort()
-    return (samples[place] for place in order.tolist())
+def encode(sample: StoredSample, shorter_side: int | None) -> EncodedSample:
+    """A sample in the form of files, reduced to a shorter side in pixels; None to store them as they are."""
+    return sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
 
 
-def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Items in lists of `size`; the last may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+def files_of(sample: EncodedSample) -> dict[str, Any]:
+    """The files of a sample by their suffix, and its key, as WebDataset's writers take them."""
+    about = {"id": sample.id, "label": sample.label, "mask": sample.object_mask is not None}
+    mask = {} if sample.object_mask is None else {MASK_SUFFIX: sample.object_mask}
+    key = {"__key__": f"{sample.id:0{KEY_DIGITS}d}"}
+    return {**key, LABEL_SUFFIX: json.dumps(about).encode(), sample.suffix: sample.image, **mask}
 
 
-def write_or_keep(
-    split: Split, path: Path, samples: list[StoredSample], shorter_side: int | None
-) -> tuple[Split, ShardRecord]:
-    """Write a shard and its index, unless both are there, and made from the same samples.
-
-    Args:
-        split: handed back with the record.
-        path: of the shard.
-        samples: to encode, in order.
-        shorter_side: that larger images are reduced to, in pixels; None to store them as they are.
-
-    Raises:
-        InputError: a sample cannot be read or encoded, or an id comes twice.
-    """
-    states = hashlib.sha256()
-    for sample in samples:
-        states.update(hashlib.sha256(sample.state()).digest())
-    made_from, index = states.hexdigest(), path.with_suffix(".json")
-    try:
-        known = ShardIndex.model_validate_json(index.read_bytes())
-        if known.made_from == made_from and known.sha256 == sha256_of(path):
-            return split, known
-    except (FileNotFoundError, ValidationError):
-        pass  # nothing that is done
-    encoded = (
-        sample.encode() if shorter_side is None else shrink(sample.encode(), shorter_side, sample.name)
-        for sample in samples
-    )
-    record = write_shard(path, encoded)
-    write_json(index, record.model_dump() | {"made_from": made_from})
-    return split, record
-
-
-def _prepare(folder: Path, settings: str) -> None:
-    """Note the settings, and delete what a killed run had not finished, and the manifest until all shards are there.
-
-    Raises:
-        InputError: the folder holds shards of other settings, or that somebody else has written.
-    """
-    path = folder / SETTINGS
-    if any(folder.glob("*.tar")) and not (path.is_file() and path.read_text(encoding="utf-8") == settings):
-        raise InputError(
-            f"'{folder}' holds shards of other data or settings; choose another --out, or delete it to write them anew."
-        )
-    write_text(path, settings)
-    for leftover in (folder / MANIFEST, *folder.glob(".*.tar.*"), *folder.glob(".*.json.*")):
-        leftover.unlink(missing_ok=True)
+def _write(config: ShardsConfig, split: Split, samples: Iterable[EncodedSample]) -> Iterator[ShardRecord]:
+    pattern = f"{str(config.out).replace('%', '%%')}/{split}-%06d.tar"
+    of_nobody: dict[str, Any] = {"user": "", "group": "", "mtime": 0}  # the same bytes at any time
+    counted: Counter[tuple[int, bool]] = Counter()
+    with ShardWriter(
+        pattern, config.samples_per_shard, maxsize=math.inf, verbose=0, encoder=False, **of_nobody
+    ) as writer:
+        for sample in samples:
+            writer.write(files_of(sample))
+            counted[writer.shard - 1, sample.object_mask is not None] += 1
+    for number in range(1 + max(place for place, _ in counted)):
+        masks = counted[number, True]
+        yield ShardRecord(name=f"{split}-{number:06d}.tar", samples=counted[number, False] + masks, masks=masks)
 
 
 def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample:
@@ -235,58 +155,3 @@ def _encode_jpeg(image: Tensor) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(stream, "jpeg", quality=JPEG_QUALITY)
     return stream.getvalue()
-
-
-def verify_shards(folder: Path, progress: Progress) -> tuple[Manifest, list[str]]:
-    """Compare the shards of a folder with its manifest, and read every sample.
-
-    Args:
-        folder: of the shards.
-        progress: told about every shard.
-
-    Returns:
-        The manifest, and a sentence on what is wrong, for each place where something is.
-
-    Raises:
-        InputError: the manifest cannot be read.
-    """
-    manifest = read_manifest(str(folder))
-    shards = [*chain.from_iterable(record.shards for record in manifest.splits.values())]
-    task = progress.add_task("verifying", total=manifest.samples)
-    calls = ((folder, record, len(manifest.class_names)) for record in shards)
-    found = call_in_processes(verify_shard, calls, min(os.cpu_count() or 1, len(shards)))
-    problems, ids = [], []
-    for record, (problem, its_ids) in zip(shards, found, strict=True):
-        problems += [problem] if problem else []
-        ids.append(its_ids)
-        progress.advance(task, record.samples)
-    try:
-        read_objects(str(folder), manifest.objects, manifest.samples)
-    except InputError as error:
-        problems.append(str(error))
-    known, times = np.unique(np.concatenate(ids), return_counts=True)
-    if (times > 1).any():
-        problems.append(f"{(times > 1).sum()} ids come more than once, {known[times > 1][0]} among them")
-    return manifest, problems
-
-
-def verify_shard(folder: Path, record: ShardRecord, num_classes: int) -> tuple[str | None, NDArray[np.int64]]:
-    """The first thing that is wrong with a shard, None for nothing, and the ids (N,) of the samples before it.
-
-    Args:
-        folder: of the shard.
-        record: what the manifest says of it.
-        num_classes: labels must lie in [0, num_classes).
-    """
-    reader, path = ShardReader(str(folder), num_classes), folder / record.name
-    ids, masks, problem = [], 0, None
-    try:
-        for encoded in reader.encoded(record):
-            ids.append(int(reader.decode(record, encoded).ids))
-            masks += encoded.mask_file is not None
-        if (masks, path.stat().st_size, sha256_of(path)) != (record.masks, record.bytes, record.sha256):
-            problem = f"'{record.name}' must have {record.masks} masks, {record.bytes} bytes and the checksum of the "
-            problem += "manifest, but has not"
-    except InputError as error:
-        problem = str(error)
-    return problem, np.array(ids, dtype=np.int64)

@@ -37,10 +37,11 @@ def slide(
     if frame is not None:
         window = window._replace(padding=_sum(window.padding, frame.padding))
     rings = window.rings if hidden == "neighbours" else 0
+    features: Tensor = inside
     if hidden == "zero":
         features = inside.with_hidden_zero()
-    else:
-        features = inside.with_neighbour_padding(0 if rings and inside.visible.is_whole_under(window) else rings)
+    elif rings and not inside.visible.is_whole_under(window):
+        features = inside.with_neighbour_padding(rings)
     if frame is not None:
         features = F.pad(features, frame.padding, value=frame.value)
     result = carry(compute(features), inside.visible.window(window))

@@ -146,17 +146,18 @@ def check_images_first(x: Any) -> None:
 
 def masked_operands(*operands: Any) -> list[Masked]:
     """Those that are masked; refused where their axes are not the same."""
-    first, *others = masked_in(operands)
-    if any(other.axes != first.axes or other.ndim != first.ndim for other in others):
-        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in (first, *others))
+    masked = masked_in(operands)
+    first = masked[0]
+    if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
+        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
         raise NotImplementedError(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
-    return [first, *others]
+    return masked
 
 
 def known(operands: Sequence[Masked]) -> VisibleMap:
     """The positions visible in every operand."""
-    first, *others = (operand.visible for operand in operands)
-    return first.merge(*others, intersection=True) if others else first
+    first, *others = operands
+    return first.visible.merge(*(each.visible for each in others), intersection=True) if others else first.visible
 
 
 def at_each_position(result: Tensor, like: Masked, visible: VisibleMap) -> Masked:

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetwo
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
 USUAL_SIZE = 64
@@ -38,8 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def architectures() -> list[str]:
-    """Every listed network, by the name that `build_network` takes."""
-    return [*TORCHVISION, *(f"timm/{name}" for names in TIMM.values() for name in names)]
+    """Every network of the table that is not refused, by the name that `build_network` takes."""
+    return [each.architecture for each in known_architectures() if not each.refused]
 
 
 def size_of(architecture: str) -> int:
@@ -267,8 +267,16 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
     reasons: dict[str, list[str]] = {}
-    for name, refusal in REFUSED.items():
-        reasons.setdefault(refusal.reason, []).append(name)
+    for family, architecture, refused in known_architectures():
+        if refused:
+            name = architecture if family == "torchvision" else family.replace(" ", "/")
+            reasons.setdefault(refused, []).append(name)
+    torchvision_names, *timm_names = taken_by_family().values()
+    families = [family.removeprefix("timm ") for family in taken_by_family()][1:]
+    models = {
+        family: ", ".join(name.removeprefix("timm/") for name in names)
+        for family, names in zip(families, timm_names, strict=True)
+    }
     sections = [
         "# Architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
@@ -278,13 +286,13 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
         "arches NAME` tries it.",
         MEANINGS.rstrip(),
         *(["## Failed", "\n".join(f"- {failure}" for failure in failures)] if failures else []),
-        f"## torchvision: {len(TORCHVISION)} networks",
-        ", ".join(TORCHVISION) + ".",
-        f"## timm: {sum(map(len, TIMM.values()))} networks of {len(TIMM)} families",
+        f"## torchvision: {len(torchvision_names)} networks",
+        ", ".join(torchvision_names) + ".",
+        f"## timm: {sum(map(len, timm_names))} networks of {len(families)} families",
         "Refused members of these families attend between positions (fastvit_sa12, caformer_s18) or have an operation "
         "without a rule (evolved normalisation, global context).",
-        _table("family", "networks", {family: ", ".join(names) for family, names in TIMM.items()}),
-        f"## Refused: {len(REFUSED)}",
+        _table("family", "networks", models),
+        f"## Refused: {sum(map(len, reasons.values()))}",
         "Networks of torchvision and families of timm that layer masking does not support, by what they compute:",
         _table("reason", "networks and families", {reason: ", ".join(names) for reason, names in reasons.items()}),
     ]

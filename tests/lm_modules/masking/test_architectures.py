@@ -11,7 +11,7 @@ from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, VisibleMap
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import REFUSED, TIMM, TORCHVISION
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 from tests.lm_modules.masking.architectures import COLUMNS, PAGE, architectures, build, check, page, size_of
 from tests.lm_modules.masking.networks import draw_images, holes
 
@@ -38,9 +38,12 @@ def test_network_has_all_six_properties(architecture, padding):
     assert check(network, size_of(architecture), padding) == dict.fromkeys(COLUMNS, True)
 
 
-@pytest.mark.parametrize("name", {refusal.reason: name for name, refusal in REFUSED.items()}.values())
-def test_a_refusal_names_the_layer_and_the_reason(name):
-    network = build_outline(REFUSED[name].architecture, 10)
+REFUSED = [each for each in known_architectures() if each.refused]
+
+
+@pytest.mark.parametrize("architecture", {each.refused: each.architecture for each in REFUSED}.values())
+def test_a_refusal_names_the_layer_and_the_reason(architecture):
+    network = build_outline(architecture, 10)
     with pytest.raises(UnsupportedNetworkError) as refusal:
         LayerMasking(network)
     message = str(refusal.value)
@@ -49,34 +52,30 @@ def test_a_refusal_names_the_layer_and_the_reason(name):
     assert "attends from each position to all others" in message or "become a sequence of tokens" in message
 
 
-def test_the_lists_hold_every_classifier_of_torchvision_once():
+def test_the_table_holds_every_classifier_of_torchvision_once():
     functions = inspect.getmembers(torchvision.models, inspect.isfunction)
-    classifiers = {name for name, _ in functions if not name.startswith(("get_", "list_"))}
-    refused = [name for name in REFUSED if not name.startswith("timm/")]
-    assert len(TORCHVISION) == len(set(TORCHVISION)) == 68
-    assert set(TORCHVISION).isdisjoint(refused)
-    assert {*TORCHVISION, *refused} == classifiers
+    classifiers = [name for name, _ in functions if not name.startswith(("get_", "list_"))]
+    listed = [each.architecture for each in known_architectures() if each.family == "torchvision"]
+    assert sorted(listed) == sorted(classifiers)
+    assert len(taken_by_family()["torchvision"]) == 68
 
 
-def test_the_lists_hold_every_family_of_timm_once():
-    families = {family for family in timm.list_modules() if timm.list_models(module=family)}
-    refused = {name.removeprefix("timm/") for name in REFUSED if name.startswith("timm/")}
-    unknown = families - TIMM.keys() - refused
-    assert not unknown, f"lm_modules/networks/tested_architectures.py does not know timm's families {sorted(unknown)}"
-    assert len(TIMM) >= 43 and refused.isdisjoint(TIMM)
-    assert {*TIMM, *refused} == families
+def test_the_table_holds_every_family_of_timm_and_each_as_taken_or_as_refused():
+    families = {f"timm {family}" for family in timm.list_modules() if timm.list_models(module=family)}
+    taken, refused = taken_by_family().keys() - {"torchvision"}, [each.family for each in REFUSED]
+    refused = [family for family in refused if family != "torchvision"]
+    unknown = families - taken - {*refused}
+    assert not unknown, f"lm_modules/networks/tested_architectures.csv does not know timm's families {sorted(unknown)}"
+    assert len(taken) >= 43 and taken.isdisjoint(refused) and len({*refused}) == len(refused)
+    assert taken | {*refused} == families
 
 
 def test_every_name_belongs_to_its_family():
-    names = {family: [*models] for family, models in TIMM.items()}
-    names |= {
-        name.removeprefix("timm/"): [refusal.architecture.removeprefix("timm/")]
-        for name, refusal in REFUSED.items()
-        if name.startswith("timm/")
-    }
-    strangers = {family: set(models) - {*timm.list_models(module=family)} for family, models in names.items()}
-    assert {family: found for family, found in strangers.items() if found} == {}
-    assert len(set(architectures())) == len(architectures())
+    for family, architecture, _ in known_architectures():
+        if family != "torchvision":
+            assert architecture.removeprefix("timm/") in timm.list_models(module=family.removeprefix("timm "))
+    names = [each.architecture for each in known_architectures()]
+    assert len(set(names)) == len(names)
 
 
 def test_the_page_is_the_one_of_the_lists():

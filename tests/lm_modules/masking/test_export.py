@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -70,7 +71,10 @@ def assert_close(given, expected):
 @torch.no_grad()
 def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_whatever_is_hidden(case):
     masked = masked_network(case)
-    session = onnxruntime.InferenceSession(onnx_model(masked, (SIZE, SIZE)))
+    model = onnx_model(masked, (SIZE, SIZE))
+    session = onnxruntime.InferenceSession(model)
+    choices = [node.op_type for node in onnx.load_from_string(model).graph.node].count("Where")
+    assert choices == 2 or case != "modern", "the input, which may be NaN, and channels on the last axis alone"
 
     def run(images, visible):
         (logits,) = session.run(None, {"images": images.numpy(), "visible": visible.numpy()})

@@ -80,7 +80,7 @@ def test_a_plan_that_unites_others_asks_all_that_they_ask():
     other = ReliancePlan(hidden_fractions=(0.3, 0.5))
     both = ReliancePlan.union([one, other])
     assert set(condition_names(one)) | set(condition_names(other)) == set(condition_names(both))
-    assert both.features and both.shapes
+    assert both.shapes
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,7 @@ def test_what_is_named_twice_is_asked_once():
 
 
 def test_what_is_saved_is_loaded(tmp_path):
-    features = {"silhouette": np.random.default_rng(0).random((20, 3))}
-    saved = replace(make_outcomes(20, seed=0), features=features)
+    saved = make_outcomes(20, seed=0)
     saved.save(tmp_path / "run.outcomes")
     loaded = Outcomes.load(tmp_path / "run.outcomes")
     assert isinstance(loaded.num_classes, int) and loaded.scenes is not None
@@ -134,7 +133,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, damage):
 
 
 def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one():
-    whole = replace(make_outcomes(30, seed=1), features={"circle": np.random.default_rng(0).random((30, 3))})
+    whole = make_outcomes(30, seed=1)
     order = np.random.default_rng(0).permutation(30)
     parts = [take(whole, order[:12]), take(whole, order[10:]), take(whole, order[[3, 3]])]
     merged = Outcomes.merge(parts)

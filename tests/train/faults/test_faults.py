@@ -1,5 +1,6 @@
 """Every fault of messages.md, tried: what the user is told, and that nothing is lost."""
 
+import hashlib
 import re
 import shutil
 from fnmatch import fnmatch
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from maskrobust.train.data.shards.format import sha256_of
 from tests.train.faults.cases import SECTIONS, Case
 from tests.train.faults.inputs import CHECKPOINT, CLAIM, CUES, EVALUATE, WRITE_SHARDS, write_inputs
 from tests.train.test_cli import sentence_of
@@ -29,7 +29,9 @@ def fits(sentence, documented_sentence):
 
 
 def files():
-    return {str(path): sha256_of(path) for path in sorted(Path().rglob("*")) if path.is_file()}
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path().rglob("*")) if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -113,18 +113,6 @@ def test_a_claim_is_stopped_while_it_trains(tmp_path):
     assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
 
 
-def test_shards_are_stopped_while_they_are_written(tmp_path):
-    many = ["--data.train_images=600", "--samples_per_shard=2", "--workers=2", "--splits=[train]"]
-    given = ["shards", *CUES, *many, f"--out={tmp_path / 'out'}"]
-    with started(run_command, given, errors=tmp_path / "errors") as process:
-        wait_for(lambda: has_children(process) and any((tmp_path / "out").glob("*.tar")))
-        stop(process, signal.SIGINT)
-    told = (tmp_path / "errors").read_text().splitlines()
-    assert [line for line in told if not line.startswith("num_workers is 2, but this process may use 1 core")] == [
-        GOES_ON
-    ]
-
-
 def test_an_evaluation_is_stopped_while_it_measures(tmp_path):
     many = ["--data.train_images=100", "--data.val_images=50", "--data.test_images=800", "--data.num_workers=1"]
     given = ["evaluate", *CUES, *many, "--network=tests.train.networks.Tiny", f"--out={tmp_path / 'out'}"]

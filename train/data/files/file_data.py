@@ -38,7 +38,6 @@ from maskrobust.train.data.files.image_files import (
     decode_mask,
     decode_visible,
     evaluation_view,
-    file_state,
     read_file,
     size_of,
     training_view,
@@ -174,19 +173,6 @@ class FileSample(NamedTuple):
     def name(self) -> str:
         """The path of the image file."""
         return str(self.file.image)
-
-    def state(self) -> bytes:
-        """Id, label, size and modification time of the files, and the pixels of a mask that is no file.
-
-        Raises:
-            InputError: a file cannot be read.
-        """
-        mask = self.file.mask
-        if isinstance(mask, Path):
-            mask_state = file_state(mask)
-        else:
-            mask_state = b"" if mask is None else mask.read().numpy().tobytes()
-        return b"%d %d %b %b" % (self.id, self.file.label, file_state(self.file.image), mask_state)
 
     def encode(self) -> EncodedSample:
         """The image file untouched, and a PNG of the mask.

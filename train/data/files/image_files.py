@@ -198,19 +198,6 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def file_state(path: Path) -> bytes:
-    """Size in bytes and modification time of a file, which change with its content.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(_unreadable(str(path), error)) from error
-    return b"%d %d" % (status.st_size, status.st_mtime_ns)
-
-
 def decode_image(content: bytes, name: str) -> Tensor:
     """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
 

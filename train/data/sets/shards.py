@@ -4,7 +4,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,7 +20,7 @@ from maskrobust.train.data.loading import (
     loading_options,
     rank_and_number,
 )
-from maskrobust.train.data.shards.format import ShardRecord, read_manifest, read_objects
+from maskrobust.train.data.shards.format import ShardRecord, read_manifest
 from maskrobust.train.data.shards.reader import EvaluationStream, ShardReader, TrainingStream
 from maskrobust.train.types import Split
 
@@ -30,14 +31,13 @@ class Shards(AnnotatedDataModule):
     """Shards with images, object masks, labels and ids, as `maskrobust shards` writes them from any data module.
 
     Training reads a resampled stream: each loader process of each rank draws shards with replacement and shuffles
-    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. A batch
-    is a function of (order_seed, rank, loader process, epoch, its number), so a run that resumes with as many ranks
-    and loader processes sees what it would have seen undisturbed. Evaluation reads each sample once over all ranks, in
-    the order of the shards.
+    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. What an
+    epoch reads is a function of (order_seed, rank, loader process, epoch); a run that resumes within an epoch reads
+    from its start. Evaluation reads each sample once over all ranks, in the order of the shards.
 
     A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
     was written, a label out of range, and a key that comes twice in a shard are faults, which are named in an
-    `InputError`. A stream that breaks off is opened again first.
+    `InputError`.
 
     Args:
         root: folder with manifest.json and the shards, or an address: what WebDataset takes (https:, pipe:, gs:, hf:,
@@ -47,13 +47,13 @@ class Shards(AnnotatedDataModule):
         image_size: side of the square images, at least 1.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1, and reads before its
-            first batch; at 100 kB each, 1000 take 100 MB.
+        shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1; at 100 kB each, 1000
+            take 100 MB.
         steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
 
     Raises:
-        InputError: manifest or objects cannot be read, or an argument is below its minimum.
+        InputError: the manifest cannot be read, or an argument is below its minimum.
     """
 
     training_stage = "train"
@@ -78,7 +78,6 @@ class Shards(AnnotatedDataModule):
             check_at_least("steps_per_epoch", steps_per_epoch, 1)
         self.root = root
         self.manifest = read_manifest(root)
-        self._objects = read_objects(root, self.manifest.objects, self.manifest.samples)
         self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
         self.mean, self.std = self.manifest.mean, self.manifest.std
         self.view: ShardView = view
@@ -96,7 +95,8 @@ class Shards(AnnotatedDataModule):
 
     def object_of(self, ids: Tensor) -> Tensor:
         """What the data said that the shards were written from; see `AnnotatedDataModule`."""
-        return self._objects.object_of(ids)
+        objects = self.manifest.objects
+        return torch.tensor([objects.get(each, each) for each in ids.tolist()], device=ids.device) if objects else ids
 
     def records(self, split: Split) -> tuple[ShardRecord, ...]:
         """The shards of a split, in order.
@@ -107,31 +107,25 @@ class Shards(AnnotatedDataModule):
         if split not in self.manifest.splits:
             written = ", ".join(self.manifest.splits)
             raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
-        return self.manifest.splits[split].shards
+        return self.manifest.splits[split]
 
     def setup(self, stage: str | None = None) -> None:
         """Tell what the splits hold that `stage` needs."""
         for split in SPLITS_OF_STAGE[stage]:
             shards = len(self.records(split))
-            held = self.manifest.splits[split]
-            rank_zero_info(f"{split}: {held.samples} images, {held.masks} with an object mask; shards: {shards}")
+            samples, masks = self.manifest.count(split)
+            rank_zero_info(f"{split}: {samples} images, {masks} with an object mask; shards: {shards}")
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The resampled stream of this rank, from the trainer's position on where there is a trainer."""
         records = self.records("train")
-        if self.manifest.shuffle_seed is None:
-            rank_zero_warn(
-                f"the samples of shards must be in random order, but the manifest in '{self.root}' does not say that "
-                "they are, and sorted by class they make batches of few classes; write the shards again with "
-                "maskrobust shards into another --out."
-            )
         rank, ranks = rank_and_number()
         stream = TrainingStream(
             self._reader(),
             records,
             training_view(self.image_size) if self.view == "crop" else None,
             self.batch_size,
-            self.steps_per_epoch or max(1, self.manifest.splits["train"].samples // (self.batch_size * ranks)),
+            self.steps_per_epoch or max(1, self.manifest.count("train")[0] // (self.batch_size * ranks)),
             self.order_seed,
             rank,
             self.shuffle_buffer,

@@ -3,9 +3,7 @@
 import copy
 import random
 import tarfile
-import zlib
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 from math import ceil
@@ -15,16 +13,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
+from webdataset.filters import shuffle
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.files.image_files import View, decode_image, decode_mask
 from maskrobust.train.data.loading import Position, PresentAhead, collate
 from maskrobust.train.data.shards.format import ShardRecord, TarSample, open_address, read_shard
 from maskrobust.train.storage.files import printable
 
-_ATTEMPTS = 3
 _LONGEST_LABEL = 1000
 
 
@@ -57,7 +54,7 @@ class ShardReader:
         self.root, self.num_classes, self.exact_size = root, num_classes, exact_size
 
     def encoded(self, record: ShardRecord, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:
-        """The samples of a shard in order; where a stream breaks off, the shard is opened again, twice at most.
+        """The samples of a shard in order.
 
         Args:
             record: what the manifest says of it.
@@ -67,21 +64,15 @@ class ShardReader:
             InputError: the shard cannot be read to its end, or holds another number of samples, or a key twice.
         """
         keys: set[str] = set()
-        broken: Exception | None = None
-        for _ in range(_ATTEMPTS):
-            try:
-                with open_address(self.root, record.name) as stream:
-                    for sample in islice(read_shard(stream, is_wanted), len(keys), None):
-                        if sample.key in keys:
-                            raise _fault(f"{record.name}/{sample.key}", "is there twice")
-                        keys.add(sample.key)
-                        yield sample
-                break
-            except (tarfile.TarError, OSError) as error:
-                broken = error
-        else:
-            what = f"breaks off after {len(keys)} of {record.samples} samples ({broken})"
-            raise _fault(record.name, what) from broken
+        try:
+            with open_address(self.root, record.name) as stream:
+                for sample in read_shard(stream, is_wanted):
+                    if sample.key in keys:
+                        raise _fault(f"{record.name}/{sample.key}", "is there twice")
+                    keys.add(sample.key)
+                    yield sample
+        except (tarfile.TarError, OSError) as error:
+            raise _fault(record.name, f"breaks off after {len(keys)} of {record.samples} samples ({error})") from error
         if len(keys) != record.samples:
             raise _fault(record.name, f"holds {len(keys)} samples, where the manifest says {record.samples}")
 
@@ -131,18 +122,13 @@ def _size(pixels: Tensor) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[2]}"
 
 
-_STREAM = zlib.crc32(b"resampled shards")
-
-
 class TrainingStream(IterableDataset[Batch]):
     """A fixed number of batches for each epoch, from shards drawn with replacement.
 
-    Each loader process draws shards uniformly, so that every sample is equally likely however uneven the shards are,
-    and shuffles their samples in blocks of `shuffle_buffer`. While it yields the samples of one block, it reads the
-    next one. Blocks go on from epoch to epoch: what a process has read at the end of an epoch is used in the next.
-
-    The batches w, w + n, w + 2 n, ... of each epoch are those of process w of n. Each batch is a function of (seed,
-    rank, w, n, epoch, its number) alone, so that a pass may start at any of them.
+    Each loader process of each rank draws shards uniformly, so that every sample is equally likely however uneven the
+    shards are, and shuffles their samples in WebDataset's buffer. The batches w, w + n, w + 2 n, ... of an epoch are
+    those of process w of n. What a process reads is a function of (seed, rank, w, epoch): a training that goes on
+    within an epoch reads what that epoch began with.
 
     Args:
         reader: of the shards.
@@ -152,7 +138,7 @@ class TrainingStream(IterableDataset[Batch]):
         steps: batches per epoch, on every rank.
         seed: of shards, order and crops.
         rank: of this process among those that train.
-        shuffle_buffer: encoded samples in a block, at least 1; as many are in the memory of each loader process.
+        shuffle_buffer: encoded samples in the buffer, at least 1; as many are in the memory of each loader process.
 
     Attributes:
         present_ahead: what the loader process does with a batch; None for nothing.
@@ -175,7 +161,6 @@ class TrainingStream(IterableDataset[Batch]):
         self.shuffle_buffer = shuffle_buffer
         self.present_ahead: PresentAhead | None = None
         self._position, self._next_epoch = torch.tensor(Position(0, 0)).share_memory_(), 0
-        self._read_on: tuple[tuple[int, int], Iterator[tuple[ShardRecord, TarSample]]] | None = None
 
     def begin(self, position: Position | None) -> None:
         """Have the passes that begin from now on start there, in loader processes that are running, too.
@@ -191,54 +176,23 @@ class TrainingStream(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Any]:
         """Batches up to the end of the epoch: all of them, or in a loader process its part."""
-        return self._batches(Position(*self._position.tolist()), *_worker_and_number())
-
-    def _batches(self, position: Position, process: int, workers: int) -> Iterator[Any]:
-        steps = range(position.batches + process, self.steps, workers)
-        worker = steps.start % workers
-        key = _key(self.seed, self.rank, worker)
-        first = position.epoch * len(range(worker, self.steps, workers)) + steps.start // workers
-        at, read_on, self._read_on = (key, first * self.batch_size), self._read_on, None
-        samples = read_on[1] if read_on is not None and read_on[0] == at else self._shuffled(*at)
-        optimiser_steps = islice(position.steps(), process, None, workers)
-        for number, (step, optimiser_step) in enumerate(zip(steps, optimiser_steps, strict=False), first):
+        position, (worker, workers) = Position(*self._position.tolist()), _worker_and_number()
+        draws = random.Random(f"{self.seed} {self.rank} {worker} {position.epoch}")
+        samples = shuffle(self.shuffle_buffer, rng=draws)(self._drawn(draws))
+        batches = range(position.batches + worker, self.steps, workers)
+        for _, optimiser_step in zip(batches, islice(position.steps(), worker, None, workers), strict=False):
             chosen = [self.reader.decode(*sample) for sample in islice(samples, self.batch_size)]
             with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(key + number)
+                torch.default_generator.manual_seed(draws.getrandbits(63))
                 batch = collate([as_seen(sample, self.view) for sample in chosen])
-            if step == steps[-1]:
-                self._read_on = (key, (number + 1) * self.batch_size), samples
             yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
-    def _shuffled(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
-        """Samples of shards that are drawn with replacement, without an end, shuffled in blocks.
-
-        Args:
-            key: decides which shards are drawn, and the order within each block.
-            position: samples to leave out at the beginning.
-        """
-        number, left_out = divmod(position, self.shuffle_buffer)
-        drawn = self._drawn(key, number * self.shuffle_buffer)
-        ahead = [*islice(drawn, self.shuffle_buffer)]
+    def _drawn(self, draws: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:
+        """The samples of shards that are drawn with replacement, without an end."""
         while True:
-            block, ahead = ahead, []
-            random.Random(_key(key, number)).shuffle(block)
-            while block:
-                ahead.append(next(drawn))
-                sample = block.pop()
-                if left_out == 0:
-                    yield sample
-                left_out = max(0, left_out - 1)
-            number += 1
-
-    def _drawn(self, key: int, position: int) -> Iterator[tuple[ShardRecord, TarSample]]:
-        """The samples from a position on in the order of the shards."""
-        generator = random.Random(key)
-        while True:
-            record = generator.choice(self.records)
-            for encoded in samples_at(self.reader, record, range(position, record.samples)):
+            record = draws.choice(self.records)
+            for encoded in self.reader.encoded(record):
                 yield record, encoded
-            position = max(0, position - record.samples)
 
 
 class EvaluationStream(IterableDataset[Batch]):
@@ -294,21 +248,11 @@ class EvaluationStream(IterableDataset[Batch]):
         first = 0
         for record in self.records:
             start, stop = (bisect_left(positions, end) for end in (first, first + record.samples))
-            for encoded in samples_at(self.reader, record, [position - first for position in positions[start:stop]]):
-                yield as_seen(self.reader.decode(record, encoded), self.view)
+            wanted = [position - first for position in positions[start:stop]]
+            for position, encoded in enumerate(self.reader.encoded(record, {*wanted}.__contains__) if wanted else ()):
+                for _ in range(wanted.count(position)):
+                    yield as_seen(self.reader.decode(record, encoded), self.view)
             first += record.samples
-
-
-def samples_at(reader: ShardReader, record: ShardRecord, positions: Sequence[int]) -> Iterator[TarSample]:
-    """The sample at each of the ascending positions of a shard, not decoded.
-
-    Raises:
-        InputError: the shard is not as the manifest says.
-    """
-    wanted = Counter(positions)
-    if wanted:
-        for position, encoded in enumerate(reader.encoded(record, wanted.__contains__)):
-            yield from [encoded] * wanted[position]
 
 
 def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[range]:
@@ -342,10 +286,3 @@ def _worker_and_number() -> tuple[int, int]:
     """Which loader process this is, and of how many; (0, 1) where there are none."""
     worker = get_worker_info()
     return (0, 1) if worker is None else (worker.id, worker.num_workers)
-
-
-def _key(seed: int, *numbers: int) -> int:
-    keys = sample_keys(seed, torch.tensor([_STREAM]))
-    for number in numbers:
-        keys = fold_in(keys, number)
-    return int(keys)

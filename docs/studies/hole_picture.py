@@ -1,6 +1,6 @@
 """Draw docs/hole.png and docs/hole_inside.png: what a network takes a hole for, and what layers are given inside it.
 
-python docs/hole_picture.py timm/tf_efficientnet_lite0:pretrained docs
+python docs/studies/hole_picture.py timm/tf_efficientnet_lite0:pretrained docs
 
 The stethoscope is in the public domain (https://en.wikipedia.org/wiki/Image:Stethoscope.jpg), from Debian's package
 tuxpaint-stamps-default; the photograph is scikit-image's. View and scene are an example: the network names the object

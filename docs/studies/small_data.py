@@ -1,6 +1,6 @@
-"""What holes in training bring where there are three hundred images: the table of docs/small-data.md.
+"""What holes in training bring where there are three hundred images: the table of docs/fine-tuning.md.
 
-    python docs/small_data.py runs/small_data --weights lite0.safetensors
+    python docs/studies/small_data.py runs/small_data --weights lite0.safetensors
 
 Photographs of objects (Debian's package tuxpaint-stamps-default) on photographs of scenes, of 112 px, in nine classes.
 Each seed splits the objects anew: about 290 are shown once, to train on and, a sixth of them, to say when to stop; the

