@@ -10,7 +10,7 @@ from rich.text import Text
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.architectures import build_outline, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.tested_architectures import tested_architectures, tested_by_family
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 _ANY_CLASSES = 1000
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def lists() -> RenderableType:
     """The tested architectures and the refused ones, as two tables."""
-    by_family, refused_ones = tested_by_family(), [each for each in tested_architectures() if each.refused]
+    by_family, refused_ones = taken_by_family(), [each for each in known_architectures() if each.refused]
     known = f"{len(by_family['torchvision'])} of torchvision, {len(by_family) - 1} families of timm"
     tested = _table(f"tested: {known}", "family", "architectures")
     for family, names in by_family.items():

@@ -5,7 +5,7 @@ import inspect
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
@@ -199,7 +199,7 @@ class LayerMasking(nn.Module):
                 )
             return map_output(_as_tensor, output)
         try:
-            with masks_kept(self.network):
+            with masks_kept(self.network), _uncompiled(self.network):
                 return map_output(_as_tensor, run_located(self.network, images))
         finally:
             run.is_over = True
@@ -354,6 +354,13 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, flag in before.items():
             module.training = flag
+
+
+def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
+    """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
+    if all(module._compiled_call_impl is None for module in network.modules()):
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _as_tensor(value: Any) -> Any:

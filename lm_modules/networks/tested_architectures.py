@@ -28,16 +28,16 @@ class KnownArchitecture(NamedTuple):
 
 
 @cache
-def tested_architectures() -> tuple[KnownArchitecture, ...]:
+def known_architectures() -> tuple[KnownArchitecture, ...]:
     """All lines of the table, in its order."""
     with TABLE.open(encoding="utf-8", newline="") as lines:
         return tuple(KnownArchitecture(*line) for line in list(csv.reader(lines))[1:])
 
 
-def tested_by_family() -> dict[str, tuple[str, ...]]:
+def taken_by_family() -> dict[str, tuple[str, ...]]:
     """The architectures that layer masking takes, by family."""
     found: dict[str, tuple[str, ...]] = {}
-    for family, architecture, refused in tested_architectures():
+    for family, architecture, refused in known_architectures():
         if not refused:
             found[family] = (*found.get(family, ()), architecture)
     return found

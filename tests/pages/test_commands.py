@@ -187,10 +187,6 @@ def run_maskrobust(arguments, folder):
     elif command == "explain" and "--judge" in arguments:
         make_checkpoints(folder / "a.ckpt")
         run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
-    elif command == "explain" and "--config" in arguments:
-        untrained = ["--network=small_resnet:random", "--classes=classes.txt"]
-        (folder / "classes.txt").write_text("cat 0\ndog 1\n")
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING, *untrained])
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.networks import loading
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.tested_architectures import tested_architectures
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.train import doctor, networks
 from maskrobust.train.cli import main
@@ -252,7 +252,7 @@ def test_without_names_all_lists_are_printed_and_every_refusal_with_its_reason(c
     shown = printed(["arches"], capsys, monkeypatch)
     words = {word.strip(",") for word in shown.split()}
     lines = [line.strip() for line in shown.splitlines()]
-    for family, architecture, reason in tested_architectures():
+    for family, architecture, reason in known_architectures():
         assert {*family.split(), architecture} <= words
         if reason:
             assert any(f" {architecture} " in line and line.endswith(reason) for line in lines), architecture

@@ -48,10 +48,13 @@ from maskrobust.train.running.processes import first_of_each_machine_first, gath
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import printable, read_json, write_archive, write_json
 from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import SECONDS_A_CHUNK, Chunks, Store
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
+
+SECONDS_A_CHUNK = 30.0
+"""How long answers are gathered before they are kept; as much is lost where a process is killed."""
 
 Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
@@ -370,10 +373,13 @@ def _share(
 
         store.get_or_make(f"{kind}-{own[0]:06d}", write_chunk)
 
-    chunks, found = Chunks(keep), list[Found]()
+    found, chunk, since = list[Found](), list[tuple[int, Found]](), time.monotonic()
     for each in find(_own_numbers(kept, wanted)):
-        chunks.add(each)
         found.append(each[1])
+        chunk.append(each)
+        if time.monotonic() - since >= SECONDS_A_CHUNK:
+            keep(chunk)
+            chunk, since = [], time.monotonic()
         progress.advance(task, ranks)
     progress.remove_task(task)
     of_all = [each for own in gathered(found) for each in own]

@@ -27,6 +27,7 @@ JPEG_QUALITY = 95
 """Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""
 
 _JPEG_START = b"\xff\xd8"
+_MOST_OBJECTS = 500_000  # whose numbers the manifest holds, which is read up to 32 MiB
 
 
 def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
@@ -39,7 +40,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
         progress: told about every sample.
 
     Raises:
-        InputError: the folder holds shards, a split is empty, an id comes twice, or a sample cannot be encoded.
+        InputError: the folder holds shards, a split is empty, an id comes twice, too many samples share an object, or a
+            sample cannot be encoded.
     """
     data = config.data
     if any(config.out.glob("*.tar")):
@@ -61,6 +63,11 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
         seen.update(ids)
         shown = data.object_of(torch.tensor(ids)).tolist()
         objects |= {each: shows for each, shows in zip(ids, shown, strict=True) if each != shows}
+        if len(objects) > _MOST_OBJECTS:
+            raise InputError(
+                f"shards may hold {_MOST_OBJECTS} samples that share an object with others, got {len(objects)}; write "
+                "each split into an --out of its own."
+            )
         calls = ((sample, config.resize) for sample in samples)
         encoded = progress.track(
             call_in_processes(encode, calls, config.workers), total=len(samples), description=f"writing {split}"

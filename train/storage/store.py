@@ -7,13 +7,12 @@ import os
 import secrets
 import shutil
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar
+from typing import Any, TextIO
 
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -22,11 +21,6 @@ from maskrobust.lm_modules.training.processes import note_progress
 from maskrobust.train.running.processes import gathered, is_first
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint
-
-Found = TypeVar("Found")
-
-SECONDS_A_CHUNK = 30.0
-"""How long results are gathered before they are kept; as much is lost where a process is killed."""
 
 _RECORD = "entry.json"
 
@@ -143,31 +137,6 @@ class Store:
     def _unfinished(self, key: str) -> str:
         """How the names of unfinished folders with these settings begin."""
         return f".{key}.{fingerprint(self.settings)}."
-
-
-class Chunks(Generic[Found]):
-    """Results that come one by one and are kept together, those of `SECONDS_A_CHUNK` at a time.
-
-    Args:
-        write: keeps some results, at least one.
-    """
-
-    def __init__(self, write: Callable[[Sequence[Found]], object]) -> None:
-        self._write = write
-        self._found: list[Found] = []
-        self._since = time.monotonic()
-
-    def add(self, found: Found) -> None:
-        """Take one more, and keep those that are there when it is time to."""
-        self._found.append(found)
-        if time.monotonic() - self._since >= SECONDS_A_CHUNK:
-            self.keep()
-
-    def keep(self) -> None:
-        """Keep those that are there."""
-        if self._found:
-            self._write(self._found)
-        self._found, self._since = [], time.monotonic()
 
 
 def _is_record(content: Any) -> bool:

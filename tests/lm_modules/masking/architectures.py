@@ -20,7 +20,7 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetwo
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import tested_architectures, tested_by_family
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
 USUAL_SIZE = 64
@@ -39,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def architectures() -> list[str]:
     """Every network of the table that is not refused, by the name that `build_network` takes."""
-    return [each.architecture for each in tested_architectures() if not each.refused]
+    return [each.architecture for each in known_architectures() if not each.refused]
 
 
 def size_of(architecture: str) -> int:
@@ -267,12 +267,12 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
     reasons: dict[str, list[str]] = {}
-    for family, architecture, refused in tested_architectures():
+    for family, architecture, refused in known_architectures():
         if refused:
             name = architecture if family == "torchvision" else family.replace(" ", "/")
             reasons.setdefault(refused, []).append(name)
-    torchvision_names, *timm_names = tested_by_family().values()
-    families = [family.removeprefix("timm ") for family in tested_by_family()][1:]
+    torchvision_names, *timm_names = taken_by_family().values()
+    families = [family.removeprefix("timm ") for family in taken_by_family()][1:]
     models = {
         family: ", ".join(name.removeprefix("timm/") for name in names)
         for family, names in zip(families, timm_names, strict=True)

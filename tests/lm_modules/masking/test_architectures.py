@@ -11,7 +11,7 @@ from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, VisibleMap
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import tested_architectures, tested_by_family
+from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 from tests.lm_modules.masking.architectures import COLUMNS, PAGE, architectures, build, check, page, size_of
 from tests.lm_modules.masking.networks import draw_images, holes
 
@@ -38,7 +38,7 @@ def test_network_has_all_six_properties(architecture, padding):
     assert check(network, size_of(architecture), padding) == dict.fromkeys(COLUMNS, True)
 
 
-REFUSED = [each for each in tested_architectures() if each.refused]
+REFUSED = [each for each in known_architectures() if each.refused]
 
 
 @pytest.mark.parametrize("architecture", {each.refused: each.architecture for each in REFUSED}.values())
@@ -55,14 +55,14 @@ def test_a_refusal_names_the_layer_and_the_reason(architecture):
 def test_the_table_holds_every_classifier_of_torchvision_once():
     functions = inspect.getmembers(torchvision.models, inspect.isfunction)
     classifiers = [name for name, _ in functions if not name.startswith(("get_", "list_"))]
-    listed = [each.architecture for each in tested_architectures() if each.family == "torchvision"]
+    listed = [each.architecture for each in known_architectures() if each.family == "torchvision"]
     assert sorted(listed) == sorted(classifiers)
-    assert len(tested_by_family()["torchvision"]) == 68
+    assert len(taken_by_family()["torchvision"]) == 68
 
 
 def test_the_table_holds_every_family_of_timm_and_each_as_taken_or_as_refused():
     families = {f"timm {family}" for family in timm.list_modules() if timm.list_models(module=family)}
-    taken, refused = tested_by_family().keys() - {"torchvision"}, [each.family for each in REFUSED]
+    taken, refused = taken_by_family().keys() - {"torchvision"}, [each.family for each in REFUSED]
     refused = [family for family in refused if family != "torchvision"]
     unknown = families - taken - {*refused}
     assert not unknown, f"lm_modules/networks/tested_architectures.csv does not know timm's families {sorted(unknown)}"
@@ -71,10 +71,10 @@ def test_the_table_holds_every_family_of_timm_and_each_as_taken_or_as_refused():
 
 
 def test_every_name_belongs_to_its_family():
-    for family, architecture, _ in tested_architectures():
+    for family, architecture, _ in known_architectures():
         if family != "torchvision":
             assert architecture.removeprefix("timm/") in timm.list_models(module=family.removeprefix("timm "))
-    names = [each.architecture for each in tested_architectures()]
+    names = [each.architecture for each in known_architectures()]
     assert len(set(names)) == len(names)
 
 

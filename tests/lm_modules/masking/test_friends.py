@@ -194,6 +194,24 @@ def test_a_convolution_that_torch_has_folded_its_norm_into_is_masked_like_both(s
     assert_close(LayerMasking(folded)(IMAGES, VISIBLE), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("fresh_compiler")
+@torch.no_grad()
+def test_a_module_that_was_compiled_by_itself_is_masked(small):
+    network, calls = nn.Sequential(small, nn.Softmax(1)).eval(), []
+    masked, alone = LayerMasking(network), network(IMAGES)
+    expected = masked(IMAGES, VISIBLE)
+
+    def compile_counted(graph, _inputs):
+        calls.append(1)
+        return graph
+
+    small.compile(backend=compile_counted)
+    assert_close(masked(IMAGES, VISIBLE), expected)
+    assert not calls
+    assert_close(network(IMAGES), alone)
+    assert calls
+
+
 @torch.no_grad()
 def test_a_layer_put_in_after_the_network_was_wrapped_is_masked():
     network = build("small_resnet")

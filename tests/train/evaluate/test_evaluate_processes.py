@@ -27,9 +27,9 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train import cli
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
+from maskrobust.train.evaluate import measure
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import settings_of
-from maskrobust.train.storage import store
 from tests.processes import started
 from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
@@ -73,7 +73,7 @@ def run_rank(arguments, rank, ranks, port, asked, saves_until_kill):
     """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-    store.SECONDS_A_CHUNK = cli._SECONDS_FOR_THE_FIRST = 0.0
+    measure.SECONDS_A_CHUNK = cli._SECONDS_FOR_THE_FIRST = 0.0
     torch.set_num_threads(1)
     ask, save = Measurement.ask, Outcomes.save
     saves = 0

@@ -260,7 +260,7 @@ def stop_after(batches, command):
         return ask(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskrobust.train.storage.store.SECONDS_A_CHUNK", 0.0)
+        patch.setattr("maskrobust.train.evaluate.measure.SECONDS_A_CHUNK", 0.0)
         patch.setattr(Measurement, "ask", limited)
         with pytest.raises(RuntimeError, match="stopped"):
             main(command)
