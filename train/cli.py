@@ -16,6 +16,7 @@ from maskrobust.train.sentences import one_sentence
 
 _COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
+    "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
     "validate": ("maskrobust.train.fit.command", "measure a checkpoint on the validation split"),
     "test": ("maskrobust.train.fit.command", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
@@ -80,13 +81,13 @@ def _run(given: Sequence[str]) -> None:
     try:
         from maskrobust.train.arguments import with_config_paths
 
-        if module == "maskrobust.train.fit.command":
+        if module.startswith("maskrobust.train.fit."):
             from maskrobust.train.fit.options import check_names, help_asked
 
             if (help_text := help_asked(given[0], given[1:])) is not None:
                 print(help_text, end="")
                 return
-            check_names(given[1:])
+            check_names(given[0], given[1:])
         if module not in sys.modules:
             gc.disable()  # what is imported stays, and to look through it for garbage takes a tenth of `import torch`
             importlib.import_module(module)

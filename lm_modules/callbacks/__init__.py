@@ -6,6 +6,7 @@ from maskrobust.lm_modules.callbacks.reliance import RelianceCallback as Relianc
 from maskrobust.lm_modules.callbacks.training import (
     FiniteLoss as FiniteLoss,
     LogEachEpoch as LogEachEpoch,
+    Reconstructions as Reconstructions,
     ShownImages as ShownImages,
     StepSeed as StepSeed,
     Throughput as Throughput,

@@ -17,6 +17,7 @@ from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
 from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
 from maskrobust.lm_modules.callbacks.reliance import classifier_of
 from maskrobust.lm_modules.methods import mark_hidden
+from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.processes import of_all_ranks
 
 
@@ -248,6 +249,45 @@ class ShownImages(pl.Callback):
         log_picture(
             trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
         )
+
+
+class Reconstructions(pl.Callback):
+    """Shows what a pre-training has learnt: the first images of each validation, as they are, as seen, and as drawn.
+
+    Weights & Biases and TensorBoard get the picture as ``val/reconstructions``; without them nothing is drawn. Holes
+    are the same each time. The first process draws alone.
+
+    Args:
+        pictures: how many images, at least 1, of the first validation batch.
+
+    Raises:
+        InputError: `pictures` is below 1.
+    """
+
+    def __init__(self, pictures: int = 8) -> None:
+        check_at_least("pictures", pictures, 1)
+        self.pictures = pictures
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw the first images of the first batch.
+
+        Raises:
+            InputError: the module is no `MaskedPretraining`.
+        """
+        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
+            return
+        if not isinstance(pl_module, MaskedPretraining):
+            raise InputError(
+                f"Reconstructions is for a MaskedPretraining, got {type(pl_module).__name__}; leave it out."
+            )
+        some = batch.select(slice(self.pictures))
+        visible, drawn = pl_module.reconstruct(some)
+        rows = torch.cat([some.images, mark_hidden(some.images, visible), drawn])
+        caption = "images, what the encoder sees of them, and with hidden pixels drawn"
+        picture = draw_grid(rows, columns=len(some.ids))
+        log_picture(trainer.loggers, "val/reconstructions", picture, caption, trainer.global_step)
 
 
 def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:

@@ -4,7 +4,6 @@ import random
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from types import FrameType, MethodType
 from typing import Any
 
@@ -67,16 +66,17 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
 
     A network may take images of one size alone, or of none that is tried.
     """
-    failures: set[str] = set()
-    for channels, size in product(_possible_channels(network), _SIZES):
-        try:
-            return _run_without_values(network, options, (2, channels, size, size), training=training)
-        except UnsupportedNetworkError:
-            raise
-        except Exception as error:
-            if str(error) in failures:
-                break
-            failures.add(str(error))
+    for channels in _possible_channels(network):
+        failures: set[str] = set()
+        for size in _SIZES:
+            try:
+                return _run_without_values(network, options, (2, channels, size, size), training=training)
+            except UnsupportedNetworkError:
+                raise
+            except Exception as error:
+                if str(error) in failures:  # of the channels, then, and not of the size
+                    break
+                failures.add(str(error))
     return -1
 
 

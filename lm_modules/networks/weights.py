@@ -21,7 +21,8 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.tensor_files import is_plain, read_safetensors
 
-_TEACHER_PREFIX = "teacher."
+_BESIDE_NETWORK = ("teacher.", "decoder.")
+"""How names begin, in a checkpoint of a training, of what is trained or asked beside the network."""
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
 _ZIP = b"PK\x03\x04"
@@ -198,9 +199,12 @@ def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], 
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
-    """A state dict as it is, then without the teacher of a distillation and the prefix of one wrapper after another."""
+    """A state dict as it is, then without the teacher of a distillation and the prefix of one wrapper after another.
+
+    And without the decoder of a pre-training.
+    """
     yield tensors
-    tensors = {key: value for key, value in tensors.items() if not key.startswith(_TEACHER_PREFIX)}
+    tensors = {key: value for key, value in tensors.items() if not key.startswith(_BESIDE_NETWORK)}
     for prefix in _WRAPPER_PREFIXES:
         if tensors and all(key.startswith(prefix) for key in tensors):
             yield from unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})

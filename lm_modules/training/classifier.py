@@ -3,12 +3,10 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.layer_masking import mode
-from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, normalise
+from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS
 from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.loading import read_weights
@@ -32,16 +30,14 @@ from maskrobust.lm_modules.networks.weights import (
     read_checkpoint,
 )
 from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
+from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import (
     OptimiserName,
     ScheduleName,
     build_optimiser,
-    build_schedule,
-    follow_length,
     train_only,
 )
-from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
 from maskrobust.lm_modules.training.training_masks import (
     LoadedBatch,
     PresentedBatch,
@@ -58,7 +54,7 @@ _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accura
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
 
 
-class MaskRobustClassifier(pl.LightningModule):
+class MaskRobustClassifier(TrainingModule):
     """A classifier trained on masked images.
 
     The hole of a training image follows from (`seed`, sample id, optimiser step) alone, so a resumed run, or one on
@@ -160,7 +156,7 @@ class MaskRobustClassifier(pl.LightningModule):
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std, _METRICS)
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_arguments(self.hparams)
         named = None
@@ -182,15 +178,12 @@ class MaskRobustClassifier(pl.LightningModule):
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None
         self.training_view: dict[str, Any] = {}
-        self.mean, self.std = tuple(mean), tuple(std)
         self.masking = masking
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
         self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
-        self.metrics = nn.ModuleDict({name: SampleMean() for name in _METRICS})
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
         self._spare_told = False
-        self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
@@ -267,19 +260,6 @@ class MaskRobustClassifier(pl.LightningModule):
             channels_last=bool(self.hparams["channels_last"]),
             **named_outputs(self.class_names)._asdict(),
         )
-
-    def setup(self, stage: str) -> None:
-        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
-
-        Raises:
-            InputError: the trainer is on an Apple GPU, which lacks float64.
-        """
-        if self.trainer.strategy.root_device.type == "mps":
-            raise InputError(
-                "the trainer's accelerator must have float64, in which holes are drawn and Apple's GPUs lack, got mps; "
-                "give it accelerator cpu."
-            )
-        keep_layers_in_sync(self.trainer.strategy)
 
     def on_fit_start(self) -> None:
         """Build the mask policy, with the data module's silhouettes where it asks for them.
@@ -414,23 +394,12 @@ class MaskRobustClassifier(pl.LightningModule):
         return self.trained_network().predictor(self.validation_method)(batch.images, batch.visible, keys)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimiser and per-step schedule of the hyperparameters, also for a training that goes on with another length.
-
-        Lightning calls this after `on_load_checkpoint`, and reads the states afterwards.
-        """
+        """Optimiser and per-step schedule of the hyperparameters."""
         options = self.hparams
         optimiser = build_optimiser(
             self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
         )
-        course = options["schedule"], self._total_steps(), options["warmup_fraction"]
-        for states in self._restored:
-            follow_length(*states, *course)
-        self._restored = []
-        schedule = build_schedule(optimiser, *course)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "train/learning_rate"},
-        }
+        return self._scheduled(optimiser, options["schedule"], self._total_steps(), options["warmup_fraction"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""
@@ -440,24 +409,6 @@ class MaskRobustClassifier(pl.LightningModule):
         names = getattr(data, "class_names", self.class_names)
         if names is not None:
             checkpoint["class_names"] = list(names)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
-
-        Raises:
-            InputError: weights in it are refused by `maskrobust.lm_modules.networks.weights.check_values`.
-        """
-        source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
-        check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
-            self._restored = list(zip(*states, strict=True))
-
-    def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
-        """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""
-        mean = cast(SampleMean, self.metrics[name])
-        mean.update(batch.ids, values)
-        self.log(name, mean, prog_bar=prog_bar, batch_size=len(batch.ids))
 
     def _total_steps(self) -> int:
         """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""
@@ -506,11 +457,6 @@ class MaskRobustClassifier(pl.LightningModule):
             if required:
                 raise
             return network
-
-    def _normalise(self, images: Tensor) -> Tensor:
-        if self.hparams["channels_last"]:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return normalise(images, self.mean, self.std)
 
 
 def _is_right(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the arguments of `MaskRobustClassifier` may be."""
+"""What the arguments of `MaskRobustClassifier` and `MaskedPretraining` may be."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": get_args(ScheduleName),
 }
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "decoder_width": (lambda value: value >= 8 and value % 8 == 0, "be a multiple of 8 channels"),
     "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
     "worst_of": (lambda value: value >= 1 and value == int(value), "be a whole number of holes, at least 1"),
     "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
@@ -49,21 +50,13 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the argument.
     """
-    check_hidden_fraction(arguments["hidden_fraction"])
-    check_mean(arguments["mean"])
-    if not all(value > 0 for value in arguments["std"]):
-        raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
-    read_families(arguments["mask_family"])
+    check_values_of(arguments)
     fills = read_fills(arguments["fill"])
-    check_layer_masking(arguments["layer_masking"] or {})
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
             raise InputError(
                 f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
             )
-    for name, (holds, expected) in _RANGES.items():
-        if not holds(arguments[name]):
-            raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
     objective = OBJECTIVES.find(arguments["objective"], "objective")
     mixes = any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
     if objective.needs_holes and arguments["masking"] == "none":
@@ -83,6 +76,23 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             f"worst_of {arguments['worst_of']} judges holes by labels, which objective '{objective.name}' does "
             "without; leave it out."
         )
+
+
+def check_values_of(arguments: Mapping[str, Any]) -> None:
+    """Refuse colours, holes, options of layer masking and numbers, by name, that are out of their ranges.
+
+    Raises:
+        InputError: naming the argument.
+    """
+    check_hidden_fraction(arguments["hidden_fraction"])
+    check_mean(arguments["mean"])
+    if not all(value > 0 for value in arguments["std"]):
+        raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
+    read_families(arguments["mask_family"])
+    check_layer_masking(arguments["layer_masking"] or {})
+    for name, (holds, expected) in _RANGES.items():
+        if name in arguments and not holds(arguments[name]):
+            raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
 
 
 def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:

@@ -170,11 +170,11 @@ def parse(command, arguments):
 
 def run_maskrobust(arguments, folder):
     command = arguments[0]
-    if command == "fit":
+    if command in ("fit", "pretrain"):
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command == "play":
         parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
-    elif command in ("fit", "validate", "test"):
+    elif command in ("fit", "pretrain", "validate", "test"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:
@@ -207,7 +207,7 @@ def run_short(arguments):
 
 
 def says_how_long(arguments):
-    """Whether a `fit` does so by itself: `SHORT_FIT` would hide that it does not."""
+    """Whether a training does so by itself: `SHORT_FIT` would hide that it does not."""
     trainers = [content_of(name).get("trainer", {}) for name in option(arguments, "--config")]
     return "--trainer.max_epochs" in arguments or any("max_epochs" in trainer for trainer in trainers)
 

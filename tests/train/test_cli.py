@@ -21,6 +21,7 @@ from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit.command import FitCLI, main as fit_main
 from maskrobust.train.fit.loggers import WandbOptions
 from maskrobust.train.fit.options import RUN_OPTIONS, groups
+from maskrobust.train.fit.pretrain import main as pretrain_main
 from maskrobust.train.sentences import one_sentence
 from tests.train.data.sets.test_folder import write_tree
 
@@ -35,7 +36,7 @@ def sentence_of(arguments, capsys):
     return last.removeprefix("maskrobust: error: ")
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "claim", "explain", "masks", "shards", "arches"])
+@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards", "arches"])
 def test_every_option_is_explained_by_its_help(command, capsys):
     with suppress(SystemExit):
         main([command, "--help"])
@@ -182,12 +183,13 @@ def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
 
 
-@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+@pytest.mark.parametrize("command", ["fit", "pretrain", "validate", "test"])
 def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(command, monkeypatch):
     found: dict[str, set[str]] = {}
 
     def note(self, _parser, _arguments):
-        for option in (each for action in self._parser(command)._actions for each in action.option_strings):
+        parser = self._parser("fit" if command == "pretrain" else command)
+        for option in (each for action in parser._actions for each in action.option_strings):
             first, *second = option.removeprefix("--").rstrip("+").split(".")
             if option.startswith("--"):
                 found.setdefault(first, set()).update(second[:1])
@@ -195,15 +197,12 @@ def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its
 
     monkeypatch.setattr(FitCLI, "parse_arguments", note)
     with pytest.raises(KeyboardInterrupt):
-        fit_main([command])
-    assert set(found) == set(RUN_OPTIONS) - ({"verbose"} if command == "fit" else set())
-    checked = {name: set(group.defaults()) for name, group in groups().items()}
+        (pretrain_main if command == "pretrain" else fit_main)([command])
+    assert set(found) == set(RUN_OPTIONS) - ({"verbose"} if command in ("fit", "pretrain") else set())
+    checked = {name: set(group.defaults()) for name, group in groups(command).items()}
     assert set(checked) == {"model", "trainer", "wandb"}
-    assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - {
-        "num_classes",
-        "mean",
-        "std",
-    }
+    linked = {"mean", "std"} if command == "pretrain" else {"num_classes", "mean", "std"}
+    assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - linked
     assert checked["wandb"] == {field.name for field in dataclasses.fields(WandbOptions)}
 
 

@@ -20,8 +20,9 @@ from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, ti
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
 EXPLANATIONS = [name for name in CONFIGS if name.startswith("explain_")]
+PRETRAININGS = [name for name in CONFIGS if name.startswith("pretrain")]
 EVALUATIONS = [name for name in CONFIGS if name.startswith("evaluate_")]
-TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS + EVALUATIONS]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS + EVALUATIONS + PRETRAININGS]
 MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
 
 Data = Callable[[str], dict[str, Any]]
@@ -75,6 +76,19 @@ def test_every_shipped_training_takes_two_steps(training, data, tmp_path):
     saved = checkpoint(tmp_path)
     assert saved["global_step"] == 2
     assert saved["config"]["run_name"] == Path(training).stem  # so that runs do not end in one folder
+
+
+@pytest.mark.parametrize("pretraining", PRETRAININGS)
+def test_every_shipped_pretraining_takes_two_steps(pretraining, data, tmp_path):
+    sizes = [
+        f"--data.init_args.{name}={value}"
+        for name, value in data(content_of(pretraining)["data"]["class_path"]).items()
+    ]
+    config = [f"--config={pretraining}", f"--trainer.default_root_dir={tmp_path}"]
+    main(["pretrain", *config, *TWO_STEPS, *TINY_NETWORK, *sizes, "--model.patch_size=8"])
+    assert any(row["val/loss"] for row in rows(tmp_path))
+    (best,) = tmp_path.rglob("best.ckpt")
+    assert torch.load(best)["config"]["run_name"] == Path(pretraining).stem
 
 
 @pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, MASK_OVERLAYS, strict=False)))

@@ -66,6 +66,8 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
             root, mask_root = write_tree(folder / "folder", ("train", "val"))
             folders = {"root": str(root), "mask_root": str(mask_root)}
             small = TINY_FILES | folders | {"mask_code": "binary", "val_fraction": 0.2}
+        case "Images":
+            small = TINY_FILES | {"root": str(write_tree(folder / "images", ("train",))[0]), "val_fraction": 0.3}
         case "ImagesWithMasks":
             pairs = write_pairs(folder / "pairs")
             small = TINY_FILES | {name: path for name, path in pairs.items() if name != "labels"}

@@ -19,6 +19,7 @@ from maskrobust.train.data.sets.cues import Cues as Cues
 from maskrobust.train.data.sets.cutouts import Cutouts as Cutouts
 from maskrobust.train.data.sets.fashion import Fashion as Fashion
 from maskrobust.train.data.sets.folder import Folder as Folder
+from maskrobust.train.data.sets.images import Images as Images
 from maskrobust.train.data.sets.images_with_masks import ImageNetS as ImageNetS, ImagesWithMasks as ImagesWithMasks
 from maskrobust.train.data.sets.pascal_voc import PascalVOC as PascalVOC
 from maskrobust.train.data.sets.pets import Pets as Pets
@@ -26,7 +27,7 @@ from maskrobust.train.data.sets.shards import Shards as Shards
 from maskrobust.train.types import Split as Split
 
 SHIPPED = (
-    *("Cues", "Cutouts", "Fashion", "Folder", "Pets"),
+    *("Cues", "Cutouts", "Fashion", "Folder", "Images", "Pets"),
     *("ImagesWithMasks", "ImageNetS", "PascalVOC", "Coco", "Shards"),
 )
 """Data modules that a YAML or a command names without a path."""

@@ -1,6 +1,10 @@
-"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module."""
+"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module.
+
+`maskrobust pretrain` is the same around another model: see `pretrain`.
+"""
 
 import argparse
+import inspect
 import json
 import re
 import shlex
@@ -35,6 +39,7 @@ from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour
@@ -60,7 +65,6 @@ from maskrobust.train.running.processes import choose_accelerator, found_by_firs
 from maskrobust.train.storage.files import check_folder, printable
 
 _LAST = "version_*/checkpoints/last*.ckpt"
-_LINKED = ("num_classes", "mean", "std")  # what the data module tells the model
 
 
 class SaveConfig(SaveConfigCallback):
@@ -109,6 +113,13 @@ class FitCLI(LightningCLI):
     Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
     """
 
+    command = "fit"
+    """That trains, as a user calls it."""
+    linked: tuple[str, ...] = ("num_classes", "mean", "std")
+    """What the data module tells the model."""
+    best = ("val/accuracy", "max")
+    """What the best checkpoint is chosen by: the highest or the lowest."""
+    pictures: type[Callback] = ShownImages
     _saved_arguments: dict[str, Any]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -117,7 +128,8 @@ class FitCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
-        parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+        if "num_classes" in self.linked:
+            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
         parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
         parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
@@ -140,7 +152,7 @@ class FitCLI(LightningCLI):
         _check_places(config)
         _check_seed(config.seed_everything)
         if command == "fit":
-            _check_length(config.trainer)
+            _check_length(config.trainer, self.command)
         if config.ckpt_path in ("last", "auto"):
             config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
         if config.ckpt_path is not None:
@@ -148,6 +160,7 @@ class FitCLI(LightningCLI):
             self._saved_arguments = checkpoint.get("hyper_parameters", {})
             given = config.model.as_dict()
             check_classes(self._saved_arguments, given, config.ckpt_path)
+            self._check_kind(config.ckpt_path)
             check_size(self._saved_arguments, given, checkpoint["state_dict"], config.ckpt_path)
             if command == "fit":
                 self._check_same_training(parser, args, checkpoint.get("config"))
@@ -155,6 +168,16 @@ class FitCLI(LightningCLI):
         elif command != "fit" and config.model.weights is None:
             raise InputError(
                 f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
+            )
+
+    def _check_kind(self, path: str) -> None:
+        """Refuse the checkpoint of another model, such as one of a pre-training in `fit`."""
+        known = {*inspect.signature(self.model_class).parameters, "_instantiator"}
+        foreign = sorted(self._saved_arguments.keys() - known)
+        if foreign:
+            raise InputError(
+                f"'{path}' must be the checkpoint of a {self.model_class.__name__}, but it has '{foreign[0]}'; give it "
+                "as --model.weights to start another training from its weights."
             )
 
     def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
@@ -181,7 +204,7 @@ class FitCLI(LightningCLI):
             InputError: they have changed.
         """
         if self._saved_arguments:
-            now = {f"data.{name}": self.model.hparams[name] for name in _LINKED}
+            now = {f"data.{name}": self.model.hparams[name] for name in self.linked}
             saved = {f"data.{name}": value for name, value in self._saved_arguments.items()}
             check_equal(saved, now, self.config[self.subcommand].ckpt_path)
         if self.config[self.subcommand].compile:
@@ -273,9 +296,17 @@ class FitCLI(LightningCLI):
         """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            can_be_measured = not {"val", "test"}.isdisjoint(self.datamodule.splits)
-            told = _told(folder, self.trainer.checkpoint_callbacks, can_be_measured=can_be_measured)
+            best, last = _saved(self.trainer.checkpoint_callbacks)
+            told = [f"run:  {folder}", *(f"best: {path}" for path in best), *(f"last: {path}" for path in last)]
+            for path in [*best, *last][:1]:
+                told += self._next(folder, path)
             print(*map(printable, told), sep="\n")
+
+    def _next(self, folder: str, path: str) -> Iterator[str]:
+        """The command to go on with a checkpoint, where there are images to measure it on."""
+        if not {"val", "test"}.isdisjoint(self.datamodule.splits):
+            measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
+            yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
 
     def after_validate(self) -> None:
         """Say where the metrics are."""
@@ -306,12 +337,13 @@ class FitCLI(LightningCLI):
         validates = "val" in self.datamodule.splits and trainer.limit_val_batches != 0
         saves = trainer.enable_checkpointing is not False and not trainer.barebones
         if saves and validates and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            monitor, mode = self.best
             callbacks.append(
-                ModelCheckpoint(monitor="val/accuracy", mode="max", filename="best", save_on_train_epoch_end=False)
+                ModelCheckpoint(monitor=monitor, mode=mode, filename="best", save_on_train_epoch_end=False)
             )
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
         if is_logged:
-            callbacks += [LearningRateMonitor("step"), Throughput(), ShownImages()]
+            callbacks += [LearningRateMonitor("step"), Throughput(), self.pictures()]
             if trainer.log_every_n_steps is None:
                 callbacks.append(LogEachEpoch())
                 warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging")
@@ -324,10 +356,10 @@ class FitCLI(LightningCLI):
         return {"callbacks": callbacks, "plugins": plugins}
 
 
-def _cli_of(command: str) -> type[FitCLI]:
-    """`FitCLI` that knows one command alone: to build a parser takes longer than all that it is used for."""
+def _cli_of(kind: type[FitCLI], command: str) -> type[FitCLI]:
+    """A command line that knows one command alone: to build a parser takes longer than all that it is used for."""
 
-    class OneCommand(FitCLI):
+    class OneCommand(kind):  # type: ignore[misc, valid-type]
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
             return {command: LightningCLI.subcommands()[command]}
@@ -335,17 +367,12 @@ def _cli_of(command: str) -> type[FitCLI]:
     return OneCommand
 
 
-def _told(folder: str, callbacks: Sequence[Callback], *, can_be_measured: bool) -> Iterator[str]:
-    """Lines about a training that has ended: its folder, its checkpoints, and the command to go on with."""
-    yield f"run:  {folder}"
+def _saved(callbacks: Sequence[Callback]) -> tuple[list[str], list[str]]:
+    """Paths of the best and of the last checkpoints."""
     saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
     last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
-    yield from (f"best: {path}" for path in best)
-    yield from (f"last: {path}" for path in last)
-    for path in [*best, *last][: int(can_be_measured)]:
-        measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
-        yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
+    return best, last
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
@@ -399,12 +426,12 @@ def _check_seed(seed: bool | int | None) -> None:
         raise InputError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
 
 
-def _check_length(trainer: Namespace) -> None:
+def _check_length(trainer: Namespace, command: str) -> None:
     """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
     is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
     if is_open and not trainer.fast_dev_run:
         raise InputError(
-            "fit must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
+            f"{command} must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
             "--trainer.max_epochs 20, or as many as it takes."
         )
 
@@ -439,8 +466,15 @@ def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
     return found or None
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(
+    arguments: Sequence[str], kind: type[FitCLI] = FitCLI, model: type[TrainingModule] = MaskRobustClassifier
+) -> None:
     """Run `fit`, `validate` or `test` with command-line arguments, the command first.
+
+    Args:
+        arguments: of the command line.
+        kind: of command line.
+        model: what is trained.
 
     Raises:
         ArgumentError: an argument is unknown or of the wrong type.
@@ -453,8 +487,8 @@ def main(arguments: Sequence[str]) -> None:
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     try:
-        _cli_of(arguments[0])(
-            MaskRobustClassifier,
+        _cli_of(kind, arguments[0])(
+            model,
             AnnotatedDataModule,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
@@ -463,7 +497,7 @@ def main(arguments: Sequence[str]) -> None:
             args=list(arguments),
         )
     except argparse.ArgumentError as error:
-        raise argparse.ArgumentError(None, with_nearest(str(error), all_names())) from error
+        raise argparse.ArgumentError(None, with_nearest(str(error), all_names(kind.command))) from error
     except MisconfigurationException as error:
         said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
         raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

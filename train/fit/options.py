@@ -1,4 +1,4 @@
-"""The options of `fit`, `validate` and `test`, from the files that define them: the parser takes seconds to build."""
+"""The options of `fit` and its like, from the files that define them: the parser takes seconds to build."""
 
 import argparse
 import ast
@@ -55,7 +55,7 @@ _BRIEFLY = {
     "precision": "32-true, bf16-mixed, 16-mixed and others",
 }
 """Of texts that are too long to be shown in short."""
-_LINKED = ("num_classes", "mean", "std")  # which the data module tells the model
+_COLOURS = ("mean", "std")
 
 
 class Source(NamedTuple):
@@ -64,10 +64,12 @@ class Source(NamedTuple):
     Attributes:
         path: of the file.
         class_name: of a class with an `__init__` of its own, or of a dataclass.
+        linked: arguments that the data module tells it.
     """
 
     path: Path
     class_name: str
+    linked: tuple[str, ...] = ()
 
     def defaults(self) -> dict[str, str]:
         """The default of each of the class's arguments as YAML writes it; empty for None."""
@@ -92,34 +94,39 @@ class Source(NamedTuple):
         return next(each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == self.class_name)
 
 
-def groups() -> dict[str, Source]:
+def groups(command: str) -> dict[str, Source]:
     """By first name, the classes whose arguments are second names; those of `data` are known to the parser alone."""
     ours = Path(__file__).parents[2]
-    found = {"model": Source(ours / "lm_modules/training/classifier.py", "MaskRobustClassifier")}
+    model = Source(ours / "lm_modules/training/classifier.py", "MaskRobustClassifier", ("num_classes", *_COLOURS))
+    if command == "pretrain":
+        model = Source(ours / "lm_modules/training/pretraining.py", "MaskedPretraining", _COLOURS)
+    found = {"model": model}
     lightning = find_spec("pytorch_lightning")
     if lightning is not None and lightning.origin is not None:  # where it is missing, its import says so
         found["trainer"] = Source(Path(lightning.origin).parent / "trainer/trainer.py", "Trainer")
     return {**found, "wandb": Source(ours / "train/fit/loggers.py", "WandbOptions")}
 
 
-def check_names(arguments: Sequence[str]) -> None:
+def check_names(command: str, arguments: Sequence[str]) -> None:
     """Refuse a misspelt option at once.
 
     Args:
+        command: fit, pretrain, validate or test.
         arguments: without the command.
 
     Raises:
         ArgumentError: naming the options whose first or second name is unknown, and the nearest ones.
     """
-    known = {name: source.defaults() for name, source in groups().items()}
+    known = {name: source.defaults() for name, source in groups(command).items()}
     unknown = [each for each in arguments if each.startswith("--") and not _is_known(each, known)]
     if unknown:
-        raise argparse.ArgumentError(None, with_nearest(f"unrecognized arguments: {' '.join(unknown)}", all_names()))
+        message = f"unrecognized arguments: {' '.join(unknown)}"
+        raise argparse.ArgumentError(None, with_nearest(message, all_names(command)))
 
 
-def all_names() -> list[str]:
+def all_names(command: str) -> list[str]:
     """Every option but those of data, optimizer and lr_scheduler, which the parser alone knows."""
-    seconds = [f"{first}.{second}" for first, source in groups().items() for second in source.defaults()]
+    seconds = [f"{first}.{second}" for first, source in groups(command).items() for second in source.defaults()]
     return [f"--{name}" for name in (*RUN_OPTIONS, *seconds)]
 
 
@@ -132,7 +139,7 @@ def help_asked(command: str, arguments: Sequence[str]) -> str | None:
     """The help that an argument asks for: `--help`, `--help.GROUP`, or `--help.GROUP.NAME`; None where none does.
 
     Args:
-        command: fit, validate or test.
+        command: fit, pretrain, validate or test.
         arguments: without the command.
 
     Raises:
@@ -144,24 +151,25 @@ def help_asked(command: str, arguments: Sequence[str]) -> str | None:
             layout = partial(argparse.HelpFormatter, max_help_position=34)
             parser = argparse.ArgumentParser(prog=f"maskrobust {command}", add_help=False, formatter_class=layout)
             parser.usage = f"maskrobust {command} [--config FILE] [options]"
-            (_describe_all if name is None else partial(_describe_group, name=name))(parser)
+            describe = _describe_all if name is None else partial(_describe_group, name=name)
+            describe(parser, groups(command))
             return parser.format_help()
     return None
 
 
-def _describe_all(parser: argparse.ArgumentParser) -> None:
+def _describe_all(parser: argparse.ArgumentParser, found: Mapping[str, Source]) -> None:
     parser.description = "Options are given here or in YAML; these win. Defaults are in brackets."
     run = parser.add_argument_group("run")
     for name, text in RUN_OPTIONS.items():
         _add(run, name, text)
-    found, often = groups(), {"model": (), "trainer": _OFTEN}
+    often = {"model": (), "trainer": _OFTEN}
     for name, chosen in often.items():
         if name in found:
             shown = parser.add_argument_group(
                 f"{name}, in short" if not chosen else f"{name}, what is given most often"
             )
             defaults, texts = found[name].defaults(), found[name].texts()
-            for option in chosen or (each for each in defaults if each not in _LINKED):
+            for option in chosen or (each for each in defaults if each not in found[name].linked):
                 _add(shown, f"{name}.{option}", _BRIEFLY.get(option) or _in_short(texts[option]), defaults[option])
     more = parser.add_argument_group("more")
     for name in found:
@@ -169,11 +177,10 @@ def _describe_all(parser: argparse.ArgumentParser) -> None:
     _add(more, "data.help NAME", "options of a data module; as --optimizer.help and --trainer.callbacks.help of theirs")
 
 
-def _describe_group(parser: argparse.ArgumentParser, name: str) -> None:
-    found = groups()
+def _describe_group(parser: argparse.ArgumentParser, found: Mapping[str, Source], name: str) -> None:
     group, _, option = name.partition(".")
     defaults = {} if group not in found else found[group].defaults()
-    chosen = [each for each in defaults if option in ("", each) and each not in _LINKED]
+    chosen = [each for each in defaults if option in ("", each) and each not in found[group].linked]
     if not chosen:
         known = (*found, *(f"{group}.{each}" for each in defaults))
         message = with_nearest(f"unrecognized arguments: --help.{name}", [f"--help.{each}" for each in known])

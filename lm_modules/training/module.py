@@ -1,0 +1,86 @@
+"""What trainings have in common: colours, optimiser and schedule of any length, means that count each sample once."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from maskrobust.augment import Batch
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.methods import normalise
+from maskrobust.lm_modules.networks.weights import check_values
+from maskrobust.lm_modules.training.optimisation import ScheduleName, build_schedule, follow_length
+from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
+
+
+class TrainingModule(pl.LightningModule):
+    """A training of images in pixel space, which can be resumed with another length.
+
+    Args:
+        mean: channel means in [0, 1], for normalisation.
+        std: channel standard deviations.
+        metrics: names of the means that are logged.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Sequence[str]) -> None:
+        super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.metrics = nn.ModuleDict({name: SampleMean() for name in metrics})
+        self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
+
+    def setup(self, stage: str) -> None:
+        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
+
+        Raises:
+            InputError: the trainer is on an Apple GPU, which lacks float64.
+        """
+        if self.trainer.strategy.root_device.type == "mps":
+            raise InputError(
+                "the trainer's accelerator must have float64, in which holes are drawn and Apple's GPUs lack, got mps; "
+                "give it accelerator cpu."
+            )
+        keep_layers_in_sync(self.trainer.strategy)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
+
+        Raises:
+            InputError: weights in it are refused by `maskrobust.lm_modules.networks.weights.check_values`.
+        """
+        source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
+        check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
+        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
+            states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
+            self._restored = list(zip(*states, strict=True))
+
+    def _scheduled(
+        self, optimiser: Optimizer, schedule: ScheduleName, total_steps: int, warmup_fraction: float
+    ) -> OptimizerLRSchedulerConfig:
+        """An optimiser with its schedule, which a resumed training follows even where it has another length.
+
+        Lightning asks for them after `on_load_checkpoint`, and reads the states afterwards.
+        """
+        for states in self._restored:
+            follow_length(*states, schedule, total_steps, warmup_fraction)
+        self._restored = []
+        scheduler = build_schedule(optimiser, schedule, total_steps, warmup_fraction)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/learning_rate"},
+        }
+
+    def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
+        """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""
+        mean = cast(SampleMean, self.metrics[name])
+        mean.update(batch.ids, values)
+        self.log(name, mean, prog_bar=prog_bar, batch_size=len(batch.ids))
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        if self.hparams["channels_last"]:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return normalise(images, self.mean, self.std)

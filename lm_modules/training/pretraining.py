@@ -1,0 +1,227 @@
+"""Masked pre-training without labels: an encoder sees the visible pixels alone, and a decoder draws the hidden ones.
+
+Source of the task: He et al., "Masked Autoencoders Are Scalable Vision Learners" (CVPR 2022), and for CNNs Tian et al.,
+"Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling" (SparK, ICLR 2023). SparK
+multiplies features by the mask in each layer, which pads with zeros; here layer masking pads, for masks of any shape.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
+from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
+from maskrobust.lm_modules.networks.loading import read_weights
+from maskrobust.lm_modules.networks.maps import map_layers
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.lm_modules.networks.weights import load_tensors
+from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, check_values_of
+from maskrobust.lm_modules.training.module import TrainingModule
+from maskrobust.lm_modules.training.optimisation import build_optimiser
+from maskrobust.lm_modules.training.reconstruction import Decoder, patch_normalised, reconstruction_loss
+from maskrobust.lm_modules.training.training_masks import build_masking
+
+
+class MaskedPretraining(TrainingModule):
+    """An encoder that is trained, without labels, to know what its hidden pixels show.
+
+    The encoder is the very network that is fine-tuned later, under its own names; its head is not trained. Layer
+    masking keeps hidden pixels from it: no value of theirs changes a bit of its maps. A light `Decoder` draws the
+    hidden pixels from these maps; the loss is `reconstruction_loss` with `patch_normalised` pixels as targets. The hole
+    of an image follows from (`seed`, sample id, optimiser step) alone, in validation from (`seed`, sample id).
+
+    Args:
+        architecture: as in `MaskRobustClassifier`; any network with maps inside, or that returns maps.
+        num_classes: outputs of the head, which is not trained; 1000 fits what torchvision and timm build by default.
+        architecture_options: further keyword arguments of the architecture.
+        mean: channel means in [0, 1], for normalisation.
+        std: channel standard deviations, for normalisation.
+        layers: paths of the modules whose maps the decoder is given, each of another stride that divides the images;
+            None for `map_layers`: of each stride from 4 on the last stage.
+        mask_family: how the hole is drawn, as in `MaskRobustClassifier`.
+        hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
+        patch_size: side in pixels of a hidden patch, and of the patches that targets are normalised in.
+        layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
+        decoder_width: channels of the decoder, a multiple of 8.
+        learning_rate: peak learning rate of AdamW, which comes down to 0 along a cosine.
+        weight_decay: of weights with two or more axes.
+        warmup_fraction: fraction of all steps spent on linear warm-up.
+        weights: what to start from, as in `MaskRobustClassifier`.
+        channels_last: keep images and weights in channels-last memory format (faster on most devices).
+        seed: of the masks.
+
+    Raises:
+        InputError, MissingFileError: an argument is out of its range, weights do not fit, or the network has no such
+            layers.
+        UnsupportedNetworkError: layer masking cannot read the network.
+    """
+
+    def __init__(
+        self,
+        architecture: str | nn.Module = "small_resnet",
+        num_classes: int = 1000,
+        *,
+        architecture_options: dict[str, Any] | None = None,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        layers: Sequence[str] | None = None,
+        mask_family: str | dict[str, float | dict[str, Any]] = "patches",
+        hidden_fraction: tuple[float, float] = (0.6, 0.6),
+        patch_size: int = 32,
+        layer_masking: LayerMaskingOptions | None = None,
+        decoder_width: int = 64,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_fraction: float = 0.1,
+        weights: str | None = None,
+        channels_last: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(mean, std, ("val/loss",))
+        self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
+        check_values_of(self.hparams)
+        named = None
+        if isinstance(architecture, str):
+            named = None if is_own_class(architecture) else architecture
+            build = build_network if named else build_own_network
+            architecture = build(architecture, num_classes, architecture_options)
+        if weights is not None:
+            load_tensors(architecture, read_weights(named, weights), weights)
+        self.num_classes = num_classes
+        self.maps = map_layers(architecture, layers)
+        for name, parameter in architecture.named_parameters():
+            if name not in self.maps.parameters:  # processes that train together wait for gradients of all others
+                parameter.requires_grad_(False)
+        self.network = LayerMasking(architecture, **(layer_masking or {}))
+        self.decoder = Decoder(self.maps.channels, decoder_width)
+        if channels_last:
+            for part in (self.network, self.decoder):
+                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.masks: RandomMasking | None = None
+
+    def forward(self, images: Tensor, visible: Tensor) -> Tensor:
+        """What the hidden pixels show, in the unit of `patch_normalised`.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1]; read at visible pixels only.
+            visible: (B, 1, H, W) bool.
+
+        Returns:
+            (B, 3, H, W); at visible pixels it means nothing.
+
+        Raises:
+            InputError: the finest map does not cover the images.
+        """
+        prediction: Tensor = self.decoder(self.encode(images, visible))[..., : images.shape[2], : images.shape[3]]
+        if prediction.shape != images.shape:
+            stride = min(self.maps.channels)
+            raise InputError(
+                f"images must be as large as a map of stride {stride} shows, {tuple(prediction.shape[2:])}, got "
+                f"{tuple(images.shape[2:])}; resize them to a multiple of {stride} pixels."
+            )
+        return prediction
+
+    def encode(self, images: Tensor, visible: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The encoder's maps, by ascending stride: features (B, C, h, w), 0 where hidden, and (B, 1, h, w) bool.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1]; read at visible pixels only.
+            visible: (B, 1, H, W) bool.
+        """
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+
+        def keep(path: str, _module: nn.Module, _images: Any, output: Any) -> None:
+            if isinstance(output, Masked):  # a copy: later layers may change it in place
+                found[path] = output.as_plain(), output.visible.positions
+            else:  # nothing is hidden
+                found[path] = output.clone(), torch.ones_like(output[:, :1], dtype=torch.bool)
+
+        with ExitStack() as hooks:
+            for path in self.maps.paths:
+                module = self.network.network.get_submodule(path)
+                hooks.enter_context(module.register_forward_hook(partial(keep, path)))
+            self.network(self._normalise(images), visible)
+        return [found[path] for path in self.maps.paths]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch, () float32."""
+        loss = self._losses(batch, self._keys(batch, self.global_step)).mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss with holes that are the same in each epoch."""
+        self._log_mean("val/loss", batch, self._losses(batch, self._keys(batch, None)), prog_bar=True)
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the encoder sees of a batch in validation, and the images with hidden pixels as the decoder draws them.
+
+        Mean and standard deviation of each patch, which are not predicted, are those of the image.
+
+        Args:
+            batch: B samples, images in [0, 1].
+
+        Returns:
+            `visible` (B, 1, H, W) bool, and (B, 3, H, W) float in [0, 1].
+        """
+        visible = self._draw_visible(batch, self._keys(batch, None))
+        _, mean, deviation = self._targets(batch)
+        colours = self(batch.images, visible).float() * deviation + mean
+        std, centre = (colours.new_tensor(each)[:, None, None] for each in (self.std, self.mean))
+        return visible, torch.where(visible, batch.images, colours * std + centre).clamp(0, 1)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, with a warm-up and half a cosine down to 0.
+
+        Raises:
+            InputError: the training has no end.
+        """
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps):
+            raise InputError(
+                "the cosine schedule needs to know how long the training is, got one without an end; set the trainer's "
+                "max_epochs or max_steps."
+            )
+        options = self.hparams
+        optimiser = build_optimiser(self, "adamw", options["learning_rate"], options["weight_decay"], momentum=0.0)
+        return self._scheduled(optimiser, "cosine", int(steps), options["warmup_fraction"])
+
+    def compile_training(self) -> None:
+        """Refuse `fit`'s option to compile the network: its maps are taken by hooks."""
+        raise InputError("compile must be false in pre-training, which takes maps inside the network; leave it out.")
+
+    def _losses(self, batch: Batch, keys: Tensor) -> Tensor:
+        visible = self._draw_visible(batch, keys)
+        targets, _, _ = self._targets(batch)
+        return reconstruction_loss(self(batch.images, visible), targets, batch.known & ~visible)
+
+    def _targets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        return patch_normalised(self._normalise(batch.images), batch.known, int(self.hparams["patch_size"]))
+
+    def _keys(self, batch: Batch, step: int | None) -> Tensor:
+        keys = sample_keys(int(self.hparams["seed"]), batch.ids)
+        return keys if step is None else fold_in(keys, step)
+
+    def _draw_visible(self, batch: Batch, keys: Tensor) -> Tensor:
+        if self.masks is None:
+            self.masks = build_masking(
+                self.hparams["mask_family"],
+                "mean",
+                hidden_fraction=self.hparams["hidden_fraction"],
+                patch_size=int(self.hparams["patch_size"]),
+                probability=1.0,
+                mean=self.mean,
+                source=getattr(self._trainer, "datamodule", None),
+                device=self.device,
+            )
+        return self.masks.draw_visible(keys, batch)

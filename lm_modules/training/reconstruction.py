@@ -1,0 +1,92 @@
+"""What masked pre-training adds to an encoder: a decoder from maps to pixels, and the loss at hidden pixels."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEAST_VARIANCE = 1e-6
+_GROUPS = 8
+
+
+class Decoder(nn.Module):
+    """A U-Net's way up: from the deepest map to pixels, with a learned token wherever a map is hidden.
+
+    At each stride a map is projected to `width` channels by a 1 x 1 convolution, hidden positions become the token of
+    this stride, the result of the deeper stride is added (nearest neighbour), and three 3 x 3 convolutions follow, each
+    with group norm and ReLU. A 1 x 1 convolution and a pixel shuffle lead from the finest map to pixels.
+
+    Args:
+        channels: of the maps, by stride.
+        width: channels within, a multiple of 8.
+    """
+
+    def __init__(self, channels: Mapping[int, int], width: int) -> None:
+        super().__init__()
+        strides = sorted(channels)
+        self.projections = nn.ModuleList(nn.Conv2d(channels[each], width, kernel_size=1) for each in strides)
+        self.tokens = nn.ParameterList(nn.Parameter(0.02 * torch.randn(width)) for _ in strides)
+        self.stages = nn.ModuleList(_convolutions(width) for _ in strides)
+        self.pixels = nn.Conv2d(width, 3 * strides[0] ** 2, kernel_size=1)
+        self.shuffle = nn.PixelShuffle(strides[0])
+
+    def forward(self, maps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Pixels (B, 3, h x stride, w x stride) of maps as `MaskedPretraining.encode` gives them."""
+        deeper: Tensor | None = None
+        parts = zip(maps, self.projections, self.tokens, self.stages, strict=True)
+        for (features, visible), project, token, convolve in reversed([*parts]):
+            here = torch.where(visible, project(features), token[:, None, None])
+            if deeper is not None:
+                here = here + F.interpolate(deeper, size=here.shape[2:], mode="nearest")
+            deeper = convolve(here)
+        drawn: Tensor = self.shuffle(self.pixels(deeper))
+        return drawn
+
+
+def _convolutions(width: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(3):
+        convolution = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
+        layers += [convolution, nn.GroupNorm(_GROUPS, width), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def patch_normalised(images: Tensor, known: Tensor, patch_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Images less the mean of their patches, divided by their standard deviation (plus 1e-6 in the variance).
+
+    Patches lie on a grid from the upper left corner, those at the other edges are cut off there; mean and variance are
+    over all channels of the pixels that hold data. Source: He et al. (MAE, CVPR 2022), section 4.1.
+
+    Args:
+        images: (B, C, H, W) float.
+        known: (B, 1, H, W) bool, pixels that hold data.
+        patch_size: in pixels, at least 1.
+
+    Returns:
+        (B, C, H, W), and mean and standard deviation at each pixel, (B, 1, H, W).
+    """
+    height, width = images.shape[2:]
+    images, weight = images.where(known, 0.0), known.to(images.dtype)
+
+    def patch_means(values: Tensor) -> Tensor:
+        sums, counts = (F.avg_pool2d(each, patch_size, ceil_mode=True) for each in (values.where(known, 0.0), weight))
+        means = sums / counts.clamp(min=torch.finfo(counts.dtype).tiny)
+        return means.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)[..., :height, :width]
+
+    mean = patch_means(images.mean(dim=1, keepdim=True))
+    centred = images - mean
+    deviation = (patch_means(centred.square().mean(dim=1, keepdim=True)) + _LEAST_VARIANCE).sqrt()
+    return centred / deviation, mean, deviation
+
+
+def reconstruction_loss(prediction: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
+    """Mean squared error over the hidden pixels of each image, (B,) float32; 0 for an image without any.
+
+    Args:
+        prediction: (B, C, H, W) float.
+        targets: likewise.
+        hidden: (B, 1, H, W) bool.
+    """
+    errors = (prediction.float() - targets.float()).square().mean(dim=1, keepdim=True)
+    return errors.where(hidden, 0.0).sum(dim=(1, 2, 3)) / hidden.sum(dim=(1, 2, 3)).clamp(min=1)

@@ -1,0 +1,108 @@
+"""`maskrobust pretrain`: `fit` and plain PyTorch load what it leaves, and nothing is lost when it is stopped."""
+
+import shlex
+
+import pytest
+import torch
+import wandb
+from safetensors.torch import load_file
+
+from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.pretraining import MaskedPretraining
+from maskrobust.train.cli import main
+from tests.train.data.sets.test_folder import write_tree
+from tests.train.fit.test_resume import EXACT, assert_same
+from tests.train.runs import last
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_NETWORK
+
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+DATA = {"train_images": 40, "val_images": 12, "image_size": 32, "batch_size": 8}  # 5 steps an epoch
+OPTIONS = [
+    *("--data=Cues", *(f"--data.init_args.{name}={value}" for name, value in DATA.items())),
+    *(*TINY_NETWORK, "--model.patch_size=8", "--model.decoder_width=16"),
+    *("--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
+    *("--trainer.callbacks=EMAWeightAveraging", "--trainer.callbacks.decay=0.5"),
+]
+
+
+def arguments(folder, *more):
+    return ["pretrain", *OPTIONS, f"--trainer.default_root_dir={folder}", *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    main(arguments(folder))
+    return folder
+
+
+def test_a_pretraining_that_was_stopped_ends_as_if_it_had_not_been(whole, tmp_path):
+    interruption = "--trainer.callbacks+=tests.train.interruptions.Interruption"
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments(tmp_path, interruption, "--trainer.callbacks.kind=term", "--trainer.callbacks.step=7"))
+    assert stopped.value.code == 143 and torch.load(last(tmp_path))["global_step"] == 7
+    main(arguments(tmp_path, "--ckpt_path=last"))
+    ended, undisturbed = torch.load(last(tmp_path)), torch.load(last(whole))
+    for name in EXACT:
+        assert_same(ended[name], undisturbed[name], name)
+
+
+def test_fit_and_plain_pytorch_load_what_it_leaves_and_give_the_logits_of_the_encoder(whole):
+    (best,), (weights,) = whole.rglob("best.ckpt"), whole.rglob("encoder.safetensors")
+    saved = torch.load(best)
+    options = {"architecture_options": {"width": 16}}
+    pretraining = MaskedPretraining("small_resnet", decoder_width=16, **options)
+    pretraining.load_state_dict(saved["state_dict"])
+    images = torch.rand(2, 3, 32, 32)
+    expected = pretraining.network.eval()(images)
+    plain = build_network("small_resnet", 1000, {"width": 16}).eval()
+    plain.load_state_dict(load_file(weights))
+    assert torch.equal(plain(images.contiguous(memory_format=torch.channels_last)), expected)
+    for path in (best, weights):
+        fitted = MaskRobustClassifier("small_resnet", 1000, weights=str(path), **options)
+        assert torch.equal(fitted.network.eval()(images), expected)
+    assert not any(name.startswith("decoder") for name in load_file(weights))
+
+
+def test_the_command_that_it_ends_with_fine_tunes_its_weights(tmp_path, capsys):
+    root, _ = write_tree(tmp_path, ("train", "val"))
+    main(arguments(tmp_path / "runs", "--trainer.max_epochs=1"))
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    command, *given = shlex.split(line.removeprefix("next: "))
+    assert command == "maskrobust" and "best.ckpt" in line
+    short = [
+        *("--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--data.init_args.num_workers=0"),
+        *("--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"),
+        *("--model.learning_rate=1e-9", f"--trainer.default_root_dir={tmp_path / 'fitted'}"),
+    ]
+    main([each.replace("LABELLED_IMAGES", str(root)) for each in given] + short)
+    (best,), fitted = (tmp_path / "runs").rglob("best.ckpt"), torch.load(last(tmp_path / "fitted"))
+    before = torch.load(best)
+    for name in ("network.conv1.weight", "network.layer3.0.conv2.weight"):
+        torch.testing.assert_close(fitted["state_dict"][name], before["state_dict"][name], rtol=1e-4, atol=1e-5)
+    for name in ("mean", "std"):  # the colours that the encoder knows, not those of the labelled images
+        assert fitted["hyper_parameters"][name] == before["hyper_parameters"][name]
+
+
+def test_reconstructions_are_shown_after_each_validation(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    try:
+        main(arguments(tmp_path, "--trainer.max_epochs=1", "--wandb=true", "--trainer.limit_train_batches=1"))
+    finally:
+        wandb.finish()
+    assert [path.parent.name for path in tmp_path.rglob("*.png")] == ["val"]
+    assert next(tmp_path.rglob("*.png")).name.startswith("reconstructions")
+
+
+def test_what_pretrain_cannot_do_is_refused_in_one_sentence(whole, tmp_path, capsys):
+    endless = sentence_of([*arguments(tmp_path), "--trainer.max_epochs=-1"], capsys)
+    assert endless.startswith("the cosine schedule needs to know how long")
+    assert sentence_of([*arguments(tmp_path), "--compile=true"], capsys).startswith("compile must be false")
+    assert "--model.masking" in sentence_of([*arguments(tmp_path), "--model.masking=fill"], capsys)
+    going_on = ["fit", "--data=Cues", "--trainer.max_epochs=3", f"--ckpt_path={last(whole)}"]
+    assert "must be the checkpoint of a MaskRobustClassifier, but it has 'decoder_width'" in sentence_of(
+        going_on, capsys
+    )

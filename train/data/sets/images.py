@@ -1,0 +1,61 @@
+"""Images without labels, in one folder."""
+
+from pathlib import Path
+from typing import Any
+
+from maskrobust.errors import MissingFileError
+from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, list_folder
+from maskrobust.train.types import Split
+
+_UNLABELLED = -1
+
+
+class Images(FileDataModule):
+    """All images at any depth below one folder, without labels, for `maskrobust pretrain`.
+
+    Views are those of `FileDataModule`. There is no test split.
+
+    Args:
+        root: folder of the images.
+        val_fraction: fraction of the images that the validation loss is measured on, in (0, 1), decided by their ids.
+        options: image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed decides the
+            validation split, too.
+
+    Raises:
+        MissingFileError: there is no such folder, or no image in it.
+        InputError: an argument leaves its range, or `val_fraction` leaves a split empty.
+    """
+
+    num_classes = 0
+    class_names = ()
+
+    def __init__(self, root: str, *, val_fraction: float = 0.05, **options: Any) -> None:
+        super().__init__(**options)
+        check_val_fraction(val_fraction)
+        folder = Path(root)
+        found, others = list_folder(folder, folder, None, _UNLABELLED)
+        if not found:
+            given = "holds none" if folder.is_dir() else "does not exist"
+            raise MissingFileError(
+                f"root must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), but '{root}' {given}; check it."
+            )
+        warn_of_skipped(root, others)
+        self._files = dict(zip(self.splits, train_val_split(found, val_fraction, self.seed), strict=True))
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Training and validation."""
+        return "train", "val"
+
+    def files(self, split: Split) -> list[ImageFile]:
+        """The image files of a split, sorted by path.
+
+        Raises:
+            MissingFileError: the split is "test".
+        """
+        if split not in self._files:
+            raise MissingFileError(
+                f"Images has the splits {', '.join(self.splits)}, got '{split}'; choose one of these."
+            )
+        return self._files[split]
