@@ -44,6 +44,7 @@ from maskrobust.augment.random import (
     uniform as uniform,
 )
 from maskrobust.augment.registry import Choice as Choice, read_choice as read_choice
+from maskrobust.augment.sizes import pad_batch as pad_batch, pad_collate as pad_collate
 from maskrobust.augment.visible_pixels import visible_from as visible_from
 
 # Imported in the order of tables and pages.

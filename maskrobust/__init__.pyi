@@ -12,6 +12,8 @@ from .augment import (
     fill as fill,
     fold_in as fold_in,
     mask_family as mask_family,
+    pad_batch as pad_batch,
+    pad_collate as pad_collate,
     patches as patches,
     sample_keys as sample_keys,
     uniform as uniform,

@@ -22,7 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from multiprocessing import forkserver, util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -63,6 +63,7 @@ def fork_server() -> None:
 
     To be called when all tests are imported, and before anything starts a thread, which a fork does not have.
     """
+    resource_tracker.ensure_running()  # a process of its own, which the server's start would fork, too
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(util, "spawnv_passfds", _fork_instead)
         forkserver.ensure_running()

@@ -45,9 +45,16 @@ class CoveredMap(VisibleMap):
         self._derived[window] = covered
         return covered
 
-    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> VisibleMap:
+    def derive(
+        self,
+        key: Hashable,
+        spread: Callable[[Tensor], Tensor],
+        *,
+        least: float = 0.0,
+        extent_after: Callable[[Tensor], Tensor] | None = None,
+    ) -> VisibleMap:
         """The map of positions that are made from visible ones."""
-        after = super().derive(key, spread, least=least)
+        after = super().derive(key, spread, least=least, extent_after=extent_after)
         if isinstance(after, CoveredMap):
             return after
         weights = spread(torch.ones_like(self.coverage)).clamp(min=_LEAST)

@@ -46,7 +46,7 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
+def neighbour_rings(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
     """The plan of neighbour padding: which positions each ring fills, and from how many neighbours.
 
     Ring 1 holds the hidden positions with a visible position among their 3x3 neighbours; ring r + 1 those with a
@@ -55,6 +55,7 @@ def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
     Args:
         visible: (B, 1, H, W) bool.
         rings: number of rings, at least 0.
+        inside: (B, 1, H, W) bool, the positions of each image, where it is smaller than the map; no other is filled.
 
     Returns:
         For each ring, its positions (B, 1, H, W) bool, and how many known neighbours each position has, (B, 1, H, W)
@@ -65,6 +66,8 @@ def neighbour_rings(visible: Tensor, rings: int) -> list[tuple[Tensor, Tensor]]:
     for _ in range(rings):
         known_neighbours = 9.0 * _mean_3x3(known.to(torch.float32))  # x / 9 * 9 is x, as 9 = 8 + 1 (Kahan)
         ring = (known_neighbours > 0) & ~known
+        if inside is not None:
+            ring = ring & inside
         plan.append((ring, known_neighbours.clamp(min=1.0)))
         known = known | ring
     return plan
@@ -98,7 +101,7 @@ def neighbour_padding(
     return _detached_beside(features, visible, filled) if detach_padding else filled
 
 
-def mirrored_places(visible: Tensor, rings: int) -> Tensor:
+def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -> Tensor:
     """The plan of mirrored padding: the place that each position takes its features from.
 
     A hidden position p takes those at m = 2 q - p, where q is the visible position nearest to p (Euclidean distance):
@@ -111,6 +114,7 @@ def mirrored_places(visible: Tensor, rings: int) -> Tensor:
     Args:
         visible: (B, 1, H, W) bool.
         rings: at least 1.
+        inside: (B, 1, H, W) bool, the positions of each image, where it is smaller than the map; no other is filled.
 
     Returns:
         (B, H x W) int64, places row by row; visible positions, and hidden ones out of reach, keep their own.
@@ -136,7 +140,8 @@ def mirrored_places(visible: Tensor, rings: int) -> Tensor:
     mirrored = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
     nearest = ((row + down) * width + column + across).flatten(1)
     is_visible = visible.flatten(1).gather(1, mirrored) & is_inside.flatten(1)
-    return torch.where(is_visible, mirrored, nearest)
+    places = torch.where(is_visible, mirrored, nearest)
+    return places if inside is None else torch.where(inside.flatten(1), places, (row * width + column).flatten())
 
 
 def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detach_padding: bool = True) -> Tensor:

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -19,8 +19,15 @@ from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.inputs import check_images, check_network, warn_of_bytes, why_it_failed
 from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry, map_output
 from maskrobust.lm_modules.masking.morphology import PADDINGS, can_be_read
+from maskrobust.lm_modules.masking.sizes import Call, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions, MergeRule, PaddingRule, VisibleMap
+from maskrobust.lm_modules.masking.visible_map import (
+    MaskingOptions,
+    MergeRule,
+    PaddingRule,
+    VisibleMap,
+    within_extent,
+)
 from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
@@ -136,13 +143,16 @@ class LayerMasking(nn.Module):
         self.network: nn.Module
         self.options, self.training = options, network.training
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
+        self._known_sizes: dict[Hashable, list[Call]] = {}
 
-    def forward(self, images: Tensor, visible: Tensor | None = None) -> Any:
+    def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
 
         Args:
             images: (B, C, H, W) float, as the network expects them (normalised).
             visible: (B, 1, H, W) bool, True where a pixel may be seen; None for all, exactly the plain network.
+            sizes: (B, 2) int64, height and width of each image, which lies at the top left of its canvas (`pad_batch`):
+                each is answered as if it were alone, whatever lies beyond. None where all images are as large as that.
 
         Returns:
             What the network returns: logits (B, num_classes), or maps (B, C, h, w), alone or in dictionaries, lists
@@ -150,31 +160,56 @@ class LayerMasking(nn.Module):
             mode it is equal to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, InputError: `images` are integers, or fit neither `visible` nor the network, a visible pixel is
-                NaN (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
+            TypeError, InputError: `images` are integers, or fit neither `visible`, `sizes` nor the network, a visible
+                pixel is NaN (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
+            UnsupportedNetworkError: the network cannot compute images of several sizes together; the message names the
+                layer and the operation.
 
         Warns:
             UserWarning: a visible pixel lies beyond -16 or 16, as bytes do; looked at on a CPU, in the first image.
         """
         if torch.compiler.is_compiling():
-            return self._answer(images, visible)
+            return self._answer(images, visible, sizes)
         try:
-            return self._answer(images, visible)
+            return self._answer(images, visible, sizes)
         except RuntimeError as error:
             reason = why_it_failed(self.network, images)
             if reason is None:
                 raise
             raise reason from error
 
-    def _answer(self, images: Tensor, visible: Tensor | None) -> Any:
-        if visible is None:
+    def each(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor) -> list[Any]:
+        """What the network returns for each image by itself, as if it were alone.
+
+        Args:
+            images: as in `forward`, as are all.
+            visible: likewise.
+            sizes: likewise.
+
+        Returns:
+            For each image what the network returns, for a batch of one: a map has the size that the image alone gives.
+        """
+        output = self._answer(images, visible, sizes, finish=lambda output: output)
+        return [_as_tensors(output, index) for index in range(len(images))]
+
+    def _answer(
+        self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any] | None = None
+    ) -> Any:
+        if visible is None and sizes is None:
             return self.network(images)
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
-        check_visible(images, visible)
+        if visible is not None:
+            check_visible(images, visible)
         check_images(images)
+        if sizes is not None:
+            visible_map = self._map_of_sizes(images, visible, sizes)
+        else:
+            assert visible is not None
+            visible_map = self._map_of(visible)
+        visible = visible_map.positions
+        images = images[:, :, : visible.shape[2], : visible.shape[3]]
         warn_of_bytes(images, visible)
-        visible_map = self._map_of(visible)
         if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
             _refuse_nan(images)
             return self.network(images)
@@ -182,11 +217,41 @@ class LayerMasking(nn.Module):
         shown = hide(images, visible)
         if visible_map.may_be_read:
             _refuse_nan(shown)
-        return self._run(shown, visible_map)
+        return self._run(shown, visible_map, finish=finish)
 
-    def _run(self, shown: Tensor, visible_map: VisibleMap, observe: Observe | None = None) -> Any:
-        """What the network returns, with plain tensors for masked features."""
-        run = Run(observe)
+    def _map_of_sizes(self, images: Tensor, visible: Tensor | None, sizes: Tensor) -> VisibleMap:
+        """The map of images of several sizes, without what lies beyond all of them; extents are on a CPU."""
+        check_sizes(images, sizes)
+        size = images.shape[2], images.shape[3]
+        if torch.compiler.is_compiling():
+            return VisibleMap.within(sizes, size, self.options, visible, images.device)
+        sizes = sizes.cpu().long()
+        height, width = size = tuple(sizes.amax(0).tolist())
+        if visible is not None:
+            visible = visible[:, :, :height, :width]
+        if (sizes == sizes[0]).all():
+            shown = (
+                torch.ones(len(sizes), 1, *size, dtype=torch.bool, device=images.device) if visible is None else visible
+            )
+            return VisibleMap(shown, self.options)
+        inside = within_extent(sizes, size, images.device)
+        if visible is not None and visible.device.type == "cpu" and (visible | ~inside).all():
+            visible = None
+        return VisibleMap.within(sizes, size, self.options, visible, images.device)
+
+    def _run(
+        self,
+        shown: Tensor,
+        visible_map: VisibleMap,
+        observe: Observe | None = None,
+        finish: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """What the network returns, with plain tensors for masked features, or what `finish` makes of it."""
+        finish = _as_tensors if finish is None else finish
+        several = None
+        if visible_map.extent is not None:
+            several = SizesOfRun(self.network, self.options, shown.shape, visible_map.extent, self._known_sizes)
+        run = Run(observe, several)
         images = carry(shown, visible_map)
         images.run = run
         if torch.compiler.is_dynamo_compiling():
@@ -197,10 +262,10 @@ class LayerMasking(nn.Module):
                     "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
                     "compute it without compiling."
                 )
-            return map_output(_as_tensor, output)
+            return finish(output)
         try:
             with masks_kept(self.network), _uncompiled(self.network):
-                return map_output(_as_tensor, run_located(self.network, images))
+                return finish(run_located(self.network, images))
         finally:
             run.is_over = True
 
@@ -254,8 +319,8 @@ class LayerMasking(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the plan of the last mask, which can be made again."""
-        return {**super().__getstate__(), "_last_mask": None}  # type: ignore[no-untyped-call]
+        """Without the plan of the last mask and what is known of sizes, which can be made again."""
+        return {**super().__getstate__(), "_last_mask": None, "_known_sizes": {}}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
         """What one module of the network returns for images of which only `visible` may be seen.
@@ -360,11 +425,24 @@ def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
     """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
     if all(module._compiled_call_impl is None for module in network.modules()):
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
-def _as_tensor(value: Any) -> Any:
-    return value.as_plain() if isinstance(value, Masked) else value
+def _as_tensors(output: Any, index: int | None = None) -> Any:
+    """Plain tensors with 0 at hidden positions for masked features.
+
+    Args:
+        output: of a network, in any structure.
+        index: of the image of which alone the result is, without what lies beyond it; None for all images.
+    """
+
+    def as_tensor(value: Any) -> Any:
+        if isinstance(value, Masked):
+            return value.as_plain() if index is None else value.of_image(index)
+        return value if index is None or not isinstance(value, Tensor) else value[index : index + 1]
+
+    return map_output(as_tensor, output)
 
 
 def _refuse_further_arguments(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
+    ASKING_SIZES,
+    MADE_IN_SHAPE,
     Rule,
     UnsupportedNetworkError,
     name_of,
@@ -33,6 +35,15 @@ IMAGES_FIRST: Axes = (0, 2, 3)
 Observe = Callable[[Any, Rule, Sequence[Any], Any], Any]
 
 
+class Sizes(Protocol):
+    """How a pass computes a batch of images of several sizes; see `sizes.SizesOfRun`."""
+
+    asked: bool
+
+    def apply(self, run: "Run", operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """What a rule returns for the images of all sizes."""
+
+
 class Run:
     """One masked forward pass.
 
@@ -43,10 +54,20 @@ class Run:
         is_over: whether the pass has returned. From then on masked features are tensors with 0 at hidden positions,
             but for a backward pass that computes a part of the network again.
         steps: how many rules have been applied.
+        sizes: of the images, where they have several.
+        note: called with operation, rule, arguments and keywords of each step, and its result; None for nothing.
     """
 
-    def __init__(self, observe: Observe | None = None) -> None:
+    def __init__(self, observe: Observe | None = None, sizes: Sizes | None = None) -> None:
         self.observe, self.records, self.is_over, self.steps = observe, torch.is_grad_enabled(), False, 0
+        self.sizes = sizes
+        self.note: Callable[..., None] | None = None
+
+    def tell(self, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
+        """What the network gets for the result of a rule."""
+        if self.note is not None:
+            self.note(operation, rule, args, kwargs, result)
+        return result if self.observe is None else self.observe(operation, rule, [*args, *kwargs.values()], result)
 
 
 class Memory:
@@ -105,6 +126,7 @@ class Masked(Tensor):
         rings: how many rings of neighbour padding the operation asked for that made the features.
         frame: set where an operation of its own has made the features by padding.
         branches: set where the features are several branches stacked along axis 0.
+        parts: set where the features have been computed for each size by itself: those of each one.
         is_of_copies: whether a rule has computed them from a copy of its first operand, which a change in place has to
             be written back to.
 
@@ -117,6 +139,7 @@ class Masked(Tensor):
     rings: int
     frame: Frame | None
     branches: tuple[Any, ...] | None
+    parts: "Sequence[Masked] | None"
     run: Run | None
     memory: Memory | None
     known_state: int
@@ -139,6 +162,7 @@ class Masked(Tensor):
         """What torch does instead of a function that is called with masked features."""
         with torch._C.DisableTorchFunctionSubclass():
             if func in ANSWERED:
+                _note_question(func, args)
                 return func(*args, **(kwargs or {}))
             return apply_rule(func, rule_of(func), args, kwargs or {})
 
@@ -214,6 +238,15 @@ class Masked(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return functional.hide(self, self.positions)
 
+    def of_image(self, index: int) -> Tensor:
+        """The features of one image, a batch of one, with 0 at hidden positions and without what lies beyond it."""
+        with torch._C.DisableTorchFunctionSubclass():
+            features, positions = (each.narrow(self.axes[0], index, 1) for each in (self.features, self.positions))
+            if self.visible.extent is not None:
+                for axis, length in zip(self.spatial_axes, self.visible.extent[index].tolist(), strict=True):
+                    features, positions = features.narrow(axis, 0, length), positions.narrow(axis, 0, length)
+            return functional.hide(features, positions)
+
     def mean_over_visible(self) -> Tensor:
         """The mean of each channel over visible positions, (B, channels); 0 for an image of which nothing is visible.
 
@@ -233,11 +266,30 @@ class Masked(Tensor):
         """Whether a matrix product with the mask is right, and faster than a sum."""
         if not self.visible.may_be_read or torch.is_autocast_enabled("cpu"):
             return False
+        if self.shape[0] == 1 and self.requires_grad:  # batch norm in eval mode misreads the strides of this gradient
+            return False
         return self.is_images_first and self.element_size() >= 4
+
+    def with_zero_outside(self, features: Tensor) -> Tensor:
+        """Features (B, C, H, W) at these positions with 0 outside of images that are smaller than the map.
+
+        Without gradients they are changed where they lie.
+        """
+        extent = self.visible.extent
+        if extent is None:
+            return features
+        records = torch.is_grad_enabled() if self.run is None else self.run.records
+        is_dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
+        if records or not is_dense or not self.visible.may_be_read:
+            return self.visible.cut(features)
+        for image, (height, width) in zip(features, extent.tolist(), strict=True):
+            image[:, height:].zero_()
+            image[:, :height, width:].zero_()
+        return features
 
     def with_neighbour_padding(self, count: int) -> Tensor:
         """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
-        if count == 0 or self.visible.everything:
+        if count == 0 or self.visible.everything or self.visible.is_whole:
             return self.features
         if not self.visible.may_be_read:
             return self.visible.pad(self.features, count)
@@ -272,7 +324,8 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
         masked = torch.ops.aten.alias(features)
         masked.__class__ = _masked_class(type(features))
     # On the tensor itself: torch.compile does not read attributes of its class.
-    masked.visible, masked.axes, masked.rings, masked.frame, masked.branches = visible, axes, 0, None, None
+    masked.visible, masked.axes, masked.rings, masked.frame = visible, axes, 0, None
+    masked.branches, masked.parts = None, None
     masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 
@@ -340,19 +393,40 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None
     if changed is not None and compiles:  # which takes a tensor that is changed for a plain one
         args = [changed.with_fresh(changed.features), *args[1:]]
-    try:
-        result = rule.apply(operation, *args, **kwargs)
-    except NotImplementedError as error:
-        raise UnsupportedNetworkError(str(error)) from error
+    result = _compute(run, operation, rule, args, kwargs)
     if changed is not None:
         result = _written(operation, changed, result)
     elif type(result) in (tuple, list):
         result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
         result = _own(result, operands, run, is_part=False, compiles=compiles)
-    if run is not None and run.observe is not None:
-        return run.observe(operation, rule, [*args, *kwargs.values()], result)
-    return result
+    return result if run is None else run.tell(operation, rule, args, kwargs, result)
+
+
+def _compute(run: Run | None, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    try:
+        if run is None or run.sizes is None:
+            return rule.apply(operation, *args, **kwargs)
+        return run.sizes.apply(run, operation, rule, args, kwargs)
+    except NotImplementedError as error:
+        raise UnsupportedNetworkError(str(error)) from error
+
+
+def _note_question(function: Any, args: Sequence[Any]) -> None:
+    """Heed a question whose answer depends on the size of the images, where they have several.
+
+    Raises:
+        UnsupportedNetworkError: the answer would be a tensor of the size of the batch.
+    """
+    run = args[0].run if args and isinstance(args[0], Masked) else None
+    if run is None or run.sizes is None or run.is_over:
+        return
+    if function in MADE_IN_SHAPE:
+        raise UnsupportedNetworkError(
+            f"{name_of(function)} makes a tensor without a mask that is as large as the whole batch, but the images of "
+            "the batch have several sizes; give images of one size."
+        )
+    run.sizes.asked |= function in ASKING_SIZES
 
 
 def _refuse_other_runs(operation: Any, operands: Sequence[Masked]) -> None:
@@ -450,7 +524,7 @@ def _written(operation: Any, changed: Masked, result: Any) -> Masked:
         elif not _are_aliases(result, changed):
             changed.copy_(result)
         changed.visible, changed.axes = result.visible, result.axes
-    changed.frame = changed.branches = None
+    changed.frame = changed.branches = changed.parts = None
     if changed.memory is not None:
         changed.memory.change()
         changed.known_state = changed.memory.state

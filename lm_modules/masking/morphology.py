@@ -93,11 +93,12 @@ class CopiedRows:
 PaddingRows = RingRows | CopiedRows
 
 
-def ring_rows(visible: Tensor) -> Iterator[RingRows]:
+def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRows]:
     """The plan of `functional.neighbour_rings` as rows, ring by ring until nothing is left to fill.
 
     Args:
         visible: (B, 1, H, W) bool.
+        inside: as there.
     """
     batch, _, height, width = visible.shape
     known = np.zeros((batch * (height + 1), width), np.uint8)  # a line of zeros ends each image
@@ -107,7 +108,7 @@ def ring_rows(visible: Tensor) -> Iterator[RingRows]:
         return lines.reshape(batch, height + 1, width)[:, :height]
 
     images(known)[...] = visible[:, 0].numpy()
-    images(hidden)[...] = 1 - images(known)
+    images(hidden)[...] = (~visible if inside is None else inside & ~visible)[:, 0].numpy()
     steps = _DOWN * width + _ACROSS
     while True:
         codes = cv2.filter2D(known, -1, _CODE, borderType=cv2.BORDER_CONSTANT) * hidden
@@ -126,12 +127,13 @@ def ring_rows(visible: Tensor) -> Iterator[RingRows]:
         hidden ^= in_ring.view(np.uint8)
 
 
-def mirrored_rows(visible: Tensor, rings: int) -> list[PaddingRows]:
+def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[PaddingRows]:
     """The plan of `functional.mirrored_places` as rows: one `CopiedRows`, or none where there is nothing to fill.
 
     Args:
         visible: (B, 1, H, W) bool.
         rings: at least 1.
+        inside: as there.
     """
     positions = visible[:, 0].cpu().numpy()
     batch, height, width = positions.shape
@@ -139,6 +141,9 @@ def mirrored_rows(visible: Tensor, rings: int) -> list[PaddingRows]:
     parts = [_mirrored_rows(positions[start : start + at_once], rings) for start in range(0, batch, at_once)]
     shifted = [part + index * at_once * height * width for index, part in enumerate(parts)]
     rows, copied = torch.from_numpy(np.concatenate(shifted, axis=1)).to(visible.device)
+    if inside is not None:
+        is_filled = inside.flatten()[rows]
+        rows, copied = rows[is_filled], copied[is_filled]
     return [CopiedRows(rows, copied)] if len(rows) else []
 
 
@@ -178,11 +183,11 @@ def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
     return np.stack([rows, rows + steps * (down * width + across)])
 
 
-PADDINGS: dict[str, Callable[[Tensor, int], list[PaddingRows]]] = {
-    "mean": lambda visible, rings: list(islice(ring_rows(visible), rings)),
+PADDINGS: dict[str, Callable[..., list[PaddingRows]]] = {
+    "mean": lambda visible, rings, inside=None: list(islice(ring_rows(visible, inside), rings)),
     "mirror": mirrored_rows,
 }
-"""Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings."""
+"""Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings, and `inside` if given."""
 
 
 def can_be_read(positions: Tensor) -> bool:

@@ -51,6 +51,8 @@ class Rule(NamedTuple):
 
 
 RULES: dict[Target, Rule] = {}
+ANY_SIZES: set[RuleFunction] = set()
+"""Rules that compute images of several sizes together; every other one is applied to each size by itself."""
 _OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
 """Rules of operators that torch has written in Python, which `torch.compile` hashes otherwise in `RULES`."""
 
@@ -82,15 +84,27 @@ ANSWERED = {
     torch.rand_like, torch.randn_like,
 }  # fmt: skip
 """Functions that say nothing of the values of features, and those that ask for gradients at them."""
+ASKING_SIZES = {
+    *(getattr(Tensor, name).__get__ for name in ("shape", "nbytes")), torch.numel,
+    *(getattr(Tensor, name) for name in ("size", "numel", "stride", "storage_offset")),
+}  # fmt: skip
+"""Those of them whose answer depends on the size of the images."""
+MADE_IN_SHAPE = {
+    torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like,
+}  # fmt: skip
+"""Those of them that make plain tensors as large as the features."""
 
 
-def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
+def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
     Args:
         targets: functions of torch, or classes of modules. A function of `torch` stands for the method of a tensor that
             is called alike, for its variant in place, and the other way round. A class stands for those derived from it
             that keep its forward; its rule gets in `operation` the module, which can be called as before.
+        any_sizes: whether the rule may be given a batch of images of several sizes (`sizes` of `LayerMasking`): it
+            computes each position from that position alone, or heeds `x.visible.extent`. Any other rule is applied to
+            each size by itself, which is always right and takes longer.
 
     Examples:
         >>> @masking_rule(torch.special.expit)
@@ -99,6 +113,8 @@ def masking_rule(*targets: Target) -> Callable[[AnyRule], AnyRule]:
     """
 
     def register(apply: AnyRule) -> AnyRule:
+        if any_sizes:
+            ANY_SIZES.add(apply)
         for target in targets:
             if isinstance(target, type):
                 RULES[target] = Rule(apply)

@@ -30,6 +30,10 @@ PaddingRule = Literal["mean", "mirror"]
 Padding = tuple[int, int, int, int]
 
 
+class DependsOnSize(Exception):  # noqa: N818
+    """A rule cannot compute images of several sizes together, so each size is to be computed by itself."""
+
+
 class Window(NamedTuple):
     """What a convolution or a pool slides over the image.
 
@@ -62,6 +66,23 @@ class Window(NamedTuple):
         axes = zip((height, width), (max(top, bottom), max(left, right)), self.kernel_size, self.dilation, strict=True)
         return any(frame > (kernel - 1) * step or step > size for size, frame, kernel, step in axes)
 
+    def extent_after(self, extent: Tensor) -> Tensor:
+        """The sizes (B, 2) of the results for images of these sizes (B, 2)."""
+        left, right, top, bottom = self.padding
+        before, both, kernel, step, stride = (
+            extent.new_tensor(pair)
+            for pair in ((top, left), (top + bottom, left + right), self.kernel_size, self.dilation, self.stride)
+        )
+        room = extent + both - (kernel - 1) * step - 1
+        if self.ceil_mode:
+            return torch.minimum(_ceil(room, stride) + 1, _ceil(extent + before, stride))
+        return room.div(stride, rounding_mode="floor") + 1
+
+    @property
+    def reads_beyond(self) -> bool:
+        """Whether a window of a result reads beyond its image."""
+        return any(self.padding) or self.ceil_mode
+
     @property
     def reads_its_place(self) -> bool:
         """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
@@ -93,19 +114,65 @@ class VisibleMap:
     Attributes:
         positions: (B, 1, H, W) bool, True where visible.
         options: how the network is masked; handed on to every derived map.
+        extent: (B, 2) int64, height and width of each image in positions, at the top left; None where all have the size
+            of the map. What lies beyond is no place of the image and never visible. On a CPU but for compiled code.
+        is_whole: whether each image is known to be all visible within its extent.
         size: (B, H, W).
     """
 
     positions: Tensor
     options: MaskingOptions
+    extent: Tensor | None = None
+    is_whole: bool = False
     _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
     _within_strides: dict[Window, list["VisibleMap"]] = field(default_factory=dict, repr=False)
+    _inside: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
         self._may_be_read = can_be_read(self.positions)
+
+    @classmethod
+    def within(
+        cls,
+        extent: Tensor,
+        size: tuple[int, int],
+        options: MaskingOptions,
+        positions: Tensor | None,
+        device: torch.device,
+    ) -> "VisibleMap":
+        """The map of images of several sizes.
+
+        Args:
+            extent: (B, 2) int64.
+            size: (H, W) of the map.
+            options: of masking.
+            positions: (B, 1, H, W) bool, that may be seen as far as they lie within the extent; None for all.
+            device: of the positions.
+        """
+        inside = within_extent(extent, size, device)
+        shown = inside if positions is None else positions & inside
+        return cls(shown, options, extent, is_whole=positions is None)
+
+    @property
+    def inside(self) -> Tensor | None:
+        """(B, 1, H, W) bool: the places of the images; None for all."""
+        if self.extent is None or self.is_whole:
+            return None if self.extent is None else self.positions
+        if self._inside is None:
+            self._inside = within_extent(self.extent, self.size[1:], self.positions.device)
+        return self._inside
+
+    @property
+    def _bounds(self) -> tuple[Tensor, ...]:
+        return () if self.inside is None else (self.inside,)
+
+    def cut(self, features: Tensor, value: float = 0.0) -> Tensor:
+        """Features (B, C, H, W) with a value outside of the images."""
+        inside = self.inside
+        return features if inside is None else features.masked_fill(~inside, value)
 
     @property
     def may_be_read(self) -> bool:
@@ -133,7 +200,8 @@ class VisibleMap:
     @property
     def whole_images(self) -> Tensor:
         """(B,) bool: images of which nothing is hidden."""
-        return self.positions.flatten(1).all(dim=1)
+        shown = self.positions if self.inside is None else self.positions | ~self.inside
+        return shown.flatten(1).all(dim=1)
 
     @cached_property
     def hidden_row_indices(self) -> Tensor:
@@ -180,13 +248,13 @@ class VisibleMap:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
         plan_padding, pad = _PADDINGS[self.options.padding]
         if rings not in self._plans:
-            self._plans[rings] = plan_padding(self.positions, rings)
+            self._plans[rings] = plan_padding(self.positions, rings, *self._bounds)
         return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
 
     def padding_rows(self, rings: int) -> list[PaddingRows]:
         """The plan of `morphology.PADDINGS`; made once."""
         if rings not in self._plans:
-            self._plans[rings] = PADDINGS[self.options.padding](self.positions, rings)
+            self._plans[rings] = PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
         plan: list[PaddingRows] = self._plans[rings]
         return plan
 
@@ -197,29 +265,69 @@ class VisibleMap:
         known = self._derived.get(window)
         if known is not None:
             return known
-        if window.may_miss(*self.size[1:]):
-            whole = self.whole_images[:, None, None, None]
-            positions = propagate_visible(self.positions, *window) | whole
-        else:
-            positions = propagate_visible(self.positions, *window)
-        derived = self._derived[window] = VisibleMap(positions, self.options)
+        positions = propagate_visible(self.positions, *window)
+        if self.extent is not None or window.may_miss(*self.size[1:]):
+            positions = positions | self.whole_images[:, None, None, None]
+        extent = None if self.extent is None else window.extent_after(self.extent)
+        derived = self._derived[window] = self._after(positions, extent)
         single = Window((1, 1), window.stride)
         larger = self._within if single == _SINGLE_POSITION else self._within_strides.setdefault(single, [])
         if window == single:
             derived._within = larger
-        elif window.reads_its_place and [*derived.size[1:]] == output_size(self.size[1:], *single):
+        elif window.reads_its_place and self._has_size_after(single, derived):
             larger.append(derived)
         return derived
+
+    def _after(self, positions: Tensor, extent: Tensor | None) -> "VisibleMap":
+        """A later map."""
+        if extent is None:
+            return VisibleMap(positions, self.options)
+        if not torch.compiler.is_compiling() and (extent < 1).any():
+            image = int((extent < 1).any(1).nonzero()[0])
+            raise NotImplementedError(
+                f"layer masking needs images that are large enough for each layer, but of image {image} of the batch "
+                "nothing is left here; leave it out, or enlarge it."
+            )
+        shown = None if self.is_whole else positions
+        return VisibleMap.within(
+            extent, (positions.shape[2], positions.shape[3]), self.options, shown, positions.device
+        )
+
+    def _has_size_after(self, window: Window, derived: "VisibleMap") -> bool:
+        """Whether the map after a window has the size of another one, and that of each image."""
+        if [*derived.size[1:]] != output_size(self.size[1:], *window):
+            return False
+        if self.extent is None or derived.extent is None or torch.compiler.is_compiling():
+            return self.extent is derived.extent
+        return torch.equal(window.extent_after(self.extent), derived.extent)
+
+    def _has_size_of(self, other: "VisibleMap") -> bool:
+        """Whether another map has the same size, and that of each image."""
+        if self.size != other.size or self.extent is None or other.extent is None:
+            return self.size == other.size and self.extent is other.extent
+        return self.extent is other.extent or torch.compiler.is_compiling() or torch.equal(self.extent, other.extent)
 
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
         size = window.kernel_size
-        if window != Window(size, size) or any(map(operator.mod, self.size[1:], size)) or not self.may_be_read:
+        if (
+            self.extent is not None
+            or window != Window(size, size)
+            or any(map(operator.mod, self.size[1:], size))
+            or not self.may_be_read
+        ):
             return False
         seen = self.window(window).positions.count_nonzero()
         return bool(seen * math.prod(size) == self.positions.count_nonzero())
 
-    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> "VisibleMap":
+    def derive(
+        self,
+        key: Hashable,
+        spread: Callable[[Tensor], Tensor],
+        *,
+        least: float = 0.0,
+        extent_after: Callable[[Tensor], Tensor] | None = None,
+    ) -> "VisibleMap":
         """The map of positions that are made from visible ones, computed once for each key.
 
         An image of which nothing is hidden stays so, whatever is added around it: what is computed from all of it is
@@ -230,11 +338,30 @@ class VisibleMap:
             spread: linear, from (B, 1, H, W) float32 to (B, 1, H', W') float32: of each new position the sum of the
                 numbers at the positions that it is made from, each times a weight of at least 0.
             least: sum of the weights of visible positions above which a new position is visible.
+            extent_after: from the sizes of the images (B, 2) to those of their results, where they depend on nothing
+                else and `spread` makes each position from the same ones whatever the size.
+
+        Raises:
+            DependsOnSize: the images have several sizes, and there is no `extent_after`.
         """
         if key not in self._derived:
+            extent = self._extent_by(extent_after)
             whole = self.whole_images[:, None, None, None]
-            self._derived[key] = VisibleMap((spread(self.positions.float()) > least) | whole, self.options)
+            self._derived[key] = self._after((spread(self.positions.float()) > least) | whole, extent)
         return self._derived[key]
+
+    def kept(self, key: Hashable, positions: Tensor) -> "VisibleMap":
+        """A map of other positions that counts as made from these, so that it is planned once."""
+        if key not in self._derived:
+            self._derived[key] = VisibleMap(positions, self.options)
+        return self._derived[key]
+
+    def _extent_by(self, extent_after: Callable[[Tensor], Tensor] | None) -> Tensor | None:
+        if self.extent is None:
+            return None
+        if extent_after is None:
+            raise DependsOnSize
+        return extent_after(self.extent)
 
     def merge(self, *others: "VisibleMap", intersection: bool | None = None) -> "VisibleMap":
         """The positions visible in all maps, or in any; after a residual sum that is the options' merge rule.
@@ -254,13 +381,23 @@ class VisibleMap:
             others = tuple(rest)
         combine = torch.logical_and if intersection else torch.logical_or
         for other in others:
+            if merged.is_whole and other.is_whole and merged._has_size_of(other):
+                continue
             if merged._lies_within(other):
                 merged = merged if intersection else other
             elif other._lies_within(merged):
                 merged = other if intersection else merged
             else:
-                merged = VisibleMap(combine(merged.positions, other.positions), self.options)
+                merged._refuse_other_extent(other)
+                merged = VisibleMap(combine(merged.positions, other.positions), self.options, merged.extent)
         return merged
+
+    def _refuse_other_extent(self, other: "VisibleMap") -> None:
+        if not self._has_size_of(other):
+            raise NotImplementedError(
+                "layer masking needs operands of one size for each image, as the network alone does, but those of some "
+                "image differ here; give this image to the network in a batch of its own."
+            )
 
     def _broadcast(self, others: "Sequence[VisibleMap]") -> "list[VisibleMap]":
         """This map and others in the size that one alike along an axis of size 1 is repeated to."""
@@ -271,7 +408,7 @@ class VisibleMap:
         """The map on another device."""
         if self.positions.device == device:
             return self
-        return self.derive(("device", device), lambda numbers: numbers.to(device))
+        return self.derive(("device", device), lambda numbers: numbers.to(device), extent_after=lambda extent: extent)
 
     def expanded(self, height: int, width: int) -> "VisibleMap":
         """The map with an axis of size 1 repeated."""
@@ -281,11 +418,34 @@ class VisibleMap:
 
     def concatenated(self, others: "Sequence[VisibleMap]", axis: int) -> "VisibleMap":
         """Maps side by side, along axis 2 or 3."""
+        if any(each.extent is not None for each in (self, *others)):
+            raise DependsOnSize
         return VisibleMap(torch.cat([self.positions, *(other.positions for other in others)], axis), self.options)
 
     def _lies_within(self, other: "VisibleMap") -> bool:
         """Whether `other` is known to show all that this map shows; false says nothing."""
         return other is self or any(larger._lies_within(other) for larger in self._within)
+
+
+def within_extent(extent: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Which positions lie within each image.
+
+    Args:
+        extent: (B, 2) int64, height and width of each image.
+        size: (H, W) of the canvas at whose top left they lie.
+        device: of the result.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    height, width = extent.to(device)[:, :, None, None].unbind(1)
+    rows = torch.arange(size[0], device=device)[:, None] < height
+    columns = torch.arange(size[1], device=device)[None] < width
+    return (rows & columns)[:, None]
+
+
+def _ceil(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return -(-numerator).div(denominator, rounding_mode="floor")
 
 
 _SINGLE_POSITION = Window((1, 1))

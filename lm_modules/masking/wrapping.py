@@ -4,7 +4,6 @@ import random
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import product
 from types import FrameType, MethodType
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry
+from maskrobust.lm_modules.masking.masked import Masked, Run, carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
@@ -67,16 +66,17 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
 
     A network may take images of one size alone, or of none that is tried.
     """
-    failures: set[str] = set()
-    for channels, size in product(_possible_channels(network), _SIZES):
-        try:
-            return _run_without_values(network, options, (2, channels, size, size), training=training)
-        except UnsupportedNetworkError:
-            raise
-        except Exception as error:
-            if str(error) in failures:
-                break
-            failures.add(str(error))
+    for channels in _possible_channels(network):
+        failures: set[str] = set()
+        for size in _SIZES:
+            try:
+                return _run_without_values(network, options, (2, channels, size, size), training=training)
+            except UnsupportedNetworkError:
+                raise
+            except Exception as error:
+                if str(error) in failures:  # of the channels, then, and not of the size
+                    break
+                failures.add(str(error))
     return -1
 
 
@@ -86,17 +86,43 @@ def _run_without_values(
     twin = _twin_without_values(network)
     if training is not None:
         twin.train(training)
-    dtype = next((each.dtype for each in network.parameters() if each.is_floating_point()), torch.float32)
+    with torch.set_grad_enabled(training is not False):
+        return _run_twin(twin, options, shape)
+
+
+def _run_twin(
+    twin: nn.Module, options: MaskingOptions, shape: tuple[int, ...], note: Callable[..., None] | None = None
+) -> int:
+    dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
     given = torch.empty(shape, dtype=dtype, device="meta")
-    images = carry(given, MapOfSize.of(shape[0], *shape[2:], options))
+    images = carry(given, MapOfSize.of(shape[0], shape[2], shape[3], options))
     images.run = run = Run()
-    with torch.set_grad_enabled(training is not False), _WithoutValues(), _NothingBelowRules(twin) as watch:
+    run.note = note
+    with _WithoutValues(note), _NothingBelowRules(twin) as watch:
         try:
             run_located(twin, images)
         finally:
             if watch.refusal:  # raised itself where another one has taken its place, as in torch.jit.script
                 raise UnsupportedNetworkError(watch.refusal)
     return run.steps
+
+
+def follow(network: nn.Module, options: MaskingOptions, shape: tuple[int, ...], note: Callable[..., None]) -> None:
+    """A pass on tensors without values, in the present mode of each module.
+
+    Args:
+        network: stays as it is.
+        options: of masking.
+        shape: of the images.
+        note: called with operation, rule, arguments, keywords and result of each function of torch; the rule is None
+            where nothing is masked.
+
+    Raises:
+        UnsupportedNetworkError: by `note`, then naming the layer.
+        RuntimeError: the network asks for values, or does not take such images.
+    """
+    with _random_states_kept():
+        _run_twin(_twin_without_values(network), options, shape, note)
 
 
 class MapOfSize(VisibleMap):
@@ -116,7 +142,14 @@ class MapOfSize(VisibleMap):
         """The map after a convolution or pool."""
         return self._of_size(self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window)))
 
-    def derive(self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0) -> VisibleMap:
+    def derive(
+        self,
+        key: Hashable,
+        spread: Callable[[Tensor], Tensor],
+        *,
+        least: float = 0.0,
+        extent_after: Callable[[Tensor], Tensor] | None = None,
+    ) -> VisibleMap:
         """The map of positions that are made from these."""
         return self._of_size(spread(self.positions.float()))
 
@@ -134,7 +167,15 @@ class MapOfSize(VisibleMap):
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network."""
+    """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network.
+
+    Attributes:
+        note: called with each function that is called without masked features; see `follow`.
+    """
+
+    def __init__(self, note: Callable[..., None] | None = None) -> None:
+        super().__init__()
+        self.note = note
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -146,6 +187,9 @@ class _WithoutValues(TorchFunctionMode):
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
         if func in _device_constructors() or "device" in kwargs:
             kwargs["device"] = "meta"
+        is_of_network = torch._C._is_torch_function_enabled()  # and not of a rule of the module around it
+        if self.note is not None and is_of_network and not masked_in((*args, *kwargs.values())):
+            self.note(func, None, args, kwargs, None)
         try:
             return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
         except NotImplementedError as error:
@@ -167,6 +211,8 @@ def run_located(network: nn.Module, images: Masked) -> Any:
     try:
         return network(images)
     except UnsupportedNetworkError as error:
+        if str(error).startswith("at layer "):
+            raise
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         raise UnsupportedNetworkError(f"{at_layer(frames, network)}, {error}") from error
 

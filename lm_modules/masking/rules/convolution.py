@@ -17,7 +17,12 @@ NO_PADDING: Padding = (0, 0, 0, 0)
 
 
 def slide(
-    x: Masked, window: Window, compute: Callable[[Tensor], Tensor], *, hidden: Literal["neighbours", "zero"]
+    x: Masked,
+    window: Window,
+    compute: Callable[[Tensor], Tensor],
+    *,
+    hidden: Literal["neighbours", "zero"],
+    outside: float = 0.0,
 ) -> Masked:
     """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
 
@@ -26,6 +31,7 @@ def slide(
         window: of the computation.
         compute: the plain computation.
         hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
+        outside: what it reads in its own padding, and outside of images that are smaller than the map.
 
     Raises:
         NotImplementedError: the features are not (B, C, H, W).
@@ -38,13 +44,24 @@ def slide(
         window = window._replace(padding=_sum(window.padding, frame.padding))
     rings = window.rings if hidden == "neighbours" else 0
     features: Tensor = inside
-    if hidden == "zero":
+    if inside.visible.is_whole:
+        pass
+    elif hidden == "zero":
         features = inside.with_hidden_zero()
     elif rings and not inside.visible.is_whole_under(window):
         features = inside.with_neighbour_padding(rings)
+    reads_beyond = inside.visible.extent is not None and window.reads_beyond
+    value = outside if frame is None else frame.value
+    if reads_beyond:
+        features = inside.with_zero_outside(features) if value == 0 else inside.visible.cut(features, value)
     if frame is not None:
         features = F.pad(features, frame.padding, value=frame.value)
-    result = carry(compute(features), inside.visible.window(window))
+        if reads_beyond and value != outside:
+            features = x.visible.cut(features, outside)
+    visible, computed = inside.visible.window(window), compute(features)
+    if reads_beyond and outside != 0:
+        computed = visible.cut(computed)  # finite everywhere
+    result = carry(computed, visible)
     result.rings = rings
     return result
 
@@ -62,7 +79,7 @@ def symmetric(padding: int | tuple[int, ...]) -> Padding:
     return horizontal, horizontal, vertical, vertical
 
 
-@masking_rule(F.conv2d)
+@masking_rule(F.conv2d, any_sizes=True)
 def convolution(
     operation: Operation,
     x: Masked,
@@ -88,7 +105,7 @@ def convolution(
     return slide(x, window, convolve, hidden="neighbours")
 
 
-@masking_rule(F.conv_transpose2d)
+@masking_rule(F.conv_transpose2d, any_sizes=True)
 def transposed_convolution(
     operation: Operation,
     x: Masked,
@@ -107,14 +124,22 @@ def transposed_convolution(
     sizes = zip(kernel_size, pair(dilation), steps, strict=True)
     rings = max((size - 1) * spread // step for size, spread, step in sizes)
     geometry = steps, pair(padding), pair(output_padding)
-    features = operation(x.with_neighbour_padding(rings), weight, bias, *geometry, groups, dilation)
+    padded = x.with_zero_outside(x.with_neighbour_padding(rings))
+    features = operation(padded, weight, bias, *geometry, groups, dilation)
 
     def reached(numbers: Tensor) -> Tensor:
         window = torch.ones(1, 1, *kernel_size, device=numbers.device)
         return F.conv_transpose2d(numbers, window, None, *geometry, 1, dilation)
 
     key = ("transposed", kernel_size, geometry, pair(dilation))
-    result = carry(features, x.visible.derive(key, reached, least=0.5))
+
+    def extent_after(extent: Tensor) -> Tensor:
+        before, more, size, spread, step = (
+            extent.new_tensor(each) for each in (geometry[1], geometry[2], kernel_size, pair(dilation), steps)
+        )
+        return (extent - 1) * step - 2 * before + (size - 1) * spread + more + 1
+
+    result = carry(features, x.visible.derive(key, reached, least=0.5, extent_after=extent_after))
     result.rings = rings
     return result
 
@@ -127,7 +152,7 @@ def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
         )
 
 
-@masking_rule(F.pad)
+@masking_rule(F.pad, any_sizes=True)
 def pad(
     _operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
 ) -> Masked:
@@ -147,9 +172,18 @@ def pad(
         )
     left, right, top, bottom = (int(size) for size in pad)
     sizes = (left, right, top, bottom)
-    visible = x.visible.derive(("pad", sizes, mode), lambda numbers: F.pad(numbers, sizes, mode))
-    padded = carry(F.pad(x.features, sizes, mode, value), visible)
-    if mode == "constant" and min(sizes) >= 0:
+    is_frame = mode == "constant" and min(sizes) >= 0
+
+    def extent_after(extent: Tensor) -> Tensor:
+        return extent + extent.new_tensor((top + bottom, left + right))
+
+    visible = x.visible.derive(
+        ("pad", sizes, mode),
+        lambda numbers: F.pad(numbers, sizes, mode),
+        extent_after=extent_after if is_frame else None,
+    )
+    padded = carry(F.pad(x.visible.cut(x.features, filler), sizes, mode, value), visible)
+    if is_frame:
         inside, before = (x, NO_PADDING) if x.frame is None or x.frame.value != filler else x.frame[:2]
         padded.frame = Frame(inside, _sum(before, sizes), filler, share_memory(inside).state)
     return padded

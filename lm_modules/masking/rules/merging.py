@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 
-@masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub)
+@masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub, any_sizes=True)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
     first, *others = masked_operands(left, right)
@@ -27,13 +27,13 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
     return result
 
 
-@masking_rule(Tensor.__rsub__)
+@masking_rule(Tensor.__rsub__, any_sizes=True)
 def difference_from(_operation: Operation, x: Masked, other: Any) -> Masked:
     """`other - x`, which torch computes in Python, where `torch.compile` would meet `x` again."""
     return residual(torch.rsub, x, other)
 
 
-@masking_rule(torch.cat, torch.concat, torch.concatenate)
+@masking_rule(torch.cat, torch.concat, torch.concatenate, any_sizes=True)
 def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
     """Channels of several branches: visible where any branch is, each branch 0 where it is hidden itself.
 
@@ -57,7 +57,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     return carry(operation(features, axis), visible, first.axes)
 
 
-@masking_rule(torch.stack)
+@masking_rule(torch.stack, any_sizes=True)
 def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
     """Several branches along a new axis of channels, by the same rule as `concatenate`.
 

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.rules.pointwise import check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 
 
-@masking_rule(F.batch_norm)
+@masking_rule(F.batch_norm, any_sizes=True)
 def batch_norm(
     operation: Operation, x: Masked, running_mean: Tensor | None, running_var: Tensor | None,
     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
@@ -38,7 +38,7 @@ def batch_norm(
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
 
 
-@masking_rule(nn.SyncBatchNorm)
+@masking_rule(nn.SyncBatchNorm, any_sizes=True)
 def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     """In training mode with the statistics of the visible positions of all processes.
 
@@ -61,7 +61,7 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     )
 
 
-@masking_rule(F.group_norm)
+@masking_rule(F.group_norm, any_sizes=True)
 def group_norm(
     operation: Operation, x: Masked, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -73,7 +73,7 @@ def group_norm(
     return x.with_fresh(functional.masked_group_norm(x, x.visible.positions, num_groups, weight, bias, eps))
 
 
-@masking_rule(F.instance_norm)
+@masking_rule(F.instance_norm, any_sizes=True)
 def instance_norm(
     operation: Operation, x: Masked, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,

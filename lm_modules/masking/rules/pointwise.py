@@ -30,14 +30,14 @@ SINGULAR = (
 )  # fmt: skip
 
 
-@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT)
+@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT, any_sizes=True)
 def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
     masked = masked_operands(*operands, *kwargs.values())
     return at_each_position(operation(*operands, **kwargs), masked[0], known(masked))
 
 
-@masking_rule(Tensor.to, Tensor.type_as, Tensor.cpu, Tensor.cuda)
+@masking_rule(Tensor.to, Tensor.type_as, Tensor.cpu, Tensor.cuda, any_sizes=True)
 def moved(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked | Tensor:
     """The same in another dtype or on another device; of a plain tensor that goes where masked features are, plain."""
     result = operation(x, *args, **kwargs)
@@ -46,7 +46,7 @@ def moved(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked | T
     return carry(result, x.visible.on(result.device), x.axes)
 
 
-@masking_rule(*QUOTIENTS)
+@masking_rule(*QUOTIENTS, any_sizes=True)
 def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: Any) -> Masked:
     """The same, divided by 1 at hidden positions: by whatever else is there, value or gradient may be NaN."""
     masked = masked_operands(numerator, denominator)
@@ -58,7 +58,7 @@ def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: A
     return at_each_position(operation(numerator, denominator, **kwargs), masked[0], visible)
 
 
-@masking_rule(*SINGULAR)
+@masking_rule(*SINGULAR, any_sizes=True)
 def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Roots, powers, logarithms: likewise, of 1 at hidden positions."""
     masked = masked_operands(*operands)
@@ -69,19 +69,19 @@ def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     return result
 
 
-@masking_rule(Tensor.__pow__, Tensor.__rpow__)
+@masking_rule(Tensor.__pow__, Tensor.__rpow__, any_sizes=True)
 def power(operation: Operation, *operands: Any) -> Masked:
     """`x ** other` and `other ** x`, which torch computes in Python, where `torch.compile` would meet `x` again."""
     return singular(torch.pow, *(operands if operation is Tensor.__pow__ else operands[::-1]))
 
 
-@masking_rule(Tensor.__rdiv__)
+@masking_rule(Tensor.__rdiv__, any_sizes=True)
 def quotient_of_number(_operation: Operation, x: Masked, other: Any) -> Masked:
     """`other / x`; likewise."""
     return pointwise(torch.mul, singular(torch.reciprocal, x), other)
 
 
-@masking_rule(torch.prelu, F.local_response_norm)
+@masking_rule(torch.prelu, F.local_response_norm, any_sizes=True)
 def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Position by position, over or for each channel of axis 1.
 
@@ -93,7 +93,7 @@ def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> M
     return x.with_fresh(operation(x.with_hidden_one() if of_ones else x, *args, **kwargs))
 
 
-@masking_rule(F.softmax, F.log_softmax, F.softmin, torch.softmax, torch.log_softmax, torch.argmax)
+@masking_rule(F.softmax, F.log_softmax, F.softmin, torch.softmax, torch.log_softmax, torch.argmax, any_sizes=True)
 def over_channels(
     operation: Operation, x: Masked, dim: int | None = None, *args: Any, keepdim: bool = False, **kwargs: Any
 ) -> Masked:
@@ -113,7 +113,7 @@ def over_channels(
     return carry(operation(x, dim, keepdim), x.visible, x.axes if keepdim else without_axes(x.axes, [dim % x.ndim]))
 
 
-@masking_rule(F.linear, F.layer_norm, F.rms_norm)
+@masking_rule(F.linear, F.layer_norm, F.rms_norm, any_sizes=True)
 def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer or a norm over the channels of one position, where these are the last axis.
 

@@ -1,5 +1,6 @@
 """Pools with windows, global pools, and reductions over axes."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -13,10 +14,10 @@ from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetr
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
-from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
+from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 
-@masking_rule(F.max_pool2d, torch.max_pool2d)
+@masking_rule(F.max_pool2d, torch.max_pool2d, any_sizes=True)
 def max_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
@@ -25,16 +26,16 @@ def max_pool(
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
     settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
-    return _slide(x, *settings, lambda features: operation(features, *settings))
+    return _slide(x, *settings, lambda features: operation(features, *settings), outside=-math.inf)
 
 
-@masking_rule(F.max_pool2d_with_indices)
+@masking_rule(F.max_pool2d_with_indices, any_sizes=True)
 def max_pool_with_indices(_operation: Operation, *_args: Any, **_kwargs: Any) -> Masked:
     """Refused."""
     raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
 
 
-@masking_rule(F.avg_pool2d)
+@masking_rule(F.avg_pool2d, any_sizes=True)
 def average_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -45,27 +46,61 @@ def average_pool(
             f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
             f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
         )
-    settings = kernel_size, stride or kernel_size, padding, ceil_mode, count_include_pad, divisor_override
-    return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings))
+    settings = kernel_size, stride or kernel_size, padding, ceil_mode
+    if x.visible.extent is None or divisor_override is not None or (count_include_pad and not ceil_mode):
+        rest = count_include_pad, divisor_override
+        return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, *rest))
+    if torch.compiler.is_exporting():
+        raise DependsOnSize
+    sums = _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, True, 1))
+    window = Window(pair(kernel_size), pair(stride or kernel_size), symmetric(padding))
+    divisors = _divisors(x.visible.extent, sums.visible.size[1:], window, count_include_pad)
+    return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
 
 
-@masking_rule(F.lp_pool2d)
+def _divisors(extent: Tensor, size: tuple[int, int], window: Window, count_include_pad: bool) -> Tensor:
+    """How many positions the window of each result counts, as torch counts them, for each image by itself.
+
+    Args:
+        extent: (B, 2) int64, sizes of the images.
+        size: (H', W') of the results.
+        window: of the pool.
+        count_include_pad: whether the padding counts.
+
+    Returns:
+        (B, 1, H', W') int64; at least 1.
+    """
+    counts = []
+    for axis, length in enumerate(size):
+        padding = window.padding[2 - 2 * axis]
+        start = torch.arange(length, device=extent.device) * window.stride[axis] - padding
+        end = torch.minimum(start + window.kernel_size[axis], extent[:, axis, None] + padding)
+        if not count_include_pad:
+            start, end = start.clamp(min=0), torch.minimum(end, extent[:, axis, None])
+        counts.append((end - start).clamp(min=1))
+    return counts[0][:, None, :, None] * counts[1][:, None, None, :]
+
+
+@masking_rule(F.lp_pool2d, any_sizes=True)
 def power_pool(
     operation: Operation, x: Masked, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Masked:
     """Likewise."""
+    if ceil_mode and x.visible.extent is not None:
+        raise DependsOnSize
     settings = kernel_size, stride or kernel_size
     return _slide(x, *settings, 0, 1, ceil_mode, lambda features: operation(features, norm_type, *settings, ceil_mode))
 
 
 def _slide(
-    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool, compute: Callable[[Tensor], Tensor]
-) -> Masked:
+    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    compute: Callable[[Tensor], Tensor], outside: float = 0.0,
+) -> Masked:  # fmt: skip
     window = Window(pair(size), pair(stride), symmetric(padding), pair(dilation), ceil_mode)
-    return slide(x, window, compute, hidden="zero")
+    return slide(x, window, compute, hidden="zero", outside=outside)
 
 
-@masking_rule(F.adaptive_avg_pool2d)
+@masking_rule(F.adaptive_avg_pool2d, any_sizes=True)
 def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) -> Masked | Tensor:
     """Each bin is the mean over its visible positions, and 0 where it has none; it is visible when it has one.
 
@@ -75,8 +110,8 @@ def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) ->
     if _is_one(output_size):
         # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
         return x.mean_over_visible().to(x.dtype)[:, None, None].permute(0, 3, 1, 2)
-    pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
     visible = _bins(x, output_size)
+    pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
     if not x.visible.everything:
         ones = x.visible.positions.to(torch.promote_types(pooled.dtype, torch.float32))
         fraction = F.adaptive_avg_pool2d(ones, output_size)
@@ -84,7 +119,7 @@ def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) ->
     return carry(pooled, visible)
 
 
-@masking_rule(F.adaptive_max_pool2d)
+@masking_rule(F.adaptive_max_pool2d, any_sizes=True)
 def adaptive_max_pool(
     operation: Operation, x: Masked, output_size: Any, return_indices: bool = False
 ) -> Masked | Tensor:
@@ -92,8 +127,9 @@ def adaptive_max_pool(
     check_images_first(x)
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
-    pooled = torch.as_tensor(operation(x.with_hidden_zero(), output_size))
-    return pooled if _is_one(output_size) else carry(pooled, _bins(x, output_size))
+    visible = None if _is_one(output_size) else _bins(x, output_size)
+    pooled = torch.as_tensor(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size))
+    return pooled if visible is None else carry(pooled, visible)
 
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:
@@ -105,7 +141,7 @@ def _is_one(output_size: Any) -> bool:
     return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
 
 
-@masking_rule(torch.mean)
+@masking_rule(torch.mean, any_sizes=True)
 def mean(
     operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Masked | Tensor:
@@ -128,7 +164,7 @@ def mean(
     return _over_channels(x, spatial, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
 
 
-@masking_rule(torch.sum)
+@masking_rule(torch.sum, any_sizes=True)
 def total(
     operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Masked | Tensor:
@@ -145,35 +181,47 @@ def total(
     )
 
 
-@masking_rule(torch.amax)
+@masking_rule(torch.amax, any_sizes=True)
 def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
     """Likewise."""
     spatial = _spatial(x, dim)
+    if spatial == x.spatial_axes and x.visible.extent is not None:
+        if not x.is_images_first:
+            raise DependsOnSize
+        return torch.as_tensor(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), dim, keepdim))
     return _ended_or_over_channels(x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim))
 
 
-@masking_rule(torch.norm)
+@masking_rule(torch.norm, any_sizes=True)
 def norm(
     _operation: Operation, x: Masked, p: Any = "fro", dim: Any = None, keepdim: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
     spatial = _spatial(x, dim)
+    _refuse_least(x, p)
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: torch.norm(features, p, dim, keepdim, dtype=dtype)
     )
 
 
-@masking_rule(torch.linalg.vector_norm)
+@masking_rule(torch.linalg.vector_norm, any_sizes=True)
 def vector_norm(
     operation: Operation, x: Masked, ord: Any = 2, dim: Any = None, keepdim: bool = False, *,
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
     spatial = _spatial(x, dim)
+    _refuse_least(x, ord)
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype)
     )
+
+
+def _refuse_least(x: Masked, order: Any) -> None:
+    """A norm of negative order is led by the least values, so zeros outside of an image would count."""
+    if x.visible.extent is not None and not isinstance(order, str) and order < 0:
+        raise DependsOnSize
 
 
 def _axes(x: Masked, dim: Any) -> set[int]:

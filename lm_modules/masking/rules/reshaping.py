@@ -13,7 +13,7 @@ from maskrobust.lm_modules.masking.masked import Axes, Masked, carry, share_memo
 from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
-from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
+from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 
 def _view_of(x: Masked, view: Masked) -> Masked:
@@ -23,7 +23,7 @@ def _view_of(x: Masked, view: Masked) -> Masked:
     return view
 
 
-@masking_rule(Tensor.view_as, Tensor.reshape_as)
+@masking_rule(Tensor.view_as, Tensor.reshape_as, any_sizes=True)
 def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
     """In the shape of another tensor, by `view`."""
     if not isinstance(x, Masked):
@@ -33,7 +33,7 @@ def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
     return view(Tensor.view if operation is Tensor.view_as else Tensor.reshape, x, like.shape)
 
 
-@masking_rule(Tensor.view, torch.reshape, torch.flatten, torch.unflatten, torch.ravel)
+@masking_rule(Tensor.view, torch.reshape, torch.flatten, torch.unflatten, torch.ravel, any_sizes=True)
 def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
     """Channels in groups, or together again; into a vector for each image, hidden positions are 0 and masking ends.
 
@@ -46,6 +46,8 @@ def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked |
         raise NotImplementedError(f"layer masking does not look at the bits of features as {args[0]}; {OWN_RULE}")
     features = operation(x.contiguous(), *args, **kwargs)
     if features.ndim == 2 and features.shape[0] == x.shape[0] and x.axes[0] == 0:
+        if x.visible.extent is not None:
+            raise DependsOnSize
         return torch.as_tensor(operation(x.with_hidden_zero().contiguous(), *args, **kwargs))
     return _view_of(x, carry(features, x.visible, _axes_of_view(x, features)))
 
@@ -70,13 +72,13 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
     )
 
 
-@masking_rule(Tensor.contiguous)
+@masking_rule(Tensor.contiguous, any_sizes=True)
 def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
     """The same features in another order of memory."""
     return _view_of(x, x.with_fresh(operation(x, **kwargs)))
 
 
-@masking_rule(torch.permute)
+@masking_rule(torch.permute, any_sizes=True)
 def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = ()) -> Masked:
     """Another order of axes; height comes before width, or the map is transposed.
 
@@ -87,7 +89,7 @@ def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = (
     return _permuted(operation(x, tuple(given)), x, [axis % x.ndim for axis in given])
 
 
-@masking_rule(torch.transpose, torch.swapaxes, torch.swapdims)
+@masking_rule(torch.transpose, torch.swapaxes, torch.swapdims, any_sizes=True)
 def transpose(operation: Operation, x: Masked, *axes: int, **named: int) -> Masked:
     """Two axes swapped; see `permute`."""
     first, second = (*axes, *named.values())
@@ -109,14 +111,14 @@ def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
     return carry(features, transposed, (images, width, height))
 
 
-@masking_rule(F.channel_shuffle)
+@masking_rule(F.channel_shuffle, any_sizes=True)
 def channel_shuffle(operation: Operation, x: Masked, groups: int) -> Masked:
     """Position by position."""
     check_images_first(x)
     return x.with_fresh(operation(x, groups))
 
 
-@masking_rule(torch.unsqueeze)
+@masking_rule(torch.unsqueeze, any_sizes=True)
 def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
     """A new axis of channels."""
     at = dim % (x.ndim + 1)
@@ -124,7 +126,7 @@ def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
     return carry(operation(x, dim), x.visible, (images, height, width))
 
 
-@masking_rule(torch.squeeze)
+@masking_rule(torch.squeeze, any_sizes=True)
 def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked:
     """An axis of one channel less.
 
@@ -138,7 +140,7 @@ def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None =
     return carry(operation(x, dim), x.visible, without_axes(x.axes, removed))
 
 
-@masking_rule(Tensor.expand)
+@masking_rule(Tensor.expand, any_sizes=True)
 def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
     """Channels, or positions along an axis of size 1, repeated.
 
@@ -152,13 +154,13 @@ def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
     return carry(features, x.visible.expanded(height, width), x.axes)
 
 
-@masking_rule(Tensor.expand_as)
+@masking_rule(Tensor.expand_as, any_sizes=True)
 def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
     """In the shape of another tensor: plain ones, such as a gate, stay plain."""
     return expand(Tensor.expand, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
 
 
-@masking_rule(torch.chunk, torch.split, torch.tensor_split)
+@masking_rule(torch.chunk, torch.split, torch.tensor_split, any_sizes=True)
 def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[Masked, ...]:
     """Channels, or positions, in parts.
 
@@ -179,7 +181,7 @@ def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[M
     return tuple(found)
 
 
-@masking_rule(torch.unbind)
+@masking_rule(torch.unbind, any_sizes=True)
 def unbind(operation: Operation, x: Masked, dim: int = 0) -> tuple[Masked, ...]:
     """Channels one by one.
 
@@ -192,7 +194,7 @@ def unbind(operation: Operation, x: Masked, dim: int = 0) -> tuple[Masked, ...]:
     return tuple(carry(part, x.visible, without_axes(x.axes, [axis])) for part in operation(x, dim))
 
 
-@masking_rule(torch.narrow)
+@masking_rule(torch.narrow, any_sizes=True)
 def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -> Masked:
     """A slice of channels, or of positions with the mask's alike."""
     places = [slice(None)] * x.ndim
@@ -200,7 +202,7 @@ def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -
     return carry(operation(x, dim, start, length), _sliced(x, places), x.axes)
 
 
-@masking_rule(Tensor.__getitem__, operator.getitem)
+@masking_rule(Tensor.__getitem__, operator.getitem, any_sizes=True)
 def index(_operation: Operation, x: Masked, place: Any) -> Masked:
     """A slice of channels, or of positions with the mask's alike; one channel; or a new axis of channels.
 
@@ -280,7 +282,7 @@ def pixel_unshuffle(operation: Operation, x: Masked, downscale_factor: int) -> M
     return slide(x, block, lambda features: operation(features, side), hidden="zero")
 
 
-@masking_rule(F.pixel_shuffle)
+@masking_rule(F.pixel_shuffle, any_sizes=True)
 def pixel_shuffle(operation: Operation, x: Masked, upscale_factor: int) -> Masked:
     """Channels become blocks of positions, as visible as the one they come from."""
     check_images_first(x)
@@ -289,4 +291,5 @@ def pixel_shuffle(operation: Operation, x: Masked, upscale_factor: int) -> Maske
     def enlarged(numbers: Tensor) -> Tensor:
         return numbers.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
 
-    return carry(operation(x, side), x.visible.derive(("pixel_shuffle", side), enlarged))
+    visible = x.visible.derive(("pixel_shuffle", side), enlarged, extent_after=lambda extent: extent * side)
+    return carry(operation(x, side), visible)

@@ -280,3 +280,16 @@ def test_a_conditional_convolution_has_each_images_own_kernel(geometry):
         one = slice(image, image + 1)
         alone = LayerMasking(Function(lambda x, own, one=one: own(x, routes[one]), conv))(images[one], visible[one])
         torch.testing.assert_close(output[one], alone)
+
+
+def test_the_gradient_of_one_image_is_that_in_a_larger_batch():
+    norm = randomise(nn.BatchNorm2d(3)).double().eval()
+    masked, (images, visible) = (
+        LayerMasking(nn.Sequential(norm, nn.AdaptiveAvgPool2d(1))),
+        (draw_features(2, 3, 4, 5), draw_visible(4, 5)[:2]),
+    )
+    images.requires_grad_()
+    weights = torch.arange(3.0)[:, None, None]
+    (together,) = torch.autograd.grad((masked(images, visible) * weights).sum(), images)
+    (alone,) = torch.autograd.grad((masked(images[:1], visible[:1]) * weights).sum(), images)
+    torch.testing.assert_close(alone[0], together[0])

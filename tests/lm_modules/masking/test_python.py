@@ -1,16 +1,30 @@
 """Networks whose forward is a Python program: each is masked as the independent reference masks it."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
+from maskrobust.lm_modules.masking.wrapping import count_steps
 from tests.lm_modules.masking.cases import assert_close, tensors_of
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
 from tests.lm_modules.masking.reference import Run, masked_output
+from tests.lm_modules.masking.small_networks import (
+    Branched,
+    Dense,
+    Gated,
+    Hourglass,
+    Modern,
+    Normalised,
+    Rearranged,
+    Shuffled,
+)
 
 SIZE = 24
 
@@ -201,3 +215,24 @@ def test_a_transposed_map_has_a_transposed_mask():
     turned.stages[0][0].weight.copy_(turned.stages[0][0].weight.mT.clone())
     # By the mean alone: of several nearest positions, mirrored padding takes the topmost.
     torch.testing.assert_close(LayerMasking(network)(images, visible), LayerMasking(turned)(images, visible))
+
+
+FAMILIES = (
+    "alexnet", "convnext_tiny", "efficientnet_b0", "mnasnet0_5", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5",
+    "squeezenet1_1", "vgg11",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "make",
+    [*NETWORKS, Strips, Coordinates, Transposes, Dense, Branched, Modern, Shuffled, Gated, Hourglass, Normalised,
+     Rearranged, *(partial(torchvision.models.get_model, name, weights=None) for name in FAMILIES)],
+    ids=lambda make: make.args[0] if isinstance(make, partial) else make.__name__,
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+def test_the_pass_at_wrapping_reaches_the_end_in_both_modes(make):
+    """Where it does not, nothing would be refused before the first image."""
+    with torch.device("meta"):
+        network = make()
+    for training in (False, True):
+        assert count_steps(network.train(training), MaskingOptions()) > 3

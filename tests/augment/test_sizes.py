@@ -1,0 +1,32 @@
+"""Canvases of images of several sizes."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from maskrobust import pad_batch, pad_collate
+from maskrobust.errors import InputError
+
+IMAGES = [torch.rand(3, 4, 7), torch.rand(3, 6, 5), torch.rand(3, 1, 1)]
+
+
+def test_each_image_lies_at_the_top_left_of_its_canvas_with_zeros_beyond():
+    canvas, sizes = pad_batch(IMAGES)
+    assert canvas.shape == (3, 3, 6, 7) and sizes.dtype == torch.int64
+    assert sizes.tolist() == [[4, 7], [6, 5], [1, 1]]
+    for on_canvas, (height, width), image in zip(canvas, sizes.tolist(), IMAGES, strict=True):
+        assert torch.equal(on_canvas[:, :height, :width], image)
+        assert not on_canvas[:, height:].any() and not on_canvas[:, :, width:].any()
+
+
+def test_a_loader_gives_canvas_sizes_and_the_other_parts_of_samples():
+    samples = [(image, label, {"id": label}) for label, image in enumerate(IMAGES)]
+    canvas, sizes, labels, more = next(iter(DataLoader(samples, batch_size=3, collate_fn=pad_collate)))
+    assert torch.equal(canvas, pad_batch(IMAGES)[0]) and torch.equal(sizes, pad_batch(IMAGES)[1])
+    assert labels.tolist() == more["id"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("images", [[], [torch.rand(3, 4, 4), torch.rand(1, 4, 4)], [torch.rand(1, 3, 4, 4)]])
+def test_what_is_no_list_of_images_is_refused(images):
+    with pytest.raises(InputError, match=r"pad_batch needs|images must be"):
+        pad_batch(images)

@@ -1,0 +1,340 @@
+"""Images of several sizes in one batch: each is answered as if it were alone."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from timm.layers import create_conv2d
+from timm.layers.cond_conv2d import CondConv2d
+from timm.layers.pool2d_same import MaxPool2dSame
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from tests.lm_modules.masking.architectures import build, error_in_sizes
+from tests.lm_modules.masking.cases import OPTIONS, Function, assert_close, tensors_of
+from tests.lm_modules.masking.dense_networks import ContextNet, SmallUNet, bilinear, shuffled, transposed
+from tests.lm_modules.masking.networks import randomise, seeded
+from tests.lm_modules.masking.operations import ALONE, WINDOWED
+from tests.lm_modules.masking.small_networks import SMALL_NETWORKS, Branched
+
+SIZES = torch.tensor([(32, 48), (40, 32), (36, 64), (40, 32)])
+"""Multiples of 4, which the networks need; no image fills the canvas."""
+SMALL = torch.tensor([(9, 6), (8, 11), (9, 11), (9, 6)])
+
+
+def draw_batch(sizes: Tensor, channels: int = 3, *, holes: bool) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """A canvas with NaN beyond the images, and what is visible of it; the images alone, and what is visible of each.
+
+    Holes touch the rim below and on the right, and lie close to corners; the second image has none.
+    """
+    generator = torch.Generator().manual_seed(0)
+    height, width = (sizes.amax(0) + torch.tensor([1, 3])).tolist()
+    canvas = torch.full((len(sizes), channels, height, width), math.nan, dtype=torch.float64)
+    visible = torch.ones(len(sizes), 1, height, width, dtype=torch.bool)
+    for at, (rows, columns) in enumerate(sizes.tolist()):
+        canvas[at, :, :rows, :columns] = torch.randn(channels, rows, columns, generator=generator, dtype=torch.float64)
+        if holes and at != 1:
+            visible[at, :, rows // 3 : rows // 2, columns // 2 :] = False
+            visible[at, :, -(-rows * 7 // 8) : rows, : columns // 3] = False
+            visible[at, :, 0, columns - 1] = at % 2 == 0
+    cut = [(at, slice(None), slice(rows), slice(columns)) for at, (rows, columns) in enumerate(sizes.tolist())]
+    return canvas, visible, [canvas[each][None] for each in cut], [visible[each][None] for each in cut]
+
+
+def assert_as_alone(network: nn.Module, sizes: Tensor, *, holes: bool, channels: int = 3, **options: Any) -> None:
+    """Outputs, and gradients at images and parameters, are those of the images one by one, in float64."""
+    network = copy.deepcopy(network).double()
+    masked, (canvas, visible, images, shown) = (
+        LayerMasking(network, **options),
+        draw_batch(sizes, channels, holes=holes),
+    )
+    canvas.requires_grad_()
+    for each in images:
+        each.requires_grad_()
+    outputs = masked.each(canvas, visible if holes else None, sizes=sizes)
+    alone = [masked(each, seen) if holes else network(each) for each, seen in zip(images, shown, strict=True)]
+    for one, other in zip(tensors_of(outputs), tensors_of(alone), strict=True):
+        assert_close(one, other, 1e-9)
+    gradients = []
+    for given, answers in ((canvas, outputs), (images, alone)):
+        network.zero_grad()
+        sum(each.square().sum() for each in tensors_of(answers)).backward()
+        of_images = (
+            [given.grad[at, :, :h, :w] for at, (h, w) in enumerate(sizes.tolist())] if given is canvas else given
+        )
+        of_images = of_images if given is canvas else [each.grad[0] for each in given]
+        gradients.append([*of_images, *(each.grad for each in network.parameters() if each.grad is not None)])
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other, 1e-7, "a gradient")
+    assert canvas.grad is not None and not canvas.grad[canvas.isnan()].any()
+
+
+with_and_without_holes = pytest.mark.parametrize("holes", [False, True], ids=["whole", "holes"])
+
+
+@pytest.mark.parametrize("make", SMALL_NETWORKS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("options", [None, *OPTIONS], ids=["whole", "defaults", "others"])
+def test_each_image_is_answered_as_if_alone(make, options):
+    network = seeded(lambda: randomise(make())).eval()
+    assert_as_alone(network, SIZES, holes=options is not None, **(options or {}))
+
+
+NOT_ALONE = {
+    "F.pixel_unshuffle", "space to depth",  # of these sizes refused by torch
+    "batch norm without statistics",  # takes those of the batch
+    "flatten", "torch.flatten", "view", "torch.reshape",  # vectors of several lengths
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in {**ALONE, **WINDOWED} if name not in NOT_ALONE])
+@with_and_without_holes
+def test_each_operation_computes_each_size_as_if_alone(name, holes):
+    operation = {**ALONE, **WINDOWED}[name]
+    module = operation if isinstance(operation, nn.Module) else Function(operation)
+    assert_as_alone(module.eval(), SMALL, holes=holes, channels=6 if name in ALONE else 4)
+
+
+@pytest.mark.parametrize(
+    "largest",
+    [nn.AdaptiveMaxPool2d(1), Function(lambda x: x.amax((2, 3))), nn.MaxPool2d(3, 2, 1)],
+    ids=["bin", "amax", "pool"],
+)
+def test_no_zero_from_outside_is_the_largest_of_negative_features(largest):
+    assert_as_alone(nn.Sequential(nn.LogSigmoid(), largest), SMALL, holes=False)
+
+
+class SameEverywhere(nn.Module):
+    """TensorFlow's padding, as much as the size asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            create_conv2d(3, 4, 3, stride=2, padding="same"),
+            nn.ReLU(),
+            MaxPool2dSame(3, 2),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).mean((2, 3))
+
+
+def test_padding_that_depends_on_the_size_is_that_of_each_image():
+    sizes = torch.tensor([(13, 16), (14, 15), (15, 14), (16, 13)])
+    for holes in (False, True):
+        assert_as_alone(SameEverywhere().eval(), sizes, holes=holes)
+
+
+@pytest.mark.parametrize("enlarge", [transposed, bilinear, shuffled])
+def test_maps_have_the_size_that_the_image_alone_gives(enlarge):
+    assert_as_alone(seeded(lambda: SmallUNet(enlarge)).eval(), SIZES, holes=True)
+
+
+def test_maps_in_dictionaries_and_lists_too():
+    assert_as_alone(seeded(ContextNet).eval(), SIZES, holes=False)
+
+
+class ToSize(nn.Module):
+    """Pools to bins, enlarges them again, and gates; by sizes that it asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        height, width = y.shape[-2:]
+        bins = F.interpolate(F.adaptive_avg_pool2d(y, (3, 2)), (height, width), mode="bilinear")
+        pooled = F.interpolate(self.gate(F.adaptive_avg_pool2d(y, 1)), size=(height, width), mode="bilinear")
+        return torch.cat([y, bins / (height * width) ** 0.5, pooled], 1)
+
+
+def test_what_a_network_makes_of_sizes_is_that_of_each_image():
+    assert_as_alone(seeded(ToSize).eval(), SMALL, holes=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", SMALL_NETWORKS, ids=lambda make: make.__name__)
+def test_what_lies_beyond_or_is_hidden_changes_no_bit(make):
+    masked = LayerMasking(seeded(lambda: randomise(make())).double().eval())
+    canvas, visible, _, _ = draw_batch(SIZES, holes=True)
+    inside = visible & ~canvas[:, :1].isnan()
+    expected = masked(canvas, visible, sizes=SIZES)
+    for value in (0.0, 9.0, math.inf):
+        redrawn = torch.where(inside, canvas, value)
+        assert torch.equal(masked(redrawn, inside, sizes=SIZES), expected)
+    larger = F.pad(canvas, (0, 5, 0, 7), value=3.0)
+    assert torch.equal(masked(larger, F.pad(visible, (0, 5, 0, 7)), sizes=SIZES), expected)
+
+
+def test_the_order_of_the_batch_does_not_matter():
+    masked = LayerMasking(seeded(SMALL_NETWORKS[1]).double().eval())
+    canvas, visible, _, _ = draw_batch(SIZES, holes=True)
+    order = torch.tensor([2, 0, 3, 1])
+    given = masked(canvas[order], visible[order], sizes=SIZES[order])
+    assert_close(given, masked(canvas, visible, sizes=SIZES)[order], 1e-12)
+
+
+class Lists:
+    """A network over a list of images, as a reference: batch norm takes all positions of all images together."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        self.layers = layers
+
+    def __call__(self, images: list[Tensor]) -> Tensor:
+        for layer in self.layers:
+            if not isinstance(layer, nn.BatchNorm2d):
+                images = [layer(each) for each in images]
+                continue
+            joined = torch.cat([each.flatten(2)[0] for each in images], 1)[None, :, None]
+            parts = layer(joined)[:, :, 0].split([each[0, 0].numel() for each in images], 2)
+            images = [part.unflatten(2, each.shape[2:]) for part, each in zip(parts, images, strict=True)]
+        return torch.cat(images)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_training_takes_the_statistics_of_all_positions_of_all_images(norm):
+    def layers(norm: Callable[[int], nn.Module]) -> nn.Sequential:
+        convs = (
+            nn.Conv2d(3, 8, 5, 2, 2),
+            norm(8),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+            nn.Conv2d(8, 8, 3, 1, 1),
+        )
+        return nn.Sequential(*convs, norm(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)).double()
+
+    network, other = seeded(lambda: layers(norm)), layers(nn.BatchNorm2d)
+    other.load_state_dict(network.state_dict())
+    canvas, _, images, _ = draw_batch(SIZES, holes=False)
+    output, expected = LayerMasking(network)(canvas, sizes=SIZES), Lists(other)(images)
+    assert_close(output, expected, 1e-9)
+    for each in (output, expected):
+        each.square().sum().backward()
+    for one, two in zip(network.parameters(), other.parameters(), strict=True):
+        assert_close(one.grad, two.grad, 1e-7)
+    for one, two in zip(network.buffers(), other.buffers(), strict=True):
+        assert_close(one, two, 1e-9)
+
+
+def test_images_of_one_size_are_the_plain_network_and_may_lie_on_a_larger_canvas():
+    network = seeded(SMALL_NETWORKS[0]).eval()
+    images, canvas = torch.randn(2, 3, 32, 40), torch.full((2, 3, 50, 60), math.nan)
+    canvas[:, :, :32, :40] = images
+    assert torch.equal(LayerMasking(network)(canvas, sizes=torch.tensor([(32, 40)] * 2)), network(images))
+
+
+class OwnKernels(nn.Module):
+    """A kernel for each image, and padding as much as its size asks for, in one module of timm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.route = CondConv2d(3, 4, 3, 2, "same", bias=True, num_experts=2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, _, height, width = x.shape
+        return self.conv(x, self.route(x.mean((2, 3))).sigmoid()).sum((2, 3)) / (height * width)
+
+
+def test_a_kernel_for_each_image_is_that_of_each_image():
+    assert_as_alone(seeded(OwnKernels).eval(), torch.tensor([(13, 16), (14, 15), (15, 14), (16, 13)]), holes=True)
+
+
+def test_the_script_finds_a_network_of_a_library_as_if_alone():
+    assert error_in_sizes(build("timm/test_convnext"), 64) < 1e-8
+
+
+class Scales(nn.Module):
+    """Multiplies by a number made from the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.conv(x) * (x.shape[2] / 10)).mean((2, 3))
+
+
+def test_compiled_code_answers_alike_and_refuses_a_network_that_asks_for_sizes():
+    canvas, sizes = torch.randn(4, 3, 40, 64), SIZES.clone()
+    network = seeded(lambda: randomise(Branched())).eval()
+    compiled = torch.compile(LayerMasking(network), backend="eager", fullgraph=True)
+    for given in (sizes, sizes.flip(0)):
+        torch.testing.assert_close(compiled(canvas, sizes=given), LayerMasking(network)(canvas, sizes=given))
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="asks how large its features are"):
+        torch.compile(LayerMasking(Scales().eval()), backend="eager", fullgraph=True)(canvas, sizes=sizes)
+    assert_as_alone(Scales().eval(), SMALL, holes=True)
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+class Branches(nn.Module):
+    """Does something else with large images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (x.tanh() if x.shape[2] > 8 else x.sigmoid()).mean((2, 3))
+
+
+class Embeds(nn.Module):
+    """Adds a value for each position."""
+
+    def __init__(self, make: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 4, 3, padding=1), make
+        self.embedding = nn.Parameter(torch.randn(1, 4, 9, 11))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (x + self.make(x, self.embedding)).mean((2, 3))
+
+
+def blurred_mean(x: Tensor) -> Tensor:
+    return F.avg_pool2d(F.interpolate(x.mean((2, 3), keepdim=True), size=x.shape[2:]), 3, 1, 1)
+
+
+REFUSED: dict[str, tuple[nn.Module, str]] = {
+    "another branch": (Branches(), "torch.Tensor.tanh depends on the size of the image"),
+    "an embedding": (Embeds(lambda _, own: own), "a value for each position, which fits one size"),
+    "a part of it": (Embeds(lambda x, own: own[..., : x.shape[2], : x.shape[3]]), "__getitem__ depends on the size"),
+    "coordinates": (Embeds(lambda x, _: torch.arange(x.shape[3]) / 9), "torch.arange depends on the size"),
+    "a number": (Embeds(lambda x, _: torch.tensor(x.shape[2] / 9.0)), "torch.tensor depends on the size"),
+    "as large as the batch": (Embeds(lambda x, _: torch.ones_like(x).mean()), "as large as the whole batch"),
+    "windows over what was pooled": (Embeds(lambda x, _: blurred_mean(x)), "avg_pool2d depends on the size"),
+    "vectors of several lengths": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "flatten returns for images of"),
+    "an image too small": (nn.Sequential(nn.Conv2d(3, 4, 9), nn.ReLU()), "of image 0 of the batch nothing is left"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_depends_on_the_size_in_another_way_is_refused_naming_layer_and_function(name):
+    network, message = REFUSED[name]
+    masked = LayerMasking(network.double().eval())
+    canvas, _, _, _ = draw_batch(SMALL, holes=False)
+    with pytest.raises(UnsupportedNetworkError, match=f"at layer '.*{message}"):
+        masked(canvas, sizes=SMALL)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ([[8, 8], [8, 8]], TypeError, "int64 tensor"),
+        (torch.ones(2, 2), TypeError, "got torch.float32"),
+        (torch.ones(3, 2, dtype=torch.int64), InputError, "of 2 images"),
+        (torch.tensor([(8, 8), (8, 0)]), InputError, "got 8 x 0 for image 1"),
+        (torch.tensor([(9, 8), (8, 8)]), InputError, "got 9 x 8 for image 0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes, error, message):
+    with pytest.raises(error, match=message):
+        LayerMasking(nn.Conv2d(3, 4, 3))(torch.zeros(2, 3, 8, 8), sizes=sizes)
