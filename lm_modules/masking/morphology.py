@@ -15,7 +15,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -100,6 +99,8 @@ def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRow
         visible: (B, 1, H, W) bool.
         inside: as there.
     """
+    import cv2
+
     batch, _, height, width = visible.shape
     known = np.zeros((batch * (height + 1), width), np.uint8)  # a line of zeros ends each image
     hidden = np.zeros_like(known)
@@ -213,6 +214,8 @@ def propagate_visible(
     """`functional.propagate_visible`."""
     if not can_be_read(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    import cv2
+
     batch, _, *sizes = visible.shape
     left, _, top, _ = padding
     rows, columns = output_size(sizes, kernel_size, stride, padding, dilation, ceil_mode)

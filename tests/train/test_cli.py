@@ -46,7 +46,7 @@ def test_every_option_is_explained_by_its_help(command, capsys):
         name: text for name, text in texts.items() if not text or text.startswith(("(type", "(required", "(default"))
     } == {}
     if command == "shards":
-        assert "--samples_per_shard" in texts
+        assert "--samples_per_shard SAMPLES_PER_SHARD" in texts
 
 
 def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(capsys, monkeypatch):
