@@ -74,9 +74,6 @@ def assert_as_alone(network: nn.Module, sizes: Tensor, *, holes: bool, channels:
     assert canvas.grad is not None and not canvas.grad[canvas.isnan()].any()
 
 
-with_and_without_holes = pytest.mark.parametrize("holes", [False, True], ids=["whole", "holes"])
-
-
 @pytest.mark.parametrize("make", SMALL_NETWORKS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("options", [None, *OPTIONS], ids=["whole", "defaults", "others"])
 def test_each_image_is_answered_as_if_alone(make, options):
@@ -91,8 +88,15 @@ NOT_ALONE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in {**ALONE, **WINDOWED} if name not in NOT_ALONE])
-@with_and_without_holes
+@pytest.mark.parametrize(
+    ("name", "holes"),
+    [
+        (name, holes)
+        for name in {**ALONE, **WINDOWED}
+        for holes in ([False, True] if name in WINDOWED else [True])
+        if name not in NOT_ALONE
+    ],
+)
 def test_each_operation_computes_each_size_as_if_alone(name, holes):
     operation = {**ALONE, **WINDOWED}[name]
     module = operation if isinstance(operation, nn.Module) else Function(operation)
