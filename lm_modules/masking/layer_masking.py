@@ -141,7 +141,7 @@ class LayerMasking(nn.Module):
         # No module of this one: all that it holds is held here as well, under the same names.
         self.__dict__.update({name: vars(network)[name] for name in _SHARED}, network=network)
         self.network: nn.Module
-        self.options, self.training = options, network.training
+        self.options = options
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, list[Call]] = {}
 
@@ -291,9 +291,18 @@ class LayerMasking(nn.Module):
         self._last_mask = in_inference_mode, last[1], visible_map
         return visible_map
 
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        """The network's mode, which others may set for each module by itself, as Lightning does after a validation."""
+        return bool(self.network.training)
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        if "network" in self.__dict__:  # not yet while this module is made
+            self.network.training = mode
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of the network and of all that it holds."""
-        self.training = mode
         self.network.train(mode)
         return self
 

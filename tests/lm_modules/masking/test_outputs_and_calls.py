@@ -122,3 +122,14 @@ def test_coverage_of_a_network_that_concatenates_channels_of_its_own_needs_no_nu
     masked = LayerMasking(WithCoordinates().eval())
     assert masked(drawn()[0], visible).shape == (2, 4, 10, 10)
     torch.testing.assert_close(masked.coverage(visible), masked.coverage(visible, channels=3))
+
+
+def test_a_mode_that_is_set_module_by_module_is_the_networks_too():
+    """As Lightning sets modes back after a validation; the module around the network is no module of its own."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    masked = LayerMasking(network.eval())
+    for training in (True, False):
+        for module in masked.modules():
+            module.training = training
+        assert [each.training for each in (masked, network, *network)] == [training] * 4
+        assert masked.train(not training).training is network[1].training is not training

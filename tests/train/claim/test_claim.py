@@ -220,7 +220,8 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
         folder = Path("arms", arm, "seed-1")
         assert list((shared / folder).parent.iterdir()) == [shared / folder]
         learned = folder / "weights.safetensors"
-        assert (shared / learned).read_bytes() == (expected / learned).read_bytes()
+        is_same = (shared / learned).read_bytes() == (expected / learned).read_bytes()
+        assert is_same  # pytest would compare the bytes for minutes
         answers = [*(expected / folder / "answers").glob("*.npz")]
         assert answers
         for outcomes in answers:
