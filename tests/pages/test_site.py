@@ -130,5 +130,5 @@ def test_the_examples_print_what_the_page_says():
     program = doctest.DocTestParser().get_doctest(text, {}, "reference.md", None, 0)
     said: list[str] = []
     with torch.random.fork_rng(devices=[]):
-        doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(program, out=said.append)
+        doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(program, out=said.append)
     assert "".join(said) == ""
