@@ -9,6 +9,7 @@ import atexit
 import gc
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import runpy
@@ -76,9 +77,10 @@ def _fork_instead(_path: object, arguments: Sequence[str], kept: Sequence[int]) 
         return process
     try:
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *_CAPTURED, *kept}:
-            with suppress(OSError):  # the one that lists them
-                os.close(number)
+        logging.root.handlers[:] = [logging.StreamHandler()]  # in place of pytest's, which keep all
+        nothing = os.open(NOWHERE, os.O_RDWR)
+        for number in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2, *_CAPTURED, *kept, nothing}:
+            os.dup2(nothing, number)  # not closed: what still holds the number would close another file some day
         atexit._clear()  # pytest's own
         importlib.reload(warnings)  # without the filters of pytest, which records all
         gc.enable()
