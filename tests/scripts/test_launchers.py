@@ -16,7 +16,7 @@ from torch.distributed import run as torchrun
 from maskrobust.train.running import launch
 from tests.processes import fast_python
 from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run
-from tests.train.networks import Tiny
+from tests.train.networks import Announcing
 from tests.train.runs import last
 from tests.train.tiny import tiny_fit
 
@@ -228,14 +228,15 @@ def test_an_evaluation_on_two_processes_is_stopped(clone, real, tmp_path):
     """That it resumes is in tests/train/evaluate/test_evaluate_processes.py."""
     sizes = {"image_size": 48, "batch_size": 4, "test_images": 400, "train_images": 32, "val_images": 32}
     data = ["--data=Cues", *(f"--data.{name}={value}" for name, value in sizes.items())]
-    torch.save(Tiny().state_dict(), tmp_path / "weights.pt")
+    torch.save(Announcing().state_dict(), tmp_path / "weights.pt")
     given = [
         *data,
-        f"--network=tests.train.networks.Tiny:{tmp_path / 'weights.pt'}",
+        f"--network=tests.train.networks.Announcing:{tmp_path / 'weights.pt'}",
         "--methods=[black]",
         "--plan.patch_size=8",
     ]
     out = tmp_path / "out"
     command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given, f"--out={out}"]
-    said = stopped(command, real, signal.SIGINT, lambda: any(out.glob("partial/probe")))
+    asked = tmp_path / "asked"
+    said = stopped(command, {**real, "ASKED": str(asked)}, signal.SIGINT, asked.exists)
     assert said == ["maskrobust: stopped; call the same command again to go on."]

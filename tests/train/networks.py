@@ -1,5 +1,8 @@
 """A network of a few layers that holds all a training has to keep: batch statistics, and random numbers for dropout."""
 
+import os
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +16,15 @@ class Tiny(nn.Sequential):
             nn.Conv2d(8, 16, kernel_size=3, stride=2, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, num_classes),
         )  # fmt: skip
+
+
+class Announcing(Tiny):
+    """It makes the file that the environment names as ASKED, each time that it is asked about at least two images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.device.type == "cpu" and len(images) > 1:
+            Path(os.environ["ASKED"]).touch()
+        return super().forward(images)
 
 
 class MeanColour(nn.Module):
