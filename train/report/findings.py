@@ -405,7 +405,7 @@ def _difference(results: Results) -> list[str]:
     if found is None:
         return []
     ends = interval(found["low"], found["high"], hundredths)
-    return [f"These two accuracies differ by {points(found['value'])} {ends}, paired by image."]
+    return [f"The two accuracies of the headline differ by {points(found['value'])} {ends}, paired by image."]
 
 
 def _some_at_chance(results: Results) -> list[str]:

@@ -107,7 +107,10 @@ def test_a_known_outcome_is_said_in_one_sentence_with_its_size(outcome):
 def test_the_two_accuracies_of_the_sentence_are_compared_below_it_image_by_image():
     results = KNOWN["two networks as they were trained"][0]
     compared = Results("reliance", {**results.content, "difference": {"value": 0.2, "low": 0.16, "high": 0.24}}, [])
-    assert squeezed(besides(compared)[0]) == "These two accuracies differ by 20.0 points [16.0, 24.0], paired by image."
+    assert (
+        squeezed(besides(compared)[0])
+        == "The two accuracies of the headline differ by 20.0 points [16.0, 24.0], paired by image."
+    )
 
 
 def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():
