@@ -292,7 +292,7 @@ class LayerMasking(nn.Module):
         return visible_map
 
     @property
-    def training(self) -> bool:  # type: ignore[override]
+    def training(self) -> bool:
         """The network's mode, which others may set for each module by itself, as Lightning does after a validation."""
         return bool(self.network.training)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import signal
 import socket
 import struct
@@ -91,11 +92,11 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    require_component("/usr/bin/chromium", "apt install chromium")
+    require_component("chromium", "apt install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield started
         started.close()
 
