@@ -89,13 +89,10 @@ def relies(results: Results, view: View) -> bool:
 
 
 def accuracies_compared(results: Results) -> tuple[View, View, Row] | None:
-    """The two views of an evaluation's first sentence, with the first one's accuracy; None unless there are two."""
-    shown = _better_than_chance(results)
-    for measure in ("silhouette_accuracy", "retention"):
-        rows = [row for view in shown if (row := row_of(results, view, measure))]
-        if rows:
-            return (shown[0], shown[1], rows[0]) if len(rows) == len(shown) == 2 else None
-    return None
+    """The two views of an evaluation's first sentence, with the first one's accuracy; None unless it has just two."""
+    shown, measure = _told_by(results)
+    rows = [row for view in shown if (row := row_of(results, view, measure))]
+    return (shown[0], shown[1], rows[0]) if len(rows) == len(shown) == 2 else None
 
 
 def in_evaluation(results: Results) -> str:
@@ -105,15 +102,28 @@ def in_evaluation(results: Results) -> str:
     hole; accuracy with the object cut out along its outline, and whether that means reliance; the pull of holes in
     empty scenes; accuracy with patches hidden.
     """
-    shown = _better_than_chance(results)
+    shown, measure = _told_by(results)
     if not shown:
         return _nothing_learned(results)
-    for view in shown:
-        if collapse := _collapse(results, view):
-            return _collapsed(results, [each for each in shown if each.network == view.network], collapse)
-    if any(row_of(results, view, "silhouette_accuracy") for view in shown):
+    if commonest := _first_collapse(results, shown):
+        return _collapsed(results, shown, commonest)
+    if measure == "silhouette_accuracy":
         return _behind_outlines(results, shown)
-    return _pulled(results, shown) or _behind_patches(results, shown)
+    return _behind_patches(results, shown) if measure else _pulled(results, shown)
+
+
+def _told_by(results: Results) -> tuple[list[View], str]:
+    """The views of the news of an evaluation, and the accuracy that tells it; "" where outline pulls do."""
+    shown = _better_than_chance(results)
+    if commonest := _first_collapse(results, shown):
+        return [view for view in shown if view.network.name == commonest.network], "retention"
+    if any(row_of(results, view, "silhouette_accuracy") for view in shown):
+        return shown, "silhouette_accuracy"
+    return shown, "" if _pulled(results, shown) else "retention"
+
+
+def _first_collapse(results: Results, shown: Sequence[View]) -> Row | None:
+    return next(filter(None, (_collapse(results, view) for view in shown)), None)
 
 
 def _better_than_chance(results: Results) -> list[View]:

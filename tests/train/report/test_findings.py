@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.findings import besides, in_claim, in_evaluation, in_explanations, in_masks
+from maskrobust.train.report.findings import (
+    accuracies_compared,
+    besides,
+    in_claim,
+    in_evaluation,
+    in_explanations,
+    in_masks,
+)
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import CONCLUSIONS
 from tests.train.report.evaluations import claimed, evaluated
@@ -102,6 +109,37 @@ KNOWN = {
 def test_a_known_outcome_is_said_in_one_sentence_with_its_size(outcome):
     results, expected = KNOWN[outcome]
     assert squeezed(in_evaluation(results)) == expected
+
+
+@pytest.mark.parametrize(
+    ("outcome", "measure"),
+    [
+        ("collapse to one class", "retention"),
+        ("reliance", "silhouette_accuracy"),
+        ("two networks as they were trained", "silhouette_accuracy"),
+        ("no object masks", "retention"),
+        ("many networks", None),
+        ("chance", None),
+    ],
+)
+def test_what_is_compared_is_what_the_sentence_tells(outcome, measure):
+    compared = accuracies_compared(KNOWN[outcome][0])
+    assert (compared and compared[2].measure) == measure
+
+
+def test_a_network_that_collapses_although_objects_are_known_is_compared_behind_patches():
+    collapsed = READ | {"commonest": (1.0, "defective")}
+    results = evaluated(black_and_layer_masking(collapsed), {"net": 0.8})
+    first, second, row = accuracies_compared(results)
+    assert in_evaluation(results).startswith("With half of the patches hidden")
+    assert (first.method, second.method, row.measure) == ("black", "layer_masking", "retention")
+
+
+def test_accuracies_behind_patches_are_not_compared_below_a_sentence_about_pulls():
+    pulled = {"half": 0.5, "pull": (1.2, 0.9, 1.5)}
+    results = evaluated(black_and_layer_masking(pulled, {"half": 0.7, "pull": (0.0, -0.1, 0.1)}), {"net": 0.8})
+    assert "hole in an empty scene pulls" in in_evaluation(results)
+    assert accuracies_compared(results) is None
 
 
 def test_the_two_accuracies_of_the_sentence_are_compared_below_it_image_by_image():
