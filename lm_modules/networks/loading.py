@@ -33,6 +33,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_tra
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     check_options,
+    load_tensors,
     load_weights,
     read_checkpoint,
     read_state_dict,
@@ -107,6 +108,34 @@ def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
         choice = " or ".join([*names, "a file"])
         raise InputError(f"weights of '{architecture}' must be {choice}, got '{weights}'; choose among these.")
     return _with_named_weights(architecture, weights).state_dict()
+
+
+def network_to_train(
+    architecture: str | nn.Module,
+    num_classes: int,
+    options: dict[str, Any] | None,
+    weights: str | None,
+    *,
+    new_head: bool = False,
+) -> nn.Module:
+    """A network by its name, or the given one, with the weights that a training starts from.
+
+    Args:
+        architecture: name for `build_network`; or a class or function of the user's own; or a network.
+        num_classes: number of outputs of an architecture that takes it.
+        options: further keyword arguments of the architecture.
+        weights: see `read_weights`; None to leave them as they are.
+        new_head: start the last linear layer at zero.
+
+    Raises:
+        MissingFileError, InputError: see `build_network`, `build_own_network`, `read_weights` and `load_tensors`.
+    """
+    named = architecture if isinstance(architecture, str) and not is_own_class(architecture) else None
+    if isinstance(architecture, str):
+        architecture = (build_network if named else build_own_network)(architecture, num_classes, options)
+    if weights is not None:
+        load_tensors(architecture, read_weights(named, weights), weights, new_head=new_head)
+    return architecture
 
 
 def _load(name: str, num_classes: int | None) -> TrainedNetwork:

@@ -17,15 +17,14 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS
-from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
+from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
-from maskrobust.lm_modules.networks.loading import read_weights
+from maskrobust.lm_modules.networks.loading import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork, Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     building_from,
     check_values,
-    load_tensors,
     plain_tensors,
     read_checkpoint,
 )
@@ -159,14 +158,7 @@ class MaskRobustClassifier(TrainingModule):
         super().__init__(mean, std, _METRICS)
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_arguments(self.hparams)
-        named = None
-        if isinstance(architecture, str):
-            named = None if is_own_class(architecture) else architecture
-            build = build_network if named else build_own_network
-            architecture = build(architecture, num_classes, architecture_options)
-        if weights is not None:
-            tensors = read_weights(named, weights)
-            load_tensors(architecture, tensors, weights, new_head=new_head)
+        architecture = network_to_train(architecture, num_classes, architecture_options, weights, new_head=new_head)
         self.objective = OBJECTIVES.find(objective, "objective")
         self.teacher = copy.deepcopy(architecture).requires_grad_(False) if self.objective.has_teacher else None
         if trainable is not None:

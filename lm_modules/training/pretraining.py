@@ -19,11 +19,9 @@ from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked
-from maskrobust.lm_modules.networks.architectures import build_network, build_own_network, is_own_class
-from maskrobust.lm_modules.networks.loading import read_weights
+from maskrobust.lm_modules.networks.loading import network_to_train
 from maskrobust.lm_modules.networks.maps import map_layers
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.lm_modules.networks.weights import load_tensors
 from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, check_values_of
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.optimisation import build_optimiser
@@ -89,13 +87,7 @@ class MaskedPretraining(TrainingModule):
         super().__init__(mean, std, ("val/loss",))
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_values_of(self.hparams)
-        named = None
-        if isinstance(architecture, str):
-            named = None if is_own_class(architecture) else architecture
-            build = build_network if named else build_own_network
-            architecture = build(architecture, num_classes, architecture_options)
-        if weights is not None:
-            load_tensors(architecture, read_weights(named, weights), weights)
+        architecture = network_to_train(architecture, num_classes, architecture_options, weights)
         self.num_classes = num_classes
         self.maps = map_layers(architecture, layers)
         for name, parameter in architecture.named_parameters():
