@@ -1,7 +1,7 @@
 """What hooks of modules put in the place of masked features keeps their mask."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,14 +12,14 @@ from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 
 
 @contextmanager
-def masks_kept(network: nn.Module) -> Iterator[None]:
+def masks_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Within the context a plain tensor that a hook returns for masked features has their mask.
 
     So do masked features of another forward pass. Explainers such as Captum's layer attributions compute what they put
     into a network from what hooks have seen in an earlier pass.
 
     Args:
-        network: those of its modules that have hooks of the forward pass are given further ones.
+        modules: of the network; those that have hooks of the forward pass are given further ones.
 
     Raises:
         UnsupportedNetworkError: a hook returns a tensor of another shape.
@@ -34,7 +34,7 @@ def masks_kept(network: nn.Module) -> Iterator[None]:
         return _kept(before.pop(), values[-1]) if threading.get_ident() == thread else None
 
     with ExitStack() as stack:
-        for module in network.modules():
+        for module in modules:
             if module._forward_hooks:
                 stack.enter_context(module.register_forward_hook(note, prepend=True))
                 stack.enter_context(module.register_forward_hook(keep))

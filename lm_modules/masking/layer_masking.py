@@ -264,7 +264,8 @@ class LayerMasking(nn.Module):
                 )
             return finish(output)
         try:
-            with masks_kept(self.network), _uncompiled(self.network):
+            modules = [*self.network.modules()]
+            with masks_kept(modules), _uncompiled(modules):
                 return finish(run_located(self.network, images))
         finally:
             run.is_over = True
@@ -430,9 +431,9 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = flag
 
 
-def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
+def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
     """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
-    if all(module._compiled_call_impl is None for module in network.modules()):
+    if all(module._compiled_call_impl is None for module in modules):
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance
