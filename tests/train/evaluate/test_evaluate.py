@@ -113,6 +113,16 @@ def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path
         assert row["value"] == pytest.approx(after - before) != 0
 
 
+def test_the_difference_below_the_headline_is_its_first_accuracy_minus_its_second(tmp_path):
+    reliance, runs = made_up(tmp_path, {"first": 0.9, "second": 0.2}, images=300)
+    first, second = ([run["black"]] for run in runs.values())
+    right = [(each.predictions_under("silhouette") == each.labels).mean() for each in (*first, *second)]
+    found = reliance["difference"]
+    assert found["value"] == pytest.approx(right[0] - right[1]) and found["value"] > 0.1
+    expected = estimate_difference(silhouette_accuracy(), first, second, replicates=400)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+
+
 def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path):
     skills = {"low": 0.0, "high": 0.9, "also_low": 0.0}
     reliance, _ = made_up(tmp_path, skills, images=300)
