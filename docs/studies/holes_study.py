@@ -15,7 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import optimize, stats
-from torch import Tensor
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from maskrobust import Preprocessing, load_network, sample_keys
 from maskrobust.augment import Batch, SilhouetteBank, patches
@@ -44,7 +46,7 @@ sys.path.append(str(Path(__file__).parent))
 from padding_variants import register
 from thin_resnet import MEAN, ThinResNet
 
-SIDE, PATCH, BATCH, VIEWS, SHAPES = 224, 16, 8, 4, 48
+SIDE, PATCH, BATCH, VIEWS, SHAPES = 224, 16, 8, 4, 36
 LITE = {"mean": [0.498] * 3, "std": [0.502] * 3, "size": None, "crop": 1.0}
 FRACTIONS = {"quarter": 0.25, "half": 0.5}
 
@@ -86,25 +88,25 @@ PARTS = (
 """What is asked, in this order; of the methods behind the first seven there is no pull."""
 
 NEEDED = 8
-"""How many of `PARTS` the planned comparisons need; they are asked first, of one network after the other."""
+"""How many of `PARTS` the planned comparisons need; they are asked first."""
 
-SPECTRA = (0.0, 0.4, 0.8, 1.2, 1.6)
+SPECTRA = (0.0, 0.5, 1.0, 1.5)
 TEXTURES = {
     "grass": (
-        "skimage/grass.png", "backgrounds/mate/nature/GreenMeadow.jpg", "ufoai/tex_ctp1/grass_g_4.jpg",
-        "ufoai/tex_ctp1/grass_g_7.jpg", "ufoai/tex_nature/grass_tall_dry_a.jpg",
+        "skimage/grass.png", "backgrounds/mate/nature/GreenMeadow.jpg", "ufoai/tex_ctp1/grass_g_7.jpg",
+        "ufoai/tex_nature/grass_tall_dry_a.jpg",
     ),
     "gravel": (
         "skimage/gravel.png", "ufoai/tex_nature/railway.png", "ufoai/tex_ctp1/rocks_w_1.jpg",
-        "ufoai/tex_ctp1/pebbles_m_1.jpg", "ufoai/tex_mattn/dirt002.jpg",
+        "ufoai/tex_ctp1/pebbles_m_1.jpg",
     ),
     "foliage": (
         "wallpapers/OneStandsOut/contents/images/2560x1600.jpg", "ufoai/tex_ctp1/hedge02.jpg",
-        "ufoai/tex_nature/hedge001.jpg", "ufoai/tex_nature/leaves4.png", "krita/patterns/20_texture-vegetal.png",
+        "ufoai/tex_nature/leaves4.png", "krita/patterns/20_texture-vegetal.png",
     ),
     "fabric": (
-        "ufoai/tex_mattn/jute.jpg", "ufoai/tex_buildings/carpet027.png", "krita/patterns/01_canvas.png",
-        "krita/patterns/02_rough-canvas.png", "krita/patterns/02b_WoofTissue.png",
+        "ufoai/tex_mattn/jute.jpg", "ufoai/tex_buildings/carpet027.png", "krita/patterns/02_rough-canvas.png",
+        "krita/patterns/02b_WoofTissue.png",
     ),
 }  # fmt: skip
 """Photographs of each texture, no two from one photograph; noise has a spectrum for each draw instead."""
@@ -188,9 +190,27 @@ def read_photograph(name: str) -> NDArray[np.uint8]:
 def read_network(name: str) -> Network:
     """A network of ImageNet's classes by its name, or the thin ResNet by its ONNX file."""
     if not name.endswith(".onnx"):
-        return Network(load_network(name, LITE), True)
+        network = load_network(name, LITE)
+        fold_batch_norms(network.network)
+        return Network(network, True)
     looks = Preprocessing(mean=MEAN, std=(1.0,) * 3, size=None, crop=1.0)
     return Network(TrainedNetwork(name, ThinResNet(name), looks, 1024), False)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold each batch norm of an EfficientNet into the convolution ahead of it: a fifth faster, and equal to 1e-5."""
+    convolution = nn.Conv2d(1, 1, 1)
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Conv2d):
+            convolution = module
+        elif isinstance(module, BatchNormAct2d):
+            weight, bias = fuse_conv_bn_weights(
+                convolution.weight, convolution.bias, module.running_mean, module.running_var, module.eps,
+                module.weight, module.bias,
+            )  # fmt: skip
+            convolution.weight.data, convolution.bias = weight.contiguous(memory_format=torch.channels_last), bias
+            parent, _, leaf = name.rpartition(".")
+            setattr(network.get_submodule(parent), leaf, module.act)
 
 
 def find_shifts(looks: Preprocessing, images: Tensor, visible: Tensor) -> Tensor:
@@ -217,39 +237,40 @@ def hidden_patches(batch: Batch, fraction: float) -> Tensor:
     return patches(sample_keys(0, batch.ids), SIDE, SIDE, hidden_fraction=(fraction, fraction), patch_size=PATCH)
 
 
-def clean_features(predict: Predictor, images: Tensor) -> Tensor:
-    """Features (N, D) of whole images, of length 1."""
-    return F.normalize(answers(predict, images, torch.ones(len(images), 1, SIDE, SIDE, dtype=torch.bool)))
+@cache
+def clean_features(trained: TrainedNetwork, images: Tensor) -> Tensor:
+    """Features (N, D) of whole images (N, 3, H, W) uint8, of length 1; the same under every method."""
+    return F.normalize(torch.cat([trained(some.float() / 255) for some in images.split(BATCH)]))
 
 
-def ask_accuracy(predict: Predictor, data: Data, fraction: float, has_classes: bool) -> Array:
+def ask_accuracy(network: Network, method: str, data: Data, fraction: float) -> Array:
     """Whether the answer is right, (N,) bool, with a fraction of the patches hidden.
 
     Without classes: whether the nearest of the clean pictures of all objects, by the cosine of features, is its own.
     """
-    batch = data.labelled if has_classes else data.everything
-    said = answers(predict, batch.images, hidden_patches(batch, fraction))
-    if has_classes:
+    batch = data.labelled if network.has_classes else data.everything
+    said = answers(network.trained.predictor(method), batch.images, hidden_patches(batch, fraction))
+    if network.has_classes:
         return (said.argmax(dim=1) == batch.labels).numpy()
-    nearest = (said @ clean_features(predict, batch.images).mT).argmax(dim=1)
+    nearest = (said @ clean_features(network.trained, batch.images).mT).argmax(dim=1)
     return (nearest == torch.arange(len(nearest))).numpy()
 
 
-def ask_pull(predict: Predictor, data: Data, has_classes: bool) -> Array:
+def ask_pull(network: Network, method: str, data: Data) -> Array:
     """The pull (P, S) of each pair of shapes in each scene, in logits.
 
     Without classes, in place of the logit of a class: the cosine of the features and those of the object's own picture.
     """
-    shapes, count = data.shapes, len(data.scenes)
-    if has_classes:
+    shapes, count, predict = data.shapes, len(data.scenes), network.trained.predictor(method)
+    if network.has_classes:
         classes, columns = shapes.labels.unique(return_inverse=True)
     else:
         first = torch.stack([(data.objects == each).nonzero()[0, 0] for each in shapes.objects])
-        clean, columns = clean_features(predict, data.labelled.images[first]), torch.arange(len(first))
+        clean, columns = clean_features(network.trained, data.labelled.images[first]), torch.arange(len(first))
     said = []
     for some in torch.arange(len(shapes.objects) * count).split(BATCH):
         logits = predict(data.scenes[some % count], shapes.visible[some // count], sample_keys(0, some % count))
-        said.append(logits[:, classes] if has_classes else F.normalize(logits) @ clean.mT)
+        said.append(logits[:, classes] if network.has_classes else F.normalize(logits) @ clean.mT)
     logits = torch.cat(said).reshape(len(shapes.objects), count, -1)
     return outline_pulls(logits.numpy(), columns.numpy(), shapes.pairs.numpy())
 
@@ -316,13 +337,16 @@ def tables(parts: Mapping[tuple[str, str], Array], data: Data, network: Network)
     for (what, one, other), each, corrected in zip(PLANNED, found, holm([each.p for each in found]), strict=True):
         yield f"| {what}: {METHODS[one]} minus {METHODS[other]} | {each} | {each.p:.2g} | {corrected:.2g} |"
     yield ""
-    yield "| method | a quarter hidden | half hidden | all textures | " + " | ".join(KINDS) + " |"
-    yield "|---" * (4 + len(KINDS)) + "|"
+    yield "| method | a quarter hidden | half hidden | minus layer masking | all textures | " + " | ".join(KINDS) + " |"
+    yield "|---" * (5 + len(KINDS)) + "|"
     for method, title in METHODS.items():
         asked = [("quarter", True), ("half", True), ("pull", True), *(("pull", data.kinds == kind) for kind in KINDS)]
         cells = [
             str(measured(what, parts[what, method], kinds)) if (what, method) in parts else "" for what, kinds in asked
         ]
+        if there := ("half", method) in parts:
+            minus = measured("half", parts["half", method] - 1.0 * parts["half", "layer_masking"])
+        cells.insert(2, str(minus) if there else "")
         yield f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -342,18 +366,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return options.out / f"{name}-{what}-{method}.npy"
 
     todo = [(name, *part) for name, part in product(networks, PARTS[:NEEDED])]
-    todo += [(name, *part) for part, name in product(PARTS[NEEDED:], networks)]
+    todo += [(name, *part) for name, part in product(networks, PARTS[NEEDED:])]
     for name, what, method in todo[: options.parts]:
         if part_of(name, what, method).exists():
             continue
         network, start = networks[name], time.process_time()
         register(partial(find_shifts, network.trained.preprocessing))
-        predict = network.trained.predictor(method)
         with torch.inference_mode():
             if what == "pull":
-                answered = ask_pull(predict, data, network.has_classes)
+                answered = ask_pull(network, method, data)
             else:
-                answered = ask_accuracy(predict, data, FRACTIONS[what], network.has_classes)
+                answered = ask_accuracy(network, method, data, FRACTIONS[what])
         np.save(options.out / "part.npy", answered)
         (options.out / "part.npy").rename(part_of(name, what, method))
         print(f"{name}, {what}, {method}: {time.process_time() - start:.0f} s", flush=True)

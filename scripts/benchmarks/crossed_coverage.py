@@ -51,6 +51,8 @@ EFFECTS = {
 DESIGNS = (
     *itertools.starmap(Design, itertools.product((8, 20, 100), (2, 4, 8, 16))),
     *(Design(*each) for each in itertools.product((20, 100), (8, 24), (1, 4), (2, 3, 5, 8))),
+    *(Design(36, 5 * photographs, 5) for photographs in (2, 3, 4)),  # of docs/imagenet-networks.md, and smaller
+    Design(36, 4),
 )
 
 

@@ -75,12 +75,23 @@ def test_a_run_that_stopped_resumes_and_its_tables_have_every_method_and_planned
     assert "| nan" not in "".join(lines)
 
 
-def test_the_nearest_clean_picture_is_its_own_where_nothing_is_hidden(study):
-    data = make_data(study)
-    right = study.ask_accuracy(lambda images, *_: images.flatten(1) - 0.5, data, 0.0, False)
-    assert right.all()
-    right = study.ask_accuracy(lambda images, *_: images.new_ones(len(images), 4), data, 0.0, False)
-    assert right.mean() < 0.2
+class Pixels(nn.Module):
+    """Features that are the pixels, or the same whatever is shown."""
+
+    def __init__(self, sees):
+        super().__init__()
+        self.sees = sees
+
+    def forward(self, images):
+        return images.flatten(1) if self.sees else images.new_ones(len(images), 3 * SIDE**2)
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_the_nearest_clean_picture_is_its_own_for_features_that_see_it(study, sees):
+    looks = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, size=None, crop=1.0)
+    trained = TrainedNetwork("pixels", Pixels(sees), looks, 3 * SIDE**2)
+    right = study.ask_accuracy(study.Network(trained, False), "mean", make_data(study), 0.25)
+    assert right.all() if sees else right.sum() == 1
 
 
 def test_differences_have_the_p_of_students_t_and_that_of_their_interval(study):
