@@ -289,8 +289,11 @@ class Found(NamedTuple):
     half: float
     p: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.half:.3f}"
+    def shown(self, what: str, digits: int) -> str:
+        """In percent, or as an outline pull."""
+        if what != "pull":
+            return f"{100 * self.value:.0f} ± {100 * self.half:.0f} %"
+        return f"{self.value:.{digits}f} ± {self.half:.{digits}f}"
 
 
 def over_objects(values: NDArray[np.float64]) -> Found:
@@ -310,6 +313,8 @@ def over_pairs(values: NDArray[np.float64], pairs: Array, kinds: NDArray[np.str_
     def excess(z: float) -> float:
         return reach(1 - 2 * float(stats.norm.sf(z))) - abs(mean.value)
 
+    if excess(1e-6) >= 0:
+        return Found(mean.value, reach(0.95), 1.0)
     p = 2 * float(stats.norm.sf(optimize.brentq(excess, 1e-6, 8))) if excess(8) > 0 else 0.0
     return Found(mean.value, reach(0.95), p)
 
@@ -333,20 +338,23 @@ def tables(parts: Mapping[tuple[str, str], Array], data: Data, network: Network)
         return over_pairs(values[:, here], pairs, data.kinds[here])
 
     found = [measured(what, parts[what, one] - 1.0 * parts[what, other]) for what, one, other in PLANNED]
+    digits = 2 if network.has_classes else 3
     yield "| planned comparison | difference | p | p after Holm |\n|---|---|---|---|"
     for (what, one, other), each, corrected in zip(PLANNED, found, holm([each.p for each in found]), strict=True):
-        yield f"| {what}: {METHODS[one]} minus {METHODS[other]} | {each} | {each.p:.2g} | {corrected:.2g} |"
+        name = f"{what}: {METHODS[one]} minus {METHODS[other]}"
+        yield f"| {name} | {each.shown(what, digits)} | {each.p:.2g} | {corrected:.2g} |"
     yield ""
     yield "| method | a quarter hidden | half hidden | minus layer masking | all textures | " + " | ".join(KINDS) + " |"
     yield "|---" * (5 + len(KINDS)) + "|"
     for method, title in METHODS.items():
         asked = [("quarter", True), ("half", True), ("pull", True), *(("pull", data.kinds == kind) for kind in KINDS)]
         cells = [
-            str(measured(what, parts[what, method], kinds)) if (what, method) in parts else "" for what, kinds in asked
+            measured(what, parts[what, method], kinds).shown(what, digits) if (what, method) in parts else ""
+            for what, kinds in asked
         ]
         if there := ("half", method) in parts:
             minus = measured("half", parts["half", method] - 1.0 * parts["half", "layer_masking"])
-        cells.insert(2, str(minus) if there else "")
+        cells.insert(2, minus.shown("half", digits) if there else "")
         yield f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -366,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return options.out / f"{name}-{what}-{method}.npy"
 
     todo = [(name, *part) for name, part in product(networks, PARTS[:NEEDED])]
-    todo += [(name, *part) for name, part in product(networks, PARTS[NEEDED:])]
+    todo += [(name, *part) for part, name in product(PARTS[NEEDED:], networks)]
     for name, what, method in todo[: options.parts]:
         if part_of(name, what, method).exists():
             continue
