@@ -156,8 +156,24 @@ def test_an_onnx_file_of_a_network_in_training_mode_is_refused():
         onnx_model(LayerMasking(Modern()), (SIZE, SIZE))
 
 
+class Written(nn.Module):
+    """Python's operators, and functions that move channels, where other networks have modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = 1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid()
+        x = 2**-x + x**2 + 1 / (1 + x)
+        first, second = x.chunk(2, dim=1)
+        x = torch.cat([second, first], dim=1)
+        x = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+        return self.head(x.mean((2, 3)))
+
+
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("make", [Modern, Gated], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [Modern, Gated, Written], ids=lambda make: make.__name__)
 @torch.no_grad()
 def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
     masked = LayerMasking(randomise(make()).eval())
