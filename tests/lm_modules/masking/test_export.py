@@ -89,6 +89,23 @@ def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_what
             assert torch.equal(run(torch.where(visible, images, hidden_value), visible), logits)
 
 
+@torch.no_grad()
+def test_onnx_runtime_answers_each_image_of_a_batch_of_several_sizes_as_if_it_were_alone():
+    masked = masked_network("modern")
+    session = onnxruntime.InferenceSession(onnx_model(masked, (SIZE, SIZE), any_sizes=True))
+    sizes = torch.tensor([[SIZE, 19], [17, 25], [23, SIZE], [SIZE, SIZE]])
+    images = IMAGES[4:].clone()
+    for image, (height, width) in zip(images, sizes.tolist(), strict=True):
+        image[:, height:] = image[:, :, width:] = math.nan
+    inputs = {"images": images.numpy(), "visible": VISIBLE[4:].numpy(), "sizes": sizes.numpy()}
+    (logits,) = session.run(None, inputs)
+    alone = [
+        masked(image[None, :, :height, :width], visible[None, :, :height, :width])
+        for image, visible, (height, width) in zip(images, VISIBLE[4:], sizes.tolist(), strict=True)
+    ]
+    assert_close(torch.from_numpy(logits), torch.cat(alone))
+
+
 class Leaking(nn.Module):
     """A network that an export changes."""
 
