@@ -64,6 +64,17 @@ def test_the_code_of_the_page_runs_and_its_comments_name_the_shapes():
     assert names["coverage"].amax() < 1  # squeeze-and-excitation
 
 
+def test_the_code_of_the_page_on_batches_of_different_sizes_holds():
+    page = (ROOT / "docs" / "batches-of-sizes.md").read_text(encoding="utf-8")
+    names: dict[str, object] = {}
+    found = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for block in found[:-1]:  # the last one takes long; test_export.py covers it
+            exec(block, names)
+    assert "onnx" in found[-1] and names["logits"].shape == (2, 1000)  # type: ignore[attr-defined]
+
+
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SHORT = """
 TRAIN_IMAGES, EPOCHS, QUERIES, IMAGES, SAMPLES, HOLES, FRACTIONS = 100, 1, 80, 2, 40, 1, (0.0, 0.5)
