@@ -38,7 +38,7 @@ STAND_IN = """maskrobust() {
     ids=" ".join,
 )
 def test_the_function_of_the_page_completes(typed, offered):
-    (function,) = (block.text for block in blocks(ROOT / "docs" / "completion.md") if block.language == "sh")
+    (function,) = (block.text for block in blocks(ROOT / "docs" / "running.md") if block.language == "sh")
     asked = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _maskrobust; printf "%s\\n" "${COMPREPLY[@]}"'
     command = ["bash", "-c", STAND_IN + function + asked, "bash", *typed]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
