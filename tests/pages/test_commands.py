@@ -2,8 +2,7 @@
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. A training by a
 configuration that no later command needs is built, and takes no step: those of tests/train/test_configs.py do. The
-Python of README runs, too; that of gallery.md, masks.md, layer-masking.md, explanations.md and
-explainers-of-others.md has tests of its own.
+Python of README runs, too; that of gallery.md, masks.md, layer-masking.md and explanations.md has tests of its own.
 """
 
 import shutil
