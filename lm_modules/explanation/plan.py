@@ -1,4 +1,4 @@
-"""How images are explained: by which explainers, and from which queries; and how explanations are judged."""
+"""`ExplanationPlan`: which explainers run, with which queries, and how they are judged."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""How much of what each position of a network's maps reads is visible, carried as a fraction through the layers."""
+"""`LayerMasking.coverage`: the visible fraction of what each position of a network's maps reads."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass

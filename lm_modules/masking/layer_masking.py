@@ -1,4 +1,4 @@
-"""`LayerMasking`: any supported CNN, with the mask carried through its layers."""
+"""`LayerMasking`, which wraps a CNN so that its layers ignore hidden pixels."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""What a reliance suite asks a network about: plain values, so that a configuration file can hold them."""
+"""`ReliancePlan`: which measures are computed, on which holes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace

@@ -1,4 +1,4 @@
-"""The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
+"""`MaskRobustClassifier`, the LightningModule that trains a CNN with masks, layer masking or both."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Levels and power of both claims of `maskrobust claim`, by simulation of its rule.
+"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly.
 
     python scripts/benchmarks/claim_levels.py --trials 10000
 

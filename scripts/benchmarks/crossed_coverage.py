@@ -1,4 +1,4 @@
-"""Coverage of the intervals over objects crossed with scenes and seeds, by simulation.
+"""Simulate how often intervals over objects crossed with scenes and seeds hold the truth.
 
     python scripts/benchmarks/crossed_coverage.py --trials 1000
 

@@ -1,4 +1,4 @@
-"""The claim's configuration: data, arms, seeds, budget, evaluation and the rule, all stated before any training."""
+"""`ClaimConfig`: data, arms, seeds, evaluation and the rule, all stated before any training."""
 
 import shlex
 import sys

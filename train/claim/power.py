@@ -1,4 +1,4 @@
-"""What the design of a claim can show, before anything is trained."""
+"""Compute before any training which differences a claim's design can find."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The rule of a claim: every augmentation-only arm under every fill against the layer-masking arm, pair by pair.
+"""The rule of a claim: compare every augmentation-only arm under every fill with the layer-masking arm.
 
 A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the

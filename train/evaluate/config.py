@@ -1,4 +1,4 @@
-"""What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
+"""The options of `maskrobust evaluate`: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What `maskrobust explain` explains: which networks and images, under which masking methods, by which explainers."""
+"""The options of `maskrobust explain`: which networks and images, masking methods and explainers."""
 
 import re
 from collections.abc import Sequence

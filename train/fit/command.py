@@ -1,4 +1,4 @@
-"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module.
+"""`maskrobust fit`, `validate` and `test`: Lightning's command line around the classifier and any data module.
 
 `maskrobust pretrain` is the same around another model: see `pretrain`.
 """

@@ -1,4 +1,4 @@
-"""The options of `fit` and its like, from the files that define them: the parser takes seconds to build."""
+"""The options of `fit`, read from the files that define them, because building the whole parser takes seconds."""
 
 import argparse
 import ast

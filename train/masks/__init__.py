@@ -1,4 +1,4 @@
-"""`maskrobust masks`: a page of mask families and fills on one's own images, to see what a network will be shown."""
+"""`maskrobust masks`: a page that shows mask families and fills on a user's own images."""
 
 import shlex
 import sys

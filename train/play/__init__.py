@@ -1,4 +1,4 @@
-"""`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks make of it."""
+"""`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
 import socket

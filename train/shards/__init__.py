@@ -1,4 +1,4 @@
-"""`maskrobust shards`: WebDataset tar shards from any data module."""
+"""`maskrobust shards`: write tar files of samples (WebDataset) from any data module."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a network still does behind holes: its commonest answer there, and its sensitivity to hidden pixels."""
+"""Predictions behind holes: the most frequent one, and how they depend on hidden pixels."""
 
 from collections.abc import Sequence
 
