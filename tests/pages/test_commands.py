@@ -39,7 +39,6 @@ PAGES = [
 NOT_RUN = {
     "scripts/demo": "trains for minutes; tests/scripts/test_scripts.py runs its commands",
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
-    "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
     "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",
     "pre-commit": "writes into the clone's .git",
     "wandb": "needs an account",
