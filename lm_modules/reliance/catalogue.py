@@ -84,8 +84,8 @@ class Described:
     goal: Goal
 
     def heading(self, parameters: Parameters) -> str:
-        """The title of one member."""
-        return self.title.format(**parameters)
+        """The title of one member, with a narrow space before a percent sign."""
+        return self.title.format(**parameters).replace("%", "\u202f%")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.train.claim.config import DecisionRule
-from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title
+from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title, percent
 
 ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -108,10 +108,10 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
         "shown to be within both.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
-        f"Either verdict is wrong in at most {level:.1%} of experiments. Bounds are Student's t over seeds and images, "
-        f"at a one-sided level of {level:.3g}; of {level / 2:.3g} for each of the two ways to fail; and Holm's, of "
-        f"{level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill, for refuting. A bound of reliance "
-        "uses half of its level for either sign that the used share may have.",
+        f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
+        f"images, at a one-sided level of {level:.3g}, and of {level / 2:.3g} for each of the two ways to fail. For "
+        f"refuting they are Holm's, of {level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill. A "
+        "bound of reliance uses half of its level for either sign that the used share may have.",
     ]
 
 

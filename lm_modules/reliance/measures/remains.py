@@ -13,7 +13,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 @measure(
     title="Commonest prediction",
     definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
-    f"{NEARLY_ONE:.0%} on it predicts (nearly) the same for all holes, and the used share means nothing; "
+    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing; "
     "the verdict then says so.",
     group="remains",
     unit="fraction",
