@@ -1,4 +1,4 @@
-"""The mask that images bring with them: no-data values, NaN, an alpha band, a mask of padding."""
+"""`visible_from`: the mask that images bring with them, from no-data values, NaN, an alpha band or a padding mask."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`maskrobust arches`: the architectures that layer masking takes, and those it refuses and why."""
+"""`maskrobust arches`: list the architectures that layer masking supports or refuses, or try one."""
 
 import argparse
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Command-line arguments: what all parsers share."""
+"""Command-line arguments that all commands share."""
 
 import argparse
 import json

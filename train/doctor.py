@@ -1,4 +1,4 @@
-"""`maskrobust doctor`: what this machine has of what maskrobust uses, and how to get the rest."""
+"""`maskrobust doctor`: list which optional packages and devices this machine has, and how to get the rest."""
 
 import argparse
 import importlib.util

@@ -1,4 +1,4 @@
-"""The mask-only probe of a data module."""
+"""Train the mask-only probe for a data module."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A bank of object silhouettes: collected from batches, kept in one file."""
+"""`SilhouetteBank`: outlines of objects, collected from batches and kept in one file, for holes of their shape."""
 
 import os
 import secrets

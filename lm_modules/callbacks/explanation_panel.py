@@ -1,4 +1,4 @@
-"""Explanations of validation images during training, as pictures."""
+"""`ExplanationPanel`, a callback that logs explanations of validation images as pictures."""
 
 import numpy as np
 import pytorch_lightning as pl

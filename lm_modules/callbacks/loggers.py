@@ -1,4 +1,4 @@
-"""Pictures in a grid, tables and the goals of metrics for loggers that can show them; every other logger gets none."""
+"""Send pictures, tables and goals of metrics to the loggers that can show them (Weights & Biases, TensorBoard)."""
 
 from collections.abc import Mapping, Sequence
 

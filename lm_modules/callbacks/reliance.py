@@ -1,4 +1,4 @@
-"""Shape reliance during training: the measures of `lm_modules.reliance` on validation images, in any `Trainer`."""
+"""`RelianceCallback`, which measures reliance on outlines on validation images during training, in any `Trainer`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace

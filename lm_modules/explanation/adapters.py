@@ -1,4 +1,4 @@
-"""Explainers of other libraries under any masking method: functions of visibility, and of images with NaN for hidden.
+"""Adapters that let explainers of other libraries (Captum, lime, shap, shapiq, ...) use any masking method.
 
 Captum and shapiq perturb the visible map in place of the image: `visibility_forward`, `coalition_game`. lime, shap,
 Quantus and pytorch-grad-cam write NaN into the pixels that they hide: `nan_classifier`, `NanNetwork`. Random fills

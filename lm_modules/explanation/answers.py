@@ -1,4 +1,4 @@
-"""What a network answers about many visible maps of one image: one table for every class and every explainer."""
+"""`ask`: a network's predictions for many masks of one image, as one table for every class and every explainer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

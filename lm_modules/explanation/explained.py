@@ -1,4 +1,4 @@
-"""What is known of one image: what networks predict for it, how that is explained, and how explanations are judged."""
+"""`ExplainedImage`: predictions for one image, their explanations, and how good judges find these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One image explained by several explainers, for several networks under several masking methods, on the same holes."""
+"""`explain_image`: explain one image by several explainers, networks and masking methods, on the same holes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""All measures of the explanations of one image, and rows of many: means over objects, and paired differences."""
+"""Judge the explanations of one image, and average many images: means over objects, and paired differences."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence

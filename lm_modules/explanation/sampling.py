@@ -1,4 +1,4 @@
-"""Which segments are visible in each query: independent draws, a balanced design, coalitions by Shapley's kernel.
+"""Draw which segments each query shows: independent draws, a balanced design, coalitions by Shapley's kernel.
 
 Everything follows from an int64 key. More independent draws or coalitions begin with those of a smaller sample.
 """

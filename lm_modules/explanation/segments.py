@@ -1,4 +1,4 @@
-"""Partitions of images into segments, and the visible maps that follow from which segments are visible."""
+"""`Segments`: an image cut into patches or superpixels, and the masks that show some of them."""
 
 from dataclasses import dataclass
 from typing import get_args

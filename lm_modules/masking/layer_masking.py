@@ -1,4 +1,4 @@
-"""`LayerMasking`: any supported CNN, with the mask carried through its layers."""
+"""`LayerMasking`, which wraps a CNN so that its layers ignore hidden pixels."""
 
 import dataclasses
 import inspect
@@ -70,7 +70,7 @@ class Plan(list[PlanRow]):
     def _line(row: PlanRow) -> str:
         ends = row.visible_fraction is None
         size = "masking ends" if ends else f"{row.height} x {row.width}"
-        visible = "" if row.visible_fraction is None else f"{row.visible_fraction:.1%}"
+        visible = "" if row.visible_fraction is None else f"{100 * row.visible_fraction:.1f} %"
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
 

@@ -1,4 +1,4 @@
-"""Masked features: tensors that carry which of their positions are visible through a network's own forward.
+"""`Masked`, a tensor subclass that carries which of its positions are visible through a network's own forward.
 
 Torch hands every function that meets such a tensor to `Masked.__torch_function__`, which looks its rule up in the table
 (`table`). Within a rule masked features are plain tensors to torch.

@@ -1,4 +1,4 @@
-"""The plan of a pass: where later layers see something, and from which neighbours padding is made; and that padding.
+"""Plan the padding of holes: which positions later layers read, and from which neighbours each is filled in.
 
 A plan depends on `visible` alone, which is one byte a position, so in eager mode it is made on the CPU with NumPy. All
 images lie in one flat array, framed with zeros: a step to a neighbour is a slice of it, and NumPy works on whole

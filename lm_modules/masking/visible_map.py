@@ -1,4 +1,4 @@
-"""The visible positions at one resolution, and all that follows from them: maps of later layers, plans of padding.
+"""`VisibleMap`: the visible positions at one resolution, and the maps of later layers that follow from them.
 
 None of it depends on features, so it is computed once in a forward pass and kept with the map: layers that see the same
 `VisibleMap` share the work.

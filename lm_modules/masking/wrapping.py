@@ -1,4 +1,4 @@
-"""What a network is asked when it is wrapped: a forward pass in each mode, on tensors without values."""
+"""Try a network when it is wrapped: a forward pass in each mode, on tensors without values."""
 
 import random
 import traceback

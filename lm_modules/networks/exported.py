@@ -1,4 +1,4 @@
-"""The folder of an exported network: weights as safetensors, and config.json with what else makes it.
+"""The folder that `maskrobust export` writes: weights as safetensors, and config.json.
 
 Folders come from strangers: a class that one names is never imported, and names, sizes and options are checked.
 """

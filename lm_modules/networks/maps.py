@@ -1,4 +1,4 @@
-"""Which modules of a network return maps, at which strides."""
+"""Find which modules of a network return maps, and at which strides."""
 
 import copy
 from collections.abc import Iterator, Sequence

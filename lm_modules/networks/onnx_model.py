@@ -1,4 +1,4 @@
-"""A masked network in ONNX, checked in ONNX Runtime against the network itself."""
+"""`onnx_model`: a network under layer masking as an ONNX file, checked in ONNX Runtime against the network itself."""
 
 import math
 from dataclasses import replace

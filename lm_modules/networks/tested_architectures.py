@@ -1,8 +1,8 @@
-"""Which networks layer masking is tested on, and which it refuses and why: tested_architectures.csv, as it is read.
+"""Read tested_architectures.csv: networks that layer masking is tested on, and those it refuses and why.
 
 The table has a line for each classifier of torchvision, for the small models of each family (module) of timm that is
 tested, and for the smallest model of each other one. `scripts/architectures` checks those that are taken, and
-writes docs/architectures.md from it; `maskrobust arches` prints it.
+writes the last section of docs/layer-masking.md from it; `maskrobust arches` prints it.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""Weights from files. Files come from strangers: nothing in them is executed or imported.
+"""Read weights from files of strangers: nothing in them is executed or imported.
 
 Some are refused before torch reads them, and some before a network is built from them.
 """

@@ -1,4 +1,4 @@
-"""The catalogue of measures: what each is called, what it says, what it needs of a plan, and how it is computed.
+"""The registry of measures: the decorator `measure` with title, definition and formula of each.
 
 A measure is one function in one file below `lm_modules/reliance/measures/`, or in a module of the user's own, under the
 decorator `measure`. The callback, `evaluate`, `claim`, the loggers, the terminal and the page take their measures from
@@ -84,8 +84,8 @@ class Described:
     goal: Goal
 
     def heading(self, parameters: Parameters) -> str:
-        """The title of one member."""
-        return self.title.format(**parameters)
+        """The title of one member, with a narrow space before a percent sign."""
+        return self.title.format(**parameters).replace("%", "\u202f%")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Networks asked about one split under several masking methods, and the rows of what they answered."""
+"""Run the measures: ask networks about one split under several masking methods, and make rows of the result table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

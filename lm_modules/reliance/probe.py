@@ -1,4 +1,4 @@
-"""The mask-only probe: how much about the class the outlines hold, for a network that sees nothing else."""
+"""The mask-only probe: a network that sees only outlines, which says how much they tell about the class."""
 
 import copy
 from collections.abc import Iterable, Sequence

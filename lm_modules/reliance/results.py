@@ -1,4 +1,4 @@
-"""The result table: flat, typed rows, the one thing that leaves a measurement.
+"""The result table: one typed row for each measure, network and masking method.
 
 JSON, CSV, the terminal, the page, W&B's table and the scalars of a training are selections of these rows.
 """

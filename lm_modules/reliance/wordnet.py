@@ -1,4 +1,4 @@
-"""How alike two classes are, where the classes are nodes of a hierarchy, as ImageNet's are of WordNet."""
+"""How alike two classes are in a hierarchy of classes, such as ImageNet's in WordNet."""
 
 from collections import deque
 from collections.abc import Mapping, Sequence

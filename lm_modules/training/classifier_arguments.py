@@ -1,4 +1,4 @@
-"""What the arguments of `MaskRobustClassifier` and `MaskedPretraining` may be."""
+"""Check the arguments of `MaskRobustClassifier` and `MaskedPretraining`."""
 
 import inspect
 from collections.abc import Callable, Mapping

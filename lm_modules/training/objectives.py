@@ -1,4 +1,4 @@
-"""Training objectives: how one gets its name and what it may ask for, and those that are shipped."""
+"""Training objectives (losses): the decorator `objective`, and those that are shipped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Masked pre-training without labels: an encoder sees the visible pixels alone, and a decoder draws the hidden ones.
+"""`MaskedPretraining`: pre-training without labels, in which a decoder draws the hidden pixels.
 
 Source of the task: He et al., "Masked Autoencoders Are Scalable Vision Learners" (CVPR 2022), and for CNNs Tian et al.,
 "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling" (SparK, ICLR 2023). SparK

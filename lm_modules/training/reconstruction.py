@@ -1,4 +1,4 @@
-"""What masked pre-training adds to an encoder: a decoder from maps to pixels, and the loss at hidden pixels."""
+"""The decoder and the loss of masked pre-training."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Masks of training images: from names and numbers in a configuration to what a network sees of a batch.
+"""Draw the masks of training images, as a configuration describes them.
 
 That is images with filled holes, or with holes that layer masking ignores.
 """

@@ -1,4 +1,4 @@
-"""Coverage of the intervals over objects crossed with scenes and seeds, by simulation.
+"""Simulate how often intervals over objects crossed with scenes and seeds hold the truth.
 
     python scripts/benchmarks/crossed_coverage.py --trials 1000
 
@@ -104,7 +104,8 @@ def main() -> None:
         (usual, strict), width, none = coverage(effects, design, trials)
         sizes = " | ".join(map(str, design))
         print(
-            f"| {name} | {sizes} | {usual:.1%} | {strict:.1%} | {width:.2f} | {none / trials:.1%} |",
+            f"| {name} | {sizes} | {100 * usual:.1f} % | {100 * strict:.1f} % | {width:.2f} | "
+            f"{100 * none / trials:.1f} % |",
             flush=True,
         )
 

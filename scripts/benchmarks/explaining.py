@@ -1,4 +1,4 @@
-"""What explaining an image costs: time over the bare forward passes that it takes, ours beside lime's and Captum's."""
+"""Benchmark explaining an image, relative to the forward passes it takes, and beside lime and Captum."""
 
 import contextlib
 import io

@@ -66,25 +66,34 @@ def _parser() -> ArgumentParser:
     parser = Parser(prog="maskrobust claim", description=_DESCRIPTION, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
     parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
-    parser.add_argument("--arm", type=str | list[str] | None, help="make the runs of these arms alone; see --collect")
-    parser.add_argument("--seed", type=int | list[int] | None, help="make the runs of these seeds alone")
-    parser.add_argument("--collect", action="store_true", help="join what such processes have made; train nothing")
+    parser.add_argument(
+        "--arm", type=str | list[str] | None, help="make only the runs of these arms, to be joined by --collect"
+    )
+    parser.add_argument("--seed", type=int | list[int] | None, help="make only the runs of these seeds")
+    parser.add_argument("--collect", action="store_true", help="join the runs of such processes; train nothing")
     parser.add_argument(
         "--wandb",
         type=bool | WandbOptions,
         default=False,
         help="log each training to Weights & Biases as a run of its own, as --wandb of fit does",
     )
-    parser.add_argument("--list", action="store_true", help="print the options of processes that can share the runs")
+    parser.add_argument(
+        "--list", action="store_true", help="print the options of processes that can run at the same time"
+    )
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
     parser.add_argument(
-        "--arms", type=dict[str, dict[str, Any]], required=True, help="what is compared, by name; see docs/claim.md"
+        "--arms",
+        type=dict[str, dict[str, Any]],
+        required=True,
+        help="the ways to train that are compared, by name; see docs/claim.md",
     )
-    parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
+    parser.add_argument(
+        "--seeds", type=list[int], required=True, help="seeds of the runs of each arm, such as [1, 2, 3]"
+    )
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=DecisionRule, required=True)

@@ -1,4 +1,4 @@
-"""The kinds of arm, each a class: what its YAML may hold, what it learns, from what that follows, what it predicts.
+"""The kinds of arm of a claim, each a class: how it is configured, trained and asked.
 
 A new kind is a class here and an entry of `KINDS`; its fields are the keys that an arm of this kind may have in YAML.
 """

@@ -1,4 +1,4 @@
-"""The runs of a claim: making one, the mask-only probe, and which are missing."""
+"""Make the runs of a claim, one for each arm and seed, and find which are missing."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From outcomes to claim.json: the result table, the comparisons, and the verdict."""
+"""Write claim.json: the result table, the comparisons and the verdict."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The rule of a claim: every augmentation-only arm under every fill against the layer-masking arm, pair by pair.
+"""The rule of a claim: compare every augmentation-only arm under every fill with the layer-masking arm.
 
 A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
@@ -18,7 +18,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.train.claim.config import DecisionRule
-from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title
+from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title, percent
 
 ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -108,10 +108,10 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
         "shown to be within both.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
-        f"Either verdict is wrong in at most {level:.1%} of experiments. Bounds are Student's t over seeds and images, "
-        f"at a one-sided level of {level:.3g}; of {level / 2:.3g} for each of the two ways to fail; and Holm's, of "
-        f"{level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill, for refuting. A bound of reliance "
-        "uses half of its level for either sign that the used share may have.",
+        f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
+        f"images, at a one-sided level of {level:.3g}, and of {level / 2:.3g} for each of the two ways to fail. For "
+        f"refuting they are Holm's, of {level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill. A "
+        "bound of reliance uses half of its level for either sign that the used share may have.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Base classes of data modules, samples in memory and as they are stored, and reproducible draws."""
+"""Base classes of data modules."""
 
 import io
 import zlib

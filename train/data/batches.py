@@ -1,4 +1,4 @@
-"""Batches of one split by their numbers, on a device, and its empty scenes: asked about, or centred by."""
+"""Batches of one split, on a device, and its empty scenes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate

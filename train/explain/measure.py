@@ -1,4 +1,4 @@
-"""Every image explained and kept, so that a command that was stopped goes on where it was."""
+"""Explain every image and keep the result, so that a stopped command resumes where it was."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A line now and then about a training that nobody watches on a terminal."""
+"""Print a line every half minute about a training without a terminal."""
 
 from math import isfinite
 from typing import Any

@@ -1,4 +1,4 @@
-"""What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
+"""The finding of a command in one sentence with its size: first on its page, last in the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence

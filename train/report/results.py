@@ -1,4 +1,4 @@
-"""What a claim or an evaluation has found: networks, masking methods and rows, as pages, terminal and files take it."""
+"""The results that reports show: networks, masking methods and rows of the result table."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Rows of the result table as tables of a page."""
+"""HTML tables of rows of the result table."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Results in a terminal: a table of values, 80 columns wide at most, and the verdicts in a frame."""
+"""Tables of results in a terminal, at most 80 columns wide."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""How numbers, masking methods and mask families are written, the same in the pages and in the terminal."""
+"""How numbers, masking methods and mask families are written, the same on pages and in the terminal."""
 
 import re
 from collections.abc import Callable, Sequence

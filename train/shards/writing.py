@@ -1,4 +1,4 @@
-"""Writing shards: samples are encoded in several processes, and written in random order by WebDataset's own writer."""
+"""Write shards: several processes encode samples, which WebDataset's writer stores in random order."""
 
 import io
 import json

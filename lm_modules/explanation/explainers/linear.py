@@ -1,4 +1,4 @@
-"""Linear surrogates of a network around one image: LIME and KernelSHAP, for all classes by one solve in float64.
+"""LIME and KernelSHAP: linear surrogates of a network around one image, for all classes at once.
 
 Their 95 % intervals are Student's, from the heteroscedasticity consistent covariance HC3: with coefficients = gain @
 answers, the variance is sum_i gain_i^2 (residual_i / (1 - leverage_i))^2 (MacKinnon and White, "Some

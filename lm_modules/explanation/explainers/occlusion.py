@@ -1,4 +1,4 @@
-"""Occlusion: how much an answer falls when one segment, or one window, is hidden."""
+"""Occlusion: how much a prediction falls when one segment, or one window, is hidden."""
 
 import numpy as np
 import torch

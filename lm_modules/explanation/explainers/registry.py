@@ -1,4 +1,4 @@
-"""How an explainer gets its name, what it asks, and how it makes scores of the answers."""
+"""The registry of explainers: the decorator `explainer`, and the queries that explainers ask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""RISE with binary cells: the mean answer while a segment or a pixel is visible."""
+"""RISE: the mean prediction while a segment or a pixel is visible."""
 
 import numpy as np
 from torch import Tensor

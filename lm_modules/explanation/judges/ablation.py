@@ -1,4 +1,4 @@
-"""Segments hidden in the order of their scores: deletion and insertion."""
+"""The judges `deletion` and `insertion`: hide segments in the order of their scores, and follow the probability."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Do explanations point at the object?"""
+"""The judges `coverage`, `jaccard` and `pointing`: how well scores lie on the object."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How a measure of explanations gets its name, and what it is told of an image."""
+"""The registry of judges: the decorator `judge`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

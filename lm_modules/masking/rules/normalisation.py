@@ -1,4 +1,4 @@
-"""Normalisation: statistics are those of the visible positions."""
+"""Rules for normalisation: statistics are those of the visible positions."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pairs of networks compared by the magnitude of a statistic, with bounds that hold for all pairs together."""
+"""Compare pairs of networks by the magnitude of a statistic, with bounds that hold for all pairs together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

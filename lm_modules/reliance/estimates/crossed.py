@@ -1,4 +1,4 @@
-"""How far holes pull a network towards their own objects, over objects crossed with scenes.
+"""Estimate the outline pull with intervals over objects crossed with scenes.
 
 Every shape is cut as a hole into every scene. Objects and scenes are both random, so both count in the standard error:
 a network may follow some shapes more than others, and any shape more in some scenes than in others.

@@ -1,4 +1,4 @@
-"""From a statistic to its estimate with an interval: of one run, of several seeds, or of two networks' difference."""
+"""Estimate a statistic with an interval: of one run, of several seeds, or of the difference of two networks."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Mutual information between prediction and label: sees any dependence, also where the outline misleads."""
+"""Mutual information between prediction and label, which also counts outlines that mislead."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice

@@ -1,4 +1,4 @@
-"""The leak looked at closer: a negative control, margins, parts of the images, another ring."""
+"""Controls of the leak: a negative control, margins around the object, parts of the images, another ring."""
 
 from collections.abc import Sequence
 from functools import partial

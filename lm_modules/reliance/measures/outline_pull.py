@@ -1,4 +1,4 @@
-"""Outline pull: how far a hole in an empty scene moves the answer towards the object of its shape."""
+"""Outline pull: how far a hole in an empty scene moves the prediction towards the object of its shape."""
 
 from collections.abc import Sequence
 from functools import partial

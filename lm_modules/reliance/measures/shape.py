@@ -1,4 +1,4 @@
-"""What the outline of a hole does to predictions: leak, swap pull and used share, the headline."""
+"""Leak, swap pull and used share: what the outline of a hole does to predictions."""
 
 from functools import partial
 

@@ -1,8 +1,8 @@
-"""Six properties that layer masking must have on every listed network, and the page that reports them.
+"""Six properties that layer masking must have on every listed network, and the section of a page that reports them.
 
 `python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of the
-lists, one at a time, and writes docs/architectures.md. With `--sizes` it says instead how far images of several sizes
-in one batch are answered otherwise than alone.
+lists, one at a time, and writes the last section of docs/layer-masking.md. With `--sizes` it says instead how far
+images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
@@ -24,7 +24,8 @@ from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
 from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
-PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[3] / "docs" / "layer-masking.md"
+MARK = "<!-- architectures -->\n\n"  # what follows is written by `main`
 USUAL_SIZE = 64
 SIZES = {
     "timm/convmixer_768_32": 32,
@@ -259,8 +260,8 @@ def _run(case: Case, *, everything: bool = False, scribble: bool = False) -> Any
     return case.masked._run(hide(case.images, visible), visible_map, write if scribble else None)
 
 
-def page(results: dict[str, dict[str, bool | str]]) -> str:
-    """The text of docs/architectures.md.
+def section(results: dict[str, dict[str, bool | str]]) -> str:
+    """The last section of docs/layer-masking.md.
 
     Args:
         results: of `check` by architecture.
@@ -268,41 +269,24 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
-    reasons: dict[str, list[str]] = {}
-    for family, architecture, refused in known_architectures():
-        if refused:
-            name = architecture if family == "torchvision" else family.replace(" ", "/")
-            reasons.setdefault(refused, []).append(name)
-    torchvision_names, *timm_names = taken_by_family().values()
-    families = [family.removeprefix("timm ") for family in taken_by_family()][1:]
-    models = {
-        family: ", ".join(name.removeprefix("timm/") for name in names)
-        for family, names in zip(families, timm_names, strict=True)
-    }
-    sections = [
-        "# Architectures",
+    of_torchvision, *of_timm = taken_by_family().values()
+    families = ", ".join(family.removeprefix("timm ") for family in [*taken_by_family()][1:])
+    refused = [each.family for each in known_architectures() if each.refused]
+    parts = [
+        "## Tested architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
-        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings: "
-        f"{len(passed)} have all six properties below, {len(results) - len(passed)} do not.",
-        "A network that is not listed is supported if wrapping it raises no `UnsupportedNetworkError`: `maskrobust "
-        "arches NAME` tries it.",
+        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings. "
+        f"{len(passed)} have all six properties below, and {len(results) - len(passed)} do not.",
         MEANINGS.rstrip(),
-        *(["## Failed", "\n".join(f"- {failure}" for failure in failures)] if failures else []),
-        f"## torchvision: {len(torchvision_names)} networks",
-        ", ".join(torchvision_names) + ".",
-        f"## timm: {sum(map(len, timm_names))} networks of {len(families)} families",
-        "Refused members of these families attend between positions (fastvit_sa12, caformer_s18) or have an operation "
-        "without a rule (evolved normalisation, global context).",
-        _table("family", "networks", models),
-        f"## Refused: {sum(map(len, reasons.values()))}",
-        "Networks of torchvision and families of timm that layer masking does not support, by what they compute:",
-        _table("reason", "networks and families", {reason: ", ".join(names) for reason, names in reasons.items()}),
+        *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
+        f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm))} of {len(of_timm)} "
+        f"families of timm ({families}). Other members of these families can be refused (fastvit_sa12, caformer_s18). "
+        f"Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
+        f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
+        "`maskrobust arches` lists every name, with the reason of each refusal. A network that is not listed is "
+        "supported if wrapping it raises no `UnsupportedNetworkError`.",
     ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _table(left: str, right: str, rows: dict[str, str]) -> str:
-    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+    return "\n\n".join(parts) + "\n"
 
 
 def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
@@ -343,7 +327,7 @@ def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) ->
 
 
 def main() -> None:
-    """Check every listed network, write the page, and exit with status 1 where a property fails."""
+    """Check every listed network, write the section, and exit with status 1 where a property fails."""
     if "--sizes" in sys.argv:
         for architecture in architectures():
             try:
@@ -358,7 +342,8 @@ def main() -> None:
             found = check(build(architecture), size_of(architecture), padding)
             failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
             results[architecture] = found | results.get(architecture, {}) | failed
-    PAGE.write_text(page(results), encoding="utf-8")
+    above, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+    PAGE.write_text(above + MARK + section(results), encoding="utf-8")
     failures = _failures(results)
     if failures:
         sys.exit("\n".join(failures))

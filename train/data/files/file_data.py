@@ -1,4 +1,4 @@
-"""Data modules of image files: reading, joint geometry of image and mask, loaders, files to store or to evaluate on."""
+"""`FileDataModule`, the base of data modules of image files: reading, cropping image and mask alike, loaders."""
 
 import copy
 import os

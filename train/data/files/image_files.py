@@ -1,4 +1,4 @@
-"""Image files and mask files: which belong together, what is in them, and how they are cropped and resized."""
+"""Read image files and mask files, match them, and crop and resize them."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Textures and backgrounds: scikit-image's own photographs, never downloaded, images of one's own, or plain colours."""
+"""Backgrounds and textures: scikit-image's photographs, a user's own images, or plain colours."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: 37 breeds of cats and dogs, with the animal as the object."""
+"""`Pets`: Oxford-IIIT Pet, 37 breeds of cats and dogs, with the animal as the object."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
+"""`Shards`: WebDataset tar files, as `maskrobust shards` writes them, from disk or over the network."""
 
 import warnings
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What most people look for first: accuracy by how much is hidden, of each class, along curves and by mask family."""
+"""Report sections on accuracy: by hidden fraction, by class, along curves and by mask family."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

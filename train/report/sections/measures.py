@@ -1,4 +1,4 @@
-"""Every number of a claim or an evaluation in tables, how far outlines are read, comparisons, and definitions."""
+"""Report sections with every number in tables, reliance on outlines, comparisons, and definitions."""
 
 from markupsafe import Markup
 
