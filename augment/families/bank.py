@@ -66,7 +66,7 @@ class SilhouetteBank:
 
     @cached_property
     def thickest(self) -> tuple[Tensor, Tensor]:
-        """Of each object the pixel farthest from what is outside it, and how far in pixels: (N, 2) int64, (N,) float64.
+        """The pixel of each object farthest from its outside, and this distance in pixels: (N, 2) int64, (N,) float64.
 
         Pixels are (row, column).
         """

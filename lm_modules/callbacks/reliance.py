@@ -33,7 +33,7 @@ from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 _NAME = "the network"
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
-"""Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""
+"""Columns of the table in Weights & Biases, which has a row for each measure, masking method and measured epoch."""
 
 
 class RelianceCallback(pl.Callback):

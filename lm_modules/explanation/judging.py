@@ -106,7 +106,7 @@ def _rows(
     parameters: Mapping[str, str | float],
     replicates: int,
 ) -> Iterator[Row]:
-    """Of one measure: values (objects, T)."""
+    """Rows of one measure, from its values (objects, T)."""
     counted = ~np.isnan(values).any(axis=1)  # of all methods, so that they are compared on the same objects
     left_out = int((~counted).sum())
 

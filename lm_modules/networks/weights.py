@@ -28,7 +28,7 @@ _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 _ZIP = b"PK\x03\x04"
 _LARGEST_PICKLE = 32 * 2**20
 _MOST_STEPS = 10**6
-"""Of a pickle; a tensor takes about 40."""
+"""Largest number of steps of a pickle; a tensor takes about 40."""
 
 _PICKLES_OF_OLD_FILES = 5
 _MOST_VALUES, _DEEPEST = 10**6, 64

@@ -17,7 +17,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 
 FOLDS = 5
-"""Of a cross-validated probe."""
+"""Number of folds of a cross-validated probe."""
 
 _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512

@@ -297,7 +297,7 @@ def present_masked(
 
 @torch.no_grad()
 def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
-    """Of several holes of each image, the one with the highest loss; the first one on ties.
+    """For each image, the hole with the highest loss among several; the first one on ties.
 
     Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
     Patches", arXiv 2306.12610.

@@ -16,7 +16,7 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 
 HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
-"""Of the deletion and insertion curves."""
+"""Hidden fractions at which the deletion and insertion curves are evaluated."""
 
 _F = len(HIDDEN_FRACTIONS)
 

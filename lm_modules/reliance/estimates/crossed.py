@@ -251,7 +251,7 @@ class CrossedStatistic:
         return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
 
     def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
-        """Of the first runs, minus the last ones."""
+        """The estimate over the first runs, minus that over the last `minus` runs."""
         found, because = scene_answers_of(runs)
         kinds = found[0].kinds
         chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)
