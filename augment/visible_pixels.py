@@ -94,7 +94,7 @@ def check_nodata(nodata: float, dtype: torch.dtype) -> None:
 
     Args:
         nodata: the value.
-        dtype: of the images.
+        dtype: dtype of the images.
 
     Raises:
         InputError: `dtype` is an integer type, and cannot hold the value.

@@ -121,7 +121,7 @@ class SilhouetteBank:
         """Write the bank to one safetensors file, which is there whole or not at all; the folder is made when missing.
 
         Args:
-            path: of the file; one that exists is replaced.
+            path: the file; one that exists is replaced.
         """
         with library_needed():
             import safetensors.torch

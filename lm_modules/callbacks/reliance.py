@@ -319,7 +319,7 @@ def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[fl
         batch: a row for each of its images.
         methods: a column for each, after that of the images.
         mean: C values, for the fill "mean".
-        seed: of the suite, which then hides the very same pixels and draws the very same fills.
+        seed: seed of the suite, which then hides the very same pixels and draws the very same fills.
 
     Returns:
         (3, height, width) float32 in [0, 1], on the CPU.

@@ -70,7 +70,7 @@ def coalition_game(
         image: (C, H, W) float in [0, 1], on the network's device.
         segments: M of them are the players.
         class_index: the class that is asked about, from 0.
-        index: of the image in `segments`.
+        index: index of the image in `segments`.
         key: int64, of random fills.
         batch_size: coalitions in a forward pass.
         scale: as in `ask`.

@@ -98,7 +98,7 @@ def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key:
 
     Args:
         plan: which explainers, and what is asked.
-        partitions: of the image, by name.
+        partitions: partitions of the image, by name.
         key: int64.
 
     Raises:

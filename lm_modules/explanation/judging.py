@@ -68,7 +68,7 @@ def judged_rows(
         objects: (N,) the object that each shows.
         networks: R names.
         methods: T names.
-        replicates: of the bootstrap.
+        replicates: replicates of the bootstrap.
     """
     order = {name: place for place, name in enumerate(JUDGES)}
     found = {about for image in images for about in image.judged}

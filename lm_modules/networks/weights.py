@@ -275,8 +275,8 @@ def building_from(path: str | Path, tensors: Iterable[Tensor]) -> Iterator[None]
     """Build a network, within a block, as a file says, but none that is much larger than the tensors in that file.
 
     Args:
-        path: of the file.
-        tensors: of the file.
+        path: the file.
+        tensors: tensors of the file.
 
     Raises:
         InputError: the constructor asks torch for more memory, or whatever the file makes it raise.

@@ -70,10 +70,10 @@ class Described:
     """What a measure is called, and how its values are read, whatever they are computed from.
 
     Attributes:
-        name: of its rows in a result table.
+        name: name of its rows in a result table.
         title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
         definition: one or two sentences for readers of a report.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
     """
 

@@ -48,7 +48,7 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
         z: (N, M) bool, N at least M + 2.
         answers: (N, K) float64 of `ask`.
         alpha: penalty, at least 0.
-        kernel_width: of the weights, above 0.
+        kernel_width: kernel width of the weights, above 0.
 
     Returns:
         Scores (M, K), the coefficients c, with intervals and R^2.

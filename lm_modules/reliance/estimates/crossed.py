@@ -176,7 +176,7 @@ def permutation_p_value(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike,
         logits: see `outline_pulls`.
         classes: see there.
         pairs: see there.
-        permutations: of the classes over the shapes, always the same.
+        permutations: permutations of the classes over the shapes, always the same.
 
     Returns:
         (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
@@ -223,7 +223,7 @@ class CrossedStatistic:
 
     Attributes:
         values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
-        kind: of the scenes that count; None for all.
+        kind: kind of the scenes that count; None for all.
         bounds: that no interval leaves.
     """
 

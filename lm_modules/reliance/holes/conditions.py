@@ -130,7 +130,7 @@ def hole(names: Names) -> Callable[[Draws], Draws]:
     applies, (B,) bool.
 
     Args:
-        names: of the conditions that a plan asks for, in order; where there is none, the function is not called.
+        names: names of the conditions that a plan asks for, in order; where there is none, the function is not called.
     """
 
     def register(draw: Draws) -> Draws:
