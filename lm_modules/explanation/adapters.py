@@ -63,7 +63,7 @@ def coalition_game(
     batch_size: int = 64,
     scale: Scale = "probability",
 ) -> Callable[[BoolArray], FloatArray]:
-    """The game of an image's segments, for shapiq: a coalition is worth the answer while its segments are visible.
+    """A game for shapiq: the value of a coalition is the prediction while its segments are visible.
 
     Args:
         predict: as in `visibility_forward`.

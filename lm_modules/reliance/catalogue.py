@@ -183,7 +183,7 @@ def measure(
     by_seed: bool = True,
     of_data: bool = False,
 ) -> Callable[[MeasureFunction], MeasureFunction]:
-    """Enter a function into the catalogue, under its own name or another; the arguments are those of `Measure`.
+    """Register the decorated function as a measure; the arguments are those of `Measure`.
 
     Raises:
         InputError: another measure has that name.

@@ -30,7 +30,7 @@ from maskrobust.lm_modules.training.training_masks import build_masking
 
 
 class MaskedPretraining(TrainingModule):
-    """An encoder that is trained, without labels, to know what its hidden pixels show.
+    """Pre-training without labels: an encoder sees visible pixels only, and a decoder predicts the hidden ones.
 
     The encoder is the very network that is fine-tuned later, under its own names; its head is not trained. Layer
     masking keeps hidden pixels from it: no value of theirs changes a bit of its maps. A light `Decoder` draws the

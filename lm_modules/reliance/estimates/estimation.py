@@ -81,7 +81,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, and what both rest on.
+    """A number with its 95 % interval, and how many images both rest on.
 
     Attributes:
         value: the number; None where it is undefined.
