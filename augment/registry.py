@@ -150,7 +150,7 @@ AnyFunctionEntry = TypeVar("AnyFunctionEntry", bound=Entry)
 
 
 class FunctionRegistry(Registry[AnyFunctionEntry]):
-    """Functions that return tensors, with what they ask for.
+    """A registry of functions by name, with the arguments that each asks for.
 
     Args:
         kind: what they are, for messages.

@@ -34,7 +34,7 @@ class ExplanationPanel(pl.Callback):
         patch_size: side in pixels of the patches that are hidden.
         every_n_epochs: epochs between two pictures, at least 1; the last epoch of each group is shown.
         pictures: how many images, at least 1, of the first validation batch.
-        seed: of queries and random fills.
+        seed: seed of queries and random fills.
 
     Raises:
         InputError: a method is unknown, a number is below its minimum, or an explainer needs gradients.
@@ -93,7 +93,7 @@ def draw_explanations(
         predictors: a column for each, after that of the images.
         plan: how images are explained; of its explainers the first is shown.
         patch_size: side in pixels of the patches that are hidden.
-        seed: of queries and random fills.
+        seed: seed of queries and random fills.
 
     Returns:
         (3, height, width) float32 in [0, 1], on the CPU.

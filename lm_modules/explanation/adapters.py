@@ -63,14 +63,14 @@ def coalition_game(
     batch_size: int = 64,
     scale: Scale = "probability",
 ) -> Callable[[BoolArray], FloatArray]:
-    """The game of an image's segments, for shapiq: a coalition is worth the answer while its segments are visible.
+    """A game for shapiq: the value of a coalition is the prediction while its segments are visible.
 
     Args:
         predict: as in `visibility_forward`.
         image: (C, H, W) float in [0, 1], on the network's device.
         segments: M of them are the players.
         class_index: the class that is asked about, from 0.
-        index: of the image in `segments`.
+        index: index of the image in `segments`.
         key: int64, of random fills.
         batch_size: coalitions in a forward pass.
         scale: as in `ask`.

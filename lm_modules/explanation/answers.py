@@ -19,7 +19,7 @@ Scale = Literal["probability", "logit", "log_odds"]
 
 @dataclass(frozen=True)
 class Queries:
-    """Visible maps of one image that a network is asked about, made a batch at a time.
+    """Masks of one image with which a network is asked, made a batch at a time.
 
     Attributes:
         areas: (N,) int64 on the CPU, visible pixels of each.

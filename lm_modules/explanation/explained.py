@@ -14,7 +14,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Explanation(NamedTuple):
-    """What the answers of a network say about each segment, for each class.
+    """Scores of each segment for each class, with intervals.
 
     Attributes:
         scores: (M, K) float64, or (H, W, K) where pixels are explained.

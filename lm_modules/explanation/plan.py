@@ -16,7 +16,7 @@ _PAPER_SAMPLES = 512
 
 @dataclass(frozen=True)
 class ExplanationPlan:
-    """What is asked about an image under each masking method.
+    """Which explainers run under each masking method, and with which queries.
 
     Attributes:
         explainers: lime, kernel_shap, occlusion (square windows), leave_one_out (occlusion segment by segment), rise,

@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 @dataclass(frozen=True)
 class Segments:
-    """A partition of each image of a batch.
+    """Each image of a batch, cut into segments.
 
     Attributes:
         labels: (B, H, W) integers, the segment of each pixel; in each image those from 0 on without a gap, at least

@@ -69,7 +69,7 @@ def load_export(name: str, folder: str, own: str | None = None) -> TrainedNetwor
 
     Args:
         name: what it is called by.
-        folder: of the export.
+        folder: folder of the export.
         own: the class or function of a network that is not named by its architecture, as the user has named it.
 
     Raises:

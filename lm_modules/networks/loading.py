@@ -273,7 +273,7 @@ def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weig
 
 
 def default_preprocessing(architecture: str) -> Preprocessing:
-    """That of an architecture's default weights; ImageNet's colours for small_resnet and a class of one's own."""
+    """Preprocessing of an architecture's default weights; ImageNet's colours for small_resnet and own classes."""
     from torchvision.models import get_model_weights
 
     if architecture == "small_resnet" or is_own_class(architecture):

@@ -28,7 +28,7 @@ _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 _ZIP = b"PK\x03\x04"
 _LARGEST_PICKLE = 32 * 2**20
 _MOST_STEPS = 10**6
-"""Of a pickle; a tensor takes about 40."""
+"""Largest number of steps of a pickle; a tensor takes about 40."""
 
 _PICKLES_OF_OLD_FILES = 5
 _MOST_VALUES, _DEEPEST = 10**6, 64
@@ -275,8 +275,8 @@ def building_from(path: str | Path, tensors: Iterable[Tensor]) -> Iterator[None]
     """Build a network, within a block, as a file says, but none that is much larger than the tensors in that file.
 
     Args:
-        path: of the file.
-        tensors: of the file.
+        path: the file.
+        tensors: tensors of the file.
 
     Raises:
         InputError: the constructor asks torch for more memory, or whatever the file makes it raise.

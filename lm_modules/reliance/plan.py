@@ -13,7 +13,7 @@ ShapeMeasure = Literal["swap_pull", "hidden_pixel_sensitivity"]
 
 @dataclass(frozen=True)
 class ReliancePlan:
-    """The conditions under which images are shown.
+    """Which measures are computed, and on which holes.
 
     Attributes:
         shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.

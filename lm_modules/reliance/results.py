@@ -20,7 +20,7 @@ class Row:
         method: masking method; empty for what is said of the images alone.
         measure: key in the catalogue.
         parameters: which member of a family of measures.
-        seed: of the run; None over all seeds.
+        seed: seed of the run; None over all seeds.
         compared_with: network whose value is subtracted; empty for none.
         value: the number; None where it is undefined.
         low: lower end of its interval; None where there is none.

@@ -101,7 +101,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     Args:
         checkpoint: content of a Lightning checkpoint.
         kind: the classifier's class.
-        path: of the file, for messages.
+        path: the file, for messages.
 
     Returns:
         By name, without mask families, fills and objectives that are not registered.

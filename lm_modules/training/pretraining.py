@@ -30,7 +30,7 @@ from maskrobust.lm_modules.training.training_masks import build_masking
 
 
 class MaskedPretraining(TrainingModule):
-    """An encoder that is trained, without labels, to know what its hidden pixels show.
+    """Pre-training without labels: an encoder sees visible pixels only, and a decoder predicts the hidden ones.
 
     The encoder is the very network that is fine-tuned later, under its own names; its head is not trained. Layer
     masking keeps hidden pixels from it: no value of theirs changes a bit of its maps. A light `Decoder` draws the
@@ -51,11 +51,11 @@ class MaskedPretraining(TrainingModule):
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
         decoder_width: channels of the decoder, a multiple of 8.
         learning_rate: peak learning rate of AdamW, which comes down to 0 along a cosine.
-        weight_decay: of weights with two or more axes.
+        weight_decay: weight decay of weights with two or more axes.
         warmup_fraction: fraction of all steps spent on linear warm-up.
         weights: what to start from, as in `MaskRobustClassifier`.
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
-        seed: of the masks.
+        seed: seed of the masks.
 
     Raises:
         InputError, MissingFileError: an argument is out of its range, weights do not fit, or the network has no such

@@ -52,7 +52,7 @@ class SampleMean(Metric):
     value of an id counts, and values are summed in order of ids.
 
     Args:
-        options: of `torchmetrics.Metric`.
+        options: options of `torchmetrics.Metric`.
     """
 
     full_state_update = False

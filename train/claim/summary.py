@@ -245,7 +245,7 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
 
 
 def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
-    """Both differences of a pair; what was shown stands with that of reliance."""
+    """Rows of both differences of a pair; the row of reliance says what was shown."""
     of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
     hidden = {"hidden_fraction": config.evaluation.hidden_fraction}
     yield Row.of(pair.accuracy, measure="retention", parameters=hidden, **of)
@@ -262,7 +262,7 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
-    """Of an arm minus the baseline, on the validation split."""
+    """Clean accuracy of an arm minus that of the baseline, on the validation split."""
     arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
     return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
 

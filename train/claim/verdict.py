@@ -140,7 +140,7 @@ def fills_in_words(fills: Sequence[MaskingMethod]) -> str:
 
 
 def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict]:
-    """Both claims, decided by pairs.
+    """Decide both claims by pairs.
 
     Args:
         rule: margins and confidence.
@@ -153,7 +153,7 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
 
 
 def undecided(reason: str) -> dict[ClaimName, Verdict]:
-    """Both claims, left open for one reason."""
+    """Leave both claims undecided for one reason."""
     return dict.fromkeys(CLAIMS, Verdict("undecided", reason))
 
 

@@ -27,7 +27,7 @@ FULL_PLAN = ReliancePlan(
 """What is asked by default: every kind of measure but the closer looks at the leak."""
 
 QUICK_IMAGES = 512
-"""Of `evaluate --quick`, at most."""
+"""Largest number of images of `evaluate --quick`."""
 
 _QUICK = {
     "plan": {"curve_families": [], "transfer_families": [], "scenes": 0},

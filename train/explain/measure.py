@@ -34,7 +34,7 @@ from maskrobust.train.storage.provenance import digest, network_fingerprint, own
 from maskrobust.train.storage.store import Store
 
 FORMAT = 5
-"""Of explanations.json, explanations.npz and what is kept of an image."""
+"""Format of explanations.json, explanations.npz and the file of each finished image."""
 
 _EXPLAINED = "explained.npz"
 

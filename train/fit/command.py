@@ -114,7 +114,7 @@ class FitCLI(LightningCLI):
     """
 
     command = "fit"
-    """That trains, as a user calls it."""
+    """The command that trains, as a user types it."""
     linked: tuple[str, ...] = ("num_classes", "mean", "std")
     """What the data module tells the model."""
     best = ("val/accuracy", "max")

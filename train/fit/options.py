@@ -45,7 +45,7 @@ _OWN_WORDS = {
     "default_root_dir": "folder of all runs (default: runs)",
     "logger": "loggers in place of CSV files and W&B; false logs nothing",
 }
-"""Of what is otherwise here than Lightning says."""
+"""Help of options that differ here from what Lightning says."""
 _BRIEFLY = {
     "masking": "how training images are presented: none, fill, layer_masking or mixture",
     "objective": "cross_entropy, consistency, abstention, distillation or your own",
@@ -56,7 +56,7 @@ _BRIEFLY = {
     "devices": "how many, or a list of their numbers",
     "precision": "32-true, bf16-mixed, 16-mixed and others",
 }
-"""Of texts that are too long to be shown in short."""
+"""Short help of options whose text is too long."""
 _COLOURS = ("mean", "std")
 
 

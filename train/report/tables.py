@@ -18,7 +18,7 @@ GROUP_TITLES: Mapping[Group, str] = {
     "information": "Mutual information (bits)",
     "own": "Own measures",
 }
-"""Of the groups that have a table; curves and transfer have sections of their own."""
+"""Titles of the groups that have a table; curves and transfer have sections of their own."""
 
 LineOf = Callable[[Row], tuple[str, str]]
 """The line that a row stands in: its title, and its CSS classes."""

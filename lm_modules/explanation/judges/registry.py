@@ -94,7 +94,7 @@ def judge(
         title: a short heading.
         definition: one or two sentences for readers of a report.
         name: a Python identifier; by default the function's.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
 
     Raises:

@@ -176,7 +176,7 @@ def permutation_p_value(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike,
         logits: see `outline_pulls`.
         classes: see there.
         pairs: see there.
-        permutations: of the classes over the shapes, always the same.
+        permutations: permutations of the classes over the shapes, always the same.
 
     Returns:
         (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
@@ -223,7 +223,7 @@ class CrossedStatistic:
 
     Attributes:
         values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
-        kind: of the scenes that count; None for all.
+        kind: kind of the scenes that count; None for all.
         bounds: that no interval leaves.
     """
 
@@ -251,7 +251,7 @@ class CrossedStatistic:
         return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
 
     def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
-        """Of the first runs, minus the last ones."""
+        """The estimate over the first runs, minus that over the last `minus` runs."""
         found, because = scene_answers_of(runs)
         kinds = found[0].kinds
         chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)

@@ -282,7 +282,7 @@ def worst_cell(rows: Iterable[Row]) -> Row | None:
     of the cell on its own: as the lowest of many, it is lower than what it would be again.
 
     Args:
-        rows: of one network; those of other measures than `transfer_accuracy` are passed over.
+        rows: rows of one network; those of other measures than `transfer_accuracy` are passed over.
     """
     cells = [
         row

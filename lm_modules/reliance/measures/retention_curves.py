@@ -27,7 +27,7 @@ class CurveMetric(NamedTuple):
     Attributes:
         title: as in headings.
         definition: one sentence.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
         terms: what it averages over the images, (M,).
     """

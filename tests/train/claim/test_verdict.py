@@ -177,7 +177,9 @@ def test_a_wrong_verdict_is_as_seldom_as_stated(seeds, arms, fills):
 
 def test_the_rule_in_words_names_its_numbers_and_the_fills_that_were_tried():
     text = " ".join(rule_in_words(RULE, TITLES, 0.5))
-    assert all(part in text for part in ("3.0 points", "0.05", "2.5\u202f% of experiments", "0.025 / m", "0.0125 for each"))
+    assert all(
+        part in text for part in ("3.0 points", "0.05", "2.5\u202f% of experiments", "0.025 / m", "0.0125 for each")
+    )
     assert "'No masks'" in text and "'Layer masking'" in text
     assert fills_in_words(["black", "mean"]).endswith("may hide the outline better.")
     assert fills_in_words(["black", "inpainting"]) == "Fills tried: black fill and inpainting."

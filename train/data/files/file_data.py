@@ -166,7 +166,7 @@ class FileSample(NamedTuple):
 
     @property
     def id(self) -> int:
-        """That of the image file."""
+        """The id of the image file."""
         return self.file.id
 
     @property

@@ -90,7 +90,7 @@ class Shards(AnnotatedDataModule):
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Those that were written."""
+        """The splits that were written."""
         return tuple(split for split in get_args(Split) if split in self.manifest.splits)
 
     def object_of(self, ids: Tensor) -> Tensor:

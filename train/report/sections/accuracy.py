@@ -15,7 +15,7 @@ from maskrobust.train.report.tables import cell_of, titled
 from maskrobust.train.report.wording import family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
-"""Of which a table is shown unfolded."""
+"""Largest number of classes whose table is shown unfolded."""
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:
