@@ -33,7 +33,7 @@ Group = Literal[
 Unit = Literal["fraction", "number", "bits", "nats", "logits"]
 """Unit of a value. A fraction in [0, 1] is written in percent, and a difference of two fractions in points."""
 
-Goal = Literal["high", "low", "zero", "none"]
+Goal = Literal["high", "low", "zero", "chance", "none"]
 """Which values a user wishes for; "zero": a value below 0 is as bad as one above; "none" where it is no virtue."""
 
 Parameters = Mapping[str, str | float]

@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
@@ -63,7 +63,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         name: _clean_accuracy_difference(config, runs, name)
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
-    counting = [name for name, each in differences.items() if (each.value or 0.0) >= -rule.clean_accuracy_tolerance]
+    counting = [name for name, each in differences.items() if not _is_shown_to_lose(each, rule)]
     pairs = [
         compare(config, runs, probe, arm, fill, counts=arm in counting)
         for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
@@ -160,13 +160,18 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, difference: Estimate) -> 
     if all(reasons):
         title = config.arms[config.rule.baseline].title
         return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images."
-    loss, tolerance = -(difference.value or 0.0), config.rule.clean_accuracy_tolerance
-    if loss > tolerance:
+    if _is_shown_to_lose(difference, config.rule):
         return (
-            f"The layer-masking arm loses {100 * loss:.1f} points of clean accuracy against the baseline, more than "
-            f"the tolerance of {100 * tolerance:.1f}, so its reliance cannot be compared."
+            f"The layer-masking arm loses {-100 * (difference.value or 0.0):.1f} points of clean accuracy against the "
+            f"baseline, and is shown to lose more than the tolerance of "
+            f"{100 * config.rule.clean_accuracy_tolerance:.1f}, so its reliance cannot be compared."
         )
     return few_seeds(len(config.seeds))
+
+
+def _is_shown_to_lose(difference: Estimate, rule: DecisionRule) -> bool:
+    """Whether the interval of a difference of clean accuracies lies below what the rule tolerates."""
+    return difference.high is not None and difference.high < -rule.clean_accuracy_tolerance
 
 
 def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, refuting: Sequence[Pair]) -> str:

@@ -95,7 +95,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     level, reference = level_of(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
     return [
-        f"An arm counts when its clean accuracy on the validation split is at most "
+        f"An arm counts unless its clean accuracy on the validation split is shown to be more than "
         f"{100 * rule.clean_accuracy_tolerance:.1f} points below that of '{titles[rule.baseline]}'; the layer-masking "
         f"arm '{reference}' must count too.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads.",
@@ -148,7 +148,7 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
     """
     counted = [pair for pair in pairs if pair.counts]
     if not counted:
-        return undecided("No augmentation-only arm keeps its clean accuracy within the tolerance.")
+        return undecided("Every augmentation-only arm is shown to lose more clean accuracy than the tolerance.")
     return {"own": _own(rule, [pair for pair in counted if pair.is_own]), "needed": _needed(rule, counted)}
 
 

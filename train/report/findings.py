@@ -406,7 +406,7 @@ def _shares(results: Results) -> list[str]:
     found = [
         f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {_whose(results, row)}" for row in rows
     ]
-    return [f"{USED_SHARE}; {listed(found)}."] if found else []
+    return [f"{USED_SHARE}. It is {listed(found)}."] if found else []
 
 
 def _difference(results: Results) -> list[str]:

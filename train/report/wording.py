@@ -27,6 +27,7 @@ GOALS: dict[Goal, str] = {
     "high": "Higher is better.",
     "low": "Lower is better.",
     "zero": "The nearer to zero, the better.",
+    "chance": "The nearer to chance, the better.",
     "none": "",
 }
 """What to wish for, by the goal of a measure."""

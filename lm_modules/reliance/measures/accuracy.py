@@ -98,7 +98,7 @@ def retention(hidden_fraction: float) -> Statistic:
     title="Silhouette hidden",
     definition="Accuracy when the object is hidden exactly along its outline, and a blob elsewhere that does not touch "
     "it.",
-    goal="low",
+    goal="chance",
     members=where_shapes,
 )
 def silhouette_accuracy() -> Statistic:
@@ -110,7 +110,7 @@ def silhouette_accuracy() -> Statistic:
     title="Circle hidden",
     definition="Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no "
     "outline.",
-    goal="low",
+    goal="chance",
     members=where_shapes,
 )
 def circle_accuracy() -> Statistic:
