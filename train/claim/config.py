@@ -246,8 +246,8 @@ class DecisionRule:
         baseline: arm whose clean accuracy the others must come near.
         layer_masking_arm: arm that every augmentation-only arm is compared with.
         margin: difference of reliance from which on it counts.
-        clean_accuracy_tolerance: loss of clean accuracy against the baseline; an arm that is shown to lose more does not
-            count.
+        clean_accuracy_tolerance: loss of clean accuracy against the baseline; an arm that is shown to lose more does
+            not count.
         retention_tolerance: a fill fails if it is shown to keep less accuracy with patches hidden than the
             layer-masking arm under its own method, by more than this.
         confidence: confidence of a verdict, which is wrong in at most half of 1 - confidence of experiments.

@@ -186,8 +186,8 @@ def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, 
     fills = [in_sentence(method_title(pair.fill)) for pair in untrained if pair.relies_as_little < level_of(rule)]
     if not fills:
         return ""
-    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, under {listed(fills)}"
-    return f" So little does {named}: the fill does it, not the training."
+    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, relies as little under"
+    return f" {named} {listed(fills)}, so it is the fill that does it, not the training."
 
 
 def compare(

@@ -103,7 +103,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"accuracy with {in_words(hidden_fraction)} of the patches hidden and in reliance, on the same seeds and "
         "images.",
         "First claim, each arm under the fill of its training. Supported: every arm is shown to rely more, by more "
-        f"than the margin of {margin}. Refuted: some arm is shown to rely more by less than that.",
+        f"than the margin of {margin}. Refuted: some arm is shown to rely at most that much more.",
         f"Second claim. A fill fails if it is shown to keep less accuracy, by more than {tolerance}, or to make the "
         f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
         "shown to be within both.",
@@ -180,12 +180,12 @@ def refuting(rule: DecisionRule, claim: ClaimName, pairs: Sequence[Pair]) -> lis
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
-    more = f"to rely on the outline by more than {rule.margin:g} of used share more than the layer-masking arm does."
+    more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
     if as_little := refuting(rule, "own", pairs):
-        return Verdict("refuted", f"{_named(as_little)}: shown not {more}")
+        return Verdict("refuted", f"{_named(as_little)}: shown not to rely {more}")
     if left := [pair for pair in pairs if pair.relies_more >= level_of(rule)]:
         return _open(left)
-    return Verdict("supported", f"{_named(pairs)}: shown {more}")
+    return Verdict("supported", f"{_named(pairs)}: shown to rely {more}")
 
 
 def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
@@ -193,7 +193,7 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
         return Verdict(
             "refuted",
             f"{_named(as_well)}: shown to keep accuracy with patches hidden within "
-            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline by less than "
+            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline at most "
             f"{rule.margin:g} of used share more.",
         )
     failures = [pair.failures(level_of(rule)) for pair in pairs]

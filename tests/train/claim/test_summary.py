@@ -115,7 +115,7 @@ def test_nothing_is_decided_where_the_baseline_has_learned_nothing(config):
 @pytest.mark.parametrize(("baseline", "said"), [(0.0, True), (0.9, False)])
 def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(config, baseline, said):
     verdict = outcome_of(summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6})), "own")
-    sentence = "So little does 'No masks', which was never trained on masks, under mean colour fill and random colour"
+    sentence = "'No masks', which was never trained on masks, relies as little under mean colour fill and random colour"
     assert verdict["outcome"] == "refuted" and (sentence in verdict["reason"]) is said
 
 
