@@ -79,7 +79,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
 
 @_accuracy(
     title="{hidden_fraction:.0%} hidden",
-    definition="Retention: accuracy when that fraction of the square patches is hidden at random.",
+    definition="Retention, the accuracy when that fraction of the square patches is hidden at random.",
     goal="high",
     members=_fractions,
     in_training=True,
@@ -108,8 +108,8 @@ def silhouette_accuracy() -> Statistic:
 
 @_accuracy(
     title="Circle hidden",
-    definition="Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no "
-    "outline.",
+    definition="Accuracy when the smallest circle around the object is hidden. This hides the whole object and as "
+    "many pixels, but shows no outline.",
     goal="chance",
     members=where_shapes,
 )
@@ -120,7 +120,7 @@ def circle_accuracy() -> Statistic:
 
 @measure(
     title="Accuracy of a class",
-    definition="Accuracy on the images of one class: how many of them are recognised.",
+    definition="Accuracy on the images of one class.",
     group="classes",
     unit="fraction",
     goal="high",

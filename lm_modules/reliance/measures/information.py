@@ -20,8 +20,9 @@ _TOGETHER = 2**15  # numbers in an array of several orders, which the caches hol
 @measure(
     title="Bits behind silhouette [range by chance]",
     definition="Mutual information between prediction and label behind the hole, in bits, corrected for bias. It sees "
-    "any dependence, also where the outline misleads. In brackets: not an interval of the value, but "
-    "the range under permuted labels, which is chance. Over several seeds, the mean over seeds has its own interval.",
+    "any dependence, also where the outline misleads. The brackets hold the range under permuted labels, "
+    "which is chance, and no interval of the value. Over several seeds, the mean over seeds has its own "
+    "interval.",
     group="information",
     unit="bits",
     goal="low",

@@ -41,8 +41,7 @@ def _commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estima
 
 @measure(
     title="Hidden-pixel sensitivity (logits)",
-    definition="The largest change of any logit when the hidden pixels are redrawn. Exactly 0: what is hidden cannot "
-    "matter.",
+    definition="The largest change of any logit when the hidden pixels are redrawn. At exactly 0 they have no effect.",
     group="remains",
     unit="logits",
     goal="low",

@@ -106,14 +106,14 @@ CURVE_METRICS: dict[str, CurveMetric] = {
     ),
     "unchanged": CurveMetric(
         "Unchanged predictions",
-        "Unchanged: fraction of predictions equal to those with nothing hidden.",
+        "Fraction of predictions equal to those with nothing hidden.",
         "fraction",
         "high",
         lambda answers, clean, *_: answers == clean,
     ),
     "class_entropy": CurveMetric(
         "Class entropy (nats)",
-        "Class entropy: of the histogram of predictions; where a network falls back to few classes it is low.",
+        "Entropy of the histogram of predictions, which is low if a network falls back to few classes.",
         "nats",
         "high",
         _surprise,
@@ -121,7 +121,7 @@ CURVE_METRICS: dict[str, CurveMetric] = {
 }
 """The metrics that need nothing but predictions and labels, by name."""
 
-_SIMILARITY = "WordNet similarity: of the predicted and the true class, where the classes are WordNet's."
+_SIMILARITY = "Similarity of the predicted and the true class in WordNet, if the classes are WordNet's."
 
 
 def _curves(plan: ReliancePlan) -> list[dict[str, str | float]]:
