@@ -38,10 +38,9 @@ from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, printable, read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
 from maskrobust.train.storage.store import Store
-from tests.train.claim.test_claim import write_claim
 from tests.train.explain.test_explain import SHORT, photographs
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_claim
 
 
 @pytest.fixture
