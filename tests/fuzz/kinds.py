@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.exported import CONFIG, WEIGHTS, write_export
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import load_weights

@@ -88,10 +88,10 @@ def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], Annotated
     only = config.answers == "present"
     for name, network in networks.items():
         if data.class_names == classes:
-            networks[name] = select_data_outputs(network, data, given, only=only)
+            selected = select_data_outputs(network, data, given, only=only)
         else:
-            networks[name] = network.select_outputs([known[name][each] for each in data.class_names], only=only)
-        networks[name].pass_size = data.batch_size if config.compile else None
+            selected = network.select_outputs([known[name][each] for each in data.class_names], only=only)
+        networks[name] = selected.configured(pass_size=data.batch_size if config.compile else None)
     return networks, data
 
 

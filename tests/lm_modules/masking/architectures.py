@@ -1,13 +1,17 @@
 """Six properties that layer masking must have on every listed network, and the page that reports them.
 
-`python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of the
-lists, one at a time, and writes docs/architectures.md. With `--sizes` it says instead how far images of several sizes
-in one batch are answered otherwise than alone.
+architectures.csv has a line for each classifier of torchvision, for the small models of each family (module) of timm
+that layer masking takes, and for the smallest model of each other one.
+
+`python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
+table, one at a time, and writes into it which are refused and why, and docs/architectures.md. With `--sizes` it says
+instead how far images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
+import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -22,9 +26,15 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetwo
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+TABLE = Path(__file__).with_suffix(".csv")
+REFUSALS = {
+    "attention between positions": "attends from each position to all others",
+    "positions become a sequence of tokens": "become a sequence of tokens",
+}
+"""What a refusal says, by what the table says."""
+
 USUAL_SIZE = 64
 SIZES = {
     "timm/convmixer_768_32": 32,
@@ -37,6 +47,44 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": True, "transform_input": True},  # as with pretrained weights
     "inception_v3": {"aux_logits": True, "transform_input": True},
 }
+
+
+class KnownArchitecture(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        family: "torchvision", or "timm" and the name of a module of timm, as in "timm resnet".
+        architecture: the name that `build_network` takes.
+        refused: what the network computes that a mask of positions cannot follow, a key of `REFUSALS`; empty where it
+            is taken.
+    """
+
+    family: str
+    architecture: str
+    refused: str
+
+
+def known_architectures() -> list[KnownArchitecture]:
+    """All lines of the table, in its order."""
+    with TABLE.open(encoding="utf-8", newline="") as lines:
+        return [KnownArchitecture(*line) for line in list(csv.reader(lines))[1:]]
+
+
+def by_family(known: Sequence[KnownArchitecture]) -> dict[str, list[str]]:
+    """Names of architectures by family."""
+    found: dict[str, list[str]] = {}
+    for each in known:
+        found.setdefault(each.family, []).append(each.architecture)
+    return found
+
+
+def reason_of(architecture: str) -> str:
+    """Why layer masking refuses a network, a key of `REFUSALS`; empty where it takes it."""
+    try:
+        LayerMasking(build_outline(architecture, 10))
+    except UnsupportedNetworkError as error:
+        return next(reason for reason, said in REFUSALS.items() if said in str(error))
+    return ""
 
 
 def architectures() -> list[str]:
@@ -268,16 +316,17 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
+    known = known_architectures()
     reasons: dict[str, list[str]] = {}
-    for family, architecture, refused in known_architectures():
+    for family, architecture, refused in known:
         if refused:
             name = architecture if family == "torchvision" else family.replace(" ", "/")
             reasons.setdefault(refused, []).append(name)
-    torchvision_names, *timm_names = taken_by_family().values()
-    families = [family.removeprefix("timm ") for family in taken_by_family()][1:]
+    taken = by_family([each for each in known if not each.refused])
+    torchvision_names = taken.pop("torchvision")
     models = {
-        family: ", ".join(name.removeprefix("timm/") for name in names)
-        for family, names in zip(families, timm_names, strict=True)
+        family.removeprefix("timm "): ", ".join(name.removeprefix("timm/") for name in names)
+        for family, names in taken.items()
     }
     sections = [
         "# Architectures",
@@ -290,7 +339,7 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
         *(["## Failed", "\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"## torchvision: {len(torchvision_names)} networks",
         ", ".join(torchvision_names) + ".",
-        f"## timm: {sum(map(len, timm_names))} networks of {len(families)} families",
+        f"## timm: {sum(map(len, taken.values()))} networks of {len(taken)} families",
         "Refused members of these families attend between positions (fastvit_sa12, caformer_s18) or have an operation "
         "without a rule (evolved normalisation, global context).",
         _table("family", "networks", models),
@@ -352,6 +401,9 @@ def main() -> None:
                 verdict = str(error)
             sys.stdout.write(f"{architecture}: {verdict}\n")
         return
+    known = [each._replace(refused=reason_of(each.architecture)) for each in known_architectures()]
+    with TABLE.open("w", encoding="utf-8", newline="") as lines:
+        csv.writer(lines, lineterminator="\n").writerows([KnownArchitecture._fields, *known])
     results: dict[str, dict[str, bool | str]] = {}
     for architecture in track(architectures(), "checking"):
         for padding in get_args(PaddingRule):

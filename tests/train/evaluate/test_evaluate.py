@@ -13,9 +13,9 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
