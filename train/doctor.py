@@ -20,7 +20,6 @@ _WIDTH_IN_FILES = 200  # of columns: a command to type stays on one line
 _DEBIAN_DATA = {
     "dataset-fashion-mnist": (Path("/usr/share/datasets/fashion-mnist"), "the data module Fashion"),
     "tuxpaint-stamps-default": (Path("/usr/share/tuxpaint/stamps"), "the data module Cutouts"),
-    "wordnet-base": (Path("/usr/share/wordnet/data.noun"), "evaluate --wordnet"),
 }
 
 

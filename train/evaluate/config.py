@@ -70,8 +70,6 @@ class EvaluationConfig:
         split: which split to use; by default test where the data have it, else val.
         plan: what the networks are asked under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
-        wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet), for the similarity of
-            prediction and label along the curves, where the classes are named by WordNet ids; None leaves it out.
         probe_outlines: file of a silhouette bank, with the labels of the data, that the mask-only probe learns from. By
             default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
@@ -95,7 +93,6 @@ class EvaluationConfig:
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN
     transfer_methods: tuple[MaskingMethod, ...] = ()
-    wordnet: Path | None = None
     probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
@@ -167,7 +164,6 @@ def _check_labels(config: EvaluationConfig) -> None:
         "classes": config.classes is not None,
         "unknown_classes": config.unknown_classes == "leave_out",
         "answers": config.answers == "present",
-        "wordnet": config.wordnet is not None,
         "probe_outlines": config.probe_outlines is not None,
     }
     given = [name for name, is_given in about_classes.items() if is_given]

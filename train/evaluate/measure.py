@@ -25,13 +25,12 @@ from maskrobust.augment.batch import check_all_known
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import FloatArray, check_finite, read_arrays
+from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, check_plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.data.batches import (
     at_numbers,
@@ -60,7 +59,7 @@ Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
 
 _NUMBERS, _PROBE = "numbers.json", "probe.npz"
-_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "wordnet", "replicates")
+_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "replicates")
 
 
 def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], AnnotatedDataModule]:
@@ -107,24 +106,6 @@ def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) ->
         f"output of every network, with {images - len(known_to_all.files('val'))} of {images} images"
     )
     return known_to_all
-
-
-def answer_similarities(
-    wordnet: Path | None, networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule
-) -> dict[str, FloatArray | None]:
-    """Similarity (outputs, K) in WordNet of each network's answers with the data's K classes; None without WordNet.
-
-    A network that does not say what its outputs are has the data's classes, which must then be named by WordNet ids.
-
-    Raises:
-        MissingFileError, InputError: WordNet cannot be read, or an output or a class is not named by one of its ids.
-    """
-    if wordnet is None:
-        return dict.fromkeys(networks)
-    nouns = read_wordnet_nouns(wordnet)
-    nodes = {name: network.wordnet_ids or data.class_names for name, network in networks.items()}
-    by_nodes = {each: path_similarity(nouns, each)[:, : data.num_classes] for each in set(nodes.values())}
-    return {name: by_nodes[each] for name, each in nodes.items()}
 
 
 class Answered(NamedTuple):
