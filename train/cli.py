@@ -30,7 +30,6 @@ _COMMANDS = {
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
     "arches": ("maskrobust.train.arches", "say whether layer masking takes an architecture"),
-    "doctor": ("maskrobust.train.doctor", "show versions, devices, data and logins, and how to get what is missing"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0

@@ -1,10 +1,9 @@
-"""`maskrobust export , arches and doctor`, and networks by name as commands ask them."""
+"""`maskrobust export` and `arches`, and networks by name as commands ask them."""
 
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnxruntime
@@ -19,10 +18,9 @@ from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.train import doctor, networks
+from maskrobust.train import networks
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.doctor import data_packages, devices, installed
 from maskrobust.train.export import model_card
 from maskrobust.train.networks import load_for
 from tests.lm_modules.masking.networks import randomise
@@ -270,56 +268,3 @@ def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys):
     assert stopped.value.code == 2
     shown = capsys.readouterr()
     assert "'resnet5O'" in shown.err and "resnet50" in shown.err and shown.out == ""
-
-
-def test_every_dependency_is_listed_with_its_version(capsys):
-    main(["doctor"])
-    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.split()[1:]}
-    for name in ("maskrobust", "torch", "timm", "webdataset", "pytorch-lightning"):
-        assert lines[name] == version(name)
-
-
-def test_a_missing_and_an_old_dependency_are_named_with_the_command(capsys, monkeypatch):
-    def version_of(name):
-        if name == "timm":
-            raise PackageNotFoundError(name)
-        return "0.0.1" if name == "torch" else version(name)
-
-    monkeypatch.setattr(doctor, "version", version_of)
-    found = {finding.what: finding for finding in installed()}
-    assert found["timm"].found == "missing" and found["timm"].remedy.startswith("pip install 'timm")
-    assert found["torch"].found == "0.0.1" and "pip install 'torch" in found["torch"].remedy
-    assert found["webdataset"].remedy == ""
-    with pytest.raises(SystemExit) as ended:
-        main(["doctor"])
-    assert ended.value.code == 1
-    assert "pip install 'timm" in capsys.readouterr().out
-
-
-def test_cores_and_threads_are_counted(monkeypatch):
-    for count, said in ((1, "1 core, 1 thread for"), (2, "2 cores, 2 threads for")):
-        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
-        monkeypatch.setattr("torch.get_num_threads", lambda count=count: count)
-        assert next(iter(devices())).found.startswith(said)
-
-
-def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch):
-    monkeypatch.setattr(doctor.Path, "exists", lambda _path: False)
-    for finding in data_packages():
-        assert f"apt install {finding.what}" in finding.remedy
-
-
-def test_what_an_extra_is_missing_comes_with_its_name(monkeypatch):
-    extras = {"pycocotools": "coco", "segmentation-models-pytorch": "dense", "grad-cam": "grad_cam"}
-    extras |= {"onnxruntime": "onnx", "gradio": "play"}
-
-    def version_of(name):
-        if name in extras:
-            raise PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(doctor, "version", version_of)
-    missing = {finding.what: finding for finding in installed() if finding.what in extras}
-    assert missing.keys() == extras.keys()
-    for distribution, found in missing.items():
-        assert found.remedy.endswith(f"for {extras[distribution]}") and not found.needed
