@@ -158,7 +158,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
 def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
     """What a network that sees nothing but object masks predicts on the split that is measured.
 
-    Trained on the training split's masks, stopped on the validation split's; once, and kept on disk.
+    Trained on the masks of the training split (its draw 0), stopped on the validation split's; once, and kept on disk.
 
     Raises:
         InputError: the folder holds a probe of other data, or a damaged file.
@@ -166,6 +166,8 @@ def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcome
 
     def make(folder: Path) -> None:
         progress.begin("training", "the mask-only probe")
+        if config.training.images_by_seed:
+            config.data.draw_training(0)
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode():
             probe_outcomes(probe, config.data.whole_split(config.evaluation.split)).save(folder / _PROBE)

@@ -222,7 +222,7 @@ def shown(network, num_outputs=4, **preprocessing):
 
 def explain(network, *others, reads=True):
     predictors = [[network.predictor(method) for method in ("black", "layer_masking")]]
-    plan = ExplanationPlan((*others, "grad_cam"), samples=64)
+    plan = ExplanationPlan((*others, "grad_cam"), samples=28)
     request = ExplanationRequest(PICTURE, predictors, plan, 0, [network] * reads)
     return explain_image(request, PATCHES, [2, 0])
 

@@ -10,15 +10,16 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration
 from maskrobust.lm_modules.methods import centred
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.claim import arms, run_claim
+from maskrobust.train.claim import arms, run_claim, runs
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
-from maskrobust.train.claim.runs import check_in_words, manipulation_check
+from maskrobust.train.claim.runs import check_in_words, manipulation_check, measured_probe
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.running.progress import ClaimProgress
 from tests.train.tiny import tiny_claim, write_claim
@@ -127,6 +128,23 @@ def test_holes_do_not_depend_on_the_batches(fits, tmp_path, monkeypatch):
         calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)
     for (first, _), (second, _) in zip(fits[:4], fits[4:], strict=True):
         assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_the_probe_learns_from_the_first_draw_whatever_was_trained_on_before(tmp_path, monkeypatch):
+    path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "images_by_seed": True})
+    config, learned = config_of(path, tmp_path / "out"), []
+
+    def train(data, _seed):
+        learned.append(data.samples("train").ids.tolist())
+        raise InputError("enough")
+
+    monkeypatch.setattr(runs, "train_outline_probe", train)
+    config.data.setup()
+    first = config.data.samples("train").ids.tolist()
+    config.data.draw_training(3)
+    with pytest.raises(InputError, match="enough"):
+        measured_probe(config, ClaimProgress(SILENT, runs=1))
+    assert learned == [first]
 
 
 def fixed(logits):

@@ -163,7 +163,8 @@ def make_on_node(host, claim):
 
 def test_nodes_without_locks_make_the_same_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
     dropout = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
-    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 2, "accelerator": "cpu"}, model=dropout)
+    training = {"epochs": 2, "accelerator": "cpu"}
+    config = write_claim(tmp_path / "claim.yaml", uses=False, training=training, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"
     claim = ["claim", f"--config={config}", f"--out={shared}"]
     with started(make_on_node, "first", claim) as killed:
