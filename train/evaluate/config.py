@@ -70,8 +70,6 @@ class EvaluationConfig:
         split: which split to use; by default test where the data have it, else val.
         plan: what the networks are asked under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
-        probe_outlines: file of a silhouette bank, with the labels of the data, that the mask-only probe learns from. By
-            default it learns from the training split; where there is none, it is cross-validated.
         replicates: bootstrap resamples behind each interval.
         seed: of holes, probe and resamples.
         predictions: whether to write predictions.csv, too: what each network answered about each image.
@@ -93,7 +91,6 @@ class EvaluationConfig:
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN
     transfer_methods: tuple[MaskingMethod, ...] = ()
-    probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
     predictions: bool = False
@@ -164,7 +161,6 @@ def _check_labels(config: EvaluationConfig) -> None:
         "classes": config.classes is not None,
         "unknown_classes": config.unknown_classes == "leave_out",
         "answers": config.answers == "present",
-        "probe_outlines": config.probe_outlines is not None,
     }
     given = [name for name, is_given in about_classes.items() if is_given]
     if given and not config.data.num_classes:

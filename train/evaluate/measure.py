@@ -139,7 +139,6 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
         **plain,
         **{f"plan.{name}": value for name, value in asdict(plan).items()},
         "data": {**options, "init_args": arguments},
-        "probe_outlines": config.probe_outlines and bank_digest(SilhouetteBank.load(config.probe_outlines)),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],  # files number them
         "code of your own": own_code([*own, options.get("class_path", "")]),
         "device": config.torch_device.type,
@@ -205,7 +204,7 @@ def ask(
                 probe = ProbeOutcomes.load(kept / _PROBE)
             else:
                 begun = time.monotonic()
-                probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+                probe = read_outlines(data, config.split, bank, config.seed)
                 if time.monotonic() - begun >= SECONDS_A_CHUNK:
                     store.get_or_make(_PROBE, lambda folder: probe.save(folder / _PROBE))
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)

@@ -115,7 +115,7 @@ def summarise(
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(data, config.split, config.probe_outlines) if probe is not None else "not asked",
+            "probe": probe_source(data, config.split) if probe is not None else "not asked",
             "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (plans[main_method] != config.plan)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
