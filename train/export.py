@@ -78,8 +78,8 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no
             size is known.
     """
+    from maskrobust.lm_modules.loading import load_network
     from maskrobust.lm_modules.methods import LAYER_MASKINGS
-    from maskrobust.lm_modules.networks.loading import load_network
     from maskrobust.lm_modules.networks.onnx_model import PixelNetwork, onnx_model
 
     network = load_network(name)
@@ -111,8 +111,8 @@ def export(name: str, out: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None
     Raises:
         MissingFileError, InputError: see `load_network`; or the network is another one when it is read back.
     """
+    from maskrobust.lm_modules.loading import load_network
     from maskrobust.lm_modules.networks.exported import write_export
-    from maskrobust.lm_modules.networks.loading import load_network
 
     network = load_network(name)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +135,7 @@ def _check_export(network: "TrainedNetwork", folder: Path) -> None:
     """
     import torch
 
-    from maskrobust.lm_modules.networks.loading import load_network
+    from maskrobust.lm_modules.loading import load_network
 
     assert network.origin is not None  # write_export has refused it
     own = f"{network.origin.architecture}:" if network.origin.is_own_class else ""

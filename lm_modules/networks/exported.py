@@ -19,8 +19,7 @@ from maskrobust.lm_modules.networks.architectures import build_network, build_ow
 from maskrobust.lm_modules.networks.class_matching import OutputNames, are_wordnet_ids, read_class_names
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.networks.weights import building_from, check_options, load_tensors
-from maskrobust.lm_modules.training.classifier_arguments import check_layer_masking
+from maskrobust.lm_modules.networks.weights import building_from, check_layer_masking, check_options, load_tensors
 from maskrobust.tensor_files import read_safetensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

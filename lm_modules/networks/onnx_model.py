@@ -33,7 +33,7 @@ class PixelNetwork(nn.Module):
 
     def __init__(self, network: TrainedNetwork, method: MaskingMethod, size: tuple[int, int]) -> None:
         super().__init__()
-        self.network = network.with_preprocessing(replace(network.preprocessing, size=size, crop=1.0))
+        self.network = network.configured(preprocessing=replace(network.preprocessing, size=size, crop=1.0))
         self._predict = self.network.predictor(method)
         self.eval()
 

@@ -12,7 +12,6 @@ from typing import Literal, TypeVar, get_args
 
 from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
@@ -25,12 +24,10 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal[
-    "outline", "leak", "accuracy", "remains", "information", "classes", "curves", "transfer", "training", "own"
-]
+Group = Literal["outline", "leak", "accuracy", "remains", "classes", "curves", "transfer", "training", "own"]
 """Measures that are shown together, in this order."""
 
-Unit = Literal["fraction", "number", "bits", "nats", "logits"]
+Unit = Literal["fraction", "number", "nats", "logits"]
 """Unit of a value. A fraction in [0, 1] is written in percent, and a difference of two fractions in points."""
 
 Goal = Literal["high", "low", "zero", "chance", "none"]
@@ -56,13 +53,10 @@ class Context:
     Attributes:
         plan: what the networks were asked.
         probe: the mask-only probe's outcomes on the same images; None where there is none.
-        similarity: (outputs, K) in [0, 1] in WordNet, of a network's answers with the K classes; None where it is not
-            known.
     """
 
     plan: ReliancePlan
     probe: ProbeOutcomes | None = None
-    similarity: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +89,8 @@ class Measure(Described):
     Attributes:
         group: which measures it is shown with.
         members: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
-        function: computes a member from its parameters. Arguments called `plan`, `probe` and `similarity` are those of
-            the context, and where it lacks one the measure is left out.
+        function: computes a member from its parameters. Arguments called `plan` and `probe` are those of the
+            context, and where it lacks one the measure is left out.
         in_training: whether `RelianceCallback` logs it.
         in_terminal: whether it has a column in the terminal's tables.
         compared: whether reports give its difference between two networks.
@@ -241,5 +235,5 @@ def measure_members(context: Context) -> list[MeasureMember]:
 def _prepared(entry: Measure, context: Context) -> dict[str, object] | None:
     """What the measure takes from the context; None where the context lacks some of it."""
     names = inspect.signature(entry.function).parameters
-    wanted = {name: getattr(context, name) for name in ("plan", "probe", "similarity") if name in names}
+    wanted = {name: getattr(context, name) for name in ("plan", "probe") if name in names}
     return None if any(value is None for value in wanted.values()) else wanted

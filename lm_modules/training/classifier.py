@@ -19,16 +19,17 @@ from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
-from maskrobust.lm_modules.networks.loading import network_to_train
+from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork, Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
+    LayerMaskingOptions,
     building_from,
     check_values,
     plain_tensors,
     read_checkpoint,
 )
-from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, arguments_in, check_arguments
+from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import (

@@ -19,10 +19,11 @@ from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked
-from maskrobust.lm_modules.networks.loading import network_to_train
 from maskrobust.lm_modules.networks.maps import map_layers
+from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.lm_modules.training.classifier_arguments import LayerMaskingOptions, check_values_of
+from maskrobust.lm_modules.networks.weights import LayerMaskingOptions
+from maskrobust.lm_modules.training.classifier_arguments import check_values_of
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.optimisation import build_optimiser
 from maskrobust.lm_modules.training.reconstruction import Decoder, patch_normalised, reconstruction_loss

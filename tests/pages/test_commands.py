@@ -21,6 +21,7 @@ from skimage.data import coffee
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.arguments import with_config_paths
+from maskrobust.train.claim.arguments import parse_config as parse_claim
 from maskrobust.train.cli import main
 from maskrobust.train.evaluate.config import parse_config as parse_evaluation
 from maskrobust.train.fit.command import FitCLI
@@ -160,7 +161,7 @@ def parse(command, arguments):
     if command == "evaluate":
         parse_evaluation(with_config_paths(arguments))
     elif command == "claim":
-        main(["claim", *arguments, "--list"])
+        parse_claim(with_config_paths(arguments))
     else:
         assert says_how_long(arguments)
         run_short(["fit", *arguments, "--print_config"])
@@ -188,7 +189,7 @@ def run_maskrobust(arguments, folder):
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":
-        main([*arguments, "--list"])  # tests/train/test_configs.py and tests/train/claim make runs
+        parse_claim(with_config_paths(arguments[1:]))  # tests/train/test_configs.py and tests/train/claim make runs
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
     else:

@@ -68,10 +68,6 @@ class EvaluationConfig:
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
-        wordnet: folder of WordNet's file data.noun (Debian's wordnet-base: /usr/share/wordnet). Curves then also show
-            how alike prediction and label are, if classes are named by WordNet ids.
-        probe_outlines: file of a silhouette bank, with the labels of the data, on which the mask-only probe is trained.
-            By default it is trained on the training split, or cross-validated if there is none.
         replicates: bootstrap resamples for each interval.
         seed: seed of holes, probe and resamples.
         predictions: whether to write predictions.csv, with each network's prediction for each image.
@@ -93,8 +89,6 @@ class EvaluationConfig:
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN
     transfer_methods: tuple[MaskingMethod, ...] = ()
-    wordnet: Path | None = None
-    probe_outlines: Path | None = None
     replicates: int = 2000
     seed: int = 0
     predictions: bool = False
@@ -165,8 +159,6 @@ def _check_labels(config: EvaluationConfig) -> None:
         "classes": config.classes is not None,
         "unknown_classes": config.unknown_classes == "leave_out",
         "answers": config.answers == "present",
-        "wordnet": config.wordnet is not None,
-        "probe_outlines": config.probe_outlines is not None,
     }
     given = [name for name, is_given in about_classes.items() if is_given]
     if given and not config.data.num_classes:

@@ -189,7 +189,7 @@ class FitCLI(LightningCLI):
         elif weights is not None:
             is_checkpoint = Path(weights).is_file() and Path(weights).suffix != ".safetensors"
             saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
-            from maskrobust.lm_modules.networks.loading import default_preprocessing
+            from maskrobust.lm_modules.networks.named import default_preprocessing
 
             shown = default_preprocessing(self.config[self.config.subcommand].model.architecture)
             source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"

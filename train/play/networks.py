@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from maskrobust.errors import MissingFileError
-from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes, read_photograph

@@ -15,7 +15,6 @@ GROUP_TITLES: Mapping[Group, str] = {
     "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "Checks",
-    "information": "Mutual information (bits)",
     "own": "Own measures",
 }
 """Titles of the groups that have a table; curves and transfer have sections of their own."""

@@ -88,7 +88,6 @@ def compact(value: float) -> str:
 _WRITERS: dict[Unit, Callable[[float], str]] = {
     "fraction": percent,
     "number": decimal,
-    "bits": decimal,
     "nats": decimal,
     "logits": compact,
 }

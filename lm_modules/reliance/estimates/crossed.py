@@ -54,7 +54,8 @@ class CrossedMean:
         much as objects alone and as scenes alone. This is the modified large-sample interval (Burdick and Graybill,
         "Confidence Intervals on Variance Components", 1992). In simulations (8 to 100 objects, 2 to 24 scenes of up
         to 4 kinds, 1 to 8 seeds) it holds the mean in 94 to 100 % of experiments at 95 %, and in 98.8 to 100 % at
-        99.2 %; with skewed effects in 92.8 % and 97.4 % at least (`scripts/benchmarks/crossed_coverage.py`).
+        99.2 %; with skewed effects in 92.8 % and 97.4 % at least (`scripts/benchmarks/crossed_coverage.py` of commit
+        0055bd0f).
 
         Args:
             confidence: in (0, 1).

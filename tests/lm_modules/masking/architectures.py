@@ -1,13 +1,17 @@
 """Six properties that layer masking must have on every listed network, and the section of a page that reports them.
 
-`python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of the
-lists, one at a time, and writes the last section of docs/layer-masking.md. With `--sizes` it says instead how far
-images of several sizes in one batch are answered otherwise than alone.
+architectures.csv has a line for each classifier of torchvision, for the small models of each family (module) of timm
+that layer masking takes, and for the smallest model of each other one.
+
+`python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
+table, one at a time, and writes into it which are refused and why, and the last section of docs/layer-masking.md. With
+`--sizes` it says instead how far images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
+import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -22,10 +26,16 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetwo
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
-from maskrobust.lm_modules.networks.tested_architectures import known_architectures, taken_by_family
 
 PAGE = Path(__file__).parents[3] / "docs" / "layer-masking.md"
 MARK = "<!-- architectures -->\n\n"  # what follows is written by `main`
+TABLE = Path(__file__).with_suffix(".csv")
+REFUSALS = {
+    "attention between positions": "attends from each position to all others",
+    "positions become a sequence of tokens": "become a sequence of tokens",
+}
+"""What a refusal says, by what the table says."""
+
 USUAL_SIZE = 64
 SIZES = {
     "timm/convmixer_768_32": 32,
@@ -38,6 +48,44 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": True, "transform_input": True},  # as with pretrained weights
     "inception_v3": {"aux_logits": True, "transform_input": True},
 }
+
+
+class KnownArchitecture(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        family: "torchvision", or "timm" and the name of a module of timm, as in "timm resnet".
+        architecture: the name that `build_network` takes.
+        refused: what the network computes that a mask of positions cannot follow, a key of `REFUSALS`; empty where it
+            is taken.
+    """
+
+    family: str
+    architecture: str
+    refused: str
+
+
+def known_architectures() -> list[KnownArchitecture]:
+    """All lines of the table, in its order."""
+    with TABLE.open(encoding="utf-8", newline="") as lines:
+        return [KnownArchitecture(*line) for line in list(csv.reader(lines))[1:]]
+
+
+def by_family(known: Sequence[KnownArchitecture]) -> dict[str, list[str]]:
+    """Names of architectures by family."""
+    found: dict[str, list[str]] = {}
+    for each in known:
+        found.setdefault(each.family, []).append(each.architecture)
+    return found
+
+
+def reason_of(architecture: str) -> str:
+    """Why layer masking refuses a network, a key of `REFUSALS`; empty where it takes it."""
+    try:
+        LayerMasking(build_outline(architecture, 10))
+    except UnsupportedNetworkError as error:
+        return next(reason for reason, said in REFUSALS.items() if said in str(error))
+    return ""
 
 
 def architectures() -> list[str]:
@@ -269,22 +317,25 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}"
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
-    of_torchvision, *of_timm = taken_by_family().values()
-    families = ", ".join(family.removeprefix("timm ") for family in [*taken_by_family()][1:])
-    refused = [each.family for each in known_architectures() if each.refused]
+    known = known_architectures()
+    refused = [each.family for each in known if each.refused]
+    of_timm = by_family([each for each in known if not each.refused])
+    of_torchvision = of_timm.pop("torchvision")
+    families = ", ".join(family.removeprefix("timm ") for family in of_timm)
     parts = [
         "## Tested architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
         f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings. "
-        f"{len(passed)} have all six properties below, and {len(results) - len(passed)} do not.",
+        f"{len(passed)} of them have all six properties below.",
         MEANINGS.rstrip(),
         *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
-        f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm))} of {len(of_timm)} "
-        f"families of timm ({families}). Other members of these families can be refused (fastvit_sa12, caformer_s18). "
+        f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
+        f"{len(of_timm)} families of timm ({families}). Other members of these families can be refused (fastvit_sa12, caformer_s18). "
         f"Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
         f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
-        "`maskrobust arches` lists every name, with the reason of each refusal. A network that is not listed is "
-        "supported if wrapping it raises no `UnsupportedNetworkError`.",
+        "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
+        "arches NAME` tries any other. A network that is not listed is supported if wrapping it raises no "
+        "`UnsupportedNetworkError`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -348,6 +399,9 @@ def main() -> None:
                 verdict = str(error)
             sys.stdout.write(f"{architecture}: {verdict}\n")
         return
+    known = [each._replace(refused=reason_of(each.architecture)) for each in known_architectures()]
+    with TABLE.open("w", encoding="utf-8", newline="") as lines:
+        csv.writer(lines, lineterminator="\n").writerows([KnownArchitecture._fields, *known])
     results: dict[str, dict[str, bool | str]] = {}
     for architecture in track(architectures(), "checking"):
         for padding in get_args(PaddingRule):

@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
-from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only, select
@@ -36,12 +35,6 @@ def config(tmp_path_factory):
     further = "--evaluation.plan.shape_measures=[swap_pull, hidden_pixel_sensitivity]"
     parsed = parse_config([f"--config={path}", f"--out={folder}", further])
     return replace(parsed, seeds=[*range(1, 6)])
-
-
-@pytest.fixture(autouse=True)
-def few_permutations(monkeypatch):
-    """Intervals of chance from few permutations, which nothing here looks at."""
-    monkeypatch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
 
 
 def runs_of(config, skills, change=lambda run: run):
@@ -167,7 +160,7 @@ def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
     claim = read_json(tmp_path / "claim.json")
     assert [outcome_of(claim, case)["outcome"] for case in CLAIMS] == ["undecided"] * 2
     reason = "undefined because no image is valid for it."
-    for measure in ("hidden_pixel_sensitivity", "information_circle", "information_silhouette", "silhouette_leak"):
+    for measure in ("hidden_pixel_sensitivity", "silhouette_leak"):
         row = row_of(claim, measure)
         assert (row.value, row.low, row.high, row.undefined_because) == (None, None, None, reason)
     assert row_of(claim, "retention").value is not None

@@ -168,11 +168,6 @@ class TarSample(NamedTuple):
         return next(others, None)
 
 
-def shard_name(split: Split, number: int) -> str:
-    """The file name of a split's shard."""
-    return f"{split}-{number:06d}.tar"
-
-
 def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:
     """The samples of a shard in order, one in memory at a time.
 

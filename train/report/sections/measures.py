@@ -35,7 +35,6 @@ def measures(results: Results) -> Markup:
         majority=inline(data.get("majority_fraction")),
         seeds=" and seeds" if len(results.content.get("seeds", ())) > 1 else "",
         has_pull=any(row.measure == OUTLINE_PULL and row.value is not None for row in whole),
-        has_bits=any(row.measure.startswith("information_") for row in whole),
     )
     apart = ("accuracy", "outline") if results.name == "reliance" else ("accuracy",)
     plain = [row for row in whole if catalogue()[row.measure].group not in apart]
@@ -53,7 +52,7 @@ def _first(results: Results) -> str:
 
 
 def _line(results: Results, row: Row) -> tuple[str, str]:
-    is_doubtful = catalogue()[row.measure].group in ("outline", "leak", "information")
+    is_doubtful = catalogue()[row.measure].group in ("outline", "leak")
     look = "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
     return method_title(row.method), look
 
