@@ -330,7 +330,8 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         MEANINGS.rstrip(),
         *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
-        f"{len(of_timm)} families of timm ({families}). Other members of these families can be refused (fastvit_sa12, caformer_s18). "
+        f"{len(of_timm)} families of timm ({families}). Other members of these families can be refused (fastvit_sa12, "
+        "caformer_s18). "
         f"Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
         f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
         "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
