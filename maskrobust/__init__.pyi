@@ -57,6 +57,7 @@ from .lm_modules.explanation.sampling import (
     with_ends as with_ends,
 )
 from .lm_modules.explanation.segments import Segments as Segments
+from .lm_modules.loading import load_network as load_network
 from .lm_modules.masking import (
     LayerMasking as LayerMasking,
     Masked as Masked,
@@ -69,7 +70,6 @@ from .lm_modules.methods import (
     predictor as predictor,
 )
 from .lm_modules.networks.architectures import build_network as build_network
-from .lm_modules.networks.loading import load_network as load_network
 from .lm_modules.networks.onnx_model import onnx_model as onnx_model
 from .lm_modules.networks.preprocessing import Preprocessing as Preprocessing
 from .lm_modules.networks.trained_network import TrainedNetwork as TrainedNetwork

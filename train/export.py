@@ -33,13 +33,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--network", type=str, required=True, help="the network, named as for maskrobust evaluate")
     parser.add_argument("--out", type=Path | None, help="folder to write, new or empty")
     parser.add_argument(
-        "--reliance", type=Path | None, help="reliance.json of maskrobust evaluate, for the rows of the model card"
+        "--reliance", type=Path | None, help="reliance.json of maskrobust evaluate, whose results the model card shows"
     )
-    parser.add_argument("--onnx", type=Path | None, help="file to write, which takes images and visible")
+    parser.add_argument("--onnx", type=Path | None, help="ONNX file to write, with inputs images and visible")
     parser.add_argument(
         "--method", type=str | None, help="layer_masking or layer_masking_mirror for --onnx; by default as trained"
     )
-    parser.add_argument("--size", type=int | tuple[int, int] | None, help="of pictures for --onnx, where none is known")
+    parser.add_argument(
+        "--size",
+        type=int | tuple[int, int] | None,
+        help="side of the images in pixels for --onnx, if the network does not say it",
+    )
     given = parser.parse_args(list(arguments[1:]))
     if given.out is None and given.onnx is None:
         raise InputError("an export needs a place, but neither --out nor --onnx is given; name a folder or a file.")
@@ -74,8 +78,8 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no
             size is known.
     """
+    from maskrobust.lm_modules.loading import load_network
     from maskrobust.lm_modules.methods import LAYER_MASKINGS
-    from maskrobust.lm_modules.networks.loading import load_network
     from maskrobust.lm_modules.networks.onnx_model import PixelNetwork, onnx_model
 
     network = load_network(name)
@@ -107,8 +111,8 @@ def export(name: str, out: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None
     Raises:
         MissingFileError, InputError: see `load_network`; or the network is another one when it is read back.
     """
+    from maskrobust.lm_modules.loading import load_network
     from maskrobust.lm_modules.networks.exported import write_export
-    from maskrobust.lm_modules.networks.loading import load_network
 
     network = load_network(name)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ def _check_export(network: "TrainedNetwork", folder: Path) -> None:
     """
     import torch
 
-    from maskrobust.lm_modules.networks.loading import load_network
+    from maskrobust.lm_modules.loading import load_network
 
     assert network.origin is not None  # write_export has refused it
     own = f"{network.origin.architecture}:" if network.origin.is_own_class else ""

@@ -1,4 +1,4 @@
-"""Networks by name as commands ask them: shown the data's pictures, and answering with the data's classes."""
+"""Load the networks of a command, and match them to the data's images and classes."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_info
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
 from maskrobust.train.arguments import read_options
 from maskrobust.train.data.base import AnnotatedDataModule
@@ -44,15 +44,14 @@ def load_for(
         MissingFileError, InputError: the network cannot be loaded.
     """
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
-    network = load_network(name, preprocess, num_classes=num_classes)
-    network.precision = precision
+    network = load_network(name, preprocess, num_classes=num_classes).configured(precision=precision)
     size, given = network.preprocessing.size, getattr(data, "image_size", image_size)
     if size is not None and given is not None and size != (given, given) and "size" not in (preprocess or {}):
         rank_zero_info(f"{name}: pictures of {given} pixels are shown at {size[0]} x {size[1]}, as in its training")
     if preprocess is not None and "crop" in preprocess:
         return network
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
-    return network.with_preprocessing(network.preprocessing.after_crop(cut))
+    return network.configured(preprocessing=network.preprocessing.after_crop(cut))
 
 
 def select_data_outputs(

@@ -1,6 +1,5 @@
-"""Lightning callbacks."""
+"""Lightning callbacks: checkpoints, logs, and measures and explanations during training."""
 
-from maskrobust.lm_modules.callbacks.explanation_panel import ExplanationPanel as ExplanationPanel
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint as LastCheckpoint
 from maskrobust.lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
 from maskrobust.lm_modules.callbacks.training import (

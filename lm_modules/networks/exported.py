@@ -1,4 +1,4 @@
-"""The folder of an exported network: weights as safetensors, and config.json with what else makes it.
+"""The folder that `maskrobust export` writes: weights as safetensors, and config.json.
 
 Folders come from strangers: a class that one names is never imported, and names, sizes and options are checked.
 """
@@ -19,8 +19,7 @@ from maskrobust.lm_modules.networks.architectures import build_network, build_ow
 from maskrobust.lm_modules.networks.class_matching import OutputNames, are_wordnet_ids, read_class_names
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.networks.weights import building_from, check_options, load_tensors
-from maskrobust.lm_modules.training.classifier_arguments import check_layer_masking
+from maskrobust.lm_modules.networks.weights import building_from, check_layer_masking, check_options, load_tensors
 from maskrobust.tensor_files import read_safetensors
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -69,7 +68,7 @@ def load_export(name: str, folder: str, own: str | None = None) -> TrainedNetwor
 
     Args:
         name: what it is called by.
-        folder: of the export.
+        folder: folder of the export.
         own: the class or function of a network that is not named by its architecture, as the user has named it.
 
     Raises:

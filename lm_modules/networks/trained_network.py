@@ -1,4 +1,4 @@
-"""A trained network as it is measured: with what it is shown, and what its outputs mean."""
+"""`TrainedNetwork`: a network with its preprocessing and the meaning of its outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -123,7 +123,7 @@ class TrainedNetwork(nn.Module):
         channels_last: keep weights and images in channels-last memory format.
 
     Attributes:
-        name, network, preprocessing, origin, own_method: as given.
+        name, network, preprocessing, origin, own_method: as given; `configured` changes what can be changed.
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
@@ -217,9 +217,27 @@ class TrainedNetwork(nn.Module):
         again._keep_outputs([*outputs, *others])
         return again
 
-    def with_preprocessing(self, preprocessing: Preprocessing) -> "TrainedNetwork":
-        """The same network with another preprocessing; weights are shared."""
-        return _twin(self, preprocessing=preprocessing)
+    def configured(
+        self,
+        *,
+        preprocessing: Preprocessing | None = None,
+        precision: Precision | None = None,
+        pass_size: int | None = None,
+    ) -> "TrainedNetwork":
+        """The same network shown pictures, or computed, in another way; weights are shared.
+
+        Args:
+            preprocessing: how it wants to be shown a picture; None as here, as for the others.
+            precision: see the attribute.
+            pass_size: see the attribute; its own graphs are compiled for it.
+        """
+        return _twin(
+            self,
+            preprocessing=preprocessing or self.preprocessing,
+            precision=precision or self.precision,
+            pass_size=pass_size or self.pass_size,
+            _compiled={},
+        )
 
     def _keep_outputs(self, answers: Sequence[int] | None) -> None:
         """Make classes of some outputs, in this order; None for all in their own order."""

@@ -1,4 +1,4 @@
-"""Weights from files. Files come from strangers: nothing in them is executed or imported.
+"""Read weights from files of strangers: nothing in them is executed or imported.
 
 Some are refused before torch reads them, and some before a network is built from them.
 """
@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from io import BytesIO
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.masking import MergeRule, PaddingRule
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.tensor_files import is_plain, read_safetensors
 
@@ -28,7 +29,7 @@ _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 _ZIP = b"PK\x03\x04"
 _LARGEST_PICKLE = 32 * 2**20
 _MOST_STEPS = 10**6
-"""Of a pickle; a tensor takes about 40."""
+"""Largest number of steps of a pickle; a tensor takes about 40."""
 
 _PICKLES_OF_OLD_FILES = 5
 _MOST_VALUES, _DEEPEST = 10**6, 64
@@ -275,8 +276,8 @@ def building_from(path: str | Path, tensors: Iterable[Tensor]) -> Iterator[None]
     """Build a network, within a block, as a file says, but none that is much larger than the tensors in that file.
 
     Args:
-        path: of the file.
-        tensors: of the file.
+        path: the file.
+        tensors: tensors of the file.
 
     Raises:
         InputError: the constructor asks torch for more memory, or whatever the file makes it raise.
@@ -351,3 +352,32 @@ def _parts(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return chain(value.keys(), value.values())
     return value if isinstance(value, list | tuple | set | frozenset) else ()
+
+
+class LayerMaskingOptions(TypedDict, total=False):
+    """Options of `maskrobust.lm_modules.masking.LayerMasking`, where all of them are described."""
+
+    merge: MergeRule
+    detach_padding: bool
+    padding: PaddingRule
+
+
+def check_layer_masking(options: Mapping[str, Any]) -> None:
+    """Refuse options that `LayerMaskingOptions` does not have.
+
+    Raises:
+        InputError: naming the option.
+    """
+    unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
+    if unknown:
+        expected = ", ".join(LayerMaskingOptions.__annotations__)
+        raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
+    for name, choices in (("merge", get_args(MergeRule)), ("padding", get_args(PaddingRule))):
+        if options.get(name, choices[0]) not in choices:
+            raise InputError(
+                f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
+            )
+    if not isinstance(options.get("detach_padding", True), bool):
+        raise InputError(
+            f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
+        )

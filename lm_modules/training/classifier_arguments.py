@@ -1,28 +1,18 @@
-"""What the arguments of `MaskRobustClassifier` and `MaskedPretraining` may be."""
+"""Check the arguments of `MaskRobustClassifier` and `MaskedPretraining`."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict, get_args
+from typing import Any, get_args
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families.registry import check_hidden_fraction
 from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import MergeRule, PaddingRule
 from maskrobust.lm_modules.networks.architectures import is_own_class
-from maskrobust.lm_modules.networks.weights import check_options
+from maskrobust.lm_modules.networks.weights import check_layer_masking, check_options
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
-
-
-class LayerMaskingOptions(TypedDict, total=False):
-    """Options of `maskrobust.lm_modules.masking.LayerMasking`, where all of them are described."""
-
-    merge: MergeRule
-    detach_padding: bool
-    padding: PaddingRule
-
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
@@ -101,7 +91,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     Args:
         checkpoint: content of a Lightning checkpoint.
         kind: the classifier's class.
-        path: of the file, for messages.
+        path: the file, for messages.
 
     Returns:
         By name, without mask families, fills and objectives that are not registered.
@@ -128,27 +118,6 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
         )
     check_options(arguments.get("architecture_options"), path)
     return {name: value for name, value in arguments.items() if _is_registered(name, value)} | {"weights": None}
-
-
-def check_layer_masking(options: Mapping[str, Any]) -> None:
-    """Refuse options that `LayerMaskingOptions` does not have.
-
-    Raises:
-        InputError: naming the option.
-    """
-    unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
-    if unknown:
-        expected = ", ".join(LayerMaskingOptions.__annotations__)
-        raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
-    for name, choices in (("merge", get_args(MergeRule)), ("padding", get_args(PaddingRule))):
-        if options.get(name, choices[0]) not in choices:
-            raise InputError(
-                f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
-            )
-    if not isinstance(options.get("detach_padding", True), bool):
-        raise InputError(
-            f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
-        )
 
 
 def _is_registered(argument: str, value: object) -> bool:

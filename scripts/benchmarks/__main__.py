@@ -1,13 +1,12 @@
-"""What the toolkit costs: `scripts/bench masking`, `explaining`, `exporting` or `cost`."""
+"""Benchmarks of what the toolkit costs: `scripts/bench masking`, `exporting` or `cost`."""
 
 from jsonargparse import auto_cli
 
 from cost import cost
-from explaining import explaining
 from exporting import exporting
 from masking import masking
 from maskrobust.train.running.memory import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the commands do
-    auto_cli([masking, explaining, exporting, cost], as_positional=False)
+    auto_cli([masking, exporting, cost], as_positional=False)

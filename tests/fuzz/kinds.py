@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from maskrobust.augment import SilhouetteBank
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.exported import CONFIG, WEIGHTS, write_export
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.reliance.arrays import read_arrays
-from maskrobust.lm_modules.reliance.wordnet import read_wordnet_nouns
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.data import Shards
@@ -318,7 +317,6 @@ _RELIANCE = {
 }  # fmt: skip
 _CUTOUTS = b'file,class\ncanary,n01514859\nshards/manifest.json,"a hen, or not"\n'
 _CONFIGURATION = {"model": {"architecture": "resnet18", "learning_rate": 0.1}, "data": {"class_path": "Cues"}}
-_NOUN = b"00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 ~ 00002137 n 0000 @ 04424418 n 0000 | that which is\n"
 _COCO = {
     "images": [{"id": 1, "file_name": "canary", "height": 6, "width": 8}],
     "annotations": [
@@ -413,7 +411,6 @@ KINDS = {
         lambda path: with_config_paths(["fit", f"--config={path}"]),
     ),
     "record": Kind("entry.json", _json_of(_RECORD), _read_entry),
-    "wordnet": Kind("data.noun", _bytes_of(_NOUN * 2), lambda path: read_wordnet_nouns(path.parent)),
     "coco": Kind("annotations.json", _json_of(_COCO), _read_coco),
     "labels": Kind("labels.json", _json_of({"one": "cat", "two": "dog"}), read_labels),
     "table of labels": Kind("labels.csv", _bytes_of(b'image,class\none,cat\n"two.jpg",dog\n'), read_labels),

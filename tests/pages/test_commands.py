@@ -2,8 +2,7 @@
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. A training by a
 configuration that no later command needs is built, and takes no step: those of tests/train/test_configs.py do. The
-Python of README runs, too; that of gallery.md, masks.md, layer-masking.md, explanations.md and
-explainers-of-others.md has tests of its own.
+Python of README runs, too; that of gallery.md, masks.md, layer-masking.md and explanations.md has tests of its own.
 """
 
 import shutil
@@ -22,6 +21,7 @@ from skimage.data import coffee
 from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.arguments import with_config_paths
+from maskrobust.train.claim.arguments import parse_config as parse_claim
 from maskrobust.train.cli import main
 from maskrobust.train.evaluate.config import parse_config as parse_evaluation
 from maskrobust.train.fit.command import FitCLI
@@ -40,7 +40,6 @@ PAGES = [
 NOT_RUN = {
     "scripts/demo": "trains for minutes; tests/scripts/test_scripts.py runs its commands",
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
-    "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
     "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",
     "pre-commit": "writes into the clone's .git",
     "wandb": "needs an account",
@@ -162,7 +161,7 @@ def parse(command, arguments):
     if command == "evaluate":
         parse_evaluation(with_config_paths(arguments))
     elif command == "claim":
-        main(["claim", *arguments, "--list"])
+        parse_claim(with_config_paths(arguments))
     else:
         assert says_how_long(arguments)
         run_short(["fit", *arguments, "--print_config"])
@@ -190,7 +189,7 @@ def run_maskrobust(arguments, folder):
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":
-        main([*arguments, "--list"])  # tests/train/test_configs.py and tests/train/claim make runs
+        parse_claim(with_config_paths(arguments[1:]))  # tests/train/test_configs.py and tests/train/claim make runs
     elif command in ("masks", "shards"):
         run_short([*arguments, *data_options(arguments, folder)])
     else:

@@ -4,7 +4,6 @@ import itertools
 import json
 import runpy
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 import masking
 from cost import cost, count
-from explaining import METHODS, explainers
 from masking import COMMON_MASKS
 from tests.processes import started
 from timing import peak_memory
@@ -56,19 +54,6 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monk
     assert "small_resnet" in printed and str(path) in printed
 
 
-def test_explaining_has_a_row_for_each_method_and_explainer(tmp_path, capsys, monkeypatch):
-    path = tmp_path / "bench.json"
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "argv", [])
-    bench(["explaining", "--networks=[small_resnet]", "--image_size=32", "--masks=52", f"--json={path}"])
-    rows, printed = rows_of("explaining", path), capsys.readouterr().out
-    named = ["ask", "lime"]
-    named += ["the package lime"] if find_spec("lime") else []
-    named += ["Captum's Lime", "Captum's KernelShap"] if find_spec("captum") else []
-    assert [(row["method"], row["explainer"]) for row in rows] == list(itertools.product(METHODS, named))
-    assert all(row["time"] > 0 and row["bare_seconds"] > 0 and row["explainer"] in printed for row in rows)
-
-
 def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():
     weight = torch.nn.Parameter(torch.empty(8, device="meta"))
     images = torch.empty(100, 8, device="meta")
@@ -96,20 +81,6 @@ def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(
     cost(("resnet18",), batch=32, json=tmp_path / "bench.json")
     training = [row for row in rows_of("cost", tmp_path / "bench.json") if row["mode"] == "training step"]
     assert all(row["bytes_ratio"] < 3.0 and row["saved_ratio"] < 1.5 for row in training)
-
-
-def test_every_explainer_asks_about_as_many_masks_and_captum_anew_for_each_class():
-    asked: list[int] = []
-
-    def predict(images, visible, keys):
-        asked.append(len(images))
-        return (images * visible).mean(dim=(2, 3)) * torch.tensor([1.0, 2.0, 3.0])
-
-    with torch.random.fork_rng(devices=[]):
-        for name, explain in explainers(predict, torch.rand(3, 32, 32), 52, 20).items():
-            asked.clear()
-            explain()
-            assert asked == [20, 20, 12] * (3 if name.startswith("Captum") else 1), name
 
 
 def hold_eight_million_floats_twice(told):

@@ -135,22 +135,9 @@ def test_where_one_task_fails_the_others_are_ended_and_the_job_fails(slurm, clon
     assert slurm.wait_for(job, "FAILED", log=tmp_path / f"job-{job}")["Restarts"] == "0"
 
 
-def test_a_claim_one_task_of_which_fails_is_collected_once_it_is_submitted_again(slurm, clone, tmp_path):
+def test_a_claim_is_an_array_of_tasks_that_do_the_same(slurm, clone, tmp_path):
     given = ["--config=claim_cues.yaml", "--out=my runs"]
-    play(
-        clone,
-        """echo "$@" >>said
-case "$*" in
-    *--list) printf '%s\\n' '--arm=[no_masks,mcal] --seed=1' '--arm=[patches] --seed=1' ;;
-    *patches*) [[ -e fails ]] || { touch fails && exit 3; } ;;
-esac""",
-    )
-    collect = launch(slurm, clone, "claim", "--gpus=0", "--cpus-per-task=1", arguments=given)
-    assert slurm.wait_for(collect, "CANCELLED")["Reason"] == "DependencyNeverSatisfied"
-    said = (tmp_path / "said").read_text().splitlines()
-    started = ["--list", "--arm=[no_masks,mcal] --seed=1", "--arm=[patches] --seed=1"]
-    assert sorted(said) == sorted(f"claim {' '.join(given)} {each}" for each in started)
-    collect = launch(slurm, clone, "claim", "--gpus=0", "--cpus-per-task=1", arguments=given)
-    slurm.wait_for(collect, "COMPLETED")
-    again = (tmp_path / "said").read_text().splitlines()[len(said) :]
-    assert sorted(again) == sorted(f"claim {' '.join(given)} {each}" for each in [*started, "--collect"])
+    play(clone, 'echo "$@" >>said')
+    job = launch(slurm, clone, "claim", "--gpus=0", "--cpus-per-task=1", "--array=1-2", arguments=given)
+    slurm.wait_for(job, "COMPLETED")
+    assert (tmp_path / "said").read_text().splitlines() == [f"claim {' '.join(given)}"] * 2

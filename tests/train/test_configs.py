@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,14 @@ import pytest
 import torch
 import wandb
 import yaml
+from rich.console import Console
 
+from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.networks.architectures import build_network
+from maskrobust.train.claim.arguments import parse_config as parse_claim
+from maskrobust.train.claim.runs import all_runs, measured_run, run_arm
 from maskrobust.train.cli import main
+from maskrobust.train.running.progress import ClaimProgress
 from tests.test_house import CONFIGS
 from tests.train.runs import rows
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, tiny_data
@@ -166,26 +170,27 @@ def test_checkpoints_of_the_imagenet_recipe_hold_averaged_weights_which_are_thos
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_every_shipped_claim_makes_a_run(name, data, tmp_path, capsys):
+def test_every_shipped_claim_makes_a_run(name, data, tmp_path):
     content = content_of(name)
     small = data(content["data"]["class_path"]) | {"train_images": 32, "val_images": 16, "test_images": 16}
     changes = {"data": content["data"] | {"init_args": content["data"]["init_args"] | small | {"image_size": 32}}}
     few = {"curve_families": [], "transfer_families": []}  # more in tests/train/claim/test_claim.py
     changes["evaluation"] = content["evaluation"] | {"plan": content["evaluation"]["plan"] | few, "replicates": 20}
     changes["seeds"] = content["seeds"]
-    command = partial(_claim, tiny_claim(name, tmp_path / "claim.yaml", **changes), tmp_path / "out")
-    command("--list")
-    first, *others = capsys.readouterr().out.splitlines()
-    assert others and not (tmp_path / "out").exists()
-    if name.startswith("full_"):  # another has the same data, model and training: tests/train/claim/test_claim.py
-        return
-    arm, seed = first.split()
-    command(f"{arm.split(',')[0].rstrip(']')}]", seed)
-    left = capsys.readouterr().out.strip().splitlines()[-1]
+    path = tiny_claim(name, tmp_path / "claim.yaml", **changes)
+    config = parse_claim([f"--config={path}", f"--out={tmp_path / 'out'}"])
     runs = len(content["seeds"]) * sum(
         "network_of" not in each or "calibration" in each for each in content["arms"].values()
     )
-    assert left.startswith(f"still missing: {runs - 1} of {runs} runs: ")
+    assert len(all_runs(config)) == runs
+    if name.startswith("full_"):  # another has the same data, model and training: tests/train/claim/test_claim.py
+        return
+    config.data.prepare_data()
+    config.data.setup()
+    first, bank = next(iter(config.arms)), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
+    with ClaimProgress(Console(quiet=True), runs=1) as progress:
+        run_arm(config, first, config.seeds[0], bank, progress)
+    assert measured_run(config, first, config.seeds[0]).outcomes.keys() == {*config.plans_of(first)}
 
 
 @pytest.mark.parametrize("name", EXPLANATIONS)
@@ -218,7 +223,3 @@ def test_every_shipped_evaluation_is_made_as_it_says(name, data, tmp_path):
     found = json.loads((tmp_path / "reliance.json").read_text())
     assert found["methods"] == content["methods"] and found["settings"]["patch_size"] == 8
     assert found["settings"]["hidden_fractions"] == content["plan"]["hidden_fractions"]
-
-
-def _claim(config, out, *options):
-    main(["claim", f"--config={config}", f"--out={out}", *options])

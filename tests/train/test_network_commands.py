@@ -1,10 +1,9 @@
-"""`maskrobust export , arches and doctor`, and networks by name as commands ask them."""
+"""`maskrobust export` and `arches`, and networks by name as commands ask them."""
 
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnxruntime
@@ -14,16 +13,14 @@ import torch
 from markdown_it import MarkdownIt
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.networks import loading
+from maskrobust.lm_modules import loading
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.tested_architectures import known_architectures
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.train import doctor, networks
+from maskrobust.train import networks
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.doctor import data_packages, devices, installed
 from maskrobust.train.export import model_card
 from maskrobust.train.networks import load_for
 from tests.lm_modules.masking.networks import randomise
@@ -33,7 +30,7 @@ from tests.train.tiny import TINY_DATA, tiny_fit, write_checkpoint
 
 MODULE = "own_network_of_test_export"
 OWN = """
-from maskrobust.lm_modules.networks import loading
+from maskrobust.lm_modules import loading
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 
@@ -123,7 +120,9 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     network = TrainedNetwork("net", tiny.eval(), Preprocessing(size=(48, 40), crop=0.9), 8, origin=origin)
     monkeypatch.setattr(loading, "load_network", {"net": network}.__getitem__)
     main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
-    network = network.with_preprocessing(replace(network.preprocessing, crop=1.0))  # the file takes what is cut already
+    network = network.configured(
+        preprocessing=replace(network.preprocessing, crop=1.0)
+    )  # the file takes what is cut already
     height, width = network.preprocessing.size or (0, 0)
     assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
@@ -220,7 +219,7 @@ def test_size_and_crop_of_the_training_travel_with_the_checkpoint_and_its_export
     assert (network.preprocessing.size, network.preprocessing.crop) == ((48, 48), Cues.crop_fraction)
     images = torch.rand(2, 3, 96, 96)
     shown = Preprocessing(size=(48, 48), crop=Cues.crop_fraction).resize(images)
-    plain = network.with_preprocessing(Preprocessing(network.preprocessing.mean, network.preprocessing.std))
+    plain = network.configured(preprocessing=Preprocessing(network.preprocessing.mean, network.preprocessing.std))
     torch.testing.assert_close(network(images), plain(shown))
     view, hole = torch.ones(2, 1, 96, 96, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
     view[:, :, 30:60, 30:60] = False
@@ -248,16 +247,6 @@ def printed(arguments, capsys, monkeypatch):
     return capsys.readouterr().out
 
 
-def test_without_names_all_lists_are_printed_and_every_refusal_with_its_reason(capsys, monkeypatch):
-    shown = printed(["arches"], capsys, monkeypatch)
-    words = {word.strip(",") for word in shown.split()}
-    lines = [line.strip() for line in shown.splitlines()]
-    for family, architecture, reason in known_architectures():
-        assert {*family.split(), architecture} <= words
-        if reason:
-            assert any(f" {architecture} " in line and line.endswith(reason) for line in lines), architecture
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -279,56 +268,3 @@ def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys):
     assert stopped.value.code == 2
     shown = capsys.readouterr()
     assert "'resnet5O'" in shown.err and "resnet50" in shown.err and shown.out == ""
-
-
-def test_every_dependency_is_listed_with_its_version(capsys):
-    main(["doctor"])
-    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.split()[1:]}
-    for name in ("maskrobust", "torch", "timm", "webdataset", "pytorch-lightning"):
-        assert lines[name] == version(name)
-
-
-def test_a_missing_and_an_old_dependency_are_named_with_the_command(capsys, monkeypatch):
-    def version_of(name):
-        if name == "timm":
-            raise PackageNotFoundError(name)
-        return "0.0.1" if name == "torch" else version(name)
-
-    monkeypatch.setattr(doctor, "version", version_of)
-    found = {finding.what: finding for finding in installed()}
-    assert found["timm"].found == "missing" and found["timm"].remedy.startswith("pip install 'timm")
-    assert found["torch"].found == "0.0.1" and "pip install 'torch" in found["torch"].remedy
-    assert found["webdataset"].remedy == ""
-    with pytest.raises(SystemExit) as ended:
-        main(["doctor"])
-    assert ended.value.code == 1
-    assert "pip install 'timm" in capsys.readouterr().out
-
-
-def test_cores_and_threads_are_counted(monkeypatch):
-    for count, said in ((1, "1 core, 1 thread for"), (2, "2 cores, 2 threads for")):
-        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
-        monkeypatch.setattr("torch.get_num_threads", lambda count=count: count)
-        assert next(iter(devices())).found.startswith(said)
-
-
-def test_data_that_are_not_there_come_with_the_package_to_install(monkeypatch):
-    monkeypatch.setattr(doctor.Path, "exists", lambda _path: False)
-    for finding in data_packages():
-        assert f"apt install {finding.what}" in finding.remedy
-
-
-def test_what_an_extra_is_missing_comes_with_its_name(monkeypatch):
-    extras = {"pycocotools": "coco", "segmentation-models-pytorch": "dense", "grad-cam": "grad_cam"}
-    extras |= {"onnxruntime": "onnx", "gradio": "play"}
-
-    def version_of(name):
-        if name in extras:
-            raise PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(doctor, "version", version_of)
-    missing = {finding.what: finding for finding in installed() if finding.what in extras}
-    assert missing.keys() == extras.keys()
-    for distribution, found in missing.items():
-        assert found.remedy.endswith(f"for {extras[distribution]}") and not found.needed

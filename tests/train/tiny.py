@@ -51,6 +51,21 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
     return path
 
 
+def write_claim(path: Path, *, uses: bool = True, **changes: Any) -> Path:
+    """One seed of the smallest claim with every kind of arm, or without those that use the network of another one."""
+    content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
+    content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
+    arms = {name: content["arms"][name] for name in ("no_masks", "patches_mean", "layer_masking")}
+    arms["no_masks"]["method"] = "mean"
+    if uses:
+        arms["layer_masking_at_test"] = {"title": "Test", "network_of": "no_masks", "method": "layer_masking"}
+        arms["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True, "method": "mean"}
+    content |= {"arms": arms, "seeds": [1]}
+    content["evaluation"]["methods"] = ["mean", "layer_masking"]
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+    return path
+
+
 def tiny_data(data: str, folder: Path) -> dict[str, Any]:
     """Arguments of the data module named `data` that make it small, and what it reads, written below `folder`."""
     if "." in data:  # of a page's own, named by its class path

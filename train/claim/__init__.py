@@ -1,4 +1,4 @@
-"""`maskrobust claim`: train matched arms, measure what each reads from the outline of a hole, and apply the rule."""
+"""`maskrobust claim`: train several arms, measure how far each relies on outlines, and decide by a fixed rule."""
 
 import shlex
 import sys
@@ -7,23 +7,15 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from maskrobust.augment import SilhouetteBank
 from maskrobust.augment.batch import check_all_known
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import check_networks, first_images
+from maskrobust.train.claim.arms import first_images, new_network
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.power import power_in_words
-from maskrobust.train.claim.runs import (
-    MeasuredRun,
-    independent_parts,
-    measured_probe,
-    missing_runs,
-    refuse_foreign,
-    run_arm,
-)
+from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.data.batches import pictures_to_centre_by
 from maskrobust.train.fit import quiet_lightning
@@ -38,23 +30,13 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust claim` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(list(arguments[1:]))
-    if config.list_parts:
-        print(*independent_parts(config), sep="\n")
-        return
-    if config.collect and (missing := missing_runs(config)):
-        raise InputError(
-            f"--collect joins runs that are there, but '{config.out}' lacks {missing}; make each with --arm and --seed "
-            "in place of --collect."
-        )
     check_folder(config.out)
     console = Console()
     quiet_lightning()
-    runs, probe = run_claim(config, console)
-    if probe is None:
-        missing = missing_runs(config)
-        left = f"still missing: {missing}" if missing else "all runs are there: join them with --collect alone."
-        console.print(left, markup=False, soft_wrap=True)
+    measured = run_claim(config, console)
+    if measured is None:
         return
+    runs, probe = measured
     results = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", results.as_json())
     write_text(config.out / "report.html", render_claim(results, _examples(config, runs)))
@@ -64,42 +46,42 @@ def main(arguments: Sequence[str]) -> None:
     console.print(written, markup=False, soft_wrap=True)
 
 
-def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, MeasuredRun]], ProbeOutcomes | None]:
-    """Train and measure whatever is not on disk yet, of all runs or of those that this process is to make.
+def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, MeasuredRun]], ProbeOutcomes] | None:
+    """Train and measure whatever is not on disk yet, and is not being made by another process.
 
     Args:
         config: the claim.
         console: for progress.
 
     Returns:
-        Runs by arm and seed, and the mask-only probe's; None for a process that makes a part.
+        Runs by arm and seed, and what the mask-only probe says; None, after a line that says so, where other processes
+        are making runs still: the last of them finds all there.
 
     Raises:
-        InputError: the output folder holds runs of another configuration, a network lacks what it is asked for, or
-            images have pixels without data.
+        InputError: the folder holds runs of another configuration, a network lacks what it is asked for, or images have
+            pixels without data.
     """
     refuse_foreign(config)
     config.data.prepare_data()
     config.data.setup("fit")
     config.data.setup_split(config.evaluation.split)
-    check_networks(config)
+    for arm in config.arms:  # refuses, before anything is trained, what a network cannot be asked once it is
+        check_plans(new_network(config, arm, config.seeds[0]).trained_network(arm), config.plans_of(arm))
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")
     pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
-    bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
-    if not config.collect:
-        for sentence in power_in_words(config, _images_with_an_object(config)):
-            console.print(sentence, markup=False)
-    with ClaimProgress(console, runs=len(config.only_arms) * len(config.only_seeds)) as progress:
-        probe = None if config.is_part else measured_probe(config, progress)
-        runs: dict[str, dict[int, MeasuredRun]] = {arm: {} for arm in config.only_arms}
-        for seed in config.only_seeds:
-            for arm in config.execution_order:
-                if arm in config.only_arms:
-                    runs[arm][seed] = run_arm(config, arm, seed, bank, progress)
-                    progress.advance(progress.all_runs)
-    return runs, probe
+    for sentence in power_in_words(config, _images_with_an_object(config)):
+        console.print(sentence, markup=False)
+    with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:
+        if missing := make_runs(config, progress):
+            console.print(
+                f"{missing} runs are being made by other processes, the last of which writes the report; where one was "
+                "killed, run the same command again."
+            )
+            return None
+        probe = measured_probe(config, progress)
+    return {arm: {seed: measured_run(config, arm, seed) for seed in config.seeds} for arm in config.arms}, probe
 
 
 def _images_with_an_object(config: ClaimConfig) -> int:

@@ -8,15 +8,16 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from maskrobust.augment import OTHER_IMAGE, read_fills
 from maskrobust.errors import InputError, check_distinct
-from maskrobust.lm_modules.methods import check_methods
+from maskrobust.lm_modules.methods import LAYER_MASKINGS, MaskingMethod, check_methods
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, import_data_modules
-from maskrobust.train.claim.arms import read_arm
-from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
+from maskrobust.lm_modules.training.training_masks import evaluation_fill
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
+from maskrobust.train.claim.config import MASK_OPTIONS, Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import check_masks_follow_objects
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
@@ -28,7 +29,7 @@ _SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "weights", "new_head"
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
 
 _FROM_DATA = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}  # stand-ins: data need not be there yet
-_NOT_CONTENT = ("out", "config", "arm", "seed", "collect", "list", "wandb")
+_NOT_CONTENT = ("out", "config", "wandb")
 
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
@@ -44,21 +45,17 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     plain = parser.dump(parsed, format="json", skip_unset=False)
     content = {key: value for key, value in json.loads(plain).items() if key not in _NOT_CONTENT}
     made = parser.instantiate(parsed)
-    arms = {name: read_arm(name, given) for name, given in made.arms.items()}
+    arms = {name: _read_arm(name, given) for name, given in made.arms.items()}
     content["arms"] = {name: asdict(arm) for name, arm in arms.items()}
     config = ClaimConfig(
-        **{name: made[name] for name in ("data", "seeds", "training", "evaluation", "rule", "question", "collect")},
+        **{name: made[name] for name in ("data", "seeds", "training", "evaluation", "rule", "question")},
         out=Path(made.out),
         arms=arms,
         models={name: _arm_model(name, arms, content["model"]) for name in arms},
         content=content,
-        only_arms=list(dict.fromkeys(as_list(made.arm))) or list(arms),
-        only_seeds=list(dict.fromkeys(as_list(made.seed))) or made.seeds,
         wandb=wandb_options(made.wandb),
-        list_parts=made.list,
     )
     _check(config)
-    _check_part(config, is_named=made.arm is not None or made.seed is not None)
     return config
 
 
@@ -66,29 +63,40 @@ def _parser() -> ArgumentParser:
     parser = Parser(prog="maskrobust claim", description=_DESCRIPTION, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
     parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
-    parser.add_argument("--arm", type=str | list[str] | None, help="make the runs of these arms alone; see --collect")
-    parser.add_argument("--seed", type=int | list[int] | None, help="make the runs of these seeds alone")
-    parser.add_argument("--collect", action="store_true", help="join what such processes have made; train nothing")
     parser.add_argument(
         "--wandb",
         type=bool | WandbOptions,
         default=False,
         help="log each training to Weights & Biases as a run of its own, as --wandb of fit does",
     )
-    parser.add_argument("--list", action="store_true", help="print the options of processes that can share the runs")
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
     parser.add_argument(
-        "--arms", type=dict[str, dict[str, Any]], required=True, help="what is compared, by name; see docs/claim.md"
+        "--arms",
+        type=dict[str, dict[str, Any]],
+        required=True,
+        help="the ways to train that are compared, by name; see docs/claim.md",
     )
-    parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
+    parser.add_argument(
+        "--seeds", type=list[int], required=True, help="seeds of the runs of each arm, such as [1, 2, 3]"
+    )
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=DecisionRule, required=True)
     return parser
+
+
+def _read_arm(name: str, given: Mapping[str, Any]) -> Arm:
+    """An arm from its YAML."""
+    parser = Parser(**PARSER_OPTIONS)
+    parser.add_class_arguments(Arm)
+    try:
+        return Arm(**parser.parse_object(dict(given)).as_dict())
+    except ArgumentError as error:
+        raise InputError(f"arm '{name}' is wrong: {about_arguments(error)}; correct arms.{name}.") from error
 
 
 def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,20 +112,6 @@ def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> d
         ) from error
     model: dict[str, Any] = parsed.as_dict()
     return model
-
-
-def _check_part(config: ClaimConfig, *, is_named: bool) -> None:
-    """Refuse a part that the claim does not have, and one beside `--collect`."""
-    if config.collect and is_named:
-        raise InputError("--collect joins all runs of the claim, got --arm or --seed beside it; leave these out.")
-    for arm in config.only_arms:
-        if arm not in config.arms:
-            raise InputError(f"--arm must be one of {', '.join(config.arms)}, got '{arm}'; name one of them.")
-    for seed in config.only_seeds:
-        if seed not in config.seeds:
-            raise InputError(
-                f"--seed must be one of {', '.join(map(str, config.seeds))}, got {seed}; name one of them."
-            )
 
 
 def _check(config: ClaimConfig) -> None:
@@ -176,9 +170,65 @@ def _check_arms(config: ClaimConfig) -> None:
             "arms must hold at least one with augmentation_only true, got none; mark those that the claim is about."
         )
     for name, arm in arms.items():
-        arm.check(name, arms, config.models[name])
+        if arm.network_of is None:
+            _check_training(name, arm, config.models[name])
+        else:
+            _check_network_of(name, arm, arms)
         if arm.method not in evaluation.methods:
             raise InputError(
                 f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
                 f"{', '.join(evaluation.methods)}; add it."
             )
+
+
+def _check_training(name: str, arm: Arm, model: Mapping[str, Any]) -> None:
+    """An augmentation-only arm masks by fills alone; one that masks has a method that it was trained on."""
+    if arm.calibration:
+        raise InputError(
+            f"arm '{name}' has calibration true, so network_of must name the arm whose network is calibrated, got "
+            "none; name it, or leave calibration out."
+        )
+    if arm.augmentation_only and model["masking"] != "fill":
+        raise InputError(
+            f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{model['masking']}'; correct one of "
+            "them."
+        )
+    trained_on = _methods_trained_on(model)
+    if trained_on and arm.method not in trained_on:
+        raise InputError(
+            f"the method of arm '{name}' must be one that it is trained on, {' or '.join(trained_on)}, got "
+            f"'{arm.method}'; correct arms.{name}.method."
+        )
+
+
+def _methods_trained_on(model: Mapping[str, Any]) -> list[MaskingMethod]:
+    """The masking methods that show a hole as a training does; none where it masks nothing."""
+    found = []
+    if model["masking"] in ("layer_masking", "mixture"):
+        found.append(LAYER_MASKINGS[(model["layer_masking"] or {}).get("padding", "mean")])
+    if model["masking"] in ("fill", "mixture"):
+        fills = [each.name for each in read_fills(model["fill"]) if each.weight > 0 and each.name != OTHER_IMAGE]
+        found += fills or [evaluation_fill(model["fill"])]  # no method shows the pixels of other images
+    return found
+
+
+def _check_network_of(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
+    """The network is that of an arm that trains one; the model of a calibration says which holes it has."""
+    training = [other for other, each in arms.items() if each.network_of is None]
+    if arm.network_of not in training:
+        raise InputError(
+            f"network_of of arm '{name}' must be an arm that trains a network of its own, one of "
+            f"{', '.join(training)}, got '{arm.network_of}'; name one of them."
+        )
+    if arm.augmentation_only:
+        raise InputError(
+            f"arm '{name}' is augmentation_only, so it must train a network on masks, got network_of "
+            f"'{arm.network_of}'; leave one of the two out."
+        )
+    options = MASK_OPTIONS if arm.calibration else ()
+    further = [option for option in arm.model if option not in options]
+    if further:
+        raise InputError(
+            f"arm '{name}' uses the network of '{arm.network_of}', so its model may say "
+            f"{', '.join(options) or 'nothing'}, got {', '.join(further)}; leave that out."
+        )

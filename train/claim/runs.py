@@ -1,7 +1,12 @@
-"""The runs of a claim: making one, the mask-only probe, and which are missing."""
+"""Make the runs of a claim, and keep what they answer, with the mask-only probe."""
 
+import itertools
 import math
+import shlex
+import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,20 +14,20 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.measurement import Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import PresentedImages
-from maskrobust.train.claim.arms import first_images, frozen_network
-from maskrobust.train.claim.config import ClaimConfig, StoredRun, flattened
+from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
+from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
 from maskrobust.train.data.batches import batches_on, pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import read_json, write_json
-from maskrobust.train.storage.store import Store
+from maskrobust.train.storage.provenance import provenance
+from maskrobust.train.storage.store import FolderTakenError, Store, locked
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
@@ -46,8 +51,34 @@ class MeasuredRun(NamedTuple):
     manipulation_check: Mapping[str, float | None]
 
 
-def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: ClaimProgress) -> MeasuredRun:
-    """One run under every masking method; whatever is on disk already is taken from there.
+def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
+    """Make all runs that are not on disk yet, but for those that other processes with the same folder are making.
+
+    A network is trained by one process, which also measures it and makes the runs that use it.
+
+    Args:
+        config: the claim, whose data are set up.
+        progress: told about every step.
+
+    Returns:
+        How many runs are missing still.
+
+    Raises:
+        InputError: a training diverged, or a file is damaged.
+    """
+    bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
+    for seed, trained in itertools.product(config.seeds, config.arms):
+        if config.source_of(trained) == trained:
+            users = [name for name, arm in config.arms.items() if arm.calibration and arm.network_of == trained]
+            with suppress(FolderTakenError), locked(config.out / "arms" / trained / f".seed-{seed}"):
+                for arm in (trained, *users):
+                    run_arm(config, arm, seed, bank, progress)
+        progress.advance(progress.all_runs)
+    return sum(not run.is_measured() for run in all_runs(config))
+
+
+def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: ClaimProgress) -> None:
+    """Make the run of one arm that learns, and ask it, as far as that is not on disk.
 
     Args:
         config: the claim.
@@ -57,18 +88,32 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         progress: told about every step.
 
     Raises:
-        InputError: the folder holds a run of this name with another configuration, or a damaged file; or the arm uses
-            the network of another one, whose run is missing.
+        InputError: the folder holds a run of this name with another configuration, or the training diverged.
     """
     run = config.run_of(arm, seed)
-    if not run.is_measured():
-        _require_source(config, arm, run)
-        if config.training.images_by_seed:
-            config.data.draw_training(seed)
-        if not run.is_trained():
-            learning = config.learning_arm(run.arm)
-            run.learn(lambda folder: learning.learn(config, run, folder, progress))
-    answers = run.answers(lambda folder: _measure(config, run, bank, progress, folder))
+    if run.is_measured():
+        return
+    if config.training.images_by_seed:
+        config.data.draw_training(seed)
+
+    def make(folder: Path) -> None:
+        start = time.monotonic()
+        found = learn(config, run, folder, progress)
+        origin = provenance(time.monotonic() - start, shlex.join(sys.argv))
+        write_json(folder / "training.json", {**found, "provenance": origin})
+
+    run.trained.get_or_make(run.folder.name, make)
+    run.answers(lambda folder: _measure(config, run, bank, progress, folder))
+
+
+def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
+    """What a run answers that is on disk.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    run = config.run_of(arm, seed)
+    answers = run.folder / ANSWERS
 
     def load(kind: str, method: MaskingMethod) -> Outcomes:
         return Outcomes.load(answers / f"{kind}-{method}.npz")
@@ -78,20 +123,9 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
     return MeasuredRun(outcomes, load("validation", asked), read_json(answers / _CHECKS))
 
 
-def _require_source(config: ClaimConfig, arm: str, run: StoredRun) -> None:
-    """Refuse to go on without the network that the arm takes from another one."""
-    source = config.source_of(arm, run.seed)
-    if source.arm != arm and not (run.arm == arm and source.is_trained()):
-        raise InputError(
-            f"arm '{arm}' uses the network of arm '{source.arm}', seed {run.seed}, which is not in '{source.folder}'; "
-            f"run that arm first (--arm {source.arm} --seed {run.seed}), and where its weights were removed, delete "
-            "that folder before."
-        )
-
-
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: ClaimProgress, folder: Path) -> None:
     """Ask a run's network, and write what it answers into a folder."""
-    arm, evaluation = config.learning_arm(run.arm), config.evaluation
+    arm, evaluation = config.arms[run.arm], config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
     progress.begin("measuring", f"{arm.title}, seed {run.seed}")
@@ -106,7 +140,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             plans,
             num_classes=config.data.num_classes,
             seed=evaluation.seed,
-            predictors={run.arm: arm.predictors(run, network)},
+            predictors={run.arm: predictors(config, run, network)},
             object_of=config.data.object_of,
             scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
             backgrounds=pictures_to_centre_by(config.data, split, plans),
@@ -124,7 +158,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
 def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
     """What a network that sees nothing but object masks predicts on the split that is measured.
 
-    Trained on the training split's masks, stopped on the validation split's; once, and kept on disk.
+    Trained on the masks of the training split (its draw 0), stopped on the validation split's; once, and kept on disk.
 
     Raises:
         InputError: the folder holds a probe of other data, or a damaged file.
@@ -132,6 +166,8 @@ def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcome
 
     def make(folder: Path) -> None:
         progress.begin("training", "the mask-only probe")
+        if config.training.images_by_seed:
+            config.data.draw_training(0)
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode():
             probe_outcomes(probe, config.data.whole_split(config.evaluation.split)).save(folder / _PROBE)
@@ -141,42 +177,15 @@ def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcome
 
 
 def all_runs(config: ClaimConfig) -> list[StoredRun]:
-    """Every run of the claim once, in the order to make them: those first whose networks others use."""
-    runs = [config.run_of(arm, seed) for arm in config.execution_order for seed in config.seeds]
-    return list({run.folder: run for run in runs}.values())
+    """Every run of the claim once."""
+    return [config.run_of(name, seed) for name, arm in config.arms.items() if arm.learns for seed in config.seeds]
 
 
 def refuse_foreign(config: ClaimConfig) -> None:
     """Raise an InputError where the folder holds a run of another configuration, or a record that cannot be read."""
     for run in all_runs(config):
-        run.is_trained()
+        run.trained.get(run.folder.name)
         run.is_measured()
-
-
-def independent_parts(config: ClaimConfig) -> list[str]:
-    """Options of processes that can make the claim's runs at once, one for each network to train.
-
-    An arm that uses the network of another one is made by the process that trains it.
-    """
-    users = {
-        trained: [name for name, arm in config.arms.items() if trained in (name, arm.network_of)]
-        for trained, arm in config.arms.items()
-        if arm.network_of is None and trained in config.only_arms
-    }
-    return [f"--arm=[{','.join(arms)}] --seed={seed}" for seed in config.only_seeds for arms in users.values()]
-
-
-def missing_runs(config: ClaimConfig) -> str:
-    """The runs that are not on disk with all their outcomes, as in "1 of 6 runs: no_masks (seed 2)"; "" for none."""
-    runs = all_runs(config)
-    seeds: dict[str, list[str]] = {}
-    for run in runs:
-        if not run.is_measured():
-            seeds.setdefault(run.arm, []).append(str(run.seed))
-    if not seeds:
-        return ""
-    named = [f"{arm} (seed{'s' * (len(each) > 1)} {', '.join(each)})" for arm, each in seeds.items()]
-    return f"{sum(map(len, seeds.values()))} of {len(runs)} runs: {', '.join(named)}"
 
 
 def check_in_words(model: Mapping[str, Any]) -> str:

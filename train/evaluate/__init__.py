@@ -1,4 +1,4 @@
-"""`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
+"""`maskrobust evaluate`: measure accuracy with parts hidden, and reliance on outlines, of trained networks."""
 
 import functools
 import shlex
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.evaluate.measure import answer_similarities, ask, load, settings_of
+    from maskrobust.train.evaluate.measure import ask, load, settings_of
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
     from maskrobust.train.report.findings import besides, in_evaluation
@@ -32,7 +32,6 @@ def main(arguments: Sequence[str]) -> None:
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
             networks, data = load(config)
-        similarities = answer_similarities(config.wordnet, networks, data)
         store = Store(config.out / "partial", settings_of(config, networks))
         with locked(config.out):
             with CountingDisplay(console) as progress:
@@ -45,7 +44,6 @@ def main(arguments: Sequence[str]) -> None:
                         config,
                         data,
                         answered,
-                        similarities,
                         {name: each.own_method for name, each in networks.items() if each.own_method},
                         seconds=seconds,
                         command=shlex.join(sys.argv),

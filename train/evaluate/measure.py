@@ -1,4 +1,4 @@
-"""The networks of an evaluation, and what they answer about the data under every masking method.
+"""Ask the networks of an evaluation about the data under every masking method.
 
 Answers are kept as they come, and shared by all processes.
 """
@@ -25,13 +25,12 @@ from maskrobust.augment.batch import check_all_known
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
 from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import FloatArray, check_finite, read_arrays
+from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, check_plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.wordnet import path_similarity, read_wordnet_nouns
 from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
 from maskrobust.train.data.batches import (
     at_numbers,
@@ -60,7 +59,7 @@ Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
 
 _NUMBERS, _PROBE = "numbers.json", "probe.npz"
-_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "wordnet", "replicates")
+_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "replicates")
 
 
 def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], AnnotatedDataModule]:
@@ -88,10 +87,10 @@ def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], Annotated
     only = config.answers == "present"
     for name, network in networks.items():
         if data.class_names == classes:
-            networks[name] = select_data_outputs(network, data, given, only=only)
+            selected = select_data_outputs(network, data, given, only=only)
         else:
-            networks[name] = network.select_outputs([known[name][each] for each in data.class_names], only=only)
-        networks[name].pass_size = data.batch_size if config.compile else None
+            selected = network.select_outputs([known[name][each] for each in data.class_names], only=only)
+        networks[name] = selected.configured(pass_size=data.batch_size if config.compile else None)
     return networks, data
 
 
@@ -107,24 +106,6 @@ def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) ->
         f"output of every network, with {images - len(known_to_all.files('val'))} of {images} images"
     )
     return known_to_all
-
-
-def answer_similarities(
-    wordnet: Path | None, networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule
-) -> dict[str, FloatArray | None]:
-    """Similarity (outputs, K) in WordNet of each network's answers with the data's K classes; None without WordNet.
-
-    A network that does not say what its outputs are has the data's classes, which must then be named by WordNet ids.
-
-    Raises:
-        MissingFileError, InputError: WordNet cannot be read, or an output or a class is not named by one of its ids.
-    """
-    if wordnet is None:
-        return dict.fromkeys(networks)
-    nouns = read_wordnet_nouns(wordnet)
-    nodes = {name: network.wordnet_ids or data.class_names for name, network in networks.items()}
-    by_nodes = {each: path_similarity(nouns, each)[:, : data.num_classes] for each in set(nodes.values())}
-    return {name: by_nodes[each] for name, each in nodes.items()}
 
 
 class Answered(NamedTuple):
@@ -158,7 +139,6 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
         **plain,
         **{f"plan.{name}": value for name, value in asdict(plan).items()},
         "data": {**options, "init_args": arguments},
-        "probe_outlines": config.probe_outlines and bank_digest(SilhouetteBank.load(config.probe_outlines)),
         "network": [[name, network_fingerprint(each)] for name, each in networks.items()],  # files number them
         "code of your own": own_code([*own, options.get("class_path", "")]),
         "device": config.torch_device.type,
@@ -224,7 +204,7 @@ def ask(
                 probe = ProbeOutcomes.load(kept / _PROBE)
             else:
                 begun = time.monotonic()
-                probe = read_outlines(data, config.split, bank, config.probe_outlines, config.seed)
+                probe = read_outlines(data, config.split, bank, config.seed)
                 if time.monotonic() - begun >= SECONDS_A_CHUNK:
                     store.get_or_make(_PROBE, lambda folder: probe.save(folder / _PROBE))
     runs = _ask(config, on_device, data, bank, backgrounds, store, progress)

@@ -1,4 +1,4 @@
-"""From outcomes to files: the result table, what its numbers say, which networks are told apart, every prediction."""
+"""Write the files of an evaluation: the result table, its findings, every prediction."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
@@ -52,7 +51,6 @@ def summarise(
     config: EvaluationConfig,
     data: AnnotatedDataModule,
     answered: Answered,
-    similarities: Mapping[str, FloatArray | None],
     own_methods: Mapping[str, MaskingMethod],
     *,
     seconds: float,
@@ -64,7 +62,6 @@ def summarise(
         config: what was measured.
         data: the images.
         answered: what networks and mask-only probe answered about them.
-        similarities: by network; see `answer_similarities`.
         own_methods: by network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
         command: as typed.
@@ -72,9 +69,6 @@ def summarise(
     runs, probe, plans = answered
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
-    shared = similarities[first]
-    if not all(each is shared for each in similarities.values()):
-        shared = None  # networks that answer with other classes than the first do not share their similarities
     rows = [
         *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
         *data_rows(runs[first][main_method], Context(plans[main_method], probe), **sampling),
@@ -82,9 +76,7 @@ def summarise(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in result_rows(
-                name, method, {0: outcomes}, Context(plans[method], probe, similarities[name]), **sampling
-            )
+            for row in result_rows(name, method, {0: outcomes}, Context(plans[method], probe), **sampling)
         ),
         *(
             row
@@ -95,7 +87,7 @@ def summarise(
                 first,
                 method,
                 ([by_method[method]], [runs[first][method]]),
-                Context(plans[method], probe, shared),
+                Context(plans[method], probe),
                 **sampling,
             )
         ),
@@ -123,7 +115,7 @@ def summarise(
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
-            "probe": probe_source(data, config.split, config.probe_outlines) if probe is not None else "not asked",
+            "probe": probe_source(data, config.split) if probe is not None else "not asked",
             "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (plans[main_method] != config.plan)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),

@@ -1,4 +1,4 @@
-"""The networks that the page asks, and its pictures: the user's own, or a small network and some known outlines."""
+"""The networks and pictures of `play`: the user's own, or a small network and pictures with known outlines."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from maskrobust.errors import MissingFileError
-from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes, read_photograph

@@ -1,4 +1,4 @@
-"""What takes long to make, kept in folders: there whole or not at all, and recognised by what it follows from."""
+"""Keep results that take long to make in folders, written atomically and found again by what they were made from."""
 
 import errno
 import fcntl
@@ -151,6 +151,10 @@ def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[s
     return sorted(name for name, value in settings.items() if name not in others or others[name] != value)
 
 
+class FolderTakenError(InputError):
+    """Another command holds the lock of a folder."""
+
+
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -166,7 +170,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder: made where it is missing, and then removed again where the block leaves nothing in it.
 
     Raises:
-        InputError: another command holds the lock; its process and machine are named.
+        FolderTakenError: another command holds the lock; its process and machine are named.
     """
     if not is_first():
         yield
@@ -194,7 +198,7 @@ def _hold(path: Path) -> TextIO:
                 file.seek(0)
                 with file:
                     holder = file.read() or "another process"
-                raise InputError(
+                raise FolderTakenError(
                     f"'{path.parent}' must be written to by one command at a time, but {holder} is at work there; wait "
                     "for its end, or give another --out."
                 ) from error

@@ -1,4 +1,4 @@
-"""Grad-CAM, through pytorch-grad-cam: where the last convolutional map raises a class, nothing hidden."""
+"""Grad-CAM, through pytorch-grad-cam: where the last convolutional map raises a class. It hides nothing."""
 
 from collections import Counter
 from contextlib import ExitStack
@@ -46,7 +46,7 @@ def grad_cam(network: TrainedNetwork, image: Tensor, classes: IntArray) -> Float
     height, width = image.shape[1:]
     shown = network.preprocessing
     inside = shown.cut(torch.arange(height * width).reshape(1, 1, height, width)).flatten().numpy()
-    whole = network.with_preprocessing(replace(shown, crop=1.0))
+    whole = network.configured(preprocessing=replace(shown, crop=1.0))
     seen = shown.cut(image[None]).clone().requires_grad_()  # gradients reach the map of a frozen network, too
     found = np.zeros((height * width, len(classes)))
     # NumPy has no bfloat16; and a later layer may write into the map's memory.

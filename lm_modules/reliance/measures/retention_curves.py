@@ -27,7 +27,7 @@ class CurveMetric(NamedTuple):
     Attributes:
         title: as in headings.
         definition: one sentence.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
         terms: what it averages over the images, (M,).
     """
@@ -40,29 +40,23 @@ class CurveMetric(NamedTuple):
 
 
 def curve_statistic(
-    metric: str,
-    family: CurveFamily,
-    order: CurveOrder,
-    hidden_fractions: Sequence[float],
-    similarity: FloatArray | None = None,
+    metric: str, family: CurveFamily, order: CurveOrder, hidden_fractions: Sequence[float]
 ) -> Statistic:
     """The mean over hidden fractions, and over the images asked at all of them, of a metric.
 
     Args:
-        metric: one of `CURVE_METRICS`, or "similarity".
+        metric: one of `CURVE_METRICS`.
         family: segments of the curve.
         order: in which they are hidden.
         hidden_fractions: some of the curve's, at least one; the columns raise InputError where the outcomes lack one.
-        similarity: (outputs, K) in [0, 1] of a network's answers, of which the first K are the classes, with the
-            classes, for "similarity"; see `reliance.wordnet.path_similarity`.
 
     Raises:
-        InputError: there is no fraction. The columns raise it where the similarity lacks an answer or a class.
+        InputError: there is no fraction.
     """
     if len(hidden_fractions) == 0:
         raise InputError("a retention score needs at least one hidden fraction, got none; give those of the curve.")
     conditions = [curve_condition(family, order, fraction) for fraction in hidden_fractions]
-    terms = CURVE_METRICS[metric].terms if similarity is None else _similar(similarity)
+    terms = CURVE_METRICS[metric].terms
 
     def columns(outcomes: Outcomes) -> Columns:
         curve = np.stack([outcomes.predictions_under(condition) for condition in conditions])
@@ -87,41 +81,26 @@ def _surprise(predictions: IntArray, _clean: IntArray, _labels: IntArray, num_cl
     return surprise
 
 
-def _similar(similarity: FloatArray) -> Terms:
-    def terms(predictions: IntArray, _clean: IntArray, labels: IntArray, num_classes: int) -> FloatArray:
-        outputs = max(num_classes, 1 + int(predictions.max(initial=0)))
-        if similarity.shape[0] < outputs or similarity.shape[1] != num_classes:
-            raise InputError(
-                f"similarity must have a row for each of {outputs} answers and a column for each of {num_classes} "
-                f"classes, got {similarity.shape}; compute it for these outcomes, in their order."
-            )
-        return similarity[predictions, labels]
-
-    return terms
-
-
 CURVE_METRICS: dict[str, CurveMetric] = {
     "accuracy": CurveMetric(
         "Accuracy", "Accuracy.", "fraction", "high", lambda answers, _clean, labels, _: answers == labels
     ),
     "unchanged": CurveMetric(
         "Unchanged predictions",
-        "Unchanged: fraction of predictions equal to those with nothing hidden.",
+        "Fraction of predictions equal to those with nothing hidden.",
         "fraction",
         "high",
         lambda answers, clean, *_: answers == clean,
     ),
     "class_entropy": CurveMetric(
         "Class entropy (nats)",
-        "Class entropy: of the histogram of predictions; where a network falls back to few classes it is low.",
+        "Entropy of the histogram of predictions, which is low if a network falls back to few classes.",
         "nats",
         "high",
         _surprise,
     ),
 }
-"""The metrics that need nothing but predictions and labels, by name."""
-
-_SIMILARITY = "WordNet similarity: of the predicted and the true class, where the classes are WordNet's."
+"""The metrics of curves, by name."""
 
 
 def _curves(plan: ReliancePlan) -> list[dict[str, str | float]]:
@@ -152,25 +131,3 @@ def _enter(metric: str) -> None:
 
 for _metric in CURVE_METRICS:
     _enter(_metric)
-
-
-@measure(
-    title="WordNet similarity", definition=_SIMILARITY, group="curves", unit="number", goal="high", members=_points,
-    by_seed=False,
-)  # fmt: skip
-def curve_similarity(
-    family: CurveFamily, order: CurveOrder, hidden_fraction: float, similarity: FloatArray
-) -> Statistic:
-    """Mean similarity of prediction and label at one point of a curve, in [0, 1]; see `curve_statistic`."""
-    return curve_statistic("similarity", family, order, [hidden_fraction], similarity)
-
-
-@measure(
-    title="WordNet similarity", definition=f"{_SIMILARITY} The mean over the curve.", group="curves", unit="number",
-    goal="high", members=_curves, by_seed=False,
-)  # fmt: skip
-def curve_similarity_score(
-    plan: ReliancePlan, family: CurveFamily, order: CurveOrder, similarity: FloatArray
-) -> Statistic:
-    """Mean of `curve_similarity` over the points of a curve, in [0, 1]."""
-    return curve_statistic("similarity", family, order, plan.curve_fractions, similarity)

@@ -1,17 +1,13 @@
 """Pictures in training: what they show, when they are due, and that training does not notice."""
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.callbacks import ExplanationPanel, ShownImages, explanation_panel, training
-from maskrobust.lm_modules.callbacks.explanation_panel import draw_explanations
+from maskrobust.lm_modules.callbacks import ShownImages, training
 from maskrobust.lm_modules.callbacks.reliance import draw_panel
 from maskrobust.lm_modules.callbacks.training import draw_training_panel
-from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -25,11 +21,10 @@ SIDE = TRAINING[0].images.shape[-1]
 def pictures(monkeypatch):
     """What a logger is given that shows pictures: name, picture and step."""
     shown = []
-    for module in (training, explanation_panel):
-        monkeypatch.setattr(module, "shows_pictures", lambda _loggers: True)
-        monkeypatch.setattr(
-            module, "log_picture", lambda _loggers, name, picture, _caption, step: shown.append((name, picture, step))
-        )
+    monkeypatch.setattr(training, "shows_pictures", lambda _loggers: True)
+    monkeypatch.setattr(
+        training, "log_picture", lambda _loggers, name, picture, _caption, step: shown.append((name, picture, step))
+    )
     return shown
 
 
@@ -59,10 +54,9 @@ def test_it_shows_what_the_first_step_of_a_training_sees_once(pictures, tmp_path
 
 
 def test_training_goes_on_as_it_would_without(pictures, tmp_path):
-    with_pictures = ShownImages(), ExplanationPanel(("black",), **SHORT)
-    with_picture = fit(csv_logger(tmp_path / "with"), *with_pictures)[1].state_dict()
+    with_picture = fit(csv_logger(tmp_path / "with"), ShownImages())[1].state_dict()
     without = fit(csv_logger(tmp_path / "without"))[1].state_dict()
-    assert len(pictures) == 3
+    assert len(pictures) == 1
     assert all(torch.equal(with_picture[name], without[name]) for name in without)
 
 
@@ -102,34 +96,3 @@ def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method():
     assert torch.equal(image, batch.images[1])
     assert torch.equal(black, torch.where(visible, batch.images[1], 0.0))
     assert torch.equal(marked, mark_hidden(batch.images, visible_of_all)[1])
-
-
-LIME = ExplanationPlan(("lime",), samples=64, scale="logit")
-SHORT = {"plan": LIME, "patch_size": SIDE // 4, "pictures": 2}
-
-
-def test_it_explains_validation_images_every_few_epochs(pictures, tmp_path):
-    fit(csv_logger(tmp_path), ExplanationPanel(("black", "layer_masking"), every_n_epochs=2, **SHORT), epochs=2)
-    ((name, picture, step),) = pictures
-    assert name == "explanations/lime" and step > 0
-    assert picture.shape == (3, 2 * (SIDE + 2) + 2, 3 * (SIDE + 2) + 2)
-    first = picture[:, 2 : 2 + SIDE, 2 : 2 + SIDE]
-    torch.testing.assert_close(first, VALIDATION[0].images[0], atol=0.5 / 255 + 1e-6, rtol=0)
-
-
-def test_segments_for_and_against_the_own_class_have_their_colours():
-    batch = VALIDATION[0].select(slice(1))
-
-    def predict(images, visible, keys):
-        half = SIDE // 2  # the left half is for the class, the right half against it
-        effect = visible[:, 0, :, :half].float().mean(dim=(1, 2)) - visible[:, 0, :, half:].float().mean(dim=(1, 2))
-        logits = torch.zeros(len(images), 10)
-        logits[:, int(batch.labels[0])] = effect
-        return logits
-
-    picture = draw_explanations(batch, [predict], LIME, SIDE // 4, 0)
-    cell = picture[:, 2 : 2 + SIDE, SIDE + 4 : 2 * SIDE + 4]
-    place = SIDE // 8
-    for column, colour in ((place, FOR_CLASS), (SIDE - place, AGAINST_CLASS)):
-        found = cell[:, place, column].numpy() * 255
-        assert np.abs(found - colour).max() < 0.35 * 255 and np.argmax(found) == np.argmax(colour)

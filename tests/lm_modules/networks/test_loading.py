@@ -12,8 +12,8 @@ from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import nn
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.conftest import assert_one_sentence

@@ -114,8 +114,9 @@ def test_bf16_is_near_float32_and_gives_float32():
     images, visible, keys = question()
     network = trained()
     exact = network.predictor("black")(images, visible, keys)
-    network.precision = "bf16"
-    rough = network.select_outputs([0, 1, 2, 3, 4]).predictor("black")(images, visible, keys)
+    rough = (
+        network.configured(precision="bf16").select_outputs([0, 1, 2, 3, 4]).predictor("black")(images, visible, keys)
+    )
     assert rough.dtype == torch.float32 and not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.1)
 

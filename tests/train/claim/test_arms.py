@@ -1,8 +1,6 @@
 """The kinds of arm: what a calibration is fitted on, and known manipulation checks."""
 
-from dataclasses import dataclass
 from io import StringIO
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,20 +10,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration
-from maskrobust.lm_modules.methods import centred, uncentred
+from maskrobust.lm_modules.methods import centred
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.claim import arms, run_claim
+from maskrobust.train.claim import arms, run_claim, runs
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import KINDS, first_images, frozen_network
-from maskrobust.train.claim.config import LearningArm
-from maskrobust.train.claim.runs import check_in_words, manipulation_check
+from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
+from maskrobust.train.claim.runs import check_in_words, manipulation_check, measured_probe
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.running.progress import ClaimProgress
-from tests.train.claim.test_claim import write_claim
-from tests.train.tiny import tiny_claim
+from tests.train.tiny import tiny_claim, write_claim
 
 SILENT = Console(file=StringIO())
 
@@ -35,8 +32,10 @@ def config_of(path, out, *options):
 
 
 def outcomes_of(config):
-    """Of the seed 1 of every arm that the process makes, by arm and method; made unless they are there."""
-    runs, _ = run_claim(config, SILENT)
+    """Of the seed 1 of every arm, by arm and method; made unless they are there."""
+    measured = run_claim(config, SILENT)
+    assert measured is not None
+    runs, _ = measured
     return {(arm, method): found for arm, seeds in runs.items() for method, found in seeds[1].outcomes.items()}
 
 
@@ -47,58 +46,17 @@ def assert_same(left, right):
             np.testing.assert_equal(one, other)
 
 
-@dataclass(frozen=True)
-class CentredNetwork(LearningArm):
-    """The network of another arm; its logits minus their mean over two backgrounds behind the hole: 0 and 1."""
-
-    centring: bool = True
-    learned: ClassVar[str] = "backgrounds.pt"
-
-    def check(self, name, arms, model):
-        """Nothing is refused."""
-
-    def follows_from(self, config, name, seed):
-        return {"network": config.source_of(name, seed).trained.settings}
-
-    def learn(self, config, run, folder, progress):
-        torch.save(torch.tensor([0.0, 1.0]), folder / self.learned)
-        return {"backgrounds": 2}
-
-    def predictors(self, run, classifier):
-        backgrounds = torch.load(run.learned)
-
-        def predict(images, visible, keys):
-            means = [classifier(torch.where(visible, images, colour)) for colour in backgrounds]
-            return classifier(images) - torch.stack(means).mean(dim=0)
-
-        return dict.fromkeys(map(uncentred, run.methods), predict)
-
-
-def test_a_new_kind_of_arm_is_a_class_and_its_name_in_the_table_of_kinds(tmp_path, monkeypatch):
-    monkeypatch.setattr(arms, "KINDS", {"centring": CentredNetwork, **KINDS})
-    path = write_claim(tmp_path / "claim.yaml")
-    content = yaml.safe_load(path.read_text())
-    content["arms"]["centred"] = {"title": "Centred", "network_of": "no_masks", "centring": True, "method": "mean"}
-    path.write_text(yaml.safe_dump(content))
-    config = config_of(path, tmp_path / "out", "--arm=[no_masks, centred]")
-    found = outcomes_of(config)
-    assert config.run_of("centred", 1).learned == tmp_path / "out" / "arms" / "centred" / "seed-1" / "backgrounds.pt"
-    assert vars(found["centred", "mean"]).keys() == vars(found["no_masks", "mean"]).keys()
-    used, trained = (frozen_network(config, arm, 1).state_dict() for arm in ("centred", "no_masks"))
-    assert all(torch.equal(used[name], trained[name]) for name in trained)
-
-
 def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_path):
     path = write_claim(tmp_path / "claim.yaml")
     content = yaml.safe_load(path.read_text())
     content["evaluation"]["methods"] = ["mean", "mean+centred", "layer_masking"]
     path.write_text(yaml.safe_dump(content))
-    config = config_of(path, tmp_path / "out", "--arm=[no_masks, mcal]")
+    config = config_of(path, tmp_path / "out")
     found, bank = outcomes_of(config), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     scenes = config.data.empty_scenes("train", 8).images
     for arm in ("no_masks", "mcal"):
         network, run = frozen_network(config, arm, 1).trained_network(), config.run_of(arm, 1)
-        plain = config.learning_arm(arm).predictors(run, network).get("mean", network.predictor("mean"))
+        plain = predictors(config, run, network).get("mean", network.predictor("mean"))
         asked = Measurement(
             {arm: network},
             bank,
@@ -143,7 +101,7 @@ def calibrated(folder, batch_size, monkeypatch):
     classifier = MaskRobustClassifier(num_classes=4, **config.models["mcal"]).eval()
     monkeypatch.setattr(arms, "frozen_network", lambda *_: classifier)
     run = config.run_of("mcal", 1)
-    config.learning_arm("mcal").learn(config, run, folder, ClaimProgress(Console(file=StringIO()), runs=1))
+    learn(config, run, folder, ClaimProgress(Console(file=StringIO()), runs=1))
     images = config.data.samples("train").images[:20] / 255  # type: ignore[attr-defined]
     return classifier, images, read_state_dict(folder / run.learned.name)
 
@@ -170,6 +128,23 @@ def test_holes_do_not_depend_on_the_batches(fits, tmp_path, monkeypatch):
         calibrated(tmp_path / str(batch_size), batch_size, monkeypatch)
     for (first, _), (second, _) in zip(fits[:4], fits[4:], strict=True):
         assert torch.allclose(first, second, atol=1e-5)
+
+
+def test_the_probe_learns_from_the_first_draw_whatever_was_trained_on_before(tmp_path, monkeypatch):
+    path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "images_by_seed": True})
+    config, learned = config_of(path, tmp_path / "out"), []
+
+    def train(data, _seed):
+        learned.append(data.samples("train").ids.tolist())
+        raise InputError("enough")
+
+    monkeypatch.setattr(runs, "train_outline_probe", train)
+    config.data.setup()
+    first = config.data.samples("train").ids.tolist()
+    config.data.draw_training(3)
+    with pytest.raises(InputError, match="enough"):
+        measured_probe(config, ClaimProgress(SILENT, runs=1))
+    assert learned == [first]
 
 
 def fixed(logits):

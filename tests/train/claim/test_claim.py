@@ -11,16 +11,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.claim.config import STATE
+from maskrobust.train.claim.arms import STATE
 from maskrobust.train.cli import main
 from tests.processes import started
+from tests.train.running.test_stopping import holder
 from tests.train.runs import rows
-from tests.train.tiny import TINY_DATA, content_of, tiny_claim
+from tests.train.tiny import content_of, write_claim
 
 MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
 ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_test", "mcal"]
@@ -32,20 +31,6 @@ FEW |= {
     "shape_measures": ["swap_pull", "hidden_pixel_sensitivity"],
 }
 FEW_METHODS = {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
-
-
-def write_claim(path, **changes):
-    """One seed of the smallest claim with every kind of arm."""
-    content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
-    content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
-    arms = {name: content["arms"][name] for name in ("no_masks", "patches_mean", "layer_masking")}
-    arms["no_masks"]["method"] = "mean"
-    arms["layer_masking_at_test"] = {"title": "Test", "network_of": "no_masks", "method": "layer_masking"}
-    arms["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True, "method": "mean"}
-    content |= {"arms": arms, "seeds": [1]}
-    content["evaluation"]["methods"] = ["mean", "layer_masking"]
-    path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
-    return path
 
 
 def run(config, out, *options):
@@ -156,50 +141,33 @@ def test_a_damaged_file_is_named_with_its_remedy(copy, capsys, name):
     assert name in sentence and "delete it to have it made again" in sentence
 
 
-def test_parts_that_are_joined_are_the_claim_of_one_process(finished, tmp_path, capsys):
-    config, _, expected = finished
-    out = tmp_path / "out"
-    common = ["claim", f"--config={config}", f"--out={out}"]
-    main([*common, "--arm=[no_masks, layer_masking_at_test, mcal]"])
-    assert "still missing: 2 of 4 runs: patches_mean (seed 1), layer_masking (seed 1)" in capsys.readouterr().out
-    main([*common, "--arm=[patches_mean, layer_masking]", "--seed=1"])
-    assert "all runs are there" in capsys.readouterr().out
-    assert not (out / "claim.json").exists() and not (out / "probe").exists()
-    assert numbers(run(config, out, "--collect")) == numbers(expected)
-    assert "training   Patches" not in capsys.readouterr().out
+def test_a_run_that_another_process_is_making_is_left_to_it(copy, capsys):
+    config, out, expected = copy
+    for name in ("claim.json", "arms/patches_mean/seed-1/answers/outcomes-mean.npz"):
+        (out / name).unlink()
+    with ExitStack() as stack:
+        holder(stack, out / "arms" / "patches_mean" / ".seed-1")
+        main(["claim", f"--config={config}", f"--out={out}"])
+    said = capsys.readouterr().out
+    assert "1 runs are being made by other processes" in said and not (out / "claim.json").exists()
+    assert numbers(run(config, out)) == numbers(expected)
 
 
-def test_collecting_names_the_runs_that_are_missing(copy, capsys):
-    config, out, _ = copy
-    shutil.rmtree(out / "arms" / "patches_mean")
-    (out / "arms" / "mcal" / "seed-1" / "answers" / "outcomes-mean.npz").unlink()
-    sentence = sentence_of(config, out, capsys, "--collect")
-    assert "lacks 2 of 4 runs: patches_mean (seed 1), mcal (seed 1); make each with --arm and --seed" in sentence
-
-
-@pytest.mark.parametrize("arm", ["mcal", "layer_masking_at_test"])
-def test_a_part_without_the_network_it_uses_names_the_run_to_make_first(finished, tmp_path, capsys, arm):
-    sentence = sentence_of(finished[0], tmp_path / "out", capsys, f"--arm={arm}")
-    assert f"arm '{arm}' uses the network of arm 'no_masks', seed 1" in sentence
-    assert "--arm no_masks --seed 1" in sentence
-    assert list((tmp_path / "out").rglob("*.npz")) == []
-
-
-def make_on_node(host, part):
+def make_on_node(host, claim):
     """A process of one of several machines: its id is not unique among them, and its locks do not reach the others."""
     socket.gethostname = lambda: host
     os.getpid = lambda: 1
     fcntl.flock = fcntl.lockf = lambda *_: None
-    main(part)
+    main(claim)
 
 
-def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
-    """Two nodes make a run at once; one is killed while it trains, and put back into the queue."""
+def test_nodes_without_locks_make_the_same_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
     dropout = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
-    config = write_claim(tmp_path / "claim.yaml", training={"epochs": 3, "accelerator": "cpu"}, model=dropout)
+    training = {"epochs": 2, "accelerator": "cpu"}
+    config = write_claim(tmp_path / "claim.yaml", uses=False, training=training, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"
-    part = ["claim", f"--config={config}", f"--out={shared}"]
-    with started(make_on_node, "first", [*part, "--arm=no_masks"]) as killed:
+    claim = ["claim", f"--config={config}", f"--out={shared}"]
+    with started(make_on_node, "first", claim) as killed:
         deadline = time.monotonic() + 200
         while not list(shared.glob(f"arms/no_masks/.*/{STATE}")):
             assert killed.poll() is None, "the claim ended before it could be killed"
@@ -208,26 +176,17 @@ def test_nodes_that_make_the_same_and_other_runs_lose_none_and_go_on_where_one_w
         killed.send_signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
     with ExitStack() as stack:
-        arms, said = {"first": "no_masks", "second": "[no_masks, patches_mean]"}, tmp_path / "errors"
-        nodes = [
-            stack.enter_context(started(make_on_node, host, [*part, f"--arm={arm}"], errors=said))
-            for host, arm in arms.items()
-        ]
+        said = tmp_path / "errors"
+        nodes = [stack.enter_context(started(make_on_node, host, claim, errors=said)) for host in ("first", "second")]
         assert [node.wait(300) for node in nodes] == [0, 0], said.read_text()
-    assert {row["epoch"] for row in rows(shared / "arms" / "no_masks")} <= {"1", "2"}  # 0 was saved
-    main(["claim", f"--config={config}", f"--out={expected}", "--arm=[no_masks, patches_mean]"])
-    for arm in ("no_masks", "patches_mean"):
+    assert {row["epoch"] for row in rows(shared / "arms" / "no_masks")} == {"1"}  # 0 was saved
+    assert numbers(claim_of(shared)) == numbers(run(config, expected))
+    for arm in ("no_masks", "patches_mean", "layer_masking"):
         folder = Path("arms", arm, "seed-1")
-        assert list((shared / folder).parent.iterdir()) == [shared / folder]
+        assert list((shared / folder).parent.glob(".seed-1.*")) == []
         learned = folder / "weights.safetensors"
         is_same = (shared / learned).read_bytes() == (expected / learned).read_bytes()
         assert is_same  # pytest would compare the bytes for minutes
-        answers = [*(expected / folder / "answers").glob("*.npz")]
-        assert answers
-        for outcomes in answers:
-            with np.load(outcomes) as one, np.load(shared / folder / "answers" / outcomes.name) as other:
-                assert one.files == other.files
-                assert all(np.array_equal(one[key], other[key], equal_nan=one[key].dtype.kind == "f") for key in one)
 
 
 def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(finished):
@@ -263,10 +222,3 @@ def test_the_full_claims_have_the_budget_and_the_settings_that_were_tried():
         assert arm.get("augmentation_only") is not True or arm["model"] in tried, name
     cues, small = content_of("full_claim_cues.yaml"), content_of("claim_cues.yaml")
     assert (cues["data"], cues["model"], cues["training"]) == (small["data"], small["model"], small["training"])
-
-
-def test_arms_that_use_a_network_are_listed_with_the_one_that_trains_it(capsys):
-    main(["claim", "--config=full_claim_cues.yaml", "--out=nowhere", "--list", "--seed=2"])
-    first, *others = capsys.readouterr().out.splitlines()
-    assert first == "--arm=[no_masks,mcal,layer_masking_at_test] --seed=2"
-    assert len(others) == 8 and all(line.count(",") == 0 and line.endswith(" --seed=2") for line in others)

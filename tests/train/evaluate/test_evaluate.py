@@ -4,7 +4,6 @@ import csv
 import itertools
 import json
 import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,9 @@ import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.loading import load_network
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -30,7 +27,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import Answered, answer_similarities
+from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from tests.lm_modules.reliance.tables import answering, make_outcomes
@@ -154,7 +151,7 @@ def made_up(folder, skills, images=80, resampling_seed=0):
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(
-        config, config.data, Answered(runs, probe, config.plans), dict.fromkeys(runs), {}, seconds=0.0, command=""
+        config, config.data, Answered(runs, probe, config.plans), {}, seconds=0.0, command=""
     ).as_json(), runs
 
 
@@ -373,25 +370,6 @@ def test_classes_are_read_from_two_columns(tmp_path):
     path.write_text("cat 0\ndog 1\ncat 2\n")
     with pytest.raises(InputError, match="names 'cat' twice"):
         read_classes(path)
-
-
-def test_answers_have_a_similarity_with_each_class_whatever_their_order(tmp_path):
-    # root <- animal <- cat, root <- stone
-    (tmp_path / "data.noun").write_text(
-        "00000001 03 n 01 root 0 000 | \n"
-        "00000002 03 n 01 animal 0 001 @ 00000001 n 0000 | \n"
-        "00000003 03 n 01 cat 0 001 @ 00000002 n 0000 | \n"
-        "00000004 03 n 01 stone 0 001 @ 00000001 n 0000 | \n"
-    )
-    ids = [f"n0000000{place}" for place in (4, 1, 3, 2)]
-    network = TrainedNetwork("net", torch.nn.Identity(), Preprocessing(), 4, wordnet_ids=ids).select_outputs([2, 0])
-    alike = network.select_outputs([2, 0])
-    data: Any = SimpleNamespace(class_names=("cat", "stone"), num_classes=2)
-    found = answer_similarities(tmp_path, {"net": network, "alike": alike}, data)
-    assert found["net"] is found["alike"] and found["net"] is not None
-    # cat, stone, root, animal with cat and stone: 1 / (1 + steps)
-    assert found["net"].tolist() == [[1, 1 / 4], [1 / 4, 1], [1 / 3, 1 / 2], [1 / 2, 1 / 3]]
-    assert answer_similarities(None, {"net": network}, data) == {"net": None}
 
 
 @pytest.mark.parametrize("labels", [True, False])

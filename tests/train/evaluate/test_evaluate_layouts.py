@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.errors import InputError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
@@ -125,34 +124,6 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     assert QUICK_LEFT_OUT[1:] in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_outlines_of_a_file_teach_the_probe(tmp_path):
-    data = Cues(**TINY_DATA)
-    data.setup()
-    SilhouetteBank.from_batches(data.whole_split("train")).save(tmp_path / "bank.safetensors")
-    main(evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}"))
-    assert settings_of(tmp_path / "out")["probe"] == f"trained on the outlines of {tmp_path / 'bank.safetensors'}"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("missing", "bank.safetensors' does not exist"),
-        ("same images", "but some are in both; collect them from a split that shares none"),
-        ("other classes", "must have labels in [0, 8), as the data have, got 0 to 8"),
-    ],
-)
-def test_outlines_that_the_probe_cannot_learn_from_are_refused(change, message, tmp_path, capsys):
-    data = Cues(**TINY_DATA)
-    bank = SilhouetteBank.from_batches(data.test_dataloader() if change == "same images" else data.whole_split("train"))
-    if change == "other classes":
-        bank.labels[bank.labels == bank.labels.max()] = data.num_classes
-    if change != "missing":
-        bank.save(tmp_path / "bank.safetensors")
-    arguments = evaluate(data, TINY_DATA, tmp_path, f"--probe_outlines={tmp_path / 'bank.safetensors'}")
-    assert message in sentence_of(arguments, capsys)
-    assert not (tmp_path / "out").exists()
-
-
 class OneShape(InMemoryDataModule):
     """Eight objects of two classes, the image of each shown five times; nothing to train on."""
 
@@ -177,21 +148,11 @@ class OneShape(InMemoryDataModule):
 def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them():
     data = OneShape()
     bank = SilhouetteBank.from_batches(data.val_dataloader())
-    read = read_outlines(data, "val", bank, None, seed=0)
+    read = read_outlines(data, "val", bank, seed=0)
     expected = cross_validate_probe(bank, torch.arange(40) // 5, 2, seed=0)
     assert read.predictions.tolist() == expected.predictions.tolist()
     by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
     assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
-
-
-def test_other_pictures_of_the_same_objects_teach_the_probe_nothing(tmp_path):
-    data = OneShape()
-    bank = SilhouetteBank.from_batches(data.val_dataloader())
-    first = SilhouetteBank(bank.object_masks[::5], bank.labels[::5], bank.ids[::5])
-    others = SilhouetteBank(bank.object_masks[1::5], bank.labels[1::5], bank.ids[1::5])
-    others.save(tmp_path / "bank.safetensors")
-    with pytest.raises(InputError, match="of other objects than those that are evaluated"):
-        read_outlines(data, "val", first, tmp_path / "bank.safetensors", seed=0)
 
 
 def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
@@ -220,7 +181,7 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     torch.save(Brightness().state_dict(), tmp_path / "first.pt")
     torch.save({name: weights.flip(0) for name, weights in Brightness().state_dict().items()}, tmp_path / "second.pt")
     network = load_network(first, None)
-    network = network.with_preprocessing(network.preprocessing.after_crop(data.crop_fraction))
+    network = network.configured(preprocessing=network.preprocessing.after_crop(data.crop_fraction))
     seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
     assert len(set(seen)) >= 3
     names = [file.image.stem for file in data.files("val")]

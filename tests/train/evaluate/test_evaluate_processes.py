@@ -235,7 +235,7 @@ def test_settings_tell_every_option_that_answers_follow_from():
     for name, value in others.items():
         assert settings_of(replace(config, **{name: value}), {"a": network}) != settings, name
     assert {f"plan.{each.name}" for each in fields(ReliancePlan)} <= settings.keys()
-    for name, value in {"out": Path("elsewhere"), "replicates": 7, "wordnet": Path("wordnet")}.items():
+    for name, value in {"out": Path("elsewhere"), "replicates": 7}.items():
         assert settings_of(replace(config, **{name: value}), {"a": network}) == settings, name
-    for other in (network.select_outputs([1, 0]), network.with_preprocessing(Preprocessing(crop=0.5))):
+    for other in (network.select_outputs([1, 0]), network.configured(preprocessing=Preprocessing(crop=0.5))):
         assert settings_of(config, {"a": other}) != settings

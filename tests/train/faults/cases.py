@@ -217,7 +217,7 @@ CONFIGURATION = {
     "a GPU is asked for where none is": Case(["fit", *CUES, "--trainer.accelerator=cuda"]),
     "more devices than there are": Case(["fit", *CUES, "--trainer.devices=-3"]),
     "a schedule without an end": Case(["fit", *CUES, "--trainer.max_epochs=-1"], leaves=STARTED),
-    "an arm of a claim is misspelt": Case([*CLAIM, "--arm=no_mask"]),
+    "an arm of a claim is misspelt": Case([*CLAIM, "--rule.baseline=no_mask"]),
 }
 
 CHECKPOINTS = {

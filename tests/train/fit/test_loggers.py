@@ -16,7 +16,7 @@ from maskrobust.train.fit.loggers import WandbOptions, loggers
 from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import tiny_claim, tiny_fit
+from tests.train.tiny import tiny_claim, tiny_fit, write_claim
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
@@ -244,18 +244,18 @@ def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
 
 @logged_out
 def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path):
-    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml", seeds=[1])
-    part = ["claim", f"--config={config}", "--seed=1"]
-    main([*part, "--arm=[no_masks, layer_masking]", f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])
-    main([*part, "--arm=layer_masking", f"--out={tmp_path / 'plain'}"])
+    config = write_claim(tmp_path / "claim.yaml", uses=False)
+    claim = ["claim", f"--config={config}"]
+    main([*claim, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])
+    main([*claim, f"--out={tmp_path / 'plain'}"])
     found = offline_runs(tmp_path)
-    assert [run.name for run in found] == ["no_masks seed 1", "layer_masking seed 1"]
-    assert len({run.id for run in found}) == 2
-    for run, masking in zip(found, ("none", "layer_masking"), strict=True):
+    assert [run.name for run in found] == [f"{arm} seed 1" for arm in ("no_masks", "patches_mean", "layer_masking")]
+    assert len({run.id for run in found}) == 3
+    for run, masking in zip(found, ("none", "fill", "layer_masking"), strict=True):
         assert (run.group, run.tags, run.project) == ("tracked", ["claim"], "maskrobust")
         assert run.config["model"]["masking"] == masking
         assert len(run.logged("val/accuracy")) == len(run.logged("train/shown")) == 1
-    for name in ("weights.safetensors", "answers/outcomes-black.npz"):
+    for name in ("weights.safetensors", "answers/outcomes-mean.npz"):
         one, other = (tmp_path / out / "arms/layer_masking/seed-1" / name for out in ("tracked", "plain"))
         assert one.read_bytes() == other.read_bytes()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from maskrobust.lm_modules.networks.loading import load_network
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES

@@ -9,7 +9,6 @@ import pytest
 
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
-from maskrobust.lm_modules.reliance.measures.information import mutual_information
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
@@ -118,26 +117,16 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
     runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     command = "maskrobust evaluate --data=Cues"
     answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
-    return evaluation_summary.summarise(
-        config, config.data, answered, dict.fromkeys(runs), {}, seconds=30.0, command=command
-    ).as_json()
+    return evaluation_summary.summarise(config, config.data, answered, {}, seconds=30.0, command=command).as_json()
 
 
 @pytest.fixture(scope="session")
-def few_permutations():
-    """Intervals of chance from few permutations: their width is no matter of the pages."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mutual_information.__kwdefaults__, "permutations", 20)
-        yield
-
-
-@pytest.fixture(scope="session")
-def made_claim(few_permutations, tmp_path_factory):
+def made_claim(tmp_path_factory):
     return summarised_claim(tmp_path_factory.mktemp("claim"))
 
 
 @pytest.fixture(scope="session")
-def made_reliance(few_permutations, tmp_path_factory):
+def made_reliance(tmp_path_factory):
     return summarised_reliance(tmp_path_factory.mktemp("reliance"))
 
 

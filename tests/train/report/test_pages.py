@@ -155,7 +155,7 @@ def test_comparisons_are_printed_as_they_were_decided(made_claim, claim_page, ma
         lines = [line for line in found if len(line) > 2]
         for line, row in zip(lines, rows, strict=True):
             named = content is made_reliance and row["reading"].startswith("relies")
-            assert expected_cell(row) in line and line[-1].endswith(row["reading"])
+            assert expected_cell(row) in line and row["reading"] in line[-1]
             assert (line[-1] != row["reading"]) is named  # the verdict on a pair says of which network
 
 
@@ -222,7 +222,6 @@ def test_what_is_shown_is_defined(made_claim, claim_page, reliance_page):
     definitions = squeezed(Page(claim_page).texts["definitions"])
     for row in made_claim["rows"]:
         assert squeezed(catalogue()[row["measure"]].definition.removesuffix(" The mean over the curve.")) in definitions
-    assert "WordNet" not in definitions
     assert "30% hidden, 50% hiddenRetention" in squeezed(Page(reliance_page).texts["definitions"])
 
 

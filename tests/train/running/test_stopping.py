@@ -27,6 +27,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
 from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.arms import learn
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit import quiet_lightning
@@ -35,10 +36,9 @@ from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import ClaimProgress, CountingDisplay, stage
 from maskrobust.train.storage.store import locked
 from tests.processes import PATIENCE, run_command, started
-from tests.train.claim.test_claim import write_claim
 from tests.train.evaluate.test_evaluate_processes import DATA
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, tiny_claim, tiny_fit
+from tests.train.tiny import FEW_MEASURES, tiny_claim, tiny_fit, write_claim
 
 CUES = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4"]
 
@@ -372,12 +372,12 @@ def test_a_trainer_of_ones_own_is_refused(apple):
 
 def test_a_claim_trains_on_the_cpu(apple, tmp_path, monkeypatch):
     path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "accelerator": "auto"})
-    config = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}", "--arm=no_masks"])
+    config = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
     devices = []
     monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: devices.append(self.strategy.root_device.type))
     quiet_lightning()
     with ClaimProgress(Console(quiet=True), 1) as progress:
-        config.learning_arm("no_masks").learn(config, config.run_of("no_masks", 1), tmp_path, progress)
+        learn(config, config.run_of("no_masks", 1), tmp_path, progress)
     assert devices == ["cpu"]
 
 

@@ -18,11 +18,11 @@ from torch import nn
 
 from maskrobust.augment import FILLS
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.masking import LayerMasking, MergeRule
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.networks.exported import CONFIG, write_export
-from maskrobust.lm_modules.networks.loading import load_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement
@@ -38,10 +38,9 @@ from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, printable, read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
 from maskrobust.train.storage.store import Store
-from tests.train.claim.test_claim import write_claim
 from tests.train.explain.test_explain import SHORT, photographs
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_claim
 
 
 @pytest.fixture
@@ -329,10 +328,11 @@ def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerpr
 def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not():
     network = trained(build_network("small_resnet", 8, {"width": 16}))
     before = network_fingerprint(network)
-    bf16, compiled, renamed = (network.select_outputs(range(8)) for _ in range(3))
+    bf16, compiled = network.configured(precision="bf16"), network.configured(pass_size=4)
+    renamed = network.select_outputs(range(8))
     same = network_fingerprint(renamed)
-    bf16.precision, compiled.pass_size, renamed.name = "bf16", 4, "b"
-    others = [network.select_outputs([1, 0]), network.with_preprocessing(Preprocessing(crop=0.5)), bf16, compiled]
+    renamed.name = "b"
+    others = [network.select_outputs([1, 0]), network.configured(preprocessing=Preprocessing(crop=0.5)), bf16, compiled]
     assert len({before, same, *map(network_fingerprint, others)}) == 6
     assert network_fingerprint(renamed) == same and network_fingerprint(network) == before
     network.predictor("layer_masking")(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32) < 0.5, torch.arange(1))

@@ -1,4 +1,4 @@
-"""The form of shards: tar files in WebDataset's convention, and beside them one JSON that says what they hold.
+"""The format of shards: tar files in WebDataset's convention, and a JSON manifest that says what they hold.
 
 A sample is the files KEY.json, KEY.jpg (or another suffix of images) and, where it has an object mask, KEY.mask.png,
 one after the other. KEY is its id in 19 digits; KEY.json repeats the id, and tells the label and whether there is a
@@ -166,11 +166,6 @@ class TarSample(NamedTuple):
         """The image, whatever its suffix."""
         others = (content for suffix, content in self.parts.items() if suffix not in (LABEL_SUFFIX, MASK_SUFFIX))
         return next(others, None)
-
-
-def shard_name(split: Split, number: int) -> str:
-    """The file name of a split's shard."""
-    return f"{split}-{number:06d}.tar"
 
 
 def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None) -> Iterator[TarSample]:

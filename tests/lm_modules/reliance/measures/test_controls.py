@@ -8,7 +8,6 @@ from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
-from maskrobust.lm_modules.reliance.measures.information import information_circle, information_silhouette
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
@@ -115,8 +114,6 @@ def test_a_network_that_cannot_see_the_outline_scores_zero(outcomes, probe, name
         found = figure(measure, outcomes[name])
         assert found.low <= 0.0 <= found.high
         assert found.high - found.low < 0.35
-    information = information_silhouette()([outcomes[name]], 0, 0).interval
-    assert information is not None and information.value <= information.high
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
@@ -128,10 +125,6 @@ def test_a_network_that_reads_the_outline_of_some_images_scores_their_share(outc
         assert found.high - found.low < 0.4
 
 
-def test_information_sees_a_network_that_reads_the_outline_and_is_misled_by_it(outcomes):
-    assert figure(silhouette_leak(), outcomes["contrarian"]).high < 0.0
-    behind_silhouette = information_silhouette()([outcomes["contrarian"]], 0, 0).interval
-    behind_circle = information_circle()([outcomes["contrarian"]], 0, 0).interval
-    assert behind_silhouette is not None and behind_circle is not None
-    assert behind_silhouette.value > 1.5 > behind_silhouette.high
-    assert behind_circle.value < 0.1
+def test_a_network_that_reads_the_outline_and_is_misled_by_it_has_a_negative_share(outcomes, probe):
+    for measure in (silhouette_leak(), used_share(probe)):
+        assert figure(measure, outcomes["contrarian"]).high < 0.0

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.stats.contingency import crosstab
 
 from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
@@ -18,11 +17,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     silhouette_accuracy,
     transfer_accuracy,
     worst_family,
-)
-from maskrobust.lm_modules.reliance.measures.information import (
-    information_circle,
-    information_silhouette,
-    mutual_information,
 )
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
@@ -135,82 +129,6 @@ def test_sensitivity_is_the_largest_over_valid_images(outcomes):
     assert "no image is valid" in str(hidden_pixel_sensitivity()([silent], 0, 0).undefined_because)
 
 
-def test_information_behind_a_hole_counts_valid_images(outcomes):
-    rows = valid_rows(outcomes)
-    for hole, measure in (("silhouette", information_silhouette()), ("circle", information_circle())):
-        found = measure([outcomes], 0, 3)
-        assert found.interval == mutual_information(
-            [outcomes.predictions_under(hole)[rows]], outcomes.labels[rows], seed=3
-        )
-        assert (found.images, found.left_out) == (197, 3)
-    behind = information_silhouette()([outcomes], 0, 0).interval
-    assert behind is not None and behind.value > behind.high  # more than chance
-    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
-    assert "no image is valid" in str(information_circle()([silent], 0, 0).undefined_because)
-
-
-def plug_in_bits(predictions, labels):
-    """G = 2 N I in nats, for a table of counts."""
-    table = crosstab(predictions, labels).count
-    statistic = stats.chi2_contingency(table, correction=False, lambda_="log-likelihood").statistic
-    return statistic / (2 * len(labels) * np.log(2))
-
-
-def miller_madow_bits(predictions, labels):
-    joint = len(set(zip(predictions.tolist(), labels.tolist(), strict=True)))
-    excess = len(set(predictions.tolist())) - 1 + len(set(labels.tolist())) - 1 - (joint - 1)
-    return plug_in_bits(predictions, labels) + excess / (2 * len(labels) * np.log(2))
-
-
-def dependent_pair(images, classes, seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, images)
-    return np.where(rng.random(images) < 0.4, (labels + 1) % classes, rng.integers(0, classes, images)), labels
-
-
-@pytest.mark.parametrize("classes", [2, 5, 30])
-@pytest.mark.parametrize("images", [40, 2000])
-def test_the_figure_is_scipys_with_the_miller_madow_correction(classes, images):
-    predictions, labels = dependent_pair(images, classes, 0)
-    found = mutual_information([predictions], labels, permutations=10)
-    assert found.value == pytest.approx(miller_madow_bits(predictions, labels), abs=1e-9)
-
-
-def test_the_null_interval_holds_independent_predictions_in_95_percent():
-    rng = np.random.default_rng(0)
-    inside = 0
-    for trial in range(200):
-        found = mutual_information([rng.integers(0, 3, 100)], rng.integers(0, 3, 100), permutations=100, seed=trial)
-        inside += found.low <= found.value <= found.high
-    assert 0.88 <= inside / 200 <= 0.99
-
-
-def test_labels_are_permuted_alike_for_all_runs_and_the_mean_is_compared_with_its_own_interval():
-    rng = np.random.default_rng(0)
-    labels, run = rng.integers(0, 4, 300), rng.integers(0, 4, 300)
-    alone, twice = (mutual_information([run] * count, labels, permutations=200) for count in (1, 2))
-    assert twice == pytest.approx(alone)  # two equal runs say what one says
-    others = [rng.integers(0, 4, 300) for _ in range(16)]
-    together = mutual_information(others, labels, permutations=200)
-    single = [mutual_information([other], labels, permutations=200) for other in others]
-    assert together.value == pytest.approx(np.mean([each.value for each in single]))
-    widths = [each.high - each.low for each in single]
-    assert together.high - together.low < 0.5 * np.mean(widths)  # independent runs: about a quarter
-
-
-def test_labels_are_permuted_among_objects_and_not_among_their_images():
-    """A guess for each object that says nothing of its class: twenty images of each prove nothing more."""
-    rng = np.random.default_rng(0)
-    inside = {True: 0, False: 0}
-    for trial in range(60):
-        labels, guesses = (rng.integers(0, 3, 30).repeat(20) for _ in range(2))
-        for by_object in inside:
-            objects = np.arange(30).repeat(20) if by_object else None
-            found = mutual_information([guesses], labels, objects, permutations=100, seed=trial)
-            inside[by_object] += found.low <= found.value <= found.high
-    assert inside[True] >= 52 and inside[False] <= 20
-
-
 FAMILIES = ("blobs", "slic", "rectangles", "objects")
 
 
@@ -255,7 +173,6 @@ FAMILY: CurveFamily = "slic"
 ORDER: CurveOrder = "most_salient"
 FRACTIONS = (0.0, 0.1, 0.5, 1.0)
 NOT_ASKED = (3, 4, 17, 60)
-SIMILARITY = np.array([[1.0, 0.5, 0.2], [0.5, 1.0, 0.25], [0.2, 0.25, 1.0]])
 
 """(outcomes, predictions at a hidden fraction, positions of the images that count) -> figure."""
 
@@ -284,20 +201,15 @@ def class_entropy(outcomes, predictions, rows):
     return float(stats.entropy(np.bincount(predictions[rows], minlength=outcomes.num_classes)))
 
 
-def similarity(outcomes, predictions, rows):
-    return float(np.mean([SIMILARITY[predictions[i], outcomes.labels[i]] for i in rows]))
-
-
 METRICS = [
     pytest.param("accuracy", accuracy_of, id="accuracy"),
     pytest.param("unchanged", unchanged, id="unchanged"),
     pytest.param("class_entropy", class_entropy, id="class entropy"),
-    pytest.param("similarity", similarity, id="similarity"),
 ]
 
 
 def curve(metric, *fractions):
-    return curve_statistic(metric, FAMILY, ORDER, fractions, SIMILARITY if metric == "similarity" else None)
+    return curve_statistic(metric, FAMILY, ORDER, fractions)
 
 
 each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
@@ -357,8 +269,7 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
         | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
     )
     asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
-    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)  # similarity is left out where it is not known
-    assert len(measure_members(Context(plan, similarity=SIMILARITY))) == len(measure_members(Context(plan))) + 10
+    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)
     for each in asked:
         key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
         fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
@@ -373,8 +284,3 @@ def test_where_no_image_was_asked_every_figure_is_undefined():
     for metric in ("accuracy", "unchanged", "class_entropy"):
         found = estimate(curve(metric, *FRACTIONS), [silent])
         assert found.interval is None and (found.images, found.left_out) == (0, 5)
-
-
-def test_a_similarity_of_other_classes_is_refused():
-    with pytest.raises(ValueError, match=r"similarity must have .* each of 3 classes, got \(4, 4\)"):
-        estimate(curve_statistic("similarity", FAMILY, ORDER, [0.5], np.eye(4)), [curve_outcomes()])

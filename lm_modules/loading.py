@@ -1,15 +1,15 @@
-"""Trained networks by name: `load_network`.
+"""`load_network`: a trained network by its name, such as resnet50:IMAGENET1K_V2.
 
 torchvision, timm and huggingface_hub fetch weights as they always do, with their own caches and offline switches. A
 class is imported where the user names it, never where a file does.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import (
@@ -29,11 +29,22 @@ from maskrobust.lm_modules.networks.class_matching import (
     read_class_names,
 )
 from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, load_export
+from maskrobust.lm_modules.networks.named import (
+    HUB_PREFIX,
+    PRETRAINED,
+    WEIGHT_FILES,
+    default_preprocessing,
+    fetched,
+    is_file,
+    shown_by_timm,
+    shown_by_torchvision,
+    weight_names,
+    with_named_weights,
+)
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     check_options,
-    load_tensors,
     load_weights,
     read_checkpoint,
     read_state_dict,
@@ -43,15 +54,8 @@ from maskrobust.lm_modules.networks.weights import (
 RANDOM = "random"
 """In place of weights: none, drawn with seed 0; for tests and comparisons."""
 
-PRETRAINED = "pretrained"
-"""In place of weights: timm's own of that name."""
-
-_HUB_PREFIX = "hf-hub:"
-_WEIGHT_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 _MOST_CHOICES = 20
 _TRANSFORMING = ("googlenet", "inception_v3")
-
-Made = TypeVar("Made")
 
 
 def load_network(
@@ -88,65 +92,18 @@ def load_network(
             `preprocess` is out of its range.
     """
     network = _load(name, num_classes)
-    return network.with_preprocessing(network.preprocessing.with_changes(preprocess)) if preprocess else network
-
-
-def read_weights(architecture: str | None, weights: str) -> dict[str, Tensor]:
-    """A state dict by the name of weights of an architecture, or from a file.
-
-    Args:
-        architecture: name of torchvision's or timm's; None for another network, whose weights are in a file.
-        weights: the name of torchvision's weights for it, such as "IMAGENET1K_V2"; "pretrained" for timm's; or a file.
-
-    Raises:
-        MissingFileError, InputError: see `load_network`.
-    """
-    if architecture is None or _is_file(weights):
-        return read_state_dict(weights)
-    check_known(architecture)
-    if weights not in (names := _weight_names(architecture)):
-        choice = " or ".join([*names, "a file"])
-        raise InputError(f"weights of '{architecture}' must be {choice}, got '{weights}'; choose among these.")
-    return _with_named_weights(architecture, weights).state_dict()
-
-
-def network_to_train(
-    architecture: str | nn.Module,
-    num_classes: int,
-    options: dict[str, Any] | None,
-    weights: str | None,
-    *,
-    new_head: bool = False,
-) -> nn.Module:
-    """A network by its name, or the given one, with the weights that a training starts from.
-
-    Args:
-        architecture: name for `build_network`; or a class or function of the user's own; or a network.
-        num_classes: number of outputs of an architecture that takes it.
-        options: further keyword arguments of the architecture.
-        weights: see `read_weights`; None to leave them as they are.
-        new_head: start the last linear layer at zero.
-
-    Raises:
-        MissingFileError, InputError: see `build_network`, `build_own_network`, `read_weights` and `load_tensors`.
-    """
-    named = architecture if isinstance(architecture, str) and not is_own_class(architecture) else None
-    if isinstance(architecture, str):
-        architecture = (build_network if named else build_own_network)(architecture, num_classes, options)
-    if weights is not None:
-        load_tensors(architecture, read_weights(named, weights), weights, new_head=new_head)
-    return architecture
+    return network.configured(preprocessing=network.preprocessing.with_changes(preprocess)) if preprocess else network
 
 
 def _load(name: str, num_classes: int | None) -> TrainedNetwork:
-    if name.startswith(_HUB_PREFIX):
+    if name.startswith(HUB_PREFIX):
         return _from_hub(name)
     if Path(name).is_file():
         return _from_checkpoint(name)
     if Path(name).is_dir():
         return load_export(name, name)
     architecture, colon, weights = name.partition(":")
-    if not colon and name.endswith(_WEIGHT_FILES):
+    if not colon and name.endswith(WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
     if is_own_class(architecture):
         return _from_own_class(name, architecture, weights if colon else None)
@@ -156,8 +113,8 @@ def _load(name: str, num_classes: int | None) -> TrainedNetwork:
 def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
     check_known(architecture)
     origin = Origin(architecture)
-    if weights in _weight_names(architecture):
-        network = _with_named_weights(architecture, weights)
+    if weights in weight_names(architecture):
+        network = with_named_weights(architecture, weights)
         if architecture.startswith(TIMM_PREFIX):
             return _named_by_timm(name, network, origin)
         return _named_by_torchvision(name, network, architecture, weights)
@@ -169,7 +126,7 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
         names = _unnamed(count) if num_classes is None else OutputNames()
         shown = default_preprocessing(architecture)
         return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
-    if not _is_file(weights):
+    if not is_file(weights):
         raise InputError(_about_weights(architecture, weights))
     if architecture in _TRANSFORMING:
         raise InputError(
@@ -181,13 +138,13 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
 
 
 def _from_checkpoint(path: str) -> TrainedNetwork:
-    from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+    from maskrobust.lm_modules.training.classifier import MaskRobustClassifier  # imports Lightning
 
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
     classifier = MaskRobustClassifier.from_checkpoint(path)
     network = classifier.trained_network(path)
-    return network.with_preprocessing(network.preprocessing.with_changes(classifier.training_view))
+    return network.configured(preprocessing=network.preprocessing.with_changes(classifier.training_view))
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
@@ -215,26 +172,11 @@ def _unnamed(count: int) -> OutputNames:
     return imagenet_names(count) if count == 1000 else OutputNames()
 
 
-def _is_file(weights: str) -> bool:
-    return weights.endswith(_WEIGHT_FILES) or Path(weights).is_file()
-
-
-def _weight_names(architecture: str) -> list[str]:
-    """The names of torchvision's or timm's own weights for an architecture of theirs."""
-    if architecture.startswith(TIMM_PREFIX):
-        import timm
-
-        return [PRETRAINED] if timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX)) else []
-    from torchvision.models import get_model_weights
-
-    return [] if architecture == "small_resnet" else [each.name for each in get_model_weights(architecture)]
-
-
 def _about_weights(architecture: str, given: str) -> str:
     """What the weights of an architecture can be, as an error says it."""
     import timm
 
-    names = [f"{architecture}:{each}" for each in _weight_names(architecture)]
+    names = [f"{architecture}:{each}" for each in weight_names(architecture)]
     if architecture.startswith(TIMM_PREFIX) and "." not in architecture:
         tagged = timm.list_pretrained(f"{architecture.removeprefix(TIMM_PREFIX)}.*")
         names = [f"{TIMM_PREFIX}{each}:{PRETRAINED}" for each in tagged[:_MOST_CHOICES]]
@@ -245,60 +187,25 @@ def _about_weights(architecture: str, given: str) -> str:
     )
 
 
-def _with_named_weights(architecture: str, weights: str) -> nn.Module:
-    """A network of torchvision's or timm's with their own weights."""
-    import timm
-    from torchvision.models import get_model
-
-    def fetch() -> nn.Module:
-        network: nn.Module
-        if architecture.startswith(TIMM_PREFIX):
-            network = timm.create_model(architecture.removeprefix(TIMM_PREFIX), pretrained=True)
-        else:
-            network = get_model(architecture, weights=weights)
-        return network
-
-    return _fetched(f"{architecture}:{weights}", fetch)
-
-
 def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weights: str) -> TrainedNetwork:
     from torchvision.models import get_model_weights
 
     found = get_model_weights(architecture)[weights]
     categories = tuple(found.meta["categories"])
     names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
-    shown = _shown_by_torchvision(found)
+    shown = shown_by_torchvision(found)
     origin = Origin(architecture)
     return TrainedNetwork(name, network, shown, len(categories), origin=origin, **names._asdict())
-
-
-def default_preprocessing(architecture: str) -> Preprocessing:
-    """That of an architecture's default weights; ImageNet's colours for small_resnet and a class of one's own."""
-    from torchvision.models import get_model_weights
-
-    if architecture == "small_resnet" or is_own_class(architecture):
-        return Preprocessing()
-    if architecture.startswith(TIMM_PREFIX):
-        return _shown_by_timm(build_outline(architecture, 2))
-    return _shown_by_torchvision(get_model_weights(architecture)["DEFAULT"])
-
-
-def _shown_by_torchvision(weights: Any) -> Preprocessing:
-    transforms = weights.transforms()
-    (cut,), (resized,) = transforms.crop_size[:1], transforms.resize_size[:1]
-    return Preprocessing(
-        tuple(transforms.mean), tuple(transforms.std), (cut, cut), cut / resized, transforms.interpolation.value
-    )
 
 
 def _from_hub(name: str) -> TrainedNetwork:
     import timm
 
-    _, architecture, options = _fetched(
-        name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(_HUB_PREFIX))
+    _, architecture, options = fetched(
+        name, lambda: timm.models.load_model_config_from_hf(name.removeprefix(HUB_PREFIX))
     )
     check_options(options, name)
-    network = _fetched(name, lambda: timm.create_model(name, pretrained=True))
+    network = fetched(name, lambda: timm.create_model(name, pretrained=True))
     return _named_by_timm(name, network, Origin(f"{TIMM_PREFIX}{architecture}", options))
 
 
@@ -312,19 +219,7 @@ def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetw
         labels = read_class_names(given, count, name)
         texts = [described.get(label) for label in labels] if isinstance(described, Mapping) else given
         names = OutputNames(read_class_names(texts, count, name), labels if are_wordnet_ids(labels) else None)
-    return TrainedNetwork(name, network, _shown_by_timm(network), count, origin=origin, **names._asdict())
-
-
-def _shown_by_timm(network: nn.Module) -> Preprocessing:
-    from timm.data.config import resolve_model_data_config
-
-    found = resolve_model_data_config(network)  # type: ignore[no-untyped-call]
-    channels, height, width = found["input_size"]
-    if channels != 3:
-        raise InputError(f"networks are shown 3 channels, but {type(network).__name__} takes {channels}; name another.")
-    return Preprocessing(
-        tuple(found["mean"]), tuple(found["std"]), (height, width), found["crop_pct"], found["interpolation"]
-    )
+    return TrainedNetwork(name, network, shown_by_timm(network), count, origin=origin, **names._asdict())
 
 
 def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
@@ -369,18 +264,3 @@ def _outputs_in(path: str, architecture: str) -> int:
                 raise InputError(f"'{path}' must have 2 to {MOST_OUTPUTS} outputs, got {count}; give another file.")
             return count
     return 1000
-
-
-def _fetched(name: str, fetch: Callable[[], Made]) -> Made:
-    """What torchvision, timm or the hub returns, from its cache or from its place."""
-    try:
-        return fetch()
-    except Exception as error:  # there are as many kinds of errors as ways to fetch
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        architecture = name.removeprefix(_HUB_PREFIX).partition(":")[0]
-        as_file = "my_module.MyNet:FILE" if name.startswith(_HUB_PREFIX) else f"{architecture}:FILE"
-        raise InputError(
-            f"'{name}' cannot be fetched, and is not in the cache ({reason.rstrip('.')}); check the name and the "
-            f"connection, or bring the weights as a file, which --network takes as '{as_file}' and --model.weights as "
-            "FILE."
-        ) from error
