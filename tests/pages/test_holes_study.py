@@ -168,3 +168,9 @@ def test_the_network_that_is_rebuilt_computes_the_features_of_its_file(tmp_path,
         float(word) for word in capsys.readouterr().out.replace(",", "").split() if word[0].isdigit()
     )
     assert difference < 1e-5 * largest
+
+
+def test_the_intervals_of_the_study_hold_the_mean_in_about_95_percent():
+    simulation = script("interval_coverage")
+    found = [simulation.coverage(sizes, skewed=False, trials=300) for sizes in simulation.SIZES.values()]
+    assert min(found) > 0.92  # 95 % of 300, minus two and a half standard errors
