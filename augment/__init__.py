@@ -1,4 +1,4 @@
-"""Input space: mask families, fills and the augmentation policy. Imports nothing else of maskrobust."""
+"""Holes in images: mask families, fills, and the masking policy of trainings. Imports nothing else of maskrobust."""
 
 from types import ModuleType as _ModuleType
 

@@ -1,4 +1,4 @@
-"""The one batch type that every data module yields, and the checks of images and `visible` at every entrance.
+"""`Batch`, which every data module yields: images, object masks, labels, ids. Also checks of images and `visible`.
 
 What shape and dtype tell is refused on every device. What only values tell is looked at where nothing waits for it: on
 a CPU, outside of compiled code, in the first image of a batch.

@@ -1,4 +1,4 @@
-"""The augmentation policy: whether a training image is masked, with which hole and which fill.
+"""`RandomMasking`, the augmentation policy: draws whether a training image is masked, with which hole and which fill.
 
 The hole may also show another image of the batch: Patch Mixing, Lee et al., "Hardwiring ViT Patch Selectivity into CNNs
 using Patch Mixing" (arXiv 2306.17835). It depends on the batch, so it is no fill by name.

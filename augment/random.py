@@ -1,4 +1,4 @@
-"""Random numbers that depend on a sample's key alone, not on the batch it happens to be in.
+"""Random numbers that depend only on a key for each image, not on the batch that the image happens to be in.
 
 Every mask family and every random fill takes `keys`, one int64 per sample. Evaluation derives them from (seed, sample
 id), so a mask is the same for any batch size, order, worker, rank or device; training folds the step in as well.

@@ -1,4 +1,4 @@
-"""Functions under names: mask families, fills, explainers and judges, those here and those in a user's own file.
+"""The registry that mask families, fills, explainers and judges share: functions by name, also from a user's own file.
 
 A function of a `FunctionRegistry` says by its parameters what it asks for: inputs, such as `keys` or `object_mask`, are
 filled in by name; every other parameter is an option, which a configuration file can set.
@@ -150,7 +150,7 @@ AnyFunctionEntry = TypeVar("AnyFunctionEntry", bound=Entry)
 
 
 class FunctionRegistry(Registry[AnyFunctionEntry]):
-    """Functions that return tensors, with what they ask for.
+    """A registry of functions by name, with the arguments that each asks for.
 
     Args:
         kind: what they are, for messages.

@@ -1,4 +1,4 @@
-"""Images of several sizes as one tensor, each at the top left of a canvas."""
+"""`pad_batch` and `pad_collate`: images of several sizes as one padded tensor and a table of their sizes."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Masks as albumentations transforms: image, object mask and `visible` stay together through a user's `Compose`.
+"""`HideRegions`: masks as a transform in an albumentations pipeline.
 
 Only this module needs albumentations; `import augment` does not load it. On import albumentations asks a package index
 over the network for its newest version, and warns when it cannot or when there is one. That check stays off for this

@@ -1,4 +1,4 @@
-"""The mask that images bring with them: no-data values, NaN, an alpha band, a mask of padding."""
+"""`visible_from`: the mask that images bring with them, from no-data values, NaN, an alpha band or a padding mask."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def visible_from(
     pixel_mask: Tensor | None = None,
     padding_mask: Tensor | None = None,
 ) -> Tensor:
-    """Which pixels may be seen, from all that says so: a pixel is hidden where any of these hides it.
+    """Make `visible` from all that marks missing pixels: a pixel is hidden where any of these hides it.
 
     Args:
         images: (B, C, H, W), or one image (C, H, W), of any dtype.
@@ -94,7 +94,7 @@ def check_nodata(nodata: float, dtype: torch.dtype) -> None:
 
     Args:
         nodata: the value.
-        dtype: of the images.
+        dtype: dtype of the images.
 
     Raises:
         InputError: `dtype` is an integer type, and cannot hold the value.

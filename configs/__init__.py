@@ -1,4 +1,4 @@
-"""The shipped configurations, and the one helper that finds them wherever the package is installed."""
+"""The YAML configurations that the package ships, and `find_config`, which finds them by name."""
 
 from pathlib import Path
 

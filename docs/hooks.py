@@ -1,4 +1,4 @@
-"""What the site adds to `docs/`: pages that lie at the top of the repository, and notebooks as pages."""
+"""Hooks of MkDocs. They add the pages at the top of the repository, README.md as the home page, and the notebooks."""
 
 import json
 import posixpath
@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TOP_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md")
+# Those of the repository, and what they are called on the site.
+TOP_PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGELOG.md": "CHANGELOG.md"}
 # Pages that name everything come last in a search.
 BOOST = {"guide.md": 3, "CHANGELOG.md": 0.5, "troubleshooting.md": 0.5, "reference.md": 0.5}
 LINK = re.compile(r"\[([^\]\n]*)\]\(([^)\s#:]+)((?:#[^)\s]*)?)\)")
@@ -17,8 +18,8 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are not Markdown files below `docs/`."""
     from mkdocs.structure.files import File
 
-    for name in TOP_PAGES:
-        files.append(File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8")))
+    for name, on_site in TOP_PAGES.items():
+        files.append(File.generated(config, on_site, content=(ROOT / name).read_text(encoding="utf-8")))
     for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         page = notebook_page(json.loads(path.read_text(encoding="utf-8")), path.name)
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=page))
@@ -29,7 +30,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Give a page the links of the site, and its place in search."""
     source = page.file.src_uri
     page.meta["search"] = {"boost": BOOST.get(source, 1)}
-    return site_links(markdown, source if source in TOP_PAGES else f"docs/{source}")
+    of_the_top = {on_site: name for name, on_site in TOP_PAGES.items()}
+    return site_links(markdown, of_the_top.get(source, f"docs/{source}"))
 
 
 def site_links(markdown: str, source: str) -> str:
@@ -54,7 +56,7 @@ def site_links(markdown: str, source: str) -> str:
             return text if text.strip("`") == path else f"{text} (`{path}`)"
         if path.endswith(".md") and text in (target, posixpath.basename(path)):
             text = (ROOT / path).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        page = path.removeprefix("docs/").replace(".ipynb", ".md")
+        page = TOP_PAGES.get(path, path.removeprefix("docs/").replace(".ipynb", ".md"))
         return f"[{text}]({posixpath.relpath(page, site_folder)}{anchor})"
 
     return LINK.sub(replaced, markdown)

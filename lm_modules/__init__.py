@@ -1,1 +1,1 @@
-"""The network: layer masking, the LightningModule, objectives, reliance measures. Imports augment alone."""
+"""Layer masking, the training module, objectives, explanations and measures of reliance. Imports only `augment`."""

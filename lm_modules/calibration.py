@@ -1,4 +1,4 @@
-"""Calibrated logits of masked images: a frozen network and a fitted affine map of its logits (MCal).
+"""MCal: a frozen network and a fitted affine map that calibrates its logits for masked images.
 
 Source: Sridhar, Xue and Wong, "Missingness Bias Calibration in Feature Attribution Explanations", ICLR 2026, arXiv
 2603.04831. As there, the network stays as it is, and one affine map of its logits ("matrix scaling") is fitted on

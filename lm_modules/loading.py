@@ -1,4 +1,4 @@
-"""Trained networks by name: `load_network`.
+"""`load_network`: a trained network by its name, such as resnet50:IMAGENET1K_V2.
 
 torchvision, timm and huggingface_hub fetch weights as they always do, with their own caches and offline switches. A
 class is imported where the user names it, never where a file does.

@@ -54,7 +54,7 @@ WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking | TokenDropping
 
 
 def masking_methods() -> tuple[MaskingMethod, ...]:
-    """Every fill that is registered, and the names of `WRAPPERS`."""
+    """Names of all masking methods: every registered fill, and those of `WRAPPERS`."""
     return (*FILLS, *WRAPPERS)
 
 
@@ -223,7 +223,7 @@ def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
 
 
 def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
-    """Answers minus the mean effect of the same hole, filled with the same key, on pictures that are always the same.
+    """A predictor that subtracts the mean effect of the same hole, with the same fill, on fixed pictures.
 
     With l(x, M) the answer about image x under hole M, l(b) that about the whole picture b, and means over b, it is
 

@@ -1,4 +1,4 @@
-"""`TokenDropping`: a vision transformer that is given the tokens of visible patches alone."""
+"""`TokenDropping`: a vision transformer that gets only the tokens of visible patches."""
 
 from typing import Any
 

@@ -45,7 +45,7 @@ def check_distinct(name: str, values: Sequence[object]) -> None:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """For a message, the known name that a misspelt one is nearest to, in brackets; empty where none is near."""
+    """The known name that a misspelt one is nearest to, in brackets for a message; empty if none is near."""
     near = difflib.get_close_matches(given, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 

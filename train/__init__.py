@@ -1,1 +1,1 @@
-"""Runs: data modules, the command line, evaluation, the claim and reports. Imports `augment` and `lm_modules`."""
+"""Commands, data modules, evaluation, claims and reports. Imports `augment` and `lm_modules`."""

@@ -1,4 +1,4 @@
-"""Command-line arguments: what all parsers share."""
+"""Command-line arguments that all commands share."""
 
 import argparse
 import json
@@ -50,7 +50,7 @@ _ELSEWHERE = {
 
 
 def _nearest(option: str, known: Sequence[str]) -> str:
-    """For a message, what an unknown option may be meant for; empty where nothing is near."""
+    """The option that an unknown one may be meant for, as words for a message; empty if none is near."""
     found = [each for each in _ELSEWHERE.get(option, ()) if each in known]
     if found:
         written = "--data.batch_size" if option == "--batch_size" else " or ".join(found)

@@ -33,13 +33,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--network", type=str, required=True, help="the network, named as for maskrobust evaluate")
     parser.add_argument("--out", type=Path | None, help="folder to write, new or empty")
     parser.add_argument(
-        "--reliance", type=Path | None, help="reliance.json of maskrobust evaluate, for the rows of the model card"
+        "--reliance", type=Path | None, help="reliance.json of maskrobust evaluate, whose results the model card shows"
     )
-    parser.add_argument("--onnx", type=Path | None, help="file to write, which takes images and visible")
+    parser.add_argument("--onnx", type=Path | None, help="ONNX file to write, with inputs images and visible")
     parser.add_argument(
         "--method", type=str | None, help="layer_masking or layer_masking_mirror for --onnx; by default as trained"
     )
-    parser.add_argument("--size", type=int | tuple[int, int] | None, help="of pictures for --onnx, where none is known")
+    parser.add_argument(
+        "--size",
+        type=int | tuple[int, int] | None,
+        help="side of the images in pixels for --onnx, if the network does not say it",
+    )
     given = parser.parse_args(list(arguments[1:]))
     if given.out is None and given.onnx is None:
         raise InputError("an export needs a place, but neither --out nor --onnx is given; name a folder or a file.")

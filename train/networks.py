@@ -1,4 +1,4 @@
-"""Networks by name as commands ask them: shown the data's pictures, and answering with the data's classes."""
+"""Load the networks of a command, and match them to the data's images and classes."""
 
 import re
 from collections.abc import Mapping

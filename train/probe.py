@@ -1,4 +1,4 @@
-"""The mask-only probe of a data module."""
+"""Train the mask-only probe for a data module."""
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError

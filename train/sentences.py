@@ -1,4 +1,4 @@
-"""What the commands say of an error: one sentence, on one line. Needs no other library, whichever may be missing."""
+"""Turn errors into one sentence on one line. Imports no other library, so that it works whichever is missing."""
 
 import argparse
 import errno

@@ -1,4 +1,4 @@
-"""Types for annotations of configurations, without the seconds that importing the data modules takes."""
+"""Type annotations of configurations, without the seconds that importing the data modules takes."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -1,1 +1,1 @@
-"""Mask families: how `visible` is drawn. Batched, on the device of the keys, one independent mask for each key."""
+"""Mask families: functions that draw which pixels of each image are visible, one independent mask for each key."""

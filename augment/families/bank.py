@@ -1,4 +1,4 @@
-"""A bank of object silhouettes: collected from batches, kept in one file."""
+"""`SilhouetteBank`: outlines of objects, collected from batches and kept in one file, for holes of their shape."""
 
 import os
 import secrets
@@ -66,7 +66,7 @@ class SilhouetteBank:
 
     @cached_property
     def thickest(self) -> tuple[Tensor, Tensor]:
-        """Of each object the pixel farthest from what is outside it, and how far in pixels: (N, 2) int64, (N,) float64.
+        """The pixel of each object farthest from its outside, and this distance in pixels: (N, 2) int64, (N,) float64.
 
         Pixels are (row, column).
         """
@@ -121,7 +121,7 @@ class SilhouetteBank:
         """Write the bank to one safetensors file, which is there whole or not at all; the folder is made when missing.
 
         Args:
-            path: of the file; one that exists is replaced.
+            path: the file; one that exists is replaced.
         """
         with library_needed():
             import safetensors.torch

@@ -304,7 +304,7 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
 
 
 def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:
-    """Of each row of `values` (B, N) int64 the `nth` (B,) smallest, counted from 1; for 0 the smallest: (B,) int64."""
+    """The `nth` (B,) smallest value of each row of `values` (B, N) int64, counted from 1; 0 is the smallest, too."""
     places = (nth - 1).clamp(min=0)
     if values.device.type != "cpu":
         return values.sort(dim=1).values.gather(1, places.unsqueeze(1)).squeeze(1)
@@ -314,7 +314,7 @@ def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:
 
 
 def _draw_centre(keys: Tensor, free: Tensor, object_mask: Tensor) -> Tensor:
-    """Of some uniformly drawn True of `free` (B, H * W), the (row, column) farthest from the centroid: (B, 2) int64."""
+    """The (row, column) farthest from the centroid among some positions drawn from `free` (B, H * W): (B, 2) int64."""
     width = object_mask.shape[3]
     passed = free.cumsum(dim=1)
     wanted = (uniform(keys, _CANDIDATES).double() * passed[:, -1:]).long() + 1

@@ -1,4 +1,4 @@
-"""Irregular holes of an exact area: smooth noise, cut off at its own k-th value."""
+"""The mask family `blobs`: irregular holes of an exact area, made by cutting off smooth noise."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Patches on a grid, hidden at random, as in masked image modelling and the paper's retention curves."""
+"""The mask family `patches`: cells of a grid, hidden at random, as in masked image modelling."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Rectangles, as in Cutout (DeVries and Taylor, arXiv 1708.04552), lying wholly inside the image."""
+"""The mask family `rectangles`: rectangular holes, as in Cutout (DeVries and Taylor, arXiv 1708.04552)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How a mask family gets its name, and how it is drawn by that name."""
+"""The registry of mask families: the decorator `mask_family`, and building a family by its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

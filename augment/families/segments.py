@@ -1,4 +1,4 @@
-"""Segments hidden one after the other, in random or any other order: square patches, or superpixels of the image.
+"""Mask families that hide segments one after the other: square patches, or superpixels of the image.
 
 Superpixels are as in LIME and in the paper's retention curves. Segmentation is the one mask family that works on the
 CPU, image by image; its results are cached. As many images at a time are segmented as torch uses threads.

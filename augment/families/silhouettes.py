@@ -171,7 +171,7 @@ def source_places(size: int, source: Tensor, target: Tensor, scale: Tensor) -> t
     """Where each position of one axis takes its pixel from when it is scaled, so that `source` comes to `target`.
 
     Args:
-        size: of the axis.
+        size: size of the axis.
         source: (B,) int64 positions.
         target: (B,) positions.
         scale: (B,) factors.

@@ -1,1 +1,1 @@
-"""Fills: what is drawn into hidden pixels, in pixel space [0, 1], before normalisation."""
+"""Fills: functions that paint hidden pixels, in pixel space [0, 1], before normalisation."""

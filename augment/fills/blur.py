@@ -1,4 +1,4 @@
-"""The blurred image as a fill. It looks into the hole: what was hidden stays there, blurred."""
+"""The fill `blur`: the blurred image. It uses hidden pixels, so a trace of what they show stays visible."""
 
 import torch
 from torch import Tensor

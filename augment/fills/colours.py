@@ -1,4 +1,4 @@
-"""Fills of one colour. None of them looks into the hole: the result does not depend on what hidden pixels held."""
+"""Fills of one colour (black, mean, random colour, ...). Their result does not depend on hidden pixels."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Fills by name, and drawing into the hole: the one place where visible pixels and a fill come together.
+"""The registry of fills, `apply_fill`, and `draw`, which joins visible pixels and a fill.
 
 Pixels are float in [0, 1] or uint8 in [0, 255]; every fill is computed as numbers in [0, 1].
 """

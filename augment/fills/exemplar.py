@@ -1,4 +1,4 @@
-"""Exemplar fill: every hole shows the piece of the same picture whose surroundings match its rim best."""
+"""The fill `exemplar`: a hole shows the piece of the same picture whose surroundings match the hole's rim best."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

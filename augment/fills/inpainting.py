@@ -1,4 +1,4 @@
-"""Inpainting: the hole's surroundings are continued into it, by OpenCV, image by image on the CPU."""
+"""The fill `inpainting`: OpenCV continues the hole's surroundings into it, image by image on the CPU."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Noisy linear imputation (ROAD): the hole is continued smoothly from its surroundings.
+"""The fill `linear_imputation` (ROAD): continues the surroundings smoothly into the hole, with a little noise.
 
 The equations are solved by multigrid-preconditioned conjugate gradients, batched, in float32.
 

@@ -1,4 +1,4 @@
-"""Fills of independent noise. None of them looks into the hole: the result depends on keys and visible pixels alone."""
+"""Fills of random noise. Their result does not depend on hidden pixels."""
 
 import functools
 import math

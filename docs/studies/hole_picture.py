@@ -1,4 +1,4 @@
-"""Draw docs/hole.png and docs/hole_inside.png: what a network takes a hole for, and what layers are given inside it.
+"""Draw docs/hole.png and docs/hole_inside.png: what a network predicts for a hole, and the features inside the hole.
 
 python docs/studies/hole_picture.py timm/tf_efficientnet_lite0:pretrained docs
 

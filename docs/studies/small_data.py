@@ -1,4 +1,4 @@
-"""What holes in training bring where there are three hundred images: the table of docs/fine-tuning.md.
+"""The study of docs/fine-tuning.md: what training with holes brings when there are three hundred images.
 
     python docs/studies/small_data.py runs/small_data --weights lite0.safetensors
 

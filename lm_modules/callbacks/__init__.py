@@ -1,4 +1,4 @@
-"""Lightning callbacks."""
+"""Lightning callbacks: checkpoints, logs, and measures and explanations during training."""
 
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint as LastCheckpoint
 from maskrobust.lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback

@@ -1,4 +1,4 @@
-"""The newest state of a training on disk, whatever happens to it, signals that ask it to stop among that."""
+"""Callback that keeps last.ckpt current, and saves it on SIGTERM and Ctrl-C."""
 
 import signal
 import sys

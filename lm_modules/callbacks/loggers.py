@@ -1,4 +1,4 @@
-"""Pictures in a grid, tables and the goals of metrics for loggers that can show them; every other logger gets none."""
+"""Send pictures, tables and goals of metrics to the loggers that can show them (Weights & Biases, TensorBoard)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: Tensor, caption: 
     """Give a picture to Weights & Biases and to TensorBoard, from the first process alone.
 
     Args:
-        loggers: of the trainer.
+        loggers: loggers of the trainer.
         name: under which it is shown.
         picture: (3, height, width) float in [0, 1].
         caption: shown below it by Weights & Biases.
@@ -38,7 +38,7 @@ def log_table(loggers: Sequence[Logger], name: str, columns: Sequence[str], rows
     """Give a table to Weights & Biases, from the first process alone; it takes the place of the last of its name.
 
     Args:
-        loggers: of the trainer.
+        loggers: loggers of the trainer.
         name: under which it is shown.
         columns: their headings.
         rows: a value for each column; None for no value.
@@ -54,7 +54,7 @@ def define_metric(loggers: Sequence[Logger], name: str, *, goal: Goal = "none", 
     Its summary has the last value, and the largest with the goal "high" or the smallest with "low".
 
     Args:
-        loggers: of the trainer.
+        loggers: loggers of the trainer.
         name: under which its values are logged.
         goal: which values are wished for.
         hidden: logged, but given no chart of its own.

@@ -1,4 +1,4 @@
-"""Shape reliance during training: the measures of `lm_modules.reliance` on validation images, in any `Trainer`."""
+"""`RelianceCallback`, which measures reliance on outlines on validation images during training, in any `Trainer`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 _NAME = "the network"
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
-"""Of the table that Weights & Biases gets: a row for each measure, masking method and measured epoch."""
+"""Columns of the table in Weights & Biases, which has a row for each measure, masking method and measured epoch."""
 
 
 class RelianceCallback(pl.Callback):
@@ -319,7 +319,7 @@ def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[fl
         batch: a row for each of its images.
         methods: a column for each, after that of the images.
         mean: C values, for the fill "mean".
-        seed: of the suite, which then hides the very same pixels and draws the very same fills.
+        seed: seed of the suite, which then hides the very same pixels and draws the very same fills.
 
     Returns:
         (3, height, width) float32 in [0, 1], on the CPU.

@@ -1,4 +1,4 @@
-"""What every training gets: a seed for each step, an end at a loss that is not finite, its speed, pictures and logs."""
+"""Callbacks of every training: a seed for each step, a stop at NaN or infinite losses, speed, pictures and logs."""
 
 import json
 import time

@@ -1,1 +1,1 @@
-"""Explanations by hiding: which segments of an image a prediction rests on, under any masking method."""
+"""Explanations by hiding segments of an image, under any masking method: LIME, KernelSHAP, occlusion, RISE."""

@@ -1,4 +1,4 @@
-"""Explainers of other libraries under any masking method: functions of visibility, and of images with NaN for hidden.
+"""Adapters that let explainers of other libraries (Captum, lime, shap, shapiq, ...) use any masking method.
 
 Captum and shapiq perturb the visible map in place of the image: `visibility_forward`, `coalition_game`. lime, shap,
 Quantus and pytorch-grad-cam write NaN into the pixels that they hide: `nan_classifier`, `NanNetwork`. Random fills
@@ -63,14 +63,14 @@ def coalition_game(
     batch_size: int = 64,
     scale: Scale = "probability",
 ) -> Callable[[BoolArray], FloatArray]:
-    """The game of an image's segments, for shapiq: a coalition is worth the answer while its segments are visible.
+    """A game for shapiq: the value of a coalition is the prediction while its segments are visible.
 
     Args:
         predict: as in `visibility_forward`.
         image: (C, H, W) float in [0, 1], on the network's device.
         segments: M of them are the players.
         class_index: the class that is asked about, from 0.
-        index: of the image in `segments`.
+        index: index of the image in `segments`.
         key: int64, of random fills.
         batch_size: coalitions in a forward pass.
         scale: as in `ask`.

@@ -1,4 +1,4 @@
-"""What a network answers about many visible maps of one image: one table for every class and every explainer."""
+"""`ask`: a network's predictions for many masks of one image, as one table for every class and every explainer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Scale = Literal["probability", "logit", "log_odds"]
 
 @dataclass(frozen=True)
 class Queries:
-    """Visible maps of one image that a network is asked about, made a batch at a time.
+    """Masks of one image with which a network is asked, made a batch at a time.
 
     Attributes:
         areas: (N,) int64 on the CPU, visible pixels of each.

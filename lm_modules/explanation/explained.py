@@ -1,4 +1,4 @@
-"""What is known of one image: what networks predict for it, how that is explained, and how explanations are judged."""
+"""`ExplainedImage`: predictions for one image, their explanations, and how good judges find these."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Explanation(NamedTuple):
-    """What the answers of a network say about each segment, for each class.
+    """Scores of each segment for each class, with intervals.
 
     Attributes:
         scores: (M, K) float64, or (H, W, K) where pixels are explained.

@@ -1,4 +1,4 @@
-"""One image explained by several explainers, for several networks under several masking methods, on the same holes."""
+"""`explain_image`: explain one image by several explainers, networks and masking methods, on the same holes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 @dataclass(frozen=True)
 class ExplanationRequest:
-    """What is asked about one image, whatever its segments and classes.
+    """One image to explain, with its networks under each masking method, the plan and a key.
 
     Attributes:
         image: (C, H, W) float in [0, 1], on the networks' device.
@@ -52,7 +52,7 @@ def explain(
     std: Sequence[float] = IMAGENET_STD,
     seed: int = 0,
 ) -> Explanation:
-    """Explain a prediction by hiding parts of the image: how much each of them speaks for a class.
+    """Explain a prediction by hiding parts of the image: how much does each part speak for a class?
 
     Args:
         network: a `TrainedNetwork`, such as `load_network` returns, which has its own preprocessing; or any module that
@@ -98,7 +98,7 @@ def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key:
 
     Args:
         plan: which explainers, and what is asked.
-        partitions: of the image, by name.
+        partitions: partitions of the image, by name.
         key: int64.
 
     Raises:

@@ -1,4 +1,4 @@
-"""All measures of the explanations of one image, and rows of many: means over objects, and paired differences."""
+"""Judge the explanations of one image, and average many images: means over objects, and paired differences."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +68,7 @@ def judged_rows(
         objects: (N,) the object that each shows.
         networks: R names.
         methods: T names.
-        replicates: of the bootstrap.
+        replicates: replicates of the bootstrap.
     """
     order = {name: place for place, name in enumerate(JUDGES)}
     found = {about for image in images for about in image.judged}
@@ -106,7 +106,7 @@ def _rows(
     parameters: Mapping[str, str | float],
     replicates: int,
 ) -> Iterator[Row]:
-    """Of one measure: values (objects, T)."""
+    """Rows of one measure, from its values (objects, T)."""
     counted = ~np.isnan(values).any(axis=1)  # of all methods, so that they are compared on the same objects
     left_out = int((~counted).sum())
 

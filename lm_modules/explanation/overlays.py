@@ -1,4 +1,4 @@
-"""Scores drawn over an image: a diverging scale from blue, against the class, to orange, for it; borders of segments.
+"""Draw scores over an image: blue speaks against the class, orange for it, with borders of segments.
 
 Blue and orange are told apart with every kind of colour blindness (Okabe and Ito, "Color universal design", 2008).
 """

@@ -1,4 +1,4 @@
-"""How images are explained: by which explainers, and from which queries; and how explanations are judged."""
+"""`ExplanationPlan`: which explainers run, with which queries, and how they are judged."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,22 +16,21 @@ _PAPER_SAMPLES = 512
 
 @dataclass(frozen=True)
 class ExplanationPlan:
-    """What is asked about an image under each masking method.
+    """Which explainers run under each masking method, and with which queries.
 
     Attributes:
-        explainers: lime, kernel_shap; occlusion, by square windows; leave_one_out, occlusion segment by segment; rise;
-            grad_cam, which hides nothing; or one of your own, named after its module as in my_module.my_explainer, of
-            which the last part is kept.
-        samples: queries for each explainer that draws them; for the balanced design a power of two, at least twice the
-            number of segments.
-        design: how they are drawn: `draw_balanced`, `draw_independent`, or `draw_paper_protocol`. KernelSHAP takes the
-            balanced queries, and has coalitions of its own (`draw_coalitions`) beside the others.
-        visible_share: fraction of the segments that a query shows, or a range from which each independent query draws
-            its own; by default half to all of them for independent queries, and half, which is all that they can, for
-            the others.
-        scale: of the answers that are explained; by default probability for the paper's design, log_odds for others.
-        window: side of a window of occlusion in pixels.
-        stride: pixels between two windows; by default a window's side, so that they touch.
+        explainers: lime, kernel_shap, occlusion (square windows), leave_one_out (occlusion segment by segment), rise,
+            grad_cam (hides nothing), or your own, named with its module as in my_module.my_explainer.
+        samples: number of queries for lime, kernel_shap and rise. With the balanced design it must be a power of two,
+            at least twice the number of segments.
+        design: how queries are drawn: independent, balanced (all pairs of segments are shown together equally often),
+            or paper (the protocol of the layer masking paper). kernel_shap draws its own unless they are balanced.
+        visible_share: fraction of the segments that a query shows, or a range from which each query draws it. By
+            default half to all of them with the independent design; the others always show half.
+        scale: what is explained: probability, logit or log_odds. By default probability for the paper's design, else
+            log_odds.
+        window: side of the windows of occlusion in pixels.
+        stride: pixels between two windows. By default the side of a window, so that they touch.
         batch_size: queries in a forward pass.
 
     Raises:
@@ -92,10 +91,10 @@ class JudgingPlan:
     """How explanations are judged.
 
     Attributes:
-        stability_seeds: explanations from so many seeds tell how stable they are, the judged ones included; 1 leaves it
-            out. Two tell the same on average as more do, which only narrow the interval, at a full explanation each.
-        judges: measures to judge by, such as coverage and jaccard, and of your own, each named after its module as in
-            my_module.my_judge; where none of the project's is named, all of them.
+        stability_seeds: number of seeds whose explanations the judge `stability` compares, the judged ones included. 1
+            leaves it out. More than two only narrow the interval, at a full explanation each.
+        judges: judges to run, such as coverage and jaccard, and your own, named with their module as in
+            my_module.my_judge. If none of maskrobust's is named, all of them run.
 
     Raises:
         InputError: a number is below 1, or a measure is unknown.

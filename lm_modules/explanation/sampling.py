@@ -1,4 +1,4 @@
-"""Which segments are visible in each query: independent draws, a balanced design, coalitions by Shapley's kernel.
+"""Draw which segments each query shows: independent draws, a balanced design, coalitions by Shapley's kernel.
 
 Everything follows from an int64 key. More independent draws or coalitions begin with those of a smaller sample.
 """
@@ -36,11 +36,11 @@ def draw_independent(key: int, samples: int, segments: int, share: float | tuple
 
 
 def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
-    """A folded-over orthogonal design (N, M) bool: a segment is visible in half of the queries, a pair in a quarter.
+    """Balanced queries (N, M) bool: each segment is visible in half of them, and each pair in a quarter.
 
-    M columns of a Hadamard matrix of order N / 2, with columns, their signs and the order of rows drawn by key. Row
-    2 i + 1 is the complement of row 2 i, so that effects of pairs of segments cancel where both weigh the same, as in
-    KernelSHAP. Every query for itself is uniform over all 2^M.
+    A folded-over orthogonal design: M columns of a Hadamard matrix of order N / 2, with columns, their signs and the
+    order of rows drawn by key. Row 2 i + 1 is the complement of row 2 i, so that effects of pairs of segments cancel
+    where both weigh the same, as in KernelSHAP. Every query for itself is uniform over all 2^M.
 
     Args:
         key: int64.
@@ -69,7 +69,7 @@ def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
 
 
 def draw_coalitions(key: int, samples: int, segments: int) -> Tensor:
-    """Everything, nothing, and coalitions drawn as often as Shapley's kernel weighs them: (N, M) bool.
+    """Coalitions (N, M) bool, drawn as often as Shapley's kernel weighs them, after everything and nothing.
 
     k segments are visible with a probability in proportion to 1 / (k (M - k)), 0 < k < M, every subset of that size
     being equally likely. They are for `kernel_shap(..., drawn_by_kernel=True)`.

@@ -1,4 +1,4 @@
-"""Partitions of images into segments, and the visible maps that follow from which segments are visible."""
+"""`Segments`: an image cut into patches or superpixels, and the masks that show some of them."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -16,7 +16,7 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 @dataclass(frozen=True)
 class Segments:
-    """A partition of each image of a batch.
+    """Each image of a batch, cut into segments.
 
     Attributes:
         labels: (B, H, W) integers, the segment of each pixel; in each image those from 0 on without a gap, at least

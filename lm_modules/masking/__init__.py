@@ -1,4 +1,4 @@
-"""Layer masking: tensor functions < masked tensors < rules < `LayerMasking`."""
+"""Layer masking: run a CNN on the visible pixels of an image only."""
 
 from maskrobust.lm_modules.masking import rules as rules
 from maskrobust.lm_modules.masking.layer_masking import LayerMasking as LayerMasking

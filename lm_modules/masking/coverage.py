@@ -1,4 +1,4 @@
-"""How much of what each position of a network's maps reads is visible, carried as a fraction through the layers."""
+"""`LayerMasking.coverage`: the visible fraction of what each position of a network's maps reads."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -159,7 +159,7 @@ def _covered(visible: VisibleMap, coverage: Tensor, is_whole: Tensor) -> Covered
 
 
 def _bounded(coverage: Tensor, is_whole: Tensor) -> Tensor:
-    """1 where all is visible and nowhere else, however little is hidden, and above 0."""
+    """Clamp to above 0, and to exactly 1 only where nothing is hidden."""
     return torch.where(is_whole, 1.0, coverage.clamp(_LEAST, _MOST))
 
 

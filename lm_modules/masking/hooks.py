@@ -1,4 +1,4 @@
-"""What hooks of modules put in the place of masked features keeps their mask."""
+"""Keep the mask of features that a user's hook replaces."""
 
 import threading
 from collections.abc import Iterable, Iterator

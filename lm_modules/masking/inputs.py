@@ -1,4 +1,4 @@
-"""What is wrong with a network or with images that layer masking is given, in one sentence."""
+"""Check the network and the images that `LayerMasking` is given."""
 
 import warnings
 

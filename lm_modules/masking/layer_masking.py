@@ -1,4 +1,4 @@
-"""`LayerMasking`: any supported CNN, with the mask carried through its layers."""
+"""`LayerMasking`, which wraps a CNN so that its layers ignore hidden pixels."""
 
 import dataclasses
 import inspect
@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.inputs import check_images, check_network, warn_of_bytes, why_it_failed
 from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry, map_output
-from maskrobust.lm_modules.masking.morphology import PADDINGS, can_be_read
+from maskrobust.lm_modules.masking.morphology import PADDINGS, can_inspect
 from maskrobust.lm_modules.masking.sizes import Call, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.visible_map import (
@@ -70,7 +70,7 @@ class Plan(list[PlanRow]):
     def _line(row: PlanRow) -> str:
         ends = row.visible_fraction is None
         size = "masking ends" if ends else f"{row.height} x {row.width}"
-        visible = "" if row.visible_fraction is None else f"{row.visible_fraction:.1%}"
+        visible = "" if row.visible_fraction is None else f"{100 * row.visible_fraction:.1f} %"
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
 
@@ -215,7 +215,7 @@ class LayerMasking(nn.Module):
             return self.network(images)
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         shown = hide(images, visible)
-        if visible_map.may_be_read:
+        if visible_map.can_inspect:
             _refuse_nan(shown)
         return self._run(shown, visible_map, finish=finish)
 
@@ -281,7 +281,7 @@ class LayerMasking(nn.Module):
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
-        if not can_be_read(visible):
+        if not can_inspect(visible):
             return VisibleMap(visible, self.options)
         in_inference_mode = torch.is_inference_mode_enabled()  # whose tensors no gradient can go through
         last = self._last_mask

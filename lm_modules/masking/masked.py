@@ -1,4 +1,4 @@
-"""Masked features: tensors that carry which of their positions are visible through a network's own forward.
+"""`Masked`, a tensor subclass that carries which of its positions are visible through a network's own forward.
 
 Torch hands every function that meets such a tensor to `Masked.__torch_function__`, which looks its rule up in the table
 (`table`). Within a rule masked features are plain tensors to torch.
@@ -228,7 +228,7 @@ class Masked(Tensor):
             return self.features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
         with torch._C.DisableTorchFunctionSubclass():
-            if self.is_images_first and not records and self.visible.may_be_read:
+            if self.is_images_first and not records and self.visible.can_inspect:
                 return zero_rows(self.features, self.visible.hidden_row_indices)
             hide = functional.hide_finite if self.is_images_first else functional.hide
             return hide(self, self.positions)
@@ -264,7 +264,7 @@ class Masked(Tensor):
     @property
     def _takes_products(self) -> bool:
         """Whether a matrix product with the mask is right, and faster than a sum."""
-        if not self.visible.may_be_read or torch.is_autocast_enabled("cpu"):
+        if not self.visible.can_inspect or torch.is_autocast_enabled("cpu"):
             return False
         if self.shape[0] == 1 and self.requires_grad:  # batch norm in eval mode misreads the strides of this gradient
             return False
@@ -280,7 +280,7 @@ class Masked(Tensor):
             return features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
         is_dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
-        if records or not is_dense or not self.visible.may_be_read:
+        if records or not is_dense or not self.visible.can_inspect:
             return self.visible.cut(features)
         for image, (height, width) in zip(features, extent.tolist(), strict=True):
             image[:, height:].zero_()
@@ -291,7 +291,7 @@ class Masked(Tensor):
         """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
         if count == 0 or self.visible.everything or self.visible.is_whole:
             return self.features
-        if not self.visible.may_be_read:
+        if not self.visible.can_inspect:
             return self.visible.pad(self.features, count)
         detach_padding = self.visible.options.detach_padding
         return pad_rows(self.features, self.visible.padding_rows(count), detach_padding=detach_padding)

@@ -1,4 +1,4 @@
-"""The plan of a pass: where later layers see something, and from which neighbours padding is made; and that padding.
+"""Plan the padding of holes: which positions later layers read, and from which neighbours each is filled in.
 
 A plan depends on `visible` alone, which is one byte a position, so in eager mode it is made on the CPU with NumPy. All
 images lie in one flat array, framed with zeros: a step to a neighbour is a slice of it, and NumPy works on whole
@@ -191,11 +191,11 @@ PADDINGS: dict[str, Callable[..., list[PaddingRows]]] = {
 """Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings, and `inside` if given."""
 
 
-def can_be_read(positions: Tensor) -> bool:
-    """Whether Python may ask what a mask holds, and features may be changed where they lie.
+def can_inspect(positions: Tensor) -> bool:
+    """Whether a mask can be inspected without a device sync or a graph break, and features be changed in place.
 
-    Not while compiling, where the answer would have to be a constant; nor on an accelerator, where it would have to
-    wait for the answer at every layer; nor under the transforms of `torch.func` and in forward mode, where a tensor has
+    Not while compiling, where the answer would have to be a constant; nor on an accelerator, where every layer would
+    have to wait for it; nor under the transforms of `torch.func` and in forward mode, where a tensor has
     further values beside those that lie in its memory.
     """
     is_plain_tensor = type(positions) is Tensor  # and no stand-in, such as a fake one
@@ -212,7 +212,7 @@ def propagate_visible(
     ceil_mode: bool = False,
 ) -> Tensor:
     """`functional.propagate_visible`."""
-    if not can_be_read(visible):
+    if not can_inspect(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     import cv2
 

@@ -1,4 +1,4 @@
-"""A batch of images of several sizes, each computed as if it were alone.
+"""Layer masking of a batch of images of several sizes, each computed as if it were alone.
 
 Rules that heed the sizes compute all images together (`table.ANY_SIZES`). Any other rule is applied to the images of
 each size by themselves. A network that asks how large its features are may do something else for each size: it is

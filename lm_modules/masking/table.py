@@ -1,4 +1,4 @@
-"""The rule table: what layer masking does at each function of torch that a network calls.
+"""The table of rules: which rule layer masking applies to each function of torch that a network calls.
 
 A rule is one function ``rule(operation, *args, **kwargs)`` with the signature of the torch function that it stands for:
 `operation` is that function, the arguments are the network's own, with `Masked` in place of masked tensors. It returns

@@ -1,4 +1,4 @@
-"""The visible positions at one resolution, and all that follows from them: maps of later layers, plans of padding.
+"""`VisibleMap`: the visible positions at one resolution, and the maps of later layers that follow from them.
 
 None of it depends on features, so it is computed once in a forward pass and kept with the map: layers that see the same
 `VisibleMap` share the work.
@@ -19,7 +19,7 @@ from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     PaddingRows,
-    can_be_read,
+    can_inspect,
     output_size,
     propagate_visible,
     row_indices,
@@ -132,7 +132,7 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
-        self._may_be_read = can_be_read(self.positions)
+        self._can_inspect = can_inspect(self.positions)
 
     @classmethod
     def within(
@@ -175,17 +175,14 @@ class VisibleMap:
         return features if inside is None else features.masked_fill(~inside, value)
 
     @property
-    def may_be_read(self) -> bool:
-        """Whether Python may ask what the positions are.
-
-        See `morphology.can_be_read`.
-        """
-        return self._may_be_read
+    def can_inspect(self) -> bool:
+        """Whether the mask can be inspected without a device sync or a graph break; see `morphology.can_inspect`."""
+        return self._can_inspect
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is hidden, as far as that may be asked."""
-        return self.may_be_read and self.is_all_visible
+        """Whether nothing is hidden, as far as the mask can be inspected."""
+        return self.can_inspect and self.is_all_visible
 
     @cached_property
     def is_all_visible(self) -> bool:
@@ -314,7 +311,7 @@ class VisibleMap:
             self.extent is not None
             or window != Window(size, size)
             or any(map(operator.mod, self.size[1:], size))
-            or not self.may_be_read
+            or not self.can_inspect
         ):
             return False
         seen = self.window(window).positions.count_nonzero()

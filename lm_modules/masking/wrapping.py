@@ -1,4 +1,4 @@
-"""What a network is asked when it is wrapped: a forward pass in each mode, on tensors without values."""
+"""Try a network when it is wrapped: a forward pass in each mode, on tensors without values."""
 
 import random
 import traceback
@@ -27,7 +27,10 @@ _ATTENTION = (
 )  # fmt: skip
 _ATEN = torch.ops.aten
 _IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
-_ALIKE = _IN_PLACE | {_ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default}
+_ALIKE = _IN_PLACE | {
+    _ATEN.relu.default, _ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default,
+    _ATEN.batch_norm.default,
+}  # fmt: skip
 """Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -138,6 +141,11 @@ class MapOfSize(VisibleMap):
         """True: it counts as if nothing were hidden."""
         return True
 
+    @property
+    def counts(self) -> Tensor:
+        """(B, 1) int64."""
+        return torch.empty(self.size[0], 1, dtype=torch.int64, device="meta")
+
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
         return self._of_size(self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window)))
@@ -200,10 +208,17 @@ class _WithoutValues(TorchFunctionMode):
 
 def _without_values(value: Any) -> Any:
     if isinstance(value, nn.Parameter):
-        return nn.Parameter(torch.empty_like(value, device="meta"), value.requires_grad)
+        return nn.Parameter(_alike(value), value.requires_grad)
     if isinstance(value, Tensor):
-        return value if value.is_meta else torch.empty_like(value, device="meta")
+        return value if value.is_meta else _alike(value)
     return type(value)(map(_without_values, value)) if type(value) in (list, tuple) else value
+
+
+def _alike(tensor: Tensor) -> Tensor:
+    """A tensor without values; `torch.empty_like` finds out its strides in Python, twenty times as slowly."""
+    if 0 in tensor.stride():  # expanded
+        return torch.empty_like(tensor, device="meta")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def run_located(network: nn.Module, images: Masked) -> Any:
@@ -248,9 +263,9 @@ class _NothingBelowRules(TorchDispatchMode):
             )
             raise RuntimeError(self.refusal)
         if func is _ATEN.native_batch_norm.default:
-            return torch.empty_like(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in ("mean", "deviation"))
+            return _alike(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in ("mean", "deviation"))
         if func in _ALIKE:
-            return args[0] if func in _IN_PLACE else torch.empty_like(args[0])
+            return args[0] if func in _IN_PLACE else _alike(args[0])
         return func(*args, **(kwargs or {}))
 
 

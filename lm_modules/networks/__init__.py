@@ -1,1 +1,1 @@
-"""Trained networks: found by name, read from files, shown images as they want them."""
+"""Networks: build them by name, load their weights from files, and show them images with their preprocessing."""

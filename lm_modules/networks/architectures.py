@@ -13,7 +13,7 @@ from maskrobust.augment.registry import import_named
 from maskrobust.errors import InputError, library_needed
 
 TIMM_PREFIX = "timm/"
-"""Of a name of timm's."""
+"""Prefix of the names of timm's networks."""
 
 
 class SmallResNet(nn.Module):
@@ -182,7 +182,7 @@ def known_architectures() -> list[str]:
 
 
 def _known_without_timm() -> list[str]:
-    """Those of these names that are found without timm, whose import takes a second."""
+    """The known names that are found without importing timm, which takes a second."""
     import torchvision
 
     names: list[str] = torchvision.models.list_models(module=torchvision.models)

@@ -1,4 +1,4 @@
-"""What the outputs of a network mean: their names, and which of them stands for which class of the data."""
+"""Match the classes of the data to the outputs of a network."""
 
 import re
 from collections import Counter, defaultdict

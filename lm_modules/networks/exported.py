@@ -1,4 +1,4 @@
-"""The folder of an exported network: weights as safetensors, and config.json with what else makes it.
+"""The folder that `maskrobust export` writes: weights as safetensors, and config.json.
 
 Folders come from strangers: a class that one names is never imported, and names, sizes and options are checked.
 """
@@ -68,7 +68,7 @@ def load_export(name: str, folder: str, own: str | None = None) -> TrainedNetwor
 
     Args:
         name: what it is called by.
-        folder: of the export.
+        folder: folder of the export.
         own: the class or function of a network that is not named by its architecture, as the user has named it.
 
     Raises:

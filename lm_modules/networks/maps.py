@@ -1,4 +1,4 @@
-"""Which modules of a network return maps, at which strides."""
+"""Find which modules of a network return maps, and at which strides."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ class MapLayers(NamedTuple):
     """Modules of a network that each return a map of another stride.
 
     Attributes:
-        paths: of the modules, by ascending stride.
-        channels: of the maps, by stride.
+        paths: paths of the modules, by ascending stride.
+        channels: channels of the maps, by stride.
         parameters: names of the network's parameters that the maps depend on.
     """
 

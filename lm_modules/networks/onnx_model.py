@@ -1,4 +1,4 @@
-"""A masked network in ONNX, checked in ONNX Runtime against the network itself."""
+"""`onnx_model`: a network under layer masking as an ONNX file, checked in ONNX Runtime against the network itself."""
 
 import math
 from dataclasses import replace
@@ -43,7 +43,7 @@ class PixelNetwork(nn.Module):
 
 
 @torch.no_grad()
-def onnx_model(network: nn.Module, size: tuple[int, int]) -> bytes:
+def onnx_model(network: nn.Module, size: tuple[int, int], *, any_sizes: bool = False) -> bytes:
     """A masked network in ONNX, with its weights: inputs `images` and `visible`, of any batch.
 
     Before it is returned, ONNX Runtime computes it with other masks than that of the export, for batches of 1, 3 and 8:
@@ -54,6 +54,8 @@ def onnx_model(network: nn.Module, size: tuple[int, int]) -> bytes:
         network: a `LayerMasking`, or a module around one, in eval mode on a CPU. It takes images (B, 3, H, W) float32
             and `visible` (B, 1, H, W) bool, and returns a tensor, or a structure of tensors.
         size: height and width of the images.
+        any_sizes: have a third input, `sizes` (B, 2) int64: height and width of each image at the top left of its
+            canvas. `network` takes it by this name; see `LayerMasking.forward`.
 
     Returns:
         What an .onnx file holds.
@@ -72,48 +74,56 @@ def onnx_model(network: nn.Module, size: tuple[int, int]) -> bytes:
             raise InputError(
                 f"an ONNX file needs {name}, which cannot be imported; pip install 'maskrobust[onnx]'."
             ) from error
-    any_batch = {0: torch.export.Dim.DYNAMIC}
+    example = _example(_BATCHES[1], size, any_sizes)
     program = torch.onnx.export(
         network,
-        _example(_BATCHES[1], size),
-        input_names=["images", "visible"],
+        kwargs=example,
+        input_names=[*example],
         opset_version=OPSET,
-        dynamic_shapes=(any_batch, any_batch),
+        dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in example},
         verbose=False,
     )
     assert program is not None
     model: bytes = program.model_proto.SerializeToString()
-    _check(model, network, size)
+    _check(model, network, size, any_sizes)
     return model
 
 
-def _example(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Pictures of noise in [0, 1] of which half of the patches are visible."""
-    images = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+def _example(batch: int, size: tuple[int, int], any_sizes: bool) -> dict[str, Tensor]:
+    """Pictures of noise in [0, 1] of which half of the patches are visible, of up to a quarter less than `size`."""
+    generator = torch.Generator().manual_seed(batch)
+    images = torch.rand(batch, 3, *size, generator=generator)
     keys = batch + torch.arange(batch)
-    return images, patches(keys, *size, hidden_fraction=(0.5, 0.5), patch_size=max(1, min(size) // 8))
+    visible = patches(keys, *size, hidden_fraction=(0.5, 0.5), patch_size=max(1, min(size) // 8))
+    inputs = {"images": images, "visible": visible}
+    if not any_sizes:
+        return inputs
+    less = torch.rand(batch, 2, generator=generator) / 4
+    return inputs | {"sizes": torch.tensor(size) - (less * torch.tensor(size)).long()}
 
 
-def _check(model: bytes, network: nn.Module, size: tuple[int, int]) -> None:
+def _check(model: bytes, network: nn.Module, size: tuple[int, int], any_sizes: bool) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor, visible: Tensor) -> list[Tensor]:
-        outputs = session.run(None, {"images": images.numpy(), "visible": visible.numpy()})
+    def run(**inputs: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {name: each.numpy() for name, each in inputs.items()})
         return [torch.from_numpy(output) for output in outputs]
 
     for batch in _BATCHES:
-        images, visible = _example(batch, size)
+        example = _example(batch, size, any_sizes)
+        images, visible = example["images"], example["visible"]
         for shown in (visible, ~visible, torch.ones_like(visible)):
-            found, expected = run(images, shown), tree_leaves(network(images, shown))
+            inputs = example | {"visible": shown}
+            found, expected = run(**inputs), tree_leaves(network(**inputs))
             differences = [_difference(*pair) for pair in zip(found, expected, strict=True)]
             if not max(differences) <= TOLERANCE:
                 raise InputError(
                     f"an ONNX file must compute what the network does, but with a batch of {batch} ONNX Runtime is off "
                     f"by {max(differences):.1g} of the largest output; export another network."
                 )
-            redrawn = run(torch.where(shown, images, math.nan), shown)
+            redrawn = run(**inputs | {"images": torch.where(shown, images, math.nan)})
             if not all(map(torch.equal, found, redrawn)):
                 raise InputError(
                     "an ONNX file must not depend on hidden pixels, but in ONNX Runtime they change an output; export "

@@ -1,4 +1,4 @@
-"""How a network wants to be shown a picture: which part of it, at which size, in which colours."""
+"""`Preprocessing`: crop, size and colours that a network expects of an image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace

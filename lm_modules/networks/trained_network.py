@@ -1,4 +1,4 @@
-"""A trained network as it is measured: with what it is shown, and what its outputs mean."""
+"""`TrainedNetwork`: a network with its preprocessing and the meaning of its outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Weights from files. Files come from strangers: nothing in them is executed or imported.
+"""Read weights from files of strangers: nothing in them is executed or imported.
 
 Some are refused before torch reads them, and some before a network is built from them.
 """
@@ -29,7 +29,7 @@ _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 _ZIP = b"PK\x03\x04"
 _LARGEST_PICKLE = 32 * 2**20
 _MOST_STEPS = 10**6
-"""Of a pickle; a tensor takes about 40."""
+"""Largest number of steps of a pickle; a tensor takes about 40."""
 
 _PICKLES_OF_OLD_FILES = 5
 _MOST_VALUES, _DEEPEST = 10**6, 64
@@ -276,8 +276,8 @@ def building_from(path: str | Path, tensors: Iterable[Tensor]) -> Iterator[None]
     """Build a network, within a block, as a file says, but none that is much larger than the tensors in that file.
 
     Args:
-        path: of the file.
-        tensors: of the file.
+        path: the file.
+        tensors: tensors of the file.
 
     Raises:
         InputError: the constructor asks torch for more memory, or whatever the file makes it raise.

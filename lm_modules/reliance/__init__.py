@@ -1,1 +1,1 @@
-"""Measures of shape reliance: how much of a prediction comes from the outline of what was hidden."""
+"""Measures of reliance: how much of a prediction comes from the outline of a hole."""

@@ -1,4 +1,4 @@
-"""What outcomes and statistics are made of: names for types of arrays, reading them from a file, finite logits."""
+"""Array types of the measures, and reading arrays from a file."""
 
 import math
 import zipfile

@@ -1,4 +1,4 @@
-"""The catalogue of measures: what each is called, what it says, what it needs of a plan, and how it is computed.
+"""The registry of measures: the decorator `measure` with title, definition and formula of each.
 
 A measure is one function in one file below `lm_modules/reliance/measures/`, or in a module of the user's own, under the
 decorator `measure`. The callback, `evaluate`, `claim`, the loggers, the terminal and the page take their measures from
@@ -28,9 +28,9 @@ Group = Literal["outline", "leak", "accuracy", "remains", "classes", "curves", "
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "nats", "logits"]
-"""Of the value: a fraction in [0, 1] is written in percent, a difference of two in points."""
+"""Unit of a value. A fraction in [0, 1] is written in percent, and a difference of two fractions in points."""
 
-Goal = Literal["high", "low", "zero", "none"]
+Goal = Literal["high", "low", "zero", "chance", "none"]
 """Which values a user wishes for; "zero": a value below 0 is as bad as one above; "none" where it is no virtue."""
 
 Parameters = Mapping[str, str | float]
@@ -64,10 +64,10 @@ class Described:
     """What a measure is called, and how its values are read, whatever they are computed from.
 
     Attributes:
-        name: of its rows in a result table.
+        name: name of its rows in a result table.
         title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
         definition: one or two sentences for readers of a report.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
     """
 
@@ -78,8 +78,8 @@ class Described:
     goal: Goal
 
     def heading(self, parameters: Parameters) -> str:
-        """The title of one member."""
-        return self.title.format(**parameters)
+        """The title of one member, with a narrow space before a percent sign."""
+        return self.title.format(**parameters).replace("%", "\u202f%")
 
 
 @dataclass(frozen=True)
@@ -139,22 +139,22 @@ class MeasureMember:
 
 
 def once(_plan: ReliancePlan) -> Sequence[Parameters]:
-    """For measures that any plan allows."""
+    """Members of a measure that any plan allows."""
     return ({},)
 
 
 def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
-    """For measures that need objects hidden along their outline and by their circle."""
+    """Members of a measure that needs objects hidden along their outline and by their circle."""
     return ({},) if plan.shapes else ()
 
 
 def where_named(name: ShapeMeasure) -> Callable[[ReliancePlan], Sequence[Parameters]]:
-    """For measures that plans name, since they need more of the shapes than the two holes of the leak."""
+    """Members of a measure that a plan must name, because it takes further passes."""
     return lambda plan: where_shapes(plan) if name in plan.shape_measures else ()
 
 
 def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:
-    """For measures that look closer at the leak."""
+    """Members of a control of the leak."""
     return ({},) if plan.shapes and plan.leak_controls else ()
 
 
@@ -177,7 +177,7 @@ def measure(
     by_seed: bool = True,
     of_data: bool = False,
 ) -> Callable[[MeasureFunction], MeasureFunction]:
-    """Enter a function into the catalogue, under its own name or another; the arguments are those of `Measure`.
+    """Register the decorated function as a measure; the arguments are those of `Measure`.
 
     Raises:
         InputError: another measure has that name.

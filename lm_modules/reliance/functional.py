@@ -1,4 +1,4 @@
-"""Measures of reliance on the outline of a hole, as functions of predictions; the commands add intervals to them.
+"""Leak, used share and swap pull as functions of predictions, without intervals.
 
 Every argument is integers (N,), a class for each image: a NumPy array, a tensor on any device, or a list.
 """

@@ -1,4 +1,4 @@
-"""Networks asked about one split under several masking methods, and the rows of what they answered."""
+"""Run the measures: ask networks about one split under several masking methods, and make rows of the result table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -55,7 +55,7 @@ class Measurement:
         bank: objects whose silhouettes are swapped in; None for plans without objects.
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
-        seed: of the holes.
+        seed: seed of the holes.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
             method takes that of the method which is centred.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.

@@ -1,4 +1,4 @@
-"""What a network answered under every condition, per image: all that the measures need, and nothing else."""
+"""`Outcomes`: a network's predictions for each image with each hole, from which measures are computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

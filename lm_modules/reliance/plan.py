@@ -1,4 +1,4 @@
-"""What a reliance suite asks a network about: plain values, so that a configuration file can hold them."""
+"""`ReliancePlan`: which measures are computed, on which holes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,30 +13,28 @@ ShapeMeasure = Literal["swap_pull", "hidden_pixel_sensitivity"]
 
 @dataclass(frozen=True)
 class ReliancePlan:
-    """The conditions under which images are shown.
+    """Which measures are computed, and on which holes.
 
     Attributes:
-        shapes: whether to hide objects along their outline and by their enclosing circle, which is all that a used
-            share needs.
-        shape_measures: measures that take further passes: swap_pull two, hidden_pixel_sensitivity one. The latter is
-            left out by default: a masking method is tested once for whether hidden pixels matter, not for every
-            network.
-        hidden_fractions: fractions in [0, 1] of patches to hide from all images, at random.
+        shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.
+        shape_measures: measures that take further passes: swap_pull (two) and hidden_pixel_sensitivity (one, off by
+            default because it tests a masking method and not a network).
+        hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
         patch_size: side of a patch in pixels.
-        curve_families: segments of the retention curves: patches, slic, quickshift; none for no curves.
+        curve_families: segments of the retention curves: patches, slic, quickshift. Empty: no curves.
         curve_orders: orders in which segments are hidden: random, most_salient, least_salient.
         curve_fractions: fractions in [0, 1] of the image to hide.
-        transfer_families: mask families of the transfer matrix; none for no matrix.
-        transfer_fraction: fraction in [0, 1] of the image hidden for it, by the families that can choose it.
-        sampled_share: fraction in (0, 1] of the images that curves and matrix are asked about; which ones follows from
-            (seed, sample id) alone.
-        margins: pixels by which objects are grown before they are hidden, such as 0, 4, 8, 16 and 32; 0 for as they
-            are. Masks of photographs are imprecise.
-        leak_controls: whether to ask about the leak with another ring between outline and circle, and behind the
+        transfer_families: mask families of the transfer matrix. Empty: no matrix.
+        transfer_fraction: hidden fraction of the image in the transfer matrix, in [0, 1], for families that can choose
+            it.
+        sampled_share: fraction in (0, 1] of the images that curves and matrix use. (seed, sample id) decides which.
+        margins: pixels by which objects are grown before they are hidden, such as 0, 4, 8, 16 and 32, because masks of
+            photographs are imprecise.
+        leak_controls: whether to measure the leak also with another ring between outline and circle, and with the
             silhouette of another object.
-        scenes: number of empty scenes into which shapes of objects are cut (outline pull); 0 for none.
-        scene_objects: objects whose shapes are cut into each of them, at most.
-        own_measures: measures of the user's own, each named after its module as in my_module.my_measure.
+        scenes: number of empty scenes for the outline pull. 0: no outline pull.
+        scene_objects: largest number of objects whose shapes are cut into each empty scene.
+        own_measures: your own measures, named with their module as in my_module.my_measure.
 
     Raises:
         InputError: a number leaves its range, or a name is unknown.

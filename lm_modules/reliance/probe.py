@@ -1,4 +1,4 @@
-"""The mask-only probe: how much about the class the outlines hold, for a network that sees nothing else."""
+"""The mask-only probe: a network that sees only outlines, which says how much they tell about the class."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
 
 FOLDS = 5
-"""Of a cross-validated probe."""
+"""Number of folds of a cross-validated probe."""
 
 _BATCH_SIZE = 64
 _EVALUATION_BATCH_SIZE = 512
@@ -170,7 +170,7 @@ def cross_validate_probe(bank: SilhouetteBank, objects: Tensor, num_classes: int
         bank: object masks with their labels and ids; its device is the one trained on.
         objects: (N,) int64, the object that each mask shows: all masks of one are in one fold.
         num_classes: number of classes.
-        seed: of folds and probes.
+        seed: seed of folds and probes.
 
     Raises:
         InputError: there are fewer objects than folds.
@@ -192,7 +192,7 @@ def object_folds(objects: Tensor, labels: Tensor, seed: int) -> Tensor:
     Args:
         objects: (N,) int64; equal numbers are one object.
         labels: (N,) int64, the class of each; of one object they agree.
-        seed: of the order.
+        seed: seed of the order.
 
     Returns:
         (N,) int64 in [0, FOLDS).

@@ -1,4 +1,4 @@
-"""The result table: flat, typed rows, the one thing that leaves a measurement.
+"""The result table: one typed row for each measure, network and masking method.
 
 JSON, CSV, the terminal, the page, W&B's table and the scalars of a training are selections of these rows.
 """
@@ -20,7 +20,7 @@ class Row:
         method: masking method; empty for what is said of the images alone.
         measure: key in the catalogue.
         parameters: which member of a family of measures.
-        seed: of the run; None over all seeds.
+        seed: seed of the run; None over all seeds.
         compared_with: network whose value is subtracted; empty for none.
         value: the number; None where it is undefined.
         low: lower end of its interval; None where there is none.

@@ -1,4 +1,4 @@
-"""The reliance suite: asks any number of masking methods about the same holes in a batch of images."""
+"""`RelianceSuite`: asks any number of masking methods about the same holes in a batch of images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

@@ -1,1 +1,1 @@
-"""Training: the LightningModule, its masks, objectives and optimisers."""
+"""Training with masks: Lightning modules, training masks, objectives and optimisers."""

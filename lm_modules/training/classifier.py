@@ -1,4 +1,4 @@
-"""The LightningModule: a CNN trained with random masks, with layer masking in the forward pass, or both."""
+"""`MaskRobustClassifier`, the LightningModule that trains a CNN with masks, layer masking or both."""
 
 import copy
 import math
@@ -75,7 +75,7 @@ class MaskRobustClassifier(TrainingModule):
             module, as in "my_masks.stripes". Silhouettes are those of the data module's training objects.
         hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
         patch_size: side of a patch in pixels.
-        mask_probability: chance that a training image is masked.
+        mask_probability: probability that a training image is masked.
         mask_ramp: fraction of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly
             from the lower one; 0 draws from the whole range from the start.
         fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
@@ -95,14 +95,14 @@ class MaskRobustClassifier(TrainingModule):
             leaves nothing of the object, it sees the picture without it, which the data module must know. Validation
             then counts answers that are the teacher's. An objective of your own, see `maskrobust.objective`, is named
             with its module, as in "my_objectives.margin".
-        consistency_weight: of that agreement.
+        consistency_weight: weight of that agreement in the loss.
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
-        momentum: of "sgd".
-        weight_decay: of weights with two or more axes.
+        momentum: momentum of "sgd".
+        weight_decay: weight decay, of weights with two or more axes only.
         schedule: "cosine" to 0, or "constant".
         warmup_fraction: fraction of all steps spent on linear warm-up.
-        label_smoothing: in [0, 1), of the objectives "cross_entropy" and "abstention".
+        label_smoothing: label smoothing in [0, 1), of the objectives "cross_entropy" and "abstention".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer at zero, for fine-tuning on other classes.
@@ -110,7 +110,7 @@ class MaskRobustClassifier(TrainingModule):
             are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
             norms keep their statistics. None trains all.
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
-        seed: of the training masks.
+        seed: seed of the training masks.
 
     Attributes:
         num_classes: as given.

@@ -1,4 +1,4 @@
-"""What the arguments of `MaskRobustClassifier` and `MaskedPretraining` may be."""
+"""Check the arguments of `MaskRobustClassifier` and `MaskedPretraining`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     Args:
         checkpoint: content of a Lightning checkpoint.
         kind: the classifier's class.
-        path: of the file, for messages.
+        path: the file, for messages.
 
     Returns:
         By name, without mask families, fills and objectives that are not registered.

@@ -1,4 +1,4 @@
-"""What trainings have in common: colours, optimiser and schedule of any length, means that count each sample once."""
+"""The base of both training modules: normalisation, optimiser, schedule, and means that count each sample once."""
 
 from collections.abc import Sequence
 from typing import Any, cast

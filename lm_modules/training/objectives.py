@@ -1,4 +1,4 @@
-"""Training objectives: how one gets its name and what it may ask for, and those that are shipped."""
+"""Training objectives (losses): the decorator `objective`, and those that are shipped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor
         clean_logits: (B, num_classes).
         masked_logits: (B, num_classes), of the same images with a part hidden.
         labels: (B,) int64.
-        weight: of the second term, at least 0.
+        weight: weight of the second term, at least 0.
 
     Returns:
         () loss.

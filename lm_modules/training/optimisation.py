@@ -18,7 +18,7 @@ def train_only(network: nn.Module, paths: Collection[str]) -> None:
 
     Args:
         network: changed in place.
-        paths: of the modules to train, with all that is in them, such as "layer4" and "fc" of a ResNet.
+        paths: paths of the modules to train, with all that is in them, such as "layer4" and "fc" of a ResNet.
 
     Raises:
         InputError: no path is given, or the network has no module with parameters at one.
@@ -46,7 +46,7 @@ def build_optimiser(
         name: "sgd" or "adamw".
         learning_rate: above 0.
         weight_decay: at least 0, for parameters of two or more axes.
-        momentum: of "sgd", in [0, 1).
+        momentum: momentum of "sgd", in [0, 1).
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [

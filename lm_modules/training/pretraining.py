@@ -1,4 +1,4 @@
-"""Masked pre-training without labels: an encoder sees the visible pixels alone, and a decoder draws the hidden ones.
+"""`MaskedPretraining`: pre-training without labels, in which a decoder draws the hidden pixels.
 
 Source of the task: He et al., "Masked Autoencoders Are Scalable Vision Learners" (CVPR 2022), and for CNNs Tian et al.,
 "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling" (SparK, ICLR 2023). SparK
@@ -31,7 +31,7 @@ from maskrobust.lm_modules.training.training_masks import build_masking
 
 
 class MaskedPretraining(TrainingModule):
-    """An encoder that is trained, without labels, to know what its hidden pixels show.
+    """Pre-training without labels: an encoder sees visible pixels only, and a decoder predicts the hidden ones.
 
     The encoder is the very network that is fine-tuned later, under its own names; its head is not trained. Layer
     masking keeps hidden pixels from it: no value of theirs changes a bit of its maps. A light `Decoder` draws the
@@ -52,11 +52,11 @@ class MaskedPretraining(TrainingModule):
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
         decoder_width: channels of the decoder, a multiple of 8.
         learning_rate: peak learning rate of AdamW, which comes down to 0 along a cosine.
-        weight_decay: of weights with two or more axes.
+        weight_decay: weight decay of weights with two or more axes.
         warmup_fraction: fraction of all steps spent on linear warm-up.
         weights: what to start from, as in `MaskRobustClassifier`.
         channels_last: keep images and weights in channels-last memory format (faster on most devices).
-        seed: of the masks.
+        seed: seed of the masks.
 
     Raises:
         InputError, MissingFileError: an argument is out of its range, weights do not fit, or the network has no such

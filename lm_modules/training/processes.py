@@ -1,4 +1,4 @@
-"""A training on several processes: what they tell each other, means that count each sample once, and batch norm."""
+"""Training on several processes: values of all ranks, means that count each sample once, and batch norm."""
 
 import os
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class SampleMean(Metric):
     value of an id counts, and values are summed in order of ids.
 
     Args:
-        options: of `torchmetrics.Metric`.
+        options: options of `torchmetrics.Metric`.
     """
 
     full_state_update = False

@@ -1,4 +1,4 @@
-"""What masked pre-training adds to an encoder: a decoder from maps to pixels, and the loss at hidden pixels."""
+"""The decoder and the loss of masked pre-training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ class Decoder(nn.Module):
     with group norm and ReLU. A 1 x 1 convolution and a pixel shuffle lead from the finest map to pixels.
 
     Args:
-        channels: of the maps, by stride.
+        channels: channels of the maps, by stride.
         width: channels within, a multiple of 8.
     """
 

@@ -1,4 +1,4 @@
-"""Masks of training images: from names and numbers in a configuration to what a network sees of a batch.
+"""Draw the masks of training images, as a configuration describes them.
 
 That is images with filled holes, or with holes that layer masking ignores.
 """
@@ -75,7 +75,7 @@ def build_masking(
         probability: chance that an image is masked.
         mean: colour in [0, 1] of the fill "mean".
         source: a `SilhouetteSource`; anything where no family draws silhouettes.
-        device: of the keys that the policy will be called with, unless a fill works on the CPU: then it is that.
+        device: device of the keys that the policy will be called with, unless a fill works on the CPU: then it is that.
 
     Raises:
         InputError: an argument is out of its range, or silhouettes are asked for and the source has none to give.
@@ -115,7 +115,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
     Args:
         mask_family: see `maskrobust.augment.build_family`.
         source: a `SilhouetteSource`; anything where no family needs it.
-        device: of the keys that the families will be called with.
+        device: device of the keys that the families will be called with.
 
     Raises:
         InputError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
@@ -207,7 +207,7 @@ class LoadedBatch(NamedTuple):
         batch: as read.
         step: the optimiser step, counted from 0.
         candidates: the images with one hole each, at least one.
-        version: of the batch's images, by which torch tells whether they were changed in place.
+        version: version of the batch's images, by which torch tells whether they were changed in place.
     """
 
     batch: Batch
@@ -230,7 +230,7 @@ class Presenter:
     Attributes:
         masks: draws holes and fills.
         masking: see `present_masked`.
-        seed: of the masks.
+        seed: seed of the masks.
         candidates: how many holes each image gets to choose from.
         ramp: see `ramp_growth`.
         total_steps: optimiser steps of the whole training; any number where `ramp` is 0.
@@ -297,7 +297,7 @@ def present_masked(
 
 @torch.no_grad()
 def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
-    """Of several holes of each image, the one with the highest loss; the first one on ties.
+    """For each image, the hole with the highest loss among several; the first one on ties.
 
     Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
     Patches", arXiv 2306.12610.

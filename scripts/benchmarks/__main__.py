@@ -1,4 +1,4 @@
-"""What the toolkit costs: `scripts/bench masking`, `exporting` or `cost`."""
+"""Benchmarks of what the toolkit costs: `scripts/bench masking`, `exporting` or `cost`."""
 
 from jsonargparse import auto_cli
 

@@ -1,4 +1,4 @@
-"""Levels and power of both claims of `maskrobust claim`, by simulation of its rule.
+"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly.
 
     python scripts/benchmarks/claim_levels.py --trials 10000
 
@@ -179,8 +179,8 @@ def lines(trials: int, seeds: Iterable[int] = SEEDS) -> Iterator[str]:
         designs = list(itertools.product(ARMS, FILLS))
         false = [false_verdicts(number, *design, trials, rng) for design in designs]
         right = [power(number, *design, trials, rng) for design in designs]
-        levels.append(f"| {number} | " + " | ".join(f"{max(e[c] for e in false):.2%}" for c in COLUMNS) + " |")
-        ranges = (f"{min(e[c] for e in right):.0%} to {max(e[c] for e in right):.0%}" for c in COLUMNS)
+        levels.append(f"| {number} | " + " | ".join(f"{100 * max(e[c] for e in false):.2f} %" for c in COLUMNS) + " |")
+        ranges = (f"{100 * min(e[c] for e in right):.0f} to {100 * max(e[c] for e in right):.0f} %" for c in COLUMNS)
         powers.append(f"| {number} | " + " | ".join(ranges) + " |")
     yield from ("False verdicts, the largest frequency", *levels, "", "Right verdicts", *powers)
 

@@ -1,4 +1,4 @@
-"""What layer masking asks of an accelerator, counted without one: kernels, bytes, saved activations."""
+"""Count what layer masking asks of an accelerator, without one: kernels, bytes, saved activations."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What layer masking costs in ONNX Runtime: time over the plain network's file, and how far the logits are off."""
+"""Benchmark layer masking in ONNX Runtime, relative to the plain network's file, and compare the logits."""
 
 import warnings
 from collections.abc import Iterator, Sequence

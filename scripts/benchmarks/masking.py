@@ -1,4 +1,4 @@
-"""What layer masking costs: time and memory over the plain network's, by network, mask, and eval or training."""
+"""Benchmark layer masking: time and memory relative to the plain network's."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress

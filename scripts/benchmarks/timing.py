@@ -1,4 +1,4 @@
-"""Time and memory of several ways to do the same, in one run, so that they can be compared; and how they are told."""
+"""Time several ways to do the same in turns within one run, so that they can be compared."""
 
 import gc
 import multiprocessing

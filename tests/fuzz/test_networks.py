@@ -168,7 +168,7 @@ def gradient_of(tensor):
 def check_on_accelerators(one):
     """The same where Python may not ask what a mask holds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(VisibleMap, "may_be_read", False)
+        patch.setattr(VisibleMap, "can_inspect", False)
         check_gradients(one) if one.chance.random() < 0.7 else check_outputs(one)
 
 

@@ -26,7 +26,7 @@ def draw(folder: Path, sizes: dict[str, int]) -> list[Path]:
     """
     plt.switch_backend("agg")
     with contextlib.chdir(folder):
-        for block in blocks(PAGE):
+        for block in (each for each in blocks(PAGE) if "savefig" in each.text):
             text = re.sub(
                 r"\b(\w+)=\d+",
                 lambda given: f"{given[1]}={sizes[given[1]]}" if given[1] in sizes else given[0],

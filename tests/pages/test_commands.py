@@ -2,8 +2,7 @@
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. A training by a
 configuration that no later command needs is built, and takes no step: those of tests/train/test_configs.py do. The
-Python of README runs, too; that of gallery.md, masks.md, layer-masking.md, explanations.md and
-explainers-of-others.md has tests of its own.
+Python of README runs, too; that of gallery.md, masks.md, layer-masking.md and explanations.md has tests of its own.
 """
 
 import shutil
@@ -41,7 +40,6 @@ PAGES = [
 NOT_RUN = {
     "scripts/demo": "trains for minutes; tests/scripts/test_scripts.py runs its commands",
     "scripts/test": "runs these tests; tests/scripts/test_scripts.py",
-    "scripts/bench": "takes minutes; tests/scripts/test_bench.py",
     "scripts/docs": "writes into the clone; tests/scripts/test_scripts.py and tests/pages/test_site.py",
     "pre-commit": "writes into the clone's .git",
     "wandb": "needs an account",

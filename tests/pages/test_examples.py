@@ -1,5 +1,6 @@
 """What pages give to run beside commands: a completion, code, studies and notebooks."""
 
+import copy
 import json
 import re
 import subprocess
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from maskrobust.augment import FILLS
+from maskrobust.augment import patches
+from maskrobust.lm_modules.networks.architectures import build_network
 from tests.pages.commands import blocks, script
 from tests.pages.gallery import PICTURES, draw
 from tests.pages.notebooks import run
@@ -38,7 +40,7 @@ STAND_IN = """maskrobust() {
     ids=" ".join,
 )
 def test_the_function_of_the_page_completes(typed, offered):
-    (function,) = (block.text for block in blocks(ROOT / "docs" / "completion.md") if block.language == "sh")
+    (function,) = (block.text for block in blocks(ROOT / "docs" / "running.md") if block.language == "sh")
     asked = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _maskrobust; printf "%s\\n" "${COMPREPLY[@]}"'
     command = ["bash", "-c", STAND_IN + function + asked, "bash", *typed]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
@@ -102,14 +104,13 @@ def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
             drawn = draw(tmp_path, {"train_images": 64, "val_images": 8, "max_epochs": 1})
     finally:
         plt.switch_backend(backend)
-        FILLS.pop("rows", None)
     shown = {path.name: path for path in PICTURES.glob("*.png")}
     assert [path.name for path in drawn] == sorted(shown)
-    assert len(drawn) == 6
+    assert len(drawn) == 4
     for path in drawn:
         now, then = plt.imread(path), plt.imread(shown[path.name])
         assert now.shape == then.shape
-        if path.stem in ("hide", "own_fill", "own_network"):  # drawn without a trained network
+        if path.stem == "hide":  # drawn without a trained network
             assert abs(now - then).mean() < 0.01
         assert shown[path.name].stat().st_size < 60_000
 
@@ -163,3 +164,66 @@ def test_differences_are_paired_by_seed_and_their_interval_is_students(small_dat
     ours = [100 * (each["layer masking", "layer_masking"][2] - each["no masks", "mean"][2]) for each in results]
     low, high = stats.ttest_1samp(ours, 0).confidence_interval()
     assert line.endswith(f" | {np.mean(ours):+.1f} ± {(high - low) / 2:.1f} |")
+
+
+@pytest.fixture(scope="module")
+def pretraining_study():
+    return script("pretraining_study")
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_zeros_in_each_layer_are_a_network_whose_features_are_multiplied_by_the_mask_of_patches(
+    pretraining_study, training
+):
+    torch.manual_seed(0)
+    network = build_network("small_resnet", 4).double().train(training)
+    images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+    visible = patches(torch.arange(3), 32, 32, hidden_fraction=(0.6, 0.6), patch_size=8)
+    twin = copy.deepcopy(network)
+    masked, context = pretraining_study.masking(network, "zeros")
+    with context:
+        found = masked(torch.where(visible, images, torch.nan), visible)
+
+    def seen(features):
+        step = 32 // features.shape[2]
+        return visible[:, :, ::step, ::step].expand_as(features)
+
+    def multiply(_module, _inputs, features):
+        return features * seen(features)
+
+    def of_visible(module, inputs, _features):
+        (features,) = inputs
+        moments = [
+            (channel[shown].mean(), channel[shown].var(correction=0)) if training else (mean, variance)
+            for channel, shown, mean, variance in zip(
+                features.transpose(0, 1),
+                seen(features).transpose(0, 1),
+                module.running_mean,
+                module.running_var,
+                strict=True,
+            )
+        ]
+        mean, variance = (torch.stack(each)[:, None, None] for each in zip(*moments, strict=True))
+        scale, shift = module.weight[:, None, None], module.bias[:, None, None]
+        return ((features - mean) / (variance + module.eps).sqrt() * scale + shift) * seen(features)
+
+    for module in twin.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(multiply)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(of_visible)
+    twin.avgpool.register_forward_hook(lambda _, inputs, pooled: pooled / seen(inputs[0]).double().mean((2, 3), True))
+    assert torch.allclose(found, twin(images * visible), atol=1e-10)
+
+
+def test_the_study_of_pre_training_asks_each_encoder_and_goes_on(pretraining_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining_study, "PROBED", 100)
+    monkeypatch.setattr(pretraining_study, "TESTED", 60)
+    monkeypatch.setattr(pretraining_study, "LABELS", {"1 % of labels": (20, 1), "10 % of labels": (20, 1)})
+    threads, options = torch.get_num_threads(), [str(tmp_path), "--images=100", "--epochs=1"]
+    pretraining_study.main([*options, "--seeds=2"])
+    monkeypatch.setattr(pretraining_study, "run", None)
+    pretraining_study.main([*options, "--seeds=2"])
+    torch.set_num_threads(threads)
+    table = (tmp_path / "pretraining.md").read_text(encoding="utf-8").splitlines()
+    assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 5 + len(pretraining_study.PLAN)

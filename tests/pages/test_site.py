@@ -96,7 +96,9 @@ def test_links_that_leave_the_folder_become_those_of_the_site():
     assert site_links("[a](../CONTRIBUTING.md#add-a-fill)", "docs/masks.md") == "[a](CONTRIBUTING.md#add-a-fill)"
     assert site_links("[docs/data.md](docs/data.md)", "CONTRIBUTING.md") == "[Data](data.md)"
     assert site_links("[the arms](../train/claim/arms.py)", "docs/claim.md") == "the arms (`train/claim/arms.py`)"
-    assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/index.md") == "[a](notebooks/plain_pytorch.md)"
+    assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/guide.md") == "[a](notebooks/plain_pytorch.md)"
+    assert site_links("![a](docs/hole.png) [b](docs/guide.md)", "README.md") == "![a](hole.png) [b](guide.md)"
+    assert site_links("[README.md](../README.md#try-it)", "docs/guide.md") == "[maskrobust](index.md#try-it)"
     assert site_links("[guide](../guide.md#evaluate)", "docs/notebooks/x.md") == "[guide](../guide.md#evaluate)"
     assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
 

@@ -1,4 +1,4 @@
-"""`maskrobust claim`: train matched arms, measure what each reads from the outline of a hole, and apply the rule."""
+"""`maskrobust claim`: train several arms, measure how far each relies on outlines, and decide by a fixed rule."""
 
 import shlex
 import sys

@@ -75,9 +75,14 @@ def _parser() -> ArgumentParser:
         "--model", type=dict[str, Any], default={}, help="arguments of MaskRobustClassifier, for all arms"
     )
     parser.add_argument(
-        "--arms", type=dict[str, dict[str, Any]], required=True, help="what is compared, by name; see docs/claim.md"
+        "--arms",
+        type=dict[str, dict[str, Any]],
+        required=True,
+        help="the ways to train that are compared, by name; see docs/claim.md",
     )
-    parser.add_argument("--seeds", type=list[int], required=True, help="of the runs of each arm: [1, 2, 3]")
+    parser.add_argument(
+        "--seeds", type=list[int], required=True, help="seeds of the runs of each arm, such as [1, 2, 3]"
+    )
     parser.add_argument("--training", type=Training, required=True)
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=DecisionRule, required=True)

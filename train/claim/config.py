@@ -1,4 +1,4 @@
-"""The claim's configuration: data, arms, seeds, budget, evaluation and the rule, all stated before any training."""
+"""`ClaimConfig`: data, arms, seeds, evaluation and the rule, all stated before any training."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -99,10 +99,10 @@ class Training:
 
     Attributes:
         epochs: passes over the training split.
-        accelerator: "auto" for a GPU where there is one that has float64, else the CPU; "cpu" or "gpu" as in Lightning.
-        precision: as in Lightning.
-        images_by_seed: whether each seed trains on images of its own, as `Cues` and `Fashion` can draw them; what is
-            measured stays the same.
+        accelerator: "auto" for a GPU with float64 if there is one, else the CPU; "cpu" or "gpu" as in Lightning.
+        precision: precision as in Lightning.
+        images_by_seed: whether each seed trains on images of its own, which `Cues` and `Fashion` can draw. The test
+            images stay the same.
     """
 
     epochs: PositiveInt
@@ -116,14 +116,14 @@ class Evaluation:
     """How every trained network is measured.
 
     Attributes:
-        methods: masking methods, each applied to every network.
-        plan: what each network is asked; see `ReliancePlan`. The first of its hidden_fractions is that of the accuracy
-            which fills must keep; with shape_measures empty there is no swap pull, and less to ask. Curves are drawn
-            for each arm under its own method.
-        transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
-        seed: of the evaluation masks.
-        replicates: bootstrap resamples behind every interval.
-        split: which split to use; "val" to choose between settings before the test split is looked at.
+        methods: masking methods under which every network is measured.
+        plan: what is measured; see `ReliancePlan`. The first of hidden_fractions is that of the accuracy which fills
+            must keep. With shape_measures empty there is no swap pull. Curves are drawn for each arm under its own
+            method.
+        transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
+        seed: seed of the evaluation masks.
+        replicates: bootstrap resamples for each interval.
+        split: which split to use. Take "val" to choose settings before the test split is looked at.
     """
 
     methods: list[MaskingMethod]
@@ -166,11 +166,12 @@ class DecisionRule:
     Attributes:
         baseline: arm whose clean accuracy the others must come near.
         layer_masking_arm: arm that every augmentation-only arm is compared with.
-        margin: by how much the magnitudes of used shares must differ to count.
-        clean_accuracy_tolerance: an arm counts when it loses at most this much clean accuracy against the baseline.
-        retention_tolerance: a fill fails where it is shown to keep less accuracy with patches hidden than the
-            layer-masking arm does under its own method, by more than this.
-        confidence: of a verdict: it is wrong in at most half of 1 - confidence of experiments.
+        margin: difference of reliance from which on it counts.
+        clean_accuracy_tolerance: loss of clean accuracy against the baseline; an arm that is shown to lose more does
+            not count.
+        retention_tolerance: a fill fails if it is shown to keep less accuracy with patches hidden than the
+            layer-masking arm under its own method, by more than this.
+        confidence: confidence of a verdict, which is wrong in at most half of 1 - confidence of experiments.
     """
 
     baseline: str

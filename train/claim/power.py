@@ -1,16 +1,16 @@
-"""What the design of a claim can show, before anything is trained."""
+"""Compute before any training which differences a claim's design can find."""
 
 from collections.abc import Sequence
 
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.verdict import few_seeds, level_of
-from maskrobust.train.report.wording import decimal
+from maskrobust.train.report.wording import PERCENT, decimal
 
 SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
 """Standard deviations of a difference of two used shares, over seeds and over images.
 
-With eight seeds and 1,500 images they give a 95 % interval of -+ .045; the garments of docs/results-scratch.md have
--+ .04. On its generated images seeds vary about twice as much.
+With eight seeds and 1,500 images they give a 95 % interval of ± 0.045; the garments of docs/results-scratch.md have
+± 0.04. On its generated images seeds vary about twice as much.
 """
 
 _POWER, _HARDLY, _LARGE = 0.8, 0.2, 0.3
@@ -59,10 +59,11 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
     level, arms = level_of(rule) / 2.0, sum(arm.augmentation_only for arm in config.arms.values())
     own, needed = (rule.margin + least_difference(seeds, images, each) for each in (level, level / 2.0))
     refute = chance_to_show(rule.margin, seeds, images, level / arms)
+    usual, rare = (f"{100 * each:.0f}{PERCENT}" for each in (_POWER, refute))
     found = [
-        f"With {seeds} seeds and {images:,} images, {_POWER:.0%} of experiments show that an arm relies more than "
-        f"layer masking where it does so by {decimal(own)} of used share (first claim) or {decimal(needed)} (second); "
-        f"the margin is {decimal(rule.margin)}. Where it does not, {refute:.0%} of experiments show that."
+        f"With {seeds} seeds and {images:,} images, {usual} of experiments show that an arm relies more than layer "
+        f"masking if its used share is larger by {decimal(own)} (first claim) or {decimal(needed)} (second). The "
+        f"margin is {decimal(rule.margin)}. If it does not rely more, {rare} of experiments show that."
     ]
     if own > _LARGE:
         found.append("This design can hardly support a claim: give more seeds, or more test images.")

@@ -1,4 +1,4 @@
-"""The runs of a claim: making them, what they answer, and the mask-only probe."""
+"""Make the runs of a claim, and keep what they answer, with the mask-only probe."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""From outcomes to claim.json: the result table, the comparisons, and the verdict."""
+"""Write claim.json: the result table, the comparisons and the verdict."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.config import ClaimConfig, DecisionRule
 from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
@@ -63,7 +63,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         name: _clean_accuracy_difference(config, runs, name)
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
-    counting = [name for name, each in differences.items() if (each.value or 0.0) >= -rule.clean_accuracy_tolerance]
+    counting = [name for name, each in differences.items() if not _is_shown_to_lose(each, rule)]
     pairs = [
         compare(config, runs, probe, arm, fill, counts=arm in counting)
         for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
@@ -160,13 +160,18 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, difference: Estimate) -> 
     if all(reasons):
         title = config.arms[config.rule.baseline].title
         return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images."
-    loss, tolerance = -(difference.value or 0.0), config.rule.clean_accuracy_tolerance
-    if loss > tolerance:
+    if _is_shown_to_lose(difference, config.rule):
         return (
-            f"The layer-masking arm loses {100 * loss:.1f} points of clean accuracy against the baseline, more than "
-            f"the tolerance of {100 * tolerance:.1f}, so its reliance cannot be compared."
+            f"The layer-masking arm loses {-100 * (difference.value or 0.0):.1f} points of clean accuracy against the "
+            f"baseline, and is shown to lose more than the tolerance of "
+            f"{100 * config.rule.clean_accuracy_tolerance:.1f}, so its reliance cannot be compared."
         )
     return few_seeds(len(config.seeds))
+
+
+def _is_shown_to_lose(difference: Estimate, rule: DecisionRule) -> bool:
+    """Whether the interval of a difference of clean accuracies lies below what the rule tolerates."""
+    return difference.high is not None and difference.high < -rule.clean_accuracy_tolerance
 
 
 def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, refuting: Sequence[Pair]) -> str:
@@ -181,8 +186,8 @@ def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, 
     fills = [in_sentence(method_title(pair.fill)) for pair in untrained if pair.relies_as_little < level_of(rule)]
     if not fills:
         return ""
-    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, under {listed(fills)}"
-    return f" So little does {named}: the fill does it, not the training."
+    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, relies as little under"
+    return f" {named} {listed(fills)}, so it is the fill that does it, not the training."
 
 
 def compare(
@@ -245,7 +250,7 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
 
 
 def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
-    """Both differences of a pair; what was shown stands with that of reliance."""
+    """Rows of both differences of a pair; the row of reliance says what was shown."""
     of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
     hidden = {"hidden_fraction": config.evaluation.hidden_fraction}
     yield Row.of(pair.accuracy, measure="retention", parameters=hidden, **of)
@@ -262,7 +267,7 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
-    """Of an arm minus the baseline, on the validation split."""
+    """Clean accuracy of an arm minus that of the baseline, on the validation split."""
     arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
     return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
 

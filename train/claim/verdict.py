@@ -1,4 +1,4 @@
-"""The rule of a claim: every augmentation-only arm under every fill against the layer-masking arm, pair by pair.
+"""The rule of a claim: compare every augmentation-only arm under every fill with the layer-masking arm.
 
 A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
 misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
@@ -18,7 +18,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
 from maskrobust.train.claim.config import DecisionRule
-from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title
+from maskrobust.train.report.wording import in_sentence, in_words, listed, method_title, percent
 
 ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -95,7 +95,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     level, reference = level_of(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
     return [
-        f"An arm counts when its clean accuracy on the validation split is at most "
+        f"An arm counts unless its clean accuracy on the validation split is shown to be more than "
         f"{100 * rule.clean_accuracy_tolerance:.1f} points below that of '{titles[rule.baseline]}'; the layer-masking "
         f"arm '{reference}' must count too.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads.",
@@ -103,15 +103,15 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"accuracy with {in_words(hidden_fraction)} of the patches hidden and in reliance, on the same seeds and "
         "images.",
         "First claim, each arm under the fill of its training. Supported: every arm is shown to rely more, by more "
-        f"than the margin of {margin}. Refuted: some arm is shown to rely more by less than that.",
+        f"than the margin of {margin}. Refuted: some arm is shown to rely at most that much more.",
         f"Second claim. A fill fails if it is shown to keep less accuracy, by more than {tolerance}, or to make the "
         f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
         "shown to be within both.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
-        f"Either verdict is wrong in at most {level:.1%} of experiments. Bounds are Student's t over seeds and images, "
-        f"at a one-sided level of {level:.3g}; of {level / 2:.3g} for each of the two ways to fail; and Holm's, of "
-        f"{level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill, for refuting. A bound of reliance "
-        "uses half of its level for either sign that the used share may have.",
+        f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
+        f"images, at a one-sided level of {level:.3g}, and of {level / 2:.3g} for each of the two ways to fail. For "
+        f"refuting they are Holm's, of {level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill. A "
+        "bound of reliance uses half of its level for either sign that the used share may have.",
     ]
 
 
@@ -140,7 +140,7 @@ def fills_in_words(fills: Sequence[MaskingMethod]) -> str:
 
 
 def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict]:
-    """Both claims, decided by pairs.
+    """Decide both claims by pairs.
 
     Args:
         rule: margins and confidence.
@@ -148,12 +148,12 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
     """
     counted = [pair for pair in pairs if pair.counts]
     if not counted:
-        return undecided("No augmentation-only arm keeps its clean accuracy within the tolerance.")
+        return undecided("Every augmentation-only arm is shown to lose more clean accuracy than the tolerance.")
     return {"own": _own(rule, [pair for pair in counted if pair.is_own]), "needed": _needed(rule, counted)}
 
 
 def undecided(reason: str) -> dict[ClaimName, Verdict]:
-    """Both claims, left open for one reason."""
+    """Leave both claims undecided for one reason."""
     return dict.fromkeys(CLAIMS, Verdict("undecided", reason))
 
 
@@ -180,12 +180,12 @@ def refuting(rule: DecisionRule, claim: ClaimName, pairs: Sequence[Pair]) -> lis
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
-    more = f"to rely on the outline by more than {rule.margin:g} of used share more than the layer-masking arm does."
+    more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
     if as_little := refuting(rule, "own", pairs):
-        return Verdict("refuted", f"{_named(as_little)}: shown not {more}")
+        return Verdict("refuted", f"{_named(as_little)}: shown not to rely {more}")
     if left := [pair for pair in pairs if pair.relies_more >= level_of(rule)]:
         return _open(left)
-    return Verdict("supported", f"{_named(pairs)}: shown {more}")
+    return Verdict("supported", f"{_named(pairs)}: shown to rely {more}")
 
 
 def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
@@ -193,7 +193,7 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
         return Verdict(
             "refuted",
             f"{_named(as_well)}: shown to keep accuracy with patches hidden within "
-            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline by less than "
+            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline at most "
             f"{rule.margin:g} of used share more.",
         )
     failures = [pair.failures(level_of(rule)) for pair in pairs]

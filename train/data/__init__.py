@@ -1,4 +1,4 @@
-"""Data modules: every one yields `maskrobust.augment.batch.Batch` and tells its classes and pixel statistics.
+"""Data modules, which yield `Batch` and know their classes and pixel statistics.
 
 A module of your own subclasses `InMemoryDataModule`, `FileDataModule` or `AnnotatedDataModule` in your own file, and is
 named by its class path: `--data my_data.Animals`. See docs/data.md.

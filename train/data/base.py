@@ -1,4 +1,4 @@
-"""Base classes of data modules, samples in memory and as they are stored, and reproducible draws."""
+"""Base classes of data modules."""
 
 import io
 import zlib
@@ -251,7 +251,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return getattr(self.trainer.lightning_module, "present_ahead", None)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint: the position, and how many samples a batch of all processes together has."""
+        """What a checkpoint keeps: the position, and the number of samples in a batch of all processes together."""
         position = self.position()
         if position is None:
             return {}

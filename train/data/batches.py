@@ -1,4 +1,4 @@
-"""Batches of one split by their numbers, on a device, and its empty scenes: asked about, or centred by."""
+"""Batches of one split, on a device, and its empty scenes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -63,7 +63,7 @@ def _parted(numbered: Iterable[tuple[int, Item]]) -> tuple[list[int], list[Item]
 
 
 def at_numbers(entries: Iterable[Item], numbers: Iterator[int]) -> Iterator[tuple[int, Item]]:
-    """Those of the entries that come at ascending numbers, with these; the entries after the last one are not read."""
+    """Pairs of ascending numbers and the entries at them; entries after the last one are not read."""
     wanted = next(numbers, None)
     for number, entry in enumerate(entries if wanted is not None else ()):
         if number == wanted:

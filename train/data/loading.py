@@ -1,4 +1,4 @@
-"""How batches are loaded: training order as a function of (seed, epoch), resuming, and loader processes."""
+"""Load batches: the training order as a function of (seed, epoch), resuming, and loader processes."""
 
 import gc
 import logging

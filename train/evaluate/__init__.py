@@ -1,4 +1,4 @@
-"""`maskrobust evaluate`: how far trained networks read the outline of what is hidden from them, side by side."""
+"""`maskrobust evaluate`: measure accuracy with parts hidden, and reliance on outlines, of trained networks."""
 
 import functools
 import shlex

@@ -27,7 +27,7 @@ FULL_PLAN = ReliancePlan(
 """What is asked by default: every kind of measure but the closer looks at the leak."""
 
 QUICK_IMAGES = 512
-"""Of `evaluate --quick`, at most."""
+"""Largest number of images of `evaluate --quick`."""
 
 _QUICK = {
     "plan": {"curve_families": [], "transfer_families": [], "scenes": 0},
@@ -36,8 +36,8 @@ _QUICK = {
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: at most {QUICK_IMAGES} images and 200 resamples; what is left out unless an option asks for it: further "
-    "hidden fractions (curves), other mask families, empty scenes"
+    f"quick: at most {QUICK_IMAGES} images and 200 resamples; further hidden fractions (curves), other mask families "
+    "and empty scenes are left out unless an option asks for them"
 )
 """What `evaluate --quick` leaves out, in words."""
 
@@ -48,31 +48,29 @@ class EvaluationConfig:
 
     Attributes:
         data: where the images come from, instantiated.
-        out: folder of reliance.json, reliance.csv and report.html.
-        network: names of what to measure, as `load_network` takes them, the first being the one that the others are
-            compared with.
-        classes: file that gives each class of the data, by its name, an output: its index, WordNet id or class name. By
-            default a class's own name is looked for among these.
-        unknown_classes: of the data, which are not one output of every network: "refuse" them, or "leave_out" these and
-            their images, where the data are for evaluation alone, such as Coco and PascalVOC; log, page and `settings`
-            in reliance.json name them.
-        answers: "all" outputs of a network are possible answers, those without a class of the data being wrong; or only
-            those of classes that are "present" in the data.
-        preprocess: in place of what a network's weights say, of all networks: size, crop, interpolation, mean, std, as
-            in {size: 224}.
-        device: to compute on, such as cpu, cuda or cuda:1; by default a GPU for each process, or the CPU where there is
-            none.
-        precision: "32", or "bf16" to compute the networks under autocast.
-        compile: whether networks give logits through torch.compile, in passes of the data's batch size: one graph of
-            each network, and one with layer masking. For GPUs; on a CPU layer masking is dense then, without rows.
-        methods: masking methods to ask the networks under; with +centred behind a name, as in black+centred, what the
-            same hole does to eight empty scenes, of the training split, is subtracted on average.
-        split: which split to use; by default test where the data have it, else val.
-        plan: what the networks are asked under each masking method; see `ReliancePlan`.
-        transfer_methods: masking methods of the transfer matrix's rows, beside `methods`.
-        replicates: bootstrap resamples behind each interval.
-        seed: of holes, probe and resamples.
-        predictions: whether to write predictions.csv, too: what each network answered about each image.
+        out: folder for reliance.json, reliance.csv and report.html.
+        network: names of the networks to measure, as `load_network` takes them. The others are compared with the first.
+        classes: file that maps each class of the data, by its name, to the index, WordNet id or class name of an
+            output. By default the class's own name is looked up.
+        unknown_classes: what to do with data classes that a network lacks: "refuse" the data, or "leave_out" these
+            classes and their images (with data for evaluation alone, such as Coco and PascalVOC). The report names what
+            is left out.
+        answers: which outputs can be predicted: "all" (one without a class of the data counts as wrong), or only those
+            of classes that are "present" in the data.
+        preprocess: preprocessing of all networks, in place of that of their weights: any of size, crop, interpolation,
+            mean, std, as in {size: 224}.
+        device: device to compute on, such as cpu, cuda or cuda:1. By default a GPU for each process, or the CPU if
+            there is none.
+        precision: "32" for float32, or "bf16" for bfloat16 (autocast).
+        compile: whether to torch.compile the networks. Meant for GPUs.
+        methods: masking methods to test the networks under. METHOD+centred, as in black+centred, subtracts the mean
+            effect of the same hole on eight empty scenes of the training split.
+        split: which split to use. By default test if the data have it, else val.
+        plan: what is measured under each masking method; see `ReliancePlan`.
+        transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
+        replicates: bootstrap resamples for each interval.
+        seed: seed of holes, probe and resamples.
+        predictions: whether to write predictions.csv, with each network's prediction for each image.
         quick: a first look, at images spread over the split; `QUICK` says what is left out.
         data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """

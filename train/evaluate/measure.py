@@ -1,4 +1,4 @@
-"""The networks of an evaluation, and what they answer about the data under every masking method.
+"""Ask the networks of an evaluation about the data under every masking method.
 
 Answers are kept as they come, and shared by all processes.
 """

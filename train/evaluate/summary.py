@@ -1,4 +1,4 @@
-"""From outcomes to files: the result table, what its numbers say, which networks are told apart, every prediction."""
+"""Write the files of an evaluation: the result table, its findings, every prediction."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`maskrobust explain`: which parts of an image a prediction rests on, under several masking methods side by side."""
+"""`maskrobust explain`: show which parts of an image a prediction is based on, under several masking methods."""
 
 import shlex
 import sys

@@ -33,7 +33,7 @@ _QUICK = {
 
 QUICK = (
     f"quick: LIME alone, with 128 queries and {QUICK_PATCHES} x {QUICK_PATCHES} patches as segments, for at most 5 "
-    "images of data; left out unless an option asks for it: other explainers and segments, and stability"
+    "images of data; other explainers and segments, and stability, are left out unless an option asks for them"
 )
 """What `explain --quick` leaves out, in words."""
 
@@ -46,29 +46,28 @@ class ExplainConfig:
         network: names of the networks; they have the same classes.
         images: image files, and folders of them; none where data are given.
         data: where the images come from otherwise, instantiated.
-        out: folder of explanations.npz, explanations.json, explanations.csv, scores.csv, report.html, overlays and of
-            one file for each finished image.
-        methods: masking methods to ask the networks under.
+        out: folder for the report, explanations.npz, explanations.json, explanations.csv, scores.csv and overlays.
+        methods: masking methods to explain the networks under.
         plan: how images are explained; see `ExplanationPlan`.
-        segments: slic, quickshift, patches, or the file of a label map (PNG or npy) of the images' size, whose numbers
-            from 0 say to which segment a pixel belongs.
-        patch_size: side in pixels of the patches among `segments`; null: a seventh of the image's side.
-        targets: classes that are explained: top3 (or any other number), the likeliest of the first network for the
-            whole image; or names or numbers of classes.
-        classes: file that gives each class of the data an output, as `evaluate --classes` takes it; by default outputs
-            are found by the classes' names.
+        segments: slic, quickshift, patches, or the file of a label map (PNG or npy) of the images' size, with segments
+            numbered from 0.
+        patch_size: side of the segments named patches, in pixels; null: a seventh of the image's side.
+        targets: classes to explain: top3 (or any other number) for the likeliest of the first network, or names or
+            numbers of classes.
+        classes: file that maps each class of the data to an output, as in `evaluate --classes`. By default the class's
+            own name is looked up.
         image_size: side in pixels of the square at the centre of each image that is explained, at least 32.
-        split: of the data, by default test where there is one, else val.
-        max_images: of the data, from the first on.
-        recognised: of these, explain only the images whose class every network predicts while nothing is hidden.
-        judge: measure how good the explanations of the data's images are: deletion and insertion, fidelity, stability,
-            agreement, and localisation of the object. The class that is explained is the image's own.
+        split: which split of the data to use. By default test if there is one, else val.
+        max_images: number of images of the data, from the first on.
+        recognised: whether to leave out images that a network misclassifies with nothing hidden.
+        judge: whether to measure how good the explanations of the data's images are. The true class is then explained.
         judging: how they are judged; see `JudgingPlan`.
-        preprocess: in place of what a network's weights say, of all networks, as `evaluate --preprocess` takes it.
-        replicates: bootstrap resamples behind each interval of a measure.
-        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
-        precision: "32", or "bf16" to compute the networks under autocast.
-        seed: of queries and random fills.
+        preprocess: preprocessing of all networks, in place of that of their weights, as in `evaluate --preprocess`.
+        replicates: bootstrap resamples for each interval.
+        device: device to compute on, such as cpu, cuda or cuda:1. By default the first GPU, or the CPU if there is
+            none.
+        precision: "32" for float32, or "bf16" for bfloat16 (autocast).
+        seed: seed of queries and random fills.
         quick: a first look; `QUICK` says what is left out.
     """
 

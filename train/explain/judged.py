@@ -1,4 +1,4 @@
-"""How good explanations are, as tables: one for each measure, a line an explainer, a column a masking method."""
+"""Tables of how good explanations are: one for each judge."""
 
 import itertools
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Every image explained and kept, so that a command that was stopped goes on where it was."""
+"""Explain every image and keep the result, so that a stopped command resumes where it was."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ from maskrobust.train.storage.provenance import digest, network_fingerprint, own
 from maskrobust.train.storage.store import Store
 
 FORMAT = 5
-"""Of explanations.json, explanations.npz and what is kept of an image."""
+"""Format of explanations.json, explanations.npz and the file of each finished image."""
 
 _EXPLAINED = "explained.npz"
 

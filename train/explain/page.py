@@ -1,4 +1,4 @@
-"""The page of `maskrobust explain`: a row an image, a column a masking method, each on a diverging scale of its own."""
+"""The HTML page of `maskrobust explain`: a row for each image, a column for each masking method."""
 
 import itertools
 import math

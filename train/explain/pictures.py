@@ -1,4 +1,4 @@
-"""The pictures that are explained, from files or from data, and their segments."""
+"""Read the images to explain, from files or from data, and cut them into segments."""
 
 import re
 from collections.abc import Iterator, Sequence

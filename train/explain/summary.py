@@ -1,4 +1,4 @@
-"""From arrays to files: rows of the result table, scores, overlays and the page."""
+"""Write the files of `maskrobust explain`: the result table, scores, overlays and the page."""
 
 import itertools
 import math

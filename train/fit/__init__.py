@@ -1,4 +1,4 @@
-"""`maskrobust fit | validate | test`, and what every training shares: checkpoints and loggers."""
+"""`maskrobust fit`, `validate`, `test` and `pretrain`: the command lines of training, checkpoints and loggers."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""Writing checkpoints so that none is ever half written, and refusing to go on from one of another training."""
+"""Write checkpoints atomically, and refuse to resume from one of another training."""
 
 import os
 import re

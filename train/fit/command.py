@@ -1,4 +1,4 @@
-"""`maskrobust fit | validate | test`: Lightning's command line around the classifier and any data module.
+"""`maskrobust fit`, `validate` and `test`: Lightning's command line around the classifier and any data module.
 
 `maskrobust pretrain` is the same around another model: see `pretrain`.
 """
@@ -110,11 +110,11 @@ class SaveConfig(SaveConfigCallback):
 class FitCLI(LightningCLI):
     """`LightningCLI` with the data module's classes and colours handed to the model, and options of a run of its own.
 
-    Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/resuming.md.
+    Every `fit` gets what keeps its state safe, whatever the YAML says: see docs/running.md.
     """
 
     command = "fit"
-    """That trains, as a user calls it."""
+    """The command that trains, as a user types it."""
     linked: tuple[str, ...] = ("num_classes", "mean", "std")
     """What the data module tells the model."""
     best = ("val/accuracy", "max")

@@ -1,4 +1,4 @@
-"""Where a training logs: CSV files always, Weights & Biases where asked, online or offline."""
+"""The loggers of a training: CSV files always, Weights & Biases if asked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

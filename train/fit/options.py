@@ -1,4 +1,4 @@
-"""The options of `fit` and its like, from the files that define them: the parser takes seconds to build."""
+"""The options of `fit`, read from the files that define them, because building the whole parser takes seconds."""
 
 import argparse
 import ast
@@ -45,16 +45,18 @@ _OWN_WORDS = {
     "default_root_dir": "folder of all runs (default: runs)",
     "logger": "loggers in place of CSV files and W&B; false logs nothing",
 }
-"""Of what is otherwise here than Lightning says."""
+"""Help of options that differ here from what Lightning says."""
 _BRIEFLY = {
     "masking": "how training images are presented: none, fill, layer_masking or mixture",
     "objective": "cross_entropy, consistency, abstention, distillation or your own",
     "weights": "what to start from: a name of torchvision's weights, 'pretrained' for timm's, or a file",
+    "mask_ramp": "fraction of the training over which the upper hidden_fraction grows from the lower one",
+    "worst_of": "holes drawn for each masked image, of which the hardest one is trained on",
     "accelerator": "cpu, gpu or auto",
     "devices": "how many, or a list of their numbers",
     "precision": "32-true, bf16-mixed, 16-mixed and others",
 }
-"""Of texts that are too long to be shown in short."""
+"""Short help of options whose text is too long."""
 _COLOURS = ("mean", "std")
 
 

@@ -1,4 +1,4 @@
-"""A line now and then about a training that nobody watches on a terminal."""
+"""Print a line every half minute about a training without a terminal."""
 
 from math import isfinite
 from typing import Any
@@ -52,7 +52,7 @@ class ProgressLines(pl.Callback):
             self._validation = self._display.add_task("validating", total=None)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """It is over."""
+        """Say that the validation is over."""
         if self._display is not None:
             self._display.remove_task(self._validation)
 

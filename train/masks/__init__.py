@@ -1,4 +1,4 @@
-"""`maskrobust masks`: a page of mask families and fills on one's own images, to see what a network will be shown."""
+"""`maskrobust masks`: a page that shows mask families and fills on a user's own images."""
 
 import shlex
 import sys
@@ -28,11 +28,11 @@ class GalleryConfig:
         out: folder of masks.html.
         images: number of images, at least 1.
         split: which split to use.
-        families: mask families, in the order of rows; one with options as in {rectangles: {count: 3}}.
+        families: mask families, in the order of rows. Options of one are given as in {rectangles: {count: 3}}.
         fills: masking methods, and "other_image" for Patch Mixing, in the order of columns.
-        hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
+        hidden_fraction: (low, high) fraction of the image that is hidden, for families that can choose it.
         patch_size: side of a patch in pixels, at least 1.
-        seed: of the masks and of random fills.
+        seed: seed of the masks and of random fills.
     """
 
     data: AnnotatedDataModule

@@ -1,4 +1,4 @@
-"""Every mask family and every masking method, drawn on a few images, and the page that shows them."""
+"""Draw every mask family and every masking method on a few images."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice

@@ -1,4 +1,4 @@
-"""`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks make of it."""
+"""`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
 import socket
@@ -31,12 +31,13 @@ class PlayConfig:
             first call, and kept in the user's cache.
         images: image files, and folders of them; none for those that come with scikit-image and, where they are
             installed, cut-outs; or, for the small network, generated ones.
-        methods: masking methods that are chosen when the page opens; it offers all that there are.
+        methods: masking methods that are chosen when the page opens. It offers all others, too.
         image_size: side in pixels of the square at the centre of each image that is shown, from 32 to 1,024.
-        host: address or name to listen at. Requests under another name than this, 127.0.0.1 or localhost are refused;
-            other machines reach the page, under any name, where it is 0.0.0.0.
-        port: to listen at, from 1 to 65535.
-        device: to compute on, such as cpu, cuda or cuda:1; by default the first GPU, or the CPU where there is none.
+        host: address or name to listen at. Requests under another name than this, 127.0.0.1 or localhost are refused.
+            With 0.0.0.0 other machines reach the page under any name.
+        port: port to listen at, from 1 to 65535.
+        device: device to compute on, such as cpu, cuda or cuda:1. By default the first GPU, or the CPU if there is
+            none.
     """
 
     network: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What networks answer about one picture with a hole, under each masking method, and which class its outline pushes."""
+"""Predictions for one picture with a hole under each masking method, and the class that the outline pushes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple

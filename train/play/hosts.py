@@ -1,4 +1,4 @@
-"""Who may read the page: browsers that asked for it under this machine's own name, and the page itself."""
+"""Refuse requests to the page of `play` from other sites and under other names than this machine's."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address

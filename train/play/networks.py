@@ -1,4 +1,4 @@
-"""The networks that the page asks, and its pictures: the user's own, or a small network and some known outlines."""
+"""The networks and pictures of `play`: the user's own, or a small network and pictures with known outlines."""
 
 from collections.abc import Iterator
 from pathlib import Path, PurePath

@@ -1,4 +1,4 @@
-"""The page: its parts, and what happens when somebody paints, chooses or asks."""
+"""The page of `play`: its parts, and what happens when somebody paints, chooses or asks."""
 
 import base64
 import binascii

@@ -1,1 +1,1 @@
-"""What a claim or an evaluation shows: an HTML page, and tables in the terminal."""
+"""Reports of `evaluate` and `claim`: an HTML page, and tables in the terminal."""

@@ -1,4 +1,4 @@
-"""The one page, and the blocks that its sections are made of: text, tables, bars, panels of charts, pictures.
+"""Building blocks of report pages: text, tables, bars, charts, pictures.
 
 Whatever goes into a block or a page is escaped, and what is invisible in it spelt out; `Markup` alone stays as it is.
 """

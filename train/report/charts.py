@@ -1,4 +1,4 @@
-"""Charts as SVG whose colours and fonts are left to the page: one drawing serves light and dark, wide and narrow."""
+"""Draw charts as SVG whose colours and fonts the page decides, for light and dark, wide and narrow."""
 
 import io
 import re

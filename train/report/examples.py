@@ -1,4 +1,4 @@
-"""Pictures of what a network is shown: the very holes of the measures, under each masking method."""
+"""Pictures for reports: images with the holes of the measures, under each masking method."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

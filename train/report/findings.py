@@ -1,4 +1,4 @@
-"""What was found, in one sentence with its size: a page's first line, and the last one of its command in a terminal."""
+"""The finding of a command in one sentence with its size: first on its page, last in the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -333,7 +333,7 @@ def _reliance(results: Results, shown: Sequence[View]) -> str | None:
 
 
 def _although_kept(results: Results, shown: Sequence[View]) -> str:
-    """Of one network that loses no accuracy to hidden patches, but relies on outlines: that it is so."""
+    """Say that a network loses no accuracy to hidden patches, although it relies on outlines."""
     view = next((each for each in shown if relies(results, each)), None)
     if view is None or len({each.network.name for each in shown}) > 1:
         return ""
@@ -406,7 +406,7 @@ def _shares(results: Results) -> list[str]:
     found = [
         f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {_whose(results, row)}" for row in rows
     ]
-    return [f"{USED_SHARE}; {listed(found)}."] if found else []
+    return [f"{USED_SHARE}. It is {listed(found)}."] if found else []
 
 
 def _difference(results: Results) -> list[str]:
@@ -427,7 +427,7 @@ def _some_at_chance(results: Results) -> list[str]:
 
 
 def _meaningless(results: Results) -> list[str]:
-    """Of which other networks, under which masking methods, the used share means nothing, and why."""
+    """Say for which other networks and masking methods the used share means nothing, and why."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in select(results.over_seeds, measure=HEADLINE):
         network = results.network(row.network)
@@ -447,6 +447,6 @@ def _without_objects(results: Results) -> list[str]:
 
 
 def _about_crude(results: Results) -> list[str]:
-    """That numbers about objects and outlines are about crude masks, where they are."""
+    """Say that numbers about objects and outlines are about crude masks, if they are."""
     masks = results.content["settings"].get("crude_masks")
     return [f"Crude: {ABOUT_CRUDE_MASKS.format(masks=masks)}"] if masks else []

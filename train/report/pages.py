@@ -1,4 +1,4 @@
-"""The pages of a claim and of an evaluation, each a list of sections, and what a reader takes home, in words."""
+"""The report pages of a claim and of an evaluation, each a list of sections."""
 
 from collections.abc import Sequence
 

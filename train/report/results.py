@@ -1,4 +1,4 @@
-"""What a claim or an evaluation has found: networks, masking methods and rows, as pages, terminal and files take it."""
+"""The results that reports show: networks, masking methods and rows of the result table."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from maskrobust.train.storage.files import printable
 Name = Literal["claim", "reliance"]
 
 FORMATS: dict[Name, int] = {"claim": 7, "reliance": 3}
-"""Of the files that are written and read: rows of a result table. Lower ones, of version 0.1, held nested numbers."""
+"""Format of each file, which is checked when it is read."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -111,7 +111,7 @@ class Results:
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
-        """Of a claim: case, outcome and reason of each of its two claims."""
+        """The case, outcome and reason of each of the two claims."""
         found: list[dict[str, Any]] = self.content["verdicts"]
         return found
 

@@ -1,4 +1,4 @@
-"""Rows of the result table as tables of a page."""
+"""HTML tables of rows of the result table."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
@@ -17,7 +17,7 @@ GROUP_TITLES: Mapping[Group, str] = {
     "remains": "Checks",
     "own": "Own measures",
 }
-"""Of the groups that have a table; curves and transfer have sections of their own."""
+"""Titles of the groups that have a table; curves and transfer have sections of their own."""
 
 LineOf = Callable[[Row], tuple[str, str]]
 """The line that a row stands in: its title, and its CSS classes."""

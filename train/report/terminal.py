@@ -1,4 +1,4 @@
-"""Results in a terminal: a table of values, 80 columns wide at most, and the verdicts in a frame."""
+"""Tables of results in a terminal, at most 80 columns wide."""
 
 from collections.abc import Callable, Sequence
 
@@ -50,7 +50,7 @@ def _padded(cells: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
 
 
 def verdict_panel(results: Results) -> Panel:
-    """Both claims and what has come of them, the reasons, which fills were tried, and what each pair has shown."""
+    """The verdicts on both claims, with their reasons, the fills that were tried, and what each pair has shown."""
     lines = []
     for verdict, sentence in zip(results.verdicts, in_claim(results), strict=True):
         case, outcome = verdict["case"], verdict["outcome"]

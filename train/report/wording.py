@@ -1,4 +1,4 @@
-"""How numbers, masking methods and mask families are written, the same in the pages and in the terminal."""
+"""How numbers, masking methods and mask families are written, the same on pages and in the terminal."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -27,6 +27,7 @@ GOALS: dict[Goal, str] = {
     "high": "Higher is better.",
     "low": "Lower is better.",
     "zero": "The nearer to zero, the better.",
+    "chance": "The nearer to chance, the better.",
     "none": "",
 }
 """What to wish for, by the goal of a measure."""

@@ -1,4 +1,4 @@
-"""torchrun as `scripts/launch_multi_gpu` starts it: quiet where the processes have said themselves why they end."""
+"""Start torchrun for `scripts/launch_multi_gpu`, without its noise where processes report their errors themselves."""
 
 import os
 import sys

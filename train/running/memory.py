@@ -1,4 +1,4 @@
-"""How the C library gives memory back."""
+"""Make the C library keep freed memory for the next forward pass, instead of asking the system again."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""The processes of one command, as torchrun or srun starts them, and the device that each computes on.
+"""The processes of one command, started by torchrun or srun, and the device of each.
 
 Processes join, wait for each other, and ask the first. Apple's GPUs ("mps") lack float64, in which holes and some
 results are computed; they are never chosen, and refused.

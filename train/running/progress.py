@@ -1,4 +1,4 @@
-"""Progress of a command: bars on a terminal, and elsewhere a line now and then."""
+"""Show progress: bars on a terminal, and otherwise a line every half minute."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`maskrobust shards`: WebDataset tar shards from any data module."""
+"""`maskrobust shards`: write tar files of samples (WebDataset) from any data module."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ class ShardsConfig:
         data: where the samples come from, instantiated.
         out: folder of the shards and of manifest.json.
         source: class path and arguments of `data`, those that decide the samples.
-        splits: to write; by default those that the data have.
-        samples_per_shard: from 1 to 1,000,000; the last shard of a split may hold fewer.
-        workers: processes that encode, at least 1.
-        resize: shorter side in pixels, at least 32, that larger images and their masks are reduced to, so that a
-            training decodes less; None stores image files byte for byte.
+        splits: splits to write. By default those that the data have.
+        samples_per_shard: samples in a shard, from 1 to 1,000,000. The last shard of a split may hold fewer.
+        workers: number of processes that encode, at least 1.
+        resize: shorter side in pixels, at least 32, to which larger images and their masks are reduced, so that a
+            training decodes less. None stores image files byte for byte.
     """
 
     data: AnnotatedDataModule
@@ -52,7 +52,9 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     """
     parser = Parser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
     parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
-    parser.add_argument("--splits", type=tuple[Split, ...] | None, help="to write; by default those that the data have")
+    parser.add_argument(
+        "--splits", type=tuple[Split, ...] | None, help="splits to write; by default those that the data have"
+    )
     values, described = parse_with_data(parser, arguments)
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     if values["splits"] is None:

@@ -1,4 +1,4 @@
-"""Writing shards: samples are encoded in several processes, and written in random order by WebDataset's own writer."""
+"""Write shards: several processes encode samples, which WebDataset's writer stores in random order."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from maskrobust.train.storage.files import write_json
 from maskrobust.train.types import Split
 
 JPEG_QUALITY = 95
-"""Of the images that were JPEG files, in Pillow's scale of 0 to 100, colours at half the resolution (4:2:0)."""
+"""Quality of reduced JPEG images, from 0 to 100 as in Pillow, with colours at half the resolution (4:2:0)."""
 
 _JPEG_START = b"\xff\xd8"
 _MOST_OBJECTS = 500_000  # whose numbers the manifest holds, which is read up to 32 MiB

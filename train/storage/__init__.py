@@ -1,1 +1,1 @@
-"""Files: written atomically, with where they come from; text from them made harmless."""
+"""Write files atomically, record where results come from, and make text from files harmless."""

@@ -1,4 +1,4 @@
-"""Files that are written atomically or read within bounds, and text from them, made harmless."""
+"""Write files atomically, read them within bounds, and make text from them harmless."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Where results come from, and short names for what they follow from: equal for equal things, different otherwise."""
+"""Record what results were made from, and compute short hashes of it."""
 
 import hashlib
 import json

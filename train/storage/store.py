@@ -1,4 +1,4 @@
-"""What takes long to make, kept in folders: there whole or not at all, and recognised by what it follows from."""
+"""Keep results that take long to make in folders, written atomically and found again by what they were made from."""
 
 import errno
 import fcntl

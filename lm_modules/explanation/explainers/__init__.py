@@ -1,1 +1,1 @@
-"""Explainers, one kind in each file; each is registered under a name by the decorator `explainer`."""
+"""Explainers (LIME, RISE, ...), one kind in each file, registered by the decorator `explainer`."""

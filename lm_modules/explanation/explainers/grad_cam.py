@@ -1,4 +1,4 @@
-"""Grad-CAM, through pytorch-grad-cam: where the last convolutional map raises a class, nothing hidden."""
+"""Grad-CAM, through pytorch-grad-cam: where the last convolutional map raises a class. It hides nothing."""
 
 from collections import Counter
 from contextlib import ExitStack

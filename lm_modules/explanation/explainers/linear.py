@@ -1,4 +1,4 @@
-"""Linear surrogates of a network around one image: LIME and KernelSHAP, for all classes by one solve in float64.
+"""LIME and KernelSHAP: linear surrogates of a network around one image, for all classes at once.
 
 Their 95 % intervals are Student's, from the heteroscedasticity consistent covariance HC3: with coefficients = gain @
 answers, the variance is sum_i gain_i^2 (residual_i / (1 - leverage_i))^2 (MacKinnon and White, "Some
@@ -39,7 +39,7 @@ def lime_weights(z: Tensor, kernel_width: float = 0.25) -> FloatArray:
 
 
 def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: float = 0.25) -> Explanation:
-    """Weighted ridge regression of the answers on which segments are visible.
+    """LIME: a weighted ridge regression of the predictions on which segments are visible.
 
     minimises sum_i w_i (answer_i - b - z_i c)^2 + alpha |c|^2 over b and c, w being `lime_weights`; alpha 0 is least
     squares.
@@ -48,7 +48,7 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
         z: (N, M) bool, N at least M + 2.
         answers: (N, K) float64 of `ask`.
         alpha: penalty, at least 0.
-        kernel_width: of the weights, above 0.
+        kernel_width: kernel width of the weights, above 0.
 
     Returns:
         Scores (M, K), the coefficients c, with intervals and R^2.
@@ -91,7 +91,7 @@ def shapley_weights(z: Tensor) -> FloatArray:
 
 
 def kernel_shap(z: Tensor, answers: FloatArray, *, drawn_by_kernel: bool = False) -> Explanation:
-    """Shapley values by weighted least squares, whose sum is that of everything over nothing visible.
+    """Shapley values, which sum to the prediction for everything minus that for nothing visible.
 
     minimises sum_i w_i (answer_i - f(nothing) - z_i c)^2 subject to sum c = f(everything) - f(nothing) = total. The
     constraint is eliminated: c = total / M + B t, columns of B adding up to 0. All coalitions (`all_coalitions`) give

@@ -1,4 +1,4 @@
-"""Occlusion: how much an answer falls when one segment, or one window, is hidden."""
+"""Occlusion: how much a prediction falls when one segment, or one window, is hidden."""
 
 import numpy as np
 import torch
@@ -14,21 +14,21 @@ from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 
 def leave_one_out(segments: int) -> Tensor:
-    """Everything visible, then everything but one of M segments after the other: (M + 1, M) bool; M is at least 2."""
+    """Queries (M + 1, M) bool that show everything, and then everything but one segment; M is at least 2."""
     check_at_least("segments", segments, 2)
     return torch.cat((torch.ones(1, segments, dtype=torch.bool), ~torch.eye(segments, dtype=torch.bool)))
 
 
 def occlusion(answers: FloatArray) -> FloatArray:
-    """The answer about everything minus that without each segment, (M, K), of the answers to `leave_one_out`.
+    """Occlusion scores (M, K): the prediction for everything minus that without each segment.
 
-    Nothing is drawn, so there is no interval.
+    `answers` are those to `leave_one_out`. Nothing is drawn, so there is no interval.
     """
     return answers[0] - answers[1:]  # type: ignore[no-any-return]
 
 
 def window_queries(height: int, width: int, window: int, stride: int, device: torch.device | str = "cpu") -> Queries:
-    """Everything visible, then everything but a square window, row by row.
+    """Queries that show everything, and then everything but a square window, row by row.
 
     Windows begin every `stride` pixels; a last one in each direction ends at the border, so that each pixel is hidden
     at least once.
@@ -51,7 +51,7 @@ def window_queries(height: int, width: int, window: int, stride: int, device: to
 
 
 def window_occlusion(answers: FloatArray, height: int, width: int, window: int, stride: int) -> FloatArray:
-    """The mean fall of the answer over the windows that hide a pixel.
+    """Occlusion scores of pixels: the mean fall of the prediction over the windows that hide a pixel.
 
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2.
 

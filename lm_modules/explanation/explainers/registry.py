@@ -1,4 +1,4 @@
-"""How an explainer gets its name, what it asks, and how it makes scores of the answers."""
+"""The registry of explainers: the decorator `explainer`, and the queries that explainers ask."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 
 
 class Question(NamedTuple):
-    """What an explainer asks about an image; explainers that ask the same kind share the answers.
+    """The queries that an explainer asks; explainers that ask the same kind share the predictions.
 
     Attributes:
         kind: a name.

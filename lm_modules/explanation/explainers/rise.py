@@ -1,4 +1,4 @@
-"""RISE with binary cells: the mean answer while a segment or a pixel is visible."""
+"""RISE: the mean prediction while a segment or a pixel is visible."""
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ _CHUNK = 64
 
 
 def rise(visible: Tensor, answers: FloatArray, share: float) -> Explanation:
-    """The mean over queries of answer times visibility, over the expected visibility.
+    """RISE scores: the mean over queries of prediction times visibility, over the expected visibility.
 
     score_j = sum_i visible_ij answer_i / (N share), an unbiased estimate of E[answer | j visible]. The interval is
     Student's, from the variance of the N terms, for independent queries. Cells are binary, without the original's

@@ -1,1 +1,1 @@
-"""How good explanations are: measures, one kind in each file; each is entered by the decorator `judge`."""
+"""Judges: measures of how good explanations are, one kind in each file, registered by the decorator `judge`."""

@@ -1,4 +1,4 @@
-"""Segments hidden in the order of their scores: deletion and insertion."""
+"""The judges `deletion` and `insertion`: hide segments in the order of their scores, and follow the probability."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 
 HIDDEN_FRACTIONS = tuple(np.linspace(0, 1, 11).tolist())
-"""Of the deletion and insertion curves."""
+"""Hidden fractions at which the deletion and insertion curves are evaluated."""
 
 _F = len(HIDDEN_FRACTIONS)
 
@@ -26,7 +26,7 @@ def ablation_queries(scores: FloatArray, segments: Segments) -> Tensor:
 
     Args:
         scores: (M,); of equal scores, the segment with the smaller number counts as the higher.
-        segments: of one image, M of them.
+        segments: segments of one image, M of them.
 
     Returns:
         (2 F, M) bool on the CPU: with `HIDDEN_FRACTIONS` of the area hidden, to half a segment, the highest scores
@@ -53,7 +53,7 @@ def ablate(
     Args:
         scores: (R, T, M) by explainer, of R networks under T masking methods.
         request: about the image, to these.
-        segments: of this one image, M of them.
+        segments: segments of this one image, M of them.
         label: the class.
 
     Returns:

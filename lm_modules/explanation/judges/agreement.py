@@ -1,4 +1,4 @@
-"""Do explanations agree: with the network, with other seeds, and with other explainers?"""
+"""The judges `fidelity`, `stability` and `agreement`: with the network, with other seeds, with other explainers."""
 
 import itertools
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Do explanations point at the object?"""
+"""The judges `coverage`, `jaccard` and `pointing`: how well scores lie on the object."""
 
 from collections.abc import Callable
 
@@ -90,7 +90,7 @@ def coverage(image: ImageToJudge, about: Explained) -> FloatArray:
 
 @judge(
     title="Jaccard",
-    definition="n: number of segments that lie on the object by more than half. Jaccard index of these with the n "
+    definition="Jaccard index of the n segments that lie on the object by more than half with the n "
     "highest-scored segments.",
 )
 def jaccard(image: ImageToJudge, about: Explained) -> FloatArray:

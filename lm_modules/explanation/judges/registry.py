@@ -1,4 +1,4 @@
-"""How a measure of explanations gets its name, and what it is told of an image."""
+"""The registry of judges: the decorator `judge`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +94,7 @@ def judge(
         title: a short heading.
         definition: one or two sentences for readers of a report.
         name: a Python identifier; by default the function's.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
 
     Raises:

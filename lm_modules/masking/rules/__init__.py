@@ -1,4 +1,4 @@
-"""The rule table and the rules in it, one file for each kind of operation."""
+"""The rules of layer masking, one file for each kind of operation."""
 
 from maskrobust.lm_modules.masking.rules import (
     convolution as convolution,

@@ -1,4 +1,4 @@
-"""Convolutions of every kind, and padding ahead of them."""
+"""Rules for convolutions of every kind, and for padding before them."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Operations on several masked tensors: sums, concatenation, stacks."""
+"""Rules for operations on several masked tensors: sums, concatenation, stacks."""
 
 import operator
 from collections.abc import Sequence

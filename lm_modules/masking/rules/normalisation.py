@@ -1,4 +1,4 @@
-"""Normalisation: statistics are those of the visible positions."""
+"""Rules for normalisation: statistics are those of the visible positions."""
 
 from typing import Any
 
@@ -31,9 +31,9 @@ def batch_norm(
         arguments = running_mean, running_var, weight, bias, training, momentum, eps
         return x.with_fresh(operation(x, *arguments))
     norm = BatchNorm(running_mean, running_var, weight, bias, momentum, eps)
-    if visible.may_be_read and visible.number > 1:
+    if visible.can_inspect and visible.number > 1:
         return x.with_fresh(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
-    if not visible.may_be_read and not torch.compiler.is_compiling() and not functional.is_transformed():
+    if not visible.can_inspect and not torch.compiler.is_compiling() and not functional.is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
 

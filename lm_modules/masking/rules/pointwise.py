@@ -1,4 +1,4 @@
-"""Operations that compute each position from that position alone: visible positions stay what they are."""
+"""Rules for operations that compute each position from that position alone, such as activations."""
 
 from collections.abc import Sequence
 from typing import Any

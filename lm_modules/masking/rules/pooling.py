@@ -1,4 +1,4 @@
-"""Pools with windows, global pools, and reductions over axes."""
+"""Rules for pools with windows, global pools, and reductions over axes."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Operations that rearrange axes, channels and positions: views, permutes, splits, slices, flattening, resampling."""
+"""Rules for views, permutes, splits, slices, flattening and resampling."""
 
 import operator
 from collections.abc import Sequence

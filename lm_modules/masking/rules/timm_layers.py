@@ -1,4 +1,4 @@
-"""Rules for timm's own layers in which functions of torch lose what axes mean."""
+"""Rules for timm's own layers that must be masked as a whole, because their parts lose what axes mean."""
 
 import math
 from typing import Any

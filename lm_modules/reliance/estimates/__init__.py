@@ -1,1 +1,1 @@
-"""Statistics of outcomes with their intervals: over images, over seeds, over objects and scenes."""
+"""Estimates of measures with 95 % intervals: over images, over seeds, over objects and scenes."""

@@ -1,4 +1,4 @@
-"""Pairs of networks compared by the magnitude of a statistic, with bounds that hold for all pairs together."""
+"""Compare pairs of networks by the magnitude of a statistic, with bounds that hold for all pairs together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def compare_magnitudes(
     Args:
         statistic: what to compute.
         pairs: pairs of networks by name.
-        confidence: of all bounds of one direction together, in (0, 1).
+        confidence: confidence of all bounds of one direction together, in (0, 1).
         replicates: number of bootstrap resamples, for the part of the standard error that is due to images.
         seed: decides the resamples.
 
@@ -170,7 +170,7 @@ def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
 
     Args:
         p_values: one in [0, 1] for each hypothesis.
-        level: of all hypotheses together, in (0, 1).
+        level: level of all hypotheses together, in (0, 1).
 
     Returns:
         A level for each hypothesis, in the order given.

@@ -1,4 +1,4 @@
-"""How far holes pull a network towards their own objects, over objects crossed with scenes.
+"""Estimate the outline pull with intervals over objects crossed with scenes.
 
 Every shape is cut as a hole into every scene. Objects and scenes are both random, so both count in the standard error:
 a network may follow some shapes more than others, and any shape more in some scenes than in others.
@@ -177,7 +177,7 @@ def permutation_p_value(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike,
         logits: see `outline_pulls`.
         classes: see there.
         pairs: see there.
-        permutations: of the classes over the shapes, always the same.
+        permutations: permutations of the classes over the shapes, always the same.
 
     Returns:
         (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
@@ -224,7 +224,7 @@ class CrossedStatistic:
 
     Attributes:
         values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
-        kind: of the scenes that count; None for all.
+        kind: kind of the scenes that count; None for all.
         bounds: that no interval leaves.
     """
 
@@ -252,7 +252,7 @@ class CrossedStatistic:
         return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
 
     def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
-        """Of the first runs, minus the last ones."""
+        """The estimate over the first runs, minus that over the last `minus` runs."""
         found, because = scene_answers_of(runs)
         kinds = found[0].kinds
         chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)

@@ -1,4 +1,4 @@
-"""From a statistic to its estimate with an interval: of one run, of several seeds, or of two networks' difference."""
+"""Estimate a statistic with an interval: of one run, of several seeds, or of the difference of two networks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, and what both rest on.
+    """A number with its 95 % interval, and how many images both rest on.
 
     Attributes:
         value: the number; None where it is undefined.
@@ -139,7 +139,7 @@ def estimate(
         runs: outcomes on the same images, one for each seed, at least one.
         replicates: number of bootstrap resamples.
         seed: decides the resamples; equal seeds resample equally for every statistic with equally many images.
-        confidence: of the interval, in (0, 1).
+        confidence: confidence of the interval, in (0, 1).
 
     Raises:
         InputError: there is no run, or runs cover different images.
@@ -215,7 +215,7 @@ class Part:
     """What one source of chance adds to the variance of a number.
 
     Attributes:
-        variance: of the number, in its unit squared.
+        variance: variance of the number, in its unit squared.
         degrees: degrees of freedom of that variance.
     """
 

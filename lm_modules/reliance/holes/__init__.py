@@ -1,1 +1,1 @@
-"""What is hidden, and in which images: the conditions under which a network is asked."""
+"""The holes of the measures: what is hidden, and in which images."""

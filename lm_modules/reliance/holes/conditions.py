@@ -33,7 +33,7 @@ from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, sw
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 FILL_STREAM, HOLE_STREAM = 0, 1
-"""Of a sample's key: what fills are drawn from, and what the holes of the leak are."""
+"""Numbers folded into a sample's key to draw random fills, and to draw the holes of the leak."""
 
 _SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
 _COVER_STREAM = 8
@@ -130,7 +130,7 @@ def hole(names: Names) -> Callable[[Draws], Draws]:
     applies, (B,) bool.
 
     Args:
-        names: of the conditions that a plan asks for, in order; where there is none, the function is not called.
+        names: names of the conditions that a plan asks for, in order; where there is none, the function is not called.
     """
 
     def register(draw: Draws) -> Draws:

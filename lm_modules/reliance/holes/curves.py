@@ -1,4 +1,4 @@
-"""Holes of the retention curves: segments of the image, hidden one after the other.
+"""The holes of retention curves: segments of the image, hidden one after the other.
 
 Source: Balasubramanian and Feizi, arXiv 2211.14646, after Jain et al., "Missingness bias in model debugging" (ICLR
 2022).

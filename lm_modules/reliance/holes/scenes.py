@@ -1,4 +1,4 @@
-"""Shapes of objects cut as holes into empty scenes: nothing of an object is seen but its outline."""
+"""Holes in the shape of objects, cut into empty scenes: nothing of an object is seen but its outline."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""One file for each measure, or family of measures, of `lm_modules.reliance.catalogue`."""
+"""The measures of reliance and accuracy, one kind in each file."""

@@ -79,7 +79,7 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
 
 @_accuracy(
     title="{hidden_fraction:.0%} hidden",
-    definition="Retention: accuracy when that fraction of the square patches is hidden at random.",
+    definition="Retention, the accuracy when that fraction of the square patches is hidden at random.",
     goal="high",
     members=_fractions,
     in_training=True,
@@ -98,7 +98,7 @@ def retention(hidden_fraction: float) -> Statistic:
     title="Silhouette hidden",
     definition="Accuracy when the object is hidden exactly along its outline, and a blob elsewhere that does not touch "
     "it.",
-    goal="low",
+    goal="chance",
     members=where_shapes,
 )
 def silhouette_accuracy() -> Statistic:
@@ -108,9 +108,9 @@ def silhouette_accuracy() -> Statistic:
 
 @_accuracy(
     title="Circle hidden",
-    definition="Accuracy when the smallest circle around the object is hidden: as many pixels, the whole object, no "
-    "outline.",
-    goal="low",
+    definition="Accuracy when the smallest circle around the object is hidden. This hides the whole object and as "
+    "many pixels, but shows no outline.",
+    goal="chance",
     members=where_shapes,
 )
 def circle_accuracy() -> Statistic:
@@ -120,7 +120,7 @@ def circle_accuracy() -> Statistic:
 
 @measure(
     title="Accuracy of a class",
-    definition="Accuracy on the images of one class: how many of them are recognised.",
+    definition="Accuracy on the images of one class.",
     group="classes",
     unit="fraction",
     goal="high",
@@ -282,7 +282,7 @@ def worst_cell(rows: Iterable[Row]) -> Row | None:
     of the cell on its own: as the lowest of many, it is lower than what it would be again.
 
     Args:
-        rows: of one network; those of other measures than `transfer_accuracy` are passed over.
+        rows: rows of one network; those of other measures than `transfer_accuracy` are passed over.
     """
     cells = [
         row

@@ -1,4 +1,4 @@
-"""The leak looked at closer: a negative control, margins, parts of the images, another ring."""
+"""Controls of the leak: a negative control, margins around the object, parts of the images, another ring."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,9 +24,9 @@ _leak = partial(measure, group="leak", by_seed=False)
 
 @_leak(
     title="Cover (control)",
-    definition="Negative control: accuracy behind the silhouette of another object, whatever its class, that covers "
-    "this one, minus accuracy behind this one's circle; both hide as many pixels. The outline tells nothing about the "
-    "class: it is zero unless the two holes differ in something else than the own outline.",
+    definition="Negative control. Accuracy behind the silhouette of another object that covers this one, whatever its "
+    "class, minus accuracy behind this one's circle, with as many pixels hidden. The outline tells nothing "
+    "about the class, so the value is 0 unless the two holes differ in something else.",
     members=where_leak_controls,
 )
 def cover_leak() -> Statistic:
@@ -40,8 +40,9 @@ def _margins(plan: ReliancePlan) -> Sequence[Parameters]:
 
 @_leak(
     title="Margin {margin:g} px",
-    definition="Leak against a margin: the object is grown by so many pixels before it is hidden, along its outline or "
-    "by its enclosing circle. A margin hides what an imprecise annotation leaves of the object, and blurs the outline.",
+    definition="The leak if the object is grown by a margin before it is hidden, along its outline or by its "
+    "enclosing circle. A margin hides what an imprecise annotation leaves of the object, and blurs the "
+    "outline.",
     members=_margins,
     compared=True,
 )
@@ -72,8 +73,8 @@ def _borders(plan: ReliancePlan) -> Sequence[Parameters]:
 
 @_leak(
     title="Objects: {coverage}",
-    definition="The leak by coverage: over the thirds of the images whose objects take the smallest, a medium and the "
-    "largest fraction of the picture.",
+    definition="The leak over the thirds of the images whose objects take the smallest, a medium and the largest "
+    "fraction of the picture.",
     members=_coverages,
 )
 def leak_by_coverage(coverage: Coverage) -> Statistic:
@@ -89,8 +90,8 @@ def leak_by_coverage(coverage: Coverage) -> Statistic:
 
 @_leak(
     title="Border: {border}",
-    definition="The leak by contact with the border: over objects that touch the border of the picture, which cuts "
-    "their outline, and over those that do not.",
+    definition="The leak over objects that touch the border of the picture, which cuts their outline, and over those "
+    "that do not.",
     members=_borders,
 )
 def leak_by_border(border: Border) -> Statistic:

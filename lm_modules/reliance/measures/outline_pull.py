@@ -1,4 +1,4 @@
-"""Outline pull: how far a hole in an empty scene moves the answer towards the object of its shape."""
+"""Outline pull: how far a hole in an empty scene moves the prediction towards the object of its shape."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,9 +18,9 @@ from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 _PULL = (
-    "Half of the logits by which a hole in the shape of an object, compared with one of like area and enclosing circle "
-    "in the shape of another, moves the margin between their classes towards its own; both in the middle of the "
-    "same empty scene, a picture without objects. 0: no effect."
+    "Two holes in the shapes of two objects, of like area and enclosing circle, are cut in turn into the middle of the "
+    "same empty scene, a picture without objects. The pull is half of the number of logits by which the one hole, "
+    "compared with the other, moves the margin between the two classes towards the class of its shape. 0: no effect."
 )
 _INTERVAL = "Intervals are Student's, over objects and scenes, both as random effects."
 
@@ -52,7 +52,7 @@ def outline_pull_of_all() -> CrossedStatistic:
 
 @measure(
     title="Outline pull (logits), {scenes}",
-    definition=f"{_PULL} In scenes of one kind: flat colours, noise, or photographs. {_INTERVAL}",
+    definition=f"{_PULL} This is over scenes of one kind (flat colours, noise or photographs). {_INTERVAL}",
     group="outline",
     unit="logits",
     members=_where_kinds,
@@ -66,8 +66,9 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
 @_outline(
     title="Single-scene 2AFC",
     definition="How often the outline pull of a pair of objects is above 0 in a single scene (two-alternative forced "
-    "choice; what is within rounding counts half). Chance level: 50 %, a perfect reader of outlines: 100 %; it does "
-    f"not depend on the number of scenes. {_INTERVAL}",
+    "choice; what is within rounding counts half). Chance is 50 %, and a perfect reader of outlines has "
+    "100 %. It does not depend on the number of scenes. "
+    f"{_INTERVAL}",
     unit="fraction",
     goal="none",
     compared=True,
@@ -79,7 +80,8 @@ def outline_2afc() -> CrossedStatistic:
 
 @_outline(
     title="Outline pull, p",
-    definition="How often classes dealt at random to these shapes, in these scenes, give at least the pull observed.",
+    definition="How often the pull is at least as large as the observed one if classes are dealt at random to these "
+    "shapes, in these scenes.",
     goal="none",
 )
 def outline_pull_p() -> Estimator:

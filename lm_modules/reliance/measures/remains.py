@@ -1,4 +1,4 @@
-"""What a network still does behind holes: its commonest answer there, and its sensitivity to hidden pixels."""
+"""Predictions behind holes: the most frequent one, and how they depend on hidden pixels."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 @measure(
     title="Commonest prediction",
     definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
-    f"{NEARLY_ONE:.0%} on it predicts (nearly) the same for all holes, and the used share means nothing; "
+    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing; "
     "the verdict then says so.",
     group="remains",
     unit="fraction",
@@ -41,8 +41,7 @@ def _commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estima
 
 @measure(
     title="Hidden-pixel sensitivity (logits)",
-    definition="The largest change of any logit when the hidden pixels are redrawn. Exactly 0: what is hidden cannot "
-    "matter.",
+    definition="The largest change of any logit when the hidden pixels are redrawn. At exactly 0 they have no effect.",
     group="remains",
     unit="logits",
     goal="low",

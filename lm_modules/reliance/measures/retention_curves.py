@@ -27,7 +27,7 @@ class CurveMetric(NamedTuple):
     Attributes:
         title: as in headings.
         definition: one sentence.
-        unit: of its values.
+        unit: unit of its values.
         goal: which values are wished for.
         terms: what it averages over the images, (M,).
     """
@@ -87,14 +87,14 @@ CURVE_METRICS: dict[str, CurveMetric] = {
     ),
     "unchanged": CurveMetric(
         "Unchanged predictions",
-        "Unchanged: fraction of predictions equal to those with nothing hidden.",
+        "Fraction of predictions equal to those with nothing hidden.",
         "fraction",
         "high",
         lambda answers, clean, *_: answers == clean,
     ),
     "class_entropy": CurveMetric(
         "Class entropy (nats)",
-        "Class entropy: of the histogram of predictions; where a network falls back to few classes it is low.",
+        "Entropy of the histogram of predictions, which is low if a network falls back to few classes.",
         "nats",
         "high",
         _surprise,

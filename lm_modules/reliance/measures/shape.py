@@ -1,4 +1,4 @@
-"""What the outline of a hole does to predictions: leak, swap pull and used share, the headline."""
+"""Leak, swap pull and used share: what the outline of a hole does to predictions."""
 
 from functools import partial
 
@@ -28,8 +28,8 @@ _outline = partial(measure, group="outline", members=where_shapes)
 
 @_outline(
     title="Leak",
-    definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object; "
-    "only the first leaves its outline. Below zero the outline misleads the network.",
+    definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object, "
+    "and only the first leaves its outline. Below 0 the outline misleads the network.",
     in_training=True,
     compared=True,
 )
@@ -41,10 +41,9 @@ def silhouette_leak() -> Statistic:
 @measure(
     title="Swap pull",
     definition="Fraction of images for which a network predicts the class of another object j behind a hole in the "
-    "shape of j, minus that for which it predicts the same class behind one of like area in the shape of a third "
-    "object k; averaged over "
-    "exchanging j and k. Only the shape of the hole changes, so this is its causal effect. The interval is "
-    "over images; which outlines were swapped in is not resampled.",
+    "shape of j, minus that for which it predicts the same class behind a hole of like area in the shape "
+    "of a third object k. The value is the mean over exchanging j and k. Only the shape of the hole "
+    "changes, so this is its causal effect. The interval is over images, and takes the outlines as given.",
     group="outline",
     members=where_named("swap_pull"),
     in_training=True,
@@ -69,9 +68,10 @@ def _columns(outcomes: Outcomes) -> Columns:
 
 @_outline(
     title="Used share",
-    definition="The leak, divided by what outlines can tell: the accuracy of the mask-only probe, a network that sees "
-    "nothing but outlines, minus the fraction of the majority class. 0: the outline adds no accuracy; 1: as much as "
-    "for the probe; below 0: it misleads the network. Signed; reliance on the outline is its magnitude, |used share|.",
+    definition="The leak divided by what outlines can tell, which is the accuracy of the mask-only probe (a network "
+    "that sees nothing but outlines) minus the fraction of the most frequent class. At 0 the outline adds "
+    "no accuracy, at 1 it adds as much as for the probe, and below 0 it misleads. Reliance on the outline "
+    "is its magnitude, |used share|.",
     in_training=True,
     in_terminal=True,
     compared=True,
@@ -101,8 +101,8 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
 
 @measure(
     title="Reliance on the outline, |used share|",
-    definition="Magnitude of the used share: a network that an outline misleads relies on it, too. Given only as a "
-    "difference of two networks: on its own, noise around 0 would lift it above 0.",
+    definition="Magnitude of the used share, because a network that an outline misleads relies on it, too. It is "
+    "given only as a difference of two networks. On its own, noise around 0 would lift it above 0.",
     group="outline",
     goal="low",
     members=lambda _plan: (),
@@ -114,7 +114,7 @@ def reliance(probe: ProbeOutcomes) -> Statistic:
 
 @_outline(
     title="Probe accuracy",
-    definition="Accuracy of the mask-only probe: how well a network that sees nothing but outlines reads the class.",
+    definition="Accuracy of the mask-only probe, a network that sees nothing but outlines.",
     unit="fraction",
     goal="none",
     in_training=True,
@@ -134,8 +134,8 @@ def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
 
 @_outline(
     title="Majority class",
-    definition="Fraction of the most frequent class among images with an object mask that the measures can use: the "
-    "accuracy of always naming it.",
+    definition="Fraction of the most frequent class among images with an object mask that the measures can use. This "
+    "is the accuracy of always naming that class.",
     unit="fraction",
     goal="none",
     of_data=True,

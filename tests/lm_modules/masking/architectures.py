@@ -1,11 +1,11 @@
-"""Six properties that layer masking must have on every listed network, and the page that reports them.
+"""Six properties that layer masking must have on every listed network, and the section of a page that reports them.
 
 architectures.csv has a line for each classifier of torchvision, for the small models of each family (module) of timm
 that layer masking takes, and for the smallest model of each other one.
 
 `python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
-table, one at a time, and writes into it which are refused and why, and docs/architectures.md. With `--sizes` it says
-instead how far images of several sizes in one batch are answered otherwise than alone.
+table, one at a time, and writes into it which are refused and why, and the last section of docs/layer-masking.md. With
+`--sizes` it says instead how far images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
@@ -27,7 +27,8 @@ from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
 
-PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[3] / "docs" / "layer-masking.md"
+MARK = "<!-- architectures -->\n\n"  # what follows is written by `main`
 TABLE = Path(__file__).with_suffix(".csv")
 REFUSALS = {
     "attention between positions": "attends from each position to all others",
@@ -307,8 +308,8 @@ def _run(case: Case, *, everything: bool = False, scribble: bool = False) -> Any
     return case.masked._run(hide(case.images, visible), visible_map, write if scribble else None)
 
 
-def page(results: dict[str, dict[str, bool | str]]) -> str:
-    """The text of docs/architectures.md.
+def section(results: dict[str, dict[str, bool | str]]) -> str:
+    """The last section of docs/layer-masking.md.
 
     Args:
         results: of `check` by architecture.
@@ -317,41 +318,27 @@ def page(results: dict[str, dict[str, bool | str]]) -> str:
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
     known = known_architectures()
-    reasons: dict[str, list[str]] = {}
-    for family, architecture, refused in known:
-        if refused:
-            name = architecture if family == "torchvision" else family.replace(" ", "/")
-            reasons.setdefault(refused, []).append(name)
-    taken = by_family([each for each in known if not each.refused])
-    torchvision_names = taken.pop("torchvision")
-    models = {
-        family.removeprefix("timm "): ", ".join(name.removeprefix("timm/") for name in names)
-        for family, names in taken.items()
-    }
-    sections = [
-        "# Architectures",
+    refused = [each.family for each in known if each.refused]
+    of_timm = by_family([each for each in known if not each.refused])
+    of_torchvision = of_timm.pop("torchvision")
+    families = ", ".join(family.removeprefix("timm ") for family in of_timm)
+    parts = [
+        "## Tested architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
-        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings: "
-        f"{len(passed)} have all six properties below, {len(results) - len(passed)} do not.",
-        "A network that is not listed is supported if wrapping it raises no `UnsupportedNetworkError`: `maskrobust "
-        "arches NAME` tries it.",
+        f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings. "
+        f"{len(passed)} of them have all six properties below.",
         MEANINGS.rstrip(),
-        *(["## Failed", "\n".join(f"- {failure}" for failure in failures)] if failures else []),
-        f"## torchvision: {len(torchvision_names)} networks",
-        ", ".join(torchvision_names) + ".",
-        f"## timm: {sum(map(len, taken.values()))} networks of {len(taken)} families",
-        "Refused members of these families attend between positions (fastvit_sa12, caformer_s18) or have an operation "
-        "without a rule (evolved normalisation, global context).",
-        _table("family", "networks", models),
-        f"## Refused: {sum(map(len, reasons.values()))}",
-        "Networks of torchvision and families of timm that layer masking does not support, by what they compute:",
-        _table("reason", "networks and families", {reason: ", ".join(names) for reason, names in reasons.items()}),
+        *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
+        f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
+        f"{len(of_timm)} families of timm ({families}). Other members of these families can be refused (fastvit_sa12, "
+        "caformer_s18). "
+        f"Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
+        f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
+        "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
+        "arches NAME` tries any other. A network that is not listed is supported if wrapping it raises no "
+        "`UnsupportedNetworkError`.",
     ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _table(left: str, right: str, rows: dict[str, str]) -> str:
-    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+    return "\n\n".join(parts) + "\n"
 
 
 def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
@@ -367,7 +354,8 @@ def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
 def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) -> float:
     """Largest difference between images of several sizes in one batch, and alone, over the deviation of the outputs.
 
-    In float64, without and with holes.
+    In float64, without and with holes. A network that takes few sizes alone, as one with strides before a sum of
+    branches does, is given sides of `image_size` and half of it.
 
     Args:
         network: in eval mode; becomes float64.
@@ -378,8 +366,11 @@ def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) ->
         UnsupportedNetworkError: it cannot compute images of several sizes.
     """
     masked, generator, errors = LayerMasking(network.double()), torch.Generator().manual_seed(0), []
+    takes_any = all(_takes(network, side) for side in range(image_size * 5 // 6, image_size))
     for _ in range(sizes_drawn):
         sizes = torch.randint(image_size * 5 // 6, image_size + 1, (3, 2), generator=generator)
+        if not takes_any:
+            sizes = image_size // torch.randint(1, 3, (3, 2), generator=generator)
         images = [torch.randn(3, *size, generator=generator, dtype=torch.float64) for size in sizes.tolist()]
         canvas, _ = pad_batch(images)
         holes = draw_visible(int(sizes.max()))[:1, :, : canvas.shape[2], : canvas.shape[3]]
@@ -391,8 +382,16 @@ def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) ->
     return max(errors)
 
 
+def _takes(network: nn.Module, side: int) -> bool:
+    try:
+        network(torch.zeros(1, 3, side, side, dtype=torch.float64))
+    except RuntimeError:
+        return False
+    return True
+
+
 def main() -> None:
-    """Check every listed network, write the page, and exit with status 1 where a property fails."""
+    """Check every listed network, write the section, and exit with status 1 where a property fails."""
     if "--sizes" in sys.argv:
         for architecture in architectures():
             try:
@@ -410,7 +409,8 @@ def main() -> None:
             found = check(build(architecture), size_of(architecture), padding)
             failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
             results[architecture] = found | results.get(architecture, {}) | failed
-    PAGE.write_text(page(results), encoding="utf-8")
+    above, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+    PAGE.write_text(above + MARK + section(results), encoding="utf-8")
     failures = _failures(results)
     if failures:
         sys.exit("\n".join(failures))

@@ -13,6 +13,7 @@ from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError,
 from maskrobust.lm_modules.networks.architectures import build_outline
 from tests.lm_modules.masking.architectures import (
     COLUMNS,
+    MARK,
     PAGE,
     REFUSALS,
     architectures,
@@ -20,8 +21,8 @@ from tests.lm_modules.masking.architectures import (
     by_family,
     check,
     known_architectures,
-    page,
     reason_of,
+    section,
     size_of,
 )
 from tests.lm_modules.masking.networks import draw_images, holes
@@ -93,9 +94,12 @@ def test_every_name_belongs_to_its_family():
     assert len(set(names)) == len(names)
 
 
-def test_the_page_is_the_one_of_the_lists():
-    expected = page({name: {"wraps": True} for name in architectures()}).split("\n\n")
-    assert PAGE.read_text(encoding="utf-8").split("\n\n")[2:] == expected[2:]  # the versions stand in the first ones
+def test_the_section_of_the_page_is_the_one_of_the_lists():
+    written = PAGE.read_text(encoding="utf-8").partition(MARK)[2].split("\n\n")
+    expected = section({name: {"wraps": True} for name in architectures()}).split("\n\n")
+    assert written[:1] + written[2:] == expected[:1] + expected[2:]  # the versions stand in the second part
+    assert written[1].partition(", with torch ")[0] == expected[1].partition(", with torch ")[0]
+    assert written[1].partition("both paddings")[2] == expected[1].partition("both paddings")[2]
 
 
 ARCHITECTURES = ["timm/test_convnext", "timm/test_efficientnet"]

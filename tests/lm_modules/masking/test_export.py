@@ -89,6 +89,23 @@ def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_what
             assert torch.equal(run(torch.where(visible, images, hidden_value), visible), logits)
 
 
+@torch.no_grad()
+def test_onnx_runtime_answers_each_image_of_a_batch_of_several_sizes_as_if_it_were_alone():
+    masked = masked_network("modern")
+    session = onnxruntime.InferenceSession(onnx_model(masked, (SIZE, SIZE), any_sizes=True))
+    sizes = torch.tensor([[SIZE, 19], [17, 25], [23, SIZE], [SIZE, SIZE]])
+    images = IMAGES[4:].clone()
+    for image, (height, width) in zip(images, sizes.tolist(), strict=True):
+        image[:, height:] = image[:, :, width:] = math.nan
+    inputs = {"images": images.numpy(), "visible": VISIBLE[4:].numpy(), "sizes": sizes.numpy()}
+    (logits,) = session.run(None, inputs)
+    alone = [
+        masked(image[None, :, :height, :width], visible[None, :, :height, :width])
+        for image, visible, (height, width) in zip(images, VISIBLE[4:], sizes.tolist(), strict=True)
+    ]
+    assert_close(torch.from_numpy(logits), torch.cat(alone))
+
+
 class Leaking(nn.Module):
     """A network that an export changes."""
 
@@ -156,8 +173,24 @@ def test_an_onnx_file_of_a_network_in_training_mode_is_refused():
         onnx_model(LayerMasking(Modern()), (SIZE, SIZE))
 
 
+class Written(nn.Module):
+    """Python's operators, and functions that move channels, where other networks have modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = 1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid()
+        x = 2**-x + x**2 + 1 / (1 + x)
+        first, second = x.chunk(2, dim=1)
+        x = torch.cat([second, first], dim=1)
+        x = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+        return self.head(x.mean((2, 3)))
+
+
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("make", [Modern, Gated], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [Modern, Gated, Written], ids=lambda make: make.__name__)
 @torch.no_grad()
 def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
     masked = LayerMasking(randomise(make()).eval())

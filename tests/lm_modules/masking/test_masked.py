@@ -163,9 +163,9 @@ def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the
 
 
 @pytest.mark.parametrize("name", SINGULAR)
-@pytest.mark.parametrize("may_be_read", [True, False])
-def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(name, may_be_read, monkeypatch):
-    monkeypatch.setattr(VisibleMap, "may_be_read", may_be_read)
+@pytest.mark.parametrize("can_inspect", [True, False])
+def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(name, can_inspect, monkeypatch):
+    monkeypatch.setattr(VisibleMap, "can_inspect", can_inspect)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     parts = nn.Conv2d(3, 4, 3, padding=1, bias=False), as_network(SINGULAR[name]), nn.BatchNorm2d(4)
     network = nn.Sequential(*parts, nn.Conv2d(4, 4, 3, padding=1), *head)

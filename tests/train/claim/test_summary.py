@@ -108,7 +108,7 @@ def test_nothing_is_decided_where_the_baseline_has_learned_nothing(config):
 @pytest.mark.parametrize(("baseline", "said"), [(0.0, True), (0.9, False)])
 def test_a_refuted_claim_says_where_the_fill_does_it_and_not_the_training(config, baseline, said):
     verdict = outcome_of(summarised(config, runs_of(config, {"no_masks": baseline, "layer_masking": 0.6})), "own")
-    sentence = "So little does 'No masks', which was never trained on masks, under mean colour fill and random colour"
+    sentence = "'No masks', which was never trained on masks, relies as little under mean colour fill and random colour"
     assert verdict["outcome"] == "refuted" and (sentence in verdict["reason"]) is said
 
 
@@ -193,15 +193,30 @@ def test_clean_accuracy_counts_on_the_validation_split_alone(config):
     assert lost is not None and lost.value == 0.0
 
 
-def test_nothing_is_decided_where_layer_masking_costs_clean_accuracy(config):
+def losing(config, arm, share):
+    """Runs in which an arm is wrong on a share of the validation images that the baseline gets right."""
     runs = runs_of(config, {"patches_mean": 0.9, "silhouettes_random_colour": 0.9})
-    for seed, run in runs["layer_masking"].items():
-        right = np.arange(IMAGES) >= 0.04 * IMAGES
+    for seed, run in runs[arm].items():
+        right = np.arange(IMAGES) >= share * IMAGES
         clean = np.where(right, run.validation.labels, run.validation.labels + 1)
-        runs["layer_masking"][seed] = run._replace(validation=answering(run.validation, clean=clean))
-    found = outcome_of(summarised(config, runs), "needed")
-    assert found["outcome"] == "undecided" and "loses 4.0 points" in found["reason"]
+        runs[arm][seed] = run._replace(validation=answering(run.validation, clean=clean))
+    return runs
+
+
+def test_nothing_is_decided_where_layer_masking_is_shown_to_cost_clean_accuracy(config):
+    found = outcome_of(summarised(config, losing(config, "layer_masking", 0.2)), "needed")
+    assert found["outcome"] == "undecided" and "loses 20.0 points" in found["reason"]
     assert "tolerance of 3.0, so" in found["reason"]
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.04, True), (0.2, False)])
+def test_an_arm_counts_unless_it_is_shown_to_lose_more_clean_accuracy_than_is_tolerated(config, share, counts):
+    rows = [Row(**each) for each in summarised(config, losing(config, "patches_mean", share))["rows"]]
+    lost = only(rows, network="patches_mean", measure="clean_accuracy", compared_with="no_masks")
+    compared = only(rows, network="patches_mean", measure="reliance", method="mean")
+    assert lost is not None and compared is not None
+    assert lost.value < -0.03 and (lost.high < -0.03) != counts
+    assert (compared.reading != "does not count") == counts
 
 
 @pytest.mark.parametrize(("seeds", "outcome"), [(1, "undecided"), (2, "undecided"), (5, "supported")])

@@ -177,7 +177,9 @@ def test_a_wrong_verdict_is_as_seldom_as_stated(seeds, arms, fills):
 
 def test_the_rule_in_words_names_its_numbers_and_the_fills_that_were_tried():
     text = " ".join(rule_in_words(RULE, TITLES, 0.5))
-    assert all(part in text for part in ("3.0 points", "0.05", "2.5% of experiments", "0.025 / m", "0.0125 for each"))
+    assert all(
+        part in text for part in ("3.0 points", "0.05", "2.5\u202f% of experiments", "0.025 / m", "0.0125 for each")
+    )
     assert "'No masks'" in text and "'Layer masking'" in text
     assert fills_in_words(["black", "mean"]).endswith("may hide the outline better.")
     assert fills_in_words(["black", "inpainting"]) == "Fills tried: black fill and inpainting."
@@ -210,6 +212,6 @@ def design(seeds):
 def test_the_power_is_said_and_a_design_that_cannot_decide_is_told_so():
     assert design(2) == [few_seeds(2)]
     (power, *warnings) = design(3)
-    assert power.startswith("With 3 seeds and 1,000 images, 80% of experiments") and "margin is 0.05" in power
+    assert power.startswith("With 3 seeds and 1,000 images, 80\u202f% of experiments") and "margin is 0.05" in power
     assert any("hardly refute" in each for each in warnings)
     assert len(design(8)) == 1

@@ -37,7 +37,7 @@ METHODS = ("black", "blur", "layer_masking")
 SIZE = 64
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">${document.title='taken'}"
 PATIENCE = 90_000
-DOCS = Path(__file__).parents[3] / "docs/play.md"
+DOCS = Path(__file__).parents[3] / "docs/gallery.md"
 
 
 def serve(folder):
@@ -73,7 +73,7 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """What docs/play.md gives as app.py of a Space, with other networks, pictures and port; it ends by Ctrl-C."""
+    """What docs/gallery.md gives as app.py of a Space, with other networks, pictures and port; it ends by Ctrl-C."""
     folder = tmp_path_factory.mktemp("play")
     (folder / "pictures").mkdir()
     for name, seed in (("a photograph", 0), (HOSTILE.replace("/", ""), 1)):

@@ -180,7 +180,7 @@ def test_in_80_columns_each_name_is_on_one_line_and_each_value_below_its_heading
         assert max(map(len, [first, second, *lines])) <= 80
         columns = [slice(match.start(), match.end()) for match in re.finditer(r"\S+(?: \S+)*", second)]
         assert [" ".join((first[: at.stop].split("  ")[-1].strip(), second[at])) for at in columns] == [
-            "Used share", "Outline pull (logits)", "Nothing hidden", "50% hidden"
+            "Used share", "Outline pull (logits)", "Nothing hidden", "50\u202f% hidden"
         ]  # fmt: skip
         for network in results.networks:
             title, *of_methods = (lines.pop(0) for _ in range(1 + len(results.methods)))

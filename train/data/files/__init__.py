@@ -1,1 +1,1 @@
-"""Files and what is in them: images, masks, cut-outs, photographs; and data modules of image files."""
+"""Data modules that read files: images, masks, cut-outs and photographs."""

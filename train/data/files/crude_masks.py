@@ -1,4 +1,4 @@
-"""Crude object masks for images without annotation: what is measured with them is about them, not the objects."""
+"""Crude object masks for images without annotation: a salient region, a box, or a user's own."""
 
 from collections.abc import Mapping
 from pathlib import Path

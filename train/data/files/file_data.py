@@ -1,4 +1,4 @@
-"""Data modules of image files: reading, joint geometry of image and mask, loaders, files to store or to evaluate on."""
+"""`FileDataModule`, the base of data modules of image files: reading, cropping image and mask alike, loaders."""
 
 import copy
 import os
@@ -166,7 +166,7 @@ class FileSample(NamedTuple):
 
     @property
     def id(self) -> int:
-        """That of the image file."""
+        """The id of the image file."""
         return self.file.id
 
     @property

@@ -1,4 +1,4 @@
-"""Image files and mask files: which belong together, what is in them, and how they are cropped and resized."""
+"""Read image files and mask files, match them, and crop and resize them."""
 
 import hashlib
 import io
@@ -38,7 +38,7 @@ MOST_PIXELS = 2**30 // 12
 """Largest number of pixels of an image, about 9,500 x 9,500: where Pillow warns of decompression bombs, too."""
 
 IMAGENET_S_IGNORE = 1000
-"""Of a mask of ImageNet-S: neither object nor background."""
+"""Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP_BACKGROUND = 2

@@ -1,4 +1,4 @@
-"""Textures and backgrounds: scikit-image's own photographs, never downloaded, images of one's own, or plain colours."""
+"""Backgrounds and textures: scikit-image's photographs, a user's own images, or plain colours."""
 
 import math
 from collections.abc import Sequence
@@ -279,7 +279,7 @@ def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
 
 
 def installed_photographs() -> tuple[Path, ...]:
-    """Those of `INSTALLED_PHOTOGRAPHS` that are installed."""
+    """The files of `INSTALLED_PHOTOGRAPHS` that are installed."""
     return tuple(path for name in INSTALLED_PHOTOGRAPHS if (path := DEBIAN_SHARE / name).is_file())
 
 

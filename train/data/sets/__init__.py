@@ -1,1 +1,1 @@
-"""The data modules that are shipped, a file each, and what they are made of."""
+"""The data modules that are shipped, one in each file."""

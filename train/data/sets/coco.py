@@ -1,4 +1,4 @@
-"""Images with annotations in COCO's JSON, one object each."""
+"""`Coco`: images with annotations in COCO's JSON, one object each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath

@@ -1,4 +1,4 @@
-"""Generated images with two cues, texture and outline, and a knob for how much each tells about the class.
+"""`Cues`: generated images with two cues, texture and outline, each of which tells the class to a chosen degree.
 
 The ground truth for the measures of shape reliance: with an outline that is drawn regardless of the label there is
 nothing to be read from the shape of a hole, and with an informative one there is.

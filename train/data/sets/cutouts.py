@@ -1,4 +1,4 @@
-"""Photographs of objects, cut out with an alpha channel, on photograph backgrounds that show no object."""
+"""`Cutouts`: photographs of objects, cut out and pasted on photographs without objects."""
 
 import copy
 import os

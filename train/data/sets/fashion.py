@@ -1,4 +1,4 @@
-"""Fashion-MNIST garments on photograph backgrounds: 70,000 real outlines, and the garment is the object."""
+"""`Fashion`: Fashion-MNIST garments pasted on photographs, with their real outlines."""
 
 import gzip
 import math

@@ -1,4 +1,4 @@
-"""Image folders with a parallel tree of object masks: ImageNet with ImageNet-S, or one's own images."""
+"""`Folder`: a user's own images in folders of classes, with optional object masks."""
 
 from math import inf
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images without labels, in one folder."""
+"""`Images`: images without labels, in one folder."""
 
 from pathlib import Path
 from typing import Any

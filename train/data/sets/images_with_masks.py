@@ -1,4 +1,4 @@
-"""A folder of images and a folder of masks under the same names; ImageNet-S as it is downloaded."""
+"""`ImagesWithMasks` and `ImageNetS`: a folder of images and a folder of masks, for evaluation."""
 
 import re
 from pathlib import Path

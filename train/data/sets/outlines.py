@@ -1,4 +1,4 @@
-"""Closed curves, one kind for each class, whose smallest enclosing circle says nothing about the kind.
+"""The outlines of `Cues`: a closed curve for each class, whose enclosing circle says nothing about the class.
 
 Every curve is scaled and shifted so that its smallest enclosing circle is the one asked for, after it was rotated and
 deformed; the kinds are shaped so that all of them fill nearly the same fraction of that circle.

@@ -1,4 +1,4 @@
-"""PASCAL VOC's segmented images, one object each."""
+"""`PascalVOC`: PASCAL VOC's segmented images, one object each."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: 37 breeds of cats and dogs, with the animal as the object."""
+"""`Pets`: Oxford-IIIT Pet, 37 breeds of cats and dogs, with the animal as the object."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ from maskrobust.train.data.files.image_files import ImageFile, id_of
 from maskrobust.train.types import Split
 
 _FOLDER = "oxford-iiit-pet"
-"""Of torchvision's layout, below its root."""
+"""Folder of torchvision's layout, below its root."""
 
 
 class Pets(FileDataModule):

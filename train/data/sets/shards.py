@@ -1,4 +1,4 @@
-"""WebDataset tar shards, as `maskrobust shards` writes them: data of any size, from disk or over the network."""
+"""`Shards`: WebDataset tar files, as `maskrobust shards` writes them, from disk or over the network."""
 
 import warnings
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class Shards(AnnotatedDataModule):
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Those that were written."""
+        """The splits that were written."""
         return tuple(split for split in get_args(Split) if split in self.manifest.splits)
 
     def object_of(self, ids: Tensor) -> Tensor:

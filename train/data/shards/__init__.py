@@ -1,1 +1,1 @@
-"""Shards: their form, their manifest, and how they are read."""
+"""The format of shards (tar files of samples), and reading them."""

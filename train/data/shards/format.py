@@ -1,4 +1,4 @@
-"""The form of shards: tar files in WebDataset's convention, and beside them one JSON that says what they hold.
+"""The format of shards: tar files in WebDataset's convention, and a JSON manifest that says what they hold.
 
 A sample is the files KEY.json, KEY.jpg (or another suffix of images) and, where it has an object mask, KEY.mask.png,
 one after the other. KEY is its id in 19 digits; KEY.json repeats the id, and tells the label and whether there is a

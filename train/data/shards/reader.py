@@ -1,4 +1,4 @@
-"""Reading shards: samples as tensors, of which a faulty one ends the command by its name, and streams of batches."""
+"""Read samples from shards as tensors. A faulty sample ends the command with its name."""
 
 import copy
 import random

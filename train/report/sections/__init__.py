@@ -1,1 +1,1 @@
-"""The sections of a claim's and an evaluation's page: functions from results to the HTML below a heading, or None."""
+"""The sections of report pages: functions from results to HTML, or to None where there is nothing to show."""

@@ -1,4 +1,4 @@
-"""What most people look for first: accuracy by how much is hidden, of each class, along curves and by mask family."""
+"""Report sections on accuracy: by hidden fraction, by class, along curves and by mask family."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from maskrobust.train.report.tables import cell_of, titled
 from maskrobust.train.report.wording import family_title, in_sentence, method_title, percent
 
 _MOST_CLASSES = 20
-"""Of which a table is shown unfolded."""
+"""Largest number of classes whose table is shown unfolded."""
 
 
 def accuracy_of_classes(results: Results) -> Markup | None:

@@ -1,4 +1,4 @@
-"""A claim: its verdicts, its rule, every arm under every method, and retention against reliance."""
+"""Report sections of a claim: verdicts, rule, and every arm under every method."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""The first screen of an evaluation: its sentence, one hole as the networks see it, and one chart."""
+"""The first screen of an evaluation's report: its finding, one image as the networks see it, and one chart."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Every number of a claim or an evaluation in tables, how far outlines are read, comparisons, and definitions."""
+"""Report sections with every number in tables, reliance on outlines, comparisons, and definitions."""
 
 from markupsafe import Markup
 
@@ -7,7 +7,7 @@ from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, facts, folded, named, prose, table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import GROUP_TITLES, cell_of, group_table, inline, measure_tables, why_no_verdict
-from maskrobust.train.report.wording import GOALS, method_title
+from maskrobust.train.report.wording import GOALS, in_sentence, method_title
 
 INTERVALS = (
     "Bootstrap intervals over images, those of one object together. Where a fraction is 0 or 100\u202f%, the exact "
@@ -88,7 +88,15 @@ def outlines(results: Results) -> Markup | None:
         return None
     settings, probe = results.content["settings"], only(results.rows, network="", measure="probe_accuracy")
     unlabelled = settings["labels"] != "of the data"
-    text = prose("outlines", unlabelled=unlabelled, source=settings["probe"], probe=inline(probe))
+    shown = {row.measure for row in rows}
+    text = prose(
+        "outlines",
+        unlabelled=unlabelled,
+        source=settings["probe"],
+        probe=inline(probe),
+        has_pull=OUTLINE_PULL in shown,
+        has_swaps="swap_pull" in shown,
+    )
     return text + group_table("results", _first(results), rows, results, lambda row: _line(results, row))
 
 
@@ -101,7 +109,8 @@ def pairs(results: Results) -> Markup | None:
         pair = [results.network(row.network), results.network(row.compared_with)]
         reason = " and ".join(filter(None, (why_no_verdict(results, each.name, row.method) for each in pair)))
         named_in_verdict = f"{pair[0].title} " * (row.reading in ("relies more", "relies less"))
-        verdict = f"no comparison: {reason}" if reason else f"{named_in_verdict}{row.reading}"
+        under = f", tested under {in_sentence(method_title(row.method))}" * bool(named_in_verdict)
+        verdict = f"no comparison: {reason}" if reason else f"{named_in_verdict}{row.reading}{under}"
         line = Line(Markup(" minus ").join(map(named, pair)), [cell_of(row), Cell(verdict, look="words")])
         groups.setdefault(method_title(row.method), []).append(line)
     headings = ["Method and pair", "Difference of |used share|", "Verdict"]

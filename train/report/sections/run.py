@@ -1,4 +1,4 @@
-"""How the numbers of a page came about, and all of them to take home."""
+"""The report section on how its numbers were made, with files to download."""
 
 from collections.abc import Mapping
 from typing import Any
