@@ -225,6 +225,4 @@ def test_the_study_of_pre_training_asks_each_encoder_and_goes_on(pretraining_stu
     pretraining_study.main([*options, "--seeds=2"])
     torch.set_num_threads(threads)
     table = (tmp_path / "pretraining.md").read_text(encoding="utf-8").splitlines()
-    assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 5 + len(
-        pretraining_study.PLAN
-    )
+    assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 5 + len(pretraining_study.PLAN)
