@@ -4,7 +4,7 @@ python docs/studies/hole_picture.py timm/tf_efficientnet_lite0:pretrained docs
 
 The stethoscope is in the public domain (https://en.wikipedia.org/wiki/Image:Stethoscope.jpg), from Debian's package
 tuxpaint-stamps-default; the photograph is scikit-image's. View and scene are an example: the network names the object
-there. docs/results-holes.md has what holes do on average.
+there. docs/imagenet-networks.md has what holes do on average.
 """
 
 import sys
