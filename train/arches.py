@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="maskrobust arches",
-        description="Whether layer masking takes these networks; docs/architectures.md lists those it is tested on.",
+        description="Whether layer masking takes these networks; docs/layer-masking.md lists those it is tested on.",
     )
     parser.add_argument(
         "names", nargs="+", metavar="NAME", help="as in --model.architecture: resnet50, timm/resnet10t, my_module.MyNet"

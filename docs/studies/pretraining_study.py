@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -82,11 +83,18 @@ def zeros_in_each_layer() -> Iterator[None]:
         yield
 
 
-def masking(network: nn.Module, padding: str) -> tuple[Callable[..., Tensor], Any]:
-    """A network of images and `visible`, and the context that it needs."""
-    if padding == "zeros":
-        return LayerMasking(network), zeros_in_each_layer()
-    return LayerMasking(network, padding=padding), nullcontext()  # type: ignore[arg-type]
+def masking(network: nn.Module, padding: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A network of normalised images and `visible`, padded as in one of the pre-trainings."""
+    if padding != "zeros":
+        return LayerMasking(network, padding=padding)  # type: ignore[arg-type]
+    masked = LayerMasking(network)
+
+    def compute(images: Tensor, visible: Tensor) -> Tensor:
+        with zeros_in_each_layer():
+            answer: Tensor = masked(images, visible)
+        return answer
+
+    return compute
 
 
 def pretrained(data: Fashion, padding: str, seed: int, epochs: int) -> nn.Module:
@@ -134,19 +142,26 @@ def holes(samples: Batch, seed: int) -> dict[str, Tensor]:
     }
 
 
-@torch.inference_mode()
-def outputs(network: nn.Module, samples: Batch, visible: Tensor, presented: str, data: Fashion) -> Tensor:
-    """What a network in eval mode returns for holes presented in one way."""
+Answer = Callable[[Batch, Tensor], Tensor]
+"""What a network returns for samples of which only a part is visible."""
+
+
+def presented(network: nn.Module, data: Fashion) -> dict[str, Answer]:
+    """What a network in eval mode returns for holes, by how they are presented."""
     mean, std = (torch.tensor(each)[:, None, None] for each in (data.mean, data.std))
-    images = samples.images / 255
-    if presented == "painted":
-        answer, context = lambda images, _visible: network(images), nullcontext()
-        images = fill_mean(images, visible, data.mean)
-    else:
-        answer, context = masking(network, presented)
-    with context:
-        parts = zip(((images - mean) / std).split(200), visible.split(200), strict=True)
-        return torch.cat([answer(*part) for part in parts])
+    masked = {padding: masking(network, padding) for padding in PADDINGS}
+
+    @torch.inference_mode()
+    def answer(name: str, samples: Batch, visible: Tensor) -> Tensor:
+        found = []
+        for images, shown in zip((samples.images / 255).split(200), visible.split(200), strict=True):
+            if name == "painted":
+                found.append(network((fill_mean(images, shown, data.mean) - mean) / std))
+            else:
+                found.append(masked[name]((images - mean) / std, shown))
+        return torch.cat(found)
+
+    return {name: partial(answer, name) for name in PRESENTED}
 
 
 def probe_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
@@ -155,34 +170,29 @@ def probe_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
     encoder.fc = nn.Identity()
     training = Batch(*(None if each is None else each[:PROBED] for each in data.samples("train")))  # type: ignore[arg-type]
     test = data.samples("test")
+    seen, shown, labels = holes(training, seed), holes(test, seed), test.labels.numpy()
 
-    def features(samples: Batch, visible: Tensor, presented: str) -> NDArray[np.float32]:
-        return outputs(encoder, samples, visible, presented, data).numpy()
-
-    def fitted(hole: str, presented: str) -> Any:
+    def fitted(hole: str, answer: Answer) -> Any:
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        return probe.fit(features(training, holes(training, seed)[hole], presented), training.labels.numpy())
+        return probe.fit(answer(training, seen[hole]).numpy(), training.labels.numpy())
 
-    shown, labels = holes(test, seed), test.labels.numpy()
-    clean = fitted("clean", "painted")
-    found = {"probe, clean": clean.score(features(test, shown["clean"], "painted"), labels)}
-    for presented in PRESENTED:
-        scores = {
-            hole: clean.score(features(test, shown[hole], presented), labels)
-            for hole in ("half hidden", "outline", "circle")
-        }
-        found[f"half hidden under {presented}"] = scores["half hidden"]
-        found[f"outline under {presented}"] = scores["outline"] - scores["circle"]
-        own = fitted("outline", presented)
-        found[f"outline to be had under {presented}"] = own.score(features(test, shown["outline"], presented), labels)
+    def score(probe: Any, hole: str, answer: Answer) -> float:
+        return float(probe.score(answer(test, shown[hole]).numpy(), labels))
+
+    answers = presented(encoder, data)
+    clean = fitted("clean", answers["painted"])
+    found = {"probe, clean": score(clean, "clean", answers["painted"])}
+    for name, answer in answers.items():
+        found[f"half hidden under {name}"] = score(clean, "half hidden", answer)
+        found[f"outline under {name}"] = score(clean, "outline", answer) - score(clean, "circle", answer)
+        found[f"outline to be had under {name}"] = score(fitted("outline", answer), "outline", answer)
     return found
 
 
-def tuned_numbers(encoder: nn.Module, options: Mapping[str, Any], seed: int) -> Numbers:
-    """After fine-tuning the plain network on a few labels."""
+def tuned_numbers(encoder: nn.Module, few: Mapping[str, Fashion], seed: int) -> Numbers:
+    """After fine-tuning the plain network on a few labels; the data by the keys of `LABELS`."""
     found = {}
-    for name, (images, epochs) in LABELS.items():
-        data = Fashion(**{**options, "train_images": images})
+    for name, data in few.items():
         pl.seed_everything(seed, verbose=False)
         model = MaskRobustClassifier(
             "small_resnet", data.num_classes, mean=data.mean, std=data.std, masking="none", seed=seed
@@ -190,31 +200,30 @@ def tuned_numbers(encoder: nn.Module, options: Mapping[str, Any], seed: int) -> 
         network = copy.deepcopy(encoder)
         network.fc = nn.Linear(network.fc.in_features, data.num_classes)
         model.network.load_state_dict(network.state_dict())
-        trainer(epochs).fit(model, datamodule=data)
-        plain = model.network.network if isinstance(model.network, LayerMasking) else model.network
-        plain.eval()
-        test = data.samples("test")
-        shown = holes(test, seed)
-
-        def accuracy(hole: str, presented: str) -> float:
-            answers = outputs(plain, test, shown[hole], presented, data).argmax(1)  # noqa: B023
-            return float((answers == test.labels).float().mean())  # noqa: B023
-
-        found[f"{name}, clean"] = accuracy("clean", "painted")
-        for presented in ("painted", "mean"):
-            found[f"{name}, half hidden under {presented}"] = accuracy("half hidden", presented)
-            found[f"{name}, outline under {presented}"] = accuracy("outline", presented) - accuracy("circle", presented)
+        trainer(LABELS[name][1]).fit(model, datamodule=data)
+        network.load_state_dict(model.network.state_dict())
+        test, answers = data.samples("test"), presented(network.eval(), data)
+        right = {
+            (how, hole): float((answers[how](test, visible).argmax(1) == test.labels).float().mean())
+            for how in ("painted", "mean")
+            for hole, visible in holes(test, seed).items()
+        }
+        found[f"{name}, clean"] = right["painted", "clean"]
+        for how in ("painted", "mean"):
+            found[f"{name}, half hidden under {how}"] = right[how, "half hidden"]
+            found[f"{name}, outline under {how}"] = right[how, "outline"] - right[how, "circle"]
     return found
 
 
 def run(seed: int, images: int, epochs: int) -> Numbers:
     """All numbers of one seed."""
-    options = {"train_images": images, "val_images": 1, "test_images": TESTED, "image_size": IMAGE_SIZE, "seed": seed}
-    data = Fashion(**options, batch_size=BATCH_SIZE)
+    make = partial(Fashion, val_images=1, test_images=TESTED, image_size=IMAGE_SIZE, seed=seed)
+    data = make(train_images=images, batch_size=BATCH_SIZE)
+    few = {name: make(train_images=labelled, batch_size=16) for name, (labelled, _) in LABELS.items()}
     found = {}
     for name in ENCODERS:
         encoder = pretrained(data, name, seed, epochs)
-        numbers = probe_numbers(encoder, data, seed) | tuned_numbers(encoder, options | {"batch_size": 16}, seed)
+        numbers = probe_numbers(encoder, data, seed) | tuned_numbers(encoder, few, seed)
         found |= {f"{name}, {key}": float(value) for key, value in numbers.items()}
     return found
 

@@ -1,4 +1,4 @@
-"""Networks that a training starts from: by name, with weights of torchvision's or timm's by theirs, or from a file.
+"""Networks that a training starts from: by name with weights of torchvision or timm, or from a file.
 
 torchvision, timm and huggingface_hub fetch weights as they always do, with their own caches and offline switches.
 """

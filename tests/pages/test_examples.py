@@ -180,9 +180,7 @@ def test_zeros_in_each_layer_are_a_network_whose_features_are_multiplied_by_the_
     images = torch.randn(3, 3, 32, 32, dtype=torch.float64)
     visible = patches(torch.arange(3), 32, 32, hidden_fraction=(0.6, 0.6), patch_size=8)
     twin = copy.deepcopy(network)
-    masked, context = pretraining_study.masking(network, "zeros")
-    with context:
-        found = masked(torch.where(visible, images, torch.nan), visible)
+    found = pretraining_study.masking(network, "zeros")(torch.where(visible, images, torch.nan), visible)
 
     def seen(features):
         step = 32 // features.shape[2]
@@ -217,6 +215,7 @@ def test_zeros_in_each_layer_are_a_network_whose_features_are_multiplied_by_the_
 
 
 def test_the_study_of_pre_training_asks_each_encoder_and_goes_on(pretraining_study, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining_study, "ENCODERS", ("none", "zeros", "mean"))
     monkeypatch.setattr(pretraining_study, "PROBED", 100)
     monkeypatch.setattr(pretraining_study, "TESTED", 60)
     monkeypatch.setattr(pretraining_study, "LABELS", {"1 % of labels": (20, 1), "10 % of labels": (20, 1)})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import wandb
 import yaml
+from pytorch_lightning.loggers import CSVLogger, Logger
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
@@ -16,6 +16,8 @@ from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.claim.arguments import parse_config as parse_claim
 from maskrobust.train.claim.runs import all_runs, measured_run, run_arm
 from maskrobust.train.cli import main
+from maskrobust.train.fit.command import FitCLI
+from maskrobust.train.fit.loggers import WandbRun
 from maskrobust.train.running.progress import ClaimProgress
 from tests.test_house import CONFIGS
 from tests.train.runs import rows
@@ -131,12 +133,12 @@ def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(data, tm
 
 
 def test_weights_and_biases_come_with_an_overlay(data, tmp_path, monkeypatch):
+    """What is written then is in test_loggers.py."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    try:
-        main(["fit", *fit_arguments(data, tmp_path, "cues.yaml", "overlays/wandb")])
-    finally:
-        wandb.finish()
-    assert list(tmp_path.rglob("*.wandb"))
+    used: list[Logger] = []
+    monkeypatch.setattr(FitCLI, "fit", lambda cli, *_, **__: used.extend(cli.trainer.loggers))
+    main(["fit", *fit_arguments(data, tmp_path, "cues.yaml", "overlays/wandb")])
+    assert [type(each) for each in used] == [CSVLogger, WandbRun]
 
 
 def test_every_overlay_is_tested():

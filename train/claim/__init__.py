@@ -76,7 +76,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:
         if missing := make_runs(config, progress):
             console.print(
-                f"{missing} runs are being made by other processes, the last of which writes the report; where one was "
+                f"runs left to other processes: {missing}; the last of these writes the report, and where one was "
                 "killed, run the same command again."
             )
             return None

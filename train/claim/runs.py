@@ -71,14 +71,15 @@ def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
         if config.source_of(trained) == trained:
             users = [name for name, arm in config.arms.items() if arm.calibration and arm.network_of == trained]
             with suppress(FolderTakenError), locked(config.out / "arms" / trained / f".seed-{seed}"):
-                for arm in (trained, *users):
+                missing = [arm for arm in (trained, *users) if not config.run_of(arm, seed).is_measured()]
+                for arm in dict.fromkeys((trained, *missing)) if missing else ():
                     run_arm(config, arm, seed, bank, progress)
         progress.advance(progress.all_runs)
     return sum(not run.is_measured() for run in all_runs(config))
 
 
 def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: ClaimProgress) -> None:
-    """Make the run of one arm that learns, and ask it, as far as that is not on disk.
+    """Make the run of one arm that learns, and ask its network, as far as that is not on disk.
 
     Args:
         config: the claim.
@@ -91,8 +92,6 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         InputError: the folder holds a run of this name with another configuration, or the training diverged.
     """
     run = config.run_of(arm, seed)
-    if run.is_measured():
-        return
     if config.training.images_by_seed:
         config.data.draw_training(seed)
 

@@ -1,9 +1,11 @@
 """The kinds of arm: what a calibration is fitted on, and known manipulation checks."""
 
 from io import StringIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from rich.console import Console
@@ -16,6 +18,7 @@ from maskrobust.lm_modules.methods import centred
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.training_masks import build_masking
 from maskrobust.train.claim import arms, run_claim, runs
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
@@ -50,7 +53,10 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
     path = write_claim(tmp_path / "claim.yaml")
     content = yaml.safe_load(path.read_text())
     content["evaluation"]["methods"] = ["mean", "mean+centred", "layer_masking"]
-    path.write_text(yaml.safe_dump(content))
+    content["arms"] = dict(
+        reversed(content["arms"].items())
+    )  # those that use a network ahead of the one that trains it
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     config = config_of(path, tmp_path / "out")
     found, bank = outcomes_of(config), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     scenes = config.data.empty_scenes("train", 8).images
@@ -70,7 +76,41 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
         assert_same({"": found[arm, "mean+centred"]}, {"": expected})
 
 
+def test_the_seed_of_a_run_decides_weights_and_order_alike_for_all_arms(tmp_path, monkeypatch):
+    config = config_of(write_claim(tmp_path / "claim.yaml", seeds=[1, 2]), tmp_path / "out")
+    begun: list[tuple[int, Tensor]] = []
+
+    def fit(_trainer, classifier, datamodule, **_):
+        begun.append((datamodule.order_seed, torch.cat([each.flatten() for each in classifier.network.parameters()])))
+
+    monkeypatch.setattr(pl.Trainer, "fit", fit)
+    for arm in ("no_masks", "layer_masking"):
+        for seed in (1, 2):
+            learn(config, config.run_of(arm, seed), tmp_path, ClaimProgress(SILENT, runs=1))
+    assert [order for order, _ in begun] == [1, 2, 1, 2]
+    first, second, *same = (weights for _, weights in begun)
+    assert torch.equal(first, same[0]) and torch.equal(second, same[1]) and not torch.equal(first, second)
+
+
 Fit = tuple[Tensor, Tensor]
+
+
+@pytest.fixture
+def holes(monkeypatch):
+    """What is visible in each batch that a calibration is fitted on."""
+    drawn: list[Tensor] = []
+
+    def build(*arguments, **options):
+        masks = build_masking(*arguments, **options)
+
+        def draw_visible(keys, batch):
+            drawn.append(masks.draw_visible(keys, batch))
+            return drawn[-1]
+
+        return SimpleNamespace(draw_visible=draw_visible)
+
+    monkeypatch.setattr(arms, "build_masking", build)
+    return drawn
 
 
 @pytest.fixture
@@ -107,7 +147,7 @@ def calibrated(folder, batch_size, monkeypatch):
 
 
 def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_nothing_hidden(
-    fits, tmp_path, monkeypatch
+    fits, holes, tmp_path, monkeypatch
 ):
     classifier, images, maps = calibrated(tmp_path, 16, monkeypatch)
     with torch.no_grad():
@@ -116,6 +156,9 @@ def test_masked_images_are_to_be_predicted_as_the_network_predicts_them_with_not
     methods = ("black", "mean", "random_colour", "layer_masking")
     weights = {f"{method}.weight": float(place) for place, method in enumerate(methods, start=1)}
     assert first == weights | {f"{method}.bias": 0.0 for method in methods}
+    with torch.no_grad():
+        behind_black = classifier(torch.where(torch.cat(holes), images, 0.0))
+    assert torch.allclose(fits[0][0], behind_black, atol=1e-5)
     for logits, targets in fits:
         assert torch.equal(targets, clean.argmax(dim=1))
         assert logits.shape == (20, 4)
