@@ -40,7 +40,7 @@ x: int = 1; y = 2
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda page: page.name
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))], ids=lambda page: page.name
 )
 def test_a_page_is_written_in_sentences(page):
     assert marks_in_100_words(page.read_text(encoding="utf-8")) <= MOST_IN_100_WORDS
