@@ -336,7 +336,7 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
         "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
         "arches NAME` tries any other. A network that is not listed is supported if wrapping it raises no "
-        "`UnsupportedNetworkError`.",
+        "`UnsupportedNetworkError`, and no part of it lies on a path that [wrapping does not reach](#how-it-works).",
     ]
     return "\n\n".join(parts) + "\n"
 
