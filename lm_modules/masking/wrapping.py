@@ -216,8 +216,8 @@ def _without_values(value: Any) -> Any:
 
 def _alike(tensor: Tensor) -> Tensor:
     """A tensor without values; `torch.empty_like` finds out its strides in Python, twenty times as slowly."""
-    if 0 in tensor.stride():  # expanded
-        return torch.empty_like(tensor, device="meta")
+    if not tensor.is_contiguous() and not tensor.is_contiguous(memory_format=torch.channels_last):
+        return torch.empty_like(tensor, device="meta")  # a result of an expanded or sliced tensor is dense
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 

@@ -330,3 +330,26 @@ def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_librari
 
     LayerMasking(network)
     assert RULES[type(layer)].apply is own
+
+
+class Gates(nn.Module):
+    """Gates made from a part of a tensor's memory, or from repeated memory, ahead of a function without a rule."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.conv, self.make = nn.Conv2d(3, 4, 3), make
+
+    def forward(self, x):
+        features = self.conv(x)
+        gates = torch.relu(self.make(features.mean((2, 3))))
+        return torch.special.i0(features * gates.view(-1).view(len(x), -1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda means: means[:, :1].expand(-1, 4), lambda means: means.repeat(1, 2).chunk(2, dim=1)[1]],
+    ids=["expanded", "a chunk"],
+)
+def test_what_follows_a_tensor_that_is_not_dense_is_tried_when_a_network_is_wrapped(make):
+    with pytest.raises(UnsupportedNetworkError, match=r"i0"):
+        LayerMasking(Gates(make).eval())
