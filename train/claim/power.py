@@ -25,7 +25,7 @@ def chance_to_show(distance: float, seeds: int, images: int, level: float) -> fl
         Phi((distance - sqrt(t_S^2 V_S X / (S - 1) + z^2 V_O)) / sqrt(V_S + V_O)).
 
     Args:
-        distance: of the true difference from the margin, in used share.
+        distance: distance of the true difference from the margin, in used share.
         seeds: number S of runs of each arm, at least 2.
         images: number of images with an object.
         level: one-sided, of the signed bound.

@@ -50,10 +50,10 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
+        runs: the runs, one for each arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         seconds: how long the command took, without what it found on disk.
-        command: as typed.
+        command: the command as typed.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
     replicates = config.evaluation.replicates
@@ -165,8 +165,8 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
-        loss: of the layer-masking arm.
+        runs: the runs, one for each arm and seed.
+        loss: what the layer-masking arm loses.
     """
     reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
     if all(reasons):
@@ -204,7 +204,7 @@ def compare(
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
+        runs: the runs, one for each arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         arm: name of the arm.
         fill: masking method that it is asked under.

@@ -42,11 +42,11 @@ class Pair(NamedTuple):
 
     Attributes:
         arm: name of the augmentation-only arm.
-        title: of that arm, for sentences.
-        fill: that it is asked under.
+        title: how sentences call that arm.
+        fill: the fill that it is asked under.
         is_own: whether that is the fill of its training that it is asked under in the first claim.
         counts: whether the arm is not shown to lose more clean accuracy against the baseline than the rule tolerates.
-        accuracy: with patches hidden, minus that of the layer-masking arm; with its 95 % interval.
+        accuracy: accuracy with patches hidden minus that of the layer-masking arm, with its 95 % interval.
         reliance: minus that of the layer-masking arm; with its 95 % interval.
         keeps_less: p-value, small where accuracy is shown to lie below minus the rule's tolerance.
         keeps_enough: p-value, small where it is shown to lie above that.
@@ -88,9 +88,9 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     """The rule as sentences, for the report.
 
     Args:
-        rule: of the claim.
-        titles: of the arms, by name.
-        hidden_fraction: of the patches, for the accuracy that is compared.
+        rule: the decision rule of the claim.
+        titles: how sentences call each arm, by its name.
+        hidden_fraction: fraction of the patches that is hidden for the accuracy that is compared.
     """
     level, share, reference = level_of(rule), share_of_level(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
@@ -154,7 +154,7 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
 
     Args:
         rule: margins and confidence.
-        pairs: of every augmentation-only arm with every fill.
+        pairs: every augmentation-only arm paired with every fill.
     """
     counted = [pair for pair in pairs if pair.counts]
     if not counted:

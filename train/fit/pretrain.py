@@ -41,8 +41,8 @@ def write_encoder(checkpoint: str | Path, path: Path) -> None:
     """Write the encoder of a checkpoint of `MaskedPretraining` under the network's own names, as safetensors.
 
     Args:
-        checkpoint: of Lightning.
-        path: of the file.
+        checkpoint: a checkpoint of Lightning.
+        path: path of the file.
 
     Raises:
         MissingFileError, InputError: see `read_state_dict`.
