@@ -77,7 +77,7 @@ def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
         plt.switch_backend(backend)
     shown = {path.name: path for path in PICTURES.glob("*.png")}
     assert [path.name for path in drawn] == sorted(shown)
-    assert len(drawn) == 4
+    assert len(drawn) == 3
     for path in drawn:
         now, then = plt.imread(path), plt.imread(shown[path.name])
         assert now.shape == then.shape
