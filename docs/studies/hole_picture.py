@@ -8,8 +8,8 @@ averages.
 
 Objects come from Debian's package tuxpaint-stamps-default, photographs around them from scikit-image. View and scene of
 hole.png are an example in which the network names the object. The four objects of hidden.webp are not chosen by what
-networks say of them: they are those of the study whose photographs are in the public domain by the package's changelog,
-each in its first view, with the study's mask.
+networks say of them: they are those of the study whose photographs are in the public domain, or of an agency of the
+United States, by the package's changelog, each in its first view, with the study's mask.
 """
 
 import sys
