@@ -28,7 +28,7 @@ def load_for(
 ) -> TrainedNetwork:
     """Load a network by its name, for pictures that the data may have cropped already.
 
-    Its own crop is reduced by the crop that the data have made. A line says so where the network sees them in another size.
+    Its own crop is reduced by the crop that the data have made. A line says if it sees them in another size.
 
     Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 
