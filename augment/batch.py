@@ -75,7 +75,7 @@ def check_all_known(batch: Batch, user: str) -> None:
     """Refuse images with pixels without data where these would be taken for what they show.
 
     Args:
-        batch: of images.
+        batch: a batch of images.
         user: what takes whole images alone, for the message.
 
     Raises:

@@ -144,7 +144,7 @@ class RandomMasking:
         Args:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
-            growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
+            growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
             candidate: which of several holes that the same key draws, from 0; the same images are masked by each.
 
         Raises:

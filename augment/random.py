@@ -111,7 +111,7 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
 
     Args:
         keys: (B,) int64 keys.
-        weights: of the things, at least one of them above 0 and none below; they need not add up to 1.
+        weights: weights of the things, at least one of them above 0 and none below; they need not add up to 1.
 
     Returns:
         (B,) int64 positions in `weights`.

@@ -52,8 +52,8 @@ class Entry:
         inputs: parameters that are filled in for it.
         options: the other parameters, with their defaults; those without one are always filled in, too.
         check: raises InputError for options that are out of their ranges; its parameters name the options it looks at.
-        looks_into_hole: of a fill: whether the result depends on what was hidden.
-        on_cpu: of a fill: whether it works on the CPU, image by image, whatever device the images are on.
+        looks_into_hole: for a fill, whether the result depends on what was hidden.
+        on_cpu: for a fill, whether it works on the CPU, image by image, whatever device the images are on.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Chosen(NamedTuple):
     """One of the names of a `Choice`, looked up.
 
     Attributes:
-        name: as it was given.
+        name: the name as it was given.
         entry: what it stands for.
         weight: at least 0.
         options: checked.
@@ -124,7 +124,7 @@ class Registry(dict[str, AnyEntry], Generic[AnyEntry]):
 
         Args:
             name: such as "stripes", or "my_masks.stripes".
-            option: in which it was given, for messages.
+            option: the option in which it was given, for messages.
             besides: other names that the option takes, for messages.
 
         Raises:
@@ -203,8 +203,8 @@ class FunctionRegistry(Registry[AnyFunctionEntry]):
         """Look a choice up, and check weights and options.
 
         Args:
-            choice: of names with weights and options.
-            option: in which it was given, for messages.
+            choice: a choice of names with weights and options.
+            option: the option in which it was given, for messages.
             besides: further entries that the option takes.
 
         Raises:
@@ -230,7 +230,7 @@ def read_choice(choice: Choice, option: str) -> dict[str, tuple[float, dict[str,
 
     Args:
         choice: a name, or names with weights and options.
-        option: in which it was given, for messages.
+        option: the option in which it was given, for messages.
 
     Raises:
         InputError: a weight is negative or not finite, or none is above 0.
@@ -292,9 +292,9 @@ def import_named(module: str, name: str, option: str) -> None:
     """Import a module of the user's own, which registers a name.
 
     Args:
-        module: its import path, given by the user, never by a file.
+        module: import path of the module, given by the user, never by a file.
         name: whose module it is, for messages.
-        option: in which that was given, for messages.
+        option: the option in which that was given, for messages.
 
     Raises:
         InputError: it cannot be imported.

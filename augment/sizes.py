@@ -46,7 +46,7 @@ def pad_collate(samples: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
     """`collate_fn` of a `DataLoader` over images of several sizes.
 
     Args:
-        samples: each an image (C, H, W) and whatever else, such as its label.
+        samples: the samples, each an image (C, H, W) and whatever else, such as its label.
 
     Returns:
         Canvas and sizes, see `pad_batch`, and then a batch of each other part, see

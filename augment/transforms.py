@@ -123,8 +123,9 @@ class HideRegions(TrackVisible):
         >>> out["image"], out["mask"], out["visible"]
 
     Args:
-        family: one of `maskrobust.augment.families.FAMILIES`; or several, with weights and options (`build_family`).
-        fill: one of `maskrobust.augment.fills.FILLS`.
+        family: mask family, one of `maskrobust.augment.families.FAMILIES`; or several, with weights and options
+            (`build_family`).
+        fill: fill, one of `maskrobust.augment.fills.FILLS`.
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width), at least 1.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.

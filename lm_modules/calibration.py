@@ -71,8 +71,8 @@ def calibrated(predict: Predictor, calibration: AffineCalibration) -> Predictor:
     """A predictor whose logits are mapped where something of an image is hidden, and left bit for bit where not.
 
     Args:
-        predict: of the frozen network.
-        calibration: for its K classes.
+        predict: the predictor of the frozen network.
+        calibration: the calibration for its K classes.
 
     Returns:
         A predictor with logits of the same dtype.

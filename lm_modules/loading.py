@@ -152,11 +152,16 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
 
     A class of the user's own may have more outputs than the training had classes.
     """
+    content = {} if path.endswith(".safetensors") else read_checkpoint(path)
+    saved = content.get("hyper_parameters")
+    if isinstance(saved, Mapping) and "decoder_width" in saved:
+        raise InputError(
+            f"'{path}' must hold a classifier, but is of a pre-training, which trains no head; fine-tune it first, by "
+            "'maskrobust fit --model.weights'."
+        )
     load_weights(network, path)
     trained = _classes_in(path) if origin.is_own_class else None
     count = trained or _outputs_of(network, name)
-    content = {} if path.endswith(".safetensors") else read_checkpoint(path)
-    saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
         colours = {"mean": saved["mean"], "std": saved["std"]}
         shown = Preprocessing().with_changes({**colours, **read_training_view(content)})

@@ -72,8 +72,8 @@ def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool =
     """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
     Args:
-        methods: their names.
-        option: in which they were given, for messages.
+        methods: names of the methods.
+        option: the option in which they were given, for messages.
         may_be_centred: whether their names may end in `CENTRED`.
 
     Raises:
@@ -121,8 +121,8 @@ def predictor(
     Args:
         network: takes normalised images; under a method of `WRAPPERS` it is one of these, and takes `visible` as well.
         method: a fill's name, or one of `WRAPPERS`.
-        mean: for normalisation and for the fill "mean".
-        std: for normalisation.
+        mean: mean of the pixels, for normalisation and for the fill "mean".
+        std: standard deviation of the pixels, for normalisation.
 
     Returns:
         A function of images in pixel space, `visible` and keys (used by random fills). Its first call on a CPU raises

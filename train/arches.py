@@ -38,7 +38,8 @@ def try_to_wrap(architecture: str) -> tuple[bool, str]:
     """Whether layer masking takes an architecture, and what there is to say.
 
     Args:
-        architecture: as in `build_network`, or a class or function of the user's own, such as "my_module.MyNet".
+        architecture: an architecture as in `build_network`, or a class or function of the user's own, such as
+            "my_module.MyNet".
 
     Returns:
         True, or False and the reason.

@@ -66,10 +66,10 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
     """Write a network under layer masking as one ONNX file, after ONNX Runtime has computed what the network does.
 
     Args:
-        name: of the network; see `load_network`.
-        path: of the file, which is replaced.
+        name: name of the network; see `load_network`.
+        path: path of the file; an existing file is replaced.
         method: "layer_masking" or "layer_masking_mirror"; by default the one that the network was trained with.
-        size: of the pictures, height and width, or one number for both; by default the network's own.
+        size: height and width of the pictures, or one number for both; by default the network's own.
 
     Returns:
         A sentence about the file: its inputs, and how it was checked.
@@ -104,9 +104,9 @@ def export(name: str, out: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None
     """Write a network, its configuration and its model card to a folder, and read it back.
 
     Args:
-        name: of the network; see `load_network`.
+        name: name of the network; see `load_network`.
         out: folder, made where it is missing.
-        rows: of the model card; see `reliance_rows`.
+        rows: rows of the model card; see `reliance_rows`.
 
     Raises:
         MissingFileError, InputError: see `load_network`; or the network is another one when it is read back.
@@ -156,8 +156,8 @@ def reliance_rows(path: Path, network: str) -> list[Mapping[str, Any]]:
     """The rows of one network in a reliance.json, over all seeds and compared with none.
 
     Args:
-        path: of the file.
-        network: its name there; where the file has a single network, that one.
+        path: path of the file.
+        network: name of the network in the file; needless if the file has a single one.
 
     Raises:
         InputError: the file is no reliance.json of this version, or knows no such network.
@@ -184,7 +184,7 @@ def model_card(network: "TrainedNetwork", title: str, rows: Sequence[Mapping[str
     """README.md of an exported network: Markdown in which no text from a file is markup.
 
     Args:
-        network: of `load_network`.
+        network: a network as `load_network` returns it.
         title: heading.
         rows: see `reliance_rows`; the first 500 are shown.
     """

@@ -35,7 +35,7 @@ def load_for(
     Args:
         name: see `load_network`.
         data: whose pictures they are; None for pictures from files.
-        precision: of its computation.
+        precision: precision of its computation.
         preprocess: changes to its preprocessing; a crop among them is left as it is.
         are_outputs_given: whether a file gives each class an output.
         image_size: side of pictures from files, in pixels.
@@ -64,7 +64,7 @@ def select_data_outputs(
     """The network with the data's classes first, in label order.
 
     Args:
-        network: with its outputs in their own order.
+        network: the network with its outputs in their own order.
         data: whose classes.
         given: outputs of the classes by their names; None to find them.
         only: leave the other outputs out.

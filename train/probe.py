@@ -17,7 +17,7 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
 
     Args:
         data: set up for training and validation.
-        seed: of the probe.
+        seed: seed for the probe.
 
     Raises:
         InputError: a split has no object, or training objects have no labels.
@@ -46,9 +46,9 @@ def read_outlines(data: AnnotatedDataModule, split: Split, bank: SilhouetteBank,
 
     Args:
         data: whose classes are read.
-        split: that the bank was collected from.
-        bank: every object of the split.
-        seed: of probe and folds.
+        split: the split that the bank was collected from.
+        bank: the bank, with every object of the split.
+        seed: seed of the probe and of its folds.
 
     Raises:
         InputError: there are too few objects to learn from.

@@ -37,8 +37,8 @@ def one_sentence(error: Exception, command: str) -> str | None:
     parser refuses, a path that cannot be used, and a library that cannot be imported.
 
     Args:
-        error: that has ended the command.
-        command: for the hint at its help.
+        error: the error that has ended the command.
+        command: the command, for the hint at its help.
     """
     for each in _chain(error):
         if isinstance(each, InputError):

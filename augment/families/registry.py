@@ -73,7 +73,7 @@ def read_families(choice: Choice, option: str = "mask_family") -> list[Chosen]:
 
     Args:
         choice: a name of `FAMILIES`, or names with weights and options.
-        option: in which it was given, for messages.
+        option: the option in which it was given, for messages.
 
     Raises:
         InputError: a name or an option is unknown, a value is out of its range, or no weight is above 0.
@@ -108,7 +108,7 @@ def build_family(
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width).
         bank: where silhouettes are taken from, on the device of the keys.
-        option: in which the choice was given, for messages.
+        option: the option in which the choice was given, for messages.
 
     Raises:
         InputError: a name or an option is unknown, a bank is needed and not given, or a value is out of its range.

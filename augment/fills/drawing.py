@@ -56,7 +56,7 @@ def apply_fill(name: FillName, images: Tensor, visible: Tensor, *, keys: Tensor,
     What is drawn for an image depends on its key, its pixels and its `visible` alone, not on the rest of the batch.
 
     Args:
-        name: one of `FILLS`.
+        name: name of the fill, one of `FILLS`.
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys, used by random fills.

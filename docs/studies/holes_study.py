@@ -4,9 +4,9 @@
         timm/tf_efficientnet_lite1:lite1.safetensors open-nsfw.onnx
 
 asks, part by part, keeps each answer in OUT, and writes OUT/holes.md. What is there is not asked again, so a run that
-stopped resumes. An ONNX file is read as `thin_resnet` does; it has no classes of ImageNet, so it is asked which clean
-picture is nearest. Needs Debian's tuxpaint-stamps-default, mate-backgrounds, plasma-workspace-wallpapers, krita-data
-and ufoai-textures.
+stopped resumes. An ONNX file is read as `thin_resnet` does, and a Keras file as `dog_mobilenet` does; these networks
+have no classes of ImageNet, so they are asked which clean picture is nearest. Needs Debian's tuxpaint-stamps-default,
+mate-backgrounds, plasma-workspace-wallpapers, krita-data and ufoai-textures.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from maskrobust.train.data.files.scenes import CROP_NUMBERS, draw_noise, random_
 from maskrobust.train.running.memory import keep_freed_memory
 
 sys.path.append(str(Path(__file__).parent))
+from dog_mobilenet import dog_mobilenet
 from padding_variants import register
 from thin_resnet import MEAN, ThinResNet
 
@@ -188,7 +189,12 @@ def read_photograph(name: str) -> NDArray[np.uint8]:
 
 
 def read_network(name: str) -> Network:
-    """A network of ImageNet's classes by its name, or the thin ResNet by its ONNX file."""
+    """A network of ImageNet's classes by its name, or the thin ResNet or the MobileNetV2 by its file."""
+    if name.endswith(".h5"):
+        mobilenet = dog_mobilenet(name)
+        fold_batch_norms(mobilenet)
+        looks = Preprocessing(mean=(0.5,) * 3, std=(0.5,) * 3, size=None, crop=1.0)
+        return Network(TrainedNetwork(name, mobilenet, looks, 1280), False)
     if not name.endswith(".onnx"):
         network = load_network(name, LITE)
         fold_batch_norms(network.network)

@@ -40,7 +40,7 @@ def log_table(loggers: Sequence[Logger], name: str, columns: Sequence[str], rows
     Args:
         loggers: loggers of the trainer.
         name: under which it is shown.
-        columns: their headings.
+        columns: headings of the columns.
         rows: a value for each column; None for no value.
     """
     for logger in loggers:

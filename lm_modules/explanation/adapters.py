@@ -30,7 +30,7 @@ def visibility_forward(
         predict: a network in eval mode under a masking method (`maskrobust.predictor`).
         image: (C, H, W) float in [0, 1], on the network's device.
         key: int64, of random fills.
-        scale: as in `ask`.
+        scale: scale of the answers, as in `ask`.
 
     Returns:
         A function of maps (N, 1, H, W) of numbers, 1 where visible and 0 where hidden, on the image's device, -> (N, K)
@@ -66,14 +66,14 @@ def coalition_game(
     """A game for shapiq: the value of a coalition is the prediction while its segments are visible.
 
     Args:
-        predict: as in `visibility_forward`.
+        predict: the predictor, as in `visibility_forward`.
         image: (C, H, W) float in [0, 1], on the network's device.
         segments: M of them are the players.
         class_index: the class that is asked about, from 0.
         index: index of the image in `segments`.
         key: int64, of random fills.
         batch_size: coalitions in a forward pass.
-        scale: as in `ask`.
+        scale: scale of the answers, as in `ask`.
 
     Returns:
         A function of coalitions (n, M) bool -> values (n,) float64.
@@ -108,7 +108,7 @@ class NanNetwork(nn.Module):
     Args:
         predict: a network in eval mode under a masking method (`maskrobust.predictor`).
         key: int64, of random fills.
-        scale: as in `ask`.
+        scale: scale of the answers, as in `ask`.
 
     Raises:
         InputError: the scale is unknown; when called, for images that are not as above.
@@ -144,7 +144,7 @@ def nan_classifier(
     Args:
         predict: a network in eval mode under a masking method (`maskrobust.predictor`).
         key: int64, of random fills.
-        scale: as in `ask`.
+        scale: scale of the answers, as in `ask`.
         device: the network's.
 
     Returns:

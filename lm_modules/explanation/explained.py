@@ -41,8 +41,8 @@ class Explained(NamedTuple):
     """Which explanations: of one explainer, on one partition of the image into segments.
 
     Attributes:
-        partition: its name.
-        explainer: its name.
+        partition: name of the partition.
+        explainer: name of the explainer.
     """
 
     partition: str
@@ -53,8 +53,8 @@ class Judged(NamedTuple):
     """What was measured of which explanations.
 
     Attributes:
-        partition: its name.
-        explainer: its name.
+        partition: name of the partition.
+        explainer: name of the explainer.
         judge: name of the measure.
         parameters: which member of a family of measures, as pairs of name and value.
     """
@@ -88,7 +88,7 @@ class ExplainedImage:
         confidence: (R,) float64, its probability.
         whole: (R, C) float64, probabilities of `classes` for the whole image.
         segments: (H, W) int32 by partition, to which of its M segments a pixel belongs.
-        answers: by partition and kind of query; partition "" where queries do not follow segments.
+        answers: the answers by partition and kind of query; partition "" where queries do not follow segments.
         explanations: scores and bounds are (R, T, M, C) float64, the bounds NaN for an explainer without intervals;
             R^2 is (R, T, C), NaN for an explainer without a surrogate.
         judged: (R, T) float64, NaN where undefined.

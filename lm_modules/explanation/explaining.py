@@ -27,7 +27,7 @@ class ExplanationRequest:
 
     Attributes:
         image: (C, H, W) float in [0, 1], on the networks' device.
-        predictors: by network and masking method, R x T of them; all networks have the same classes.
+        predictors: the predictors, R networks x T masking methods; all networks have the same classes.
         plan: which explainers, and what is asked.
         key: int64; decides queries and random fills.
         networks: the R networks themselves; needed by explainers that read them, such as grad_cam.
@@ -62,7 +62,7 @@ def explain(
         target: the class to explain, or several; None for the likeliest.
         segments: the parts, of this one image; by default SLIC's superpixels, which need scikit-image.
         plan: how it is explained; by default by LIME. Of several explainers the first explains.
-        mean: by which images are normalised for a module that is no `TrainedNetwork`, and for its fill "mean".
+        mean: the mean by which images are normalised for a module that is no `TrainedNetwork`, and for its fill "mean".
         std: likewise.
         seed: decides queries and random fills.
 
@@ -119,8 +119,9 @@ def explain_image(
 
     Args:
         request: about the image.
-        partitions: by name, each of this one image, on its device.
-        classes: that are explained, or how many of those that the first network finds likeliest for the whole image.
+        partitions: the partitions of this one image by name, on its device.
+        classes: the classes that are explained, or how many of those that the first network finds likeliest for the
+            whole image.
 
     Returns:
         Answers on the plan's scale, and explanations.

@@ -279,12 +279,11 @@ class VisibleMap:
         """A later map."""
         if extent is None:
             return VisibleMap(positions, self.options)
-        if not torch.compiler.is_compiling() and (extent < 1).any():
+        if torch.compiler.is_compiling():
+            _assert_in_run(extent > 0, _TOO_SMALL.format("some image"))
+        elif (extent < 1).any():
             image = int((extent < 1).any(1).nonzero()[0])
-            raise NotImplementedError(
-                f"layer masking needs images that are large enough for each layer, but of image {image} of the batch "
-                "nothing is left here; leave it out, or enlarge it."
-            )
+            raise NotImplementedError(_TOO_SMALL.format(f"image {image}"))
         shown = None if self.is_whole else positions
         return VisibleMap.within(
             extent, (positions.shape[2], positions.shape[3]), self.options, shown, positions.device
@@ -299,10 +298,13 @@ class VisibleMap:
         return torch.equal(window.extent_after(self.extent), derived.extent)
 
     def _has_size_of(self, other: "VisibleMap") -> bool:
-        """Whether another map has the same size, and that of each image."""
+        """Whether another map has its size, and that of each image; the run of compiled code asserts the latter."""
         if self.size != other.size or self.extent is None or other.extent is None:
             return self.size == other.size and self.extent is other.extent
-        return self.extent is other.extent or torch.compiler.is_compiling() or torch.equal(self.extent, other.extent)
+        if self.extent is other.extent or not torch.compiler.is_compiling():
+            return self.extent is other.extent or torch.equal(self.extent, other.extent)
+        _assert_in_run(self.extent == other.extent, _OTHER_EXTENT)
+        return True
 
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
@@ -391,10 +393,7 @@ class VisibleMap:
 
     def _refuse_other_extent(self, other: "VisibleMap") -> None:
         if not self._has_size_of(other):
-            raise NotImplementedError(
-                "layer masking needs operands of one size for each image, as the network alone does, but those of some "
-                "image differ here; give this image to the network in a batch of its own."
-            )
+            raise NotImplementedError(_OTHER_EXTENT)
 
     def _broadcast(self, others: "Sequence[VisibleMap]") -> "list[VisibleMap]":
         """This map and others in the size that one alike along an axis of size 1 is repeated to."""
@@ -439,6 +438,22 @@ def within_extent(extent: Tensor, size: tuple[int, int], device: torch.device) -
     rows = torch.arange(size[0], device=device)[:, None] < height
     columns = torch.arange(size[1], device=device)[None] < width
     return (rows & columns)[:, None]
+
+
+def _assert_in_run(truths: Tensor, message: str) -> None:
+    """Fail in the run of a compiled network unless all of the truths hold; an exported one asserts nothing."""
+    if not torch.compiler.is_exporting():
+        torch._assert_async(truths.all(), message)
+
+
+_OTHER_EXTENT = (
+    "layer masking needs operands of one size for each image, as the network alone does, but those of some image "
+    "differ here; give this image to the network in a batch of its own."
+)
+_TOO_SMALL = (
+    "layer masking needs images that are large enough for each layer, but of {} of the batch nothing is left here; "
+    "leave it out, or enlarge it."
+)
 
 
 def _ceil(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
     A constructor that computes with its parameters gets real ones.
 
     Args:
-        architecture: as in `build_network`, as are the other arguments.
+        architecture: an architecture as in `build_network`, as are the other arguments.
         num_classes: outputs of the head.
         options: further keyword arguments of the constructor.
 

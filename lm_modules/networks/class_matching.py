@@ -19,7 +19,7 @@ class OutputNames(NamedTuple):
     """Names of a network's outputs, in their order.
 
     Attributes:
-        class_names: as people write them; None where they are not known.
+        class_names: names of the classes as people write them; None where they are not known.
         wordnet_ids: such as "n01440764"; None where they are not known.
     """
 

@@ -36,8 +36,8 @@ def write_export(network: TrainedNetwork, folder: Path) -> None:
     """Write weights and config.json into an existing folder.
 
     Args:
-        network: as `load_network` returns it.
-        folder: for both files.
+        network: a network as `load_network` returns it.
+        folder: folder for both files.
 
     Raises:
         InputError: the network does not say what it is made of.

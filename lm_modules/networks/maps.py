@@ -35,7 +35,7 @@ def map_layers(network: nn.Module, layers: Sequence[str] | None = None) -> MapLa
     """Find modules that return a map, with one forward and backward pass on tensors without values.
 
     Args:
-        network: of images (B, 3, H, W).
+        network: a network that takes images (B, 3, H, W).
         layers: paths of the modules; None for the last module of each stride from 4 on, of those at the top of the
             network or in an `nn.Sequential` there: blocks, but not their parts.
 

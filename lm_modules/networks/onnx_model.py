@@ -26,8 +26,8 @@ class PixelNetwork(nn.Module):
     """A trained network under one masking method, of pixels at the size that it sees.
 
     Args:
-        network: as `load_network` returns it.
-        method: of `WRAPPERS` or a fill.
+        network: a network as `load_network` returns it.
+        method: a masking method, from `WRAPPERS` or a fill.
         size: height and width of its pictures.
     """
 

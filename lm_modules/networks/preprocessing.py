@@ -28,7 +28,7 @@ class Preprocessing:
         std: channel standard deviations, above 0.
         size: height and width in pixels at which the network sees the picture; None for the picture's own.
         crop: fraction in (0, 1] of the picture, along the side that limits it, that is cut from its centre.
-        interpolation: with which the cut is brought to `size`, with antialiasing.
+        interpolation: the interpolation with which the cut is brought to `size`, with antialiasing.
 
     Raises:
         InputError: a value leaves its range.
@@ -75,7 +75,7 @@ class Preprocessing:
         """The same for pictures that show only a fraction of a photograph's shorter side already: what is left to cut.
 
         Args:
-            fraction: in (0, 1].
+            fraction: a fraction in (0, 1].
         """
         return replace(self, crop=min(1.0, self.crop / fraction))
 
@@ -143,7 +143,7 @@ def read_training_view(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Size and crop of the pictures that a checkpoint was trained on; empty where it does not say them.
 
     Args:
-        checkpoint: its content, as the classifier writes it.
+        checkpoint: content of a checkpoint, as the classifier writes it.
 
     Raises:
         InputError: a value leaves its range.

@@ -66,7 +66,7 @@ class Described:
     Attributes:
         name: name of its rows in a result table.
         title: a short heading, which may name parameters as `str.format` does: "{hidden_fraction:.0%} hidden".
-        definition: one or two sentences for readers of a report.
+        definition: its definition in one or two sentences, for readers of a report.
         unit: unit of its values.
         goal: which values are wished for.
     """
@@ -113,7 +113,7 @@ class MeasureMember:
     """A member of a measure that can be computed.
 
     Attributes:
-        measure: its entry.
+        measure: entry of the measure.
         parameters: which member.
         made: computes it.
     """

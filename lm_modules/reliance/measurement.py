@@ -51,7 +51,8 @@ class Measurement:
     has the same answers whichever process asks about it, and whatever was asked before.
 
     Args:
-        classifiers: by name, in eval mode, on the batches' device; the data's classes are the first of each one's.
+        classifiers: the classifiers by name, in eval mode and on the batches' device; the data's classes are the first
+            of each one's.
         bank: objects whose silhouettes are swapped in; None for plans without objects.
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
@@ -64,7 +65,7 @@ class Measurement:
             see `methods.centred`.
 
     Attributes:
-        networks_and_methods: in the order in which they are asked.
+        networks_and_methods: networks and methods in the order in which they are asked.
 
     Raises:
         InputError: scenes have another size than the bank's objects; a method is to be centred without backgrounds; or
@@ -142,8 +143,8 @@ class Measurement:
 
         Args:
             key: network and masking method.
-            parts: of all batches, in any order.
-            in_scenes: of all passes, in any order.
+            parts: the parts of all batches, in any order.
+            in_scenes: the results in scenes of all passes, in any order.
         """
         found = Outcomes.merge(parts)
         if self._shapes is None or key not in self._in_scenes:
@@ -154,7 +155,7 @@ class Measurement:
         """All that the networks answer, by network and method.
 
         Args:
-            batches: every image of a split, annotated, on the classifiers' device.
+            batches: annotated batches with every image of a split, on the classifiers' device.
         """
         found = [self.ask(batch) for batch in batches]
         return self.joined(found, [self.ask_in_scenes(rows) for rows in self.passes])
@@ -187,7 +188,7 @@ def result_rows(
     """The rows of one network under one masking method: over all seeds, then those of each seed.
 
     Args:
-        network: its name.
+        network: name of the network.
         method: masking method.
         runs: outcomes on the same images by seed, at least one.
         context: what was asked and prepared.
@@ -248,7 +249,7 @@ def difference_rows(
     """A network's measures minus another's, paired on images and seeds, of the measures that are compared.
 
     Args:
-        network: its name.
+        network: name of the network.
         compared_with: name of the other.
         method: masking method.
         runs: outcomes of both on the same images, one for each seed.

@@ -27,7 +27,7 @@ class Row:
         high: upper end of its interval; None where there is none.
         images: number of images it rests on.
         left_out: number of images left out.
-        undefined_because: one sentence; None where the number is defined.
+        undefined_because: why the number is not defined, in one sentence; None where it is.
         level_low: one-sided level of `low`, where comparisons share their confidence; None where it is 0.025.
         level_high: the same of `high`.
         reading: what was decided, by a comparison or by a used share's interval, in words; empty where nothing was.

@@ -69,11 +69,11 @@ class RelianceSuite:
         with `Outcomes.merge`.
 
         Args:
-            predictors: by name: masking methods, or networks under masking methods.
+            predictors: the predictors by name (masking methods, or networks under masking methods).
             batch: annotated images on the predictors' device.
             clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are
                 known already. One tensor may serve several methods of one network.
-            plans: of predictors that are asked a part of the suite's plan; all of it by default.
+            plans: for each predictor the part of the suite's plan that it is asked; by default all of it.
 
         Raises:
             InputError: a predictor's logits are not (B, at least num_classes), or not finite; or the bank's masks have

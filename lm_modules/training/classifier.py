@@ -113,8 +113,8 @@ class MaskRobustClassifier(TrainingModule):
         seed: seed of the training masks.
 
     Attributes:
-        num_classes: as given.
-        class_names: one for each class, where `from_checkpoint` has found them; None otherwise.
+        num_classes: number of classes as given.
+        class_names: one name for each class, where `from_checkpoint` has found them; None otherwise.
         training_view: size and crop of the pictures of the training, as values of `Preprocessing`, where
             `from_checkpoint` has found them; empty otherwise.
 

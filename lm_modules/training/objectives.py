@@ -78,7 +78,7 @@ def mixed_cross_entropy(
         labels: (B,) int64, the image's own.
         partner_labels: (B,) int64, of the image in the hole.
         own_weight: (B,) float w in [0, 1]; 1 gives the ordinary cross-entropy.
-        label_smoothing: in [0, 1).
+        label_smoothing: amount of label smoothing, in [0, 1).
 
     Returns:
         () loss.
@@ -94,9 +94,9 @@ def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, l
 
     Args:
         learner: gives logits.
-        batch: of which the labels count.
+        batch: the batch; only its labels count.
         shown: what the learner sees of it.
-        label_smoothing: in [0, 1).
+        label_smoothing: amount of label smoothing, in [0, 1).
     """
     logits, partner_labels = learner(shown.images, shown.visible), batch.labels[shown.partners]
     return mixed_cross_entropy(logits, batch.labels, partner_labels, shown.own_weight, label_smoothing)
@@ -129,7 +129,7 @@ def consistency_step(learner: Learner, batch: Batch, shown: PresentedImages, con
         learner: gives logits.
         batch: the clean view.
         shown: the masked view.
-        consistency_weight: of the agreement, at least 0.
+        consistency_weight: weight of the agreement in the loss, at least 0.
     """
     # Both views in one batch: two forward passes before one backward break DDP with batch norm.
     everything = torch.ones_like(batch.object_mask)
@@ -147,7 +147,7 @@ def abstention_loss(logits: Tensor, labels: Tensor, hides_object: Tensor, label_
         logits: (B, num_classes).
         labels: (B,) int64.
         hides_object: (B,) bool.
-        label_smoothing: in [0, 1).
+        label_smoothing: amount of label smoothing, in [0, 1).
 
     Returns:
         () loss, at least ln(num_classes) for an image whose object is hidden.
@@ -163,9 +163,9 @@ def abstention_step(learner: Learner, batch: Batch, shown: PresentedImages, labe
 
     Args:
         learner: gives logits.
-        batch: of which the labels count.
+        batch: the batch; only its labels count.
         shown: what the learner sees of it.
-        label_smoothing: in [0, 1).
+        label_smoothing: amount of label smoothing, in [0, 1).
     """
     return abstention_loss(learner(shown.images, shown.visible), batch.labels, shown.hides_object, label_smoothing)
 

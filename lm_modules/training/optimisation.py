@@ -94,9 +94,9 @@ def follow_length(
     Args:
         schedule: state of a `build_schedule`.
         optimiser: state of its optimiser.
-        name: as in `build_schedule`.
-        total_steps: as there.
-        warmup_fraction: as there.
+        name: name of the schedule, as in `build_schedule`.
+        total_steps: number of steps, as in `build_schedule`.
+        warmup_fraction: fraction of the steps that warm up, as in `build_schedule`.
     """
     groups = optimiser["param_groups"]
     stand_in = optim.SGD([{"params": [torch.zeros(1)], "lr": group["initial_lr"]} for group in groups])

@@ -61,7 +61,7 @@ def patch_normalised(images: Tensor, known: Tensor, patch_size: int) -> tuple[Te
     Args:
         images: (B, C, H, W) float.
         known: (B, 1, H, W) bool, pixels that hold data.
-        patch_size: in pixels, at least 1.
+        patch_size: side of a patch in pixels, at least 1.
 
     Returns:
         (B, C, H, W), and mean and standard deviation at each pixel, (B, 1, H, W).

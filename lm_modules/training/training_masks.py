@@ -204,7 +204,7 @@ class LoadedBatch(NamedTuple):
     """What a loader process sends: a batch, and how the training step that is to come presents it.
 
     Attributes:
-        batch: as read.
+        batch: the batch as it was read.
         step: the optimiser step, counted from 0.
         candidates: the images with one hole each, at least one.
         version: version of the batch's images, by which torch tells whether they were changed in place.
@@ -271,7 +271,7 @@ def present_masked(
         masking: "fill", "layer_masking", or "mixture": each image one of these two, evenly.
         keys: (B,) int64 keys.
         batch: B samples.
-        growth: in [0, 1], how far the upper end of the hidden fraction has grown from the lower one.
+        growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
         candidate: which of several holes that the same key draws, from 0.
     """
     if masking == "layer_masking":

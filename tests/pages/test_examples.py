@@ -1,9 +1,8 @@
-"""What pages give to run beside commands: a completion, code, studies and notebooks."""
+"""What pages give to run beside commands: code, studies and notebooks."""
 
 import copy
 import json
 import re
-import subprocess
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,38 +13,10 @@ from scipy import stats
 
 from maskrobust.augment import patches
 from maskrobust.lm_modules.networks.architectures import build_network
-from tests.pages.commands import blocks, script
+from tests.pages.commands import script
 from tests.pages.gallery import PICTURES, draw
 from tests.pages.notebooks import run
 from tests.test_house import ROOT
-
-STAND_IN = """maskrobust() {
-    case $1 in
-        --help) printf '%s\\n' 'usage: ...' '  fit        train' '  evaluate   measure' '  maskrobust fit --x 1  y' ;;
-        evaluate) printf '%s\\n' 'usage: [--methods M] [--model.merge M]' '  -h, --help' '  --methods M  which.' ;;
-    esac
-}
-"""
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        (["maskrobust", ""], ["fit", "evaluate"]),
-        (["maskrobust", "e"], ["evaluate"]),
-        (["maskrobust", "evaluate", "--m"], ["--methods", "--model.merge"]),
-        (["maskrobust", "evaluate", "--h"], ["--help"]),
-        (["maskrobust", "evaluate", "--methods", "bl"], []),
-    ],
-    ids=" ".join,
-)
-def test_the_function_of_the_page_completes(typed, offered):
-    (function,) = (block.text for block in blocks(ROOT / "docs" / "running.md") if block.language == "sh")
-    asked = 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _maskrobust; printf "%s\\n" "${COMPREPLY[@]}"'
-    command = ["bash", "-c", STAND_IN + function + asked, "bash", *typed]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    assert (done.stdout.split(), done.stderr) == (offered, "")
-
 
 PAGE = (ROOT / "docs" / "ignore-a-region.md").read_text(encoding="utf-8")
 
@@ -106,7 +77,7 @@ def test_the_scripts_of_the_gallery_draw_the_pictures_of_the_page(tmp_path):
         plt.switch_backend(backend)
     shown = {path.name: path for path in PICTURES.glob("*.png")}
     assert [path.name for path in drawn] == sorted(shown)
-    assert len(drawn) == 4
+    assert len(drawn) == 3
     for path in drawn:
         now, then = plt.imread(path), plt.imread(shown[path.name])
         assert now.shape == then.shape

@@ -51,7 +51,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
 
     Args:
         config: the claim.
-        console: for progress.
+        console: the console that shows progress.
 
     Returns:
         Runs by arm and seed, and what the mask-only probe says; None, after a line that says so, where other processes

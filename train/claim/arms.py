@@ -39,7 +39,7 @@ def learn(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
 
     Args:
         config: the claim, whose data are set up.
-        run: to make.
+        run: the run to make.
         folder: where to write.
         progress: told about every step.
 
@@ -161,8 +161,8 @@ def predictors(config: ClaimConfig, run: StoredRun, network: TrainedNetwork) -> 
 
     Args:
         config: the claim.
-        run: that is there.
-        network: with the trained weights, in eval mode.
+        run: the finished run.
+        network: the network with the trained weights, in eval mode.
     """
     if not config.arms[run.arm].calibration:
         return {}

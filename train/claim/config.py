@@ -28,8 +28,8 @@ class StoredRun:
 
     Attributes:
         arm: name of the arm that makes it.
-        seed: of the run.
-        folder: of all that follows.
+        seed: seed of the run.
+        folder: the folder that holds everything below.
         learned: file of what it has learned: the weights of its network, or the affine maps of a calibration.
         trained: keeps that, by the name of `folder`; its settings are all that this follows from.
         methods: masking methods that it is asked under.
@@ -71,7 +71,7 @@ class Arm:
     a `method` of its own, or with its logits calibrated where something is hidden (MCal).
 
     Attributes:
-        title: as it appears in tables.
+        title: what tables call it.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
         method: masking method of its own: one that its training has prepared it for.
         network_of: arm whose trained network of the same seed it uses; None to train one of its own.
@@ -147,7 +147,7 @@ class Evaluation:
         """What a network is asked under each masking method.
 
         Args:
-            own_methods: of its arms: curves are drawn for these.
+            own_methods: masking methods that its arms were trained for; curves are drawn for these.
         """
         without_curves = replace(self.plan, curve_families=())
         by_method = {method: self.plan if method in own_methods else without_curves for method in self.methods}
@@ -189,13 +189,13 @@ class ClaimConfig:
     Attributes:
         out: folder of all results.
         data: the data module, instantiated.
-        arms: by name, in the order of tables.
+        arms: the arms by name, in the order of tables.
         models: full arguments of `MaskRobustClassifier` for each arm, without those that the claim sets.
-        seeds: of the runs of each arm.
+        seeds: seeds of the runs of each arm.
         training: budget of a run.
         evaluation: how networks are measured.
         rule: how the claim is decided.
-        question: one sentence for the report.
+        question: the question of the claim, one sentence for the report.
         content: everything above but `out` as plain values, for the report and for fingerprints.
         wandb: how trainings appear in Weights & Biases; None to log them to CSV files alone.
     """

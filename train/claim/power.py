@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.verdict import few_seeds, level_of
+from maskrobust.train.claim.verdict import few_seeds, level_of, share_of_level
 from maskrobust.train.report.wording import PERCENT, decimal
 
 SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
@@ -25,7 +25,7 @@ def chance_to_show(distance: float, seeds: int, images: int, level: float) -> fl
         Phi((distance - sqrt(t_S^2 V_S X / (S - 1) + z^2 V_O)) / sqrt(V_S + V_O)).
 
     Args:
-        distance: of the true difference from the margin, in used share.
+        distance: distance of the true difference from the margin, in used share.
         seeds: number S of runs of each arm, at least 2.
         images: number of images with an object.
         level: one-sided, of the signed bound.
@@ -56,9 +56,9 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
     seeds, rule = len(config.seeds), config.rule
     if few := few_seeds(seeds):
         return [few]
-    level, arms = level_of(rule) / 2.0, sum(arm.augmentation_only for arm in config.arms.values())
-    own, needed = (rule.margin + least_difference(seeds, images, each) for each in (level, level / 2.0))
-    refute = chance_to_show(rule.margin, seeds, images, level / arms)
+    share, arms = share_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
+    own, needed = (rule.margin + least_difference(seeds, images, level) for level in (share, share / 2.0))
+    refute = chance_to_show(rule.margin, seeds, images, level_of(rule) / 2.0 / arms)
     usual, rare = (f"{100 * each:.0f}{PERCENT}" for each in (_POWER, refute))
     found = [
         f"With {seeds} seeds and {images:,} images, {usual} of experiments show that an arm relies more than layer "

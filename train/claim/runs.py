@@ -41,9 +41,9 @@ class MeasuredRun(NamedTuple):
     """What one run of an arm answers.
 
     Attributes:
-        outcomes: by masking method, on the split that is measured.
+        outcomes: the outcomes by masking method, on the split that is measured.
         validation: on the validation split, with nothing hidden.
-        manipulation_check: by arm, how well it does under the masks of that arm's training.
+        manipulation_check: for each arm, how accurate it is under the masks of that arm's training.
     """
 
     outcomes: Mapping[MaskingMethod, Outcomes]
@@ -84,7 +84,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
     Args:
         config: the claim.
         arm: name of the arm.
-        seed: of initial weights, training masks and training order.
+        seed: seed of initial weights, training masks and training order.
         bank: silhouettes for the swaps.
         progress: told about every step.
 

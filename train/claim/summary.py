@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import magnitude_difference
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
-    estimate_difference,
     estimate_pair,
     mean_fraction_interval,
 )
@@ -22,7 +21,7 @@ from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.config import ClaimConfig, DecisionRule
+from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
@@ -35,6 +34,7 @@ from maskrobust.train.claim.verdict import (
     readings,
     refuting,
     rule_in_words,
+    share_of_level,
     undecided,
 )
 from maskrobust.train.report.results import TRAINING, Results
@@ -50,25 +50,25 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
+        runs: the runs, one for each arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         seconds: how long the command took, without what it found on disk.
-        command: as typed.
+        command: the command as typed.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
     replicates = config.evaluation.replicates
     with_object = int((_own_runs(config, runs, rule.baseline)[0].object_fraction > 0.0).sum())
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
-    differences = {
-        name: _clean_accuracy_difference(config, runs, name)
+    losses = {
+        name: _clean_accuracy_loss(config, runs, name)
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
-    counting = [name for name, each in differences.items() if not _is_shown_to_lose(each, rule)]
+    counting = [name for name, loss in losses.items() if not loss.is_shown]
     pairs = [
         compare(config, runs, probe, arm, fill, counts=arm in counting)
         for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
     ]
-    reason = _why_undecided(config, runs, differences[rule.layer_masking_arm])
+    reason = _why_undecided(config, runs, losses[rule.layer_masking_arm])
     verdicts = undecided(reason) if reason else decide(rule, pairs)
     rows: list[Row] = [
         *(
@@ -78,13 +78,13 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         ),
         *(
             Row.of(
-                difference,
+                loss.difference,
                 network=arm,
                 method=config.arms[arm].method,
                 measure="clean_accuracy",
                 compared_with=rule.baseline,
             )
-            for arm, difference in differences.items()
+            for arm, loss in losses.items()
         ),
         *data_rows(
             _own_runs(config, runs, rule.baseline)[0],
@@ -148,30 +148,37 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     return Results("claim", content, rows)
 
 
-def _why_undecided(config: ClaimConfig, runs: ArmRuns, difference: Estimate) -> str:
+class _Loss(NamedTuple):
+    """Clean accuracy of an arm against the baseline, on the validation split.
+
+    Attributes:
+        difference: that of the arm minus that of the baseline, with its 95 % interval.
+        is_shown: whether it is shown to lie below what the rule tolerates, so that the arm does not count.
+    """
+
+    difference: Estimate
+    is_shown: bool
+
+
+def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
     """Why nothing can be decided, whatever the pairs; empty otherwise.
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
-        difference: clean accuracy of the layer-masking arm minus that of the baseline.
+        runs: the runs, one for each arm and seed.
+        loss: what the layer-masking arm loses.
     """
     reasons = [at_chance(outcomes) for outcomes in _own_runs(config, runs, config.rule.baseline)]
     if all(reasons):
         title = config.arms[config.rule.baseline].title
         return f"'{title}' has learned nothing: {reasons[0]}. Train for more epochs, or on more images."
-    if _is_shown_to_lose(difference, config.rule):
+    if loss.is_shown:
         return (
-            f"The layer-masking arm loses {-100 * (difference.value or 0.0):.1f} points of clean accuracy against the "
-            f"baseline, and is shown to lose more than the tolerance of "
+            f"The layer-masking arm loses {-100 * (loss.difference.value or 0.0):.1f} points of clean accuracy against "
+            f"the baseline, and is shown to lose more than the tolerance of "
             f"{100 * config.rule.clean_accuracy_tolerance:.1f}, so its reliance cannot be compared."
         )
     return few_seeds(len(config.seeds))
-
-
-def _is_shown_to_lose(difference: Estimate, rule: DecisionRule) -> bool:
-    """Whether the interval of a difference of clean accuracies lies below what the rule tolerates."""
-    return difference.high is not None and difference.high < -rule.clean_accuracy_tolerance
 
 
 def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, refuting: Sequence[Pair]) -> str:
@@ -197,7 +204,7 @@ def compare(
 
     Args:
         config: the claim.
-        runs: of every arm and seed.
+        runs: the runs, one for each arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         arm: name of the arm.
         fill: masking method that it is asked under.
@@ -266,10 +273,12 @@ def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _clean_accuracy_difference(config: ClaimConfig, runs: ArmRuns, arm: str) -> Estimate:
-    """Clean accuracy of an arm minus that of the baseline, on the validation split."""
+def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
     arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
-    return estimate_difference(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
+    found, signed = estimate_pair(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
+    assert signed is not None  # accuracy divides by nothing, and every image counts
+    p_value = signed[0].negated().level_above(config.rule.clean_accuracy_tolerance)
+    return _Loss(found.within(signed[0].interval()), p_value < share_of_level(config.rule))
 
 
 def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:

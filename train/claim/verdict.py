@@ -42,11 +42,11 @@ class Pair(NamedTuple):
 
     Attributes:
         arm: name of the augmentation-only arm.
-        title: of that arm, for sentences.
-        fill: that it is asked under.
+        title: how sentences call that arm.
+        fill: the fill that it is asked under.
         is_own: whether that is the fill of its training that it is asked under in the first claim.
-        counts: whether the arm loses no more clean accuracy against the baseline than the rule tolerates.
-        accuracy: with patches hidden, minus that of the layer-masking arm; with its 95 % interval.
+        counts: whether the arm is not shown to lose more clean accuracy against the baseline than the rule tolerates.
+        accuracy: accuracy with patches hidden minus that of the layer-masking arm, with its 95 % interval.
         reliance: minus that of the layer-masking arm; with its 95 % interval.
         keeps_less: p-value, small where accuracy is shown to lie below minus the rule's tolerance.
         keeps_enough: p-value, small where it is shown to lie above that.
@@ -66,10 +66,10 @@ class Pair(NamedTuple):
     relies_more: float
     relies_as_little: float
 
-    def failures(self, level: float) -> list[str]:
-        """In which ways the fill is shown to fail; each of the two has half of the level."""
+    def failures(self, rule: DecisionRule) -> list[str]:
+        """In which ways the fill is shown to fail."""
         shown = {"keeps less": self.keeps_less, "relies more": self.relies_more}
-        return [way for way, p_value in shown.items() if p_value < level / 2.0]
+        return [way for way, p_value in shown.items() if p_value < share_of_level(rule)]
 
 
 class Verdict(NamedTuple):
@@ -88,11 +88,11 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     """The rule as sentences, for the report.
 
     Args:
-        rule: of the claim.
-        titles: of the arms, by name.
-        hidden_fraction: of the patches, for the accuracy that is compared.
+        rule: the decision rule of the claim.
+        titles: how sentences call each arm, by its name.
+        hidden_fraction: fraction of the patches that is hidden for the accuracy that is compared.
     """
-    level, reference = level_of(rule), titles[rule.layer_masking_arm]
+    level, share, reference = level_of(rule), share_of_level(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
     return [
         f"An arm counts unless its clean accuracy on the validation split is shown to be more than "
@@ -109,15 +109,25 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         "shown to be within both.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
         f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
-        f"images, at a one-sided level of {level:.3g}, and of {level / 2:.3g} for each of the two ways to fail. For "
-        f"refuting they are Holm's, of {level:.3g} / m for the clearest of m arms, or pairs of an arm and a fill. A "
-        "bound of reliance uses half of its level for either sign that the used share may have.",
+        "images. Support rests on three things: that an arm does not count, that a fill keeps less, and that the "
+        f"network relies more. Each has a third of the level ({share:.2g}, one-sided). In the first claim relying more "
+        f"has two thirds. To refute a claim, levels are Holm's: {level:.3g} / m for the clearest of m arms, or of m "
+        "pairs of an arm and a fill. A bound of reliance uses half of its level for either sign that the used share "
+        "may have.",
     ]
 
 
 def level_of(rule: DecisionRule) -> float:
     """The chance in (0, 1) that a verdict may have of being wrong."""
     return (1.0 - rule.confidence) / 2.0
+
+
+def share_of_level(rule: DecisionRule) -> float:
+    """The third of `level_of` by which an arm is shown not to count, and for each way in which a fill can fail.
+
+    The three together are wrong in at most the level. In the first claim, with one way to fail, that has two thirds.
+    """
+    return level_of(rule) / 3.0
 
 
 def few_seeds(seeds: int) -> str:
@@ -144,7 +154,7 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
 
     Args:
         rule: margins and confidence.
-        pairs: of every augmentation-only arm with every fill.
+        pairs: every augmentation-only arm paired with every fill.
     """
     counted = [pair for pair in pairs if pair.counts]
     if not counted:
@@ -164,7 +174,7 @@ def readings(rule: DecisionRule, pairs: Sequence[Pair]) -> list[str]:
     def reading(pair: Pair) -> str:
         if not pair.counts:
             return "does not count"
-        return "does as well" if pair in as_well else " and ".join(pair.failures(level_of(rule))) or "open"
+        return "does as well" if pair in as_well else " and ".join(pair.failures(rule)) or "open"
 
     return [reading(pair) for pair in pairs]
 
@@ -183,7 +193,7 @@ def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
     more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
     if as_little := refuting(rule, "own", pairs):
         return Verdict("refuted", f"{_named(as_little)}: shown not to rely {more}")
-    if left := [pair for pair in pairs if pair.relies_more >= level_of(rule)]:
+    if left := [pair for pair in pairs if pair.relies_more >= 2.0 * share_of_level(rule)]:
         return _open(left)
     return Verdict("supported", f"{_named(pairs)}: shown to rely {more}")
 
@@ -196,7 +206,7 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
             f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline at most "
             f"{rule.margin:g} of used share more.",
         )
-    failures = [pair.failures(level_of(rule)) for pair in pairs]
+    failures = [pair.failures(rule) for pair in pairs]
     if left := [pair for pair, ways in zip(pairs, failures, strict=True) if not ways]:
         return _open(left)
     less, more = (sum(way in ways for ways in failures) for way in ("keeps less", "relies more"))

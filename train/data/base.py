@@ -53,9 +53,9 @@ class EncodedSample(NamedTuple):
     Attributes:
         id: unique over all splits of a data set.
         image: content of an image file.
-        suffix: of that file, lower case, without a dot.
+        suffix: suffix of that file, lower case, without a dot.
         object_mask: content of a PNG of the image's size, white on the object; None where there is none.
-        label: in [0, num_classes).
+        label: the label, in [0, num_classes).
     """
 
     id: int
@@ -87,7 +87,7 @@ class PixelSample(NamedTuple):
         id: unique over all splits of a data set.
         image: (H, W, 3) uint8.
         object_mask: (H, W) bool, True on the object; False everywhere stands for no mask.
-        label: in [0, num_classes).
+        label: the label, in [0, num_classes).
     """
 
     id: int
@@ -141,14 +141,14 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         num_classes: number of classes.
         class_names: one name for each class, in label order.
         mean: mean of the training split's pixels, in [0, 1], for red, green and blue.
-        std: their standard deviation, in the same unit.
+        std: standard deviation of the training pixels, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
         left_out_classes: names of classes whose images are passed over; none unless a subclass can.
         crude_masks: what stands for object masks where these do not follow the objects, in words; empty where they do.
         crop_fraction: share in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
             only what it wants less than that.
-        training_stage: for which `setup` makes the training split: "train" where it can make that alone, else
+        training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """
 
@@ -209,7 +209,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         Nothing happens unless a subclass would have to measure its own.
 
         Args:
-            mean: in [0, 1], for red, green and blue.
+            mean: mean of red, green and blue, in [0, 1].
             std: likewise.
             source: whose they are, for a line that says so.
         """
@@ -300,7 +300,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """The same images with other labels, where they have none; classes are named by their number.
 
         Args:
-            labels: in [0, number of classes) by sample id, of every sample that is asked about afterwards.
+            labels: labels in [0, number of classes) by sample id, for every sample that is asked about afterwards.
         """
         raise InputError(f"{type(self).__name__} has labels, and takes no others; leave them as they are.")
 
@@ -312,7 +312,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """The very backgrounds of some samples, as their pictures were before the objects were laid over them.
 
         Args:
-            split: of the samples.
+            split: split of the samples.
             ids: (N,) int64 sample ids.
 
         Returns:

@@ -26,8 +26,8 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
 
     Args:
-        batches: of `AnnotatedDataModule.whole_split`.
-        numbers: of the batches that are wanted, ascending from 0; it may go on for ever.
+        batches: batches as `AnnotatedDataModule.whole_split` returns them.
+        numbers: numbers of the batches that are wanted, ascending from 0; may be endless.
 
     Returns:
         Each with its number, ascending; but of shards, where each loader process reads batches that follow each other.
@@ -86,7 +86,7 @@ def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iter
 
     Args:
         data: whose scenes do not wait for `setup`.
-        split: of the images.
+        split: split of the images.
         methods: masking methods, centred ones among them or not.
 
     Returns:
@@ -115,9 +115,9 @@ def scenes_to_ask_about(
 
     Args:
         data: whose scenes do not wait for `setup`.
-        split: of the images.
+        split: split of the images.
         plans: what networks are asked.
-        device: of the networks.
+        device: the device that the networks are on.
     """
     count = max(plan.scenes for plan in plans)
     found = data.empty_scenes(split, count) if count else None

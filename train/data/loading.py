@@ -182,9 +182,9 @@ class TrainingLoader(Loader[Batch]):
     Two methods tell it that the loader may start within an epoch; the position is its sampler's or its data set's.
 
     Args:
-        dataset: with an attribute `present_ahead`.
+        dataset: a data set with an attribute `present_ahead`.
         presenter: returns the `PresentAhead` of the training.
-        options: of a `DataLoader`.
+        options: options for a `DataLoader`.
     """
 
     def __init__(
@@ -238,8 +238,8 @@ def call_in_processes(
     """The results of calls in other processes, in the order of their arguments, with a bounded number under way.
 
     Args:
-        function: of a module, so that another process can import it.
-        arguments: of each call; taken as calls finish, so that about 2 x `workers` are in memory.
+        function: a function that a module defines, so that another process can import it.
+        arguments: arguments of each call; they are taken as calls finish, so that about 2 x `workers` are in memory.
         workers: processes, at least 1; a single one is this process.
     """
     options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}

@@ -127,8 +127,8 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """All that the answers of networks follow from, as plain values by name.
 
     Args:
-        config: of the evaluation.
-        networks: by name.
+        config: the configuration of the evaluation.
+        networks: the networks, by name.
     """
     plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     plan, options = config.plan, config.data_options
@@ -162,9 +162,9 @@ def ask(
 
     Args:
         config: what to measure.
-        networks: by name, answering with the data's classes; see `load`.
+        networks: the networks by name; their outputs are the data's classes, as from `load`.
         data: whose split is measured.
-        store: to keep answers in until all are there.
+        store: where answers are kept until all are there.
         progress: told about every batch.
 
     Returns:
@@ -229,7 +229,8 @@ def _own_numbers(kept: Set[int], wanted: range) -> Iterator[int]:
 
     Args:
         kept: numbers that need no finding.
-        wanted: from 0 on, as far as is known how many there are; or with gaps, beyond which nothing is wanted.
+        wanted: numbers of batches that are wanted. With step 1, all beyond its end are wanted, too, as many as there
+            are. With a larger step none beyond it is.
     """
     rank, ranks = rank_and_number()
     left = [number for number in wanted if number not in kept]
@@ -326,10 +327,10 @@ def _share(
     They stay in memory, and are kept as well each time that `SECONDS_A_CHUNK` have passed.
 
     Args:
-        store: to keep them in.
+        store: where they are kept.
         progress: told about each.
         kind: what they are kept as.
-        description: for the progress display.
+        description: text for the progress display.
         wanted: their numbers; empty where these are not known.
         find: finds those with the given ascending numbers, as far as there are any.
         write: writes some of them into a folder.

@@ -62,9 +62,9 @@ def summarise(
         config: what was measured.
         data: the images.
         answered: what networks and mask-only probe answered about them.
-        own_methods: by network that was trained with holes, the masking method that it was trained for.
+        own_methods: for each network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
-        command: as typed.
+        command: the command as typed.
     """
     runs, probe, plans = answered
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
@@ -191,8 +191,8 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
     one answer behind holes, or where it is at chance with nothing hidden; then its clean accuracy says so, too.
 
     Args:
-        rows: of networks, and of pairs of networks that are compared by their used shares.
-        at_chance: by network what `measures.accuracy.at_chance` says, empty where it is better than chance.
+        rows: rows for networks, and for pairs of networks whose used shares are compared.
+        at_chance: for each network what `measures.accuracy.at_chance` says, empty where it is better than chance.
     """
     own = [row for row in rows if not row.compared_with]
     reasons: dict[tuple[str, str], str] = {}
@@ -245,8 +245,8 @@ def predictions_csv(
     Args:
         runs: outcomes by network and masking method.
         hidden_fractions: fractions in [0, 1] of the patches that were hidden.
-        class_names: one for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`. Empty where
-            the images have no labels: classes are numbers then.
+        class_names: one name for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`. Empty
+            where the images have no labels: classes are numbers then.
         sample_name: what the sample of an id is called, such as its file.
     """
     lines = []

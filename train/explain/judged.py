@@ -31,11 +31,11 @@ class Explanations(NamedTuple):
     """Everything that the page of `maskrobust explain` shows.
 
     Attributes:
-        content: that of explanations.json; its settings, masking methods (in the order of the columns) and names of
-            networks follow.
-        rows: of the result table.
-        images: by name, with their pictures.
-        class_names: of all classes.
+        content: the content of explanations.json; its settings, masking methods (in the order of the columns) and names
+            of networks follow.
+        rows: rows of the result table.
+        images: the images by name, with their pictures.
+        class_names: names of all classes.
     """
 
     content: Mapping[str, Any]

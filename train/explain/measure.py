@@ -43,9 +43,9 @@ class ExplainedImages(NamedTuple):
     """What the networks' answers say.
 
     Attributes:
-        networks: their names.
-        class_names: of all classes.
-        images: by the image's name, each with its picture.
+        networks: names of the networks.
+        class_names: names of all classes.
+        images: the images by name, each with its picture.
         objects: (N,) which object each image shows.
     """
 
@@ -212,7 +212,7 @@ def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDa
     """Names of the classes that all networks have, each up to its first comma; numbers where no network has names.
 
     Args:
-        networks: by name.
+        networks: the networks, by name.
         data: whose names their first classes have.
 
     Raises:

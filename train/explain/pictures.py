@@ -34,7 +34,7 @@ class Picture(NamedTuple):
     """An image that is explained.
 
     Attributes:
-        name: of its file, without the suffix, or of its sample; no two of a call have the same.
+        name: name of its file (without the suffix) or of its sample; no two of a call have the same.
         image: (3, H, W) float32 in [0, 1]; of a file the square at its centre.
         id: int64, decides queries and random fills together with the seed.
         whole_size: (height, width) of the file's image.
@@ -125,8 +125,8 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
     """One segmentation of a picture.
 
     Args:
-        picture: to segment.
-        name: one of `config.segments`.
+        picture: the picture to segment.
+        name: name of the segmentation, one of `config.segments`.
         config: says the size of patches, and whether superpixels are the paper's.
 
     Raises:

@@ -35,7 +35,7 @@ def write_results(
         explained: the explanations.
         progress: told about every image.
         seconds: how long the command took.
-        command: as typed.
+        command: the command as typed.
 
     Returns:
         The paths, by what they are.

@@ -126,8 +126,8 @@ def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str)
 
     Args:
         saved: the model's arguments in the checkpoint, which Lightning takes over.
-        given: those of the command.
-        path: of the checkpoint, for messages.
+        given: the options that the command was given.
+        path: path of the checkpoint, for messages.
 
     Raises:
         InputError: naming the class, or an option of the architecture that names a file.
@@ -152,9 +152,9 @@ def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: obje
 
     Args:
         saved: the model's arguments in the checkpoint, which Lightning takes over.
-        given: those of the command, whose options are taken as they are.
+        given: the options that the command was given; they are taken as they are.
         content: the checkpoint's state dict.
-        path: of the checkpoint.
+        path: path of the checkpoint.
 
     Raises:
         InputError: it does, or the state dict is none.
@@ -181,7 +181,7 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
     Args:
         saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
         now: configuration of the run that is to go on; an argument that is left out is not compared.
-        path: of the checkpoint, for messages.
+        path: path of the checkpoint, for messages.
 
     Raises:
         InputError: an argument differs that decides what is trained.
@@ -210,7 +210,7 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
     """Which limit of the trainer's a training had reached when its Lightning checkpoint was saved.
 
     Args:
-        checkpoint: of Lightning.
+        checkpoint: a checkpoint of Lightning.
         max_epochs: None or below 0 for no limit.
         max_steps: below 0 for no limit.
 

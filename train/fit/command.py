@@ -71,7 +71,7 @@ class SaveConfig(SaveConfigCallback):
     """Keeps the whole configuration with the run: in its folder, in the logger, and in every checkpoint.
 
     Args:
-        parser: of the command.
+        parser: parser of the command.
         config: what it has parsed.
         text: the same as JSON.
     """
@@ -473,8 +473,8 @@ def main(
     """Run `fit`, `validate` or `test` with command-line arguments, the command first.
 
     Args:
-        arguments: of the command line.
-        kind: of command line.
+        arguments: arguments of the command line.
+        kind: kind of command line.
         model: what is trained.
 
     Raises:

@@ -29,7 +29,7 @@ class WandbOptions:
     """How a run appears in Weights & Biases.
 
     Attributes:
-        project: that it belongs to.
+        project: project that the run belongs to.
         entity: user or team that owns the project; None for whoever is logged in.
         group: under which it is put together with others; None for no group.
         tags: words to find it by.
@@ -64,10 +64,10 @@ class WandbRun(WandbLogger):
     (`wandb offline`, the variable WANDB_MODE).
 
     Args:
-        name: of the run.
+        name: name of the run.
         folder: below which W&B writes its own folder `wandb`; made when missing.
         options: how the run appears.
-        run_id: of a run to go on with; None for a new one.
+        run_id: id of a run to resume; None for a new one.
     """
 
     def __init__(self, name: str, folder: Path, options: WandbOptions, run_id: str | None = None) -> None:
@@ -121,7 +121,7 @@ def loggers(
     Args:
         root: folder of all runs.
         folder: this run's own below it, for version_0, version_1, ...
-        run_name: its name in W&B.
+        run_name: name of the run in W&B.
         options: how the run appears in W&B; None to log to CSV files alone.
         ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too. Who owns
             the project is never taken from the file: anyone may have written it, and would get what is logged.

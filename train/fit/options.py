@@ -64,8 +64,8 @@ class Source(NamedTuple):
     """A class in a file, which is read without importing it.
 
     Attributes:
-        path: of the file.
-        class_name: of a class with an `__init__` of its own, or of a dataclass.
+        path: path of the file.
+        class_name: name of a class that defines `__init__`, or of a dataclass.
         linked: arguments that the data module tells it.
     """
 

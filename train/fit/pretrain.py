@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from maskrobust.lm_modules.callbacks import Reconstructions
+from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.fit import command
@@ -26,7 +27,7 @@ class PretrainCLI(command.FitCLI):
     def _next(self, folder: str, path: str) -> Iterator[str]:
         """Write the encoder's weights, and say how to fine-tune them: with the checkpoint, which knows the colours."""
         weights = Path(folder) / "encoder.safetensors"
-        write_encoder(path, weights)
+        write_encoder(path, weights, without=head_of(self.model.network.network))
         yield f"encoder, for timm and torchvision: {weights}"
         config = self.config[self.subcommand].model
         words = ["maskrobust", "fit", "--config", "small_folder.yaml", "--data.init_args.root", "LABELLED_IMAGES"]
@@ -37,20 +38,22 @@ class PretrainCLI(command.FitCLI):
         yield f"next: {shlex.join([*words, '--model.weights', path])}"
 
 
-def write_encoder(checkpoint: str | Path, path: Path) -> None:
+def write_encoder(checkpoint: str | Path, path: Path, *, without: str | None) -> None:
     """Write the encoder of a checkpoint of `MaskedPretraining` under the network's own names, as safetensors.
 
     Args:
-        checkpoint: of Lightning.
-        path: of the file.
+        checkpoint: a checkpoint of Lightning.
+        path: path of the file.
+        without: path of the module that is not trained, the head; None where there is none.
 
     Raises:
         MissingFileError, InputError: see `read_state_dict`.
     """
     state = read_state_dict(checkpoint)
     encoder = {name.removeprefix(_PREFIX): each for name, each in state.items() if name.startswith(_PREFIX)}
+    trained = {name: each for name, each in encoder.items() if not name.startswith(f"{without}.")}
     with atomic_path(path) as temporary:
-        save_file({name: each.contiguous().clone() for name, each in encoder.items()}, temporary)
+        save_file({name: each.contiguous().clone() for name, each in trained.items()}, temporary)
 
 
 def main(arguments: Sequence[str]) -> None:

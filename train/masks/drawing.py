@@ -79,7 +79,7 @@ class GalleryImage(NamedTuple):
         title: its class and its name.
         original: (H, W, 3) uint8, with the outline of its object.
         has_object: whether an object is annotated.
-        rows: one for each family.
+        rows: the drawing's rows, one for each family.
     """
 
     title: str

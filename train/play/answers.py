@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     """What one network answers.
 
     Attributes:
-        network: its name.
+        network: name of the network.
         likeliest: at most five classes and their probabilities.
         push: the class whose probability the outline raises most over a circle of equal area at its centroid, its
             probability behind the hole, and that behind the circle; None for a whole picture.
@@ -56,7 +56,7 @@ class Shown(NamedTuple):
     Attributes:
         method: the masking method; None for the whole picture.
         picture: what people are shown of it.
-        answers: one for each network.
+        answers: the answers, one for each network.
     """
 
     method: str | None
@@ -75,7 +75,7 @@ def ask_about_hole(
     """The answers about the whole picture and, where something is hidden, those under each method.
 
     Args:
-        networks: to ask.
+        networks: the networks to ask.
         methods: masking methods.
         image: (3, H, W) float in [0, 1].
         hidden: (H, W) bool, True in the hole.
@@ -132,9 +132,9 @@ def explain_whole(
     """The likeliest class of the whole picture, and the picture with its explanation under each masking method.
 
     Args:
-        network: to ask.
+        network: the network to ask.
         methods: masking methods.
-        explainer: its name.
+        explainer: name of the explainer.
         image: (3, H, W) float in [0, 1].
         report: told how far it is.
 

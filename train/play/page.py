@@ -41,8 +41,8 @@ class Page:
 
     Args:
         config: what to show.
-        networks: to ask.
-        pictures: to begin with.
+        networks: the networks to ask.
+        pictures: the pictures to begin with.
     """
 
     def __init__(self, config: PlayConfig, networks: Sequence[TrainedNetwork], pictures: Sequence[Picture]) -> None:

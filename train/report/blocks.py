@@ -51,7 +51,7 @@ class Cell(NamedTuple):
 
     Attributes:
         value: text, or `Markup` such as a picture.
-        interval: in brackets; empty where there is none.
+        interval: the interval in brackets; empty where there is none.
         reason: why the value is undefined, for a footnote; empty where it is defined.
         look: CSS classes of the cell, and of its heading when in the first line.
         shade: depth of its colour in [0, 1]; None for no colour.
@@ -68,7 +68,7 @@ class Line(NamedTuple):
     """One line of a table.
 
     Attributes:
-        title: its first cell.
+        title: text of its first cell.
         cells: the others.
         look: CSS classes.
     """
@@ -113,10 +113,10 @@ def render_page(
     """One self-contained page: it loads nothing, runs nothing, and follows the system's light or dark.
 
     Args:
-        command: that made it.
-        title: of the document.
+        command: the command that made it.
+        title: title of the document.
         header: what stands above all sections.
-        sections: in order; those that have nothing to show are left out.
+        sections: the sections in order; sections with nothing to show are left out.
         content: what each section is given.
         look: CSS class of the page.
         style: further rules of CSS.
@@ -154,7 +154,7 @@ def table(
     Args:
         identity: its id.
         label: says what it shows, for those who cannot see it.
-        headings: of the columns, that of the lines' titles first.
+        headings: headings of the columns; the first one is above the titles of the lines.
         groups: its lines, at least one.
         look: CSS classes.
         foot: a last line apart from the others.

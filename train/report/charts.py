@@ -42,7 +42,7 @@ class Curve(NamedTuple):
     Attributes:
         colour: number of a colour of the page.
         x: where its points lie.
-        y: their values.
+        y: the values of the points.
         low: lower ends of their intervals; None for no band.
         high: upper ends.
         label: short text on the line; empty for none.
@@ -94,10 +94,10 @@ def line_chart(
         curves: the lines; those without a point are passed over.
         identity: see `draw`, as for `label`.
         title: above the axes.
-        x_label: of the horizontal axis, in percent of a fraction in [0, 1].
-        y_label: of the vertical axis, the same.
+        x_label: label of the horizontal axis, which shows fractions in [0, 1] as percentages.
+        y_label: label of the vertical axis, which does the same.
         label: what is drawn; the title follows.
-        limits: of the vertical axis.
+        limits: limits of the vertical axis.
     """
 
     def paint(axes: Axes) -> None:

@@ -27,7 +27,7 @@ class Prediction(NamedTuple):
     """A class that networks predict for a picture.
 
     Attributes:
-        class_name: of the predicted class.
+        class_name: name of the predicted class.
         right: whether it is the true class.
         networks: numbers, from 1, of the networks that predict it.
     """
@@ -45,8 +45,8 @@ class ExampleStrip(NamedTuple):
         method: the masking method; None for the originals.
         images: (H, W, 3) uint8 each.
         condition: name of what is hidden, as `Outcomes` knows it.
-        ids: of the images.
-        labels: their true classes.
+        ids: ids of the images.
+        labels: true classes of the images.
         classes: names of these; see `with_predictions`, as for the next.
         answers: what networks predict for each image.
     """
@@ -75,10 +75,10 @@ def draw_examples(
         data: set up for the split.
         split: whose images.
         plan: whose holes are shown; see `example_strips`.
-        seed: of the evaluation masks.
+        seed: seed for the evaluation masks.
         methods: the masking methods, in order.
-        networks: of each its preprocessing, and its outcomes under the masking methods below whose pictures its
-            predictions stand; those of the first stand below pictures with nothing hidden.
+        networks: for each network its preprocessing, and its outcomes under the masking methods below whose pictures
+            its predictions stand; those of the first stand below pictures with nothing hidden.
     """
     few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
@@ -97,7 +97,7 @@ def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None
     """The first images with an object, from as many batches as it takes, those of different classes first.
 
     Args:
-        batches: of one image size.
+        batches: batches whose images all have the same size.
         count: number of images wanted, at least 1.
 
     Returns:
@@ -137,8 +137,8 @@ def example_strips(
         batch: a handful of images (B, 3, H, W); where the plan has shapes, at least one of them with an object.
         methods: masking methods, in the order of the strips.
         plan: patches are hidden by the first of its hidden fractions, objects where it has shapes.
-        seed: of the evaluation masks.
-        preprocessing: of the network: size and crop of its pictures, and the colour of the fill "mean".
+        seed: seed for the evaluation masks.
+        preprocessing: the network's preprocessing: size and crop of its pictures, and the colour of the fill "mean".
 
     Returns:
         1 + 3 x len(methods) strips, fewer where the plan asks less. Without a fill a grey checkerboard marks the
@@ -178,9 +178,9 @@ def with_predictions(
 
     Args:
         strips: what `example_strips` returns.
-        outcomes: by the strips' masking method (None: nothing hidden) and a network's number, those of the networks
-            whose predictions are wanted there.
-        class_names: one for each class, in label order.
+        outcomes: the outcomes by masking method of a strip (None for nothing hidden) and number of a network, for the
+            networks whose predictions are wanted there.
+        class_names: one name for each class, in label order.
     """
     return [
         strip._replace(
@@ -197,9 +197,9 @@ def _answers(
     """For each picture of a strip the predicted classes, each with the networks that predict it.
 
     Args:
-        strip: its ids, true labels and condition.
-        outcomes: by number of a network. An image that one was not asked about is left out of its answers.
-        class_names: one for each class, in label order.
+        strip: the strip with its ids, true labels and condition.
+        outcomes: the outcomes by number of a network. Images that it was not asked about are left out.
+        class_names: one name for each class, in label order.
 
     Returns:
         One tuple for each picture, in the order of the networks that come first.

@@ -176,7 +176,7 @@ def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
     segments count nearly alike; rank correlation. All are of the network, explainer and segments that come first.
 
     Args:
-        rows: of the result table.
+        rows: rows of the result table.
         methods: the masking methods, in order.
     """
     fills = [each for each in methods if is_fill(each)]
@@ -210,7 +210,7 @@ def badly_fitted(rows: Sequence[Row], methods: Sequence[str], trusted: float) ->
     """Under which masking methods a surrogate describes the network badly; empty where it is so under none.
 
     Args:
-        rows: of the result table.
+        rows: rows of the result table.
         methods: the masking methods, in order.
         trusted: R² below which scores explain little.
     """

@@ -50,7 +50,7 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
     """The page of a claim: verdict, rule, charts, tables, pictures, definitions, settings, and claim.json itself.
 
     Args:
-        results: of a claim. Sections on curves and on transfer are left out where it has none.
+        results: the results of a claim. Sections on curves and on transfer are left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:
@@ -67,7 +67,7 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
     """The page of an evaluation: accuracy, which network relies least on outlines, every number, reliance.json itself.
 
     Args:
-        results: of an evaluation. Sections on pairs, curves and transfer are left out where it has none.
+        results: the results of an evaluation. Sections on pairs, curves and transfer are left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:

@@ -34,9 +34,9 @@ class Network(NamedTuple):
     """An arm of a claim, or a network of an evaluation.
 
     Attributes:
-        name: of its rows.
+        name: the name in its rows.
         title: what it is called on the page.
-        number: from 1; stands for it in drawings.
+        number: its number, from 1, which stands for it in drawings.
         arm: what claim.json says of it; empty for a network.
     """
 

@@ -59,7 +59,7 @@ def measure_tables(identity: str, first: str, rows: Sequence[Row], results: Resu
     Args:
         identity: prefix of the tables' ids.
         first: heading of the lines.
-        rows: one for each network, line and column.
+        rows: the table's rows, one for each network, line and column.
         results: whose rows they are.
         line_of: the line that a row stands in.
     """

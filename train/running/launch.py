@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Where one process for each GPU is asked for and there is none, it is 2, after one sentence on standard error.
 
     Args:
-        arguments: of torchrun; those of the process when None.
+        arguments: arguments for torchrun; None for those of this process.
     """
     parsed = run.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     if parsed.nproc_per_node == "gpu" and not torch.cuda.is_available():

@@ -29,7 +29,7 @@ class CountingDisplay(Progress):
     quiet console gets nothing.
 
     Args:
-        console: to write to.
+        console: the console to write to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -104,7 +104,7 @@ class ClaimProgress(CountingDisplay):
     A live display as a context manager; on a stream that is no terminal, lines: for each run, and now and then.
 
     Args:
-        console: to write to.
+        console: the console to write to.
         runs: number of runs of the whole claim.
 
     Attributes:

@@ -128,9 +128,9 @@ def shrink(sample: EncodedSample, shorter_side: int, name: str) -> EncodedSample
     for each colour, and both are turned as their EXIF orientation said.
 
     Args:
-        sample: to be reduced; one that is no larger is returned as it is.
-        shorter_side: in pixels, at least 1.
-        name: of the image, for messages.
+        sample: the sample to be reduced; a sample that is no larger is returned as it is.
+        shorter_side: length of the shorter side in pixels, at least 1.
+        name: what messages call the image.
 
     Raises:
         InputError: the image is none that can be read whole.

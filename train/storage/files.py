@@ -119,7 +119,7 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> An
     """Read a JSON file; see `parse_json`.
 
     Args:
-        path: of the file.
+        path: path of the file.
         remedy: what to do where it cannot be read, for the message.
 
     Raises:

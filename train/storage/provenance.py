@@ -126,7 +126,7 @@ def own_code(names: Iterable[str]) -> dict[str, str]:
     """A digest of the file behind each name that has a dot, as those of classes, fills and families of one's own have.
 
     Args:
-        names: of what has been imported; other names are left out. A module without a file has an empty digest.
+        names: names of imported modules; others are left out. A module without a file has an empty digest.
     """
     found = {}
     for name in names:

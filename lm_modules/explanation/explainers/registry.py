@@ -57,7 +57,7 @@ class Explainer:
     Attributes:
         name: under which it is registered.
         function: makes scores of the answers.
-        title: in words.
+        title: what it is called in words.
         asks: what it asks.
         draws: whether another key gives another explanation.
         has_surrogate: whether it fits a surrogate, whose held-out R^2 is known.
@@ -93,7 +93,7 @@ def explainer(
 
     Args:
         name: a Python identifier, under which configuration files and commands know the explainer.
-        title: in words, for people.
+        title: what it is called in words.
         asks: its queries: `drawn_queries`, or a function of yours; see `Question`.
         draws: whether they are drawn, so that another seed gives another explanation.
         has_surrogate: whether the explanation has an R^2.

@@ -23,8 +23,8 @@ class ImageToJudge:
 
     Attributes:
         explained: what `explain_image` has found.
-        request: by which it was found.
-        partitions: by name.
+        request: the request by which it was found.
+        partitions: the partitions by name.
         object_mask: (H, W) bool, True on the object; empty where there is none.
         plan: how explanations are judged.
         methods: names of the masking methods.
@@ -92,7 +92,7 @@ def judge(
 
     Args:
         title: a short heading.
-        definition: one or two sentences for readers of a report.
+        definition: its definition in one or two sentences, for readers of a report.
         name: a Python identifier; by default the function's.
         unit: unit of its values.
         goal: which values are wished for.

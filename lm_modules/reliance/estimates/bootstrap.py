@@ -92,7 +92,7 @@ def tail_level(replicates: FloatArray, bound: float) -> float:
 
     Args:
         replicates: (R,) in any order.
-        bound: to exceed.
+        bound: the bound to exceed.
     """
     ordered = np.sort(replicates)
     below = int(np.searchsorted(ordered, bound, side="right"))

@@ -169,7 +169,7 @@ def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
     Statistics 1979).
 
     Args:
-        p_values: one in [0, 1] for each hypothesis.
+        p_values: one p-value in [0, 1] for each hypothesis.
         level: level of all hypotheses together, in (0, 1).
 
     Returns:

@@ -58,7 +58,7 @@ class CrossedMean:
         0055bd0f).
 
         Args:
-            confidence: in (0, 1).
+            confidence: confidence level in (0, 1).
 
         Raises:
             InputError: confidence is outside (0, 1).

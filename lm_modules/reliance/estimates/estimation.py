@@ -89,8 +89,8 @@ class Estimate:
         high: upper end of the interval; None where there is none.
         images: number of images it rests on, or of objects whose shapes are cut out.
         left_out: number of images left out: no object, no room for the companion blob, or no swap partner.
-        undefined_because: one sentence; None where the number is defined. One of the three that is not finite makes it
-            undefined.
+        undefined_because: why the number is not defined, in one sentence; None where it is. The number is
+            undefined if the value or an end of its interval is not finite.
     """
 
     value: float | None
@@ -299,7 +299,8 @@ def estimate_pair(
         runs_b: outcomes of network B on the same images, of the same seeds in the same order.
         replicates: number of bootstrap resamples.
         seed: decides the resamples.
-        confidence: in (0, 1), with which a denominator must lie above 0 for the statistic to be defined.
+        confidence: confidence level in (0, 1), with which a denominator must lie above 0 for the statistic to be
+            defined.
 
     Returns:
         An estimate whose numbers are left open, then a - b and a + b; None where one of a and b is undefined.

@@ -63,7 +63,7 @@ class Conditions(NamedTuple):
     """Everything that is hidden from a batch, and the numbers that predictors may draw their fills from.
 
     Attributes:
-        all: every condition of the plan; without "clean", under which nothing is hidden.
+        all: every condition of the plan, without "clean", under which nothing is hidden.
         holes: silhouette and circle, of the conditions with these names.
         swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
         redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.

@@ -32,7 +32,7 @@ class CurveHoles(NamedTuple):
     """The holes along one curve; a smaller one lies within a larger one.
 
     Attributes:
-        visible: one (B, 1, H, W) bool for each hidden fraction.
+        visible: for each hidden fraction what is visible, (B, 1, H, W) bool.
         valid: (B,) bool, False where the order is one of saliency and there is no object; nothing is hidden there.
     """
 

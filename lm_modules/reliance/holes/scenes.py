@@ -157,10 +157,10 @@ def ask_pass(
     """What networks answer about some holes in scenes; a fill draws the same for all holes in one scene.
 
     Args:
-        shapes: to hide.
+        shapes: the shapes to hide.
         scenes: (S, C, H, W) float in [0, 1], on the networks' device.
         rows: one of `scene_passes`.
-        predictors: by key; column y of their logits is class y.
+        predictors: the predictors by key; column y of their logits is class y.
         seed: decides the fills, together with the scene's number.
 
     Raises:
@@ -183,9 +183,9 @@ def scene_answers(shapes: Shapes, scenes: EmptyScenes, found: Sequence[SceneLogi
     """All that one network answers about the shapes in the scenes.
 
     Args:
-        shapes: that were hidden.
+        shapes: the shapes that were hidden.
         scenes: they were hidden in.
-        found: of every pass, in any order.
+        found: the results of every pass, in any order.
     """
     classes, columns = shapes.labels.unique(return_inverse=True)
     count = len(shapes.objects), len(scenes.images)

@@ -43,7 +43,7 @@ def chance_level(outcomes: Outcomes) -> tuple[float, str]:
     1 / number of classes.
 
     Args:
-        outcomes: with the labels of the data.
+        outcomes: outcomes with the labels of the data.
     """
     most = float(np.bincount(outcomes.labels).max()) / len(outcomes.labels)
     if most < NEARLY_ONE:
@@ -58,7 +58,7 @@ def at_chance(outcomes: Outcomes) -> str:
     `chance_level`, images being counted as independent.
 
     Args:
-        outcomes: with the labels of the data; empty for images without labels (-1).
+        outcomes: outcomes with the labels of the data; empty for images without labels (-1).
     """
     if (outcomes.labels < 0).any():
         return ""
@@ -168,7 +168,7 @@ def class_rows(
     With nothing hidden they are under no method; with patches hidden, under each.
 
     Args:
-        network: its name.
+        network: name of the network.
         runs: outcomes on the same images by masking method, at least one.
         classes: names, in label order; those without an image are left out.
         hidden_fraction: one of the plan's `hidden_fractions`.

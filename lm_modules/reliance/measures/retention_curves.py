@@ -25,8 +25,8 @@ class CurveMetric(NamedTuple):
     """What is looked at along a curve.
 
     Attributes:
-        title: as in headings.
-        definition: one sentence.
+        title: how headings call it.
+        definition: its definition in one sentence.
         unit: unit of its values.
         goal: which values are wished for.
         terms: what it averages over the images, (M,).
@@ -45,9 +45,9 @@ def curve_statistic(
     """The mean over hidden fractions, and over the images asked at all of them, of a metric.
 
     Args:
-        metric: one of `CURVE_METRICS`.
+        metric: the metric, one of `CURVE_METRICS`.
         family: segments of the curve.
-        order: in which they are hidden.
+        order: the order in which they are hidden.
         hidden_fractions: some of the curve's, at least one; the columns raise InputError where the outcomes lack one.
 
     Raises:

@@ -321,7 +321,6 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
     refused = [each.family for each in known if each.refused]
     of_timm = by_family([each for each in known if not each.refused])
     of_torchvision = of_timm.pop("torchvision")
-    families = ", ".join(family.removeprefix("timm ") for family in of_timm)
     parts = [
         "## Tested architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
@@ -330,9 +329,8 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         MEANINGS.rstrip(),
         *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
-        f"{len(of_timm)} families of timm ({families}). Other members of these families can be refused (fastvit_sa12, "
-        "caformer_s18). "
-        f"Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
+        f"{len(of_timm)} families of timm. Other members of these families can be refused (fastvit_sa12, "
+        f"caformer_s18). Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
         f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
         "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
         "arches NAME` tries any other. A network that is not listed is supported if wrapping it raises no "

@@ -275,6 +275,32 @@ def test_compiled_code_answers_alike_and_refuses_a_network_that_asks_for_sizes()
     assert_as_alone(Scales().eval(), SMALL, holes=True)
 
 
+class Strides(nn.Module):
+    """Two branches of one size on a canvas, but not for each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 1, 2), nn.Conv2d(3, 4, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.one(x) + self.two(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("height", "message"), [(7, "operands of one size for each image"), (1, "images that are large")]
+)
+def test_a_size_that_the_network_alone_cannot_take_fails_in_eager_and_in_compiled_code(height, message):
+    masked, canvas = LayerMasking(Strides().eval()), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(masked, backend="aot_eager", fullgraph=True)
+    sizes = torch.tensor([(8, 8), (6, 4)])
+    torch.testing.assert_close(compiled(canvas, sizes=sizes), masked(canvas, sizes=sizes))
+    sizes[1, 0] = height
+    with pytest.raises(UnsupportedNetworkError, match=message):
+        masked(canvas, sizes=sizes)
+    with pytest.raises(RuntimeError, match=message):
+        compiled(canvas, sizes=sizes)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

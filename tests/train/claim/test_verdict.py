@@ -65,14 +65,14 @@ def test_every_pair_must_fail_one_that_does_as_well_is_enough(pairs, own, needed
 @pytest.mark.parametrize(
     ("p_values", "own", "needed"),
     [
-        ({"more": 0.0249}, "supported", "undecided"),  # the first claim has one way to be shown
-        ({"more": 0.0251}, "undecided", "undecided"),
-        ({"more": 0.0124}, "supported", "supported"),  # the second has two, each at half of the level
-        ({"less": 0.0124}, "undecided", "supported"),
-        ({"less": 0.0126, "more": 0.0126}, "supported", "undecided"),
+        ({"more": 0.0166}, "supported", "undecided"),  # a third is left for arms that do not count
+        ({"more": 0.0168}, "undecided", "undecided"),
+        ({"more": 0.0083}, "supported", "supported"),  # the second claim has two ways to be shown
+        ({"less": 0.0083}, "undecided", "supported"),
+        ({"less": 0.0084, "more": 0.0084}, "supported", "undecided"),
     ],
 )
-def test_each_of_two_ways_to_fail_has_half_of_the_level(p_values, own, needed):
+def test_each_of_two_ways_to_fail_has_a_third_of_the_level(p_values, own, needed):
     found = decide(RULE, [pair(**p_values)])
     assert (found["own"].outcome, found["needed"].outcome) == (own, needed)
 
@@ -137,6 +137,7 @@ def real_verdicts(found):
             reliance.level_to_exceed(RULE.margin),
             reliance.level_to_fall_below(RULE.margin),
             is_own=place[2] == 0,
+            counts=number(found.clean, 0.5, place[0], place[1], 0).high(0.025 / 3) >= -RULE.clean_accuracy_tolerance,
         )
 
     return [
@@ -155,7 +156,8 @@ def test_the_simulation_decides_as_the_rule_does(seeds, arms, fills, share):
     rng = np.random.default_rng(seeds)
     shares = np.full((arms, fills), share)
     kept = rng.normal(0, 0.08, (arms, fills))
-    found = claim_levels.draw(shares, 0.02, kept, seeds, claim_levels.Errors(0.03, 0.01), rng, 25)
+    clean = rng.normal(-RULE.clean_accuracy_tolerance, 0.03, (arms, 1))
+    found = claim_levels.draw(shares, 0.02, kept, clean, seeds, claim_levels.Errors(0.03, 0.01), rng, 25)
     verdicts = real_verdicts(found)
     outcomes = []
     for claim, decide_all in (("own", claim_levels.first_claim), ("needed", claim_levels.second_claim)):
@@ -178,7 +180,7 @@ def test_a_wrong_verdict_is_as_seldom_as_stated(seeds, arms, fills):
 def test_the_rule_in_words_names_its_numbers_and_the_fills_that_were_tried():
     text = " ".join(rule_in_words(RULE, TITLES, 0.5))
     assert all(
-        part in text for part in ("3.0 points", "0.05", "2.5\u202f% of experiments", "0.025 / m", "0.0125 for each")
+        part in text for part in ("3.0 points", "0.05", "2.5\u202f% of experiments", "0.025 / m", "0.0083, one-sided")
     )
     assert "'No masks'" in text and "'Layer masking'" in text
     assert fills_in_words(["black", "mean"]).endswith("may hide the outline better.")

@@ -201,9 +201,9 @@ class FileDataModule(AnnotatedDataModule):
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
         seed: at least 0; decides training order and crops, unless `order_seed` is set to another number afterwards.
-        mean: of the training pixels, in [0, 1]; None to measure it on up to 500 training images when it is needed
+        mean: mean of the training pixels, in [0, 1]; None to measure it on up to 500 training images when it is needed
             first, unless `take_colours` has said another before. ImageNet's where there are no training images.
-        std: their standard deviation; likewise.
+        std: standard deviation of the training pixels; likewise.
 
     Raises:
         InputError: an argument leaves its range.
@@ -366,9 +366,9 @@ def train_val_split(
     """Training and validation images, each image assigned by (seed, id) alone.
 
     Args:
-        files: to split.
+        files: the files to split.
         val_fraction: expected fraction of validation images, in (0, 1).
-        seed: of the assignment.
+        seed: seed for the assignment.
 
     Raises:
         InputError: one of the two is empty.
@@ -416,7 +416,7 @@ class EvaluationImages(FileDataModule):
 
     Args:
         class_names: one name for each class, in label order; none for images without labels.
-        files: every image once; without labels, -1 stands for each of them.
+        files: the files, every image once; without labels, -1 stands for each of them.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -467,7 +467,7 @@ class EvaluationImages(FileDataModule):
         """The images of the other classes.
 
         Args:
-            names: of classes, but not of all.
+            names: names of some of the classes.
         """
         again = copy.copy(self)
         again._take(self.class_names, self._files, names)

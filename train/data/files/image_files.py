@@ -63,10 +63,10 @@ class ImageFile(NamedTuple):
     """One labelled image file.
 
     Attributes:
-        id: in [0, 2^63), a hash of the image's path below the data set's root: it stays when files are added.
+        id: a hash of the image's path below the data set's root, in [0, 2^63). It stays the same when files are added.
         image: the file.
-        mask: its mask file, which is read by the data module's `mask_code`, or what reads itself; None where there is
-            none.
+        mask: the mask file of the image, which is read by the data module's `mask_code`, or what reads itself; None
+            where there is none.
         label: position of its class.
     """
 
@@ -80,7 +80,7 @@ class ImageListing(NamedTuple):
     """The files of one split.
 
     Attributes:
-        images: those that are read, sorted by path.
+        images: the images that are read, sorted by path.
         others: files with another suffix than `IMAGE_SUFFIXES`; hidden files are not among them.
     """
 
@@ -149,10 +149,10 @@ def list_folder(root: Path, folder: Path, mask_root: Path | None, label: int) ->
     question may be one to a server.
 
     Args:
-        root: of the images; hidden files and folders are left out, as by `list_images`.
+        root: root folder of the images; hidden files and folders are left out, as by `list_images`.
         folder: the one that is listed, sorted by path; links to folders below it are not followed.
         mask_root: the mask of root/folder/name.jpg is mask_root/folder/name.png; None where there are none.
-        label: of all of them.
+        label: the label of all of them.
     """
     listing = ImageListing([], [])
     inside = folder.relative_to(root)
@@ -204,8 +204,8 @@ def decode_image(content: bytes, name: str) -> Tensor:
     Grey values v of 16 bits become round(v / 257); colours of 16 bits keep their upper 8. Transparency is left out.
 
     Args:
-        content: of an image file.
-        name: of the image, for messages.
+        content: bytes of an image file.
+        name: what messages call the image.
 
     Raises:
         InputError: it is no image that can be read whole, or its numbers have no known range.
@@ -219,11 +219,11 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
     """Which pixels of an encoded image hold data, (1, H, W) bool, turned as `decode_image` turns the image.
 
     Args:
-        content: of an image file.
+        content: bytes of an image file.
         nodata: a value, compared with the numbers of the file, so that one of 16 bits is compared with all of them, and
             a palette's with its colours; alpha is no band. Or "alpha": pixels with an alpha of 0 hold none, and an
             image without transparency holds data everywhere.
-        name: of the image, for messages.
+        name: what messages call the image.
 
     Raises:
         InputError: it is no image that can be read whole, `nodata` is no value of its integer type, or none of its
@@ -250,8 +250,8 @@ def decode_cutout(content: bytes, name: str) -> NDArray[np.uint8]:
     """An encoded PNG with transparency as (H, W, 4) uint8, red, green, blue and alpha, turned as `decode_image` does.
 
     Args:
-        content: of an image file.
-        name: of the image, for messages.
+        content: bytes of an image file.
+        name: what messages call the image.
 
     Raises:
         InputError: it is no PNG that can be read whole, or has no alpha channel.
@@ -270,8 +270,8 @@ def turned_like(pixels: Tensor, content: bytes, name: str) -> Tensor:
 
     Args:
         pixels: (..., H, W).
-        content: of the image file.
-        name: of the image, for messages.
+        content: bytes of the image file.
+        name: what messages call the image.
 
     Raises:
         InputError: it is no image.
@@ -298,13 +298,13 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
     """An encoded mask as (1, H, W) bool, True on the object, turned as its EXIF orientation says where it has one.
 
     Args:
-        content: of a mask file.
+        content: bytes of a mask file.
         code: "binary": what is not black is the object, however dark. "imagenet_s" (Gao et al., "Large-scale
             Unsupervised Semantic Segmentation", TPAMI 2022): a pixel's class is red + 256 green, or its grey value, 0
             is no object, and 1000, which is to be ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs",
             CVPR 2012): 1 is the object, 2 the background, and 3 the band along the outline, which counts as object: a
             hole must not leave its fur.
-        name: of the mask, for messages.
+        name: what messages call the mask.
 
     Raises:
         InputError: it is no image that can be read whole, its numbers have no known range, it has 16 bits for each
@@ -319,9 +319,9 @@ def decode_label_map(content: bytes, code: Literal["palette", "imagenet_s"], nam
     """An encoded map of one number for each pixel, (H, W) int32, turned as its EXIF orientation says where it has one.
 
     Args:
-        content: of a PNG.
+        content: bytes of a PNG.
         code: "palette": positions in the palette, or grey values. "imagenet_s": see `decode_mask`.
-        name: of the map, for messages.
+        name: what messages call the map.
 
     Raises:
         InputError: it is no image that can be read whole, or it has colours where "palette" has none.

@@ -66,8 +66,8 @@ def choose_photographs(
 
     Args:
         numbers: (N,) uniform numbers in [0, 1).
-        count: of photographs.
-        held_out: in [0, count); 0 shows all of them in every split.
+        count: number of photographs.
+        held_out: number of held-out photographs, in [0, count); 0 shows all of them in every split.
         is_test: (N,) whether a picture is of the test split.
     """
     first = np.where(np.asarray(is_test) & (held_out > 0), count - held_out, 0)
@@ -125,7 +125,7 @@ def random_crop(
     Args:
         photograph: (H, W, 3) uint8.
         image_size: side of the result in pixels.
-        widths: as in `CropSource`.
+        widths: widths of the crops, as in `CropSource`.
         numbers: (CROP_NUMBERS,) uniform numbers in [0, 1).
 
     Returns:
@@ -169,7 +169,7 @@ def shrink(photograph: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8
 
     Args:
         photograph: (H, W, 3) uint8.
-        shorter_side: in pixels.
+        shorter_side: length of the shorter side in pixels.
     """
     scale = shorter_side / min(photograph.shape[:2])
     if scale >= 1:
@@ -186,7 +186,7 @@ class PhotographPart(NamedTuple):
     """A part of one of scikit-image's photographs that shows none of ImageNet's objects.
 
     Attributes:
-        file_name: as `read_photograph` takes it.
+        file_name: name of the file, as `read_photograph` takes it.
         rows: first, and the one after the last; likewise `columns`.
     """
 
@@ -293,7 +293,7 @@ def draw_scenes(
         choice: (N,) index into `scenes`.
         image_size: side of the squares in pixels.
         numbers: (N, SCENE_NUMBERS) uniform numbers in [0, 1), for `random_crop` and `shift_light`.
-        blurred: with a Gaussian of sigma `image_size` / 16.
+        blurred: whether the photographs are blurred, with a Gaussian of sigma `image_size` / 16.
 
     Returns:
         (N, image_size, image_size, 3) uint8.

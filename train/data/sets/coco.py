@@ -54,12 +54,12 @@ class RunLengths(NamedTuple):
     """An object mask by the lengths of its runs.
 
     Attributes:
-        height: in pixels.
-        width: in pixels.
+        height: height in pixels.
+        width: width in pixels.
         runs: lengths of the runs of background and object in turn, column by column, the first of background; their sum
             is height times width.
         image: the file that they were annotated on.
-        name: for messages.
+        name: what messages call it.
     """
 
     height: int

@@ -64,7 +64,7 @@ class Cutout(NamedTuple):
     """One object.
 
     Attributes:
-        id: in [0, 2^OBJECT_BITS), a hash of its path below the folder: it stays when files are added.
+        id: a hash of its path below the folder, in [0, 2^OBJECT_BITS). It stays the same when files are added.
         path: the PNG.
         label: position of its class, or `UNLABELLED`.
     """
@@ -241,12 +241,12 @@ class Cutouts(InMemoryDataModule):
     two splits (`scenes.PHOTOGRAPH_PARTS`, `scenes.list_scenes`).
 
     Args:
-        folder: of the pictures, PNG with an alpha channel, or of an unpacked Debian package; None for where Debian
-            installs it.
+        folder: folder with the pictures (PNG with an alpha channel), or an unpacked Debian package; None for where
+            Debian installs it.
         classes: "imagenet": WordNet ids of ImageNet's classes, for the pictures of Debian's package; "none": all 419
             photographs of the package without labels, for `evaluate` to take a network's own answers for them;
             "folders": the folder that a picture lies in; or a CSV file, as `list_cutouts` describes it.
-        leave_out: with "folders", names of folders to pass over, at any depth.
+        leave_out: names of folders to pass over, at any depth; for "folders" only.
         with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
             folder of images.
         training_objects: "none": validation and test have all objects, and there is no training split, to measure
@@ -447,7 +447,7 @@ def paste(
     triangle filter, which averages where it shrinks.
 
     Args:
-        cutout: of mode RGBa: colours multiplied by alpha.
+        cutout: a cut-out of mode RGBa (colours multiplied by alpha).
         background: (S, S, 3) uint8.
         numbers: (PLACE_NUMBERS,) uniform numbers in [0, 1): length of the longer side, from .6 to .75 S, then top, left
             and whether it is mirrored.

@@ -191,8 +191,8 @@ class ClassPixels(NamedTuple):
     """The pixels of one class in a mask of ImageNet-S.
 
     Attributes:
-        path: of the mask.
-        class_id: from 1.
+        path: path of the mask.
+        class_id: index of the class, from 1.
         num_classes: largest class id.
     """
 

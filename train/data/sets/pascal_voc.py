@@ -51,8 +51,8 @@ class ObjectPixels(NamedTuple):
     """The pixels of one object in a PNG of SegmentationObject, with the border that touches it.
 
     Attributes:
-        path: of the PNG.
-        number: of the object, from 1.
+        path: path of the PNG.
+        number: number of the object, from 1.
     """
 
     path: Path

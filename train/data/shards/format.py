@@ -43,7 +43,7 @@ class ShardRecord(BaseModel):
     """What is known of one shard; a stranger may have written it.
 
     Attributes:
-        name: of the file, below the folder of shards.
+        name: name of the file, below the folder of shards.
         samples: how many are in it.
         masks: how many of them have an object mask.
     """
@@ -59,9 +59,9 @@ class Manifest(BaseModel):
     """What a folder of shards holds.
 
     Attributes:
-        class_names: in label order.
-        mean: of the training pixels, in [0, 1].
-        std: their standard deviation.
+        class_names: names of the classes, in label order.
+        mean: mean of the training pixels, in [0, 1].
+        std: standard deviation of the training pixels.
         source: what the shards were written from: the data module's class path and arguments.
         splits: shards of each split, in order.
         objects: the object that a sample shows, by its id, where that is not numbered as the sample is.
@@ -94,7 +94,7 @@ def read_manifest(root: str) -> Manifest:
     """The manifest of a folder of shards.
 
     Args:
-        root: as for `open_address`.
+        root: folder or URL, as for `open_address`.
 
     Raises:
         InputError: it cannot be read, is of another format, or holds a name, number or digest that is none of a shard.
@@ -172,8 +172,8 @@ def read_shard(stream: BinaryIO, is_wanted: Callable[[int], bool] | None = None)
     """The samples of a shard in order, one in memory at a time.
 
     Args:
-        stream: of the tar file; one that can seek skips what is not wanted.
-        is_wanted: by the sample's position in the shard, whether its files are to be read; None reads all.
+        stream: the tar file; if it can seek, unwanted files are skipped.
+        is_wanted: for a sample's position in the shard, whether its files are to be read; None reads all.
 
     Raises:
         tarfile.TarError, OSError: the stream ends early, is no tar file, or holds what shards do not.
@@ -204,7 +204,7 @@ def open_address(root: str, name: str) -> BinaryIO:
         root: a folder; or an address that WebDataset takes (https:, pipe:, gs:, hf:, ...) or else fsspec does (s3:,
             ...), in which "{}" stands for the file's name, or which that name is added to. After pipe: it is a command
             for the shell.
-        name: of the file; the shell takes it as one word.
+        name: name of the file; the shell takes it as one word.
 
     Raises:
         OSError: it cannot be opened.

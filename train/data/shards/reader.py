@@ -29,8 +29,8 @@ class Label(BaseModel):
     """The JSON of a sample.
 
     Attributes:
-        id: of the sample.
-        label: its class.
+        id: id of the sample.
+        label: its label.
         mask: whether it has an object mask.
     """
 
@@ -58,7 +58,7 @@ class ShardReader:
 
         Args:
             record: what the manifest says of it.
-            is_wanted: by position, whether the sample is to be read; None reads all.
+            is_wanted: for a position, whether its sample is to be read; None reads all.
 
         Raises:
             InputError: the shard cannot be read to its end, or holds another number of samples, or a key twice.
@@ -131,13 +131,13 @@ class TrainingStream(IterableDataset[Batch]):
     within an epoch reads what that epoch began with.
 
     Args:
-        reader: of the shards.
-        records: of the shards to draw from, each with at least one sample.
+        reader: reader of the shards.
+        records: records of the shards to draw from, each with at least one sample.
         view: geometry of the crops; None to take images as they are.
         batch_size: samples per batch.
         steps: batches per epoch, on every rank.
-        seed: of shards, order and crops.
-        rank: of this process among those that train.
+        seed: seed for the choice of shards, their order and the crops.
+        rank: rank of this process among those that train.
         shuffle_buffer: encoded samples in the buffer, at least 1; as many are in the memory of each loader process.
 
     Attributes:
@@ -166,7 +166,7 @@ class TrainingStream(IterableDataset[Batch]):
         """Have the passes that begin from now on start there, in loader processes that are running, too.
 
         Args:
-            position: of the training; None for the epoch after the last one that was begun.
+            position: position of the training; None for the start of the next epoch.
         """
         self._position.copy_(torch.tensor(position or Position(self._next_epoch, 0)))
         self._next_epoch = int(self._position[0]) + 1
@@ -205,12 +205,12 @@ class EvaluationStream(IterableDataset[Batch]):
     A loader process passes over the samples of the others: it seeks in a local file, but reads all of a stream.
 
     Args:
-        reader: of the shards.
-        records: of the split's shards, in order.
+        reader: reader of the shards.
+        records: records of the split's shards, in order.
         view: geometry; None to take images as they are.
         batch_size: samples in a batch, at most.
-        rank: of this process among those that evaluate.
-        ranks: their number.
+        rank: rank of this process among those that evaluate.
+        ranks: number of processes.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ def deal_positions(total: int, batch_size: int, rank: int, ranks: int) -> list[r
     Args:
         total: samples in the split, at least 1.
         batch_size: positions in a batch, at most.
-        rank: in [0, ranks).
+        rank: rank of the process, in [0, ranks).
         ranks: number of processes.
 
     Returns:
