@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
@@ -257,8 +256,7 @@ class LayerMasking(nn.Module):
         images.run = run
         if torch.compiler.is_dynamo_compiling():
             steps = self._steps_for_compiler()
-            with _TuplesAsLists():
-                output = self.network(images)
+            output = self.network(images)
             if run.steps < steps:
                 raise InputError(
                     "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
@@ -273,9 +271,11 @@ class LayerMasking(nn.Module):
             run.is_over = True
 
     def _steps_for_compiler(self) -> int:
+        from torch._dynamo.variables import torch_function
         from torch._dynamo.variables.torch import get_overridable_functions
 
         get_overridable_functions().update(each for each in RULES if not isinstance(each, type))
+        torch_function._get_all_args = _arguments_and_those_in_tuples
         return count_steps(self.network, self.options)
 
     # As torch.compiler.assume_constant_result marks a function; that imports the compiler, which takes seconds.
@@ -421,18 +421,14 @@ class LayerMasking(nn.Module):
         return rows
 
 
-class _TuplesAsLists(TorchFunctionMode):
-    """Hands tuples of masked features to functions as lists, in which alone `torch.compile` looks for them."""
+def _arguments_and_those_in_tuples(args: Any, kwargs: Any) -> list[Any]:
+    """What Dynamo looks for tensor subclasses in; torch's own function leaves out tuples, as in `torch.cat((a, b), 1)`."""
+    from torch._dynamo.variables.lists import TupleVariable
+    from torch._dynamo.variables.torch_function import _flatten_vts
+    from torch.utils._pytree import arg_tree_leaves
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = {name: _as_list(each) for name, each in (kwargs or {}).items()}
-        return func(*[_as_list(each) for each in args], **kwargs)
-
-
-def _as_list(value: Any) -> Any:
-    return list(value) if type(value) is tuple and any(isinstance(each, Masked) for each in value) else value
+    found = _flatten_vts(arg_tree_leaves(*args, **kwargs))
+    return [part for each in found for part in (each.items if isinstance(each, TupleVariable) else [each])]
 
 
 @contextmanager
