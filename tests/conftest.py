@@ -17,8 +17,9 @@ _KERNELS = f"maskrobust-kernels-{torch.backends.cpu.get_cpu_capability()}".repla
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / _KERNELS)
 os.environ |= {
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
-}  # for one kernel
+    "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",  # for one kernel
+    "NUMBA_DISABLE_JIT": "1",  # it would compile SHAP's helpers, for 14 s
+}
 
 end_loaders_soon()
 gc.disable()  # until everything is imported: it would look through all that stays again and again

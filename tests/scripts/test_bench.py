@@ -26,8 +26,8 @@ def bench(arguments):
 
 
 def bench_small_images(arguments):
-    """The same with images of 96 pixels for those of 224."""
-    masking.IMAGE_SIZE = 96
+    """The same with images of 64 pixels for those of 224."""
+    masking.IMAGE_SIZE = 64
     bench(arguments)
 
 

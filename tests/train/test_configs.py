@@ -125,7 +125,9 @@ def compiled_by(fresh_compiler):
 
 @pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary")
 def test_half_precision_comes_with_an_overlay_and_goes_with_compilation(data, tmp_path, compiled_by):
-    main(["fit", *fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16"), "--compile=true"])
+    arguments = fit_arguments(data, tmp_path, "imagenet_folder.yaml", "overlays/gpu_bf16")
+    tiny = ["--model.architecture=tests.train.networks.Tiny", "--model.architecture_options={}"]
+    main(["fit", *arguments, *tiny, "--compile=true"])
     saved = checkpoint(tmp_path)
     assert saved["config"]["trainer"]["precision"] == "bf16-mixed"
     assert compiled_by == ["inductor"]

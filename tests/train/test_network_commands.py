@@ -1,6 +1,7 @@
 """`maskrobust export` and `arches`, and networks by name as commands ask them."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -175,9 +176,16 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    main(["export", "--network=small_resnet:random", f"--out={folder}"])
+    return folder
+
+
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_folder_that_is_no_export_is_one_sentence(spoil, tmp_path):
-    main(["export", "--network=small_resnet:random", f"--out={tmp_path / 'out'}"])
+def test_a_folder_that_is_no_export_is_one_sentence(spoil, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "out")
     spoil(tmp_path / "out")
     with pytest.raises(InputError) as refusal:
         load_network(str(tmp_path / "out"))

@@ -52,7 +52,10 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
 
 
 def write_claim(path: Path, *, uses: bool = True, **changes: Any) -> Path:
-    """One seed of the smallest claim with every kind of arm, or without those that use the network of another one."""
+    """One seed of the smallest claim, with a few questions of every kind, and with every kind of arm.
+
+    Unless `uses`, it is without arms that use the network of another one.
+    """
     content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
     content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
     arms = {name: content["arms"][name] for name in ("no_masks", "patches_mean", "layer_masking")}
@@ -61,7 +64,11 @@ def write_claim(path: Path, *, uses: bool = True, **changes: Any) -> Path:
         arms["layer_masking_at_test"] = {"title": "Test", "network_of": "no_masks", "method": "layer_masking"}
         arms["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True, "method": "mean"}
     content |= {"arms": arms, "seeds": [1]}
-    content["evaluation"]["methods"] = ["mean", "layer_masking"]
+    few = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
+    few |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
+    few |= {"shape_measures": ["swap_pull", "hidden_pixel_sensitivity"]}
+    content["evaluation"] |= {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
+    content["evaluation"] |= {"plan": content["evaluation"]["plan"] | few, "replicates": 20}
     path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
     return path
 

@@ -17,7 +17,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.onnx_model import onnx_model
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
-from tests.lm_modules.masking.small_networks import CLASSES, Gated, Modern
+from tests.lm_modules.masking.small_networks import CLASSES, Modern
 
 SIZE = 32
 IMAGES = draw_images(8, SIZE)
@@ -37,29 +37,20 @@ class Windowed(nn.Module):
         self.pools = nn.ModuleList([nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.AvgPool2d(3, 2, 1, ceil_mode=True)])
         self.up = nn.ConvTranspose2d(16, 8, 2, 2)
         self.norms = nn.ModuleList([nn.GroupNorm(2, 8), nn.BatchNorm2d(8)])
-        self.gate = nn.Conv2d(8, 8, 1)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(8 * 9, CLASSES))
 
     def forward(self, x):
         x = self.stem(x)
         x = self.branches[0](x) + self.branches[1](x)
-        x = x * F.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        x = x * F.hardsigmoid(x.mean((2, 3), keepdim=True))
         x = self.norms[0](self.up(torch.cat([pool(x) for pool in self.pools], dim=1)))
         x = F.interpolate(self.norms[1](x), scale_factor=3, mode="bilinear")
         return self.head(F.relu(x))
 
 
-CASES: dict[str, Callable[[], LayerMasking]] = {
-    "modern": lambda: LayerMasking(Modern().eval()),
-    "windowed, with the other options": lambda: LayerMasking(
-        randomise(Windowed()).eval(), merge="union", padding="mirror", detach_padding=False
-    ),
-}
-
-
 @cache
-def masked_network(case):
-    return seeded(CASES[case])
+def modern():
+    return seeded(lambda: LayerMasking(Modern().eval()))
 
 
 def assert_close(given, expected):
@@ -67,43 +58,48 @@ def assert_close(given, expected):
     assert (given - expected).abs().max() <= TOLERANCE * expected.abs().max()
 
 
-@pytest.mark.parametrize("case", CASES)
-@torch.no_grad()
-def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_whatever_is_hidden(case):
-    masked = masked_network(case)
-    model = onnx_model(masked, (SIZE, SIZE))
+def in_onnx_runtime(masked, **options):
+    """What an ONNX file of the network computes, and the operators that it is made of."""
+    model = onnx_model(masked, (SIZE, SIZE), **options)
     session = onnxruntime.InferenceSession(model)
-    choices = [node.op_type for node in onnx.load_from_string(model).graph.node].count("Where")
-    assert choices == 2 or case != "modern", "the input, which may be NaN, and channels on the last axis alone"
 
-    def run(images, visible):
-        (logits,) = session.run(None, {"images": images.numpy(), "visible": visible.numpy()})
+    def run(**inputs):
+        (logits,) = session.run(None, {name: each.numpy() for name, each in inputs.items()})
         return torch.from_numpy(logits)
 
+    return run, [node.op_type for node in onnx.load_from_string(model).graph.node]
+
+
+@torch.no_grad()
+def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_whatever_is_hidden():
+    network = seeded(lambda: randomise(Windowed()).eval())
+    masked = LayerMasking(network, merge="union")  # with mirrored padding in tests/train/test_network_commands.py
+    run, _ = in_onnx_runtime(masked)
     for batch in BATCHES:
         images, visible = IMAGES[batch], VISIBLE[batch]
-        logits = run(images, visible)
+        logits = run(images=images, visible=visible)
         assert_close(logits, masked(images, visible))
-        assert_close(run(images, torch.ones_like(visible)), masked.network(images))
+        assert_close(run(images=images, visible=torch.ones_like(visible)), network(images))
         for hidden_value in (math.nan, -1e30):
-            assert torch.equal(run(torch.where(visible, images, hidden_value), visible), logits)
+            assert torch.equal(run(images=torch.where(visible, images, hidden_value), visible=visible), logits)
 
 
 @torch.no_grad()
 def test_onnx_runtime_answers_each_image_of_a_batch_of_several_sizes_as_if_it_were_alone():
-    masked = masked_network("modern")
-    session = onnxruntime.InferenceSession(onnx_model(masked, (SIZE, SIZE), any_sizes=True))
+    masked = modern()
+    run, operators = in_onnx_runtime(masked, any_sizes=True)
+    assert operators.count("Where") == 3, "the input, which may be NaN, what lies beyond an image, channels last"
     sizes = torch.tensor([[SIZE, 19], [17, 25], [23, SIZE], [SIZE, SIZE]])
     images = IMAGES[4:].clone()
     for image, (height, width) in zip(images, sizes.tolist(), strict=True):
         image[:, height:] = image[:, :, width:] = math.nan
-    inputs = {"images": images.numpy(), "visible": VISIBLE[4:].numpy(), "sizes": sizes.numpy()}
-    (logits,) = session.run(None, inputs)
     alone = [
         masked(image[None, :, :height, :width], visible[None, :, :height, :width])
         for image, visible, (height, width) in zip(images, VISIBLE[4:], sizes.tolist(), strict=True)
     ]
-    assert_close(torch.from_numpy(logits), torch.cat(alone))
+    assert_close(run(images=images, visible=VISIBLE[4:], sizes=sizes), torch.cat(alone))
+    whole = {"images": IMAGES, "visible": VISIBLE, "sizes": torch.full((8, 2), SIZE)}
+    assert_close(run(**whole), masked(IMAGES, VISIBLE))
 
 
 class Leaking(nn.Module):
@@ -111,8 +107,8 @@ class Leaking(nn.Module):
 
     def __init__(self, leak: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)
-        self.masked, self.leak = LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 3), *head).eval()), leak
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
+        self.masked, self.leak = LayerMasking(network.eval()), leak
 
     def forward(self, images, visible):
         logits = self.masked(images, visible)
@@ -132,13 +128,13 @@ def test_an_onnx_file_that_is_not_the_network_is_refused(leak, fault):
 def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"needs onnxscript.*maskrobust\[onnx\]"):
-        onnx_model(masked_network("modern"), (SIZE, SIZE))
+        onnx_model(modern(), (SIZE, SIZE))
 
 
 @torch.no_grad()
 def test_a_strict_export_takes_any_batch():
     """As the other does, which an ONNX file is made from."""
-    masked = masked_network("modern")
+    masked = LayerMasking(randomise(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.MaxPool2d(2))).eval())
     program = torch.export.export(masked, (IMAGES[:3], VISIBLE[:3]), dynamic_shapes=ANY_BATCH, strict=True)
     for batch in BATCHES:
         assert_close(program.module()(IMAGES[batch], VISIBLE[batch]), masked(IMAGES[batch], VISIBLE[batch]))
@@ -160,7 +156,7 @@ def test_a_pool_whose_divisor_the_exporter_drops_is_not_exported(pool):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("make", [lambda: masked_network("modern"), lambda: Leaking(torch.mean)])
+@pytest.mark.parametrize("make", [modern, lambda: Leaking(torch.mean)])
 def test_torchscript_is_refused_in_one_sentence(make):
     module = make()
     for convert in (lambda: torch.jit.script(module), lambda: torch.jit.trace(module, (IMAGES, VISIBLE))):
@@ -190,7 +186,7 @@ class Written(nn.Module):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("make", [Modern, Gated, Written], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [Modern, Written], ids=lambda make: make.__name__)
 @torch.no_grad()
 def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
     masked = LayerMasking(randomise(make()).eval())
@@ -201,9 +197,23 @@ def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
         torch.testing.assert_close(compiled(images, mask), masked(images, mask), rtol=1e-4, atol=1e-5)
 
 
+class Squeezed(nn.Module):
+    """Windows, a pool, statistics, and a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Hardswish(), nn.MaxPool2d(2))
+        self.conv, self.head = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.conv(x) * F.hardsigmoid(x.mean((2, 3), keepdim=True))
+        return self.head(x.mean((2, 3)))
+
+
 @pytest.mark.usefixtures("fresh_compiler")
 def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one():
-    masked = LayerMasking(randomise(Gated()), padding="mirror", merge="union", detach_padding=False).train()
+    masked = LayerMasking(randomise(Squeezed()), padding="mirror", merge="union", detach_padding=False).train()
     twin, visible = copy.deepcopy(masked), holes(SIZE)
     compiled = torch.compile(masked, fullgraph=True, backend="aot_eager")
     results = []

@@ -127,10 +127,17 @@ def test_settings_and_children_that_change_after_wrapping_take_effect():
     def assert_up_to_date():
         assert_close(masked(IMAGES, VISIBLE), LayerMasking(copy.deepcopy(network))(IMAGES, VISIBLE), rtol=0, atol=0)
 
-    before = masked(IMAGES, VISIBLE)
-    network.layers[0].settings[0] = 3.0
-    assert_up_to_date()
-    assert not torch.equal(masked(IMAGES, VISIBLE), before)
+    part, plain = network.layers[0], network.layers[0].conv._conv_forward
+    for change in (
+        lambda: part.settings.__setitem__(0, 3.0),
+        lambda: part.conv.weight.data.mul_(0.5),  # unseen by the tensor's version, as of an average of weights
+        lambda: part.conv.bias.detach().numpy().__iadd__(1.0),
+        lambda: setattr(part.conv, "_conv_forward", lambda x, weight, bias: plain(x, weight * 2, bias)),
+    ):
+        before = masked(IMAGES, VISIBLE)
+        change()
+        assert_up_to_date()
+        assert not torch.equal(masked(IMAGES, VISIBLE), before)
     network.layers[0].path = Function(lambda x: x.abs())
     assert_up_to_date()
     network.layers.append(nn.Conv2d(CHANNELS, CHANNELS, 3))

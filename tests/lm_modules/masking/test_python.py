@@ -1,12 +1,10 @@
 """Networks whose forward is a Python program: each is masked as the independent reference masks it."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking
@@ -15,16 +13,7 @@ from maskrobust.lm_modules.masking.wrapping import count_steps
 from tests.lm_modules.masking.cases import assert_close, tensors_of
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
 from tests.lm_modules.masking.reference import Run, masked_output
-from tests.lm_modules.masking.small_networks import (
-    Branched,
-    Dense,
-    Gated,
-    Hourglass,
-    Modern,
-    Normalised,
-    Rearranged,
-    Shuffled,
-)
+from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 
 SIZE = 24
 
@@ -61,20 +50,6 @@ class LeavesEarly(Network):
         return self.head(self.stages[1](x).mean((2, 3))), x
 
 
-class ChoosesFromDictionary(Network):
-    def features(self, x):
-        branches = {"wide": self.stages[0], "narrow": lambda x: self.stages[1](F.max_pool2d(x, 2))}
-        return branches["wide" if x.shape[3] < 8 else "narrow"](x)
-
-
-class KeepsAList(Network):
-    def features(self, x):
-        self.seen = [x]
-        for part in self.stages:
-            self.seen.append(part(self.seen[-1]))
-        return self.seen.pop() + self.seen[1]
-
-
 class AsksForTypes(Network):
     def features(self, x):
         size = x.size()
@@ -100,17 +75,6 @@ class TriesAndCatches(Network):
             self.tried = True
 
 
-class Yields(Network):
-    def outputs(self, x):
-        for part in self.stages:
-            x = part(x)
-            yield x
-
-    def features(self, x):
-        first, *_, last = self.outputs(x)
-        return torch.cat([first, last], 1)[:, 4:12]
-
-
 class CallsItself(Network):
     def features(self, x, depth=0):
         if depth == 3:
@@ -118,26 +82,10 @@ class CallsItself(Network):
         return x + F.interpolate(self.features(F.max_pool2d(self.stages[depth](x), 2), depth + 1), scale_factor=2)
 
 
-class Closes(Network):
-    def features(self, x):
-        scale = x.mean((2, 3), keepdim=True)
-
-        def gated(part):
-            return lambda y: part(y) * torch.sigmoid(scale)
-
-        for part in map(gated, self.stages):
-            x = part(x)
-        return x
+NETWORKS = (LoopsOverSizes, LeavesEarly, AsksForTypes, HalvesWhileItIsLarge, TriesAndCatches, CallsItself)
 
 
-NETWORKS = (
-    LoopsOverSizes, LeavesEarly, ChoosesFromDictionary, KeepsAList, AsksForTypes, HalvesWhileItIsLarge, TriesAndCatches,
-    Yields, CallsItself, Closes,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("padding", ["mean", "mirror"])
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(("training", "padding"), [(False, "mirror"), (True, "mean")], ids=["eval", "train"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_network_that_is_a_program_is_masked_as_the_reference_masks_it(kind, training, padding):
     network = randomise(seeded(kind)).double().train(training)
@@ -217,19 +165,7 @@ def test_a_transposed_map_has_a_transposed_mask():
     torch.testing.assert_close(LayerMasking(network)(images, visible), LayerMasking(turned)(images, visible))
 
 
-FAMILIES = (
-    "alexnet", "convnext_tiny", "efficientnet_b0", "mnasnet0_5", "mobilenet_v3_small", "resnet18", "shufflenet_v2_x0_5",
-    "squeezenet1_1", "vgg11",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "make",
-    [*NETWORKS, Strips, Coordinates, Transposes, Dense, Branched, Modern, Shuffled, Gated, Hourglass, Normalised,
-     Rearranged, *(partial(torchvision.models.get_model, name, weights=None) for name in FAMILIES)],
-    ids=lambda make: make.args[0] if isinstance(make, partial) else make.__name__,
-)  # fmt: skip
-@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
+@pytest.mark.parametrize("make", [*NETWORKS, Strips, Coordinates, Transposes, *SMALL_NETWORKS])
 def test_the_pass_at_wrapping_reaches_the_end_in_both_modes(make):
     """Where it does not, nothing would be refused before the first image."""
     with torch.device("meta"):

@@ -66,7 +66,7 @@ def test_answers_are_centred_by_training_scenes_after_they_are_calibrated(tmp_pa
         asked = Measurement(
             {arm: network},
             bank,
-            {"mean": config.plans_of(arm)["mean"]},
+            {"mean": config.plans_of(arm)["mean+centred"]},
             num_classes=config.data.num_classes,
             seed=config.evaluation.seed,
             predictors={arm: {"mean": centred(plain, scenes)}},

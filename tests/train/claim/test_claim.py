@@ -24,14 +24,6 @@ from tests.train.tiny import content_of, write_claim
 MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
 ONE_OF_EACH = ["no_masks", "patches_mean", "layer_masking", "layer_masking_at_test", "mcal"]
 
-FEW = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
-FEW |= {
-    "transfer_families": ["patches", "objects"],
-    "sampled_share": 0.25,
-    "shape_measures": ["swap_pull", "hidden_pixel_sensitivity"],
-}
-FEW_METHODS = {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
-
 
 def run(config, out, *options):
     main(["claim", f"--config={config}", f"--out={out}", *options])
@@ -64,9 +56,7 @@ def sentence_of(config, out, capsys, *options):
 def finished(tmp_path_factory):
     """A claim run once: its configuration, its folder and its claim.json."""
     folder = tmp_path_factory.mktemp("claim")
-    content = content_of("claim_cues.yaml")["evaluation"]
-    content |= FEW_METHODS | {"plan": content["plan"] | FEW, "replicates": 20}
-    config = write_claim(folder / "claim.yaml", evaluation=content)
+    config = write_claim(folder / "claim.yaml")
     return config, folder / "out", run(config, folder / "out")
 
 

@@ -60,7 +60,7 @@ def estimates_of(outcomes, data, **options):
     statistics = {
         "silhouette leak": silhouette_leak(), "swap pull": swap_pull(), "used share": used_share(perfect_probe(data))
     }  # fmt: skip
-    return {name: estimate(each, [outcomes], replicates=500, **options) for name, each in statistics.items()}
+    return {name: estimate(each, [outcomes], replicates=200, **options) for name, each in statistics.items()}
 
 
 class PerfectReader:

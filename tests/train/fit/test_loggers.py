@@ -61,7 +61,8 @@ def folder(tmp_path_factory):
         *("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final"),
         "--trainer.callbacks.plan.shape_measures=[hidden_pixel_sensitivity]",
     )
-    resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--model.warmup_fraction=0")
+    resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--trainer.callbacks=[]")
+    resumed.append("--model.warmup_fraction=0")
     with settings():
         main(arguments(folder, *OPTIONS, *first, "--model.warmup_fraction=0"))
         run_command([*resumed, "--trainer.devices=2", "--trainer.strategy=ddp"])

@@ -8,11 +8,19 @@ import pytest
 from maskrobust.train.report.examples import ExampleStrip, Prediction
 from maskrobust.train.report.pages import render_claim, render_reliance
 from maskrobust.train.report.results import Results
+from tests.train.report.conftest import without_curves
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 
 LONG = "Rectangles_of_every_size_and_aspect_ratio_" * 4 + " and so on, black, with a title that goes on and on"
 LAYOUT = """
+  const tables = [...page.querySelectorAll("table")].filter(each => each.getClientRects().length);
+  const printed = {
+    right: Math.max(...tables.map(each => each.getBoundingClientRect().right)), width: root.clientWidth,
+    sticky: tables.some(each => [...each.querySelectorAll("th, thead")]
+      .some(part => view.getComputedStyle(part).position === "sticky")),
+  };
+  const hostile = [page.querySelectorAll("b").length, page.getElementById("claim-own")?.textContent];
   page.querySelectorAll("details").forEach(each => each.open = true);
   const boxes = [...page.querySelectorAll("main > *, main > section > *, .legend li, .strip, .picture")]
     .map(each => each.getBoundingClientRect());
@@ -30,6 +38,7 @@ LAYOUT = """
   const sizes = charts.flatMap(each => [...each.querySelectorAll("text")])
     .map(each => each.getBoundingClientRect().height);
   return {
+    printed, hostile,
     scrollWidth: root.scrollWidth, width: root.clientWidth, right: Math.max(...boxes.map(box => box.right)), overlaps,
     charts: charts.length, smallest: Math.min(...sizes),
     stacked: [...page.querySelectorAll("main > *")].every((each, i, all) =>
@@ -94,10 +103,30 @@ def full_pages(made_claim, made_reliance):
     }
 
 
-def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_screen(chromium, tmp_path, full_pages):
-    widths = (320, 390, 768, 1280)
-    pages = [(f"{name}{width}", width, text) for name, text in full_pages.items() for width in widths]
-    for name, page in measured(chromium, tmp_path, LAYOUT, pages).items():
+@pytest.fixture(scope="module")
+def seen(chromium, tmp_path_factory, full_pages, made_claim):
+    """What a browser sees of every page, by kind and name: as it is, on paper, and with hostile texts.
+
+    On paper: what the print style says, in a frame as wide as A4 within the margins, in a narrow and a wide font.
+    """
+    pages = [
+        (f"screen {name}{width}", width, text) for name, text in full_pages.items() for width in (320, 390, 768, 1280)
+    ]
+    pages += [
+        (
+            f"paper {name} in {font}",
+            703,
+            text.replace("@media print", "@media all").replace("1.6 system-ui", f"1.6 {font}"),
+        )
+        for name, text in full_pages.items()
+        for font in ("system-ui", "monospace")
+    ]
+    hostile = render_claim(Results.read("claim", hostile_copy(without_curves(made_claim))), [])
+    return measured(chromium, tmp_path_factory.mktemp("seen"), LAYOUT, [*pages, ("hostile", 1280, hostile)])
+
+
+def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_screen(seen):
+    for name, page in ((name.removeprefix("screen "), each) for name, each in seen.items() if "screen" in name):
         assert page["scrollWidth"] <= page["width"] and page["right"] <= page["width"], name
         assert page["regions"] <= page["width"] and page["overlaps"] == [] and page["stacked"], name
         assert page["smallest"] >= 8, name
@@ -114,29 +143,12 @@ def test_every_text_stands_out_from_its_ground_which_follows_the_system(chromium
         assert {text: ratio for text, ratio in page.items() if ratio < 4.5} == {}, name
 
 
-def test_on_paper_tables_fit_and_nothing_sticks(chromium, tmp_path, full_pages):
-    """What the print style says, applied to a frame as wide as A4 within the margins, in a narrow and a wide font."""
-    printed = {name: text.replace("@media print", "@media all") for name, text in full_pages.items()}
-    pages = [
-        (f"{name} in {font}", 703, text.replace("1.6 system-ui", f"1.6 {font}"))
-        for name, text in printed.items()
-        for font in ("system-ui", "monospace")
-    ]
-    script = """
-      const tables = [...page.querySelectorAll("table")].filter(each => each.getClientRects().length);
-      return {
-        right: Math.max(...tables.map(each => each.getBoundingClientRect().right)), width: root.clientWidth,
-        sticky: tables.some(each => [...each.querySelectorAll("th, thead")]
-          .some(part => view.getComputedStyle(part).position === "sticky")),
-      };
-    """
-    for name, page in measured(chromium, tmp_path, script, pages).items():
+def test_on_paper_tables_fit_and_nothing_sticks(seen):
+    pages = {name: page["printed"] for name, page in seen.items() if "paper" in name}
+    assert len(pages) == 4
+    for name, page in pages.items():
         assert page["right"] <= page["width"] and not page["sticky"], name
 
 
-def test_hostile_texts_make_no_elements(chromium, tmp_path, claim):
-    script = 'return [page.querySelectorAll("b").length, page.getElementById("claim-own").textContent];'
-    found = measured(
-        chromium, tmp_path, script, [("hostile", 1280, render_claim(Results.read("claim", hostile_copy(claim)), []))]
-    )
-    assert found["hostile"] == [0, HOSTILE]
+def test_hostile_texts_make_no_elements(seen):
+    assert seen["hostile"]["hostile"] == [0, HOSTILE]
