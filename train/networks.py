@@ -26,9 +26,9 @@ def load_for(
     are_outputs_given: bool = False,
     image_size: int | None = None,
 ) -> TrainedNetwork:
-    """A network by name that cuts from pictures what its preprocessing wants less than they show already.
+    """Load a network by its name, for pictures that the data may have cropped already.
 
-    Where it sees them at another size than they have, a line says so.
+    Its own crop is reduced by the crop that the data have made. A line says if it sees them in another size.
 
     Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 

@@ -55,6 +55,7 @@ ORDERS: Mapping[CurveOrder, str] = {
 }  # fmt: skip
 METHODS = {"layer_masking": "layer masking", "mean": "mean colour", "black": "black", "inpainting": "inpainting"}
 COLOURS = {"layer_masking": "#2a9d6f", "mean": "#767676", "black": "#d1495b", "inpainting": "#3a7cc3"}
+LINES = {"patches": "-", "slic": "--"}
 Curve = tuple[CurveFamily, CurveOrder]
 
 _FILLED: Sequence[str] = ("layer_masking", "mean", "black")
@@ -83,6 +84,28 @@ PAPER = {
 
 Computed from results/*.npy of the authors' repository, github.com/SriramB-98/layer_masking, commit a2610a5.
 """
+
+PAPER_READ = {
+    "accuracy": {
+        ("black", "patches"): (0.27, 0.04, 0.01, 0.00),
+        ("black", "slic"): (0.65, 0.35, 0.13, 0.05),
+        ("mean", "slic"): (0.79, 0.52, 0.22, 0.06),
+        ("layer_masking", "slic"): (0.88, 0.76, 0.50, 0.17),
+    },
+    "entropy": {
+        ("black", "patches"): (4.08, 1.76, 1.22, 1.25),
+        ("black", "slic"): (6.30, 5.51, 4.57, 4.04),
+        ("mean", "slic"): (6.48, 6.11, 5.08, 4.18),
+        ("layer_masking", "slic"): (6.53, 6.48, 6.31, 5.45),
+    },
+    "similarity": {
+        ("black", "patches"): (0.61, 0.49, 0.48, 0.48),
+        ("black", "slic"): (0.85, 0.68, 0.56, 0.49),
+        ("mean", "slic"): (0.91, 0.80, 0.64, 0.55),
+        ("layer_masking", "slic"): (0.95, 0.91, 0.79, 0.59),
+    },
+}
+"""The same network in another run, at `FRACTIONS`, read off the figures in "Generate plots and tables.ipynb"."""
 
 
 class WordNet:
@@ -231,6 +254,8 @@ def draw(path: Path, networks: Mapping[str, tuple[Mapping[tuple[str, Curve], Arr
         row[0].set(ylabel=title, ylim=(0, tops[metric]))
         for method, values in PAPER[metric].items():
             row[0].plot(PAPER_FRACTIONS, values, color=COLOURS[method], marker="o", markersize=3)
+        for (method, family), values in PAPER_READ[metric].items():
+            row[0].plot(FRACTIONS, values, LINES[family], color=COLOURS[method], marker="o", markersize=3)
         for axis, order in zip(row[1:], ORDERS, strict=True):
             for method, family in product(METHODS, FAMILIES):
                 if not all((method, (family, order)) in parts for parts, _ in networks.values()):
@@ -243,7 +268,7 @@ def draw(path: Path, networks: Mapping[str, tuple[Mapping[tuple[str, Curve], Arr
                 ]
                 axis.plot(
                     (0, *FRACTIONS), np.mean(points, axis=0), color=COLOURS[method], marker="o", markersize=3,
-                    linestyle="-" if family == "patches" else "--", label=f"{METHODS[method]}, {FAMILIES[family]}",
+                    linestyle=LINES[family], label=f"{METHODS[method]}, {FAMILIES[family]}",
                 )  # fmt: skip
     for axis, title in zip(axes[0], ("the paper's ResNet-50, at random", *ORDERS.values()), strict=True):
         axis.set_title(title, fontsize=10)

@@ -299,12 +299,13 @@ class VisibleMap:
 
     def _has_size_of(self, other: "VisibleMap") -> bool:
         """Whether another map has its size, and that of each image; the run of compiled code asserts the latter."""
-        if self.size != other.size or self.extent is None or other.extent is None:
-            return self.size == other.size and self.extent is other.extent
-        if self.extent is other.extent or not torch.compiler.is_compiling():
-            return self.extent is other.extent or torch.equal(self.extent, other.extent)
-        _assert_in_run(self.extent == other.extent, _OTHER_EXTENT)
-        return True
+        if self.size != other.size or self.extent is other.extent:
+            return self.size == other.size
+        own, others = (torch.tensor([self.size[1:]]) if each.extent is None else each.extent for each in (self, other))
+        if torch.compiler.is_compiling():
+            _assert_in_run(own == others, _OTHER_EXTENT)
+            return True
+        return bool((own == others).all())
 
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""

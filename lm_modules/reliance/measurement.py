@@ -45,7 +45,7 @@ def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
 
 
 class Measurement:
-    """What several networks are asked under each masking method, batch by batch, each independent of the others.
+    """Asks several networks about one split under each masking method, batch by batch, each independently.
 
     Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods. A batch
     has the same answers whichever process asks about it, and whatever was asked before.
@@ -126,7 +126,7 @@ class Measurement:
 
     @property
     def passes(self) -> Sequence[Tensor]:
-        """What `ask_in_scenes` is to be asked about, part by part; none where no plan asks about scenes."""
+        """The parts that `ask_in_scenes` takes one by one; none if no plan asks about scenes."""
         return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
     def ask_in_scenes(self, rows: Tensor) -> dict[NetworkAndMethod, SceneLogits]:
@@ -215,7 +215,7 @@ def result_rows(
 
 
 def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: int = 0) -> list[Row]:
-    """The rows of what is said of the images alone, whatever the network.
+    """The rows of measures that are about the images alone, and no network.
 
     Args:
         outcomes: any network's on these images.
@@ -246,7 +246,7 @@ def difference_rows(
     replicates: int,
     seed: int = 0,
 ) -> Iterator[Row]:
-    """A network's measures minus another's, paired on images and seeds, of the measures that are compared.
+    """The rows of differences between two networks' measures, paired on images and seeds.
 
     Args:
         network: name of the network.

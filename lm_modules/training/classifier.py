@@ -424,7 +424,7 @@ class MaskRobustClassifier(TrainingModule):
         return logits
 
     def _checked(self, logits: object) -> Tensor:
-        """The logits of a network of any class, where there is one for each class at least; more are told once."""
+        """Check that a network returns at least one logit for each class, and warn once about more."""
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.num_classes:
             given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
@@ -441,7 +441,7 @@ class MaskRobustClassifier(TrainingModule):
         return logits
 
     def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
-        """A network with layer masking; as it is where layer masking cannot read it and is not required."""
+        """The network with layer masking; unchanged if layer masking does not support it and is not required."""
         if isinstance(network, LayerMasking):
             return network
         try:

@@ -182,7 +182,7 @@ def _check_arms(config: ClaimConfig) -> None:
 
 
 def _check_training(name: str, arm: Arm, model: Mapping[str, Any]) -> None:
-    """An augmentation-only arm masks by fills alone; one that masks has a method that it was trained on."""
+    """Check that an augmentation-only arm masks by fills alone, and that an arm names a method that it trains with."""
     if arm.calibration:
         raise InputError(
             f"arm '{name}' has calibration true, so network_of must name the arm whose network is calibrated, got "
@@ -213,7 +213,7 @@ def _methods_trained_on(model: Mapping[str, Any]) -> list[MaskingMethod]:
 
 
 def _check_network_of(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
-    """The network is that of an arm that trains one; the model of a calibration says which holes it has."""
+    """Check that an arm uses the network of one that trains, and that a calibration says which holes it is for."""
     training = [other for other, each in arms.items() if each.network_of is None]
     if arm.network_of not in training:
         raise InputError(

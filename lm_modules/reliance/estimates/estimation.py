@@ -410,7 +410,7 @@ def _sample(
     seed: int,
     confidence: float,
 ) -> tuple[Estimate, list[_Sampled]]:
-    """An estimate whose numbers are left open, and the number of each arm, none where one is undefined.
+    """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined).
 
     The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
     """

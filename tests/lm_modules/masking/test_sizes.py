@@ -249,6 +249,26 @@ def test_a_kernel_for_each_image_is_that_of_each_image():
     assert_as_alone(seeded(OwnKernels).eval(), torch.tensor([(13, 16), (14, 15), (15, 14), (16, 13)]), holes=True)
 
 
+class Blurred(nn.Module):
+    """A branch with reflection, which is computed for each size, beside one without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 7, 4, 3), nn.Conv2d(4, 4, 3, 2, 1, padding_mode="reflect")
+        self.shortcut = nn.Conv2d(4, 4, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return (self.conv(x).relu() + self.shortcut(x)).mean((2, 3))
+
+
+def test_images_that_have_become_equally_large_may_be_added_to_what_is_computed_for_each_size():
+    sizes = torch.tensor([(13, 16), (14, 15), (16, 13), (13, 16)])
+    for holes in (False, True):
+        assert_as_alone(seeded(Blurred).eval(), sizes, holes=holes)
+        assert_as_alone(seeded(Blurred).eval(), sizes + torch.tensor([[0, 0], [0, 4], [0, 0], [4, 0]]), holes=holes)
+
+
 def test_the_script_finds_a_network_of_a_library_as_if_alone():
     assert error_in_sizes(build("timm/test_convnext"), 64) < 1e-8
 

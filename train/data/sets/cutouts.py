@@ -308,11 +308,11 @@ class Cutouts(InMemoryDataModule):
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """All three where there are training objects, else "val" and "test"."""
+        """The names of the splits: all three if there are training objects, else "val" and "test"."""
         return ("val", "test") if self.training_objects == "none" else ALL_SPLITS
 
     def setup(self, stage: str | None = None) -> None:
-        """Make those of the splits for `stage` that there are, unless already made."""
+        """Make the splits that `stage` needs, as far as there are any and they are not made yet."""
         for split in SPLITS_OF_STAGE[stage]:
             if split in self.splits:
                 self.samples(split)

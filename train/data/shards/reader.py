@@ -163,7 +163,7 @@ class TrainingStream(IterableDataset[Batch]):
         self._position, self._next_epoch = torch.tensor(Position(0, 0)).share_memory_(), 0
 
     def begin(self, position: Position | None) -> None:
-        """Have the passes that begin from now on start there, in loader processes that are running, too.
+        """Let the passes that begin from now on start at a position, also in loader processes that are running.
 
         Args:
             position: position of the training; None for the start of the next epoch.

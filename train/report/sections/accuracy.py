@@ -125,7 +125,7 @@ WORST = Markup('<span class="mark worst" role="img" aria-label="lowest accuracy"
 
 
 def transfer(results: Results) -> Markup | None:
-    """The matrix of every network below its lowest accuracy; None where there is none."""
+    """The transfer matrix of every network, below its lowest accuracy; None if there is none."""
     found = [(each, rows) for each in results.networks if (rows := _cells(results, each))]
     if not found:
         return None
