@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from maskrobust.augment import check_visible
 from maskrobust.errors import InputError
@@ -256,7 +257,8 @@ class LayerMasking(nn.Module):
         images.run = run
         if torch.compiler.is_dynamo_compiling():
             steps = self._steps_for_compiler()
-            output = self.network(images)
+            with _TuplesAsLists():
+                output = self.network(images)
             if run.steps < steps:
                 raise InputError(
                     "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
@@ -417,6 +419,20 @@ class LayerMasking(nn.Module):
         with mode(self.network, training=False):
             self._run(hide(images, visible), VisibleMap(visible, self.options), observe)
         return rows
+
+
+class _TuplesAsLists(TorchFunctionMode):
+    """Hands tuples of masked features to functions as lists, in which alone `torch.compile` looks for them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = {name: _as_list(each) for name, each in (kwargs or {}).items()}
+        return func(*[_as_list(each) for each in args], **kwargs)
+
+
+def _as_list(value: Any) -> Any:
+    return list(value) if type(value) is tuple and any(isinstance(each, Masked) for each in value) else value
 
 
 @contextmanager

@@ -180,7 +180,7 @@ class Written(nn.Module):
         x = 1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid()
         x = 2**-x + x**2 + 1 / (1 + x)
         first, second = x.chunk(2, dim=1)
-        x = torch.cat([second, first], dim=1)
+        x = torch.cat((second, first), dim=1)  # a tuple, not a list
         x = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
         return self.head(x.mean((2, 3)))
 
