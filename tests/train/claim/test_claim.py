@@ -158,7 +158,8 @@ def test_nodes_without_locks_make_the_same_runs_lose_none_and_go_on_where_one_wa
     training = {"epochs": 2, "accelerator": "cpu"}
     config = write_claim(tmp_path / "claim.yaml", uses=False, training=training, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"
-    claim = ["claim", f"--config={config}", f"--out={shared}"]
+    few = ["--evaluation.plan.curve_families=[]", "--evaluation.plan.transfer_families=[]"]
+    claim = ["claim", f"--config={config}", f"--out={shared}", *few]
     with started(make_on_node, "first", claim) as killed:
         deadline = time.monotonic() + 200
         while not list(shared.glob(f"arms/no_masks/.*/{STATE}")):
@@ -172,7 +173,7 @@ def test_nodes_without_locks_make_the_same_runs_lose_none_and_go_on_where_one_wa
         nodes = [stack.enter_context(started(make_on_node, host, claim, errors=said)) for host in ("first", "second")]
         assert [node.wait(300) for node in nodes] == [0, 0], said.read_text()
     assert {row["epoch"] for row in rows(shared / "arms" / "no_masks")} == {"1"}  # 0 was saved
-    assert numbers(claim_of(shared)) == numbers(run(config, expected))
+    assert numbers(claim_of(shared)) == numbers(run(config, expected, *few))
     for arm in ("no_masks", "patches_mean", "layer_masking"):
         folder = Path("arms", arm, "seed-1")
         assert list((shared / folder).parent.glob(".seed-1.*")) == []
@@ -189,11 +190,9 @@ def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(finis
 
 
 def test_calibration_changes_predictions_of_masked_images_alone(finished):
-    _, out, claim = finished
+    claim = finished[2]
     of = {"method": "mean", "measure": "clean_accuracy", "seed": 1}
     assert rows_of(claim, "mcal", **of) == rows_of(claim, "no_masks", **of) != []
-    assert (out / "arms" / "mcal" / "seed-1" / "calibration.safetensors").is_file()
-    assert not (out / "arms" / "mcal" / "seed-1" / "weights.safetensors").exists()
 
 
 def test_training_says_where_it_comes_from(finished):

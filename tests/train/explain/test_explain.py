@@ -1,6 +1,5 @@
 """`maskrobust explain`: known truth, the same holes for all, a page that shows what its labels say, going on."""
 
-import base64
 import csv
 import io
 import json
@@ -137,23 +136,15 @@ def test_rows_and_scores_are_those_of_the_arrays(explained):
     assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
 
 
-def pictures_of(page):
-    return {
-        attributes["alt"]: np.asarray(Image.open(io.BytesIO(base64.b64decode(attributes["src"].split(",")[1]))))
-        for tag, attributes in page.elements
-        if tag == "img"
-    }
-
-
 def test_each_overlay_shows_the_scores_that_its_label_says(explained):
     found = arrays_of(explained)
     page = Page((explained / "report.html").read_text())
-    pictures, name = pictures_of(page), found["b/classes"][0]
+    pictures, name = page.pictures(), found["b/classes"][0]
     segments = found["b/segments/patches"]
     inside = ~segment_borders(segments)
     scores = found["b/explanations/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
     for place, title in enumerate(("Black fill", "Mean colour fill", "Layer masking")):
-        overlay = pictures[f"b, {name}, {title}: scores"]
+        overlay = pictures[f"b, {name}, {title}: scores"][-1]
         strength = np.abs(scores[place]) / np.abs(scores[place]).max()
         for segment in range(16):
             pixels = overlay[(segments == segment) & inside]
@@ -161,7 +152,7 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
             assert (pixels[:, 3] == pixels[0, 3]).all()
             assert pixels[0, 3] / 255 == pytest.approx(0.85 * strength[segment], abs=0.02)
             assert pixels[0, 3] == 0 or tuple(pixels[0, :3]) == colour
-        alone = pictures[f"b, {name}, {title}: strongest segments"][..., 3] == 0
+        alone = pictures[f"b, {name}, {title}: strongest segments"][-1][..., 3] == 0
         assert set(np.unique(segments[alone])) == set(np.argsort(-scores[place])[:2])  # 2 of 16 are nearest to 15 %
 
 
@@ -198,7 +189,7 @@ def test_grad_cam_stands_in_its_own_column_beside_every_view(tmp_path):
     assert [row[0] for row in page.tables["agreement"][1:]] == ["LIME, Patches", "Leave one out, Patches"]
     (heat,) = {each.tobytes() for each in found["a/explanations/patches/grad_cam/scores"][0, :, :, 0]}
     scores = np.frombuffer(heat)
-    overlay, segments = pictures_of(page)[f"a, 1: {title}"], found["a/segments/patches"]
+    overlay, segments = page.pictures()[f"a, 1: {title}"][-1], found["a/segments/patches"]
     opacity = [overlay[(segments == each) & ~segment_borders(segments)][0, 3] / 255 for each in range(16)]
     np.testing.assert_allclose(opacity, 0.85 * scores / scores.max(), atol=0.02)
     rows = json.loads((out / "explanations.json").read_text())["rows"]

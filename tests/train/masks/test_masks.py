@@ -13,7 +13,6 @@ import pytest
 import skimage.data
 import torch
 import yaml
-from numpy.typing import NDArray
 from PIL import Image
 from rich.progress import Progress
 from scipy import ndimage
@@ -72,16 +71,6 @@ def make_page(folder, *options):
     return (folder / "masks.html").read_text(encoding="utf-8")
 
 
-def pictures_of(page):
-    """Pixels of every picture by its description, in the order of the page."""
-    found: dict[str, list[NDArray[np.uint8]]] = {}
-    for tag, attributes in page.elements:
-        if tag == "img":
-            raw = base64.b64decode(attributes["src"].split(";base64,")[1])
-            found.setdefault(attributes["alt"], []).append(np.asarray(Image.open(io.BytesIO(raw))))
-    return found
-
-
 @pytest.fixture(scope="module")
 def page_text(tmp_path_factory):
     return make_page(tmp_path_factory.mktemp("masks"), "--images=2")
@@ -102,7 +91,7 @@ def test_every_image_has_a_row_for_each_family_and_a_column_for_each_fill(page):
 
 
 def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page):
-    pictures = pictures_of(page)
+    pictures = page.pictures()
     for place, family in itertools.product(range(2), FAMILIES):
         row = page.tables[f"gallery-{place + 1}"][1 + list(FAMILIES).index(family)]
         hidden = (pictures[f"{family_title(family)}, Black fill"][place] == 0).all(axis=2)
@@ -111,7 +100,7 @@ def test_the_label_is_the_fraction_that_is_hidden_in_the_picture(page):
 
 
 def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page):
-    pictures = pictures_of(page)
+    pictures = page.pictures()
     original = pictures["left <b>disc</b>, image 100, nothing hidden"][0]
     for family in map(family_title, FAMILIES):
         hole = (pictures[f"{family}, Black fill"][0] == 0).all(axis=2)
@@ -126,7 +115,7 @@ def test_all_pictures_of_a_row_show_the_same_hole_in_the_same_image(page):
 
 
 def test_patch_mixing_shows_the_other_image(page):
-    pictures = pictures_of(page)
+    pictures = page.pictures()
     hole = (pictures["Patches, Black fill"][0] == 0).all(axis=2)
     other = pictures["right disc, image 101, nothing hidden"][0]
     inside = hole & ~(other == OUTLINE).all(axis=2)
@@ -193,11 +182,11 @@ def folder_page(tmp_path_factory):
 
 
 def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page):
-    assert next(iter(pictures_of(Page(folder_page)))) == f"cup, {LONG_NAME}, nothing hidden"
+    assert next(iter(Page(folder_page).pictures())) == f"cup, {LONG_NAME}, nothing hidden"
 
 
 def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page):
-    pictures = {name: found[0] for name, found in pictures_of(Page(folder_page)).items()}
+    pictures = {name: found[0] for name, found in Page(folder_page).pictures().items()}
     sources = {each["alt"]: each["src"] for tag, each in Page(folder_page).elements if tag == "img"}
     visible = pictures["Rectangles, Visible"]
     assert set(np.unique(visible)) == {0, 255} and sources["Rectangles, Visible"].startswith("data:image/png;")
@@ -225,7 +214,7 @@ def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path):
 def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_single_one(annotated, tmp_path):
     data = ["--data.by_class=true", f"--data.annotated={annotated}"]
     page = Page(make_page(tmp_path, *data, "--images=2", "--families=[patches]", "--fills=[black]"))
-    titles = [name.partition(",")[0] for name in pictures_of(page) if name.endswith("nothing hidden")]
+    titles = [name.partition(",")[0] for name in page.pictures() if name.endswith("nothing hidden")]
     assert titles == ["left <b>disc</b>", "right disc"]
 
 
@@ -266,7 +255,7 @@ def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path)
     page = Page(make_page(tmp_path, families, "--fills=[black]", "--images=1"))
     titles = [row[0] for row in page.tables["gallery-1"][1:]]
     assert titles == ["Rectangles", "Rectangles (count 3, hidden fraction [0.1, 0.1])", "Patches and objects"]
-    pictures = pictures_of(page)
+    pictures = page.pictures()
     one, three = ((pictures[f"{title}, Black fill"][0] == 0).all(axis=2) for title in titles[:2])
     assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3
 
@@ -363,9 +352,9 @@ def test_the_gallery_shows_them(tmp_path):
     main(["masks", DISCS, "--images=1", *names, f"--out={tmp_path / 'out'}"])
     page = Page((tmp_path / "out/masks.html").read_text())
     assert [row[0] for row in page.tables["gallery-1"]] == ["Family", "Patches", "Stripes (period 10)"]
-    hole = (pictures_of(page)["Stripes (period 10), Black fill"][0] == 0).all(axis=2)
+    hole = (page.pictures()["Stripes (period 10), Black fill"][0] == 0).all(axis=2)
     assert np.array_equal(hole[0], np.arange(40) % 10 < 5)
-    assert (pictures_of(page)["Stripes (period 10), Grey"][0][hole] == 128).all()
+    assert (page.pictures()["Stripes (period 10), Grey"][0][hole] == 128).all()
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 import base64
 import html
+import io
 import json
 import re
 import subprocess
 from html.parser import HTMLParser
+
+import numpy as np
+from PIL import Image
 
 VOID = {"meta", "img", "br", "input"}
 
@@ -24,6 +28,15 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
         assert self._open == []
+
+    def pictures(self):
+        """Pixels of every picture by its description, in the order of the page."""
+        found = {}
+        for tag, attributes in self.elements:
+            if tag == "img":
+                raw = base64.b64decode(attributes["src"].partition(";base64,")[2])
+                found.setdefault(attributes["alt"], []).append(np.asarray(Image.open(io.BytesIO(raw))))
+        return found
 
     def handle_starttag(self, tag, attrs):
         attributes = dict(attrs)
