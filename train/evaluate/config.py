@@ -24,7 +24,7 @@ FULL_PLAN = ReliancePlan(
     transfer_families=("patches", "rectangles", "blobs", "slic", "silhouettes"),
     scenes=24,
 )
-"""What is asked by default: every kind of measure but the closer looks at the leak."""
+"""What is asked by default: every kind of measure."""
 
 QUICK_IMAGES = 512
 """Largest number of images of `evaluate --quick`."""
