@@ -53,7 +53,7 @@ class EvaluationConfig:
         classes: file that maps each class of the data, by its name, to the index, WordNet id or class name of an
             output. By default the class's own name is looked up.
         unknown_classes: what to do with data classes that a network lacks: "refuse" the data, or "leave_out" these
-            classes and their images (with data for evaluation alone, such as Coco and PascalVOC). The report names what
+            classes and their images (with data for evaluation alone, such as ImageNetS). The report names what
             is left out.
         answers: which outputs can be predicted: "all" (one without a class of the data counts as wrong), or only those
             of classes that are "present" in the data.
@@ -165,6 +165,6 @@ def _check_labels(config: EvaluationConfig) -> None:
         raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
     if config.unknown_classes == "leave_out" and not isinstance(config.data, EvaluationImages):
         raise InputError(
-            "unknown_classes leave_out passes over images of data for evaluation alone, such as ImagesWithMasks, Coco "
-            f"and PascalVOC, got {type(config.data).__name__}; give such data, or the classes that the networks know."
+            "unknown_classes leave_out passes over images of data for evaluation alone, such as ImagesWithMasks and "
+            f"ImageNetS, got {type(config.data).__name__}; give such data, or the classes that the networks know."
         )

@@ -49,7 +49,7 @@ def settings_of(out):
     return settings
 
 
-@pytest.mark.parametrize("name", ["pairs", "coco"])  # one with labels for files, one with labels for objects
+@pytest.mark.parametrize("name", ["pairs", "imagenet_s"])
 def test_a_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     kind, write = LAYOUTS[name]
     options = {**write(tmp_path), **SMALL}
