@@ -17,8 +17,6 @@ from maskrobust.train.sentences import one_sentence
 _COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
-    "validate": ("maskrobust.train.fit.command", "measure a checkpoint on the validation split"),
-    "test": ("maskrobust.train.fit.command", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
     "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),

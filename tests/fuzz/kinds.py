@@ -37,9 +37,7 @@ from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
-    check_classes,
     check_same_training,
-    check_size,
     limit_reached,
 )
 from maskrobust.train.fit.loggers import WandbOptions, _run_to_go_on_with
@@ -224,11 +222,8 @@ def _scrambled(chance: Any, content: bytes) -> bytes:
 
 
 def _read_checkpoint(path: Path) -> None:
-    """All that fit, validate, test and evaluate do with a checkpoint before anything is trained."""
+    """All that fit and evaluate do with a checkpoint before anything is trained."""
     checkpoint = AtomicCheckpointIO().load_checkpoint(path)
-    saved = checkpoint.get("hyper_parameters", {})
-    check_classes(saved, {}, str(path))
-    check_size(saved, {}, checkpoint.get("state_dict"), str(path))
     now = {"model": {"learning_rate": 0.1}, "data": {"class_path": "Cues", "init_args": {"seed": 0}}}
     check_same_training(checkpoint.get("config"), now, str(path))
     limit_reached(checkpoint, max_epochs=9, max_steps=-1)
