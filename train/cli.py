@@ -27,7 +27,6 @@ _COMMANDS = {
     "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks make of it"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
-    "arches": ("maskrobust.train.arches", "say whether layer masking takes an architecture"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0

@@ -20,7 +20,7 @@ class ExplanationPlan:
 
     Attributes:
         explainers: lime, kernel_shap, occlusion (square windows), leave_one_out (occlusion segment by segment), rise,
-            grad_cam (hides nothing), or your own, named with its module as in my_module.my_explainer.
+            or your own, named with its module as in my_module.my_explainer.
         samples: number of queries for lime, kernel_shap and rise. With the balanced design it must be a power of two,
             at least twice the number of segments.
         design: how queries are drawn: independent, balanced (all pairs of segments are shown together equally often),

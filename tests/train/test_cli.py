@@ -36,7 +36,7 @@ def sentence_of(arguments, capsys):
     return last.removeprefix("maskrobust: error: ")
 
 
-@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards", "arches"])
+@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards"])
 def test_every_option_is_explained_by_its_help(command, capsys):
     with suppress(SystemExit):
         main([command, "--help"])

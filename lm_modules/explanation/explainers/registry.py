@@ -20,8 +20,7 @@ from maskrobust.lm_modules.explanation.sampling import (
     with_ends,
 )
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 
 class Question(NamedTuple):
@@ -44,9 +43,6 @@ Asks = Callable[[ExplanationPlan, Segments, int], Question]
 Explains = Callable[[ExplanationPlan, Segments, Tensor, FloatArray], Explanation]
 """(plan, segments of one image, z (N, M) bool, answers (N, K) float64) -> scores of the M segments for K classes."""
 
-ReadsNetwork = Callable[[TrainedNetwork, Tensor, IntArray], FloatArray]
-"""(network, image (C, H, W), classes (C,)) -> (N, C) float64."""
-
 AnyExplains = TypeVar("AnyExplains", bound=Explains)
 
 
@@ -61,7 +57,6 @@ class Explainer:
         asks: what it asks.
         draws: whether another key gives another explanation.
         has_surrogate: whether it fits a surrogate, whose held-out R^2 is known.
-        reads_network: for an explainer that hides nothing, what takes the place of answers; None for all others.
     """
 
     name: str
@@ -70,7 +65,6 @@ class Explainer:
     asks: Asks
     draws: bool
     has_surrogate: bool
-    reads_network: ReadsNetwork | None
 
 
 EXPLAINERS: Registry[Explainer] = Registry("explainer", "explainer")
@@ -84,7 +78,6 @@ def explainer(
     asks: Asks,
     draws: bool = False,
     has_surrogate: bool = False,
-    reads_network: ReadsNetwork | None = None,
 ) -> Callable[[AnyExplains], AnyExplains]:
     """Register the decorated function as an explainer.
 
@@ -97,8 +90,6 @@ def explainer(
         asks: its queries: `drawn_queries`, or a function of yours; see `Question`.
         draws: whether they are drawn, so that another seed gives another explanation.
         has_surrogate: whether the explanation has an R^2.
-        reads_network: for an explainer that hides nothing and reads layers or gradients of the network itself: what it
-            finds, (N, C), is computed once for all masking methods, and given to the function as answers.
 
     Raises:
         InputError: another explainer has the name.
@@ -111,7 +102,7 @@ def explainer(
     """
 
     def register(function: AnyExplains) -> AnyExplains:
-        EXPLAINERS.enter(Explainer(name, function, title, asks, draws, has_surrogate, reads_network))
+        EXPLAINERS.enter(Explainer(name, function, title, asks, draws, has_surrogate))
         return function
 
     return register

@@ -88,9 +88,6 @@ def test_a_class_of_ones_own_is_trained_resumed_and_exported_by_its_name(capsys)
     images = torch.rand(2, 3, 48, 48)
     with torch.no_grad():
         assert torch.equal(found(images), again(images))
-    capsys.readouterr()
-    main(["arches", *(f"{MODULE}.{name}" for name in ("Net", "OfClasses", "of_three"))])
-    assert capsys.readouterr().out.count(" yes ") == 3
 
 
 @pytest.mark.parametrize(("name", "given", "steps"), [("of_three", "shape (16, 3)", 0), ("pair", "tuple", 2)])
@@ -127,7 +124,6 @@ def test_a_name_that_says_no_network_is_told_as_evaluate_does(capsys):
         told = [
             sentence_of(["fit", *DATA, *TWO_STEPS, f"--model.architecture={name}"], capsys),
             sentence_of(["evaluate", *DATA, f"--network={name}", "--out=out"], capsys),
-            sentence_of(["arches", name], capsys),
         ]
         assert (len(set(told)) == 1 and "my_module.MyNet" in told[0]) or name.rpartition(".")[0] in told[0]
 

@@ -337,7 +337,7 @@ def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_doe
     callback = RelianceCallback(("black",), plan=ReliancePlan(patch_size=8), replicates=20)
     options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
     trainer = pl.Trainer(callbacks=[callback], enable_checkpointing=False, enable_model_summary=False, **options)
-    data = Shards(str(folder), image_size=32, batch_size=4, num_workers=0)
+    data = Shards(str(folder), view="as_is", image_size=32, batch_size=4, num_workers=0)
     trainer.validate(MaskRobustClassifier.load_from_checkpoint(checkpoint), data, verbose=False)
     alone = trainer.callback_metrics
     together = next(row for row in trained if row["val/accuracy"])

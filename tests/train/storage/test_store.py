@@ -469,9 +469,9 @@ def test_an_error_quotes_a_file_without_its_control_characters(monkeypatch, caps
     def refuse(_):
         raise InputError(f"'{NASTY}' must be another.")
 
-    monkeypatch.setattr("maskrobust.train.arches.main", refuse)
+    monkeypatch.setattr("maskrobust.train.masks.main", refuse)
     with pytest.raises(SystemExit):
-        main(["arches"])
+        main(["masks"])
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error
 
 
