@@ -50,7 +50,6 @@ _BRIEFLY = {
     "objective": "cross_entropy, consistency, abstention, distillation or your own",
     "weights": "what to start from: a name of torchvision's weights, 'pretrained' for timm's, or a file",
     "mask_ramp": "fraction of the training over which the upper hidden_fraction grows from the lower one",
-    "worst_of": "holes drawn for each masked image, of which the hardest one is trained on",
     "accelerator": "cpu, gpu or auto",
     "devices": "how many, or a list of their numbers",
     "precision": "32-true, bf16-mixed, 16-mixed and others",
