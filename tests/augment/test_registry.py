@@ -159,8 +159,6 @@ def test_a_choice_that_chooses_nothing_known_is_refused(choice, named):
         ("rectangles", {"hidden_fraction": [0.5, 1.5]}, ["hidden_fraction", "(0.5, 1.5)"]),
         ("patches", {"patch_size": 0}, ["patch_size", "got 0"]),
         ("blobs", {"knots": 1}, ["knots", "got 1"]),
-        ("silhouettes", {"scaled": [0.0, 1.0]}, ["scaled", "(0.0, 1.0)"]),
-        ("own_class_silhouettes", {"shifted": 2}, ["shifted", "2.0"]),
     ],
     ids=str,
 )

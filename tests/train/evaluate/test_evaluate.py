@@ -338,7 +338,6 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, mo
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
         (["--network=swin_t:random"], "transformer"),
-        (["--network=small_resnet:random", "--unknown_classes=leave_out"], "ImagesWithMasks and ImageNetS, got Cues"),
     ],
 )
 def test_a_network_that_the_data_do_not_fit_is_one_sentence(options, named, tmp_path, capsys):

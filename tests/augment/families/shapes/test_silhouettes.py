@@ -109,41 +109,6 @@ def test_a_class_without_an_object_to_draw_is_named(family, ids, label, message)
         )
 
 
-def disc_bank(height, width, radius):
-    down, across = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
-    disc = down.square()[:, None] + across.square()[None, :] <= radius**2
-    return SilhouetteBank(disc[None, None], torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
-
-
-def test_a_flip_mirrors_half_of_the_silhouettes_left_to_right():
-    bank, keys = class_bank(1), sample_keys(3, torch.arange(1000))
-    hidden = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank, flipped=True)
-    straight = (hidden == bank.object_masks).flatten(1).all(dim=1)
-    mirrored = (hidden == bank.object_masks.flip(3)).flatten(1).all(dim=1)
-    assert (straight ^ mirrored).all()
-    assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
-
-
-def test_a_shift_moves_the_silhouette_by_whole_pixels_up_to_the_largest_one():
-    bank, count = disc_bank(21, 31, 1.0), 2000
-    hidden = ~silhouettes(sample_keys(4, torch.arange(count)), 21, 31, bank=bank, shifted=0.2)
-    assert (hidden.sum(dim=(1, 2, 3)) == 5).all()
-    rows = (hidden.sum(dim=3).squeeze(1) * torch.arange(21)).sum(dim=1) / 5 - 10
-    columns = (hidden.sum(dim=2).squeeze(1) * torch.arange(31)).sum(dim=1) / 5 - 15
-    assert rows.min() == -4 and rows.max() == 4 and columns.min() == -6 and columns.max() == 6
-    assert torch.equal(rows, rows.round())
-    assert stats.spearmanr(rows, columns).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 1.7, 2.0])
-def test_a_scale_multiplies_the_area_by_its_square(scale):
-    bank = disc_bank(81, 95, 18.0)
-    hidden = ~silhouettes(torch.arange(1), 81, 95, bank=bank, scaled=(scale, scale), shifted=0.0, flipped=True)
-    area = int(bank.object_masks.sum())
-    assert abs(int(hidden.sum()) - scale**2 * area) < 4 * scale * 18
-    assert scale != 1.0 or torch.equal(hidden, bank.object_masks)
-
-
 def bank_of(count):
     masks = torch.rand(count, 1, 7, 9, generator=torch.Generator().manual_seed(0)) < 0.4
     return SilhouetteBank(masks, torch.arange(count) % 3, torch.arange(count) * 5 - 7, torch.arange(count) // 2)
