@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from maskrobust.errors import library_needed
-from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, once, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition, transfer_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -227,10 +227,6 @@ def _each_family(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"family": family} for family in plan.transfer_families]
 
 
-def _all_families(plan: ReliancePlan) -> Sequence[Parameters]:
-    return once(plan) if set(plan.transfer_families) - HIDE_THE_OBJECT else ()
-
-
 @measure(
     title="{family}",
     definition="Accuracy under every masking method and mask family, of those that a network was trained on and of "
@@ -249,30 +245,6 @@ def transfer_accuracy(family: str) -> Statistic:
         family: one of the plan's `transfer_families`; the columns raise InputError otherwise.
     """
     return Statistic(lambda outcomes: right_answers(outcomes, transfer_condition(family)))
-
-
-@measure(
-    title="Lowest over families",
-    definition="The lowest accuracy over mask families that leave some of the object.",
-    group="transfer",
-    unit="fraction",
-    goal="high",
-    members=_all_families,
-    in_training=True,
-    by_seed=False,
-)
-def worst_family(plan: ReliancePlan) -> Statistic:
-    """The lowest accuracy over mask families that leave some of the object, in [0, 1], over images asked about all.
-
-    The interval is that of the minimum, taken anew in each resample.
-
-    Args:
-        plan: with transfer families; those of `HIDE_THE_OBJECT` are passed over.
-    """
-    conditions = [transfer_condition(family) for family in plan.transfer_families if family not in HIDE_THE_OBJECT]
-    return Statistic(
-        lambda outcomes: right_answers(outcomes, *conditions), lambda means: np.asarray(means.min(axis=-1))
-    )
 
 
 def worst_cell(rows: Iterable[Row]) -> Row | None:
