@@ -37,60 +37,6 @@ def silhouettes(
     return _hide((height, width), bank, drawn)
 
 
-@mask_family("own_class_silhouettes")
-def own_class_silhouettes(
-    keys: Tensor,
-    height: int,
-    width: int,
-    *,
-    bank: SilhouetteBank,
-    labels: Tensor,
-    ids: Tensor,
-) -> Tensor:
-    """Hide the silhouette of another object of the image's class; the rest is as in `silhouettes`.
-
-    Args:
-        keys: see `silhouettes`, as for all that is not listed here.
-        height: see there.
-        width: see there.
-        bank: see there.
-        labels: (B,) int64 classes of the images.
-        ids: (B,) int64 sample ids; the sample's own object is never drawn, whichever sample shows it.
-    """
-    start, end = _class_bounds(bank, labels)
-    stride = len(bank) + 1
-    ranked = (bank.labels * stride + bank.object_ranks)[bank.by_class]
-    own = bounds(ranked, labels * stride + own_ranks(bank, ids))
-    _refuse_lonely(end - start == own[1] - own[0], labels, "other than the sample's own of")
-    drawn = bank.by_class[draw_outside(fold_in(keys, 0), start, end, *own)]
-    return _hide((height, width), bank, drawn)
-
-
-@mask_family("other_class_silhouettes")
-def other_class_silhouettes(
-    keys: Tensor,
-    height: int,
-    width: int,
-    *,
-    bank: SilhouetteBank,
-    labels: Tensor,
-) -> Tensor:
-    """Hide the silhouette of an object of another class; the rest is as in `silhouettes`.
-
-    Args:
-        keys: see `silhouettes`, as for all that is not listed here.
-        height: see there.
-        width: see there.
-        bank: see there.
-        labels: (B,) int64 classes of the images.
-    """
-    start, end = _class_bounds(bank, labels)
-    _refuse_lonely(end - start == len(bank), labels, "of another class than")
-    everything = torch.zeros_like(start), torch.full_like(end, len(bank))
-    drawn = bank.by_class[draw_outside(fold_in(keys, 0), *everything, start, end)]
-    return _hide((height, width), bank, drawn)
-
-
 def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
     """Refuse silhouettes that do not fit the images they are to be drawn for.
 
@@ -169,20 +115,6 @@ def _hide(size: tuple[int, int], bank: SilhouetteBank, drawn: Tensor) -> Tensor:
     return ~bank.object_masks[drawn]
 
 
-def _class_bounds(bank: SilhouetteBank, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the objects of each label begin and end in `bank.by_class`: two (B,) int64."""
-    return bounds(bank.labels[bank.by_class], labels)
-
-
 def _draw_below(keys: Tensor, count: Tensor) -> Tensor:
     """Uniform integers in [0, count): (B,) int64."""
     return (uniform(keys).double() * count).long()
-
-
-def _refuse_lonely(is_lonely: Tensor, labels: Tensor, which: str) -> None:
-    if is_lonely.any():
-        lonely = int(labels[is_lonely][0])
-        raise InputError(
-            f"the silhouette bank must hold an object {which} class {lonely}, got none; build it from more samples or "
-            "draw silhouettes of any class."
-        )

@@ -3,7 +3,7 @@
 That is images with filled holes, or with holes that layer masking ignores.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
@@ -117,7 +117,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
         device: device of the keys that the families will be called with.
 
     Raises:
-        InputError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
+        InputError: silhouettes are asked for and the source has none to give.
     """
     chosen = [each for each in read_families(mask_family) if each.weight > 0]
     needing = [each.entry.name for each in chosen if "bank" in each.entry.inputs]
@@ -130,25 +130,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
         )
     object_of = getattr(source, "object_of", torch.clone)
     bank = SilhouetteBank.from_batches(source.annotated_batches("train"), object_of)
-    _check_classes(bank, needing)
     return bank.to(device)
-
-
-def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
-    """Refuse a bank that leaves an object without another one to draw, before training comes across it."""
-    objects = torch.stack([bank.labels, bank.objects]).unique(dim=1)
-    classes, counts = objects[0].unique(return_counts=True)
-    if "own_class_silhouettes" in families and counts.min() == 1:
-        alone = int(classes[counts.argmin()])
-        raise InputError(
-            f"mask_family 'own_class_silhouettes' needs two training objects of each class, got one of class {alone}; "
-            "annotate more, or choose another mask family."
-        )
-    if "other_class_silhouettes" in families and len(classes) == 1:
-        raise InputError(
-            "mask_family 'other_class_silhouettes' needs training objects of two classes, got those of class "
-            f"{int(classes[0])} alone; choose another mask family."
-        )
 
 
 class PresentedImages(NamedTuple):

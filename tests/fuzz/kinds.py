@@ -274,7 +274,7 @@ def _bank() -> bytes:
 
 def _read_bank(path: Path) -> None:
     bank = SilhouetteBank.load(path)
-    assert len(bank.by_class) == len(bank)
+    assert len(bank.by_object) == len(bank)
 
 
 def _idx(dimensions: int) -> bytes:

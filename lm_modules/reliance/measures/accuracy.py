@@ -219,7 +219,7 @@ def manipulation_check() -> Statistic:
     )
 
 
-HIDE_THE_OBJECT = frozenset({"objects", "companions", "covers", "enclosing_circles"})
+HIDE_THE_OBJECT = frozenset({"objects", "covers", "enclosing_circles"})
 """Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
 
 

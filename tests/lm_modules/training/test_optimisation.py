@@ -195,30 +195,6 @@ def test_a_source_without_silhouettes_is_refused_in_one_sentence(source):
     assert message.endswith(".") and ". " not in message and "\n" not in message
 
 
-def test_classes_with_nothing_else_to_draw_are_refused_before_training():
-    class Alone(Source):
-        def annotated_batches(self, split):
-            yield next(super().annotated_batches(split))
-
-    class OneObject(Source):
-        def object_of(self, ids):
-            return ids % 4
-
-    for source in (Alone(), OneObject()):
-        with pytest.raises(ValueError, match="two training objects of each class, got one of class 0;"):
-            build_silhouette_bank("own_class_silhouettes", source, CPU)
-
-    class OneClass(Source):
-        def annotated_batches(self, split):
-            return (
-                batch._replace(labels=torch.full_like(batch.labels, 3)) for batch in super().annotated_batches(split)
-            )
-
-    with pytest.raises(ValueError, match="of two classes, got those of class 3 alone;"):
-        build_silhouette_bank("other_class_silhouettes", OneClass(), CPU)
-    assert build_silhouette_bank("own_class_silhouettes", OneClass(), CPU) is not None
-
-
 FOUR = Batch(
     torch.arange(4),
     torch.rand(4, 3, 32, 32),
