@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,8 +131,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     config = EvaluationConfig(**given, data_options=given_data)
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
-    for name in ("network", "methods", "plan.hidden_fractions"):
-        check_distinct(name, attrgetter(name)(config))
+    check_distinct("network", config.network)
+    check_distinct("methods", config.methods)
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)

@@ -158,7 +158,7 @@ def class_rows(
     network: str,
     runs: Mapping[str, Outcomes],
     classes: Sequence[str],
-    hidden_fraction: float,
+    hidden_fractions: Sequence[float],
     *,
     replicates: int,
     seed: int = 0,
@@ -171,13 +171,17 @@ def class_rows(
         network: name of the network.
         runs: outcomes on the same images by masking method, at least one.
         classes: names, in label order; those without an image are left out.
-        hidden_fraction: one of the plan's `hidden_fractions`.
+        hidden_fractions: some of the plan's; may be none.
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
     first = next(iter(runs.values()))
     conditions = [("", 0.0, first, "clean")]
-    conditions += [(each, hidden_fraction, run, retention_condition(hidden_fraction)) for each, run in runs.items()]
+    conditions += [
+        (each, fraction, run, retention_condition(fraction))
+        for each, run in runs.items()
+        for fraction in hidden_fractions
+    ]
     present = {int(label) for label in first.labels}
     for label, name in enumerate(classes):
         for method, fraction, run, condition in conditions if label in present else ():

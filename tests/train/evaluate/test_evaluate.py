@@ -231,6 +231,15 @@ def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
     assert settings["probe"] == "not asked" and settings["left_out"] == []
 
 
+def test_without_hidden_fractions_no_patches_are_hidden(tmp_path):
+    nothing = ["--plan.hidden_fractions=[]", "--plan.shapes=false", "--predictions=true"]
+    main(["evaluate", "--network=small_resnet:random", *FEW, *nothing, f"--out={tmp_path / 'out'}"])
+    assert not rows_of(tmp_path / "out", measure="retention")
+    assert {row.method for row in rows_of(tmp_path / "out", measure="class_accuracy")} == {""}
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tables["classes-1"][0] == ["Class", "Nothing hidden"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

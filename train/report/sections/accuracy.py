@@ -29,7 +29,7 @@ def accuracy_of_classes(results: Results) -> Markup | None:
     text = prose("accuracy_of_classes", hidden=hidden)
     for network in results.networks:
         own = {(row.parameters["class"], row.method): row for row in select(rows, network=network.name)}
-        methods = ["", *results.methods]
+        methods = ["", *(results.methods if hidden else ())]
         lines = [
             Line(f"{each} ({own[each, ''].images:,} images)", [cell_of(own.get((each, method))) for method in methods])
             for each in classes
