@@ -13,11 +13,9 @@ from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explanation
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.sampling import (
-    draw_balanced,
     draw_coalitions,
     draw_independent,
     draw_paper_protocol,
-    with_ends,
 )
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import FloatArray
@@ -119,19 +117,12 @@ def find_explainer(name: str) -> Explainer:
 
 
 def drawn_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Question:
-    """Queries drawn as the plan's design says; RISE and LIME share them.
-
-    Raises:
-        InputError: there are too few samples for the design.
-    """
+    """Queries drawn as the plan's design says; RISE and LIME share them."""
     count = segments.count(0)
-    match plan.design:
-        case "balanced":
-            z = with_ends(draw_balanced(key, plan.samples, count))
-        case "independent":
-            z = draw_independent(key, plan.samples, count, plan.shares)
-        case "paper":
-            z = draw_paper_protocol(key, count)
+    if plan.design == "paper":
+        z = draw_paper_protocol(key, count)
+    else:
+        z = draw_independent(key, plan.samples, count, plan.shares)
     return Question("drawn", segments.queries(0, z), z)
 
 
@@ -146,14 +137,12 @@ def surrogate_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Qu
 
 
 def coalition_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Question:
-    """Coalitions drawn by KernelSHAP's kernel; under the balanced design the queries that the others ask, too.
+    """Coalitions drawn by KernelSHAP's kernel.
 
     Raises:
         InputError: there are too few samples for the segments.
     """
     _check_enough(plan, segments)
-    if plan.design == "balanced":
-        return drawn_queries(plan, segments, key)
     z = draw_coalitions(key, plan.drawn_samples, segments.count(0))
     return Question("coalitions", segments.queries(0, z), z)
 

@@ -32,11 +32,10 @@ from tests.train.test_cli import sentence_of
 SIZE = 32
 NETWORK = "small_resnet:random"
 SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--plan.samples=64", "--plan.window=16"]
-SHORT += ["--plan.design=balanced", "--plan.batch_size=128"]
+SHORT += ["--plan.batch_size=128"]
 
 
 EXPLAINED = ["--plan.explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]", "--targets=top2"]
-EXPLAINED += ["--plan.design=independent"]
 
 
 class Additive(nn.Module):
@@ -295,8 +294,7 @@ FAULTS = [
     (["--segments=[GAP]"], "without a gap"),
     (["--segments=[ONE]"], "two segments"),
     (["--patch_size=4"], "samples"),
-    (["--plan.samples=100"], "power of two"),
-    (["--plan.samples=16", "--plan.design=independent"], "at least 19 samples"),
+    (["--plan.samples=16"], "at least 19 samples"),
     (["--plan.visible_share=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
 ]
