@@ -107,7 +107,7 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     out = explain(tmp_path, *options, network=networks)
     found = arrays_of(out)
     answers, z = found["a/answers/patches/drawn/values"], torch.from_numpy(found["a/answers/patches/drawn/visible"])
-    assert answers.shape == (2, 2, 66, 3) and np.array_equal(answers[0], answers[1])
+    assert answers.shape == (2, 2, 64, 3) and np.array_equal(answers[0], answers[1])
     image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
     queries = Segments(torch.from_numpy(found["a/segments/patches"])[None]).queries(0, z)
     expected = ask(load_network(NETWORK).predictor("layer_masking"), image, queries)
@@ -295,7 +295,7 @@ FAULTS = [
     (["--segments=[ONE]"], "two segments"),
     (["--patch_size=4"], "samples"),
     (["--plan.samples=16"], "at least 19 samples"),
-    (["--plan.visible_share=0.8"], "design"),
+    (["--plan.design=paper", "--plan.visible_share=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
 ]
 
