@@ -3,7 +3,7 @@
     python docs/studies/paper_curves.py OUT timm/tf_efficientnet_lite0:lite0.safetensors \
         timm/tf_efficientnet_lite1:lite1.safetensors
 
-asks, part by part, keeps each answer in OUT, and writes OUT/curves.md and OUT/paper_curves.png. What is there is not
+asks, part by part, keeps each answer in OUT, and writes OUT/curves.md and OUT/paper_curves.webp. What is there is not
 asked again. Needs Debian's tuxpaint-stamps-default and wordnet-base.
 
 The plan, written before a network was run on these holes. (Lite0 had been run on other random patches of the same
@@ -15,7 +15,7 @@ pictures, a quarter, half and three quarters of them.) The first plan had five f
   fraction of a segment that lies on the annotated object; the paper's code takes the number of its pixels, which is the
   same for patches and puts large superpixels first. A fifth, .4, .6 and .8 of the pixels are hidden, which are four of
   the paper's eleven points. All ways of hiding and both networks are shown the same holes (seed 0). Inpainting is asked
-  at random alone. `PARTS` has the order; what is not asked by the end is left out of the tables, and said.
+  at random alone. `PARTS` has the order; what is not asked by the end is left out of the tables.
 - Accuracy; the entropy of the histogram of answers, in nats as in the paper; the WordNet similarity of answer and
   class, which is Wu and Palmer's in the paper (with that its stored similarities with everything hidden, where all
   answers are one class, come out to .0001). Intervals are Student's over objects. That of an entropy is over the terms
@@ -271,7 +271,7 @@ def draw(path: Path, parts: Mapping[tuple[str, Curve], Array], clean: Array, dat
         axis.set_xlabel("fraction hidden")
     figure.legend(*axes[0][1].get_legend_handles_labels(), loc="lower center", ncol=4, fontsize=9, frameon=False)
     figure.tight_layout(rect=(0, 0.07, 1, 1))
-    figure.savefig(path, dpi=85, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=100, pil_kwargs={"lossless": True})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -311,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     lines = [line for name, (parts, clean) in there.items() for line in (f"{name}\n", *tables(parts, clean, data), "")]
     (options.out / "curves.md").write_text("\n".join(lines) + "\n")
-    draw(options.out / "paper_curves.png", *next(iter(there.values())), data)
+    draw(options.out / "paper_curves.webp", *next(iter(there.values())), data)
 
 
 if __name__ == "__main__":
