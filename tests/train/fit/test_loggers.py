@@ -168,7 +168,7 @@ def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(fold
 @pytest.mark.parametrize(("run_name", "goes_on"), [("cues", True), ("other", False)])
 def test_a_run_of_another_name_is_another_run(run_name, goes_on, folder, runs, tmp_path):
     checkpoint = str(folder / "cues/version_0/checkpoints/last.ckpt")
-    _, run = loggers(tmp_path, run_name, run_name, WandbOptions(project="holes"), checkpoint)
+    _, run = loggers(tmp_path, run_name, WandbOptions(project="holes"), checkpoint)
     assert run.version == (runs[0].id if goes_on else None)
 
 
@@ -181,7 +181,7 @@ def test_a_checkpoint_never_says_whose_project_is_logged_to(tmp_path, entity):
         asked = []
         patch.setattr(wandb, "init", lambda **options: asked.append(options))
         options = WandbOptions(entity=entity)
-        _ = loggers(tmp_path, "cues", "cues", options, str(tmp_path / "team.ckpt"))[1].experiment
+        _ = loggers(tmp_path, "cues", options, str(tmp_path / "team.ckpt"))[1].experiment
     (given,) = asked
     assert (given["id"], given["entity"], given["resume"]) == ("abc", entity, "allow")
 
@@ -197,7 +197,7 @@ def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path, stored):
     run = {"id": "abc", "name": "cues", "project": "maskrobust", "entity": None}
     torch.save({"state_dict": {}, "wandb": "abc" if stored is None else run | stored}, tmp_path / "run.ckpt")
     with pytest.raises(ValueError, match=r"must name its run of W&B by an id of letters and digits; .*\.$"):
-        loggers(tmp_path, "cues", "cues", WandbOptions(), str(tmp_path / "run.ckpt"))
+        loggers(tmp_path, "cues", WandbOptions(), str(tmp_path / "run.ckpt"))
 
 
 @logged_out
@@ -205,7 +205,7 @@ def test_a_run_of_a_checkpoint_that_is_no_run_is_one_sentence(tmp_path, stored):
 def test_a_run_is_not_resumed_in_another_project(option, given, folder, tmp_path, capsys):
     checkpoint = folder / "cues/version_0/checkpoints/last.ckpt"
     elsewhere = "--wandb.project=other" if option == "project" else "--wandb.entity=somebody"
-    longer = ["--trainer.max_epochs=3", f"--ckpt_path={checkpoint}"]
+    longer = ["--trainer.max_epochs=3", f"--ckpt_path={checkpoint}", "--model.warmup_fraction=0"]
     sentence = sentence_of(arguments(tmp_path, *OPTIONS, elsewhere, *longer), capsys)
     assert str(checkpoint) in sentence and "'holes'" in sentence and given in sentence and "--run_name" in sentence
     assert list(tmp_path.iterdir()) == []
