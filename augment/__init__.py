@@ -62,8 +62,6 @@ from maskrobust.augment.families.segments import (
     slic as slic,
 )
 from maskrobust.augment.families.silhouettes import (
-    other_class_silhouettes as other_class_silhouettes,
-    own_class_silhouettes as own_class_silhouettes,
     silhouettes as silhouettes,
 )
 from maskrobust.augment.families.holes import (
@@ -72,7 +70,6 @@ from maskrobust.augment.families.holes import (
     circle_geometry as circle_geometry,
     circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,
-    companions as companions,
     covers as covers,
     enclosing_circles as enclosing_circles,
     object_holes as object_holes,

@@ -135,7 +135,7 @@ class RandomMasking:
         """Whether one of the fills works on the CPU, image by image, whatever device the images are on."""
         return draw_on_cpu(self._fills.values())
 
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> MaskedImages:
+    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> MaskedImages:
         """Mask a batch.
 
         An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
@@ -145,7 +145,6 @@ class RandomMasking:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
             growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
-            candidate: which of several holes that the same key draws, from 0; the same images are masked by each.
 
         Raises:
             InputError: the images have pixels without data, and the fill "other_image" would show those of another one.
@@ -155,7 +154,7 @@ class RandomMasking:
                 f"fill '{OTHER_IMAGE}' shows pieces of other images, but these have pixels without data; choose "
                 "another fill, or masking 'layer_masking'."
             )
-        visible = self.draw_visible(keys, batch, growth, candidate)
+        visible = self.draw_visible(keys, batch, growth)
         chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
         itself = torch.arange(len(keys), device=keys.device)
@@ -169,13 +168,13 @@ class RandomMasking:
         images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
-    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0, candidate: int = 0) -> Tensor:
+    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
         """Only the holes, with pixels without data: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
-        visible = self._draw_holes(keys, batch, growth, candidate)
+        visible = self._draw_holes(keys, batch, growth)
         return visible if batch.visible is None else visible & batch.visible
 
-    def _draw_holes(self, keys: Tensor, batch: Batch, growth: float, candidate: int) -> Tensor:
-        hole_keys = fold_in(keys, 1) if candidate == 0 else fold_in(fold_in(keys, 1), candidate)
+    def _draw_holes(self, keys: Tensor, batch: Batch, growth: float) -> Tensor:
+        hole_keys = fold_in(keys, 1)
         if self.probability == 1:
             return self.family(hole_keys, batch, growth)
         is_masked = uniform(fold_in(keys, 0)) < self.probability

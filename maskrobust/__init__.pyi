@@ -50,7 +50,6 @@ from .lm_modules.explanation.judges.registry import judge as judge
 from .lm_modules.explanation.plan import ExplanationPlan as ExplanationPlan
 from .lm_modules.explanation.sampling import (
     all_coalitions as all_coalitions,
-    draw_balanced as draw_balanced,
     draw_coalitions as draw_coalitions,
     draw_independent as draw_independent,
     draw_paper_protocol as draw_paper_protocol,

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 _PACKAGES = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
-    "pytorch_grad_cam": "grad-cam",
     "pytorch_lightning": "pytorch-lightning",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",

@@ -57,7 +57,7 @@ def _nearest(option: str, known: Sequence[str]) -> str:
         return f" (did you mean {written}?)"
     group = option.partition(".")[0]
     if group in ("--model", "--trainer") and not any(each.startswith(group) for each in known):
-        return " (an option of fit, validate and test)"
+        return " (an option of fit)"
     return did_you_mean(option, known)
 
 
@@ -78,7 +78,7 @@ def with_nearest(message: str, known: Iterable[str]) -> str:
 
 _OF_A_RUN = (
     *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path", "weights_only"),
-    *("save_every_n_steps", "verbose", "compile", "wandb"),
+    *("save_every_n_steps", "compile", "wandb"),
     *("question", "arms", "seeds", "training", "evaluation", "rule"),
 )
 """What else a YAML for `fit` or `claim` may hold, beside its data."""

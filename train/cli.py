@@ -17,8 +17,6 @@ from maskrobust.train.sentences import one_sentence
 _COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
-    "validate": ("maskrobust.train.fit.command", "measure a checkpoint on the validation split"),
-    "test": ("maskrobust.train.fit.command", "measure a checkpoint on the test split"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
     "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
     "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
@@ -29,7 +27,6 @@ _COMMANDS = {
     "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks make of it"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
-    "arches": ("maskrobust.train.arches", "say whether layer masking takes an architecture"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0

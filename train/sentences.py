@@ -69,7 +69,7 @@ def _about_missing(names: list[str]) -> str:
         return (
             "--config is required, a YAML that states the claim; give a shipped one, such as claim_cues.yaml, or yours"
         )
-    if names[0] in ("fit.data", "validate.data", "test.data"):
+    if names[0] == "fit.data":
         return (
             "--data is required; give a data module, such as Folder with --data.root IMAGES, or a --config that has "
             "data, such as config.yaml in the folder of a run"

@@ -49,11 +49,6 @@ class SilhouetteBank:
         return self.object_masks.shape[0]
 
     @cached_property
-    def by_class(self) -> Tensor:
-        """(N,) int64, the positions sorted by class, within a class by object, then by id."""
-        return self.by_object[self.labels[self.by_object].argsort(stable=True)]
-
-    @cached_property
     def by_object(self) -> Tensor:
         """(N,) int64, the positions sorted by object, then by id."""
         return self.objects.argsort(stable=True)

@@ -243,25 +243,6 @@ def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
     return ObjectHoles(~(object_mask | blobs) | nothing_hidden, ~circles | nothing_hidden, valid)
 
 
-@mask_family("companions")
-def companions(keys: Tensor, object_mask: Tensor) -> Tensor:
-    """Hide each object along its outline, and beside it a blob: together as many pixels as its enclosing circle.
-
-    Where the blob has no room, the object alone is hidden.
-
-    Args:
-        keys: (B,) int64 keys.
-        object_mask: (B, 1, H, W) bool, True on the object.
-
-    Returns:
-        `visible`, (B, 1, H, W) bool.
-
-    Raises:
-        TypeError: `object_mask` is not boolean.
-    """
-    return object_holes(keys, object_mask).silhouette_visible & ~object_mask
-
-
 class CompanionBlobs(NamedTuple):
     """One blob for each object.
 

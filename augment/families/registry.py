@@ -104,7 +104,7 @@ def build_family(
         choice: a name of `FAMILIES`; or several, with weights and options, as in
             ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. "slic" and "quickshift" segment each image
             on the CPU, all others are batched tensor code on the device of the keys (but for the circles of
-            "enclosing_circles", "companions" and "covers").
+            "enclosing_circles" and "covers").
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width).
         bank: where silhouettes are taken from, on the device of the keys.

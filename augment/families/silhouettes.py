@@ -9,114 +9,32 @@ from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 
 
-def _check_geometry(scaled: tuple[float, float], shifted: float) -> None:
-    low, high = scaled
-    if not 0.0 < low <= high < float("inf"):
-        raise InputError(f"scaled must be a range 0 < low <= high, got {scaled}; give such a range.")
-    if not 0.0 <= shifted <= 1.0:
-        raise InputError(f"shifted must lie in [0, 1], a fraction of the image, got {shifted}; give such a number.")
-
-
-@mask_family("silhouettes", check=_check_geometry)
+@mask_family("silhouettes")
 def silhouettes(
     keys: Tensor,
     height: int,
     width: int,
     *,
     bank: SilhouetteBank,
-    scaled: tuple[float, float] = (1.0, 1.0),
-    shifted: float = 0.0,
-    flipped: bool = False,
 ) -> Tensor:
-    """Hide the silhouette of a uniformly drawn object of the bank, by default where that object stood in its own image.
+    """Hide the silhouette of a uniformly drawn object of the bank, where that object stood in its own image.
 
-    The class of the image does not matter, so that outline and class are independent. Without options the hidden area
-    is exactly the drawn object's. `flipped` keeps it; `scaled` by s multiplies it by s^2 to within the
-    nearest-neighbour sampling; scaling up and `shifted` lose what leaves the image.
+    The class of the image does not matter, so that outline and class are independent.
 
     Args:
         keys: (B,) int64 keys.
         height: image height in pixels; must be the bank's.
         width: image width in pixels; must be the bank's.
         bank: the objects to draw from, on the device of `keys`.
-        scaled: (low, high) of a uniformly drawn factor, around the middle of the object's bounding box.
-        shifted: largest shift as a fraction of the image, uniform over both directions of either axis.
-        flipped: mirror half of the silhouettes left to right.
 
     Returns:
         `visible`, (B, 1, height, width) bool.
 
     Raises:
-        InputError: the bank's masks have another size or no object to draw, or an option is out of range.
+        InputError: the bank's masks have another size, or no object to draw.
     """
     drawn = _draw_below(fold_in(keys, 0), torch.full_like(keys, len(bank)))
-    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
-
-
-@mask_family("own_class_silhouettes", check=_check_geometry)
-def own_class_silhouettes(
-    keys: Tensor,
-    height: int,
-    width: int,
-    *,
-    bank: SilhouetteBank,
-    labels: Tensor,
-    ids: Tensor,
-    scaled: tuple[float, float] = (1.0, 1.0),
-    shifted: float = 0.0,
-    flipped: bool = False,
-) -> Tensor:
-    """Hide the silhouette of another object of the image's class; the rest is as in `silhouettes`.
-
-    Args:
-        keys: see `silhouettes`, as for all that is not listed here.
-        height: see there.
-        width: see there.
-        bank: see there.
-        labels: (B,) int64 classes of the images.
-        ids: (B,) int64 sample ids; the sample's own object is never drawn, whichever sample shows it.
-        scaled: see there.
-        shifted: see there.
-        flipped: see there.
-    """
-    start, end = _class_bounds(bank, labels)
-    stride = len(bank) + 1
-    ranked = (bank.labels * stride + bank.object_ranks)[bank.by_class]
-    own = bounds(ranked, labels * stride + own_ranks(bank, ids))
-    _refuse_lonely(end - start == own[1] - own[0], labels, "other than the sample's own of")
-    drawn = bank.by_class[draw_outside(fold_in(keys, 0), start, end, *own)]
-    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
-
-
-@mask_family("other_class_silhouettes", check=_check_geometry)
-def other_class_silhouettes(
-    keys: Tensor,
-    height: int,
-    width: int,
-    *,
-    bank: SilhouetteBank,
-    labels: Tensor,
-    scaled: tuple[float, float] = (1.0, 1.0),
-    shifted: float = 0.0,
-    flipped: bool = False,
-) -> Tensor:
-    """Hide the silhouette of an object of another class; the rest is as in `silhouettes`.
-
-    Args:
-        keys: see `silhouettes`, as for all that is not listed here.
-        height: see there.
-        width: see there.
-        bank: see there.
-        labels: (B,) int64 classes of the images.
-        scaled: see there.
-        shifted: see there.
-        flipped: see there.
-    """
-    start, end = _class_bounds(bank, labels)
-    _refuse_lonely(end - start == len(bank), labels, "of another class than")
-    everything = torch.zeros_like(start), torch.full_like(end, len(bank))
-    drawn = bank.by_class[draw_outside(fold_in(keys, 0), *everything, start, end)]
-    return _hide(keys, (height, width), bank, drawn, scaled, shifted, flipped)
+    return _hide((height, width), bank, drawn)
 
 
 def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
@@ -191,67 +109,12 @@ def resampled(masks: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor,
     return (found & rows[1][:, :, None] & columns[1][:, None, :]).unsqueeze(1)
 
 
-def _hide(
-    keys: Tensor,
-    size: tuple[int, int],
-    bank: SilhouetteBank,
-    drawn: Tensor,
-    scaled: tuple[float, float],
-    shifted: float,
-    flipped: bool,
-) -> Tensor:
+def _hide(size: tuple[int, int], bank: SilhouetteBank, drawn: Tensor) -> Tensor:
     """`visible` for the objects at the positions `drawn`, (B,) int64, of the bank."""
     check_mask_size(bank.object_masks, *size)
-    _check_geometry(scaled, shifted)
-    hidden = bank.object_masks[drawn]
-    if scaled != (1.0, 1.0) or shifted or flipped:
-        hidden = _move(fold_in(keys, 1), hidden, scaled, shifted, flipped)
-    return ~hidden
-
-
-def _class_bounds(bank: SilhouetteBank, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the objects of each label begin and end in `bank.by_class`: two (B,) int64."""
-    return bounds(bank.labels[bank.by_class], labels)
+    return ~bank.object_masks[drawn]
 
 
 def _draw_below(keys: Tensor, count: Tensor) -> Tensor:
     """Uniform integers in [0, count): (B,) int64."""
     return (uniform(keys).double() * count).long()
-
-
-def _refuse_lonely(is_lonely: Tensor, labels: Tensor, which: str) -> None:
-    if is_lonely.any():
-        lonely = int(labels[is_lonely][0])
-        raise InputError(
-            f"the silhouette bank must hold an object {which} class {lonely}, got none; build it from more samples or "
-            "draw silhouettes of any class."
-        )
-
-
-def _move(keys: Tensor, hidden: Tensor, scaled: tuple[float, float], shifted: float, flipped: bool) -> Tensor:
-    """Mirror, scale and shift silhouettes (B, 1, H, W), by the nearest pixel."""
-    low, high = scaled
-    scale = low + (high - low) * uniform(fold_in(keys, 0))
-    shift = (2 * uniform(fold_in(keys, 1), 2) - 1) * shifted
-    mirrored = (uniform(fold_in(keys, 2)) < 0.5)[:, None] & flipped
-    row = _source(hidden.any(dim=3).squeeze(1), scale, shift[:, 0])
-    profile = hidden.any(dim=2).squeeze(1)
-    column, column_inside = _source(torch.where(mirrored, profile.flip(1), profile), scale, shift[:, 1])
-    return resampled(hidden, row, (torch.where(mirrored, hidden.shape[3] - 1 - column, column), column_inside))
-
-
-def _source(profile: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each position of one axis takes its pixel from, and whether that lies inside the image.
-
-    Args:
-        profile: (B, size) bool, True between the ends of the object along this axis.
-        scale: (B,), around the middle between these ends.
-        shift: (B,), as a fraction of the size.
-
-    Returns:
-        (B, size) int64 in [0, size) and (B, size) bool.
-    """
-    size = profile.shape[1]
-    first, last = profile.int().argmax(dim=1), size - 1 - profile.flip(1).int().argmax(dim=1)
-    centre = (first + last) // 2
-    return source_places(size, centre, centre + (shift * size).round().long(), scale)

@@ -12,7 +12,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries, ask, channels_last_batch
 from maskrobust.lm_modules.explanation.explained import Answers, Explained, ExplainedImage, Explanation
-from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, Explainer, Question, find_explainer
+from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, Question, find_explainer
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking.layer_masking import mode
@@ -30,14 +30,12 @@ class ExplanationRequest:
         predictors: the predictors, R networks x T masking methods; all networks have the same classes.
         plan: which explainers, and what is asked.
         key: int64; decides queries and random fills.
-        networks: the R networks themselves; needed by explainers that read them, such as grad_cam.
     """
 
     image: Tensor
     predictors: Sequence[Sequence[Predictor]]
     plan: ExplanationPlan
     key: int
-    networks: Sequence[TrainedNetwork] = ()
 
 
 def explain(
@@ -86,8 +84,7 @@ def explain(
             check_methods((method,), "method")
             wrap = WRAPPERS.get(method)
             predict = predictor(network if wrap is None else wrap(network), method, mean, std)
-        networks = [network] if isinstance(network, TrainedNetwork) else []
-        request = ExplanationRequest(image, [[predict]], plan, seed, networks)
+        request = ExplanationRequest(image, [[predict]], plan, seed)
         (found,) = explain_image(request, {"": segments}, classes).explanations.values()
     scores, low, high = (segments.heat_map(0, each[0, 0]) for each in found[:3])
     return Explanation(scores, low, high, np.asarray(found.r_squared)[0, 0])
@@ -127,8 +124,8 @@ def explain_image(
         Answers on the plan's scale, and explanations.
 
     Raises:
-        InputError: a class is none of the network's, there are too few queries for the segments, answers are not
-            finite, or an explainer that reads the networks is given none or cannot read one.
+        InputError: a class is none of the network's, there are too few queries for the segments, or answers are not
+            finite.
     """
     image, plan, key = request.image, request.plan, request.key
     nothing_hidden = Queries.of(torch.ones_like(image[None, :1], dtype=torch.bool))
@@ -143,32 +140,22 @@ def explain_image(
     found = ExplainedImage(chosen, whole.argmax(axis=1), whole.max(axis=1), whole[:, chosen])
     for name, segments in partitions.items():
         found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)
-        # What can be refused at once goes before thousands of queries.
-        for each in sorted(map(find_explainer, plan.explainers), key=lambda each: each.reads_network is None):
+        for each in map(find_explainer, plan.explainers):
             question = each.asks(plan, segments, key)
             kind = ("" if question.z is None else name, question.kind)
             z = NO_SEGMENTS if question.z is None else question.z
             if kind not in found.answers:
-                found.answers[kind] = Answers(z.numpy(), _answers(request, each, question, chosen))
+                found.answers[kind] = Answers(z.numpy(), _answers(request, question, chosen))
             values = found.answers[kind].values.astype(np.float64)
-            tables = np.broadcast_to(values, (len(values), len(request.predictors[0]), *values.shape[2:]))
             found.explanations[Explained(name, each.name)] = _stacked(
-                [[each.function(plan, segments, z, table) for table in of_network] for of_network in tables]
+                [[each.function(plan, segments, z, table) for table in of_network] for of_network in values]
             )
     return found
 
 
-def _answers(request: ExplanationRequest, explainer: Explainer, question: Question, classes: Any) -> Any:
-    """Answers (R, T, N, C) float32 of every network under every masking method; T is 1 for what hides nothing."""
+def _answers(request: ExplanationRequest, question: Question, classes: Any) -> Any:
+    """Answers (R, T, N, C) float32 of every network under every masking method."""
     tables, plan = [], request.plan
-    if explainer.reads_network is not None:
-        if not request.networks:
-            raise InputError(
-                f"{explainer.name} reads the network itself, but predictors alone are explained here; use it in "
-                "`maskrobust explain`, or give ExplanationRequest its networks."
-            )
-        tables = [explainer.reads_network(each, request.image, classes) for each in request.networks]
-        return np.array(tables, dtype=np.float32)[:, np.newaxis]
     for predict in (each for of_network in request.predictors for each in of_network):
         table = ask(
             predict, request.image, question.queries, request.key, batch_size=plan.batch_size, scale=plan.answer_scale

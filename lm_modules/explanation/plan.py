@@ -9,7 +9,7 @@ from maskrobust.lm_modules.explanation.answers import Scale
 ExplainerName = str
 """A name of `explainers.registry.EXPLAINERS`, or "my_module.my_name" for one that a module of the user's registers."""
 
-Design = Literal["balanced", "independent", "paper"]
+Design = Literal["independent", "paper"]
 
 _PAPER_SAMPLES = 512
 
@@ -20,13 +20,12 @@ class ExplanationPlan:
 
     Attributes:
         explainers: lime, kernel_shap, occlusion (square windows), leave_one_out (occlusion segment by segment), rise,
-            grad_cam (hides nothing), or your own, named with its module as in my_module.my_explainer.
-        samples: number of queries for lime, kernel_shap and rise. With the balanced design it must be a power of two,
-            at least twice the number of segments.
-        design: how queries are drawn: independent, balanced (all pairs of segments are shown together equally often),
-            or paper (the protocol of the layer masking paper). kernel_shap draws its own unless they are balanced.
+            or your own, named with its module as in my_module.my_explainer.
+        samples: number of queries for lime, kernel_shap and rise.
+        design: how queries are drawn: independent, or paper (the protocol of the layer masking paper). kernel_shap
+            draws its own.
         visible_share: fraction of the segments that a query shows, or a range from which each query draws it. By
-            default half to all of them with the independent design; the others always show half.
+            default half to all of them with the independent design; the paper's always shows half.
         scale: what is explained: probability, logit or log_odds. By default probability for the paper's design, else
             log_odds.
         window: side of the windows of occlusion in pixels.

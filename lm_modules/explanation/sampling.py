@@ -1,4 +1,4 @@
-"""Draw which segments each query shows: independent draws, a balanced design, coalitions by Shapley's kernel.
+"""Draw which segments each query shows: independent draws, and coalitions by Shapley's kernel.
 
 Everything follows from an int64 key. More independent draws or coalitions begin with those of a smaller sample.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import fold_in, uniform
-from maskrobust.errors import InputError, check_at_least, library_needed
+from maskrobust.errors import InputError, check_at_least
 
 
 def draw_independent(key: int, samples: int, segments: int, share: float | tuple[float, float] = 0.5) -> Tensor:
@@ -33,39 +33,6 @@ def draw_independent(key: int, samples: int, segments: int, share: float | tuple
     keys = fold_in(torch.arange(samples), key)
     shares = low + (high - low) * uniform(fold_in(keys, 0))
     return uniform(fold_in(keys, 1), segments) < shares.unsqueeze(1)
-
-
-def draw_balanced(key: int, samples: int, segments: int) -> Tensor:
-    """Balanced queries (N, M) bool: each segment is visible in half of them, and each pair in a quarter.
-
-    A folded-over orthogonal design: M columns of a Hadamard matrix of order N / 2, with columns, their signs and the
-    order of rows drawn by key. Row 2 i + 1 is the complement of row 2 i, so that effects of pairs of segments cancel
-    where both weigh the same, as in KernelSHAP. Every query for itself is uniform over all 2^M.
-
-    Args:
-        key: int64.
-        samples: number N of queries, a power of two, at least 2 M.
-        segments: number M of segments, at least 2.
-
-    Raises:
-        InputError: a number is out of its range.
-    """
-    check_at_least("segments", segments, 2)
-    if samples & (samples - 1) or samples < 2 * segments:
-        raise InputError(
-            f"a balanced design of {segments} segments takes a power of two from {2 * segments} samples on, got "
-            f"{samples}; take {1 << (2 * segments - 1).bit_length()}."
-        )
-    order = samples // 2
-    keys = fold_in(torch.zeros(1, dtype=torch.int64), key)
-    with library_needed():  # here: plans of explanations import this module, commands make plans for their help
-        from scipy.linalg import hadamard
-
-    columns = uniform(fold_in(keys, 0), order)[0].argsort(stable=True)[:segments]
-    rows = uniform(fold_in(keys, 1), order)[0].argsort(stable=True)
-    flipped = uniform(fold_in(keys, 2), segments)[0] < 0.5
-    half = (torch.from_numpy(hadamard(order)) > 0)[rows][:, columns] ^ flipped
-    return torch.stack((half, ~half), dim=1).reshape(samples, segments)
 
 
 def draw_coalitions(key: int, samples: int, segments: int) -> Tensor:

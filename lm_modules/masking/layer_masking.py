@@ -422,7 +422,7 @@ class LayerMasking(nn.Module):
 
 
 def _arguments_and_those_in_tuples(args: Any, kwargs: Any) -> list[Any]:
-    """What Dynamo looks for tensor subclasses in; torch's own function leaves out tuples, as in `torch.cat((a, b), 1)`."""
+    """What Dynamo looks for tensor subclasses in; torch's own leaves out tuples, as in `torch.cat((a, b), 1)`."""
     from torch._dynamo.variables.lists import TupleVariable
     from torch._dynamo.variables.torch_function import _flatten_vts
     from torch.utils._pytree import arg_tree_leaves

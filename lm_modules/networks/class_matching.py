@@ -105,7 +105,7 @@ def match_classes(
         raise InputError(
             f"each class must be one output of '{network.name}', but {first_few(unclear)} of the data's {len(classes)} "
             f"match none or several; name them by WordNet id or class name, give --classes a file with the output of "
-            "each class, or leave them out of the data."
+            "each class, or leave them out, by --data.leave_out where the data have it."
         )
     outputs = [outputs[0] for outputs in found.values()]
     often = [output for output, count in Counter(outputs).items() if count > 1]
@@ -116,20 +116,6 @@ def match_classes(
             f"'{network.name}'; leave one of them out, or correct --classes."
         )
     return outputs
-
-
-def known_classes(
-    classes: Sequence[str],
-    network: TrainedNetwork,
-    given: Mapping[str, int | str] | None = None,
-) -> dict[str, int]:
-    """The output of each class of the data, in their order, that matches exactly one; see `match_classes`.
-
-    Raises:
-        InputError: nothing is known of the network's outputs.
-    """
-    found = _outputs_of(classes, network, given)
-    return {name: outputs[0] for name, outputs in found.items() if len(outputs) == 1}
 
 
 def first_few(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "leak", "accuracy", "remains", "classes", "curves", "transfer", "training", "own"]
+Group = Literal["outline", "accuracy", "remains", "classes", "curves", "transfer", "training", "own"]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "nats", "logits"]
@@ -151,11 +151,6 @@ def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
 def where_named(name: ShapeMeasure) -> Callable[[ReliancePlan], Sequence[Parameters]]:
     """Members of a measure that a plan must name, because it takes further passes."""
     return lambda plan: where_shapes(plan) if name in plan.shape_measures else ()
-
-
-def where_leak_controls(plan: ReliancePlan) -> Sequence[Parameters]:
-    """Members of a control of the leak."""
-    return ({},) if plan.shapes and plan.leak_controls else ()
 
 
 MEASURES: Registry[Measure] = Registry("measure", "measure")

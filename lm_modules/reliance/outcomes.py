@@ -50,7 +50,6 @@ class Outcomes:
             nothing hidden; the others are those of a `ReliancePlan`, named in `lm_modules.reliance.holes.conditions`.
             A prediction of num_classes or more is none of the data's classes.
         object_fraction: (N,) float64 in [0, 1], fraction of the pixels that belong to the object.
-        at_border: (N,) bool, whether the object touches the border of the image.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.
         swap_label_k: (N,) int64 class of k; -1 where not `swap_valid`.
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
@@ -66,7 +65,6 @@ class Outcomes:
     labels: IntArray
     predictions: Mapping[str, IntArray]
     object_fraction: FloatArray
-    at_border: BoolArray
     swap_label_j: IntArray
     swap_label_k: IntArray
     object_valid: BoolArray

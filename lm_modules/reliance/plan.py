@@ -28,10 +28,6 @@ class ReliancePlan:
         transfer_fraction: hidden fraction of the image in the transfer matrix, in [0, 1], for families that can choose
             it.
         sampled_share: fraction in (0, 1] of the images that curves and matrix use. (seed, sample id) decides which.
-        margins: pixels by which objects are grown before they are hidden, such as 0, 4, 8, 16 and 32, because masks of
-            photographs are imprecise.
-        leak_controls: whether to measure the leak also with another ring between outline and circle, and with the
-            silhouette of another object.
         scenes: number of empty scenes for the outline pull. 0: no outline pull.
         scene_objects: largest number of objects whose shapes are cut into each empty scene.
         own_measures: your own measures, named with their module as in my_module.my_measure.
@@ -50,8 +46,6 @@ class ReliancePlan:
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_fraction: float = 0.5
     sampled_share: float = 0.25
-    margins: tuple[float, ...] = ()
-    leak_controls: bool = False
     scenes: int = 0
     scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
@@ -67,8 +61,6 @@ class ReliancePlan:
         _check_fractions("sampled_share", (self.sampled_share,))
         if self.sampled_share == 0:
             raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
-        if min(self.margins, default=0.0) < 0.0:
-            raise InputError(f"margins must be at least 0 pixels, got {min(self.margins)}; leave it out.")
         for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (
@@ -108,8 +100,6 @@ class ReliancePlan:
         return replace(
             self,
             shapes=False,
-            margins=(),
-            leak_controls=False,
             scenes=0,
             curve_families=self.curve_families if orders else (),
             curve_orders=orders,

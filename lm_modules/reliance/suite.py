@@ -11,13 +11,12 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray, check_finite
 from maskrobust.lm_modules.reliance.holes.conditions import (
-    OTHER_RING,
     Condition,
     Conditions,
     ConditionSource,
     condition_names,
 )
-from maskrobust.lm_modules.reliance.holes.scenes import Key, touches_border
+from maskrobust.lm_modules.reliance.holes.scenes import Key
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -102,8 +101,7 @@ class RelianceSuite:
         check_finite(self._check(clean), name, "pictures with nothing hidden")
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))
-        wanted = [condition for condition in conditions.all if condition.name in names]
-        shown = [each for each in wanted if each.name not in OTHER_RING]
+        shown = [condition for condition in conditions.all if condition.name in names]
         redrawn_too = int(plan.shapes and "hidden_pixel_sensitivity" in plan.shape_measures)
         first, rest = shown[:redrawn_too], shown[redrawn_too:]
         logits = [*self._ask(name, predictor, batch.images, first, conditions.fill_keys, clean)]
@@ -112,10 +110,7 @@ class RelianceSuite:
         for before, after in zip(logits, redrawn, strict=True):
             change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
         logits += self._ask(name, predictor, batch.images, rest, conditions.fill_keys, clean)
-        other_ring = [each for each in wanted if each.name in OTHER_RING]
-        if conditions.other_ring_images is not None:
-            logits += self._ask(name, predictor, conditions.other_ring_images, other_ring, conditions.fill_keys, clean)
-        swaps, by_condition = conditions.swaps, zip([*shown, *other_ring], logits, strict=True)
+        swaps, by_condition = conditions.swaps, zip(shown, logits, strict=True)
         predictions = {each.name: _predictions(answer, each.applies) for each, answer in by_condition}
         return Outcomes(
             num_classes=self.num_classes,
@@ -124,7 +119,6 @@ class RelianceSuite:
             labels=_to_numpy(batch.labels),
             predictions={"clean": _to_numpy(clean.argmax(dim=1)), **predictions},
             object_fraction=_to_float(batch.object_mask.flatten(1).double().mean(dim=1)),
-            at_border=touches_border(batch.object_mask).cpu().numpy(),
             swap_label_j=_to_numpy(swaps.labels_j),
             swap_label_k=_to_numpy(swaps.labels_k),
             object_valid=conditions.holes.valid.cpu().numpy(),

@@ -15,7 +15,6 @@ from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
@@ -47,7 +46,6 @@ from maskrobust.lm_modules.training.training_masks import (
     build_masking,
     evaluation_fill,
     present_whole,
-    worst_presented,
 )
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
@@ -81,10 +79,6 @@ class MaskRobustClassifier(TrainingModule):
         fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
             "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
             instead of "other_image", for what it shows must not depend on the batch.
-        worst_of: number of holes drawn for each masked image, of which the training step takes the one with the highest
-            cross-entropy under the network as it is, in eval mode; 1 takes the only one. It is one round of the greedy
-            search for worst-case masks of Saha et al., "Revisiting Image Classifier Training for Improved Certified
-            Robust Defense against Adversarial Patches", arXiv 2306.12610.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
         objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
             of the masked view with it (`objectives.consistency_loss`), or "abstention":
@@ -139,7 +133,6 @@ class MaskRobustClassifier(TrainingModule):
         mask_probability: float = 0.5,
         mask_ramp: float = 0.0,
         fill: str | dict[str, float | dict[str, Any]] = "black",
-        worst_of: int = 1,
         layer_masking: LayerMaskingOptions | None = None,
         objective: str = "cross_entropy",
         consistency_weight: float = 1.0,
@@ -335,15 +328,11 @@ class MaskRobustClassifier(TrainingModule):
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
             )
-        candidates = batch.candidates(self.global_step) if isinstance(batch, PresentedBatch) else None
-        if candidates is None:
+        presented = batch.presented(self.global_step) if isinstance(batch, PresentedBatch) else None
+        if presented is None:
             there = batch.to("cpu") if self.training_masks.on_cpu else batch
-            presented = self._presenter(self.training_masks)(there, self.global_step)
-            candidates = [each.to(batch.images.device) for each in presented]
-        if len(candidates) == 1:
-            return candidates[0]
-        with mode(self.network, training=False):
-            return worst_presented(self, candidates, batch.labels)
+            presented = self._presenter(self.training_masks)(there, self.global_step).to(batch.images.device)
+        return presented
 
     @property
     def present_ahead(self) -> Callable[[Batch, int], LoadedBatch] | None:
@@ -357,7 +346,7 @@ class MaskRobustClassifier(TrainingModule):
     def _presenter(self, masks: RandomMasking) -> Presenter:
         options, ramp = self.hparams, float(self.hparams["mask_ramp"])
         steps = self._total_steps() if ramp > 0 else 1
-        return Presenter(masks, self.masking, int(options["seed"]), int(options["worst_of"]), ramp, steps)
+        return Presenter(masks, self.masking, int(options["seed"]), ramp, steps)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.

@@ -22,7 +22,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "decoder_width": (lambda value: value >= 8 and value % 8 == 0, "be a multiple of 8 channels"),
     "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
-    "worst_of": (lambda value: value >= 1 and value == int(value), "be a whole number of holes, at least 1"),
     "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
@@ -55,16 +54,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(
             f"objective '{objective.name}' is about the label of one image, got fill 'other_image', which mixes two "
             "images; choose another fill, or objective 'cross_entropy'."
-        )
-    if arguments["worst_of"] > 1 and (arguments["masking"] == "none" or mixes):
-        raise InputError(
-            f"worst_of {arguments['worst_of']} chooses among holes of one image, got "
-            f"{'masking none' if arguments['masking'] == 'none' else 'fill other_image'}; leave it out."
-        )
-    if arguments["worst_of"] > 1 and objective.has_teacher:
-        raise InputError(
-            f"worst_of {arguments['worst_of']} judges holes by labels, which objective '{objective.name}' does "
-            "without; leave it out."
         )
 
 
@@ -101,7 +90,8 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     """
     saved = checkpoint.get("hyper_parameters", {})
     named = saved.items() if isinstance(saved, Mapping) else ()
-    arguments = {name: value for name, value in named if name != "_instantiator"}  # of LightningCLI
+    gone = ("_instantiator", "worst_of")  # of LightningCLI, and of 0.2.0
+    arguments = {name: value for name, value in named if name not in gone}
     is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
     architecture = arguments.get("architecture")
     own = architecture.get("class_path") if isinstance(architecture, Mapping) else architecture

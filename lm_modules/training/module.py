@@ -5,16 +5,16 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.weights import check_values
-from maskrobust.lm_modules.training.optimisation import ScheduleName, build_schedule, follow_length
+from maskrobust.lm_modules.training.optimisation import ScheduleName, build_schedule
 from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
 
 
@@ -31,7 +31,6 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
         self.metrics = nn.ModuleDict({name: SampleMean() for name in metrics})
-        self._restored: list[tuple[dict[str, Any], dict[str, Any]]] = []
 
     def setup(self, stage: str) -> None:
         """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
@@ -47,27 +46,26 @@ class TrainingModule(pl.LightningModule):
         keep_layers_in_sync(self.trainer.strategy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the states of schedule and optimiser, until this training's number of steps can be asked for.
+        """Check the weights.
 
         Raises:
             InputError: weights in it are refused by `maskrobust.lm_modules.networks.weights.check_values`.
         """
         source = "the checkpoint" if self._trainer is None else str(self._trainer.ckpt_path)
         check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
-        if self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING:
-            states = checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ())
-            self._restored = list(zip(*states, strict=True))
+
+    def on_train_start(self) -> None:
+        """Have the first step take the rate of this training's length, where that is another than it was."""
+        for schedule in (each.scheduler for each in self.trainer.lr_scheduler_configs):
+            if isinstance(schedule, LambdaLR):
+                rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+                for group, rate, factor in rates:
+                    group["lr"] = rate * factor(schedule.last_epoch)
 
     def _scheduled(
         self, optimiser: Optimizer, schedule: ScheduleName, total_steps: int, warmup_fraction: float
     ) -> OptimizerLRSchedulerConfig:
-        """An optimiser with its schedule, which a resumed training follows even where it has another length.
-
-        Lightning asks for them after `on_load_checkpoint`, and reads the states afterwards.
-        """
-        for states in self._restored:
-            follow_length(*states, schedule, total_steps, warmup_fraction)
-        self._restored = []
+        """An optimiser with its schedule, as Lightning takes them."""
         scheduler = build_schedule(optimiser, schedule, total_steps, warmup_fraction)
         return {
             "optimizer": optimiser,

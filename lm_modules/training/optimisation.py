@@ -1,11 +1,11 @@
 """Optimisers and learning-rate schedules by name."""
 
+import math
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import nn, optim
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from maskrobust.errors import InputError
 
@@ -60,11 +60,12 @@ def build_optimiser(
 
 def build_schedule(
     optimiser: optim.Optimizer, name: ScheduleName, total_steps: int, warmup_fraction: float
-) -> LRScheduler:
+) -> LambdaLR:
     """A schedule that is stepped after every optimiser step.
 
     Linear warm-up from a hundredth of the learning rate over warmup_fraction x total_steps; then constant, or half a
-    cosine down to 0.
+    cosine down to 0. Each rate follows from the number of steps taken, so that a training which goes on with another
+    length has the rates of that length.
 
     Args:
         optimiser: whose learning rates are scheduled.
@@ -72,46 +73,13 @@ def build_schedule(
         total_steps: optimiser steps of the whole training.
         warmup_fraction: fraction of the steps, in [0, 1).
     """
-    warmup_steps = round(warmup_fraction * total_steps)
-    main: LRScheduler
-    if name == "cosine":
-        main = CosineAnnealingLR(optimiser, T_max=max(1, total_steps - warmup_steps))
-    else:
-        main = LinearLR(optimiser, start_factor=1.0, total_iters=1)
-    if warmup_steps == 0:
-        return main
-    warmup = LinearLR(optimiser, start_factor=0.01, total_iters=warmup_steps)
-    return SequentialLR(optimiser, [warmup, main], milestones=[warmup_steps])
+    warmup = round(warmup_fraction * total_steps)
 
+    def factor(step: int) -> float:
+        if step < warmup:
+            return 0.01 + 0.99 * step / warmup
+        if name == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup))) / 2
 
-def follow_length(
-    schedule: dict[str, Any], optimiser: dict[str, Any], name: ScheduleName, total_steps: int, warmup_fraction: float
-) -> None:
-    """Change saved states in place to those of a training of `total_steps`, where they belong to one of another length.
-
-    Left alone, a cosine that has come down to 0 goes up again, and one that is cut short never comes down.
-
-    Args:
-        schedule: state of a `build_schedule`.
-        optimiser: state of its optimiser.
-        name: name of the schedule, as in `build_schedule`.
-        total_steps: number of steps, as in `build_schedule`.
-        warmup_fraction: fraction of the steps that warm up, as in `build_schedule`.
-    """
-    groups = optimiser["param_groups"]
-    stand_in = optim.SGD([{"params": [torch.zeros(1)], "lr": group["initial_lr"]} for group in groups])
-    wanted = build_schedule(stand_in, name, total_steps, warmup_fraction)
-    if _lengths(wanted.state_dict()) == _lengths(schedule):
-        return
-    for _ in range(schedule["last_epoch"]):
-        stand_in.step()
-        wanted.step()
-    schedule.clear()
-    schedule.update(wanted.state_dict())
-    for group, moved in zip(groups, stand_in.param_groups, strict=True):
-        group["lr"] = moved["lr"]
-
-
-def _lengths(schedule: dict[str, Any]) -> list[Any]:
-    parts = [_lengths(part) for part in schedule.get("_schedulers", ())]
-    return [*(schedule.get(name) for name in ("T_max", "total_iters", "_milestones")), *parts]
+    return LambdaLR(optimiser, factor)

@@ -3,13 +3,12 @@
 That is images with filled holes, or with holes that layer masking ignores.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.augment import (
@@ -118,7 +117,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
         device: device of the keys that the families will be called with.
 
     Raises:
-        InputError: silhouettes are asked for and the source has none to give, or a class lacks another object to draw.
+        InputError: silhouettes are asked for and the source has none to give.
     """
     chosen = [each for each in read_families(mask_family) if each.weight > 0]
     needing = [each.entry.name for each in chosen if "bank" in each.entry.inputs]
@@ -131,25 +130,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
         )
     object_of = getattr(source, "object_of", torch.clone)
     bank = SilhouetteBank.from_batches(source.annotated_batches("train"), object_of)
-    _check_classes(bank, needing)
     return bank.to(device)
-
-
-def _check_classes(bank: SilhouetteBank, families: Collection[str]) -> None:
-    """Refuse a bank that leaves an object without another one to draw, before training comes across it."""
-    objects = torch.stack([bank.labels, bank.objects]).unique(dim=1)
-    classes, counts = objects[0].unique(return_counts=True)
-    if "own_class_silhouettes" in families and counts.min() == 1:
-        alone = int(classes[counts.argmin()])
-        raise InputError(
-            f"mask_family 'own_class_silhouettes' needs two training objects of each class, got one of class {alone}; "
-            "annotate more, or choose another mask family."
-        )
-    if "other_class_silhouettes" in families and len(classes) == 1:
-        raise InputError(
-            "mask_family 'other_class_silhouettes' needs training objects of two classes, got those of class "
-            f"{int(classes[0])} alone; choose another mask family."
-        )
 
 
 class PresentedImages(NamedTuple):
@@ -193,11 +174,11 @@ class PresentedBatch(Batch):
 
     ahead: "LoadedBatch | None" = None
 
-    def candidates(self, step: int) -> list[PresentedImages] | None:
+    def presented(self, step: int) -> PresentedImages | None:
         """As presented for an optimiser step; None where that was another, or the images have changed since."""
         if self.ahead is None or (step, self.images._version) != (self.ahead.step, self.ahead.version):
             return None
-        return self.ahead.candidates
+        return self.ahead.presented
 
 
 class LoadedBatch(NamedTuple):
@@ -206,20 +187,19 @@ class LoadedBatch(NamedTuple):
     Attributes:
         batch: the batch as it was read.
         step: the optimiser step, counted from 0.
-        candidates: the images with one hole each, at least one.
+        presented: the images with their holes.
         version: version of the batch's images, by which torch tells whether they were changed in place.
     """
 
     batch: Batch
     step: int
-    candidates: list[PresentedImages]
+    presented: PresentedImages
     version: int = 0
 
     def to(self, device: torch.device) -> PresentedBatch:
         """On a device, which may be its own, as `Batch.to` does it; Lightning calls this."""
         moved = PresentedBatch(*self.batch.to(device))
-        candidates = [each.to(device) for each in self.candidates]
-        moved.ahead = self._replace(candidates=candidates, version=moved.images._version)
+        moved.ahead = self._replace(presented=self.presented.to(device), version=moved.images._version)
         return moved
 
 
@@ -231,7 +211,6 @@ class Presenter:
         masks: draws holes and fills.
         masking: see `present_masked`.
         seed: seed of the masks.
-        candidates: how many holes each image gets to choose from.
         ramp: see `ramp_growth`.
         total_steps: optimiser steps of the whole training; any number where `ramp` is 0.
     """
@@ -239,16 +218,13 @@ class Presenter:
     masks: RandomMasking
     masking: TrainingMasking
     seed: int
-    candidates: int
     ramp: float
     total_steps: int
 
-    def __call__(self, batch: Batch, step: int) -> list[PresentedImages]:
-        """The candidates for an optimiser step, on the device of the batch."""
+    def __call__(self, batch: Batch, step: int) -> PresentedImages:
+        """The batch for an optimiser step, on its device."""
         keys = fold_in(sample_keys(self.seed, batch.ids), step)
-        growth = ramp_growth(step / self.total_steps, self.ramp)
-        every = range(self.candidates)
-        return [present_masked(self.masks, self.masking, keys, batch, growth, candidate) for candidate in every]
+        return present_masked(self.masks, self.masking, keys, batch, ramp_growth(step / self.total_steps, self.ramp))
 
     def ahead(self, batch: Batch, step: int) -> LoadedBatch:
         """What a loader process does to a batch as it was read, for the optimiser step that is to train on it."""
@@ -262,7 +238,7 @@ def present_whole(batch: Batch) -> PresentedImages:
 
 
 def present_masked(
-    masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch, growth: float, candidate: int = 0
+    masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch, growth: float
 ) -> PresentedImages:
     """A batch with one of the holes that its keys draw.
 
@@ -272,12 +248,11 @@ def present_masked(
         keys: (B,) int64 keys.
         batch: B samples.
         growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
-        candidate: which of several holes that the same key draws, from 0.
     """
     if masking == "layer_masking":
-        visible = masks.draw_visible(keys, batch, growth, candidate)
+        visible = masks.draw_visible(keys, batch, growth)
         return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
-    masked = masks(keys, batch, growth, candidate)
+    masked = masks(keys, batch, growth)
     if masking == "fill":
         return PresentedImages(
             masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask
@@ -293,36 +268,6 @@ def present_masked(
         masked.visible,
         batch.object_mask,
     )
-
-
-@torch.no_grad()
-def worst_presented(learner: Learner, candidates: Sequence[PresentedImages], labels: Tensor) -> PresentedImages:
-    """For each image, the hole with the highest loss among several; the first one on ties.
-
-    Source: Saha et al., "Revisiting Image Classifier Training for Improved Certified Robust Defense against Adversarial
-    Patches", arXiv 2306.12610.
-
-    Args:
-        learner: gives logits, by which the cross-entropy of each image is computed.
-        candidates: the same images with one hole each, at least one; all mask the same images.
-        labels: (B,) int64.
-    """
-    rows, image = candidates[0].is_masked.nonzero().squeeze(1), torch.arange(len(labels), device=labels.device)
-    worst = torch.zeros_like(image)
-    losses = [
-        F.cross_entropy(
-            learner(each.images[rows], None if each.visible is None else each.visible[rows]),
-            labels[rows],
-            reduction="none",
-        )
-        for each in candidates
-    ]
-    worst[rows] = torch.stack(losses).argmax(dim=0)
-
-    def chosen(values: tuple[Any, ...]) -> Any:
-        return None if values[0] is None else torch.stack(values)[worst, image]
-
-    return PresentedImages._make(map(chosen, zip(*candidates, strict=True)))
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

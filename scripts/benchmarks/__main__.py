@@ -1,12 +1,11 @@
-"""Benchmarks of what the toolkit costs: `scripts/bench masking`, `exporting` or `cost`."""
+"""Benchmarks of what the toolkit costs: `scripts/bench masking` or `exporting`."""
 
 from jsonargparse import auto_cli
 
-from cost import cost
 from exporting import exporting
 from masking import masking
 from maskrobust.train.running.memory import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the commands do
-    auto_cli([masking, exporting, cost], as_positional=False)
+    auto_cli([masking, exporting], as_positional=False)

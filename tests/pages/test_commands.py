@@ -173,7 +173,7 @@ def run_maskrobust(arguments, folder):
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command == "play":
         parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
-    elif command in ("fit", "pretrain", "validate", "test"):
+    elif command in ("fit", "pretrain"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import masking
-from cost import cost, count
 from masking import COMMON_MASKS
 from tests.processes import started
 from timing import peak_memory
@@ -52,35 +51,6 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monk
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
     assert all((row["over_folded"] or 0) > 0 for row in rows if row["mode"] == "eval")
     assert "small_resnet" in printed and str(path) in printed
-
-
-def test_kernels_bytes_and_saved_activations_are_those_of_a_sum_by_hand():
-    weight = torch.nn.Parameter(torch.empty(8, device="meta"))
-    images = torch.empty(100, 8, device="meta")
-
-    def call():
-        torch.sigmoid(images.view(10, 10, 8) * weight).exp()
-
-    found = count(call, [weight])  # 800 floats of 4 bytes: read, written; sigmoid and exp save their results
-    assert found == (3, 3 * 2 * 3200 + 32, 3 * 3200)
-
-
-def test_cost_has_a_row_for_each_mode_and_padding_and_its_table_is_not_cut_in_a_file(tmp_path, capsys):
-    cost(("small_resnet",), batch=2, json=tmp_path / "bench.json")
-    rows = rows_of("cost", tmp_path / "bench.json")
-    assert [(row["mode"], row["padding"]) for row in rows] == [
-        *itertools.product(("eval", "training step"), ("mean", "mirror"))
-    ]
-    assert all(row["kernels_ratio"] > 1 and row["bytes_ratio"] > 1 for row in rows)
-    assert all((row["saved_ratio"] is None) == (row["mode"] == "eval") for row in rows)
-    printed = capsys.readouterr().out
-    assert all(f" {name.replace('_', ' ')} " in printed for name in rows[0]) and "…" not in printed
-
-
-def test_a_training_step_moves_and_saves_less_than_three_times_of_the_plain_one(tmp_path):
-    cost(("resnet18",), batch=32, json=tmp_path / "bench.json")
-    training = [row for row in rows_of("cost", tmp_path / "bench.json") if row["mode"] == "training step"]
-    assert all(row["bytes_ratio"] < 3.0 and row["saved_ratio"] < 1.5 for row in training)
 
 
 def hold_eight_million_floats_twice(told):

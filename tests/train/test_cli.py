@@ -36,7 +36,7 @@ def sentence_of(arguments, capsys):
     return last.removeprefix("maskrobust: error: ")
 
 
-@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards", "arches"])
+@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards"])
 def test_every_option_is_explained_by_its_help(command, capsys):
     with suppress(SystemExit):
         main([command, "--help"])
@@ -59,7 +59,7 @@ def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(capsy
     main(["fit", "--help.trainer"])
     trainer = capsys.readouterr().out
     assert "--trainer.reload_dataloaders_every_n_epochs" in trainer and "1000" not in trainer
-    main(["test", "--help.model.fill"])
+    main(["fit", "--help.model.fill"])
     assert re.findall(r"--[\w.]+", capsys.readouterr().out.partition("\n\n")[2]) == ["--model.fill"]
 
 
@@ -100,7 +100,7 @@ def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
 import sys
 from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
-misspelt += [["explain", "--imags=3"], ["test", "--trainer.max_epoch=2"], ["fit", "--wandb.projct=x"]]
+misspelt += [["explain", "--imags=3"], ["pretrain", "--trainer.max_epoch=2"], ["fit", "--wandb.projct=x"]]
 helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "play", "shards")]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
@@ -183,12 +183,12 @@ def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
 
 
-@pytest.mark.parametrize("command", ["fit", "pretrain", "validate", "test"])
+@pytest.mark.parametrize("command", ["fit", "pretrain"])
 def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(command, monkeypatch):
     found: dict[str, set[str]] = {}
 
     def note(self, _parser, _arguments):
-        parser = self._parser("fit" if command == "pretrain" else command)
+        parser = self._parser("fit")
         for option in (each for action in parser._actions for each in action.option_strings):
             first, *second = option.removeprefix("--").rstrip("+").split(".")
             if option.startswith("--"):
@@ -198,7 +198,7 @@ def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its
     monkeypatch.setattr(FitCLI, "parse_arguments", note)
     with pytest.raises(KeyboardInterrupt):
         (pretrain_main if command == "pretrain" else fit_main)([command])
-    assert set(found) == set(RUN_OPTIONS) - ({"verbose"} if command in ("fit", "pretrain") else set())
+    assert set(found) == set(RUN_OPTIONS)
     checked = {name: set(group.defaults()) for name, group in groups(command).items()}
     assert set(checked) == {"model", "trainer", "wandb"}
     linked = {"mean", "std"} if command == "pretrain" else {"num_classes", "mean", "std"}

@@ -1,4 +1,4 @@
-"""`maskrobust export` and `arches`, and networks by name as commands ask them."""
+"""`maskrobust export`, and networks by name as commands ask them."""
 
 import json
 import shutil
@@ -253,26 +253,3 @@ def printed(arguments, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     main(arguments)
     return capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("resnet18", "yes"),
-        ("timm/test_convnext", "yes"),
-        ("vit_b_16", "encoder_layer_0"),
-        ("timm/mixer_s32_224", "tokens"),
-    ],
-)
-def test_a_named_architecture_is_tried(name, said, capsys, monkeypatch):
-    (line,) = [line for line in printed(["arches", name], capsys, monkeypatch).splitlines() if line.startswith(name)]
-    assert line.split()[1] == ("yes" if said == "yes" else "no")
-    assert said in line
-
-
-def test_an_unknown_name_is_refused_with_the_nearest_ones(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["arches", "resnet18", "resnet5O"])
-    assert stopped.value.code == 2
-    shown = capsys.readouterr()
-    assert "'resnet5O'" in shown.err and "resnet50" in shown.err and shown.out == ""

@@ -193,8 +193,6 @@ def check_in_words(model: Mapping[str, Any]) -> str:
         return "Same answer behind its training masks as with nothing hidden"
     if model["objective"] == "abstention":
         return "Entropy of the prediction where the object is hidden by a decoy, of the largest possible"
-    if model["worst_of"] > 1:
-        return f"Accuracy behind the worst of {model['worst_of']} of its training masks"
     return "Accuracy behind its training masks"
 
 

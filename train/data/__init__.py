@@ -14,20 +14,18 @@ from maskrobust.train.data.files.file_data import (
     train_val_split as train_val_split,
 )
 from maskrobust.train.data.files.image_files import ImageFile as ImageFile, ObjectMask as ObjectMask, id_of as id_of
-from maskrobust.train.data.sets.coco import Coco as Coco
 from maskrobust.train.data.sets.cues import Cues as Cues
 from maskrobust.train.data.sets.cutouts import Cutouts as Cutouts
 from maskrobust.train.data.sets.fashion import Fashion as Fashion
 from maskrobust.train.data.sets.folder import Folder as Folder
 from maskrobust.train.data.sets.images import Images as Images
 from maskrobust.train.data.sets.images_with_masks import ImageNetS as ImageNetS, ImagesWithMasks as ImagesWithMasks
-from maskrobust.train.data.sets.pascal_voc import PascalVOC as PascalVOC
 from maskrobust.train.data.sets.pets import Pets as Pets
 from maskrobust.train.data.sets.shards import Shards as Shards
 from maskrobust.train.types import Split as Split
 
 SHIPPED = (
     *("Cues", "Cutouts", "Fashion", "Folder", "Images", "Pets"),
-    *("ImagesWithMasks", "ImageNetS", "PascalVOC", "Coco", "Shards"),
+    *("ImagesWithMasks", "ImageNetS", "Shards"),
 )
 """Data modules that a YAML or a command names without a path."""

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> None:
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
-            networks, data = load(config)
+            networks, data = load(config), config.data
         store = Store(config.out / "partial", settings_of(config, networks))
         with locked(config.out):
             with CountingDisplay(console) as progress:

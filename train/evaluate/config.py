@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ FULL_PLAN = ReliancePlan(
     transfer_families=("patches", "rectangles", "blobs", "slic", "silhouettes"),
     scenes=24,
 )
-"""What is asked by default: every kind of measure but the closer looks at the leak."""
+"""What is asked by default: every kind of measure."""
 
 QUICK_IMAGES = 512
 """Largest number of images of `evaluate --quick`."""
@@ -52,9 +51,6 @@ class EvaluationConfig:
         network: names of the networks to measure, as `load_network` takes them. The others are compared with the first.
         classes: file that maps each class of the data, by its name, to the index, WordNet id or class name of an
             output. By default the class's own name is looked up.
-        unknown_classes: what to do with data classes that a network lacks: "refuse" the data, or "leave_out" these
-            classes and their images (with data for evaluation alone, such as Coco and PascalVOC). The report names what
-            is left out.
         answers: which outputs can be predicted: "all" (one without a class of the data counts as wrong), or only those
             of classes that are "present" in the data.
         preprocess: preprocessing of all networks, in place of that of their weights: any of size, crop, interpolation,
@@ -79,7 +75,6 @@ class EvaluationConfig:
     out: Path
     network: list[str]
     classes: Path | None = None
-    unknown_classes: Literal["refuse", "leave_out"] = "refuse"
     answers: Literal["all", "present"] = "all"
     preprocess: dict[str, Any] | None = None
     device: str | None = None
@@ -136,8 +131,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     config = EvaluationConfig(**given, data_options=given_data)
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
-    for name in ("network", "methods", "plan.hidden_fractions"):
-        check_distinct(name, attrgetter(name)(config))
+    check_distinct("network", config.network)
+    check_distinct("methods", config.methods)
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)
@@ -152,19 +147,11 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
 
 
 def _check_labels(config: EvaluationConfig) -> None:
-    """Refuse what is about the classes of images that have none, or of which none can be left out."""
-    from maskrobust.train.data import EvaluationImages
-
+    """Refuse what is about the classes of images that have none."""
     about_classes = {
         "classes": config.classes is not None,
-        "unknown_classes": config.unknown_classes == "leave_out",
         "answers": config.answers == "present",
     }
     given = [name for name, is_given in about_classes.items() if is_given]
     if given and not config.data.num_classes:
         raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
-    if config.unknown_classes == "leave_out" and not isinstance(config.data, EvaluationImages):
-        raise InputError(
-            "unknown_classes leave_out passes over images of data for evaluation alone, such as ImagesWithMasks, Coco "
-            f"and PascalVOC, got {type(config.data).__name__}; give such data, or the classes that the networks know."
-        )

@@ -23,7 +23,6 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.batch import check_all_known
 from maskrobust.lm_modules.methods import MaskingMethod, uncentred
-from maskrobust.lm_modules.networks.class_matching import first_few, known_classes
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
@@ -31,7 +30,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMe
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.train.data import AnnotatedDataModule, EvaluationImages
+from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import (
     at_numbers,
     batches_on,
@@ -45,7 +44,7 @@ from maskrobust.train.networks import load_for, read_classes, select_data_output
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
-from maskrobust.train.storage.files import printable, read_json, write_archive, write_json
+from maskrobust.train.storage.files import read_json, write_archive, write_json
 from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
 from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
@@ -62,11 +61,8 @@ _NUMBERS, _PROBE = "numbers.json", "probe.npz"
 _WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "replicates")
 
 
-def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], AnnotatedDataModule]:
-    """Every network by its name, its first classes being those of the data, in label order; and the data.
-
-    Returns:
-        The networks; and the data, which lack the classes that a network does not know where these are to be left out.
+def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
+    """Every network by its name, its first classes being those of the data, in label order.
 
     Raises:
         MissingFileError, InputError: a network cannot be loaded, or does not know the data's classes, or cannot be
@@ -74,38 +70,16 @@ def load(config: EvaluationConfig) -> tuple[dict[str, TrainedNetwork], Annotated
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     given = None if config.classes is None else read_classes(config.classes)
-    networks, data = {}, config.data
+    networks = {}
     for name in config.network:
         networks[name] = load_for(
-            name, data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
+            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
         )
         check_plans(networks[name], config.plans)
-    classes = data.class_names
-    if config.unknown_classes == "leave_out" and isinstance(data, EvaluationImages):
-        known = {name: known_classes(classes, network, given) for name, network in networks.items()}
-        data = _known_to_all(data, known.values())
-    only = config.answers == "present"
     for name, network in networks.items():
-        if data.class_names == classes:
-            selected = select_data_outputs(network, data, given, only=only)
-        else:
-            selected = network.select_outputs([known[name][each] for each in data.class_names], only=only)
-        networks[name] = selected.configured(pass_size=data.batch_size if config.compile else None)
-    return networks, data
-
-
-def _known_to_all(data: EvaluationImages, known: Iterable[Mapping[str, int]]) -> EvaluationImages:
-    """The images of those classes that every network knows; of all, to be refused, where none is."""
-    names = [name for name in data.class_names if not all(name in each for each in known)]
-    if not 0 < len(names) < len(data.class_names):
-        return data
-    known_to_all = data.without_classes(names)
-    images = len(data.files("val"))
-    rank_zero_info(
-        f"{printable(first_few(names))}: {len(names)} of {len(data.class_names)} classes left out, which are not one "
-        f"output of every network, with {images - len(known_to_all.files('val'))} of {images} images"
-    )
-    return known_to_all
+        selected = select_data_outputs(network, config.data, given, only=config.answers == "present")
+        networks[name] = selected.configured(pass_size=config.data.batch_size if config.compile else None)
+    return networks
 
 
 class Answered(NamedTuple):

@@ -95,10 +95,9 @@ def summarise(
     labelled = runs if data.num_classes else {}
     rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in labelled.items()})
     if data.num_classes:
-        fraction = config.plan.hidden_fractions[0]
         for name, by_method in runs.items():
             of_network = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, of_network, data.class_names, fraction, **sampling)
+            rows += class_rows(name, of_network, data.class_names, config.plan.hidden_fractions[:1], **sampling)
     else:
         rows = [without_labels(row) for row in rows]
     content = {

@@ -99,7 +99,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         classes = _class_to_judge(picture) if config.judge else targets
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:
-            about = config, picture, partitions, [*networks.values()], predictors, classes
+            about = config, picture, partitions, predictors, classes
             kept = store.get_or_make(key, partial(_explain, *about, progress, task))
         progress.update(task, completed=number)
         images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
@@ -145,7 +145,6 @@ def _explain(
     config: ExplainConfig,
     picture: Picture,
     partitions: Mapping[str, Segments],
-    networks: Sequence[TrainedNetwork],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
     progress: Progress,
@@ -166,7 +165,7 @@ def _explain(
         return ask
 
     asked = [[counted(predict) for predict in of_network] for of_network in predictors]
-    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key, networks)
+    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key)
     found = explain_image(request, on_device, classes)
     found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     if config.judge:

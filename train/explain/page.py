@@ -72,28 +72,17 @@ def _choices(shown: Explanations) -> dict[str, list[str]]:
     else:
         classes = [shown.class_names[each] for each in first]
     return {
-        "Explainer": [find_explainer(each).title for each in _viewed(shown)],
+        "Explainer": [find_explainer(each).title for each in shown.settings["explainers"]],
         "Segments": [segments_title(each) for each in settings["segments"]],
         "Class": classes,
     }
-
-
-def _viewed(shown: Explanations) -> list[str]:
-    """Explainers that have views of their own: those that hide something, or all where none does."""
-    given: list[str] = shown.settings["explainers"]
-    return [each for each in given if find_explainer(each).reads_network is None] or given
-
-
-def _beside(shown: Explanations) -> list[str]:
-    """Explainers that stand beside each view."""
-    return [each for each in shown.settings["explainers"] if each not in _viewed(shown)]
 
 
 def _style(shown: Explanations) -> Markup:
     """Each picture once, and rules that show the view which is picked."""
     return prose(
         "style",
-        columns=2 + len(shown.methods) + len(_beside(shown)),
+        columns=2 + len(shown.methods),
         colour_for=FOR_CLASS,
         against=AGAINST_CLASS,
         pictures=[each.picture for each in _pictured(shown).values() if each.picture is not None],
@@ -111,7 +100,9 @@ def agreement(shown: Explanations) -> Markup | None:
     if len(shown.methods) == 1:
         return None
     lines = []
-    for explainer, segments, network in itertools.product(_viewed(shown), shown.settings["segments"], shown.networks):
+    for explainer, segments, network in itertools.product(
+        shown.settings["explainers"], shown.settings["segments"], shown.networks
+    ):
         about = {"explainer": explainer, "segments": segments}
         rows = [row for row in shown.rows if row.network == network and about.items() <= row.parameters.items()]
         title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
@@ -130,14 +121,14 @@ def explanations(shown: Explanations) -> Markup:
             _line(shown, place, title, found, number, view)
             for number in range(len(shown.networks))
             for view in itertools.product(
-                enumerate(_viewed(shown), start=1),
+                enumerate(shown.settings["explainers"], start=1),
                 enumerate(shown.settings["segments"], start=1),
                 enumerate(found.classes, start=1),
             )
         ]
         for place, (title, found) in enumerate(_pictured(shown).items(), start=1)
     ]
-    headings = ["Image", *map(method_title, shown.methods), *(find_explainer(each).title for each in _beside(shown))]
+    headings = ["Image", *map(method_title, shown.methods)]
 
     def of(identity: str, images: Sequence[Sequence[Line]]) -> Markup:
         group = LineGroup([*itertools.chain(*images)])
@@ -191,11 +182,6 @@ def _line(
         )
         for at, method in enumerate(shown.methods)
     ]
-    for each in map(find_explainer, _beside(shown)):
-        heat = found.explanations[Explained(segments, each.name)].scores[number, 0, :, rank - 1]
-        overlay = score_overlay(labels, heat, float(heat.max()))
-        about = f"{title}, {class_name}: {each.title}"
-        cells.append(Cell(block("map", place=place, title=about, overlay=overlay, below="on a scale of its own")))
     return Line(subject, cells, " ".join(["view", *(f"is-{n}-{at}" for n, (at, _) in enumerate(view, start=1))]))
 
 

@@ -110,15 +110,13 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
             about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
             explanation = found.explanations[Explained(segments, explainer)]
             scores = explanation.scores[place, :, :, number]
-            hides = find_explainer(explainer).reads_network is None  # otherwise methods cannot differ
             shown = shown_scores(explainer, scores, axis=1)
             for position, method in enumerate(config.methods):
-                if hides:
-                    yield _row(network, method, "evenness", evenness(shown[position]), about)
+                yield _row(network, method, "evenness", evenness(shown[position]), about)
                 if explanation.r_squared is not None and find_explainer(explainer).has_surrogate:
                     r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
-                for other in range(position + 1, len(config.methods) if hides else 0):
+                for other in range(position + 1, len(config.methods)):
                     alike = rank_correlation(shown[position], shown[other])
                     yield _row(network, method, "rank_correlation", alike, about | {"other": config.methods[other]})
 

@@ -1,4 +1,4 @@
-"""`maskrobust fit`, `validate`, `test` and `pretrain`: the command lines of training, checkpoints and loggers."""
+"""`maskrobust fit` and `pretrain`: the command lines of training, checkpoints and loggers."""
 
 import logging
 import warnings
@@ -22,13 +22,6 @@ def drop_distractions() -> None:
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec.. is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", "GPU available but not used")
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
-
-
-def drop_state_of_training() -> None:
-    """Drop, where weights are measured, that callbacks cannot take up the training again, which they are not to do."""
-    warnings.filterwarnings("ignore", "The dirpath has changed")
-    warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create the checkpoint")
-    warnings.filterwarnings("ignore", "You're using the WeightAveraging callback, but loading a checkpoint outside")
 
 
 def _is_no_tip(record: logging.LogRecord) -> bool:

@@ -1,7 +1,6 @@
 """Write checkpoints atomically, and refuse to resume from one of another training."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from glob import escape
 from pathlib import Path
@@ -13,8 +12,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
-from maskrobust.lm_modules.networks.architectures import build_network, is_own_class
-from maskrobust.lm_modules.networks.weights import building_from, check_options, plain_tensors, read_checkpoint
+from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
 _MAY_CHANGE = frozenset(
@@ -28,9 +26,6 @@ _MAY_CHANGE = frozenset(
 checks that a batch of all processes together is as large as it was."""
 
 _SAVED_PATHS = frozenset(["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
-
-_PLAIN = re.compile(r"[\w./:+-]{0,200}")
-"""Strings that are themselves in YAML, too."""
 
 
 class CheckpointError(InputError):
@@ -118,69 +113,14 @@ def _paths(known: Any) -> Iterator[tuple[str, Any]]:
         yield str(path), value
 
 
-def check_classes(saved: Mapping[str, Any], given: Mapping[str, Any], path: str) -> None:
-    """Refuse a checkpoint that names a class to import, such as a network's, which the command itself does not name.
-
-    The argument parser imports what `class_path` says, and reads strings as YAML or as the name of a YAML file that may
-    say it; strings other than plain words are refused, too.
-
-    Args:
-        saved: the model's arguments in the checkpoint, which Lightning takes over.
-        given: the options that the command was given.
-        path: path of the checkpoint, for messages.
-
-    Raises:
-        InputError: naming the class, or an option of the architecture that names a file.
-    """
-    if not isinstance(saved, Mapping):
-        raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
-    check_options(saved.get("architecture_options"), path)
-    parsed = {name: value for name, value in saved.items() if name != "weights"}  # which is never a class
-    foreign = sorted(set(_importable(parsed)) - set(_importable(given)))
-    if foreign:
-        raise InputError(
-            f"'{path}' names '{foreign[0]}', which is not imported because a file names it; if you trust it, name it "
-            "yourself with --model.architecture, --model.mask_family, --model.fill or --model.objective."
-        )
-
-
-def check_size(saved: Mapping[str, Any], given: Mapping[str, Any], content: object, path: str) -> None:
-    """Refuse a checkpoint whose arguments describe a network that cannot be built, or is much larger than its weights.
-
-    A network by its name alone is as large as it always is; options can make it any size. Those of a user's own class
-    must be given with the command.
-
-    Args:
-        saved: the model's arguments in the checkpoint, which Lightning takes over.
-        given: the options that the command was given; they are taken as they are.
-        content: the checkpoint's state dict.
-        path: path of the checkpoint.
-
-    Raises:
-        InputError: it does, or the state dict is none.
-    """
-    weights = plain_tensors(content, path)
-    options = saved.get("architecture_options")
-    architecture = saved.get("architecture")
-    if not options or options == given.get("architecture_options") or not isinstance(architecture, str):
-        return
-    if is_own_class(architecture):
-        raise InputError(
-            f"'{path}' was trained with options of '{architecture}', which your own class is not given because a file "
-            f"says so; give the same, --model.architecture_options '{options}'."
-        )
-    with building_from(path, weights.values()):
-        build_network(architecture, saved["num_classes"], options)
-
-
 def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
     """Refuse to go on from a checkpoint with another model or on other data.
 
-    Lightning would take the model's arguments from the checkpoint, whatever is given, and the data's as they are given.
+    Lightning would go on with whatever is given.
 
     Args:
         saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
-        now: configuration of the run that is to go on; an argument that is left out is not compared.
+        now: configuration of the run that is to go on.
         path: path of the checkpoint, for messages.
 
     Raises:
@@ -232,34 +172,6 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
     if is_validated:
         counts["max_steps"] = steps, max_steps
     return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
-
-
-def _importable(arguments: object) -> Iterator[str]:
-    """What the argument parser may import, or find the name of something to import in."""
-    if isinstance(arguments, Mapping):
-        for name, value in arguments.items():
-            if str(name).rpartition(".")[2] in ("class_path", "_class_path"):
-                yield str(value)
-            if str(name).partition(".")[0] in ("mask_family", "fill", "objective"):
-                yield from _dotted({name: value})
-            if name == "architecture" and isinstance(value, str) and is_own_class(value):
-                yield value
-            yield from _importable(value)
-    elif isinstance(arguments, list | tuple):
-        for each in arguments:
-            yield from _importable(each)
-    elif isinstance(arguments, str) and (not _PLAIN.fullmatch(arguments) or Path(arguments).is_file()):
-        yield arguments
-
-
-def _dotted(value: object) -> Iterator[str]:
-    """Every name with a dot in a choice of mask families, fills or an objective: one of a module of the user's own."""
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _dotted(str(name))
-            yield from _dotted(each)
-    elif isinstance(value, str) and "." in value:
-        yield value
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

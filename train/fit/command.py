@@ -1,4 +1,4 @@
-"""`maskrobust fit`, `validate` and `test`: Lightning's command line around the classifier and any data module.
+"""`maskrobust fit`: Lightning's command line around the classifier and any data module.
 
 `maskrobust pretrain` is the same around another model: see `pretrain`.
 """
@@ -23,7 +23,6 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
@@ -43,13 +42,11 @@ from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour
-from maskrobust.train.fit import drop_distractions, drop_state_of_training
+from maskrobust.train.fit import drop_distractions
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
-    check_classes,
     check_equal,
     check_same_training,
-    check_size,
     limit_reached,
 )
 from maskrobust.train.fit.loggers import (
@@ -122,6 +119,11 @@ class FitCLI(LightningCLI):
     pictures: type[Callback] = ShownImages
     _saved_arguments: dict[str, Any]
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command alone: to build the parser of one takes longer than all that it is used for."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a run (`RUN_OPTIONS` describes them), and link what the data module knows to the model."""
         parser.add_argument("--wandb", type=bool | WandbOptions, default=False)
@@ -139,51 +141,47 @@ class FitCLI(LightningCLI):
         Raises:
             MissingFileError: the checkpoint is missing.
             SystemExit: with status 0, the training that is to go on has ended already.
-            InputError: weights are missing, or the checkpoint cannot be read, or is of another training; how long to
-                train is not said; or trainer or model hold no options.
+            InputError: the checkpoint cannot be read, or is of another training; how long to train is not said; or
+                trainer or model hold no options.
         """
         self.config = parser.parse_args(args)
         self._saved_arguments = {}
-        command: str = self.config.subcommand
-        config = self.config[command]
+        config = self.config.fit
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
         _check_seed(config.seed_everything)
-        if command == "fit":
-            _check_length(config.trainer, self.command)
+        _check_length(config.trainer, self.command)
         if config.ckpt_path in ("last", "auto"):
             config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
         if config.ckpt_path is not None:
-            checkpoint = _whole_checkpoint(config.ckpt_path, to_train=command == "fit")
-            self._saved_arguments = checkpoint.get("hyper_parameters", {})
-            given = config.model.as_dict()
-            check_classes(self._saved_arguments, given, config.ckpt_path)
-            self._check_kind(config.ckpt_path)
-            check_size(self._saved_arguments, given, checkpoint["state_dict"], config.ckpt_path)
-            if command == "fit":
-                self._check_same_training(parser, args, checkpoint.get("config"))
-                _end_if_finished(checkpoint, config)
-        elif command != "fit" and config.model.weights is None:
-            raise InputError(
-                f"{command} measures trained weights, but none are given; add --ckpt_path or --model.weights."
-            )
+            checkpoint = _whole_checkpoint(config.ckpt_path)
+            self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
+            check_same_training(checkpoint.get("config"), json.loads(self._text(config)), config.ckpt_path)
+            _end_if_finished(checkpoint, config)
 
-    def _check_kind(self, path: str) -> None:
-        """Refuse the checkpoint of another model, such as one of a pre-training in `fit`."""
+    def _parse_ckpt_path(self) -> None:
+        """Take no arguments from a checkpoint, which Lightning would parse, and import the classes that it names."""
+
+    def _arguments_in(self, checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """The model's arguments in a checkpoint; that of another model, such as one of a pre-training, is refused."""
         assert isinstance(self.model_class, type)
+        saved = checkpoint.get("hyper_parameters", {})
+        if not isinstance(saved, Mapping):
+            raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
         known = {*inspect.signature(self.model_class).parameters, "_instantiator"}
-        foreign = sorted(self._saved_arguments.keys() - known)
+        foreign = sorted(map(str, saved.keys() - known))
         if foreign:
             raise InputError(
                 f"'{path}' must be the checkpoint of a {self.model_class.__name__}, but it has '{foreign[0]}'; give it "
                 "as --model.weights to start another training from its weights."
             )
+        return dict(saved)
 
     def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
         """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
-        weights = self.config[self.config.subcommand].model.weights
+        weights = self.config.fit.model.weights
         if self._saved_arguments:
             data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
         elif weights is not None:
@@ -191,7 +189,7 @@ class FitCLI(LightningCLI):
             saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
             from maskrobust.lm_modules.networks.named import default_preprocessing
 
-            shown = default_preprocessing(self.config[self.config.subcommand].model.architecture)
+            shown = default_preprocessing(self.config.fit.model.architecture)
             source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
             data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
         return data
@@ -207,8 +205,8 @@ class FitCLI(LightningCLI):
         if self._saved_arguments:
             now = {f"data.{name}": self.model.hparams[name] for name in self.linked}
             saved = {f"data.{name}": value for name, value in self._saved_arguments.items()}
-            check_equal(saved, now, self.config[self.subcommand].ckpt_path)
-        if self.config[self.subcommand].compile:
+            check_equal(saved, now, self.config.fit.ckpt_path)
+        if self.config.fit.compile:
             self.model.compile_training()
         sizes = [(each.numel(), each.requires_grad) for each in self.model.network.parameters()]
         rank_zero_only(print)(
@@ -216,27 +214,12 @@ class FitCLI(LightningCLI):
             f"{sum(size for size, trains in sizes if trains):,} of which are trained"
         )
 
-    def before_validate(self) -> None:
-        """Refuse data with other classes than those of the checkpoint.
-
-        Raises:
-            InputError: they have others.
-        """
-        trained = self._saved_arguments.get("num_classes", self.model.num_classes)
-        if trained != self.model.num_classes:
-            raise InputError(
-                f"'{self.config[self.subcommand].ckpt_path}' answers with {trained} classes, but the data have "
-                f"{self.model.num_classes}; give the data that it was trained on."
-            )
-
-    before_test = before_validate
-
     def before_instantiate_classes(self) -> None:
         """Forget what a checkpoint's own training started from, whose file may be gone, and write the rest as JSON.
 
         Lightning looks for `config_dump` before it writes the same once more; each time takes a tenth of a second.
         """
-        config = self.config[self.subcommand]
+        config = self.config.fit
         if config.ckpt_path is not None:
             config.model.weights = None
         text = self._text(config)
@@ -246,26 +229,21 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
-        A measurement logs to a folder of its own below the run's, whose versions are those of the training.
         A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown. One
         that validates keeps its best checkpoint, unless a `ModelCheckpoint` is given.
 
         Raises:
             InputError: loggers are given in two ways, or the trainer refuses its options.
         """
-        config, made = self.config[self.subcommand], self.config_init[self.subcommand]
-        is_training = self.subcommand == "fit"
+        config, made = self.config.fit, self.config_init.fit
         if config.trainer.logger is None:
-            resumed = config.ckpt_path if is_training else None
-            folder = config.run_name if is_training else f"{config.run_name}/{self.subcommand}"
             options = wandb_options(made.wandb)
-            kwargs["logger"] = loggers(_root(config), folder, config.run_name, options, resumed)
+            kwargs["logger"] = loggers(_root(config), config.run_name, options, config.ckpt_path)
         elif config.wandb:
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
         if made.trainer.enable_model_summary is None:  # Lightning's has no FLOPs for want of an image, and says 0
             kwargs["enable_model_summary"] = False
-        if is_training:
-            kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
+        kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
         kwargs["accelerator"] = choose_accelerator(made.trainer.accelerator)
         if kwargs["accelerator"] != made.trainer.accelerator:
             rank_zero_only(print)("computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.")
@@ -309,31 +287,15 @@ class FitCLI(LightningCLI):
             measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
             yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
 
-    def after_validate(self) -> None:
-        """Say where the metrics are."""
-        for logger in self.trainer.loggers:
-            if isinstance(logger, CSVLogger) and self.trainer.is_global_zero:
-                print(f"metrics: {logger.log_dir}/metrics.csv")
-
-    after_test = after_validate
-
-    def _check_same_training(self, parser: LightningArgumentParser, args: Any, saved: dict[str, Any] | None) -> None:
-        """Refuse to go on with other arguments than those saved; what is not given of the model is as it was."""
-        config = self.config.fit
-        given = parser.parse_args(args, defaults=False).fit.get("model") or {}
-        now = json.loads(self._text(config))
-        model = {name: value for name, value in now["model"].items() if name in given}
-        check_same_training(saved, {**now, "model": model}, config.ckpt_path)
-
     def _text(self, config: Namespace) -> str:
         """A command's configuration as JSON."""
-        parser = self._parser(self.config.subcommand)
+        parser = self._parser("fit")
         text: str = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
         return text
 
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
-        config, trainer = self.config[self.subcommand], self.config_init[self.subcommand].trainer
+        config, trainer = self.config.fit, self.config_init.fit.trainer
         callbacks, plugins = (as_list(trainer[name]) for name in ("callbacks", "plugins"))
         validates = "val" in self.datamodule.splits and trainer.limit_val_batches != 0
         saves = trainer.enable_checkpointing is not False and not trainer.barebones
@@ -355,17 +317,6 @@ class FitCLI(LightningCLI):
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
         return {"callbacks": callbacks, "plugins": plugins}
-
-
-def _cli_of(kind: type[FitCLI], command: str) -> type[FitCLI]:
-    """A command line that knows one command alone: to build a parser takes longer than all that it is used for."""
-
-    class OneCommand(kind):  # type: ignore[misc, valid-type]
-        @staticmethod
-        def subcommands() -> dict[str, set[str]]:
-            return {command: LightningCLI.subcommands()[command]}
-
-    return OneCommand
 
 
 def _saved(callbacks: Sequence[Callback]) -> tuple[list[str], list[str]]:
@@ -437,11 +388,10 @@ def _check_length(trainer: Namespace, command: str) -> None:
         )
 
 
-def _whole_checkpoint(path: str, *, to_train: bool) -> dict[str, Any]:
-    """A checkpoint of Lightning's with all that measuring its weights needs, or training them further."""
+def _whole_checkpoint(path: str) -> dict[str, Any]:
+    """A checkpoint of Lightning's with all that training further needs."""
     checkpoint = read_checkpoint(path)
-    needed = {"state_dict", "pytorch-lightning_version"} | ({"loops", "optimizer_states"} if to_train else set())
-    if not needed <= checkpoint.keys():
+    if not {"state_dict", "pytorch-lightning_version", "loops", "optimizer_states"} <= checkpoint.keys():
         raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.weights.")
     return checkpoint
 
@@ -460,7 +410,7 @@ def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
         runs = [each.name for each in root.glob("*/") if any(each.glob(_LAST))]
         raise MissingFileError(
             f"there is no last checkpoint of a run in '{root / run_name}'{did_you_mean(run_name, runs)}; correct "
-            "--run_name, or give --ckpt_path a file, or to fit auto, which begins a run that there is not yet."
+            "--run_name, or give --ckpt_path a file, or auto, which begins a run that there is not yet."
         )
     if not found:
         rank_zero_only(print)(f"there is no last checkpoint of a run in '{root / run_name}' yet: a new run begins.")
@@ -470,7 +420,7 @@ def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
 def main(
     arguments: Sequence[str], kind: type[FitCLI] = FitCLI, model: type[TrainingModule] = MaskRobustClassifier
 ) -> None:
-    """Run `fit`, `validate` or `test` with command-line arguments, the command first.
+    """Run `fit` with command-line arguments, the command first.
 
     Args:
         arguments: arguments of the command line.
@@ -483,18 +433,16 @@ def main(
     """
     import_data_modules()
     drop_distractions()
-    if arguments[0] != "fit":
-        drop_state_of_training()
     # It warns of samples that come twice, which `SampleMean` counts once.
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders")
     try:
-        _cli_of(kind, arguments[0])(
+        kind(
             model,
             AnnotatedDataModule,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             seed_everything_default=0,
-            parser_kwargs={arguments[0]: dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
+            parser_kwargs={"fit": dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
             args=list(arguments),
         )
     except argparse.ArgumentError as error:

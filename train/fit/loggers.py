@@ -113,15 +113,12 @@ class WandbRun(WandbLogger):
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
 
-def loggers(
-    root: Path, folder: str, run_name: str, options: WandbOptions | None, ckpt_path: str | None
-) -> list[Logger]:
+def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: str | None) -> list[Logger]:
     """A CSV logger, and a W&B run where asked.
 
     Args:
         root: folder of all runs.
-        folder: this run's own below it, for version_0, version_1, ...
-        run_name: name of the run in W&B.
+        run_name: name of the run in W&B, and of its folder below the root, for version_0, version_1, ...
         options: how the run appears in W&B; None to log to CSV files alone.
         ckpt_path: the checkpoint that training goes on from, whose run of the same name goes on in W&B, too. Who owns
             the project is never taken from the file: anyone may have written it, and would get what is logged.
@@ -129,7 +126,7 @@ def loggers(
     Raises:
         InputError: the run that would go on lies in another project.
     """
-    chosen: list[Logger] = [CSVLogger(root, name=folder)]
+    chosen: list[Logger] = [CSVLogger(root, name=run_name)]
     if options is None:
         return chosen
     run_id = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)

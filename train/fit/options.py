@@ -17,19 +17,18 @@ from maskrobust.train.arguments import DATA_HELP, with_nearest
 RUN_OPTIONS: Mapping[str, str] = {
     "config": "YAML with any of these options, shipped or your own; give several, of which the last wins",
     "data": DATA_HELP,
-    "ckpt_path": "a checkpoint to resume (fit) or measure; 'last': the run's newest; 'auto': it, or a new run",
+    "ckpt_path": "a checkpoint to resume; 'last': the run's newest; 'auto': it, or a new run",
     "weights_only": "whether a checkpoint may hold nothing but tensors and plain values",
     "run_name": "folder below the logs, and name in W&B (default: run)",
     "save_every_n_steps": "save last.ckpt within an epoch, too",
     "seed_everything": "seed of weights and of the order of images (default: 0)",
-    "compile": "fit: torch.compile the network's training step (default: false)",
+    "compile": "torch.compile the network's training step (default: false)",
     "wandb": "log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME",
     "optimizer": "a class of torch.optim, in place of --model.optimiser",
     "lr_scheduler": "a class of torch.optim.lr_scheduler, in place of --model.schedule",
     "model": "a YAML with options of the model",
     "trainer": "a YAML with options of the trainer",
     "print_config": "print the whole configuration as YAML, and end",
-    "verbose": "print the metrics (validate and test)",
     "help": "show this page",
 }
 """What options without a dot, or whose class is named first, do."""
@@ -40,7 +39,7 @@ _OFTEN = (
 )
 _SHORT = 90
 _OWN_WORDS = {
-    "max_epochs": "passes over the training images (fit needs this, max_steps or max_time)",
+    "max_epochs": "passes over the training images; this, max_steps or max_time is required",
     "max_steps": "optimiser steps, over all epochs; -1 for no limit",
     "default_root_dir": "folder of all runs (default: runs)",
     "logger": "loggers in place of CSV files and W&B; false logs nothing",
@@ -51,7 +50,6 @@ _BRIEFLY = {
     "objective": "cross_entropy, consistency, abstention, distillation or your own",
     "weights": "what to start from: a name of torchvision's weights, 'pretrained' for timm's, or a file",
     "mask_ramp": "fraction of the training over which the upper hidden_fraction grows from the lower one",
-    "worst_of": "holes drawn for each masked image, of which the hardest one is trained on",
     "accelerator": "cpu, gpu or auto",
     "devices": "how many, or a list of their numbers",
     "precision": "32-true, bf16-mixed, 16-mixed and others",
@@ -113,7 +111,7 @@ def check_names(command: str, arguments: Sequence[str]) -> None:
     """Refuse a misspelt option at once.
 
     Args:
-        command: fit, pretrain, validate or test.
+        command: fit or pretrain.
         arguments: without the command.
 
     Raises:
@@ -141,7 +139,7 @@ def help_asked(command: str, arguments: Sequence[str]) -> str | None:
     """The help that an argument asks for: `--help`, `--help.GROUP`, or `--help.GROUP.NAME`; None where none does.
 
     Args:
-        command: fit, pretrain, validate or test.
+        command: fit or pretrain.
         arguments: without the command.
 
     Raises:

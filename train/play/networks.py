@@ -106,7 +106,7 @@ def _empty_scenes(size: int) -> Iterator[Picture]:
     """A plain grey, and photographs that show no object."""
     scenes = PHOTOGRAPH_PARTS["test"]
     numbers = np.full((len(scenes), SCENE_NUMBERS), 0.5, dtype=np.float32)
-    drawn = draw_scenes(scenes, np.arange(len(scenes)), size, numbers, blurred=False)
+    drawn = draw_scenes(scenes, np.arange(len(scenes)), size, numbers)
     names = [PurePath(scene.file_name).stem.partition("_")[0] for scene in scenes]
     for name, pixels in zip(("grey", *names), (np.full_like(drawn[0], 128), *drawn), strict=True):
         image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

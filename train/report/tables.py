@@ -12,7 +12,6 @@ from maskrobust.train.report.wording import PERCENT, count, interval, percent, w
 
 GROUP_TITLES: Mapping[Group, str] = {
     "outline": "What is read from the outline",
-    "leak": "The leak in detail",
     "accuracy": "Accuracy",
     "remains": "Checks",
     "own": "Own measures",

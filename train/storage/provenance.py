@@ -3,19 +3,16 @@
 import hashlib
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from enum import Enum
-from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,10 +94,9 @@ def bank_digest(bank: "SilhouetteBank") -> str:
 def network_fingerprint(network: "TrainedNetwork") -> str:
     """A name for what a network's answers follow from.
 
-    That is: its architecture and options by name; the class of each module, with every attribute that is plain, such as
-    a stride, or the arguments that a class of the user's own keeps; the file in which such a class lies; weights and
-    buffers; the options of layer masking; preprocessing; which outputs are kept, in which order; precision, and whether
-    it is compiled. Of code in other files only the names of classes and functions count.
+    That is: its architecture and options by name; its modules as torch writes them; the file in which a class of the
+    user's own lies; weights and buffers; the options of layer masking; preprocessing; which outputs are kept, in which
+    order; precision, and whether it is compiled. Code in other files does not count.
 
     Returns:
         16 hexadecimal digits.
@@ -111,11 +107,11 @@ def network_fingerprint(network: "TrainedNetwork") -> str:
     plain, wrapper, origin = unwrapped(network.network), network.network, network.origin
     return fingerprint(
         {
-            "origin": None if origin is None else _described(origin._replace(training={})),
+            "origin": None if origin is None else repr(origin._replace(training={})),
             "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
-            "modules": {path: _described_module(each) for path, each in plain.named_modules(remove_duplicate=False)},
+            "modules": re.sub(r" at 0x[0-9a-f]+", "", repr(plain)),
             "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),
-            "layer masking": _described(wrapper.options if isinstance(wrapper, LayerMasking) else ()),
+            "layer masking": repr(wrapper.options) if isinstance(wrapper, LayerMasking) else "",
             "preprocessing": asdict(network.preprocessing),
             "computed": [network.precision, network.pass_size],
         }
@@ -135,47 +131,3 @@ def own_code(names: Iterable[str]) -> dict[str, str]:
         if dot:
             found[name] = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return found
-
-
-def _described_module(module: Any) -> list[Any]:
-    """The class of a module, and its attributes but those that torch gives to all; children are described apart."""
-    from torch import nn
-
-    machinery = vars(nn.Module())
-    return [_name_of(type(module)), {k: _described(v) for k, v in vars(module).items() if k not in machinery}]
-
-
-def _described(value: Any) -> Any:
-    """A value in JSON, equal for equal ones in every process; of what is not plain, its class alone."""
-    import numpy as np
-    import torch
-
-    found: Any
-    match value:
-        case None | bool() | int() | float() | complex() | str() | bytes() | range() | slice() | Path() | Enum():
-            found = repr(value)
-        case np.generic() | torch.dtype():
-            found = repr(value)
-        case torch.Tensor():
-            found = digest({"": value})
-        case np.ndarray():
-            found = [str(value.dtype), _described(value.tolist())]
-        case partial():
-            found = [_described(each) for each in (value.func, value.args, value.keywords)]
-        case Mapping():
-            found = [[_described(key), _described(each)] for key, each in value.items()]
-        case list() | tuple():
-            found = [_described(each) for each in value]
-        case set() | frozenset():
-            found = sorted(str(_described(each)) for each in value)
-        case SimpleNamespace() | Namespace():
-            found = _described(vars(value))
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            found = [_name_of(type(value)), [_described(getattr(value, each.name)) for each in fields(value)]]
-        case _:
-            found = _name_of(value if hasattr(value, "__qualname__") else type(value))
-    return found
-
-
-def _name_of(named: Any) -> str:
-    return f"{named.__module__}.{named.__qualname__}"

@@ -4,8 +4,7 @@ Their 95 % intervals are Student's, from the heteroscedasticity consistent covar
 answers, the variance is sum_i gain_i^2 (residual_i / (1 - leverage_i))^2 (MacKinnon and White, "Some
 heteroskedasticity-consistent covariance matrix estimators with improved finite sample properties", Journal of
 Econometrics 1985). Independent queries are assumed; the interval is about the coefficients of an endless sample, and a
-ridge's shrinkage towards 0 is not in it. Under `draw_balanced` it is wider than need be: effects of pairs of segments
-cancel between a query and its complement, but are in the residuals.
+ridge's shrinkage towards 0 is not in it.
 """
 
 import math
@@ -103,7 +102,7 @@ def kernel_shap(z: Tensor, answers: FloatArray, *, drawn_by_kernel: bool = False
         z: (N, M) bool, among them everything, nothing and either M + 1 others or all others.
         answers: (N, K) float64 of `ask`.
         drawn_by_kernel: z is of `draw_coalitions`: all weights are 1. If not, each coalition must have been equally
-            likely (`draw_balanced`, `draw_independent` with half visible, `all_coalitions`), and w is
+            likely (`draw_independent` with half visible, `all_coalitions`), and w is
             `shapley_weights`.
 
     Returns:
@@ -228,5 +227,5 @@ def _lime(_plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: Float
 
 
 @explainer("kernel_shap", title="KernelSHAP", asks=coalition_queries, draws=True, has_surrogate=True)
-def _kernel_shap(plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
-    return kernel_shap(z, answers, drawn_by_kernel=plan.design != "balanced")
+def _kernel_shap(_plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
+    return kernel_shap(z, answers, drawn_by_kernel=True)

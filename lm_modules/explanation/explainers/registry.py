@@ -13,15 +13,12 @@ from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.explanation.explained import Explanation
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.sampling import (
-    draw_balanced,
     draw_coalitions,
     draw_independent,
     draw_paper_protocol,
-    with_ends,
 )
 from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 
 class Question(NamedTuple):
@@ -44,9 +41,6 @@ Asks = Callable[[ExplanationPlan, Segments, int], Question]
 Explains = Callable[[ExplanationPlan, Segments, Tensor, FloatArray], Explanation]
 """(plan, segments of one image, z (N, M) bool, answers (N, K) float64) -> scores of the M segments for K classes."""
 
-ReadsNetwork = Callable[[TrainedNetwork, Tensor, IntArray], FloatArray]
-"""(network, image (C, H, W), classes (C,)) -> (N, C) float64."""
-
 AnyExplains = TypeVar("AnyExplains", bound=Explains)
 
 
@@ -61,7 +55,6 @@ class Explainer:
         asks: what it asks.
         draws: whether another key gives another explanation.
         has_surrogate: whether it fits a surrogate, whose held-out R^2 is known.
-        reads_network: for an explainer that hides nothing, what takes the place of answers; None for all others.
     """
 
     name: str
@@ -70,7 +63,6 @@ class Explainer:
     asks: Asks
     draws: bool
     has_surrogate: bool
-    reads_network: ReadsNetwork | None
 
 
 EXPLAINERS: Registry[Explainer] = Registry("explainer", "explainer")
@@ -84,7 +76,6 @@ def explainer(
     asks: Asks,
     draws: bool = False,
     has_surrogate: bool = False,
-    reads_network: ReadsNetwork | None = None,
 ) -> Callable[[AnyExplains], AnyExplains]:
     """Register the decorated function as an explainer.
 
@@ -97,8 +88,6 @@ def explainer(
         asks: its queries: `drawn_queries`, or a function of yours; see `Question`.
         draws: whether they are drawn, so that another seed gives another explanation.
         has_surrogate: whether the explanation has an R^2.
-        reads_network: for an explainer that hides nothing and reads layers or gradients of the network itself: what it
-            finds, (N, C), is computed once for all masking methods, and given to the function as answers.
 
     Raises:
         InputError: another explainer has the name.
@@ -111,7 +100,7 @@ def explainer(
     """
 
     def register(function: AnyExplains) -> AnyExplains:
-        EXPLAINERS.enter(Explainer(name, function, title, asks, draws, has_surrogate, reads_network))
+        EXPLAINERS.enter(Explainer(name, function, title, asks, draws, has_surrogate))
         return function
 
     return register
@@ -128,19 +117,12 @@ def find_explainer(name: str) -> Explainer:
 
 
 def drawn_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Question:
-    """Queries drawn as the plan's design says; RISE and LIME share them.
-
-    Raises:
-        InputError: there are too few samples for the design.
-    """
+    """Queries drawn as the plan's design says; RISE and LIME share them."""
     count = segments.count(0)
-    match plan.design:
-        case "balanced":
-            z = with_ends(draw_balanced(key, plan.samples, count))
-        case "independent":
-            z = draw_independent(key, plan.samples, count, plan.shares)
-        case "paper":
-            z = draw_paper_protocol(key, count)
+    if plan.design == "paper":
+        z = draw_paper_protocol(key, count)
+    else:
+        z = draw_independent(key, plan.samples, count, plan.shares)
     return Question("drawn", segments.queries(0, z), z)
 
 
@@ -155,14 +137,12 @@ def surrogate_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Qu
 
 
 def coalition_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Question:
-    """Coalitions drawn by KernelSHAP's kernel; under the balanced design the queries that the others ask, too.
+    """Coalitions drawn by KernelSHAP's kernel.
 
     Raises:
         InputError: there are too few samples for the segments.
     """
     _check_enough(plan, segments)
-    if plan.design == "balanced":
-        return drawn_queries(plan, segments, key)
     z = draw_coalitions(key, plan.drawn_samples, segments.count(0))
     return Question("coalitions", segments.queries(0, z), z)
 

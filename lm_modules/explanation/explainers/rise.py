@@ -53,5 +53,5 @@ def rise(visible: Tensor, answers: FloatArray, share: float) -> Explanation:
 
 @explainer("rise", title="RISE", asks=drawn_queries, draws=True)
 def _rise(plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
-    first = {"balanced": 2, "paper": 1, "independent": 0}[plan.design]  # those that are not drawn
+    first = int(plan.design == "paper")  # whose first query is not drawn
     return rise(z[first:], answers[first:], sum(plan.shares) / 2)

@@ -167,36 +167,6 @@ def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | Int
     )
 
 
-def permutation_p_value(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike, *, permutations: int = 999) -> float:
-    """How often labels dealt to the shapes at random give an outline pull of at least the one observed.
-
-    Under the null, the answer behind a hole does not depend on the class of its own shape. Pairs that a permutation
-    gives equal classes do not count in it.
-
-    Args:
-        logits: see `outline_pulls`.
-        classes: see there.
-        pairs: see there.
-        permutations: permutations of the classes over the shapes, always the same.
-
-    Returns:
-        (1 + permutations with as large a mean) / (1 + permutations), one-sided, in (0, 1].
-    """
-    of, (i, j) = np.asarray(classes), np.asarray(pairs).T
-    by_class = np.asarray(logits, np.float64).mean(axis=1)[:, of]  # behind each one's hole, for each one's class
-
-    def mean_pull(order: IntArray) -> float:
-        a, b = order[i], order[j]
-        counted = of[a] != of[b]
-        pulls = (by_class[i, a] - by_class[i, b] - by_class[j, a] + by_class[j, b])[counted] / 2.0
-        return float(pulls.mean()) if counted.any() else 0.0
-
-    rng = np.random.default_rng(0)
-    observed = mean_pull(np.arange(len(of)))
-    drawn = [mean_pull(rng.permutation(len(of))) for _ in range(permutations)]
-    return (1 + sum(each >= observed for each in drawn)) / (1 + permutations)
-
-
 def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str | None]:
     """What each run answers about empty scenes, and one sentence where that cannot give a number.
 

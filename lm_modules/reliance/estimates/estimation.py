@@ -52,12 +52,6 @@ def first_mean(means: FloatArray) -> FloatArray:
     return first
 
 
-def difference_of_means(means: FloatArray) -> FloatArray:
-    """The mean of the first column minus that of the second, (..., C) -> (...)."""
-    difference: FloatArray = means[..., 0] - means[..., 1]
-    return difference
-
-
 @dataclass(frozen=True)
 class Statistic:
     """A smooth function of means over images.

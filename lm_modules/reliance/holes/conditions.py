@@ -2,9 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +13,6 @@ from maskrobust.augment import (
     ObjectHoles,
     SilhouetteBank,
     build_family,
-    companion_blobs,
-    covers,
-    enclosing_circles,
     fold_in,
     object_holes,
     patches,
@@ -24,10 +20,8 @@ from maskrobust.augment import (
     uniform,
 )
 from maskrobust.augment.batch import check_floating
-from maskrobust.augment.families.bank import distances
 from maskrobust.augment.registry import address, import_modules
-from maskrobust.errors import InputError, did_you_mean, library_needed
-from maskrobust.lm_modules.reliance.arrays import BoolArray, IntArray
+from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -36,13 +30,6 @@ FILL_STREAM, HOLE_STREAM = 0, 1
 """Numbers folded into a sample's key to draw random fills, and to draw the holes of the leak."""
 
 _SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
-_COVER_STREAM = 8
-
-OTHER_RING = ("other_ring/silhouette", "other_ring/circle")
-"""Conditions under which the images have another ring between outline and circle."""
-
-COVER = ("cover", "cover/circle")
-"""Conditions that hide another object's silhouette, and the circle beside it."""
 
 
 class Condition(NamedTuple):
@@ -67,7 +54,6 @@ class Conditions(NamedTuple):
         holes: silhouette and circle, of the conditions with these names.
         swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
         redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.
-        other_ring_images: (B, C, H, W), the images of the conditions `OTHER_RING`; None where the plan has none.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
 
@@ -75,7 +61,6 @@ class Conditions(NamedTuple):
     holes: ObjectHoles
     swaps: SwapTriples
     redrawn_images: Tensor
-    other_ring_images: Tensor | None
     fill_keys: Tensor
 
     def visible(self, name: str) -> Tensor:
@@ -182,9 +167,7 @@ class ConditionSource:
         redrawn = torch.where(holes.silhouette_visible & batch.known, batch.images, noise)
         if batch.visible is not None:
             conditions = tuple(each._replace(visible=each.visible & batch.visible) for each in conditions)
-        has_controls = self.plan.shapes and self.plan.leak_controls
-        other_ring = with_other_ring(batch.images, batch.object_mask) if has_controls else None
-        return Conditions(conditions, holes, swaps, redrawn, other_ring, fold_in(keys, FILL_STREAM))
+        return Conditions(conditions, holes, swaps, redrawn, fold_in(keys, FILL_STREAM))
 
     def _follow(self, device: torch.device) -> None:
         """Keep bank and index on the device of the batches."""
@@ -208,11 +191,6 @@ def retention_condition(hidden_fraction: float) -> str:
     return f"retention/{hidden_fraction:g}"
 
 
-def margin_condition(hole: Literal["silhouette", "circle"], margin: float) -> str:
-    """Name of the condition that hides the object, grown by some pixels, along its outline or by its circle."""
-    return f"margin/{margin:g}/{hole}" if margin else hole
-
-
 def transfer_condition(family: str) -> str:
     """Name of the condition that hides what a mask family draws."""
     return f"transfer/{family}"
@@ -229,28 +207,6 @@ def _swapped(drawing: Drawing) -> Hidden:
     swaps = drawing.swaps
     yield swaps.visible_j, swaps.valid
     yield swaps.visible_k, swaps.valid
-
-
-def _margins(plan: ReliancePlan) -> list[float]:
-    return [margin for margin in plan.margins if margin and plan.shapes]
-
-
-@hole(lambda plan: [margin_condition(hole, margin) for margin in _margins(plan) for hole in ("silhouette", "circle")])
-def _grown(drawing: Drawing) -> Hidden:
-    for margin in _margins(drawing.plan):
-        grown = object_holes(fold_in(drawing.keys, HOLE_STREAM), dilate(drawing.batch.object_mask, margin))
-        yield grown.silhouette_visible, grown.valid
-        yield grown.circle_visible, grown.valid
-
-
-@hole(lambda plan: (*OTHER_RING, *COVER) if plan.shapes and plan.leak_controls else ())
-def _leak_controls(drawing: Drawing) -> Hidden:
-    yield from _leak(drawing)  # of images with another ring
-    assert drawing.bank is not None  # a plan without one has no objects, either
-    keys, batch = fold_in(drawing.keys, _COVER_STREAM), drawing.batch
-    behind_cover, behind_circle, valid = cover_holes(keys, batch.object_mask, batch.ids, bank=drawing.bank)
-    yield behind_cover, valid
-    yield behind_circle, valid
 
 
 @hole(lambda plan: map(retention_condition, plan.hidden_fractions))
@@ -290,82 +246,3 @@ def _transfer(drawing: Drawing) -> Hidden:
         draw = build_family(family, hidden_fraction=fixed, patch_size=plan.patch_size, bank=drawing.bank)
         from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
         yield draw(keys, batch), drawing.sampled & annotated if from_object else drawing.sampled
-
-
-def dilate(object_mask: Tensor, margin: float) -> Tensor:
-    """Every pixel whose centre is at most `margin` pixels from that of a pixel of the object.
-
-    Args:
-        object_mask: (B, 1, H, W) bool.
-        margin: at least 0; 0 leaves the object as it is.
-
-    Returns:
-        (B, 1, H, W) bool on the device of `object_mask`; empty where there is no object.
-    """
-    if margin == 0:
-        return object_mask
-    near = np.stack([distances(~pixels) <= margin for pixels in object_mask[:, 0].cpu().numpy()])
-    grown = torch.from_numpy(near).unsqueeze(1).to(object_mask.device)
-    return grown & object_mask.flatten(1).any(dim=1)[:, None, None, None]
-
-
-def with_other_ring(images: Tensor, object_mask: Tensor) -> Tensor:
-    """Images whose ring between the object's outline and its enclosing circle is drawn from outside the circle.
-
-    The ring takes the image rolled by half the height and half the width; where that shows the circle, too, it takes
-    the nearest pixel outside. So it shows nothing that is not to be seen outside the circle as well.
-
-    Args:
-        images: (B, C, H, W).
-        object_mask: (B, 1, H, W) bool.
-
-    Returns:
-        (B, C, H, W), dtype of `images`; equal outside the ring.
-    """
-    circles = enclosing_circles(object_mask)
-    half = (images.shape[2] // 2, images.shape[3] // 2)
-    nearest = torch.from_numpy(np.stack([_nearest_outside(circle) for circle in circles[:, 0].cpu().numpy()]))
-    place = nearest.to(images.device).flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1)
-    continued = images.flatten(2).gather(2, place).reshape(images.shape)
-    content = torch.where(circles.roll(half, dims=(2, 3)), continued, images.roll(half, dims=(2, 3)))
-    return torch.where(circles & ~object_mask, content, images)
-
-
-def cover_holes(keys: Tensor, object_mask: Tensor, ids: Tensor, *, bank: SilhouetteBank) -> ObjectHoles:
-    """Hide each object behind the silhouette of another one (`augment.covers`), and by its enclosing circle.
-
-    A blob makes up for the difference of the areas, beside the smaller of the two holes.
-
-    Args:
-        keys: (B,) int64 keys.
-        object_mask: (B, 1, H, W) bool.
-        ids: (B,) int64; the sample's own object is never drawn, whichever sample shows it.
-        bank: the objects to draw from, on the device of `keys`.
-
-    Returns:
-        As silhouette, another object's that covers this one, and a blob where the circle is larger; as circle, that of
-        this object, and a blob where the cover is larger. Valid where there is an object, another one to draw, and
-        room for the blob.
-
-    Raises:
-        InputError: the bank's masks have another size.
-    """
-    hidden, circles = ~covers(keys, object_mask, ids, bank=bank), enclosing_circles(object_mask)
-    excess = hidden.sum(dim=(1, 2, 3)) - circles.sum(dim=(1, 2, 3))
-    beside_cover = companion_blobs(fold_in(keys, 1), hidden, (-excess).clamp(min=0))
-    beside_circle = companion_blobs(fold_in(keys, 2), circles, excess.clamp(min=0))
-    valid = hidden.flatten(1).any(dim=1) & beside_cover.fits & beside_circle.fits
-    nothing_hidden = ~valid[:, None, None, None]
-    return ObjectHoles(
-        ~(hidden | beside_cover.blobs) | nothing_hidden, ~(circles | beside_circle.blobs) | nothing_hidden, valid
-    )
-
-
-def _nearest_outside(circle: BoolArray) -> IntArray:
-    """Position in the flattened image of the False pixel nearest to each, (H, W)."""
-    with library_needed():
-        from scipy import ndimage
-
-    rows, columns = ndimage.distance_transform_edt(circle, return_distances=False, return_indices=True)
-    nearest: IntArray = np.asarray(rows, dtype=np.int64) * circle.shape[1] + columns
-    return nearest

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from maskrobust.errors import library_needed
-from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, once, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition, transfer_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -158,7 +158,7 @@ def class_rows(
     network: str,
     runs: Mapping[str, Outcomes],
     classes: Sequence[str],
-    hidden_fraction: float,
+    hidden_fractions: Sequence[float],
     *,
     replicates: int,
     seed: int = 0,
@@ -171,13 +171,17 @@ def class_rows(
         network: name of the network.
         runs: outcomes on the same images by masking method, at least one.
         classes: names, in label order; those without an image are left out.
-        hidden_fraction: one of the plan's `hidden_fractions`.
+        hidden_fractions: some of the plan's; may be none.
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
     first = next(iter(runs.values()))
     conditions = [("", 0.0, first, "clean")]
-    conditions += [(each, hidden_fraction, run, retention_condition(hidden_fraction)) for each, run in runs.items()]
+    conditions += [
+        (each, fraction, run, retention_condition(fraction))
+        for each, run in runs.items()
+        for fraction in hidden_fractions
+    ]
     present = {int(label) for label in first.labels}
     for label, name in enumerate(classes):
         for method, fraction, run, condition in conditions if label in present else ():
@@ -219,16 +223,12 @@ def manipulation_check() -> Statistic:
     )
 
 
-HIDE_THE_OBJECT = frozenset({"objects", "companions", "covers", "enclosing_circles"})
+HIDE_THE_OBJECT = frozenset({"objects", "covers", "enclosing_circles"})
 """Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
 
 
 def _each_family(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"family": family} for family in plan.transfer_families]
-
-
-def _all_families(plan: ReliancePlan) -> Sequence[Parameters]:
-    return once(plan) if set(plan.transfer_families) - HIDE_THE_OBJECT else ()
 
 
 @measure(
@@ -249,30 +249,6 @@ def transfer_accuracy(family: str) -> Statistic:
         family: one of the plan's `transfer_families`; the columns raise InputError otherwise.
     """
     return Statistic(lambda outcomes: right_answers(outcomes, transfer_condition(family)))
-
-
-@measure(
-    title="Lowest over families",
-    definition="The lowest accuracy over mask families that leave some of the object.",
-    group="transfer",
-    unit="fraction",
-    goal="high",
-    members=_all_families,
-    in_training=True,
-    by_seed=False,
-)
-def worst_family(plan: ReliancePlan) -> Statistic:
-    """The lowest accuracy over mask families that leave some of the object, in [0, 1], over images asked about all.
-
-    The interval is that of the minimum, taken anew in each resample.
-
-    Args:
-        plan: with transfer families; those of `HIDE_THE_OBJECT` are passed over.
-    """
-    conditions = [transfer_condition(family) for family in plan.transfer_families if family not in HIDE_THE_OBJECT]
-    return Statistic(
-        lambda outcomes: right_answers(outcomes, *conditions), lambda means: np.asarray(means.min(axis=-1))
-    )
 
 
 def worst_cell(rows: Iterable[Row]) -> Row | None:

@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Parameters, measure
 from maskrobust.lm_modules.reliance.estimates.crossed import (
     CrossedStatistic,
     outline_pulls,
-    permutation_p_value,
-    scene_answers_of,
     single_scene_wins,
 )
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Estimator
-from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
+from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 _PULL = (
@@ -76,24 +71,3 @@ def outline_pull_on(scenes: str) -> CrossedStatistic:
 def outline_2afc() -> CrossedStatistic:
     """The mean of `crossed.single_scene_wins` over pairs and scenes, in [0, 1]."""
     return CrossedStatistic(single_scene_wins, bounds=(0.0, 1.0))
-
-
-@_outline(
-    title="Outline pull, p",
-    definition="How often the pull is at least as large as the observed one if classes are dealt at random to these "
-    "shapes, in these scenes.",
-    goal="none",
-)
-def outline_pull_p() -> Estimator:
-    """One-sided p-value of as many permutations as replicates, always the same; see `crossed.permutation_p_value`."""
-
-    def estimate(runs: Sequence[Outcomes], replicates: int, _seed: int) -> Estimate:
-        found, because = scene_answers_of(runs)
-        if because is not None:
-            return Estimate(None, None, None, 0, 0, because)
-        first = found[0]
-        logits = np.mean([each.logits for each in found], axis=0)
-        p = permutation_p_value(logits, first.columns, first.pairs, permutations=replicates)
-        return Estimate(p, None, None, len(first.objects), 0)
-
-    return estimate

@@ -15,7 +15,6 @@ from maskrobust.augment import (
     family_needs,
     rectangles,
     sample_keys,
-    silhouettes,
     uniform,
 )
 
@@ -138,7 +137,5 @@ def test_options_change_what_is_drawn_and_come_before_the_common_settings():
         drawn = build_family({"rectangles": options}, hidden_fraction=(0.3, 0.6))(keys, batch)
         expected = rectangles(keys, HEIGHT, WIDTH, **({"hidden_fraction": (0.3, 0.6)} | options))
         assert torch.equal(drawn, expected)
-    moved = build_family({"silhouettes": {"flipped": True, "shifted": 0.5}}, bank=BANK)(keys, batch)
-    assert torch.equal(moved, silhouettes(keys, HEIGHT, WIDTH, bank=BANK, flipped=True, shifted=0.5))
     mixed = build_family({"patches": 1, "blobs": {"weight": 0, "knots": 3}}, patch_size=4)(keys, batch)
     assert torch.equal(mixed, family_of("patches")(keys, batch))

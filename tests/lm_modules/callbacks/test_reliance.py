@@ -64,7 +64,6 @@ def test_training_goes_on_as_it_would_without_and_every_part_of_the_plan_is_logg
         "curve_accuracy_score_patches_most_salient",
         "transfer_accuracy_rectangles",
         "transfer_accuracy_silhouettes",
-        "worst_family",
         "outline_pull",
     }
     names = {f"reliance/{method}/{name}" for method in ("black", "layer_masking") for name in added}
@@ -101,7 +100,7 @@ def test_images_without_object_masks_are_asked_all_that_needs_none(tmp_path, mon
     numbers = logged(tmp_path)
     found = {name.removeprefix("reliance/black/") for name in numbers if name.startswith("reliance/black/")}
     kept = {"retention_0.5", "curve_accuracy_score_patches_random", "transfer_accuracy_rectangles"}
-    assert {name for name in found if not name.endswith(("_low", "_high"))} == {*kept, "worst_family"}
+    assert {name for name in found if not name.endswith(("_low", "_high"))} == kept
     assert all(len(numbers[f"reliance/black/{name}"]) == 2 for name in kept)
     assert said[0] == f"RelianceCallback: {WITHOUT_OBJECTS}"
     start = "RelianceCallback: the measures of epoch 1 mean nothing: its accuracy with nothing hidden, "

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from maskrobust import all_coalitions, draw_balanced, draw_coalitions, draw_independent, kernel_shap, lime, with_ends
+from maskrobust import all_coalitions, draw_coalitions, draw_independent, kernel_shap, lime, with_ends
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explainers.linear import lime_weights, shapley_weights
 from tests.conftest import assert_one_sentence
@@ -25,16 +25,7 @@ def test_independent_draws_show_the_share_asked_for():
     assert draw_independent(1, 9, 5, 1.0).all() and not draw_independent(1, 9, 5, 0.0).any()
 
 
-@pytest.mark.parametrize(("samples", "segments"), [(64, 20), (32, 16), (8, 3)])
-def test_the_balanced_design_is_orthogonal_and_folded(samples, segments):
-    z = draw_balanced(4, samples, segments)
-    signs = 2 * z.long() - 1
-    assert torch.equal(z[1::2], ~z[0::2])
-    assert torch.equal(signs[0::2].T @ signs[0::2], samples // 2 * torch.eye(segments, dtype=torch.int64))
-    assert torch.equal(z.sum(dim=0), torch.full((segments,), samples // 2))
-
-
-@pytest.mark.parametrize("draw", [draw_independent, draw_balanced, draw_coalitions])
+@pytest.mark.parametrize("draw", [draw_independent, draw_coalitions])
 def test_the_key_decides(draw):
     assert torch.equal(draw(6, 64, 7), draw(6, 64, 7))
     assert not torch.equal(draw(6, 64, 7), draw(7, 64, 7))
@@ -162,23 +153,9 @@ def test_kernel_shaps_intervals_hold_the_truth_at_their_level():
         assert found.mean() == pytest.approx(0.95, abs=0.02) and found.min() > 0.89
 
 
-PAIRS = GENERATOR.normal(size=(12, 12))
-
-
-def in_pairs(z):
-    """Effects of single segments and of pairs."""
-    x = z.numpy().astype(float)
-    return np.einsum("ni,ij,nj->n", x, PAIRS, x)[:, np.newaxis]
-
-
-def test_kernel_shap_on_a_balanced_design_is_exact_where_segments_act_alone_or_in_pairs():
-    z, exact = with_ends(draw_balanced(9, 32, 12)), (PAIRS + PAIRS.T).sum(axis=1) / 2
-    np.testing.assert_allclose(kernel_shap(z, in_pairs(z)).scores[:, 0], exact, atol=1e-9)
-
-
 @pytest.mark.parametrize("explain", [lime, kernel_shap])
 def test_a_class_whose_answers_differ_by_rounding_alone_has_no_effects(explain):
-    z = with_ends(draw_balanced(1, 64, 9))
+    z = with_ends(draw_independent(1, 64, 9))
     noise = 1e-7 * np.random.default_rng(0).random((len(z), 2))
     answers = np.column_stack((7.1 + noise[:, 0], 0.3 + z[:, 0].numpy() + noise[:, 1], np.full(len(z), -4.3)))
     found = explain(z, answers)
@@ -211,7 +188,6 @@ Z = draw_independent(8, 20, 4)
         (lambda: draw_independent(0, 0, 5), "samples must be at least 1"),
         (lambda: draw_independent(0, 5, 1), "segments must be at least 2"),
         (lambda: draw_independent(0, 5, 5, (0.9, 0.2)), "share must lie in 0 to 1"),
-        (lambda: draw_balanced(0, 100, 20), "power of two from 40 samples on, got 100; take 64"),
         (lambda: draw_coalitions(0, 2, 5), "samples must be at least 3"),
         (lambda: all_coalitions(17), "at most 16 segments, got 17; use draw_coalitions"),
         (lambda: lime(Z, np.zeros((19, 1))), r"queries must be bool \(N, M\) and answers \(N, K\)"),

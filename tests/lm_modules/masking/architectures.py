@@ -332,8 +332,8 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         f"{len(of_timm)} families of timm. Other members of these families can be refused (fastvit_sa12, "
         f"caformer_s18). Layer masking refuses {refused.count('torchvision')} networks of torchvision and "
         f"{len(refused) - refused.count('torchvision')} families of timm, most because they attend between positions. "
-        "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal, and `maskrobust "
-        "arches NAME` tries any other. A network that is not listed is supported if wrapping it raises no "
+        "`tests/lm_modules/masking/architectures.csv` has every name, with the reason of each refusal. A network "
+        "that is not listed is supported if `LayerMasking(maskrobust.build_network(NAME, 10))` raises no "
         "`UnsupportedNetworkError`, and no part of it lies on a path that [wrapping does not reach](#how-it-works).",
     ]
     return "\n\n".join(parts) + "\n"

@@ -3,10 +3,14 @@
 import copy
 from collections.abc import Callable
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
@@ -171,8 +175,7 @@ class UnderMask(nn.Module):
         return self.masked(images, VISIBLE)
 
 
-def test_captum_has_the_layer_grad_cam_computed_by_hand():
-    """pytorch-grad-cam's is in tests/lm_modules/explanation/test_explaining.py."""
+def test_captum_and_pytorch_grad_cam_have_the_layer_grad_cam_computed_by_hand():
     masked = LayerMasking(build("basic_resnet"))
     output = masked.output_of("layer4", IMAGES, VISIBLE)
     features = output.as_plain().detach()
@@ -185,6 +188,11 @@ def test_captum_has_the_layer_grad_cam_computed_by_hand():
     given = LayerGradCam(UnderMask(masked), masked.network.layer4).attribute(IMAGES, target=2)
     assert by_hand.abs().max() > 1e-3
     assert_close(given.detach(), by_hand.detach(), rtol=1e-4, atol=1e-6)
+    with GradCAM(UnderMask(masked), [masked.network.layer4]) as of_library:
+        maps = of_library(IMAGES, [ClassifierOutputTarget(2)] * len(IMAGES))
+    for found, positive in zip(maps, by_hand.detach().relu()[:, 0].numpy(), strict=True):
+        scaled = (positive - positive.min()) / np.ptp(positive)
+        np.testing.assert_allclose(found, cv2.resize(scaled, found.shape[::-1]), atol=1e-4)
 
 
 @pytest.mark.usefixtures("fresh_compiler")

@@ -14,7 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.networks.class_matching import imagenet_names, known_classes, match_classes
+from maskrobust.lm_modules.networks.class_matching import imagenet_names, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from tests.lm_modules.masking.networks import seeded
@@ -281,13 +281,6 @@ def test_a_file_says_index_id_or_name_and_may_know_more_classes():
     given: dict[str, int | str] = {"one": 5, "two": "n02124075", "three": "tench", "other": 5}
     assert match_classes(["two", "one", "three"], imagenet(), given) == [285, 5, 0]
     assert match_classes(["one"], network(10), given) == [5]
-
-
-def test_classes_that_are_not_one_output_are_unknown():
-    assert [*known_classes(["unicorn", "tench", "crane"], imagenet())] == ["tench"]
-    assert known_classes(["tench", "unicorn"], imagenet(), {"unicorn": 5}) == {"unicorn": 5}
-    with pytest.raises(InputError, match="does not say what its outputs are"):
-        known_classes(["tench"], network(10))
 
 
 @pytest.mark.parametrize(

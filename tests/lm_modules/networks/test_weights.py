@@ -20,7 +20,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.weights import check_options, load_weights, read_checkpoint, read_state_dict
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_size
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from tests.conftest import assert_one_sentence
 from tests.fuzz.limits import REFUSED, ends_with_little_memory
 from tests.lm_modules.masking.networks import randomise, seeded
@@ -368,18 +368,6 @@ def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(tm
     with pytest.raises(ValueError, match=message) as refused:
         MaskRobustClassifier.from_checkpoint(path)
     assert "\n" not in str(refused.value)
-
-
-def test_a_run_goes_on_with_a_network_of_the_size_of_its_weights_alone():
-    weights = smallest().state_dict()
-    check_size(arguments(architecture_options={"width": 16}), {}, weights, "fine.ckpt")
-    check_size(arguments(architecture_options=None), {}, weights, "fine.ckpt")
-    large = arguments(architecture_options={"width": 4096})
-    with pytest.raises(ValueError, match="much larger than the weights in it"):
-        check_size(large, {}, weights, "evil.ckpt")
-    nameless = {name: value for name, value in large.items() if name != "num_classes"}
-    with pytest.raises(ValueError, match="arguments or weights that no network takes"):
-        check_size(nameless, {}, weights, "evil.ckpt")
 
 
 def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path):

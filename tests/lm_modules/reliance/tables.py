@@ -38,7 +38,6 @@ def make_outcomes(
         labels=labels,
         predictions={**asked, **{retention_condition(fraction): guess() for fraction in fractions}},
         object_fraction=fixed.random(images),
-        at_border=fixed.random(images) < 0.3,
         swap_label_j=(labels + 1) % NUM_CLASSES,
         swap_label_k=(labels + 2) % NUM_CLASSES,
         object_valid=valid,

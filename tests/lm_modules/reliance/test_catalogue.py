@@ -25,8 +25,6 @@ EVERYTHING = ReliancePlan(
     curve_orders=("random", "most_salient"),
     curve_fractions=(0.0, 0.5),
     transfer_families=tuple(FAMILIES),
-    margins=(0, 4),
-    leak_controls=True,
     scenes=2,
 )
 ENTRIES = catalogue()

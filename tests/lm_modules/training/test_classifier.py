@@ -14,7 +14,6 @@ from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.training_masks import present_masked
 from tests.conftest import assert_one_sentence
 
 CLASSES, SIZE = 3, 16
@@ -178,28 +177,6 @@ def test_a_training_without_an_end_needs_nothing_that_depends_on_it():
         assert_one_sentence(refusal, "max_steps")
 
 
-@pytest.mark.parametrize("masking", ["fill", "layer_masking", "mixture"])
-def test_the_worst_of_several_holes_is_the_one_with_the_highest_loss(masking):
-    batch, data = draw_batch(torch.arange(40)), Data()
-    found = {}
-    for count in (1, 3):
-        classifier = build(masking=masking, worst_of=count, mask_probability=0.6, fill="random_colour")
-        classifier.build_masks(data)
-        found[count] = classifier.train().present(batch)
-    assert classifier.training and all(module.training for module in classifier.network.modules())
-    classifier.eval()
-    masks = classifier.training_masks
-    assert masks is not None
-    keys = fold_in(sample_keys(0, batch.ids), 0)
-    with torch.no_grad():
-        every = [present_masked(masks, masking, keys, batch, 1.0, candidate) for candidate in range(3)]
-        losses = [F.cross_entropy(classifier(each[0], each[1]), batch.labels, reduction="none") for each in every]
-        worst = F.cross_entropy(classifier(*found[3][:2]), batch.labels, reduction="none")
-    torch.testing.assert_close(worst, torch.stack(losses).amax(dim=0))
-    assert torch.equal(found[1].is_masked, found[3].is_masked) and 0 < found[1].is_masked.sum() < 40
-    assert (worst > losses[0] + 1e-6).any()
-
-
 def test_the_hidden_fraction_grows_over_the_ramp():
     classifier = build(masking="layer_masking", mask_ramp=0.5, hidden_fraction=(0.25, 0.75), mask_probability=1.0)
     recorder = Recorder(classifier)
@@ -333,9 +310,6 @@ REFUSALS = [
     ({"objective": "mse"}, ["objective", "'mse'", "consistency"]),
     ({"optimiser": "lion"}, ["optimiser", "'lion'", "sgd, adamw"]),
     ({"objective": "consistency", "masking": "none"}, ["consistency", "masking"]),
-    ({"worst_of": 0}, ["worst_of", "got 0"]),
-    ({"worst_of": 2, "masking": "none"}, ["worst_of 2", "masking none"]),
-    ({"worst_of": 2, "masking": "fill", "fill": "other_image"}, ["worst_of 2", "other_image"]),
     ({"architecture_options": {"depth": 2}}, ["small_resnet", "depth"]),
 ]
 

@@ -231,6 +231,15 @@ def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
     assert settings["probe"] == "not asked" and settings["left_out"] == []
 
 
+def test_without_hidden_fractions_no_patches_are_hidden(tmp_path):
+    nothing = ["--plan.hidden_fractions=[]", "--plan.shapes=false", "--predictions=true"]
+    main(["evaluate", "--network=small_resnet:random", *FEW, *nothing, f"--out={tmp_path / 'out'}"])
+    assert not rows_of(tmp_path / "out", measure="retention")
+    assert {row.method for row in rows_of(tmp_path / "out", measure="class_accuracy")} == {""}
+    page = Page((tmp_path / "out" / "report.html").read_text())
+    assert page.tables["classes-1"][0] == ["Class", "Nothing hidden"]
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -338,7 +347,6 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, mo
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
         (["--network=swin_t:random"], "transformer"),
-        (["--network=small_resnet:random", "--unknown_classes=leave_out"], "Coco and PascalVOC, got Cues"),
     ],
 )
 def test_a_network_that_the_data_do_not_fit_is_one_sentence(options, named, tmp_path, capsys):

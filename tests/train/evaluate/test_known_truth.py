@@ -130,7 +130,6 @@ def draw_outcomes(data, seed):
             "swap_k": swap_k,
         },
         object_fraction=np.full(IMAGES, 0.2),
-        at_border=~everywhere,
         swap_label_j=label_j,
         swap_label_k=label_k,
         object_valid=everywhere,

@@ -96,7 +96,7 @@ def test_the_commonest_answer_and_the_accuracy_of_each_class_are_counted():
     both = np.concatenate([answers[valid], np.ones(valid.sum(), int)])
     assert commonest_answer()([asked], 0, 0).value == np.mean(both == 1)
     names = [f"class {label}" for label in range(asked.num_classes)]
-    found = [*class_rows("a", {"black": asked}, names, 0.3, replicates=20)]
+    found = [*class_rows("a", {"black": asked}, names, [0.3], replicates=20)]
     rows, commonest = select(found, measure="class_accuracy"), select(found, measure="commonest_class")
     for found in rows:
         of_class = labels == names.index(str(found.parameters["class"]))

@@ -103,12 +103,12 @@ def malicious(path: str) -> Callable[[], object]:
     return lambda: torch.save({"state_dict": {}, "extra": Malicious(Path("executed"))}, path)
 
 
-def name_a_class(path: str = "evil.ckpt") -> None:
+def name_a_class() -> None:
     """Write a checkpoint whose network is a class of a module that makes the file `executed` when it is imported."""
     Path("stranger.py").write_text("open('executed', 'w')\nclass Network: ...\n")
     checkpoint = torch.load(CHECKPOINT)
     checkpoint["hyper_parameters"]["architecture"] = {"class_path": "stranger.Network"}
-    torch.save(checkpoint, path)
+    torch.save(checkpoint, "own.ckpt")
 
 
 def save(path: str, network: Callable[[], torch.nn.Module]) -> Callable[[], object]:
@@ -183,7 +183,7 @@ CONFIGURATION = {
     ),
     "an option is shortened": Case(["fit", *CUES, "--model.mask_fam=blobs"]),
     "options are missing": Case(["masks"]),
-    "data are missing": Case(["validate", f"--ckpt_path={CHECKPOINT}"]),
+    "data are missing": Case(["fit", "--trainer.max_epochs=1"]),
     "a claim is not stated": Case(["claim", "--out=claim"]),
     "an option is that of another command": Case(["fit", *CUES, "--network=a.ckpt"]),
     "an option is that of fit": Case([*EVALUATE, "--model.masking=fill"]),
@@ -221,18 +221,15 @@ CONFIGURATION = {
 }
 
 CHECKPOINTS = {
-    "a checkpoint is not there": Case(["test", *CUES, "--ckpt_path=none.ckpt"]),
+    "a checkpoint is not there": Case(["fit", *CUES, "--ckpt_path=none.ckpt"]),
     "a checkpoint is not there, but others are": Case(
-        ["validate", *CUES, "--ckpt_path=runs/cues/version_0/checkpoints/first.ckpt"]
+        ["fit", *CUES, "--ckpt_path=runs/cues/version_0/checkpoints/first.ckpt"]
     ),
     "a checkpoint breaks off": Case(["fit", *CUES, f"--ckpt_path={CHECKPOINT}"], cut(CHECKPOINT)),
     "a checkpoint to go on from would run code": Case(["fit", *CUES, "--ckpt_path=evil.ckpt"], malicious("evil.ckpt")),
     "weights to start from would run code": Case(["fit", *CUES, "--model.weights=evil.pt"], malicious("evil.pt")),
     "a checkpoint to evaluate would run code": Case([*EVALUATE, "--network=evil.ckpt"], malicious("evil.ckpt")),
-    "a checkpoint names a class to import": Case(["validate", *CUES, "--ckpt_path=evil.ckpt"], name_a_class),
-    "a checkpoint of a network of one's own is evaluated": Case(
-        [*EVALUATE, "--network=own.ckpt"], lambda: name_a_class("own.ckpt")
-    ),
+    "a checkpoint of a network of one's own is evaluated": Case([*EVALUATE, "--network=own.ckpt"], name_a_class),
     "a run goes on with another learning rate": Case(
         ["fit", *CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"]
     ),
@@ -243,8 +240,8 @@ CHECKPOINTS = {
     "a checkpoint without the optimiser is given to go on from": Case(
         ["fit", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "loops", "pytorch-lightning_version"])
     ),
-    "a checkpoint of another framework is measured": Case(
-        ["test", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "epoch"])
+    "a checkpoint of another framework is given to go on from": Case(
+        ["fit", *CUES, "--ckpt_path=weights.ckpt"], keep(["state_dict", "epoch"])
     ),
     "a safetensors file breaks off": Case(
         ["fit", *CUES, "--model.weights=weights.safetensors"], cut("weights.safetensors")

@@ -15,7 +15,6 @@ from maskrobust.errors import InputError
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
     CheckpointError,
-    check_classes,
     check_same_training,
     limit_reached,
 )
@@ -92,7 +91,6 @@ def test_only_what_decides_the_training_must_be_the_same():
     ids=["JSON", "file", "key", "option"],
 )
 def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch, capsys, arguments):
-    """`validate` is in tests/train/faults."""
     (tmp_path / "stranger.py").write_text("class Network: pass")
     (tmp_path / "stranger.yaml").write_text("class_path: stranger.Network")
     whole = {"state_dict": {}, "pytorch-lightning_version": "2.6.6", "loops": {}, "optimizer_states": []}
@@ -101,30 +99,13 @@ def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     data = ["--data=Cues", "--data.train_images=8", "--data.val_images=8", "--data.image_size=32"]
     options = ["--ckpt_path=last.ckpt", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
-    sentence = sentence_of(["fit", *data, *options], capsys)
-    assert "which is not imported because a file names it" in sentence
+    told = (
+        "it has 'architecture.class_path'"
+        if "architecture.class_path" in arguments
+        else "must say how far its training"
+    )
+    assert told in sentence_of(["fit", *data, *options], capsys)
     assert "stranger" not in sys.modules
-
-
-def test_words_and_weights_are_no_classes(tmp_path):
-    weights = tmp_path / "a: b.pt"
-    weights.touch()
-    saved = {"architecture": "timm/resnet50.a1_in1k", "fill": {"mean": 1.0}, "weights": str(weights)}
-    check_classes(saved, {}, "last.ckpt")
-    own = {"architecture": {"class_path": "mine.Network"}}
-    check_classes(own, own, "last.ckpt")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"mask_family": "my_masks.stripes"}, {"fill": {"black": 1.0, "my_masks.grey": {}}}, {"fill.my_masks.grey": 1}],
-    ids=str,
-)
-def test_an_own_family_or_fill_is_not_imported_because_a_checkpoint_names_it(arguments):
-    with pytest.raises(ValueError, match=r"names '.*my_masks\.\w+', which is not imported because a file names it"):
-        check_classes(arguments, {"mask_family": "patches", "fill": "black"}, "last.ckpt")
-    check_classes(arguments, arguments, "last.ckpt")
-    check_classes({"mask_family": {"patches": 1.0}, "fill": "mean"}, {}, "last.ckpt")
 
 
 @pytest.mark.parametrize("steps", [float("inf"), float("nan"), None, "many", [1], torch.ones(2)])

@@ -161,7 +161,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "mask_ramp": 0.7,
     },
     "a fill of one's own, and some by layer masking": {"fill": "by_hand", "masking": "mixture"},
-    "worst of several": {"worst_of": 2, "masking": "mixture"},
 }
 
 
@@ -182,7 +181,7 @@ def test_what_loader_processes_do_can_be_sent_to_one_that_is_not_forked():
     classifier.build_masks(data)
     ahead = classifier.present_ahead
     sent = pickle.loads(pickle.dumps(ahead))
-    assert ahead is not None and torch.equal(sent(batch, 5).candidates[0].images, ahead(batch, 5).candidates[0].images)
+    assert ahead is not None and torch.equal(sent(batch, 5).presented.images, ahead(batch, 5).presented.images)
 
 
 def test_no_loader_process_fills_what_a_device_draws_a_batch_at_once(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.holes.conditions import condition_names, transfer_condition
+from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -45,7 +45,6 @@ def answers(plan, seed, skill):
         for order in plan.curve_orders
         for fraction in plan.curve_fractions
     ]
-    names += [name for name in condition_names(plan) if name.startswith(("margin/", "other_ring/", "cover"))]
     guesses = {name: rng.integers(0, NUM_CLASSES, IMAGES) for name in names}
     right = {name: rng.random(IMAGES) < 0.5 + 0.3 * skill for name in names}
     clean = np.where(np.random.default_rng(seed).random(IMAGES) < 0.8, made.labels, made.predictions_under("clean"))
@@ -90,8 +89,6 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
     """What `maskrobust evaluate` would write."""
     given: Content = {
         "hidden_fractions": (0.3, 0.5),
-        "margins": (0, 4),
-        "leak_controls": True,
         "curve_families": ("patches",),
         "curve_orders": ("random", "most_salient"),
         "scenes": 8,

@@ -14,7 +14,6 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
-from torch import nn
 
 from maskrobust.augment import FILLS
 from maskrobust.errors import InputError
@@ -339,45 +338,6 @@ def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not():
     assert network_fingerprint(network) == before
 
 
-class Options(nn.Module):
-    """A network of the user's own that keeps the arguments of its constructor in many ways."""
-
-    num_classes = 2
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__()
-        self.head = nn.Linear(3, 2)
-        for name, value in arguments.items():
-            setattr(self, name, value)
-
-    def forward(self, images):
-        return self.head(images.mean(dim=(2, 3)))
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        (1, 2), (1, True), (1.0, 1.5), ("a", "b"), (None, 0), ((1, 2), (1, 3)), ([1], [1, 1]), ({"a": 1}, {"a": 2}),
-        ({1: 2}, {1: 3}), ({"a"}, {"b"}), (torch.ones(2), torch.zeros(2)), (torch.float32, torch.float64),
-        (np.ones(2), np.zeros(2)), (np.float32(1), np.float32(2)), (torch.relu, torch.tanh), (nn.ReLU, nn.GELU),
-        (Preprocessing(), Preprocessing(crop=0.5)), (slice(1), slice(2)),
-    ],
-)  # fmt: skip
-def test_arguments_that_a_class_of_ones_own_keeps_decide_the_fingerprint(values):
-    torch.manual_seed(0)
-    networks = [TrainedNetwork("a", Options(kept=each), Preprocessing(), 2) for each in (*values, values[0])]
-    for each in networks[1:]:
-        each.network.load_state_dict(networks[0].network.state_dict())
-    first, other, again = map(network_fingerprint, networks)
-    assert first == again != other
-    assert network_fingerprint(copy.deepcopy(networks[0])) == first
-
-
-def test_a_value_without_a_description_of_its_own_does_not_stand_in_the_way():
-    network = TrainedNetwork("a", Options(kept=[object(), lambda: 1, torch.Generator()]), Preprocessing(), 2)
-    assert network_fingerprint(network) == network_fingerprint(network)
-
-
 FILL = """
 import torch
 from maskrobust import draw, fill
@@ -469,9 +429,9 @@ def test_an_error_quotes_a_file_without_its_control_characters(monkeypatch, caps
     def refuse(_):
         raise InputError(f"'{NASTY}' must be another.")
 
-    monkeypatch.setattr("maskrobust.train.arches.main", refuse)
+    monkeypatch.setattr("maskrobust.train.masks.main", refuse)
     with pytest.raises(SystemExit):
-        main(["arches"])
+        main(["masks"])
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error
 
 

@@ -463,17 +463,6 @@ class EvaluationImages(FileDataModule):
         again._take(numbered_classes(labels), files, ())
         return again
 
-    def without_classes(self, names: Sequence[str]) -> "EvaluationImages":
-        """The images of the other classes.
-
-        Args:
-            names: names of some of the classes.
-        """
-        again = copy.copy(self)
-        again._take(self.class_names, self._files, names)
-        again.left_out_classes = (*self.left_out_classes, *names)
-        return again
-
     @property
     def splits(self) -> tuple[Split, ...]:
         """The validation split alone."""

@@ -263,24 +263,6 @@ def decode_cutout(content: bytes, name: str) -> NDArray[np.uint8]:
         return _turned(pixels, _orientation(image)).permute(1, 2, 0).numpy()
 
 
-def turned_like(pixels: Tensor, content: bytes, name: str) -> Tensor:
-    """What was annotated on the stored pixels of an image, turned as `decode_image` turns the image.
-
-    Annotations that fit the size of the image as it is displayed alone were made on that, and stay as they are.
-
-    Args:
-        pixels: (..., H, W).
-        content: bytes of the image file.
-        name: what messages call the image.
-
-    Raises:
-        InputError: it is no image.
-    """
-    with _opened(content, name) as image:
-        turned = _turned(pixels, _orientation(image))
-    return turned if turned.shape[-2:] == size_of(content, name) else pixels
-
-
 def size_of(content: bytes, name: str) -> tuple[int, int]:
     """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
 

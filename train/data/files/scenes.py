@@ -239,32 +239,29 @@ _NOISE_STD = 0.15
 _WIDTHS = (0.6, 1.0)
 _UPRIGHT = [3, 5]
 _STRAIGHT = 0.75
-_BLUR = 1 / 16
 _FEWEST_IMAGES = 3
 
 
 def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
-    """The scenes of a split, shared with no other; none for "empty".
+    """The scenes of a split, shared with no other.
 
     Args:
-        with_background: "photographs" or "blurred" for `PHOTOGRAPH_PARTS`, "empty", or a folder of at least three
-            images at any depth. In order of a hash of their paths, the first half of them, rounded up, is of the test
-            split, a third of the rest, rounded up, of validation, and what remains of training.
+        with_background: "photographs" for `PHOTOGRAPH_PARTS`, or a folder of at least three images at any depth. In
+            order of a hash of their paths, the first half of them, rounded up, is of the test split, a third of the
+            rest, rounded up, of validation, and what remains of training.
         split: whose scenes.
 
     Raises:
         MissingFileError: there is no such folder.
         InputError: the folder holds fewer than three images.
     """
-    if with_background in ("photographs", "blurred"):
+    if with_background == "photographs":
         return PHOTOGRAPH_PARTS[split]
-    if with_background == "empty":
-        return ()
     folder = Path(with_background)
     if not folder.is_dir():
         raise MissingFileError(
-            "with_background must be photographs, blurred, empty or a folder of images, but there is no folder "
-            f"'{with_background}'; check it."
+            f"with_background must be photographs or a folder of images, but there is no folder '{with_background}'; "
+            "check it."
         )
     found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
     if len(found) < _FEWEST_IMAGES:
@@ -284,16 +281,15 @@ def installed_photographs() -> tuple[Path, ...]:
 
 
 def draw_scenes(
-    scenes: Sequence[Scene], choice: NDArray[np.int64], image_size: int, numbers: NDArray[np.float32], *, blurred: bool
+    scenes: Sequence[Scene], turns: NDArray[np.int64], image_size: int, numbers: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """Cut one upright square of each chosen scene, mirror it and change its light at random.
 
     Args:
         scenes: what to cut from; none for plain colours, each channel drawn from [64, 192).
-        choice: (N,) index into `scenes`.
+        turns: (N,) from 0; the scenes are gone through again and again.
         image_size: side of the squares in pixels.
         numbers: (N, SCENE_NUMBERS) uniform numbers in [0, 1), for `random_crop` and `shift_light`.
-        blurred: whether the photographs are blurred, with a Gaussian of sigma `image_size` / 16.
 
     Returns:
         (N, image_size, image_size, 3) uint8.
@@ -301,20 +297,19 @@ def draw_scenes(
     Raises:
         InputError: an image cannot be read.
     """
-    images = np.empty((len(choice), image_size, image_size, 3), dtype=np.uint8)
+    images = np.empty((len(turns), image_size, image_size, 3), dtype=np.uint8)
     if not scenes:
         images[:] = (64 + 128 * numbers[:, None, None, :3]).astype(np.uint8)
         return images
     crop_numbers, light_numbers = numbers[:, :CROP_NUMBERS].copy(), numbers[:, CROP_NUMBERS:]
     crop_numbers[:, _UPRIGHT] = _STRAIGHT
+    choice = turns % len(scenes)
     for chosen in np.unique(choice):
         photograph = _resized(_read_scene(scenes[chosen]), image_size)
         for row in np.flatnonzero(choice == chosen):
             images[row] = shift_light(
                 random_crop(photograph, image_size, _WIDTHS, crop_numbers[row]), light_numbers[row]
             )
-            if blurred:
-                images[row] = cv2.GaussianBlur(images[row], (0, 0), _BLUR * image_size)
     return images
 
 

@@ -32,7 +32,6 @@ from maskrobust.train.data.files.image_files import decode_cutout, id_of, list_c
 from maskrobust.train.data.files.scenes import (
     NOISE_SPECTRA,
     SCENE_NUMBERS,
-    Scene,
     draw_noise,
     draw_scenes,
     installed_photographs,
@@ -247,8 +246,7 @@ class Cutouts(InMemoryDataModule):
             photographs of the package without labels, for `evaluate` to take a network's own answers for them;
             "folders": the folder that a picture lies in; or a CSV file, as `list_cutouts` describes it.
         leave_out: names of folders to pass over, at any depth; for "folders" only.
-        with_background: "photographs" without an object, "blurred" ones, "empty" (a plain colour for each image), or a
-            folder of images.
+        with_background: "photographs" without an object, or a folder of images.
         training_objects: "none": validation and test have all objects, and there is no training split, to measure
             networks that were trained on other images. "split": no object is in two splits; two fifths are of the test
             split, a tenth of validation, the rest of training, as decided by (seed, object). "others", with the classes
@@ -387,8 +385,7 @@ class Cutouts(InMemoryDataModule):
         Noise has the spectra `NOISE_SPECTRA` in turn. Photographs are other crops of those behind the samples, on the
         test split then of `INSTALLED_PHOTOGRAPHS`. Where `with_background` is not photographs, all scenes are like it.
         """
-        own: tuple[str, ...] = ("flat",) if self.with_background == "empty" else ("photographs",)
-        kinds = SCENE_KINDS if self.with_background == "photographs" else own
+        kinds = SCENE_KINDS if self.with_background == "photographs" else ("photographs",)
         photographs = self._scenes[split]
         if self.with_background == "photographs" and split == "test":
             photographs += installed_photographs()
@@ -402,7 +399,7 @@ class Cutouts(InMemoryDataModule):
                 images[first :: len(kinds)] = draw_noise(spectra, numbers[:, :3], white)
             else:
                 scenes = photographs if kind == "photographs" else ()
-                images[first :: len(kinds)] = self._draw_scenes(scenes, turns.numpy(), numbers)
+                images[first :: len(kinds)] = draw_scenes(scenes, turns.numpy(), self.image_size, numbers)
         return EmptyScenes(as_float_images(images), tuple(kinds[turn % len(kinds)] for turn in range(count)))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
@@ -424,15 +421,9 @@ class Cutouts(InMemoryDataModule):
     def _backgrounds(self, split: Split, ids: Tensor) -> NDArray[np.uint8]:
         """One scene for each sample: the views of an object go through the scenes from one drawn for it."""
         first_view = ids - (_view_of(ids) << OBJECT_BITS)
-        start = (self._draw(first_view, "first scene") * max(1, len(self._scenes[split]))).astype(np.int64)
+        start = (self._draw(first_view, "first scene") * len(self._scenes[split])).astype(np.int64)
         numbers = self._draw(ids, "scene", SCENE_NUMBERS)
-        return self._draw_scenes(self._scenes[split], start + _view_of(ids).numpy(), numbers)
-
-    def _draw_scenes(
-        self, scenes: Sequence[Scene], turns: NDArray[np.int64], numbers: NDArray[np.float32]
-    ) -> NDArray[np.uint8]:
-        blurred = self.with_background == "blurred"
-        return draw_scenes(scenes, turns % max(1, len(scenes)), self.image_size, numbers, blurred=blurred)
+        return draw_scenes(self._scenes[split], start + _view_of(ids).numpy(), self.image_size, numbers)
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"cutouts {stream}", *shape)

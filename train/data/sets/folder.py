@@ -7,7 +7,6 @@ from typing import Any
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.train.data.base import ALL_SPLITS
-from maskrobust.train.data.files.crude_masks import IN_WORDS, CrudeMask, CrudeMasks
 from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import ImageFile, NoData, list_classes, list_images
 from maskrobust.train.types import Split
@@ -37,9 +36,7 @@ class Folder(FileDataModule):
             these pixels black.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
-        crude_masks: what stands for object masks where there are none: "box" (the middle of the image), "saliency" (the
-            largest salient region), or "given" for masks in mask_root that are crude themselves, such as boxes. Pages
-            and tables say so. None where masks follow the objects.
+        crude_masks: whether the masks in mask_root are crude, such as boxes. Pages and tables say so.
         options: mask_code, image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed
             decides the validation split of `val_fraction`, too.
 
@@ -56,7 +53,7 @@ class Folder(FileDataModule):
         *,
         nodata: NoData | None = None,
         val_fraction: float | None = None,
-        crude_masks: CrudeMasks | None = None,
+        crude_masks: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -65,14 +62,9 @@ class Folder(FileDataModule):
         if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:
             raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
         self.nodata = nodata
-        if crude_masks is not None and (crude_masks == "given") != (mask_root is not None):
-            remedy = "give the folder of masks" if crude_masks == "given" else "leave mask_root out"
-            raise InputError(
-                f"crude_masks {crude_masks} {'needs' if crude_masks == 'given' else 'takes no'} mask_root, got "
-                f"{mask_root}; {remedy}, or choose another of box, saliency and given."
-            )
-        self._crude: CrudeMasks | None = crude_masks
-        self.crude_masks = "" if crude_masks is None else IN_WORDS[crude_masks]
+        if crude_masks and mask_root is None:
+            raise InputError("crude_masks is about the masks in mask_root, got no mask_root; give the folder of masks.")
+        self.crude_masks = "those in mask_root, which were given as crude" if crude_masks else ""
         self._folders = _folders_of_splits(self.root, val_fraction)
         self._check_masks()
         first = next(iter(self._folders.values()))
@@ -106,8 +98,6 @@ class Folder(FileDataModule):
         if folder not in self._files:
             labels = {name: label for label, name in enumerate(self.class_names)}
             files, others = list_images(self.root, folder, self.mask_root, labels)
-            if self._crude in ("box", "saliency"):
-                files = [file._replace(mask=CrudeMask(file.image, self._crude)) for file in files]
             self._check_files(files, folder)
             warn_of_skipped(folder, others)
             self._files[folder] = files

@@ -29,7 +29,7 @@ def accuracy_of_classes(results: Results) -> Markup | None:
     text = prose("accuracy_of_classes", hidden=hidden)
     for network in results.networks:
         own = {(row.parameters["class"], row.method): row for row in select(rows, network=network.name)}
-        methods = ["", *results.methods]
+        methods = ["", *(results.methods if hidden else ())]
         lines = [
             Line(f"{each} ({own[each, ''].images:,} images)", [cell_of(own.get((each, method))) for method in methods])
             for each in classes
@@ -140,16 +140,15 @@ def transfer(results: Results) -> Markup | None:
 
 def _cells(results: Results, network: Network) -> list[Row]:
     rows = select(results.over_seeds, network=network.name)
-    return [row for row in rows if row.measure in ("transfer_accuracy", "worst_family")]
+    return select(rows, measure="transfer_accuracy")
 
 
 def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[str, Any] | None) -> Markup:
-    accuracies, worst_families = (select(rows, measure=each) for each in ("transfer_accuracy", "worst_family"))
     lowest = _tied(rows, worst_cell(rows))
-    families = list(dict.fromkeys(str(row.parameters["family"]) for row in accuracies))
+    families = list(dict.fromkeys(str(row.parameters["family"]) for row in rows))
 
     def heat(method: str, family: str) -> Cell:
-        row = only(accuracies, method=method, parameters={"family": family})
+        row = only(rows, method=method, parameters={"family": family})
         cell = cell_of(row, sign=False)
         if row is None or row.value is None:
             return cell
@@ -159,12 +158,11 @@ def _matrix(identity: str, title: str, rows: Sequence[Row], trained_on: Mapping[
         look = "heat-cell" + " trained" * is_trained + " worst" * is_worst
         return cell._replace(value=marks + cell.value, look=look, shade=row.value)
 
-    lines = []
-    for method in dict.fromkeys(row.method for row in accuracies):
-        cells = [heat(method, family) for family in families]
-        cells += [cell_of(only(worst_families, method=method), sign=False)] * bool(worst_families)
-        lines.append(Line(method_title(method), cells))
-    headings = ["Accuracy in percent", *map(family_title, families), *["Lowest over families"] * bool(worst_families)]
+    lines = [
+        Line(method_title(method), [heat(method, family) for family in families])
+        for method in dict.fromkeys(row.method for row in rows)
+    ]
+    headings = ["Accuracy in percent", *map(family_title, families)]
     return table(identity, title, headings, [LineGroup(lines)], look="heat")
 
 
@@ -172,5 +170,4 @@ def _tied(rows: Sequence[Row], worst: Row | None) -> list[Row]:
     """The cells with the accuracy of the worst one, of those that count."""
     if worst is None:
         return []
-    cells = select(rows, measure="transfer_accuracy")
-    return [row for row in cells if row.value == worst.value and row.parameters["family"] not in HIDE_THE_OBJECT]
+    return [row for row in rows if row.value == worst.value and row.parameters["family"] not in HIDE_THE_OBJECT]

@@ -52,7 +52,7 @@ def _first(results: Results) -> str:
 
 
 def _line(results: Results, row: Row) -> tuple[str, str]:
-    is_doubtful = catalogue()[row.measure].group in ("outline", "leak")
+    is_doubtful = catalogue()[row.measure].group == "outline"
     look = "muted" if is_doubtful and why_no_verdict(results, row.network, row.method) else ""
     return method_title(row.method), look
 

@@ -10,9 +10,6 @@ from scipy import stats
 from maskrobust.augment import (
     Batch,
     SilhouetteBank,
-    build_family,
-    other_class_silhouettes,
-    own_class_silhouettes,
     sample_keys,
     silhouettes,
 )
@@ -69,79 +66,6 @@ def test_the_class_of_the_outline_is_independent_of_the_class_of_the_image():
     outline_class = bank.labels[positions(~silhouettes(sample_keys(0, ids), HEIGHT, WIDTH, bank=bank), bank)]
     table = torch.bincount((ids % 4) * 4 + outline_class, minlength=16).reshape(4, 4)
     assert stats.chi2_contingency(table.numpy()).pvalue > 1e-3
-
-
-def test_own_class_draws_no_other_view_of_the_object():
-    bank = SilhouetteBank.from_batches([batch_of(list(range(1, 41)))], lambda ids: ids % 20)
-    ids, keys = torch.full((4000,), 5), sample_keys(0, torch.arange(4000))
-    hidden = ~own_class_silhouettes(keys, HEIGHT, WIDTH, bank=bank, labels=ids % 4, ids=ids)
-    drawn = torch.bincount(bank.ids[positions(hidden, bank)], minlength=41)
-    expected = [number for number in range(1, 41) if number % 4 == 1 and number % 20 != 5]
-    assert drawn.nonzero().flatten().tolist() == expected
-    assert stats.chisquare(drawn[expected]).pvalue > 1e-3
-
-
-def test_other_class_draws_every_object_of_other_classes_equally_often():
-    bank, count = class_bank(), 4000
-    for label in range(4):
-        labels = torch.full((count,), label)
-        keys = sample_keys(label, torch.arange(count))
-        drawn = positions(~other_class_silhouettes(keys, HEIGHT, WIDTH, bank=bank, labels=labels), bank)
-        others = (bank.labels != label).nonzero().flatten()
-        counts = torch.bincount(drawn, minlength=40)
-        assert counts.sum() == counts[others].sum()
-        assert stats.chisquare(counts[others]).pvalue > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("family", "ids", "label", "message"),
-    [
-        ("own_class_silhouettes", [1], 1, "other than the sample's own of class 1, got none"),
-        ("own_class_silhouettes", [9], 7, "other than the sample's own of class 7, got none"),
-        ("other_class_silhouettes", [1, 5], 1, "of another class than class 1, got none"),
-    ],
-)
-def test_a_class_without_an_object_to_draw_is_named(family, ids, label, message):
-    bank = SilhouetteBank.from_batches([batch_of(ids)])
-    with pytest.raises(ValueError, match=message):
-        build_family(family, bank=bank)(
-            torch.arange(1), batch_of(ids[:1])._replace(labels=torch.tensor([label]), ids=torch.tensor(ids[:1]))
-        )
-
-
-def disc_bank(height, width, radius):
-    down, across = torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2
-    disc = down.square()[:, None] + across.square()[None, :] <= radius**2
-    return SilhouetteBank(disc[None, None], torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
-
-
-def test_a_flip_mirrors_half_of_the_silhouettes_left_to_right():
-    bank, keys = class_bank(1), sample_keys(3, torch.arange(1000))
-    hidden = ~silhouettes(keys, HEIGHT, WIDTH, bank=bank, flipped=True)
-    straight = (hidden == bank.object_masks).flatten(1).all(dim=1)
-    mirrored = (hidden == bank.object_masks.flip(3)).flatten(1).all(dim=1)
-    assert (straight ^ mirrored).all()
-    assert stats.binomtest(int(mirrored.sum()), 1000, 0.5).pvalue > 1e-3
-
-
-def test_a_shift_moves_the_silhouette_by_whole_pixels_up_to_the_largest_one():
-    bank, count = disc_bank(21, 31, 1.0), 2000
-    hidden = ~silhouettes(sample_keys(4, torch.arange(count)), 21, 31, bank=bank, shifted=0.2)
-    assert (hidden.sum(dim=(1, 2, 3)) == 5).all()
-    rows = (hidden.sum(dim=3).squeeze(1) * torch.arange(21)).sum(dim=1) / 5 - 10
-    columns = (hidden.sum(dim=2).squeeze(1) * torch.arange(31)).sum(dim=1) / 5 - 15
-    assert rows.min() == -4 and rows.max() == 4 and columns.min() == -6 and columns.max() == 6
-    assert torch.equal(rows, rows.round())
-    assert stats.spearmanr(rows, columns).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 1.7, 2.0])
-def test_a_scale_multiplies_the_area_by_its_square(scale):
-    bank = disc_bank(81, 95, 18.0)
-    hidden = ~silhouettes(torch.arange(1), 81, 95, bank=bank, scaled=(scale, scale), shifted=0.0, flipped=True)
-    area = int(bank.object_masks.sum())
-    assert abs(int(hidden.sum()) - scale**2 * area) < 4 * scale * 18
-    assert scale != 1.0 or torch.equal(hidden, bank.object_masks)
 
 
 def bank_of(count):

@@ -16,7 +16,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     retention,
     silhouette_accuracy,
     transfer_accuracy,
-    worst_family,
 )
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
@@ -160,13 +159,6 @@ def test_a_cell_is_the_accuracy_over_the_images_asked(asked_outcomes):
         assert found.interval is not None
         assert found.interval.value == pytest.approx((answers == asked_outcomes.labels)[answers >= 0].mean())
         assert (found.images, found.left_out) == (180, 20)
-
-
-def test_what_hides_the_whole_object_is_not_the_worst_family(asked_outcomes):
-    found = estimate(worst_family(plan_of("blobs", "objects")), [asked_outcomes]).interval
-    assert found == estimate(transfer_accuracy("blobs"), [asked_outcomes]).interval
-    only_objects = Context(plan_of("objects"))
-    assert "worst_family" not in {asked.measure.name for asked in measure_members(only_objects)}
 
 
 FAMILY: CurveFamily = "slic"
