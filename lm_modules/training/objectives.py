@@ -43,7 +43,8 @@ def objective(
 ) -> Callable[[AnyFunction], AnyFunction]:
     """Register the decorated function as a training objective, for `--model.objective`.
 
-    It returns the loss () of one batch. It takes those of these parameters that it needs; others have a default.
+    It returns the loss () of one batch. It takes those of these parameters that it needs; others need a default, which
+    no option of a training changes.
 
     - `learner`: (images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes); called
       once in a step.
