@@ -352,7 +352,7 @@ def apple(monkeypatch):
 def arguments_of(folder, accelerator):
     torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), folder / "weights.pt")
     weights = f"--model.weights={folder / 'weights.pt'}"
-    return ["validate", *tiny_fit("cues.yaml", folder), f"--trainer.accelerator={accelerator}", weights]
+    return ["fit", *tiny_fit("cues.yaml", folder), f"--trainer.accelerator={accelerator}", weights]
 
 
 def test_auto_is_the_cpu_and_said(apple, tmp_path, capsys):
