@@ -283,7 +283,7 @@ def _of_type(value: Any, hint: Any, where: str) -> Any:
 
 @cache
 def import_modules(package: str) -> None:
-    """Import every file of a folder, once: those of measures, explainers, judges and objectives register them."""
+    """Import every file of a folder, once: those of measures, explainers and judges register them."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
 
