@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 21, 34
 IDS = torch.arange(48) * 7 - 100
 BANK = SilhouetteBank(uniform(torch.arange(500), 1, HEIGHT, WIDTH) < 0.4, torch.arange(500) % 5, torch.arange(500))
 FROM_KEYS_ALONE = ["enclosing_circles", "objects"]  # these need no key, but an object
-CHOOSE_THEIR_FRACTION = ["patches", "rectangles", "blobs", "slic", "quickshift"]
+CHOOSE_THEIR_FRACTION = [name for name, entry in FAMILIES.items() if "hidden_fraction" in entry.options]
 OF_OBJECTS, OF_A_BANK = ([name for name in FAMILIES if need in family_needs(name)] for need in ("object_mask", "bank"))
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
