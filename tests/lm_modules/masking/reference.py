@@ -326,9 +326,10 @@ def note_largest(run: Run, values: Tensor) -> None:
 def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     """Over height and width: a mean over what is visible, anything else with 0 elsewhere; over another axis alone."""
     name = function.__name__
-    dim = kwargs.get("dim", next((each for each in args if isinstance(each, tuple | list)), None))
+    given = args[1:] if name == "norm" else args  # whose first argument is p
+    dim = kwargs.get("dim", next((each for each in given if isinstance(each, tuple | list)), None))
     if dim is None:
-        dim = next(each for each in args if type(each) is int)
+        dim = next(each for each in given if type(each) is int)
     axes = {each % seen.x.ndim for each in ([dim] if isinstance(dim, int) else dim)}
     if axes != set(seen.spatial):
         assert not axes & {0, *seen.spatial}
