@@ -208,14 +208,6 @@ def record(seen, path):
     return hook
 
 
-def scaled(x, factor):
-    """Features times a number; zeros ahead of a convolution stay its padding, as they do where a tensor is changed."""
-    result = x * factor
-    if isinstance(x, Seen) and x.inside is not None:
-        result.inside = (x.inside[0] * factor, x.inside[1])
-    return result
-
-
 def check_hooks(one):
     """Forward hooks see what the reference's see, in the same order, at visible positions; changes take effect."""
     masked, network = one.masked(), one.network()
@@ -226,8 +218,8 @@ def check_hooks(one):
         for path in paths:
             each.get_submodule(path).register_forward_hook(record(values, path))
         if changes and paths:
-            each.get_submodule(paths[0]).register_forward_hook(lambda _module, _args, output: scaled(output, 0.5))
-            each.get_submodule(paths[-1]).register_forward_pre_hook(lambda _module, args: (scaled(args[0], 0.75),))
+            each.get_submodule(paths[0]).register_forward_hook(lambda _module, _args, output: output * 0.5)
+            each.get_submodule(paths[-1]).register_forward_pre_hook(lambda _module, args: (args[0] * 0.75,))
     with torch.no_grad():
         expected = one.reference(network=network)
         well_defined(one.run, expected)
