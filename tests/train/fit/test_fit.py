@@ -53,20 +53,30 @@ def test_a_run_goes_on_from_its_last_checkpoint_even_when_the_weights_it_started
 
 @resumes
 def test_a_run_goes_on_from_the_newest_last_checkpoint_by_the_schedule_of_its_new_length(tmp_path, capsys):
-    whole = torch.load(fit(tmp_path / "whole", "--trainer.max_epochs=3"))
+    watched = ["--trainer.max_epochs=3", "--trainer.log_every_n_steps=1"]
+    undisturbed = fit(tmp_path / "whole", *watched)
+    whole = torch.load(undisturbed)
     capsys.readouterr()
     older = fit(tmp_path / "parts", "--ckpt_path=auto")
     first, *_ = capsys.readouterr().out.splitlines()
     assert first == f"there is no last checkpoint of a run in '{tmp_path / 'parts/cues'}' yet: a new run begins."
     os.utime(older, (0, 0))
     newer = fit(tmp_path / "parts", "--ckpt_path=auto", "--trainer.max_epochs=2")
-    newest = fit(tmp_path / "parts", "--ckpt_path=last", "--trainer.max_epochs=3")
+    newest = fit(tmp_path / "parts", "--ckpt_path=last", *watched)
     assert [torch.load(path)["global_step"] for path in (older, newer, newest)] == [2, 4, 6]
     assert {row["epoch"] for row in rows(newest.parents[1]) if row["epoch"]} == {"2"}  # it went on from the newer one
     parts = torch.load(newest)
     assert parts["lr_schedulers"] == whole["lr_schedulers"]
     rates = [[group["lr"] for group in each["optimizer_states"][0]["param_groups"]] for each in (parts, whole)]
     assert rates == [[0.0, 0.0]] * 2
+    every = [_rates(path.parents[1]) for path in (newest, undisturbed)]
+    assert list(every[0]) == ["4", "5"] and every[0] == {step: every[1][step] for step in every[0]}
+
+
+def _rates(folder):
+    """The learning rates of each step that was logged."""
+    names = [f"train/learning_rate/pg{group}" for group in (1, 2)]
+    return {row["step"]: [row[name] for name in names] for row in rows(folder) if row[names[0]]}
 
 
 def test_the_last_checkpoint_of_a_run_that_another_logger_follows_must_be_named(tmp_path, capsys):
