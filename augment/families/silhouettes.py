@@ -33,8 +33,9 @@ def silhouettes(
     Raises:
         InputError: the bank's masks have another size, or no object to draw.
     """
+    check_mask_size(bank.object_masks, height, width)
     drawn = _draw_below(fold_in(keys, 0), torch.full_like(keys, len(bank)))
-    return _hide((height, width), bank, drawn)
+    return ~bank.object_masks[drawn]
 
 
 def check_mask_size(object_masks: Tensor, height: int, width: int) -> None:
@@ -107,12 +108,6 @@ def resampled(masks: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor,
     sample = torch.arange(len(masks), device=masks.device)[:, None, None]
     found = masks[sample, 0, rows[0][:, :, None], columns[0][:, None, :]]
     return (found & rows[1][:, :, None] & columns[1][:, None, :]).unsqueeze(1)
-
-
-def _hide(size: tuple[int, int], bank: SilhouetteBank, drawn: Tensor) -> Tensor:
-    """`visible` for the objects at the positions `drawn`, (B,) int64, of the bank."""
-    check_mask_size(bank.object_masks, *size)
-    return ~bank.object_masks[drawn]
 
 
 def _draw_below(keys: Tensor, count: Tensor) -> Tensor:

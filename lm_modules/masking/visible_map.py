@@ -301,7 +301,11 @@ class VisibleMap:
         """Whether another map has its size, and that of each image; the run of compiled code asserts the latter."""
         if self.size != other.size or self.extent is other.extent:
             return self.size == other.size
-        own, others = (torch.tensor([self.size[1:]]) if each.extent is None else each.extent for each in (self, other))
+        known = other.extent if self.extent is None else self.extent
+        assert known is not None
+        own, others = (
+            known.new_tensor([self.size[1:]]) if each.extent is None else each.extent for each in (self, other)
+        )
         if torch.compiler.is_compiling():
             _assert_in_run(own == others, _OTHER_EXTENT)
             return True
