@@ -250,7 +250,8 @@ def _ended_or_over_channels(
 ) -> Masked | Tensor:
     if spatial == x.spatial_axes:
         return torch.as_tensor(compute(x.with_hidden_zero()))
-    return _over_channels(x, spatial, dim, keepdim, compute(x))
+    # A copy: the gradient of a maximum divides by how many values equal it, and padding changes it where it is hidden.
+    return _over_channels(x, spatial, dim, keepdim, compute(x).clone())
 
 
 def _over_channels(x: Masked, spatial: tuple[int, ...], dim: Any, keepdim: bool, reduced: Tensor) -> Masked:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
-from tests.lm_modules.masking.cases import OPTIONS, assert_as_reference
+from tests.lm_modules.masking.cases import OPTIONS, Function, assert_as_reference
 from tests.lm_modules.masking.networks import CLASSES, build, draw_images, holes
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 
@@ -34,6 +34,16 @@ def test_logits_gradients_and_statistics_are_those_of_the_reference(kind, traini
             module.p = 0.0
     visible = torch.cat([holes(24), torch.ones(1, 1, 24, 24, dtype=torch.bool)])
     assert_as_reference(network, draw_images(4, 24), visible, training=training, **options)
+
+
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+@pytest.mark.parametrize(
+    "maximum", [lambda x: x.amax(1, keepdim=True), lambda x: x.norm(math.inf, 1, True)], ids=["amax", "norm"]
+)
+def test_padding_does_not_change_the_maximum_that_its_gradient_compares_with(maximum, padding):
+    """It divides by how many channels equal the maximum."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), Function(maximum), nn.Conv2d(1, 2, 3, padding=1))
+    assert_as_reference(network, IMAGES, VISIBLE, padding=padding)
 
 
 @every_network
