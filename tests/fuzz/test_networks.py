@@ -138,7 +138,7 @@ def check_gradients(one, masked=None):
     well_defined(one.run, expected, gradients=True)
     sum((each * example.slope).sum() for each in tensors_of(expected)).backward()
     leaf = one.images().requires_grad_()
-    output = masked(leaf, example.visible)
+    output = masked(leaf.clone(), example.visible)  # which a network may change in place, unlike a leaf
     sum((each * example.slope).sum() for each in tensors_of(output)).backward()
     compare(output, expected, "the output")
     sizes = [each.grad.abs().max() for each in [images, *network.parameters()] if each.grad is not None]
