@@ -85,8 +85,9 @@ PARTS = (
     *(("pull", method) for method in _FIRST[3:]),
     *(("quarter", method) for method in _FIRST),
     *((what, method) for method in list(METHODS)[7:] for what in FRACTIONS),
+    *(("pull", method) for method in list(METHODS)[7:]),
 )
-"""What is asked, in this order; of the methods behind the first seven there is no pull."""
+"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions."""
 
 NEEDED = 8
 """How many of `PARTS` the planned comparisons need; they are asked first."""

@@ -67,7 +67,7 @@ def test_a_run_that_stopped_resumes_and_its_tables_have_every_method_and_planned
     study.main([*arguments, f"--parts={2 * study.NEEDED}"])
     assert len(asked) == 6
     study.main(arguments)
-    assert len(asked) == 14
+    assert len(asked) == 24
     lines = (tmp_path / "holes.md").read_text(encoding="utf-8").splitlines()
     for title in study.METHODS.values():
         assert sum(line.startswith(f"| {title} |") for line in lines) == 2
