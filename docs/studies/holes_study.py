@@ -38,6 +38,7 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
+from maskrobust.lm_modules.reliance.measures.nearest import nearest_is_own
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files.scenes import CROP_NUMBERS, draw_noise, random_crop
 from maskrobust.train.running.memory import keep_freed_memory
@@ -85,8 +86,9 @@ PARTS = (
     *(("pull", method) for method in _FIRST[3:]),
     *(("quarter", method) for method in _FIRST),
     *((what, method) for method in list(METHODS)[7:] for what in FRACTIONS),
+    *(("pull", method) for method in list(METHODS)[7:]),
 )
-"""What is asked, in this order; of the methods behind the first seven there is no pull."""
+"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions."""
 
 NEEDED = 8
 """How many of `PARTS` the planned comparisons need; they are asked first."""
@@ -258,8 +260,7 @@ def ask_accuracy(network: Network, method: str, data: Data, fraction: float) -> 
     said = answers(network.trained.predictor(method), batch.images, hidden_patches(batch, fraction))
     if network.has_classes:
         return (said.argmax(dim=1) == batch.labels).numpy()
-    nearest = (said @ clean_features(network.trained, batch.images).mT).argmax(dim=1)
-    return (nearest == torch.arange(len(nearest))).numpy()
+    return nearest_is_own(said, clean_features(network.trained, batch.images)).numpy()
 
 
 def ask_pull(network: Network, method: str, data: Data) -> Array:

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -201,6 +202,30 @@ def head_of(network: nn.Module) -> str | None:
     """Path of the last linear layer, which is a classifier's head; None where there is no linear layer."""
     linear: list[str] = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
     return linear[-1] if linear else None
+
+
+def features_of(network: nn.Module, num_outputs: int) -> Callable[..., Tensor]:
+    """A function of a network's inputs that returns features (B, D) ahead of its head, in place of logits.
+
+    They are what the last linear layer is given, if it has as many outputs as the network and is given one vector for
+    each image. Otherwise (as where a network has no head) they are the network's outputs.
+
+    Args:
+        network: maps images, and what else it takes, to (B, num_outputs).
+        num_outputs: number of its outputs.
+    """
+    path = head_of(network)
+    head = None if path is None else network.get_submodule(path)
+    if head is None or head.out_features != num_outputs:
+        return network
+
+    def call(*inputs: Tensor) -> Tensor:
+        given: list[Tensor] = []
+        with head.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0])):
+            outputs: Tensor = network(*inputs)
+        return given[-1] if given and given[-1].ndim == 2 else outputs
+
+    return call
 
 
 def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

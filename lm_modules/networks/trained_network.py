@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
+from maskrobust.lm_modules.networks.architectures import features_of
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 
 
@@ -195,6 +197,15 @@ class TrainedNetwork(nn.Module):
         call = self._callable_for(self._network_for(method))
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
         return lambda images, visible, keys: self._select(self._on_view(predict, images, visible, keys))
+
+    def features(self, method: MaskingMethod) -> Predictor:
+        """As `predictor`, but for features (B, D) float32 ahead of the head (`architectures.features_of`).
+
+        They are never computed by the compiled network.
+        """
+        take = features_of(self._network_for(method), self._num_outputs)
+        predict = predictor(take, method, self.preprocessing.mean, self.preprocessing.std)
+        return partial(self._on_view, predict)
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.

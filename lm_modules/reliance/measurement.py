@@ -58,7 +58,7 @@ class Measurement:
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: seed of the holes.
         predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
-            method takes that of the method which is centred.
+            method takes that of the method which is centred. Features are always the classifier's own.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: empty scenes, on the classifiers' device, for plans that ask about some; None for no such.
         backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
@@ -100,11 +100,14 @@ class Measurement:
 
         self._classifiers, self._plans, self._seed = classifiers, plans, seed
         self._predictors: dict[NetworkAndMethod, Predictor] = {}
+        self._features: dict[NetworkAndMethod, Predictor] = {}
         for name, classifier in classifiers.items():
             for method in plans:
                 base = uncentred(method)
                 predict = given.get(name, {}).get(base) or classifier.predictor(base)
                 self._predictors[name, method] = presented(method, predict)
+                if plans[method].nearest:
+                    self._features[name, method] = presented(method, classifier.features(base))
         self.networks_and_methods: tuple[NetworkAndMethod, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())
         self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
@@ -122,7 +125,7 @@ class Measurement:
             for name, classifier in self._classifiers.items() if batch.visible is None else ():
                 clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
             plans = {key: self._plans[key[1]] for key in self.networks_and_methods}
-            return self._suite.ask(self._predictors, batch, clean, plans)
+            return self._suite.ask(self._predictors, batch, clean, plans, self._features)
 
     @property
     def passes(self) -> Sequence[Tensor]:

@@ -1,7 +1,7 @@
 """`Outcomes`: a network's predictions for each image with each hole, from which measures are computed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_BY_CONDITION = "predictions/"
+_BY_CONDITION = ("predictions", "features")
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
@@ -57,6 +57,8 @@ class Outcomes:
         sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
             redrawn; NaN where not `object_valid`.
         scenes: answers about empty scenes; None where it was not asked about them.
+        features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
+            where the plan does not ask about the nearest picture.
     """
 
     num_classes: int
@@ -71,6 +73,7 @@ class Outcomes:
     swap_valid: BoolArray
     sensitivity: FloatArray
     scenes: SceneAnswers | None = None
+    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,7 +94,9 @@ class Outcomes:
             raise InputError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
         first = parts[0]
         for part in parts:
-            if part.num_classes != first.num_classes or [*part.predictions] != [*first.predictions]:
+            if any([*getattr(part, kind)] != [*getattr(first, kind)] for kind in _BY_CONDITION) or (
+                part.num_classes != first.num_classes
+            ):
                 raise InputError(
                     f"outcomes to merge must share classes and conditions, got {part.num_classes} classes under "
                     f"{[*part.predictions]} beside {first.num_classes} under {[*first.predictions]}; evaluate them "
@@ -118,6 +123,18 @@ class Outcomes:
             raise InputError(f"condition must be one of the plan's, got '{condition}'{near}; add it to the plan.")
         return self.predictions[condition]
 
+    def features_under(self, condition: str) -> NDArray[np.float32]:
+        """Features (N, D) float32 under a condition.
+
+        Raises:
+            InputError: they were not asked for.
+        """
+        if condition not in self.features:
+            raise InputError(
+                f"features must have been asked for, but there are none under '{condition}'; set nearest in the plan."
+            )
+        return self.features[condition]
+
     def save(self, path: Path) -> None:
         """Write every field to `path` as an npz archive, replacing what is there."""
         with path.open("wb") as file:
@@ -139,19 +156,21 @@ class Outcomes:
     def _of(cls, arrays: Mapping[str, Any], **others: Any) -> Self:
         """From arrays by their names in `_arrays`, and fields that are none."""
         found: dict[str, Any] = {name: arrays[name] for name in _plain_fields() if name not in others}
-        found["predictions"] = {
-            name.removeprefix(_BY_CONDITION): each for name, each in arrays.items() if name.startswith(_BY_CONDITION)
-        }
+        for kind in _BY_CONDITION:
+            start = f"{kind}/"
+            found[kind] = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
         return cls(**found, **others)
 
     def _arrays(self) -> dict[str, Any]:
         """Every array by its name in a file; those of a condition as "predictions/condition"."""
         plain = {name: getattr(self, name) for name in _plain_fields()}
-        by_condition = {f"{_BY_CONDITION}{condition}": values for condition, values in self.predictions.items()}
+        by_condition = {
+            f"{kind}/{condition}": values for kind in _BY_CONDITION for condition, values in getattr(self, kind).items()
+        }
         of_scenes = {} if self.scenes is None else self.scenes._asdict()
         return plain | by_condition | {f"scenes/{name}": values for name, values in of_scenes.items()}
 
 
 def _plain_fields() -> list[str]:
     """Names of the fields that are one array or number each."""
-    return [field.name for field in fields(Outcomes) if field.name not in ("scenes", "predictions")]
+    return [each.name for each in fields(Outcomes) if each.name not in ("scenes", *_BY_CONDITION)]

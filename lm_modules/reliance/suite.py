@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
@@ -15,6 +17,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     Conditions,
     ConditionSource,
     condition_names,
+    retention_condition,
 )
 from maskrobust.lm_modules.reliance.holes.scenes import Key
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -61,6 +64,7 @@ class RelianceSuite:
         batch: Batch,
         clean_logits: Mapping[Key, Tensor] | None = None,
         plans: Mapping[Key, ReliancePlan] | None = None,
+        features: Mapping[Key, Predictor] | None = None,
     ) -> dict[Key, Outcomes]:
         """What every predictor answers about a batch under every condition, by its name.
 
@@ -73,10 +77,11 @@ class RelianceSuite:
             clean_logits: logits (B, at least num_classes) with nothing hidden, for those predictors where they are
                 known already. One tensor may serve several methods of one network.
             plans: for each predictor the part of the suite's plan that it is asked; by default all of it.
+            features: what gives features (B, D) in place of logits, for each predictor whose plan asks for `nearest`.
 
         Raises:
-            InputError: a predictor's logits are not (B, at least num_classes), or not finite; or the bank's masks have
-                another size.
+            InputError: a predictor's logits are not (B, at least num_classes), or not finite; the bank's masks have
+                another size; or a predictor that is asked for `nearest` has no features.
         """
         with torch.inference_mode():
             conditions = self._source.draw(batch)
@@ -84,7 +89,10 @@ class RelianceSuite:
             for name, predictor in predictors.items():
                 clean = None if clean_logits is None else clean_logits.get(name)
                 plan = self.plan if plans is None else plans.get(name, self.plan)
-                found[name] = self._observe(name, predictor, batch, conditions, plan, clean)
+                outcomes = self._observe(name, predictor, batch, conditions, plan, clean)
+                if plan.nearest:
+                    outcomes = replace(outcomes, features=self._features(name, features, batch, conditions, plan))
+                found[name] = outcomes
             return found
 
     def _observe(
@@ -98,7 +106,7 @@ class RelianceSuite:
     ) -> Outcomes:
         if clean is None:
             clean = predictor(batch.images, batch.known, conditions.fill_keys)
-        check_finite(self._check(clean), name, "pictures with nothing hidden")
+        check_finite(_check(clean, self.num_classes), name, "pictures with nothing hidden")
         # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))
         shown = [condition for condition in conditions.all if condition.name in names]
@@ -126,6 +134,24 @@ class RelianceSuite:
             sensitivity=_to_float(change),
         )
 
+    def _features(
+        self,
+        name: Key,
+        features: Mapping[Key, Predictor] | None,
+        batch: Batch,
+        conditions: Conditions,
+        plan: ReliancePlan,
+    ) -> dict[str, NDArray[np.float32]]:
+        """Features (B, D) of the clean pictures, and with patches hidden, by condition."""
+        if features is None or name not in features:
+            raise InputError(f"nearest needs features ahead of the head, but '{name}' has none; give them as features.")
+        names = [*map(retention_condition, plan.hidden_fractions)]
+        hidden = [condition for condition in conditions.all if condition.name in names]
+        clean = features[name](batch.images, batch.known, conditions.fill_keys)
+        behind = self._ask(name, features[name], batch.images, hidden, conditions.fill_keys, clean)
+        found = {"clean": clean, **{each.name: answer for each, answer in zip(hidden, behind, strict=True)}}
+        return {condition: values.float().cpu().numpy() for condition, values in found.items()}
+
     def _ask(
         self,
         name: Key,
@@ -144,18 +170,19 @@ class RelianceSuite:
         hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
         for rows in _passes(applies & hides_something, len(images)):
             condition, image = rows.unbind(dim=1)
-            answer = self._check(predictor(images[image], visible[condition, image], keys[image]))
+            answer = _check(predictor(images[image], visible[condition, image], keys[image]), clean.shape[1])
             logits[condition, image] = answer.to(logits.dtype)
         check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
         return list(logits)
 
-    def _check(self, logits: Tensor) -> Tensor:
-        if logits.ndim != 2 or logits.shape[1] < self.num_classes:
-            raise InputError(
-                f"a predictor must return logits (B, at least {self.num_classes}), got shape {tuple(logits.shape)}; "
-                "give the suite the network's number of classes."
-            )
-        return logits
+
+def _check(logits: Tensor, outputs: int) -> Tensor:
+    if logits.ndim != 2 or logits.shape[1] < outputs:
+        raise InputError(
+            f"a predictor must return logits (B, at least {outputs}), got shape {tuple(logits.shape)}; give the suite "
+            "the network's number of classes."
+        )
+    return logits
 
 
 def _passes(applies: Tensor, batch_size: int) -> Sequence[Tensor]:

@@ -23,6 +23,7 @@ from maskrobust.train.report.wording import (
     interval,
     listed,
     method_title,
+    percent,
     points,
 )
 
@@ -249,7 +250,7 @@ def besides(results: Results) -> list[str]:
     pulled = _pulled(results, _better_than_chance(results))
     shares = _shares(results) or [pulled] * bool(pulled)
     about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
-    return [*_difference(results), *shares, *about]
+    return [*_difference(results), *shares, *_nearest(results), *about]
 
 
 def percents(value: float) -> str:
@@ -407,6 +408,20 @@ def _shares(results: Results) -> list[str]:
         f"{decimal(row.value or 0.0)} {interval(row.low, row.high, decimal)} for {_whose(results, row)}" for row in rows
     ]
     return [f"{USED_SHARE}. It is {listed(found)}."] if found else []
+
+
+def _nearest(results: Results) -> list[str]:
+    """How often the nearest clean picture is the picture's own, for the views; none where that was not asked."""
+    rows = [row for view in views(results) if (row := row_of(results, view, "nearest"))]
+    if not rows:
+        return []
+    found = [f"{percents(row.value or 0.0)} {interval(row.low, row.high, percent)}" for row in rows]
+    told = listed([f"{each} for {_whose(results, row)}" for each, row in zip(found, rows, strict=True)])
+    hidden, images = in_words(float(rows[0].parameters["hidden_fraction"])), rows[0].images
+    return [
+        f"With {hidden} of the patches hidden, the nearest of {images:,} clean pictures, by the network's features, is "
+        f"the picture's own in {told} (chance: {percents(1 / images)})."
+    ]
 
 
 def _difference(results: Results) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.data import ImageNetInfo
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
@@ -13,7 +14,7 @@ from maskrobust.augment import apply_fill
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
-from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.architectures import SmallResNet, head_of
 from maskrobust.lm_modules.networks.class_matching import imagenet_names, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -299,3 +300,52 @@ def test_what_matches_none_or_several_or_the_same_output_is_named(classes, given
     with pytest.raises(InputError) as refusal:
         match_classes(classes, imagenet(), given)
     assert named in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+class Tokens(nn.Module):
+    """Its head names a class for each position, and the mean of these is returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, images):
+        return self.head(images.flatten(2).mT).mean(dim=1)
+
+
+class Spare(nn.Module):
+    """Has no head, and a linear layer that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.network, self.spare = (
+            nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            nn.Linear(2, 5),
+        )
+
+    def forward(self, images):
+        return self.network(images)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "build", [Tokens, Spare, lambda: Spare().network, lambda: nn.Sequential(Spare(), nn.Softmax(1))]
+)
+def test_features_of_a_network_whose_last_linear_layer_is_no_head_are_its_outputs(build):
+    network = trained(seeded(build).eval())
+    assert torch.equal(network.features("black")(*question()), network.predictor("black")(*question()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("method", ["black", "layer_masking", "token_dropping"])
+def test_the_head_makes_the_logits_of_the_features(method):
+    if method == "token_dropping":
+        size = {"img_size": 32, "patch_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2, "num_classes": 5}
+        network = seeded(lambda: VisionTransformer(**size).eval())
+    else:
+        network = draw()
+    asked = trained(network).select_outputs([4, 2])
+    features, logits = asked.features(method)(*question()), asked.predictor(method)(*question())
+    head = network.get_submodule(str(head_of(network)))
+    torch.testing.assert_close(head(features)[:, [4, 2, 0, 1, 3]], logits)
+    assert not head._forward_pre_hooks

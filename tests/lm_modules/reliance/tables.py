@@ -58,6 +58,11 @@ def make_outcomes(
             pairs=np.stack([np.arange(30), 1 + np.arange(30)], axis=1),
             logits=rng.normal(size=(31, 6, NUM_CLASSES)).astype(np.float32),
         ),
+        features={
+            name: (pictures + spread * rng.normal(size=(images, 5))).astype(np.float32)
+            for pictures in [fixed.normal(size=(images, 5))]
+            for name, spread in [("clean", 0.0), *((retention_condition(each), each) for each in fractions)]
+        },
     )
 
 

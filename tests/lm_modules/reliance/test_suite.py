@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.methods import Predictor, centred, uncentred
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
@@ -234,4 +234,34 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(sma
 def test_each_method_is_asked_what_its_own_plan_says(small_bank):
     runs = rows_of({"a": classifier(0)}, small_bank)[1]["a"]
     for method, plan in PLANS.items():
+        assert not runs[method].features
         assert runs[method].predictions.keys() == {"clean", *condition_names(plan)}
+
+
+@torch.no_grad()
+def test_features_are_what_the_last_layer_makes_the_logits_of_behind_the_same_holes(small_bank):
+    plan, network = ReliancePlan(patch_size=4, shapes=False, hidden_fractions=(0.0, 0.5), nearest=True), classifier(0)
+    methods = ["random_colour", "layer_masking", "black+centred"]
+    backgrounds = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    measurement = Measurement(
+        {"a": network}, None, dict.fromkeys(methods, plan), num_classes=NUM_CLASSES, seed=3, backgrounds=backgrounds
+    )
+    (batch,), head = [shape_batch(12, seed=5)], network.network.fc
+    found, conditions = measurement.run([batch])["a"], ConditionSource(None, plan, 3).draw(batch)
+    for method in methods:
+        predict = network.predictor(uncentred(method))
+        predict = predict if method == uncentred(method) else centred(predict, backgrounds)
+        assert list(found[method].features) == ["clean", "retention/0", "retention/0.5"]
+        for name, features in found[method].features.items():
+            visible = batch.known if name == "clean" else conditions.visible(name)
+            logits = predict(batch.images, visible, conditions.fill_keys)
+            torch.testing.assert_close(head(torch.from_numpy(features)), logits)
+    in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a"]["layer_masking"]
+    for name, features in in_parts.features.items():
+        np.testing.assert_allclose(features, found["layer_masking"].features[name], atol=1e-5)
+
+
+def test_who_plans_the_nearest_picture_and_gives_no_features_is_told(batch):
+    suite = RelianceSuite(None, NUM_CLASSES, ReliancePlan(shapes=False, nearest=True))
+    with pytest.raises(InputError, match="'count' has none; give them as features"):
+        suite.ask({"count": count_visible}, batch)

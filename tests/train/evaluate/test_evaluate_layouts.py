@@ -188,7 +188,7 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
         ("unlabelled", f"[{first}, {second}]", []),
     ):
         arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
-        run = [f"--network={networks}", *QUICK, f"--out={tmp_path / out}"]
+        run = [f"--network={networks}", *QUICK, "--plan.nearest=true", f"--out={tmp_path / out}"]
         main(["evaluate", "--data=ImagesWithMasks", *arguments, *labels, *run])
     kept = (row for row in rows_of(tmp_path / "labelled") if row.measure not in ("class_accuracy", "commonest_class"))
     expected = {(row.network, row.name): row for row in kept}
@@ -198,6 +198,7 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     assert all(rows[each] == row for each, row in expected.items() if each not in need_labels)
     assert all(rows[each].undefined_because == "The images have no labels." for each in need_labels)
     assert rows[first, "swap_pull"].value not in (0, None)
+    assert rows[first, "nearest_0.5"].images == len(seen) and rows[first, "nearest_0.5"].value is not None
     assert [row.reading for row in rows_of(tmp_path / "unlabelled", measure="reliance")] == ["undefined"]
     pages = [Page((tmp_path / out / "report.html").read_text()) for out in ("labelled", "unlabelled")]
     assert ["labels" in page.texts for page in pages] == [False, True]

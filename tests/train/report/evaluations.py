@@ -7,12 +7,13 @@ from maskrobust.train.report.results import MEANINGLESS, Results
 from maskrobust.train.report.wording import CONCLUSIONS
 
 Numbers = dict[str, Any]
-"""Of a network under a masking method: silhouette, circle, half, share with its interval, pull, commonest."""
+"""Of a network under a masking method: silhouette, circle, half, nearest, share with its interval, pull, commonest."""
 
 _MEASURES = {
     "silhouette": "silhouette_accuracy",
     "circle": "circle_accuracy",
     "half": "retention",
+    "nearest": "nearest",
     "pull": "outline_pull",
 }
 
@@ -44,7 +45,7 @@ def evaluated(
             for name, measure in _MEASURES.items():
                 if name in numbers:
                     reading = "pulled" if name == "pull" and numbers[name][1] > 0 else ""
-                    parameters = half if name == "half" else {}
+                    parameters = half if name in ("half", "nearest") else {}
                     add(network, method, measure, numbers[name], parameters=parameters, reading=reading)
             if "share" in numbers:
                 _, low, high = numbers["share"]
