@@ -17,7 +17,7 @@ from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.drawing import FILLS, check_pixels, draw
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import Choice, Chosen, Entry
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_within
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 OTHER_IMAGE = "other_image"
@@ -125,8 +125,7 @@ class RandomMasking:
     _fills: Mapping[str, Chosen] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.probability <= 1.0:
-            raise InputError(f"probability must lie in [0, 1], got {self.probability}.")
+        check_within("[0, 1]", "probability", self.probability)
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 

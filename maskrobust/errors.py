@@ -35,6 +35,15 @@ def check_at_least(name: str, value: int | None, minimum: int) -> None:
         raise InputError(f"{name} must be at least {minimum}, got {value}; give a larger number.")
 
 
+def check_within(interval: str, name: str, *values: float) -> None:
+    """Raise an `InputError` that names the argument where a value is outside of an interval such as "[0, 1)"."""
+    low, high = map(float, interval[1:-1].split(","))
+    for value in values:
+        is_open_end = (value == low and interval[0] == "(") or (value == high and interval[-1] == ")")
+        if not low <= value <= high or is_open_end:
+            raise InputError(f"{name} must lie in {interval}, got {value}; give such a number.")
+
+
 def check_distinct(name: str, values: Sequence[object]) -> None:
     """Raise an `InputError` that names the argument where it names nothing, or the same twice."""
     if not values:

@@ -10,7 +10,7 @@ from torch import Tensor
 from maskrobust.augment.families.patches import take_rows
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, is_on_cpu, uniform
-from maskrobust.errors import InputError
+from maskrobust.errors import check_at_least
 
 _KNOT_VALUES = 512
 _WEIGHT_BITS = 6
@@ -23,8 +23,7 @@ _BITS_BELOW_A_LEVEL = 3  # a knot times a weight has 15 bits, a level 12; int16,
 
 
 def _check_knots(knots: int) -> None:
-    if knots < 2:
-        raise InputError(f"knots must be at least 2, got {knots}; give more for smaller blobs.")
+    check_at_least("knots", knots, 2)
 
 
 @mask_family("blobs", check=_check_knots)

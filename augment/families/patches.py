@@ -5,12 +5,11 @@ from torch import Tensor
 
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation, uniform
-from maskrobust.errors import InputError
+from maskrobust.errors import check_at_least
 
 
 def _check_patch_size(patch_size: int | tuple[int, int]) -> None:
-    if min(_sides(patch_size)) < 1:
-        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}; give the side of a patch.")
+    check_at_least("patch_size", min(_sides(patch_size)), 1)
 
 
 @mask_family("patches", check=_check_patch_size)

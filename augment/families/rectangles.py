@@ -5,15 +5,14 @@ from torch import Tensor
 
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, uniform
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least
 
 
 def _check_options(aspect_ratio: tuple[float, float], count: int) -> None:
     low, high = aspect_ratio
     if not 0.0 < low <= high < float("inf"):
         raise InputError(f"aspect_ratio must be a range 0 < low <= high, got {aspect_ratio}; give such a range.")
-    if count < 1:
-        raise InputError(f"count must be at least 1, got {count}; draw more rectangles.")
+    check_at_least("count", count, 1)
 
 
 @mask_family("rectangles", check=_check_options)

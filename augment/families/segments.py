@@ -20,7 +20,7 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation
-from maskrobust.errors import InputError, library_needed
+from maskrobust.errors import InputError, check_at_least, library_needed
 
 SegmentationMethod = Literal["slic", "quickshift"]
 _CACHED_BYTES = 2**28
@@ -111,8 +111,7 @@ def patch_segments(height: int, width: int, patch_size: int) -> Tensor:
     Raises:
         InputError: patch_size < 1.
     """
-    if patch_size < 1:
-        raise InputError(f"patch_size must be at least 1 pixel, got {patch_size}; give the side of a patch.")
+    check_at_least("patch_size", patch_size, 1)
     row, column = (torch.arange(side) // patch_size for side in (height, width))
     return row[:, None] * -(-width // patch_size) + column
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from maskrobust.augment.registry import import_named
-from maskrobust.errors import InputError, library_needed
+from maskrobust.errors import InputError, check_at_least, library_needed
 
 TIMM_PREFIX = "timm/"
 """Prefix of the names of timm's networks."""
@@ -36,8 +36,7 @@ class SmallResNet(nn.Module):
 
     def __init__(self, num_classes: int = 10, *, width: int = 16, blocks: int = 1, in_chans: int = 3) -> None:
         super().__init__()
-        if width < 16:
-            raise InputError(f"width must be at least 16, got {width}; give a larger number.")
+        check_at_least("width", width, 16)
         self.conv1 = nn.Conv2d(in_chans, width, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -68,8 +67,7 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
     Raises:
         InputError: the name is unknown (the nearest names are given), num_classes < 2, or an option is not taken.
     """
-    if num_classes < 2:
-        raise InputError(f"num_classes must be at least 2, got {num_classes}.")
+    check_at_least("num_classes", num_classes, 2)
     check_known(architecture)
     arguments = {"num_classes": num_classes, **(options or {})}
     try:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self, TypeVar, get_args
 
 from maskrobust.augment import FAMILIES, FamilyName, family_needs
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
 
 ShapeMeasure = Literal["swap_pull", "hidden_pixel_sensitivity"]
@@ -59,12 +59,10 @@ class ReliancePlan:
         for field in fields(self):
             if isinstance(value := getattr(self, field.name), list | tuple):
                 object.__setattr__(self, field.name, tuple(dict.fromkeys(value)))
-        for name in ("hidden_fractions", "curve_fractions"):
-            _check_fractions(name, getattr(self, name))
-        _check_fractions("transfer_fraction", (self.transfer_fraction,))
-        _check_fractions("sampled_share", (self.sampled_share,))
-        if self.sampled_share == 0:
-            raise InputError("sampled_share must be above 0, got 0; name no curve or transfer family for none of them.")
+        check_within("[0, 1]", "hidden_fractions", *self.hidden_fractions)
+        check_within("[0, 1]", "curve_fractions", *self.curve_fractions)
+        check_within("[0, 1]", "transfer_fraction", self.transfer_fraction)
+        check_within("(0, 1]", "sampled_share", self.sampled_share)
         for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (
@@ -139,9 +137,3 @@ def with_transfer_methods(
     matrix = replace(some, shapes=False, hidden_fractions=(), nearest=False, curve_families=(), scenes=0)
     further = [method for method in methods if method not in plans]
     return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}
-
-
-def _check_fractions(name: str, fractions: tuple[float, ...]) -> None:
-    for fraction in fractions:
-        if not 0.0 <= fraction <= 1.0:
-            raise InputError(f"{name} must lie in [0, 1], got {fraction}; give such a fraction.")

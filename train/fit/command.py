@@ -25,7 +25,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
-from maskrobust.errors import InputError, MissingFileError, did_you_mean
+from maskrobust.errors import InputError, MissingFileError, check_within, did_you_mean
 from maskrobust.lm_modules.callbacks import (
     FiniteLoss,
     LastCheckpoint,
@@ -151,7 +151,8 @@ class FitCLI(LightningCLI):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
-        _check_seed(config.seed_everything)
+        if config.seed_everything is not None:
+            check_within(f"[0, {2**32 - 1}]", "seed_everything", config.seed_everything)  # what NumPy takes
         _check_length(config.trainer, self.command)
         if config.ckpt_path in ("last", "auto"):
             config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
@@ -371,12 +372,6 @@ def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
             "to train for longer."
         )
         raise SystemExit(0)
-
-
-def _check_seed(seed: bool | int | None) -> None:
-    """Refuse a seed that NumPy does not take."""
-    if seed is not None and not 0 <= seed < 2**32:
-        raise InputError(f"seed_everything must lie in [0, {2**32 - 1}], got {seed}; give such a number.")
 
 
 def _check_length(trainer: Namespace, command: str) -> None:

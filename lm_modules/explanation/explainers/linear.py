@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.errors import InputError, library_needed
+from maskrobust.errors import InputError, check_within, library_needed
 from maskrobust.lm_modules.explanation.explained import Explanation
 from maskrobust.lm_modules.explanation.explainers.registry import coalition_queries, explainer, surrogate_queries
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
@@ -31,8 +31,7 @@ def lime_weights(z: Tensor, kernel_width: float = 0.25) -> FloatArray:
     square root of it: its width w is sqrt(2) w here. z is (N, M) bool, the result (N,) float64 in (0, 1]; an InputError
     says so where w is not above 0.
     """
-    if not kernel_width > 0:
-        raise InputError(f"kernel_width must be above 0, got {kernel_width}; 0.25 is usual.")
+    check_within("(0, inf)", "kernel_width", kernel_width)
     distance = 1 - np.sqrt(_numbers(z).mean(axis=1))
     return np.exp(-((distance / kernel_width) ** 2))  # type: ignore[no-any-return]
 
@@ -57,8 +56,7 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
             number is out of its range.
     """
     check_answers(z, answers, z.shape[-1] + 2)
-    if not 0 <= alpha < math.inf:
-        raise InputError(f"alpha must be at least 0 and finite, got {alpha}; 1 is usual.")
+    check_within("[0, inf)", "alpha", alpha)
     design, answers, weights = _numbers(z), _from_first(answers), lime_weights(z, kernel_width)
     share = weights / weights.sum()
     centred, targets = design - share @ design, answers - share @ answers

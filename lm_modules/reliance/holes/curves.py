@@ -19,7 +19,7 @@ from maskrobust.augment import (
     segment_batch,
     segment_sums,
 )
-from maskrobust.errors import InputError
+from maskrobust.errors import check_within
 
 CurveFamily = Literal["patches", "slic", "quickshift"]
 CURVE_FAMILIES: tuple[CurveFamily, ...] = get_args(CurveFamily)
@@ -72,8 +72,7 @@ def curve_holes(
         TypeError: the object mask is not boolean.
         InputError: a fraction leaves [0, 1], patch_size < 1, or images have neither 1 nor 3 channels.
     """
-    if not all(0.0 <= fraction <= 1.0 for fraction in hidden_fractions):
-        raise InputError(f"hidden_fractions must lie in [0, 1], got {list(hidden_fractions)}; give such fractions.")
+    check_within("[0, 1]", "hidden_fractions", *hidden_fractions)
     check_object_mask(batch.object_mask)
     segments = _segments(batch, family, patch_size)
     fractions = torch.tensor(hidden_fractions, dtype=torch.float64, device=keys.device)[:, None].expand(-1, len(keys))

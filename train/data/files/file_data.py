@@ -354,12 +354,6 @@ def warn_of_skipped(where: str, others: Sequence[Path]) -> None:
         )
 
 
-def check_val_fraction(val_fraction: float) -> None:
-    """Raise an `InputError` where the fraction of training images to validate on is not in (0, 1)."""
-    if not 0.0 < val_fraction < 1.0:
-        raise InputError(f"val_fraction must lie in (0, 1), got {val_fraction}; 0.02 is one training image in fifty.")
-
-
 def train_val_split(
     files: Sequence[ImageFile], val_fraction: float, seed: int
 ) -> tuple[list[ImageFile], list[ImageFile]]:

@@ -76,12 +76,6 @@ def choose_photographs(
     return chosen
 
 
-def check_held_out(held_out: int, count: int) -> None:
-    """Refuse to hold out a negative number of photographs, or all of them."""
-    if not 0 <= held_out < count:
-        raise InputError(f"held_out_backgrounds must lie in [0, {count - 1}], got {held_out}; hold out some.")
-
-
 def random_crops(
     sources: Sequence[CropSource],
     choice: NDArray[np.int64],

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
 from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
-    check_held_out,
     choose_photographs,
     random_crops,
 )
@@ -110,18 +109,12 @@ class Cues(InMemoryDataModule):
         super().__init__(batch_size, num_workers, seed)
         self.split_sizes: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
         for split, size in self.split_sizes.items():
-            check_at_least(f"{split}_images", size, 1)
-            if size > _LARGEST_SPLIT:
-                raise InputError(f"{split}_images must be at most {_LARGEST_SPLIT}, got {size}; give a smaller number.")
+            check_within(f"[1, {_LARGEST_SPLIT}]", f"{split}_images", size)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
-        if not 2 <= num_classes <= len(OUTLINE_NAMES):
-            raise InputError(
-                f"num_classes must be between 2 and {len(OUTLINE_NAMES)}, the number of outlines there are, "
-                f"got {num_classes}; choose a number in this range."
-            )
-        _check_informativeness("texture_informativeness", texture_informativeness)
-        _check_informativeness("outline_informativeness", outline_informativeness)
-        check_held_out(held_out_backgrounds, len(BACKGROUNDS))
+        check_within(f"[2, {len(OUTLINE_NAMES)}]", "num_classes", num_classes)
+        check_within("[0, 1]", "texture_informativeness", texture_informativeness)
+        check_within("[0, 1]", "outline_informativeness", outline_informativeness)
+        check_within(f"[0, {len(BACKGROUNDS) - 1}]", "held_out_backgrounds", held_out_backgrounds)
         self.held_out_backgrounds = held_out_backgrounds
         self.image_size = image_size
         self.num_classes = num_classes
@@ -141,9 +134,7 @@ class Cues(InMemoryDataModule):
         Raises:
             InputError: there are not that many draws.
         """
-        draws = _LARGEST_SPLIT // self.split_sizes["train"]
-        if not 0 <= number < draws:
-            raise InputError(f"the draw of training images must lie in [0, {draws}), got {number}; give such a number.")
+        check_within(f"[0, {_LARGEST_SPLIT // self.split_sizes['train']})", "the draw of training images", number)
         self._set_draw(number)
 
     def causes(self, ids: Tensor) -> Causes:
@@ -205,8 +196,3 @@ class Cues(InMemoryDataModule):
 def _shown_class(labels: Tensor, num_classes: int, informativeness: float, numbers: NDArray[np.float32]) -> Tensor:
     told, other = torch.from_numpy(numbers).unbind(dim=1)
     return torch.where(told < informativeness, labels, (other * num_classes).to(torch.int64))
-
-
-def _check_informativeness(name: str, value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise InputError(f"{name} must be a probability in [0, 1], got {value}; choose a number in this range.")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.errors import InputError, MissingFileError, check_at_least
+from maskrobust.errors import InputError, MissingFileError, check_at_least, check_within
 from maskrobust.lm_modules.networks.class_matching import are_wordnet_ids, imagenet_names
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
@@ -282,10 +282,8 @@ class Cutouts(InMemoryDataModule):
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        check_at_least("views", views, 1)
+        check_within(f"[1, {2**_VIEW_BITS})", "views", views)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
-        if views >= 2**_VIEW_BITS:
-            raise InputError(f"views must be below {2**_VIEW_BITS}, got {views}; give a smaller number.")
         self.folder = find_cutouts(folder)
         self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
         if classes == "none":

@@ -15,14 +15,13 @@ from scipy import ndimage
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError, MissingFileError, check_at_least
+from maskrobust.errors import InputError, MissingFileError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
 from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
-    check_held_out,
     choose_photographs,
     random_crops,
 )
@@ -231,11 +230,10 @@ class Fashion(InMemoryDataModule):
         super().__init__(batch_size, num_workers, seed)
         self.split_sizes: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
         for split, size in self.split_sizes.items():
-            check_at_least(f"{split}_images", size, 1)
+            check_within(f"[1, {OFFICIAL_SIZES['test' if split == 'test' else 'train']}]", f"{split}_images", size)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
-        _check_enough("train_images + val_images", train_images + val_images, OFFICIAL_SIZES["train"])
-        _check_enough("test_images", test_images, OFFICIAL_SIZES["test"])
-        check_held_out(held_out_backgrounds, len(BACKGROUNDS))
+        check_within(f"[2, {OFFICIAL_SIZES['train']}]", "train_images + val_images", train_images + val_images)
+        check_within(f"[0, {len(BACKGROUNDS) - 1}]", "held_out_backgrounds", held_out_backgrounds)
         self.held_out_backgrounds = held_out_backgrounds
         self.root = root
         if root is not None:
@@ -307,11 +305,6 @@ class Fashion(InMemoryDataModule):
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)
-
-
-def _check_enough(name: str, wanted: int, available: int) -> None:
-    if wanted > available:
-        raise InputError(f"{name} must be at most {available}, got {wanted}; ask for fewer images.")
 
 
 def garment_masks(images: NDArray[np.uint8]) -> NDArray[np.bool_]:

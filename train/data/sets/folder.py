@@ -4,10 +4,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, check_within
 from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.train.data.base import ALL_SPLITS
-from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
+from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import ImageFile, NoData, list_classes, list_images
 from maskrobust.train.types import Split
 
@@ -156,7 +156,7 @@ def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Sp
         )
     if val_fraction is None:
         return found
-    check_val_fraction(val_fraction)
+    check_within("(0, 1)", "val_fraction", val_fraction)
     if "val" in found and "test" in found:
         raise InputError(
             f"val_fraction {val_fraction} would leave the images in '{root / 'val'}' unused, as "

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from maskrobust.errors import MissingFileError
-from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split, warn_of_skipped
+from maskrobust.errors import MissingFileError, check_within
+from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, list_folder
 from maskrobust.train.types import Split
 
@@ -32,7 +32,7 @@ class Images(FileDataModule):
 
     def __init__(self, root: str, *, val_fraction: float = 0.05, **options: Any) -> None:
         super().__init__(**options)
-        check_val_fraction(val_fraction)
+        check_within("(0, 1)", "val_fraction", val_fraction)
         folder = Path(root)
         found, others = list_folder(folder, folder, None, _UNLABELLED)
         if not found:

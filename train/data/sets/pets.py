@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from torchvision.datasets import OxfordIIITPet
 
-from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.file_data import FileDataModule, check_val_fraction, train_val_split
+from maskrobust.errors import InputError, MissingFileError, check_within
+from maskrobust.train.data.files.file_data import FileDataModule, train_val_split
 from maskrobust.train.data.files.image_files import ImageFile, id_of
 from maskrobust.train.types import Split
 
@@ -45,7 +45,7 @@ class Pets(FileDataModule):
 
     def __init__(self, root: str, *, download: bool = False, val_fraction: float = 0.1, **options: Any) -> None:
         super().__init__(mask_code="trimap", **options)
-        check_val_fraction(val_fraction)
+        check_within("(0, 1)", "val_fraction", val_fraction)
         self.root, self.download, self.val_fraction = Path(root), download, val_fraction
         self._files: dict[str, list[ImageFile]] = {}
 

@@ -90,7 +90,7 @@ class TestKnobs:
 
     def test_a_value_that_is_no_probability_is_refused(self, knob, shown):
         for value in (-0.1, 1.1, float("nan")):
-            with pytest.raises(ValueError, match=rf"^{knob} must be a probability in \[0, 1\], got"):
+            with pytest.raises(ValueError, match=rf"^{knob} must lie in \[0, 1\], got"):
                 Cues(**{knob: value})
 
 

@@ -119,9 +119,12 @@ def test_the_training_garments_are_a_choice_by_seed_that_leaves_the_validation_g
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train_images": 59_500}, r"^train_images \+ val_images must be at most 60000, got 60500;"),
-        ({"val_images": 60_000, "train_images": 1}, r"^train_images \+ val_images must be at most 60000, got 60001;"),
-        ({"test_images": 10_001}, "^test_images must be at most 10000, got 10001;"),
+        ({"train_images": 59_500}, r"^train_images \+ val_images must lie in \[2, 60000\], got 60500;"),
+        (
+            {"val_images": 60_000, "train_images": 1},
+            r"^train_images \+ val_images must lie in \[2, 60000\], got 60001;",
+        ),
+        ({"test_images": 10_001}, r"^test_images must lie in \[1, 10000\], got 10001;"),
     ],
 )
 def test_more_images_than_exist_are_refused_at_once(fashion_root, arguments, message):
