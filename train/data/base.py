@@ -361,7 +361,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         self._made: dict[Split, dict[int, Batch]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a loader process gets where it is no fork."""
+        """What a copy gets, as in a loader process that is no fork."""
         return {**vars(self), "trainer": None, "_made": {}}
 
     @abstractmethod

@@ -378,7 +378,7 @@ class Cutouts(InMemoryDataModule):
         again = copy.copy(self)
         again.class_names = numbered_classes(labels)
         again.num_classes = len(again.class_names)
-        again._labels = labels
+        again._labels, again._made = labels, self._made
         return again
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:

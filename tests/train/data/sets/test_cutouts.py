@@ -3,6 +3,7 @@
 import csv
 import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import texture_energy
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files import scenes as scenes_module
 from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS, list_scenes
+from maskrobust.train.data.sets import cutouts as cutouts_module
 from maskrobust.train.data.sets.cutouts import DEBIAN_STAMPS, SHIPPED_CLASSES, paste, read_cutout
 from tests.conftest import require_component
 
@@ -144,6 +146,19 @@ def test_a_sample_depends_on_seed_and_id_alone(folder):
     grown = Cutouts(folder, **SMALL).samples("test")
     rows = [grown.ids.tolist().index(each) for each in few.ids.tolist()]
     assert torch.equal(few.images, grown.images[rows])
+
+
+def test_a_picture_is_read_once_for_all_its_views_and_not_again_for_other_labels(folder, monkeypatch):
+    read: list[Path] = []
+    monkeypatch.setattr(cutouts_module, "read_cutout", lambda path: read.append(path) or read_cutout(path))
+    data = Cutouts(folder, **SMALL, batch_size=3)
+    first = next(iter(data.test_dataloader()))
+    assert len(read) == 3
+    labels = {each: 7 + place for place, each in enumerate(data.ids("test").tolist())}
+    again = data.relabelled(labels)
+    assert again.samples("test").labels.tolist() == [*labels.values()]
+    assert torch.equal(next(iter(data.test_dataloader())).labels, first.labels)
+    assert sorted(read) == sorted(each.path for each in data.cutouts)
 
 
 def test_ids_ascend_and_are_unique_over_all_splits_and_views_of_an_object_share_its_label(folder):
