@@ -9,7 +9,8 @@ from maskrobust.lm_modules.reliance.probe import (
     cross_validate_probe,
     train_probe,
 )
-from maskrobust.train.types import AnnotatedDataModule, Split
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.types import Split
 
 
 def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:

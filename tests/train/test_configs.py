@@ -185,7 +185,7 @@ def test_every_shipped_claim_makes_a_run(name, data, tmp_path):
     if name.startswith("full_"):  # another has the same data, model and training: tests/train/claim/test_claim.py
         return
     config.data.prepare_data()
-    config.data.setup()
+    config.data.setup("fit")
     first, bank = next(iter(config.arms)), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     with ClaimProgress(Console(quiet=True), runs=1) as progress:
         run_arm(config, first, config.seeds[0], bank, progress)

@@ -3,7 +3,8 @@
 import io
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.batch import Batch, check_all_known, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
@@ -26,6 +27,7 @@ from maskrobust.train.data.loading import (
     PresentAhead,
     TrainingLoader,
     TrainingSamples,
+    collate,
     loading_options,
     rank_and_number,
     training_position,
@@ -117,18 +119,22 @@ def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
 
 
 class InMemoryDataset(Dataset[Batch]):
-    """Samples in memory as a map-style data set, fetched a whole batch at once."""
+    """Samples by their ids as a map-style data set, fetched a whole batch at once.
 
-    def __init__(self, samples: Batch) -> None:
-        self.samples = samples
+    Args:
+        ids: (N,) int64.
+        samples: ids (B,) -> their samples.
+    """
+
+    def __init__(self, ids: Tensor, samples: Callable[[Tensor], Batch]) -> None:
+        self.ids, self.samples = ids, samples
 
     def __len__(self) -> int:
-        return len(self.samples.ids)
+        return len(self.ids)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
-        rows = torch.as_tensor(indices, dtype=torch.int64) % len(self)
-        return self.samples.select(rows)
+        return self.samples(self.ids[torch.as_tensor(indices, dtype=torch.int64) % len(self)])
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
@@ -324,15 +330,19 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """Every sample of a split once, ready to be encoded; the data must be set up for it.
 
         Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
+
+        Raises:
+            InputError: the samples say which pixels may be seen.
         """
         for batch in self.whole_split(split):
+            check_all_known(batch, "shards")
             images = to_pixels(batch.to("cpu").images, torch.uint8).permute(0, 2, 3, 1).numpy()
             masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
             yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)
 
 
 class InMemoryDataModule(AnnotatedDataModule):
-    """A data module whose splits fit into memory; a subclass says how a split is made.
+    """A data module whose splits fit into memory; a subclass says how samples are made.
 
     Args:
         batch_size: samples per batch, at least 1; the last batch of an epoch may be smaller.
@@ -344,56 +354,51 @@ class InMemoryDataModule(AnnotatedDataModule):
         InputError: an argument is below its minimum.
     """
 
-    training_stage = "train"
-
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
         self.training_draw = 0
-        self._samples: dict[Split, Batch] = {}
+        self._made: dict[Split, dict[int, Batch]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a loader process gets where it is no fork."""
+        return {**vars(self), "trainer": None, "_made": {}}
 
     @abstractmethod
-    def make_samples(self, split: Split) -> Batch:
-        """Make all samples of `split`, images as uint8; the same call returns the same bytes."""
+    def ids(self, split: Split) -> Tensor:
+        """(N,) int64 ids of the samples of `split`, in their order."""
 
-    def samples(self, split: Split) -> Batch:
-        """All samples of `split`, made on first use and kept."""
-        if split not in self._samples:
-            self._samples[split] = self.make_samples(split)
-        return self._samples[split]
+    @abstractmethod
+    def make_samples(self, split: Split, ids: Tensor) -> Batch:
+        """Make at least the samples of `split` with these ids (B,), images as uint8.
+
+        A sample's bytes follow from its id alone.
+        """
+
+    def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
+        """The samples of `split` with these ids, or all of them; each is made when it is first asked for, and kept."""
+        made, wanted = self._made.setdefault(split, {}), (self.ids(split) if ids is None else ids).tolist()
+        if missing := [each for each in wanted if each not in made]:
+            new = self.make_samples(split, torch.tensor(missing))
+            made |= {each: new.select(row) for row, each in enumerate(new.ids.tolist())}
+        return collate(map(made.__getitem__, wanted))
 
     def _set_draw(self, number: int) -> None:
         """Have the training split made anew where its draw is another one."""
         if number != self.training_draw:
             self.training_draw = number
-            self._samples.pop("train", None)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make the splits that `stage` needs, a key of `SPLITS_OF_STAGE`, unless already made."""
-        for split in SPLITS_OF_STAGE[stage]:
-            self.samples(split)
+            self._made.pop("train", None)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
-        return self._training_loader(InMemoryDataset(self.samples("train")))
+        return self._training_loader(self._dataset("train"))
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split, in order of ids."""
-        return self._loader(InMemoryDataset(self.samples(split)))
+        return self._loader(self._dataset(split))
 
-    def stored_samples(self, split: Split) -> list[PixelSample]:
-        """Every sample of a split once, ready to be encoded without loss.
-
-        Raises:
-            InputError: the samples say which pixels may be seen.
-        """
-        ids, images, object_mask, labels, visible = self.samples(split)
-        if visible is not None:
-            raise InputError(
-                "shards do not keep which pixels hold no data; leave visible out, or train on the data themselves."
-            )
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        return list(map(PixelSample, ids.tolist(), pixels, object_mask[:, 0].numpy(), labels.tolist()))
+    def _dataset(self, split: Split) -> InMemoryDataset:
+        return InMemoryDataset(self.ids(split), partial(self.samples, split))
 
 
 def check_masks_follow_objects(data: AnnotatedDataModule, user: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from maskrobust.augment.batch import check_all_known
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
+from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
@@ -24,7 +25,7 @@ from maskrobust.train.data.files.image_files import (
     read_file,
 )
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
-from maskrobust.train.types import AnnotatedDataModule, Split
+from maskrobust.train.types import Split
 
 _LONGEST_NAME = 100
 """Bytes of a name, to which files add what they are."""

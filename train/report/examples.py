@@ -16,11 +16,12 @@ from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, ret
 from maskrobust.lm_modules.reliance.measures.accuracy import ANOTHER_CLASS
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.report.blocks import Section, block, legend, prose
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import capitalised, in_words, method_title
-from maskrobust.train.types import AnnotatedDataModule, Split
+from maskrobust.train.types import Split
 
 
 class Prediction(NamedTuple):

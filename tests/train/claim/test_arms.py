@@ -182,7 +182,6 @@ def test_the_probe_learns_from_the_first_draw_whatever_was_trained_on_before(tmp
         raise InputError("enough")
 
     monkeypatch.setattr(runs, "train_outline_probe", train)
-    config.data.setup()
     first = config.data.samples("train").ids.tolist()
     config.data.draw_training(3)
     with pytest.raises(InputError, match="enough"):

@@ -1,5 +1,7 @@
 """What every data module does, one of one's own too: the contract, order, splits, workers, DDP, scenes."""
 
+import pickle
+import threading
 from itertools import count
 from typing import Any
 
@@ -33,10 +35,10 @@ def loader(data, split):
     return getattr(data, f"{split}_dataloader")()
 
 
-def splits_made(data):
-    """A list that gets each split of a data module when its samples are made."""
+def ids_made(data):
+    """A list that gets the ids of the samples of a data module when they are made."""
     made, make_samples = [], data.make_samples
-    data.make_samples = lambda split: made.append(split) or make_samples(split)
+    data.make_samples = lambda split, ids: made.extend(ids.tolist()) or make_samples(split, ids)
     return made
 
 
@@ -69,18 +71,30 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(make_data):
         assert not torch.equal(first.images, other.images)
 
 
-def test_setup_makes_only_what_the_stage_needs_and_only_once(make_data):
+def test_a_sample_is_made_when_it_is_asked_for_and_only_once(make_data):
     data = make_data()
-    made = splits_made(data)
-    data.setup("validate")
-    assert made == ["val"]
-    data.setup("fit")
-    assert made == ["val", "train"]
-    data.setup("predict")
-    data.setup("fit")
-    data.setup()
-    data.setup()
-    assert made == ["val", "train", "test"]
+    made = ids_made(data)
+    first = next(iter(data.test_dataloader())).ids.tolist()
+    assert made == first and len(first) == 8
+    drawn = next(iter(data.train_dataloader())).ids.tolist()
+    assert made == first + drawn
+    list(data.test_dataloader())
+    data.samples("test")
+    assert made == first + drawn + data.ids("test").tolist()[8:]
+
+
+def test_a_sample_is_the_same_whichever_are_made_with_it(make_data):
+    whole = make_data().samples("train")
+    rows = torch.tensor([7, 2, 29])
+    for kept, one in zip(whole.select(rows), make_data().samples("train", whole.ids[rows]), strict=True):
+        assert (kept is None and one is None) or torch.equal(kept, one)
+
+
+def test_a_loader_process_that_is_no_fork_gets_neither_trainer_nor_samples(make_data):
+    data = make_data()
+    data.trainer, loaded = threading.Lock(), next(iter(data.val_dataloader()))  # a lock cannot be pickled
+    again = pickle.loads(pickle.dumps(data.val_dataloader().dataset)).__getitems__(range(7))
+    assert torch.equal(again.images, loaded.images)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -302,10 +316,12 @@ class Squares(InMemoryDataModule):
         super().__init__(batch_size=4, num_workers=0, seed=0)
         self.side = side
 
-    def make_samples(self, split):
-        ids = torch.arange(8) + 100 * ("train", "val", "test").index(split)
+    def ids(self, split):
+        return torch.arange(8) + 100 * ("train", "val", "test").index(split)
+
+    def make_samples(self, split, ids):
         labels = ids % 2
-        object_mask = torch.zeros(8, 1, 32, 32, dtype=torch.bool)
+        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
         object_mask[:, :, : self.side, : self.side] = True
         object_mask[labels == 1, :, : 2 * self.side, : 2 * self.side] = True
         return Batch(ids, 255 * object_mask.to(torch.uint8).expand(-1, 3, -1, -1), object_mask, labels)

@@ -128,12 +128,14 @@ class OneShape(InMemoryDataModule):
     def __init__(self) -> None:
         super().__init__(batch_size=8, num_workers=0, seed=0)
 
-    def make_samples(self, split):
-        ids = torch.arange(40)
-        object_mask = torch.zeros(40, 1, 32, 32, dtype=torch.bool)
+    def ids(self, split):
+        return torch.arange(40)
+
+    def make_samples(self, split, ids):
+        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
         for place, number in enumerate(self.object_of(ids).tolist()):
             object_mask[place, :, 4 : 10 + 2 * number, 6:20] = True
-        images = torch.zeros(40, 3, 32, 32, dtype=torch.uint8)
+        images = torch.zeros(len(ids), 3, 32, 32, dtype=torch.uint8)
         return Batch(ids, images, object_mask, self.object_of(ids) % 2)
 
     def object_of(self, ids):

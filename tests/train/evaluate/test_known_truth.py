@@ -187,8 +187,9 @@ def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can():
     assert accuracy == pytest.approx(perfect, abs=TOLERANCE)
 
 
-def test_a_probe_learns_nothing_from_objects_without_labels():
+def test_a_probe_learns_nothing_from_objects_without_labels(monkeypatch):
     data = Cues(train_images=4, val_images=4, test_images=4, image_size=32, num_classes=CLASSES)
-    data.samples("train").labels.fill_(-1)
+    causes = data.causes
+    monkeypatch.setattr(data, "causes", lambda ids: causes(ids)._replace(labels=torch.full_like(ids, -1)))
     with pytest.raises(InputError, match=r"^the mask-only probe learns the classes .* those of Cues have no labels;"):
         train_outline_probe(data, seed=0)

@@ -337,7 +337,6 @@ JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[pat
 def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys):
     network = load_network(f"small_resnet:{checkpoint}")
     data = Cues(image_size=48, train_images=8, val_images=8, test_images=8)
-    data.setup("test")
     samples = data.samples("test")
     with torch.inference_mode():
         predicted = network.predictor("black")(

@@ -213,13 +213,15 @@ class Views(InMemoryDataModule):
     def __init__(self) -> None:
         super().__init__(batch_size=8, num_workers=0, seed=0)
 
-    def make_samples(self, split):
-        ids = torch.arange(48) + 48 * (split == "test")
-        random = np.random.default_rng(0)
-        object_mask = torch.zeros(48, 1, 32, 32, dtype=torch.bool)
-        for place, number in enumerate((self.object_of(ids) % 12).tolist()):
+    def ids(self, split):
+        return torch.arange(48) + 48 * (split == "test")
+
+    def make_samples(self, split, ids):
+        random, numbers = np.random.default_rng(0), self.object_of(ids) % 12
+        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
+        for place, number in enumerate(numbers.tolist()):
             object_mask[place, :, 4 : 10 + number, 6:20] = True
-        images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)).repeat_interleave(4, dim=0)
+        images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8))[numbers]
         return Batch(ids, images, object_mask, self.object_of(ids) % 2)
 
     def object_of(self, ids):

@@ -157,9 +157,8 @@ class Cues(InMemoryDataModule):
         outlines = _shown_class(labels, self.num_classes, self.outline_informativeness, self._draw(ids, "outline", 2))
         return Causes(labels, textures, outlines)
 
-    def make_samples(self, split: Split) -> Batch:
-        """Render all samples of `split`."""
-        ids = self.ids(split)
+    def make_samples(self, split: Split, ids: Tensor) -> Batch:
+        """Render samples of `split`."""
         causes = self.causes(ids)
         object_mask = self._object_masks(ids, causes.outlines)
         inside = self._crops(ids, "texture", tuple(TEXTURES.values()), causes.textures.numpy())

@@ -21,7 +21,6 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.train.data.base import (
     ALL_SPLITS,
-    SPLITS_OF_STAGE,
     InMemoryDataModule,
     as_float_images,
     draw_uniform,
@@ -294,6 +293,7 @@ class Cutouts(InMemoryDataModule):
         self.with_background, self.training_objects = with_background, training_objects
         self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
         self._others: tuple[Cutout, ...] = ()
+        self._labels: Mapping[int, int] = {}
         if training_objects == "others":
             self._add_others(classes)
         self.num_classes = len(self.class_names)
@@ -308,12 +308,6 @@ class Cutouts(InMemoryDataModule):
     def splits(self) -> tuple[Split, ...]:
         """The names of the splits: all three if there are training objects, else "val" and "test"."""
         return ("val", "test") if self.training_objects == "none" else ALL_SPLITS
-
-    def setup(self, stage: str | None = None) -> None:
-        """Make the splits that `stage` needs, as far as there are any and they are not made yet."""
-        for split in SPLITS_OF_STAGE[stage]:
-            if split in self.splits:
-                self.samples(split)
 
     def objects(self, split: Split) -> tuple[Cutout, ...]:
         """The objects of a split, in order of their ids.
@@ -345,17 +339,25 @@ class Cutouts(InMemoryDataModule):
         path = next(each.path for each in (*self.cutouts, *self._others) if each.id == wanted)
         return f"{path.relative_to(self.folder)}, view {_view_of(torch.tensor(sample_id)) + 1}"
 
-    def make_samples(self, split: Split) -> Batch:
-        """Paste the objects of `split` onto its scenes, all objects in their first view, then in their second.
+    def ids(self, split: Split) -> Tensor:
+        """(N,) int64 ids of the samples of `split`, all objects in their first view, then in their second."""
+        return self._ids_of(split, self.objects(split))
+
+    def _ids_of(self, split: Split, objects: Sequence[Cutout]) -> Tensor:
+        views = torch.arange(self.views)[:, None] << OBJECT_BITS
+        first_id = _SPLIT_NUMBERS[split] << (OBJECT_BITS + _VIEW_BITS)
+        return (first_id + views + torch.tensor([each.id for each in objects])).flatten()
+
+    def make_samples(self, split: Split, ids: Tensor) -> Batch:
+        """Paste objects of `split` onto its scenes, each in all its views, so that its picture is read once.
 
         Raises:
             InputError: a picture or a background cannot be read, a picture has no alpha channel, or it is so thin that
                 nothing of it is left.
         """
-        objects = self.objects(split)
-        views = torch.arange(self.views)[:, None] << OBJECT_BITS
-        first_id = _SPLIT_NUMBERS[split] << (OBJECT_BITS + _VIEW_BITS)
-        ids = (first_id + views + torch.tensor([each.id for each in objects])).flatten()
+        wanted = set(self.object_of(ids).tolist())
+        objects = [each for each in self.objects(split) if each.id in wanted]
+        ids = self._ids_of(split, objects)
         images = self._backgrounds(split, ids)
         object_mask = np.zeros(images.shape[:3], dtype=np.bool_)
         numbers = self._draw(ids, "place", PLACE_NUMBERS)
@@ -367,16 +369,18 @@ class Cutouts(InMemoryDataModule):
                     raise InputError(f"nothing of '{each.path}' is left at image_size {self.image_size}; remove it.")
         return drawn_batch(ids, images, object_mask, torch.tensor([each.label for each in objects]).repeat(self.views))
 
+    def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
+        """Samples with the labels of `relabelled`; see `InMemoryDataModule`."""
+        samples = super().samples(split, ids)
+        labels = map(self._labels.get, samples.ids.tolist(), samples.labels.tolist())
+        return samples._replace(labels=torch.tensor([*labels]))
+
     def relabelled(self, labels: Mapping[int, int]) -> "Cutouts":
         """The images with other labels; see `AnnotatedDataModule`."""
         again = copy.copy(self)
         again.class_names = numbered_classes(labels)
         again.num_classes = len(again.class_names)
-        again._samples = {
-            split: samples._replace(labels=torch.tensor([labels[sample] for sample in samples.ids.tolist()]))
-            for split, samples in self._samples.items()
-            if labels.keys() >= set(samples.ids.tolist())
-        }
+        again._labels = labels
         return again
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -91,6 +92,9 @@ def read_garments(folder: Path, split: OfficialSplit) -> tuple[NDArray[np.uint8]
     return images, labels.astype(np.int64)
 
 
+_read_once = lru_cache(maxsize=2)(read_garments)
+
+
 def _read_idx(path: Path, shape: tuple[int, ...], most: int) -> NDArray[np.uint8]:
     """The items (N, *shape) of a file of bytes (http://yann.lecun.com/exdb/mnist), plain or .gz, with N <= `most`.
 
@@ -156,7 +160,7 @@ BACKGROUNDS = tuple(
 )
 """The photographs behind the garments."""
 
-_FIRST_ID: dict[OfficialSplit, int] = {"train": 0, "test": 60_000}
+_FIRST_ID: dict[Split, int] = {"train": 0, "val": 0, "test": 60_000}
 _SMALLEST_IMAGE = 32
 
 PLACE_NUMBERS = 6
@@ -242,17 +246,19 @@ class Fashion(InMemoryDataModule):
         """Find the files, or download them. Lightning calls it in one process per node."""
         find_files(self.root)
 
-    def make_samples(self, split: Split) -> Batch:
-        """Choose and render the garments of `split`.
+    def ids(self, split: Split) -> Tensor:
+        """(N,) int64 ids of the garments of `split`.
 
         Raises:
             InputError: a file is damaged, or holds fewer garments than asked for.
         """
-        official: OfficialSplit = "test" if split == "test" else "train"
-        garments, labels = read_garments(find_files(self.root), official)
-        available = torch.arange(len(garments)) + _FIRST_ID[official]
-        rows = self._choose(split, self._draw(available, "choice of garments"))
-        ids = available[torch.from_numpy(rows)]
+        available = torch.arange(len(self._garments(split)[1])) + _FIRST_ID[split]
+        return available[torch.from_numpy(self._choose(split, self._draw(available, "choice of garments")))]
+
+    def make_samples(self, split: Split, ids: Tensor) -> Batch:
+        """Render garments of `split`."""
+        garments, labels = self._garments(split)
+        rows = (ids - _FIRST_ID[split]).numpy()
         backgrounds = self._backgrounds(split, ids, "")
         images, object_mask = place_garments(garments[rows], backgrounds, self._draw(ids, "place", PLACE_NUMBERS))
         return drawn_batch(ids, images, object_mask, torch.from_numpy(labels[rows]))
@@ -275,6 +281,9 @@ class Fashion(InMemoryDataModule):
         """
         check_at_least("the draw of training images", number, 0)
         self._set_draw(number)
+
+    def _garments(self, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        return _read_once(find_files(self.root), "test" if split == "test" else "train")
 
     def _backgrounds(self, split: Split, ids: Tensor, stream: str) -> NDArray[np.uint8]:
         numbers = self._draw(ids, f"{stream}choice of background")

@@ -164,8 +164,6 @@ def test_ids_ascend_and_are_unique_over_all_splits_and_views_of_an_object_share_
 def test_all_objects_are_evaluated_and_none_trained_on_unless_they_are_split(folder):
     data = Cutouts(folder, **SMALL)
     assert data.splits == ("val", "test")
-    data.setup()
-    data.setup("fit")
     shown = {split: set(data.object_of(data.samples(split).ids).tolist()) for split in ("val", "test")}
     assert shown["val"] == shown["test"] == {each.id for each in data.cutouts}
     with pytest.raises(InputError, match=r"^Cutouts keeps all objects for evaluation, .*; set it, or give"):
@@ -299,7 +297,7 @@ def test_a_wrong_file_of_classes_is_refused_in_a_sentence(folder, tmp_path, cont
 def test_a_picture_that_shows_no_object_is_refused_by_name(folder, pixels, message):
     path = write_png(folder / "cat" / "wrong.png", pixels)
     with pytest.raises(InputError, match=f"^'{path}' .*{message}"):
-        Cutouts(folder, **SMALL).setup("test")
+        Cutouts(folder, **SMALL).samples("test")
 
 
 def test_too_few_objects_to_split_and_too_few_backgrounds_are_refused(tmp_path):
