@@ -14,7 +14,7 @@ from types import FrameType
 from maskrobust.train.running.memory import keep_freed_memory
 from maskrobust.train.sentences import one_sentence
 
-_COMMANDS = {
+COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
@@ -58,12 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"maskrobust {version('maskrobust')}")
         return
     command = given[0]
-    if command not in _COMMANDS:
+    if command not in COMMANDS:
         from maskrobust.errors import did_you_mean
 
         _fail(
-            f"maskrobust knows the commands {', '.join(_COMMANDS)}, got '{command}'"
-            f"{did_you_mean(command, (*_COMMANDS, '--help', '--version'))}; see maskrobust --help."
+            f"maskrobust knows the commands {', '.join(COMMANDS)}, got '{command}'"
+            f"{did_you_mean(command, (*COMMANDS, '--help', '--version'))}; see maskrobust --help."
         )
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: Sequence[str]) -> None:
-    module, _ = _COMMANDS[given[0]]
+    module, _ = COMMANDS[given[0]]
     try:
         from maskrobust.train.arguments import with_config_paths
 
@@ -145,7 +145,7 @@ def _speaks_for_all() -> bool:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<10} {meaning}" for name, (_, meaning) in _COMMANDS.items())
+    commands = "\n".join(f"  {name:<10} {meaning}" for name, (_, meaning) in COMMANDS.items())
     return f"""usage: maskrobust COMMAND [options]
 
 {commands}

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -118,13 +119,14 @@ class RelianceCallback(pl.Callback):
         self._rows = [*state_dict["rows"]]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Get the data ready where they are not the trainer's."""
-        if self.data is None:
-            return
-        if trainer.local_rank == 0:
-            self.data.prepare_data()
-        trainer.strategy.barrier("RelianceCallback.data")
-        self.data.setup("fit")
+        """Get the data ready where they are not the trainer's.
+
+        Raises:
+            InputError: a callback that averages weights comes first.
+        """
+        check_order(self, trainer)
+        if self.data is not None:
+            set_up(self.data, trainer)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask the network about the images where this epoch is to be measured, and log what it answered.
@@ -160,7 +162,7 @@ class RelianceCallback(pl.Callback):
         own_answers, own_read = [], []
         with isolate_rng():
             whole = data.whole_split("val") if hasattr(data, "whole_split") else data.val_dataloader()
-            for number, batch in enumerate(_first_images(whole, self.max_images)):
+            for number, batch in enumerate(first_images(whole, self.max_images)):
                 if number % trainer.world_size != trainer.global_rank:
                     continue
                 on_device = batch.to(pl_module.device)
@@ -294,7 +296,29 @@ def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobu
     return module
 
 
-def _first_images(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
+def check_order(callback: pl.Callback, trainer: pl.Trainer) -> None:
+    """Refuse to measure at the end of a validation after a callback that has taken averaged weights away by then.
+
+    Raises:
+        InputError: there is such a callback.
+    """
+    first = next((each for each in trainer.callbacks if isinstance(each, WeightAveraging)), None)
+    if first is not None and trainer.callbacks.index(first) < trainer.callbacks.index(callback):
+        raise InputError(
+            f"{type(callback).__name__} must come before {type(first).__name__} in the trainer's callbacks, or it "
+            "measures other weights than those of the validation, got it after; put it first."
+        )
+
+
+def set_up(data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
+    """Get the data of a callback ready for training and validation."""
+    if trainer.local_rank == 0:
+        data.prepare_data()
+    trainer.strategy.barrier(f"{type(data).__name__}.setup")
+    data.setup("fit")
+
+
+def first_images(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
     """Batches until they hold that many images, the last one cut."""
     for batch in batches:
         yield batch.select(slice(images))

@@ -288,6 +288,31 @@ def pad_rows(features: Tensor, plan: list[PaddingRows], *, detach_padding: bool 
     return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
 
 
+def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> Tensor:
+    """`pad_rows` with detached padding for `torch.compile`: one operation of torch, which plans when it runs.
+
+    Args:
+        features: (B, C, H, W) float, on the CPU; read at visible positions only.
+        visible: (B, 1, H, W) bool.
+        inside: as in `functional.neighbour_rings`.
+        rings: at least 1.
+        padding: a name in `PADDINGS`.
+
+    Returns:
+        (B, C, H, W) channels-last, dtype of `features`; equal to `features` at visible positions bit for bit.
+    """
+    filled = features.detach().clone(memory_format=torch.channels_last)  # compiled, whatever comes before writes it
+    _fill_rows(filled, visible, inside, rings, padding)
+    return torch.where(visible, features, filled) if features.requires_grad else filled
+
+
+@torch.library.custom_op("maskrobust::fill_rows", mutates_args=["features"])
+def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> None:
+    filled = _padded_in_place(features, PADDINGS[padding](visible, rings, inside))
+    if filled is not features:
+        features.copy_(filled)
+
+
 def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
     """0 at some rows; channels-last features that no gradient is asked of are changed where they lie.
 

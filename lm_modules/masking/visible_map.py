@@ -21,6 +21,7 @@ from maskrobust.lm_modules.masking.morphology import (
     PaddingRows,
     can_inspect,
     output_size,
+    pad_in_run,
     propagate_visible,
     row_indices,
 )
@@ -243,10 +244,19 @@ class VisibleMap:
 
     def pad(self, features: Tensor, rings: int) -> Tensor:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
+        if self._is_planned_in_run:
+            return pad_in_run(features, self.positions, self.inside, rings, self.options.padding)
         plan_padding, pad = _PADDINGS[self.options.padding]
         if rings not in self._plans:
             self._plans[rings] = plan_padding(self.positions, rings, *self._bounds)
         return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
+
+    @property
+    def _is_planned_in_run(self) -> bool:
+        """Whether compiled code fills only the positions that rings reach, as eager code on a CPU does."""
+        is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        is_on_cpu = self.positions.device.type == "cpu" and not functional.is_transformed()
+        return is_compiled and is_on_cpu and self.options.detach_padding
 
     def padding_rows(self, rings: int) -> list[PaddingRows]:
         """The plan of `morphology.PADDINGS`; made once."""

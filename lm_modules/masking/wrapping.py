@@ -337,7 +337,7 @@ def _possible_channels(network: nn.Module) -> list[int]:
 def _load_rules_for(network: nn.Module) -> None:
     """Enter the rules for other libraries' layers, imported with the first network that may have one; others stay."""
     if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        from maskrobust.lm_modules.masking.rules import timm_layers
+        from maskrobust.lm_modules.masking import timm_layers
 
         there = dict(RULES)
         timm_layers.register()

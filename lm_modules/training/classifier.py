@@ -80,16 +80,9 @@ class MaskRobustClassifier(TrainingModule):
             "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
             instead of "other_image", for what it shows must not depend on the batch.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
-        objective: "cross_entropy" on the masked view, or "consistency": cross-entropy on the clean view plus agreement
-            of the masked view with it (`objectives.consistency_loss`), or "abstention":
-            cross-entropy, but an even prediction where the hole leaves nothing of the object
-            (`objectives.abstention_loss`), as holes of the family "covers" do; or "distillation":
-            the network as it starts out, frozen, is the teacher of its own masked views, and labels do not count
-            (`objectives.distillation_loss`). The teacher sees the whole picture; where the hole
-            leaves nothing of the object, it sees the picture without it, which the data module must know. Validation
-            then counts answers that are the teacher's. An objective of your own, see `maskrobust.objective`, is named
-            with its module, as in "my_objectives.margin".
-        consistency_weight: weight of that agreement in the loss.
+        objective: the loss of a batch, a name of `objectives.OBJECTIVES`. An objective of your own, see
+            `maskrobust.objective`, is named with its module, as in "my_objectives.margin".
+        consistency_weight: weight of the agreement in the loss of the objective "consistency".
         optimiser: "sgd" (Nesterov) or "adamw".
         learning_rate: peak learning rate.
         momentum: momentum of "sgd".

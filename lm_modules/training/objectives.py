@@ -43,8 +43,8 @@ def objective(
 ) -> Callable[[AnyFunction], AnyFunction]:
     """Register the decorated function as a training objective, for `--model.objective`.
 
-    It returns the loss () of one batch. It takes those of these parameters that it needs; others need a default, which
-    no option of a training changes.
+    It returns the loss () of one batch. The help of a shipped one is its docstring. It takes those of these parameters
+    that it needs; others need a default, which no option of a training changes.
 
     - `learner`: (images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes); called
       once in a step.
@@ -91,7 +91,7 @@ def mixed_cross_entropy(
 
 @objective("cross_entropy", needs_holes=False, takes_mixed_labels=True)
 def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
-    """`mixed_cross_entropy` of one batch, () float.
+    """Cross-entropy on the masked view (`mixed_cross_entropy`).
 
     Args:
         learner: gives logits.
@@ -124,7 +124,7 @@ def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor
 
 @objective("consistency")
 def consistency_step(learner: Learner, batch: Batch, shown: PresentedImages, consistency_weight: float) -> Tensor:
-    """`consistency_loss` of one batch, () float.
+    """Cross-entropy on the clean view, plus agreement of the masked view with it (`consistency_loss`).
 
     Args:
         learner: gives logits.
@@ -160,7 +160,7 @@ def abstention_loss(logits: Tensor, labels: Tensor, hides_object: Tensor, label_
 
 @objective("abstention")
 def abstention_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
-    """`abstention_loss` of one batch, () float.
+    """Cross-entropy, but an even prediction where the hole leaves nothing of the object (`abstention_loss`).
 
     Args:
         learner: gives logits.
@@ -192,7 +192,10 @@ def distillation_loss(logits: Tensor, target_logits: Tensor) -> Tensor:
 def distillation_step(
     learner: Learner, batch: Batch, shown: PresentedImages, teacher: Callable[[Tensor], Tensor], source: object
 ) -> Tensor:
-    """`distillation_loss` of one batch, () float.
+    """The network as it starts out, frozen, is the teacher of its own masked views (`distillation_loss`).
+
+    Labels do not count, and validation counts answers that are the teacher's. The teacher sees the whole picture, or
+    where the hole leaves nothing of the object the picture without it, which the data module must know.
 
     Args:
         learner: gives logits.

@@ -145,6 +145,16 @@ class MaskedPretraining(TrainingModule):
             self.network(self._normalise(images), visible)
         return [found[path] for path in self.maps.paths]
 
+    def embed(self, images: Tensor, visible: Tensor) -> Tensor:
+        """Features of images: the mean of the deepest map over its visible positions, (B, C); 0 where there are none.
+
+        Args:
+            images: (B, 3, H, W) float in [0, 1]; read at visible pixels only.
+            visible: (B, 1, H, W) bool.
+        """
+        features, shown = self.encode(images, visible)[-1]
+        return features.sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float32."""
         loss = self._losses(batch, self._keys(batch, self.global_step)).mean()

@@ -15,8 +15,10 @@ from torch.utils.data import Dataset
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
-from maskrobust.train.cli import main
+from maskrobust.train.cli import COMMANDS, main
+from maskrobust.train.data import SHIPPED
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit.command import FitCLI, main as fit_main
 from maskrobust.train.fit.loggers import WandbOptions
@@ -36,7 +38,7 @@ def sentence_of(arguments, capsys):
     return last.removeprefix("maskrobust: error: ")
 
 
-@pytest.mark.parametrize("command", ["fit", "pretrain", "evaluate", "claim", "explain", "masks", "shards"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_is_explained_by_its_help(command, capsys):
     with suppress(SystemExit):
         main([command, "--help"])
@@ -61,6 +63,15 @@ def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(capsy
     assert "--trainer.reload_dataloaders_every_n_epochs" in trainer and "1000" not in trainer
     main(["fit", "--help.model.fill"])
     assert re.findall(r"--[\w.]+", capsys.readouterr().out.partition("\n\n")[2]) == ["--model.fill"]
+
+
+def test_the_help_of_the_objective_tells_every_one_that_is_registered(capsys):
+    main(["fit", "--help.model.objective"])
+    told = " ".join(capsys.readouterr().out.split())
+    for name, each in OBJECTIVES.items():
+        assert f"{name}: {(each.function.__doc__ or '').splitlines()[0]}" in told
+    main(["fit", "--help"])
+    assert f"{', '.join(OBJECTIVES)} or your own" in " ".join(capsys.readouterr().out.split())
 
 
 NEAREST = [
@@ -93,6 +104,8 @@ TAKE_SECONDS = (
     *("albumentations", "cv2", "gradio", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
     *("torch._dynamo", "torchmetrics", "torchvision", "wandb", "webdataset"),
 )
+IMPORTS_THEM = {"claim"}
+"""Commands whose help reads what their data and trainings take."""
 
 
 def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
@@ -101,7 +114,7 @@ import sys
 from maskrobust.train.cli import main
 misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 misspelt += [["explain", "--imags=3"], ["pretrain", "--trainer.max_epoch=2"], ["fit", "--wandb.projct=x"]]
-helped = [[command, "--help"] for command in ("fit", "evaluate", "explain", "masks", "play", "shards")]
+helped = [[command, "--help"] for command in {sorted({*COMMANDS} - IMPORTS_THEM)}]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
         main(words)
@@ -120,7 +133,7 @@ SENTENCES = [
     ("fit --data=Folder --trainer.max_epochs=1", ["data: ", "Folder", "required: root; see"]),
     ("fit --data=Cues --wandb.tags=x", ["wandb: ", "tags: ", "a list, as in '[a, b]'", "x"]),
     ("fit --data=nowhere.Data", ["data: ", "'nowhere.Data'", "No module named 'nowhere'"]),
-    ("fit --data=torch.nn.Linear", ["data: ", "torch.nn.Linear", "shipped data modules are Cues, Cutouts, Fashion"]),
+    ("fit --data=torch.nn.Linear", ["data: ", "torch.nn.Linear", f"shipped data modules are {', '.join(SHIPPED)}"]),
     ("claim --arms={a:3}", ["arms: ", "dict", "a:3"]),
 ]
 

@@ -24,8 +24,8 @@ from maskrobust.train.data.sets.pets import Pets as Pets
 from maskrobust.train.data.sets.shards import Shards as Shards
 from maskrobust.train.types import Split as Split
 
-SHIPPED = (
-    *("Cues", "Cutouts", "Fashion", "Folder", "Images", "Pets"),
-    *("ImagesWithMasks", "ImageNetS", "Shards"),
+_SETS = f"{__name__}.sets."
+SHIPPED = tuple(
+    name for name, each in globals().items() if isinstance(each, type) and each.__module__.startswith(_SETS)
 )
 """Data modules that a YAML or a command names without a path."""

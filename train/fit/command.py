@@ -21,7 +21,7 @@ from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -316,6 +316,7 @@ class FitCLI(LightningCLI):
             callbacks.append(LastCheckpoint(config.save_every_n_steps))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
+        callbacks.sort(key=lambda each: isinstance(each, WeightAveraging))  # which ends a validation for those after it
         return {"callbacks": callbacks, "plugins": plugins}
 
 

@@ -47,7 +47,6 @@ _OWN_WORDS = {
 """Help of options that differ here from what Lightning says."""
 _BRIEFLY = {
     "masking": "how training images are presented: none, fill, layer_masking or mixture",
-    "objective": "cross_entropy, consistency, abstention, distillation or your own",
     "weights": "what to start from: a name of torchvision's weights, 'pretrained' for timm's, or a file",
     "mask_ramp": "fraction of the training over which the upper hidden_fraction grows from the lower one",
     "accelerator": "cpu, gpu or auto",
@@ -56,6 +55,7 @@ _BRIEFLY = {
 }
 """Short help of options whose text is too long."""
 _COLOURS = ("mean", "std")
+_OURS = Path(__file__).parents[2]
 
 
 class Source(NamedTuple):
@@ -96,15 +96,14 @@ class Source(NamedTuple):
 
 def groups(command: str) -> dict[str, Source]:
     """By first name, the classes whose arguments are second names; those of `data` are known to the parser alone."""
-    ours = Path(__file__).parents[2]
-    model = Source(ours / "lm_modules/training/classifier.py", "MaskRobustClassifier", ("num_classes", *_COLOURS))
+    model = Source(_OURS / "lm_modules/training/classifier.py", "MaskRobustClassifier", ("num_classes", *_COLOURS))
     if command == "pretrain":
-        model = Source(ours / "lm_modules/training/pretraining.py", "MaskedPretraining", _COLOURS)
+        model = Source(_OURS / "lm_modules/training/pretraining.py", "MaskedPretraining", _COLOURS)
     found = {"model": model}
     lightning = find_spec("pytorch_lightning")
     if lightning is not None and lightning.origin is not None:  # where it is missing, its import says so
         found["trainer"] = Source(Path(lightning.origin).parent / "trainer/trainer.py", "Trainer")
-    return {**found, "wandb": Source(ours / "train/fit/loggers.py", "WandbOptions")}
+    return {**found, "wandb": Source(_OURS / "train/fit/loggers.py", "WandbOptions")}
 
 
 def check_names(command: str, arguments: Sequence[str]) -> None:
@@ -170,7 +169,8 @@ def _describe_all(parser: argparse.ArgumentParser, found: Mapping[str, Source]) 
             )
             defaults, texts = found[name].defaults(), found[name].texts()
             for option in chosen or (each for each in defaults if each not in found[name].linked):
-                _add(shown, f"{name}.{option}", _BRIEFLY.get(option) or _in_short(texts[option]), defaults[option])
+                brief = f"{', '.join(_objectives())} or your own" if option == "objective" else _BRIEFLY.get(option)
+                _add(shown, f"{name}.{option}", brief or _in_short(texts[option]), defaults[option])
     more = parser.add_argument_group("more")
     for name in found:
         _add(more, f"help.{name}", f"all options of {name}, in full; --help.{name}.NAME: one of them")
@@ -187,7 +187,20 @@ def _describe_group(parser: argparse.ArgumentParser, found: Mapping[str, Source]
         raise argparse.ArgumentError(None, message)
     shown, texts = parser.add_argument_group(group), found[group].texts()
     for each in chosen:
-        _add(shown, f"{group}.{each}", texts[each], defaults[each])
+        listed = [f"{name}: {text}" for name, text in _objectives().items()] if each == "objective" else []
+        _add(shown, f"{group}.{each}", " ".join([texts[each], *listed]), defaults[each])
+
+
+def _objectives() -> dict[str, str]:
+    """What the docstring of each shipped training objective says, by name, without importing it."""
+    tree = ast.parse((_OURS / "lm_modules/training/objectives.py").read_bytes())
+    return {
+        ast.literal_eval(call.args[0]): _plain(parse(ast.get_docstring(function) or "").description or "")
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef)
+        for call in function.decorator_list
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "objective"
+    }
 
 
 def _add(group: argparse._ArgumentGroup, name: str, text: str, default: str = "") -> None:

@@ -1,10 +1,5 @@
-"""The rules of layer masking, one file for each kind of operation."""
+"""The rules of layer masking, one file for each kind of operation; every file of this folder is imported."""
 
-from maskrobust.lm_modules.masking.rules import (
-    convolution as convolution,
-    merging as merging,
-    normalisation as normalisation,
-    pointwise as pointwise,
-    pooling as pooling,
-    reshaping as reshaping,
-)
+from maskrobust.augment.registry import import_modules
+
+import_modules(__name__)

@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import wandb
+from pytorch_lightning.callbacks import EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch.utils.data import DataLoader
 
@@ -162,6 +163,13 @@ def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(
 def test_what_cannot_be_measured_is_refused(options, named):
     with pytest.raises(ValueError, match=named):
         RelianceCallback(**options)
+
+
+def test_weights_are_averaged_after_the_callback_or_not_at_all(tmp_path):
+    averaging = EMAWeightAveraging(decay=0.5)
+    fit(csv_logger(tmp_path / "right"), callback(), averaging, epochs=1)
+    with pytest.raises(InputError, match="must come before EMAWeightAveraging"):
+        fit(csv_logger(tmp_path / "wrong"), averaging, callback(), epochs=1)
 
 
 def test_a_resumed_run_goes_on_with_the_table(tmp_path):

@@ -212,8 +212,9 @@ class Squeezed(nn.Module):
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one():
-    masked = LayerMasking(randomise(Squeezed()), padding="mirror", merge="union", detach_padding=False).train()
+@pytest.mark.parametrize("options", [{}, {"padding": "mirror", "merge": "union", "detach_padding": False}], ids=str)
+def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eager_one(options):
+    masked = LayerMasking(randomise(Squeezed()), **options).train()
     twin, visible = copy.deepcopy(masked), holes(SIZE)
     compiled = torch.compile(masked, fullgraph=True, backend="aot_eager")
     results = []

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -38,8 +39,12 @@ def by_rows(features, visible, rings, *, detach_padding=True, padding="mean"):
     return morphology.pad_rows(functional.hide(features, visible), plan, detach_padding=detach_padding)
 
 
-WAYS = {"dense": dense, "rows": by_rows}
-every_way = pytest.mark.parametrize("way", WAYS)
+def in_run(features, visible, rings, *, padding, detach_padding):
+    assert detach_padding
+    return morphology.pad_in_run(functional.hide(features, visible), visible, None, rings, padding)
+
+
+WAYS = {"dense": dense, "rows": by_rows, "in run": in_run}
 
 
 def within(visible, rings):
@@ -47,9 +52,8 @@ def within(visible, rings):
     return F.max_pool2d(visible.float(), 2 * rings + 1, 1, rings) > 0
 
 
-@every_way
+@pytest.mark.parametrize(("way", "detach_padding"), [*product(["dense", "rows"], [True, False]), ("in run", True)])
 @every_padding
-@pytest.mark.parametrize("detach_padding", [True, False])
 def test_values_and_gradients_are_those_of_the_reference_in_every_precision_and_memory_format(
     way, padding, detach_padding
 ):
@@ -71,6 +75,14 @@ def test_values_and_gradients_are_those_of_the_reference_in_every_precision_and_
         (torch.where(near, padded, 0).double() * slope).sum().backward()
         (expected * slope).sum().backward()
         assert_close(leaf.grad, exact.grad, TOLERANCE[dtype])
+
+
+@every_padding
+def test_compilers_are_told_the_truth_about_the_padding_of_a_compiled_pass(padding):
+    visible = draw_visible(7, 9)
+    for layout in MEMORY_FORMATS:
+        features = draw_features(6, 4, 7, 9, torch.float32).contiguous(memory_format=layout)
+        torch.library.opcheck(torch.ops.maskrobust.fill_rows, (features, visible, None, 2, padding))
 
 
 def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_at():

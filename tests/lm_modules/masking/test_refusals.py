@@ -16,8 +16,8 @@ from torch.overrides import get_testing_overrides
 import maskrobust
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
-from maskrobust.lm_modules.masking.rules.timm_layers import space_to_depth
 from maskrobust.lm_modules.masking.table import RULES, name_of
+from maskrobust.lm_modules.masking.timm_layers import space_to_depth
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes

@@ -6,16 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 NUM_CLASSES = 3
 
 
 def make_outcomes(
-    images: int, seed: int, fractions: Sequence[float] = (0.5,), skill: float = 0.0, invalid: Sequence[int] = ()
+    images: int,
+    seed: int,
+    fractions: Sequence[float] = (0.5,),
+    skill: float = 0.0,
+    invalid: Sequence[int] = (),
+    plan: ReliancePlan | None = None,
 ) -> Outcomes:
-    """Random outcomes with ids 10, 11, ...
+    """Random outcomes with ids 10, 11, ..., under the conditions of `plan`, or the default plan with these fractions.
 
     Ids, labels, swap labels and validity depend on `images` and `invalid` alone. `skill` is the chance that the
     silhouette's prediction is right for certain instead of a guess.
@@ -27,16 +33,17 @@ def make_outcomes(
     def guess() -> np.ndarray:
         return rng.integers(0, NUM_CLASSES, images)
 
-    predictions = {"clean": guess(), "silhouette": np.where(rng.random(images) < skill, labels, guess())}
-    for name in ("circle", "swap_j", "swap_k"):
-        predictions[name] = guess()
-    asked = {name: values if name == "clean" else np.where(valid, values, -1) for name, values in predictions.items()}
+    predictions = {"clean": guess()}
+    for name in condition_names(plan or ReliancePlan(hidden_fractions=tuple(fractions))):
+        is_right = rng.random(images) < skill if name == "silhouette" else np.zeros(images, dtype=bool)
+        of_any_image = name.startswith(("retention/", "curve/", "transfer/"))
+        predictions[name] = np.where(valid | of_any_image, np.where(is_right, labels, guess()), -1)
     return Outcomes(
         num_classes=NUM_CLASSES,
         ids=10 + np.arange(images),
         objects=10 + np.arange(images),
         labels=labels,
-        predictions={**asked, **{retention_condition(fraction): guess() for fraction in fractions}},
+        predictions=predictions,
         object_fraction=fixed.random(images),
         swap_label_j=(labels + 1) % NUM_CLASSES,
         swap_label_k=(labels + 2) % NUM_CLASSES,

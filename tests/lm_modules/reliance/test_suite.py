@@ -10,7 +10,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor, centred, uncentred
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
-from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
 from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -72,9 +72,8 @@ def expected(batch):
 
 def test_every_answer_is_the_one_under_its_condition(batch, expected):
     conditions, found = drawn(batch), expected["count"]
-    names = ["silhouette", "circle", "swap_j", "swap_k", "retention/0.3", "retention/0.8"]
-    names += ["curve/slic/most_salient/0", "curve/slic/most_salient/0.4"]
-    names += ["transfer/blobs", "transfer/silhouettes", "transfer/objects"]
+    names = condition_names(PLAN)
+    assert {"silhouette", "retention/0.3", "curve/slic/most_salient/0", "transfer/blobs"} < set(names)
     assert [condition.name for condition in conditions.all] == names
     assert list(found.predictions) == ["clean", *names]
     for name, visible, asked in [("clean", torch.ones_like(batch.object_mask), batch.ids >= 0), *conditions.all]:
@@ -236,7 +235,7 @@ def test_each_method_is_asked_what_its_own_plan_says(small_bank):
     runs = rows_of({"a": classifier(0)}, small_bank)[1]["a"]
     for method, plan in PLANS.items():
         assert not runs[method].features
-        assert runs[method].predictions.keys() == {"clean", *conditions_module.condition_names(plan)}
+        assert runs[method].predictions.keys() == {"clean", *condition_names(plan)}
 
 
 @torch.no_grad()

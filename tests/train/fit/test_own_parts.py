@@ -176,7 +176,7 @@ def test_a_network_is_trained_with_it_and_measured_without(tmp_path, capsys):
         ),
         (
             "cross",
-            "objective must be one of cross_entropy, consistency, abstention, distillation, or named after its own",
+            f"objective must be one of {', '.join(OBJECTIVES)}, or named after its own",
         ),
     ],
 )
