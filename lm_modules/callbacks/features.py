@@ -1,5 +1,7 @@
 """`FeatureProbe`, which asks during a pre-training how well its features tell labelled images apart."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 
@@ -37,7 +39,7 @@ class FeatureProbe(pl.Callback):
         numbers = {"every_n_epochs": every_n_epochs, "neighbours": neighbours, "max_images": max_images}
         for name, number in numbers.items():
             check_at_least(name, number, 1)
-        self.data = data
+        self.data: Any = data
         self.every_n_epochs, self.neighbours, self.max_images = every_n_epochs, neighbours, max_images
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

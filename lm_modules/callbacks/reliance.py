@@ -302,8 +302,9 @@ def check_order(callback: pl.Callback, trainer: pl.Trainer) -> None:
     Raises:
         InputError: there is such a callback.
     """
-    first = next((each for each in trainer.callbacks if isinstance(each, WeightAveraging)), None)
-    if first is not None and trainer.callbacks.index(first) < trainer.callbacks.index(callback):
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set, but not declared
+    first = next((each for each in callbacks if isinstance(each, WeightAveraging)), None)
+    if first is not None and callbacks.index(first) < callbacks.index(callback):
         raise InputError(
             f"{type(callback).__name__} must come before {type(first).__name__} in the trainer's callbacks, or it "
             "measures other weights than those of the validation, got it after; put it first."

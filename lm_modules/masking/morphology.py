@@ -11,7 +11,7 @@ which cannot trace how many positions a ring has.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Any
 
@@ -308,9 +308,18 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
 
 @torch.library.custom_op("maskrobust::fill_rows", mutates_args=["features"])
 def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> None:
-    filled = _padded_in_place(features, PADDINGS[padding](visible, rings, inside))
+    maps = [None if each is None else each.numpy().tobytes() for each in (visible, inside)]
+    filled = _padded_in_place(features, _plan_of_bytes(*maps, visible.shape, rings, padding))
     if filled is not features:
         features.copy_(filled)
+
+
+@lru_cache(maxsize=1)  # compiled code keeps no plan with a map, and most layers see the map of the layer before
+def _plan_of_bytes(
+    visible: bytes, inside: bytes | None, shape: torch.Size, rings: int, padding: str
+) -> list[PaddingRows]:
+    maps = [each and torch.frombuffer(bytearray(each), dtype=torch.bool).view(shape) for each in (visible, inside)]
+    return PADDINGS[padding](maps[0], rings, maps[1])
 
 
 def zero_rows(features: Tensor, rows: Tensor) -> Tensor:

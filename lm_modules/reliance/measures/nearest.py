@@ -62,7 +62,6 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     goal="high",
     members=_fractions,
     in_training=True,
-    in_terminal=True,
     compared=True,
 )
 def nearest(hidden_fraction: float) -> Statistic:

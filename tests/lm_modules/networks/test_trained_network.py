@@ -329,7 +329,8 @@ class Spare(nn.Module):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "build", [Tokens, Spare, lambda: Spare().network, lambda: nn.Sequential(Spare(), nn.Softmax(1))]
+    "build",
+    [Tokens, Spare, lambda: Spare().network, lambda: nn.Sequential(Spare().network, nn.Linear(5, 10), nn.GLU())],
 )
 def test_features_of_a_network_whose_last_linear_layer_is_no_head_are_its_outputs(build):
     network = trained(seeded(build).eval())

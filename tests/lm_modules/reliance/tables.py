@@ -59,9 +59,10 @@ def make_outcomes(
             logits=rng.normal(size=(31, 6, NUM_CLASSES)).astype(np.float32),
         ),
         features={
-            name: (pictures + spread * rng.normal(size=(images, 5))).astype(np.float32)
+            name: (pictures + (name != "clean") * 0.5 * rng.normal(size=(images, 5))).astype(np.float32)
             for pictures in [fixed.normal(size=(images, 5))]
-            for name, spread in [("clean", 0.0), *((retention_condition(each), each) for each in fractions)]
+            for name in predictions
+            if name == "clean" or name.startswith("retention/")
         },
     )
 

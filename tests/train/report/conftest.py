@@ -28,6 +28,7 @@ IMAGES, INVALID = 60, (3, 7)
 MEASURED = {
     "transfer_families": ["patches", "slic", "objects"],
     "shape_measures": get_args(ShapeMeasure),
+    "nearest": True,
 }
 NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
 SKILLS = (0.9, 0.6, 0.0)

@@ -60,7 +60,8 @@ def test_the_measure_is_their_fraction_with_an_interval_over_objects():
     outcomes = make_outcomes(60, seed=2)
     expected = looked_up(outcomes.features["retention/0.5"].tolist(), outcomes.features["clean"].tolist())
     found = estimate(nearest(0.5), [outcomes], replicates=200)
-    assert found.value == pytest.approx(np.mean(expected)) and found.images == 60 and 0 < np.mean(expected) < 1
+    assert nearest(0.5).columns(outcomes).values.tolist() == [expected] and 0 < np.mean(expected) < 1
+    assert found.value == pytest.approx(np.mean(expected)) and found.images == 60
     pairs = estimate(nearest(0.5), [replace(outcomes, objects=outcomes.objects // 20)], replicates=200)
     assert pairs.value == found.value and (pairs.low, pairs.high) != (found.low, found.high)
     whole = replace(
