@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.holes.conditions import condition_names, retention_condition
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
