@@ -100,7 +100,7 @@ class LastCheckpoint(ModelCheckpoint):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, so that this validation is run again where it is interrupted."""
         self._restore_max_steps(trainer)
-        if _is_training(trainer):
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self._validation_begun = True
             received = self._signals.received(trainer)
             if self._has_stepped:
@@ -184,10 +184,6 @@ def is_in_validation(checkpoint: Mapping[str, Any]) -> bool:
     """Whether a Lightning checkpoint was saved within a validation, with which a training goes on from it."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["current"]
     return bool(progress["started"] > progress["completed"])
-
-
-def _is_training(trainer: pl.Trainer) -> bool:
-    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
 def _validation_is_due(trainer: pl.Trainer) -> bool:

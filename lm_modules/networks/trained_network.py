@@ -39,7 +39,8 @@ class CompiledNetwork:
 
     def __init__(self, network: nn.Module, pass_size: int | None = None) -> None:
         self._name = type(getattr(network, "network", network)).__name__
-        if pass_size is not None and any(_sees_the_batch(module) for module in network.modules()):
+        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        if pass_size is not None and any(norm.running_mean is None for norm in norms):
             raise InputError(
                 f"passes of one size need predictions that do not depend on the batch, but {self._name} has batch "
                 "norms without running statistics; compute it without compiling."
@@ -79,10 +80,6 @@ def _filled_up(images: Tensor, size: int) -> Tensor:
     filled = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
     filled[: len(images)] = images
     return filled
-
-
-def _sees_the_batch(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.running_mean is None
 
 
 Precision = Literal["32", "bf16"]

@@ -1,6 +1,7 @@
 """The networks and pictures of `play`: the user's own, or a small network and pictures with known outlines."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,7 +12,6 @@ from rich.console import Console
 from maskrobust.errors import MissingFileError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes, read_photograph
 from maskrobust.train.data.sets.cues import Cues
 from maskrobust.train.data.sets.cutouts import Cutouts
@@ -74,10 +74,11 @@ def offered_pictures(config: PlayConfig) -> list[Picture]:
     if config.images:
         found = [read_picture(name, path, size) for name, path in list_pictures(config.images).items()]
     elif config.network:
-        found = [*_cut_outs(size), *(_photograph(file, size) for file in _PHOTOGRAPHS)]
+        pixels = {PurePath(file).stem: torch.tensor(read_photograph(file)).permute(2, 0, 1) for file in _PHOTOGRAPHS}
+        found = [*_cut_outs(size), *(square_picture(name, image, size) for name, image in pixels.items())]
     else:
         data = Cues(test_images=8, image_size=size)
-        found = [each._replace(name=data.class_names[each.label]) for each in _test_split(data)]
+        found = [each._replace(name=data.class_names[each.label]) for each in pictures_of(data, "test", 8)]
     return [*found, *_empty_scenes(size)]
 
 
@@ -87,19 +88,9 @@ def _cut_outs(size: int) -> Iterator[Picture]:
         data = Cutouts(views=1, image_size=size)
     except MissingFileError:
         return
-    for each in _test_split(data)[::_ONE_OF_CUTOUTS]:
+    for each in islice(pictures_of(data, "test", 1000), 0, None, _ONE_OF_CUTOUTS):
         file, _, _ = data.sample_name("test", each.id).partition(",")
         yield each._replace(name=PurePath(file).stem)
-
-
-def _test_split(data: AnnotatedDataModule) -> list[Picture]:
-    data.prepare_data()
-    data.setup_split("test")
-    return list(pictures_of(data, "test", 1000))
-
-
-def _photograph(file: str, size: int) -> Picture:
-    return square_picture(PurePath(file).stem, torch.tensor(read_photograph(file)).permute(2, 0, 1), size)
 
 
 def _empty_scenes(size: int) -> Iterator[Picture]:

@@ -76,7 +76,7 @@ def group_table(identity: str, first: str, rows: Sequence[Row], results: Results
     order, group = list(catalogue()), catalogue()[rows[0].measure].group
     columns: dict[Hashable, list[Row]] = {}
     for row in sorted(rows, key=lambda row: order.index(row.measure)):
-        columns.setdefault(_column(row), []).append(row)
+        columns.setdefault((row.measure, *row.parameters.items()), []).append(row)
     headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
     placed = {(row.network, line_of(row), column): row for column, found in columns.items() for row in found}
     groups = []
@@ -102,11 +102,6 @@ def titled(results: Results, network: Network) -> Markup:
 
 def _clean_accuracy(results: Results, network: str) -> list[Row]:
     return select(results.over_seeds, measure="clean_accuracy", network=network)
-
-
-def _column(row: Row) -> Hashable:
-    """The member of a measure that a row is of."""
-    return row.measure, *row.parameters.items()
 
 
 def _counts(rows: Sequence[Row]) -> Cell:

@@ -227,10 +227,6 @@ HIDE_THE_OBJECT = frozenset({"objects", "covers", "enclosing_circles"})
 """Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
 
 
-def _each_family(plan: ReliancePlan) -> Sequence[Parameters]:
-    return [{"family": family} for family in plan.transfer_families]
-
-
 @measure(
     title="{family}",
     definition="Accuracy under every masking method and mask family, of those that a network was trained on and of "
@@ -238,7 +234,7 @@ def _each_family(plan: ReliancePlan) -> Sequence[Parameters]:
     group="transfer",
     unit="fraction",
     goal="high",
-    members=_each_family,
+    members=lambda plan: [{"family": family} for family in plan.transfer_families],
     in_training=True,
     by_seed=False,
 )

@@ -1,16 +1,14 @@
 """Outline pull: how far a hole in an empty scene moves the prediction towards the object of its shape."""
 
-from collections.abc import Sequence
 from functools import partial
 
-from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, Parameters, measure
+from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, measure
 from maskrobust.lm_modules.reliance.estimates.crossed import (
     CrossedStatistic,
     outline_pulls,
     single_scene_wins,
 )
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 _PULL = (
     "Two holes in the shapes of two objects, of like area and enclosing circle, are cut in turn into the middle of the "
@@ -20,15 +18,7 @@ _PULL = (
 _INTERVAL = "Intervals are Student's, over objects and scenes, both as random effects."
 
 
-def _where_scenes(plan: ReliancePlan) -> Sequence[Parameters]:
-    return ({},) if plan.scenes else ()
-
-
-def _where_kinds(plan: ReliancePlan) -> Sequence[Parameters]:
-    return [{"scenes": kind} for kind in SCENE_KINDS] if plan.scenes else ()
-
-
-_outline = partial(measure, group="outline", members=_where_scenes)
+_outline = partial(measure, group="outline", members=lambda plan: ({},) if plan.scenes else ())
 
 
 @_outline(
@@ -50,7 +40,7 @@ def outline_pull_of_all() -> CrossedStatistic:
     definition=f"{_PULL} This is over scenes of one kind (flat colours, noise or photographs). {_INTERVAL}",
     group="outline",
     unit="logits",
-    members=_where_kinds,
+    members=lambda plan: [{"scenes": kind} for kind in SCENE_KINDS] if plan.scenes else (),
     compared=True,
 )
 def outline_pull_on(scenes: str) -> CrossedStatistic:

@@ -66,18 +66,14 @@ def definitions(results: Results) -> Markup:
         return [entry for entry in entries if entry.group in groups]
 
     found = [
-        (_titles(entry, results), f"{entry.definition} {GOALS[entry.goal]}")
+        (", ".join(dict.fromkeys(map(entry.heading, members))), f"{entry.definition} {GOALS[entry.goal]}")
         for entry in of(*GROUP_TITLES, "classes", "training")
+        for members in [[row.parameters for row in select(results.rows, measure=entry.name)]]
     ]
     others = [entry for entry in of("curves", "transfer") if not entry.name.endswith("_score")]
     found += [(entry.title, entry.definition) for entry in others]
     intervals = " ".join([INTERVALS, *[SEEDS] * (len(results.content.get("seeds", ())) > 1)])
     return facts([*found, ("Intervals", intervals)], look="definitions")
-
-
-def _titles(entry: Measure, results: Results) -> str:
-    members = dict.fromkeys(entry.heading(row.parameters) for row in select(results.rows, measure=entry.name))
-    return ", ".join(members)
 
 
 def outlines(results: Results) -> Markup | None:
