@@ -134,8 +134,9 @@ def _better_than_chance(results: Results) -> list[View]:
 def in_claim(results: Results) -> list[str]:
     """The news of a claim: what has come of each of its two claims, with the numbers behind it.
 
-    Of the pairs of an arm and a fill the second claim names the one that keeps the most accuracy, among those that
-    refute it, else among those that leave it open, else among all.
+    The first claim names the arm that relies the least where it is refuted, else the range over arms. Of the pairs of
+    an arm and a fill the second names the one that keeps the most accuracy, among those that refute it, else among
+    those that leave it open, else among all.
     """
     reference = results.network(results.content["rule"]["layer_masking_arm"])
     masked = _kept_and_share(results, View(reference, str(reference.arm["method"])))
@@ -145,16 +146,19 @@ def in_claim(results: Results) -> list[str]:
         if row.reading != "does not count"
         if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
     ]
-    own = [share for _, view, _, share in found if view.method == results.own_method(view.network)]
+    own = {share: view for _, view, _, share in found if view.method == results.own_method(view.network)}
     conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
     if not own or masked is None:
         return conclusions
     decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
     _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
     half = in_words(float(results.content["hidden_fraction"]))
+    relied = " to ".join(dict.fromkeys(map(decimal, (min(own), max(own)))))
+    if results.verdicts[0]["outcome"] == "refuted":
+        least = min(own, key=abs)
+        relied = f"{decimal(least)} for “{own[least].network.title}” {under(own[least].method)}"
     sizes = (
-        f"used share {' to '.join(dict.fromkeys(map(decimal, (min(own), max(own)))))}; with layer masking "
-        f"{decimal(masked[1])}",
+        f"used share {relied}; with layer masking {decimal(masked[1])}",
         f"{half} hidden: {percents(kept)} right at a used share of {decimal(share)} for “{best.network.title}” "
         f"{under(best.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])}",
     )
