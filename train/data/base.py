@@ -389,6 +389,12 @@ class InMemoryDataModule(AnnotatedDataModule):
             self.training_draw = number
             self._made.pop("train", None)
 
+    def setup(self, stage: str | None = None) -> None:
+        """Find the ids of the splits that `stage` needs: what keeps a file from being read is told before a training."""
+        for split in SPLITS_OF_STAGE[stage]:
+            if split in self.splits:
+                self.ids(split)
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
         return self._training_loader(self._dataset("train"))

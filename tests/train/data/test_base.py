@@ -200,7 +200,9 @@ def test_a_position_within_an_epoch_is_refused_where_it_means_other_batches(make
     [("train_images", 1), ("val_images", 1), ("test_images", 1), ("batch_size", 1), ("num_workers", 0), ("seed", 0)],
 )
 def test_a_number_below_its_minimum_is_refused(make_data, argument, minimum):
-    with pytest.raises(ValueError, match=f"^{argument} must be at least {minimum}, got {minimum - 1};"):
+    with pytest.raises(
+        ValueError, match=rf"^{argument} must (be at least {minimum}|lie in \[{minimum}, \d+\]), got {minimum - 1};"
+    ):
         make_data(**{argument: minimum - 1})
 
 
