@@ -390,7 +390,7 @@ class InMemoryDataModule(AnnotatedDataModule):
             self._made.pop("train", None)
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the ids of the splits that `stage` needs: what keeps a file from being read is told before a training."""
+        """Find the ids of the splits that `stage` needs, so that a damaged file is told before a training begins."""
         for split in SPLITS_OF_STAGE[stage]:
             if split in self.splits:
                 self.ids(split)
