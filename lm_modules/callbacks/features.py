@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric
@@ -55,7 +56,7 @@ class FeatureProbe(pl.Callback):
             raise InputError(
                 f"FeatureProbe needs a data module of maskrobust.train.data, got {type(self.data).__name__}; give one."
             )
-        check_order(self, trainer)
+        check_order(self, trainer, stage)
         set_up(self.data, trainer)
         for name in (LINEAR, NEIGHBOURS):
             define_metric(trainer.loggers, name, goal="high")
@@ -74,8 +75,9 @@ class FeatureProbe(pl.Callback):
         from sklearn.preprocessing import StandardScaler
 
         assert isinstance(pl_module, MaskedPretraining)
-        seen, labels = self._embedded("train", trainer, pl_module)
-        tested, answers = self._embedded("val", trainer, pl_module)
+        with isolate_rng():  # loaders draw from the generator of the training
+            seen, labels = self._embedded("train", trainer, pl_module)
+            tested, answers = self._embedded("val", trainer, pl_module)
         if len(labels.unique()) < 2 or len(answers) == 0:
             raise InputError(
                 f"FeatureProbe needs training images with two labels or more and labelled validation images, got "

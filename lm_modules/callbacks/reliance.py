@@ -124,7 +124,7 @@ class RelianceCallback(pl.Callback):
         Raises:
             InputError: a callback that averages weights comes first.
         """
-        check_order(self, trainer)
+        check_order(self, trainer, stage)
         if self.data is not None:
             set_up(self.data, trainer)
 
@@ -296,7 +296,7 @@ def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobu
     return module
 
 
-def check_order(callback: pl.Callback, trainer: pl.Trainer) -> None:
+def check_order(callback: pl.Callback, trainer: pl.Trainer, stage: str) -> None:
     """Refuse to measure at the end of a validation after a callback that has taken averaged weights away by then.
 
     Raises:
@@ -304,7 +304,7 @@ def check_order(callback: pl.Callback, trainer: pl.Trainer) -> None:
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set, but not declared
     first = next((each for each in callbacks if isinstance(each, WeightAveraging)), None)
-    if first is not None and callbacks.index(first) < callbacks.index(callback):
+    if stage == "fit" and first is not None and callbacks.index(first) < callbacks.index(callback):
         raise InputError(
             f"{type(callback).__name__} must come before {type(first).__name__} in the trainer's callbacks, or it "
             "measures other weights than those of the validation, got it after; put it first."

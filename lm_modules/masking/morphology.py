@@ -308,6 +308,8 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
 
 @torch.library.custom_op("maskrobust::fill_rows", mutates_args=["features"])
 def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> None:
+    if len(features) == 0:
+        return
     maps = [None if each is None else each.numpy().tobytes() for each in (visible, inside)]
     filled = _padded_in_place(features, _plan_of_bytes(*maps, visible.shape, rings, padding))
     if filled is not features:

@@ -219,7 +219,11 @@ def features_of(network: nn.Module, num_outputs: int) -> Callable[..., Tensor]:
 
     def call(*inputs: Tensor) -> Tensor:
         given: list[Tensor] = []
-        with head.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0])):
+
+        def keep(_: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            given.append(arguments[0] if arguments else named["input"])
+
+        with head.register_forward_pre_hook(keep, with_kwargs=True):
             outputs: Tensor = network(*inputs)
         return given[-1] if given and given[-1].ndim == 2 else outputs
 

@@ -390,7 +390,7 @@ class InMemoryDataModule(AnnotatedDataModule):
             self._made.pop("train", None)
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the ids of the splits that `stage` needs, so that a damaged file is told before a training begins."""
+        """Find the ids of the splits that `stage` needs: a file that lists them is refused before a training begins."""
         for split in SPLITS_OF_STAGE[stage]:
             if split in self.splits:
                 self.ids(split)
@@ -404,6 +404,8 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(self._dataset(split))
 
     def _dataset(self, split: Split) -> InMemoryDataset:
+        if self.num_workers > 0:  # loader processes then share what this one has made
+            self.samples(split)
         return InMemoryDataset(self.ids(split), partial(self.samples, split))
 
 

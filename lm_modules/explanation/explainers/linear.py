@@ -31,7 +31,7 @@ def lime_weights(z: Tensor, kernel_width: float = 0.25) -> FloatArray:
     square root of it: its width w is sqrt(2) w here. z is (N, M) bool, the result (N,) float64 in (0, 1]; an InputError
     says so where w is not above 0.
     """
-    check_within("(0, inf)", "kernel_width", kernel_width)
+    check_within("(0, inf]", "kernel_width", kernel_width)
     distance = 1 - np.sqrt(_numbers(z).mean(axis=1))
     return np.exp(-((distance / kernel_width) ** 2))  # type: ignore[no-any-return]
 

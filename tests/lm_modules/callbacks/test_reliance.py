@@ -170,6 +170,8 @@ def test_weights_are_averaged_after_the_callback_or_not_at_all(tmp_path):
     fit(csv_logger(tmp_path / "right"), callback(), averaging, epochs=1)
     with pytest.raises(InputError, match="must come before EMAWeightAveraging"):
         fit(csv_logger(tmp_path / "wrong"), averaging, callback(), epochs=1)
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[averaging, callback()])
+    trainer.validate(build(), datamodule=Shapes())  # where no weights are averaged
 
 
 def test_a_resumed_run_goes_on_with_the_table(tmp_path):

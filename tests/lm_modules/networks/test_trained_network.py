@@ -14,7 +14,7 @@ from maskrobust.augment import apply_fill
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import normalise
-from maskrobust.lm_modules.networks.architectures import SmallResNet, head_of
+from maskrobust.lm_modules.networks.architectures import SmallResNet, features_of, head_of
 from maskrobust.lm_modules.networks.class_matching import imagenet_names, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -335,6 +335,23 @@ class Spare(nn.Module):
 def test_features_of_a_network_whose_last_linear_layer_is_no_head_are_its_outputs(build):
     network = trained(seeded(build).eval())
     assert torch.equal(network.features("black")(*question()), network.predictor("black")(*question()))
+
+
+class Named(nn.Module):
+    """Calls its head by the name of the argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = Spare().network, nn.Linear(5, 4)
+
+    def forward(self, images):
+        return self.head(input=self.body(images))
+
+
+@torch.no_grad()
+def test_a_head_is_heard_that_is_given_its_features_by_name():
+    network, images = seeded(Named).eval(), torch.rand(2, 3, 8, 8)
+    assert torch.equal(features_of(network, 4)(images), network.body(images))
 
 
 @torch.no_grad()

@@ -152,6 +152,14 @@ def ids_of_rank(data, rank, epoch, monkeypatch):
     return joined(share).ids.tolist()
 
 
+def test_loader_processes_share_the_samples_that_their_parent_has_made(make_data, monkeypatch):
+    data, made = make_data(num_workers=1), []
+    make = data.make_samples
+    monkeypatch.setattr(data, "make_samples", lambda split, ids: made.append(len(ids)) or make(split, ids))
+    data.train_dataloader()
+    assert made == [len(data.ids("train"))]
+
+
 @pytest.mark.parametrize("order_seed", [0, 3])
 def test_two_processes_share_the_order_of_one(make_data, order_seed, monkeypatch):
     data = make_data()

@@ -47,6 +47,7 @@ def arguments(folder, *more):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     main(arguments(folder))
+    torch.save(torch.get_rng_state(), folder / "generator.pt")
     return folder
 
 
@@ -134,6 +135,7 @@ def test_the_feature_probe_scores_the_averaged_encoder_and_changes_nothing(whole
     data = {"class_path": "Cues", "init_args": {"train_images": 30, "val_images": 20, "image_size": 32, "seed": 1}}
     given = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]
     main(arguments(tmp_path, *given, "--trainer.callbacks.every_n_epochs=2", "--trainer.callbacks.neighbours=3"))
+    assert torch.equal(torch.get_rng_state(), torch.load(whole / "generator.pt"))
     ended = torch.load(last(tmp_path))
     for name in EXACT:
         assert_same(ended[name], torch.load(last(whole))[name], name)
