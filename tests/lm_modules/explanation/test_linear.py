@@ -194,7 +194,7 @@ Z = draw_independent(8, 20, 4)
         (lambda: lime(Z[:5], np.zeros((5, 1))), "4 segments need at least 6 queries, got 5; draw more"),
         (lambda: lime(Z, np.full((20, 1), np.nan)), "answers must be finite"),
         (lambda: lime(Z, np.zeros((20, 1)), alpha=-1), r"alpha must lie in \[0, inf\)"),
-        (lambda: lime(Z, np.zeros((20, 1)), kernel_width=0), r"kernel_width must lie in \(0, inf\)"),
+        (lambda: lime(Z, np.zeros((20, 1)), kernel_width=0), r"kernel_width must lie in \(0, inf\]"),
         (lambda: lime(Z[:, [0, 0]], np.zeros((20, 1)), alpha=0), "must tell all segments apart"),
         (lambda: kernel_shap(Z[Z.any(dim=1) & ~Z.all(dim=1)][:9], np.zeros((9, 1))), "add them by with_ends"),
         (lambda: kernel_shap(with_ends(Z[:4]), np.zeros((6, 1))), "4 segments need 5 queries beside everything"),
