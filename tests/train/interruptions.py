@@ -27,8 +27,10 @@ class Interruption(pl.Callback):
 
     def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False, batches: int = 0) -> None:
         self.kind, self.step, self.rank, self.validating, self.batches = kind, step, rank, validating, batches
+        self.handler = None
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.handler = self.handler or signal.getsignal(signal.SIGTERM)
         if self.kind == "nan" and self._is_due(trainer):
             batch.images.fill_(float("nan"))
 
@@ -56,8 +58,7 @@ class Interruption(pl.Callback):
             signalled = ["kill", "-TERM", "--", f"-{os.getpgid(0)}"]
             subprocess.run(signalled, check=True, start_new_session=True)  # loader processes obey their parent alone
         elif self.kind == "wait":
-            waiting = signal.getsignal(signal.SIGTERM)
-            while signal.getsignal(signal.SIGTERM) == waiting:  # which the first signal changes
+            while signal.getsignal(signal.SIGTERM) == self.handler:  # which the first signal changes, or has changed
                 time.sleep(0.05)
         elif self.kind == "kill" and self.validating:
             os.kill(os.getpid(), signal.SIGKILL)
