@@ -98,7 +98,7 @@ def neighbour_padding(
             filled = filled + _mean_3x3(filled) * _spread(factors * ring, filled.shape[1])
         else:
             filled = torch.where(ring, _mean_3x3(filled) * factors, filled)
-    return _detached_beside(features, visible, filled) if detach_padding else filled
+    return detached_beside(features, visible, filled) if detach_padding else filled
 
 
 def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -> Tensor:
@@ -163,7 +163,7 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
         rows = shown.permute(0, 2, 3, 1)
         taken = rows.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, rows.shape[3]))
         filled = taken.view_as(rows).permute(0, 3, 1, 2)
-    return _detached_beside(features, visible, filled) if detach_padding else filled
+    return detached_beside(features, visible, filled) if detach_padding else filled
 
 
 def propagate_visible(
@@ -254,6 +254,6 @@ def _mean_3x3(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, kernel_size=3, stride=1, padding=1)
 
 
-def _detached_beside(features: Tensor, visible: Tensor, filled: Tensor) -> Tensor:
+def detached_beside(features: Tensor, visible: Tensor, filled: Tensor) -> Tensor:
     """`filled`, which carries no derivative, with that of `features` at visible positions."""
     return torch.where(visible, features, filled) if features.requires_grad or is_transformed() else filled

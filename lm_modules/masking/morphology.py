@@ -303,7 +303,7 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
     """
     filled = features.detach().clone(memory_format=torch.channels_last)  # compiled, whatever comes before writes it
     _fill_rows(filled, visible, inside, rings, padding)
-    return torch.where(visible, features, filled) if features.requires_grad else filled
+    return functional.detached_beside(features, visible, filled)
 
 
 @torch.library.custom_op("maskrobust::fill_rows", mutates_args=["features"])
