@@ -4,7 +4,7 @@ What shape and dtype tell is refused on every device. What only values tell is l
 a CPU, outside of compiled code, in the first image of a batch.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -171,6 +171,15 @@ def check_object_mask(object_mask: Tensor) -> None:
             f"object_mask must be a bool tensor (True on the object), got {object_mask.dtype}; convert it with "
             "object_mask.bool()."
         )
+
+
+def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
+    """Batches until they hold `count` images, at least 1, the last one cut."""
+    for batch in batches:
+        yield batch.select(slice(count))
+        count -= len(batch.ids)
+        if count <= 0:
+            return
 
 
 def check_visible(images: Tensor, visible: Tensor) -> None:

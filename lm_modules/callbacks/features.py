@@ -6,9 +6,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric
-from maskrobust.lm_modules.callbacks.reliance import check_order, first_images, set_up
+from maskrobust.lm_modules.callbacks.reliance import check_order, module_of, set_up
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.processes import of_all_ranks
 
@@ -50,8 +51,7 @@ class FeatureProbe(pl.Callback):
             InputError: the module is no `MaskedPretraining`, the data are no data module of this project, or a callback
                 that averages weights comes first.
         """
-        if not isinstance(pl_module, MaskedPretraining):
-            raise InputError(f"FeatureProbe is for a MaskedPretraining, got {type(pl_module).__name__}; leave it out.")
+        module_of(MaskedPretraining, pl_module, self)
         if not hasattr(self.data, "whole_split"):
             raise InputError(
                 f"FeatureProbe needs a data module of maskrobust.train.data, got {type(self.data).__name__}; give one."
@@ -74,10 +74,10 @@ class FeatureProbe(pl.Callback):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        assert isinstance(pl_module, MaskedPretraining)
+        module = module_of(MaskedPretraining, pl_module, self)
         with isolate_rng():  # loaders draw from the generator of the training
-            seen, labels = self._embedded("train", trainer, pl_module)
-            tested, answers = self._embedded("val", trainer, pl_module)
+            seen, labels = self._embedded("train", trainer, module)
+            tested, answers = self._embedded("val", trainer, module)
         if len(labels.unique()) < 2 or len(answers) == 0:
             raise InputError(
                 f"FeatureProbe needs training images with two labels or more and labelled validation images, got "
@@ -91,7 +91,7 @@ class FeatureProbe(pl.Callback):
             classifier.fit(seen.numpy(), labels.numpy())
             right = float(classifier.score(tested.numpy(), answers.numpy()))
             # every process has the same value, and the mean over processes leaves it so
-            pl_module.log(name, right, batch_size=1, sync_dist=True)
+            module.log(name, right, batch_size=1, sync_dist=True)
 
     @torch.no_grad()
     def _embedded(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
+from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError, check_at_least, did_you_mean
 from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
@@ -30,6 +31,8 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
+
+Module = TypeVar("Module", bound=pl.LightningModule)
 
 _NAME = "the network"
 
@@ -283,15 +286,15 @@ class RelianceCallback(pl.Callback):
         return scenes._replace(images=scenes.images.to(device))
 
 
-def classifier_of(module: pl.LightningModule, callback: pl.Callback) -> MaskRobustClassifier:
+def module_of(kind: type[Module], module: pl.LightningModule, callback: pl.Callback) -> Module:
     """The module that a callback is for.
 
     Raises:
-        InputError: it is no `MaskRobustClassifier`.
+        InputError: it is of another kind.
     """
-    if not isinstance(module, MaskRobustClassifier):
+    if not isinstance(module, kind):
         raise InputError(
-            f"{type(callback).__name__} is for a MaskRobustClassifier, got {type(module).__name__}; leave it out."
+            f"{type(callback).__name__} is for a {kind.__name__}, got {type(module).__name__}; leave it out."
         )
     return module
 
@@ -317,15 +320,6 @@ def set_up(data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
         data.prepare_data()
     trainer.strategy.barrier(f"{type(data).__name__}.setup")
     data.setup("fit")
-
-
-def first_images(batches: Iterable[Batch], images: int) -> Iterator[Batch]:
-    """Batches until they hold that many images, the last one cut."""
-    for batch in batches:
-        yield batch.select(slice(images))
-        images -= len(batch.ids)
-        if images <= 0:
-            return
 
 
 def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:

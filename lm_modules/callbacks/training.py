@@ -15,8 +15,9 @@ from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
 from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
-from maskrobust.lm_modules.callbacks.reliance import classifier_of
+from maskrobust.lm_modules.callbacks.reliance import module_of
 from maskrobust.lm_modules.methods import mark_hidden
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.processes import of_all_ranks
 
@@ -243,7 +244,7 @@ class ShownImages(pl.Callback):
         if not self._is_due:
             return
         self._is_due = False
-        presented = classifier_of(pl_module, self).present(batch)
+        presented = module_of(MaskRobustClassifier, pl_module, self).present(batch)
         visible = None if presented.visible is None else presented.visible[: self.pictures]
         picture = draw_training_panel(batch.images[: self.pictures], presented.images[: self.pictures], visible)
         log_picture(
@@ -278,12 +279,8 @@ class Reconstructions(pl.Callback):
         """
         if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
             return
-        if not isinstance(pl_module, MaskedPretraining):
-            raise InputError(
-                f"Reconstructions is for a MaskedPretraining, got {type(pl_module).__name__}; leave it out."
-            )
         some = batch.select(slice(self.pictures))
-        visible, drawn = pl_module.reconstruct(some)
+        visible, drawn = module_of(MaskedPretraining, pl_module, self).reconstruct(some)
         rows = torch.cat([some.images, mark_hidden(some.images, visible), drawn])
         caption = "images, what the encoder sees of them, and with hidden pixels drawn"
         picture = draw_grid(rows, columns=len(some.ids))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from maskrobust.augment.batch import check_all_known
+from maskrobust.augment.batch import check_all_known, first_images
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.measurement import check_plans
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import first_images, new_network
+from maskrobust.train.claim.arms import new_network
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign

@@ -1,6 +1,5 @@
 """What a run of an arm learns: the weights of a network, or affine maps for the logits of another arm's network."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maskrobust.augment import Batch, fold_in, sample_keys
+from maskrobust.augment import fold_in, sample_keys
+from maskrobust.augment.batch import first_images
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import FiniteLoss, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
@@ -191,12 +191,3 @@ def frozen_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassi
     load_weights(classifier.network, config.run_of(config.source_of(arm), seed).learned)
     use_gpu = torch.cuda.is_available() and config.training.accelerator != "cpu"
     return classifier.to("cuda" if use_gpu else "cpu").eval()
-
-
-def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
-    """The first `count` images, in batches."""
-    for batch in batches:
-        if count <= 0:
-            return
-        yield batch.select(slice(count))
-        count -= len(batch.ids)

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.batch import first_images
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.measurement import Measurement, Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import PresentedImages
-from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
+from maskrobust.train.claim.arms import frozen_network, learn, predictors
 from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
 from maskrobust.train.data.batches import batches_on, pictures_to_centre_by, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe

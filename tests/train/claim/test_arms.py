@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.calibration import AffineCalibration
 from maskrobust.lm_modules.methods import centred
@@ -21,7 +22,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import build_masking
 from maskrobust.train.claim import arms, run_claim, runs
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import first_images, frozen_network, learn, predictors
+from maskrobust.train.claim.arms import frozen_network, learn, predictors
 from maskrobust.train.claim.runs import manipulation_check, measured_probe
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.running.progress import ClaimProgress
