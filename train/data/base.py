@@ -377,11 +377,16 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
         """The samples of `split` with these ids, or all of them; each is made when it is first asked for, and kept."""
-        made, wanted = self._made.setdefault(split, {}), (self.ids(split) if ids is None else ids).tolist()
+        wanted = (self.ids(split) if ids is None else ids).tolist()
+        return collate(map(self._make(split, wanted).__getitem__, wanted))
+
+    def _make(self, split: Split, wanted: Sequence[int]) -> Mapping[int, Batch]:
+        """All samples of `split` that are made, by their ids, those with the ids `wanted` among them."""
+        made = self._made.setdefault(split, {})
         if missing := [each for each in wanted if each not in made]:
             new = self.make_samples(split, torch.tensor(missing))
             made |= {each: new.select(row) for row, each in enumerate(new.ids.tolist())}
-        return collate(map(made.__getitem__, wanted))
+        return made
 
     def _set_draw(self, number: int) -> None:
         """Have the training split made anew where its draw is another one."""
@@ -404,9 +409,10 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(self._dataset(split))
 
     def _dataset(self, split: Split) -> InMemoryDataset:
+        ids = self.ids(split)
         if self.num_workers > 0:  # loader processes then share what this one has made
-            self.samples(split)
-        return InMemoryDataset(self.ids(split), partial(self.samples, split))
+            self._make(split, ids.tolist())
+        return InMemoryDataset(ids, partial(self.samples, split))
 
 
 def check_masks_follow_objects(data: AnnotatedDataModule, user: str) -> None:
