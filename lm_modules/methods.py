@@ -19,7 +19,11 @@ are at hand (see `centred`), any of these and `CENTRED`, as in "black+centred"."
 
 LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
 
-LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {"mean": LAYER_MASKING, "mirror": "layer_masking_mirror"}
+LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {
+    "mean": LAYER_MASKING,
+    "mirror": "layer_masking_mirror",
+    "zeros": "layer_masking_zeros",
+}
 """Layer masking by its padding."""
 
 CENTRED = "+centred"

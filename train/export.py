@@ -37,7 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--onnx", type=Path | None, help="ONNX file to write, with inputs images and visible")
     parser.add_argument(
-        "--method", type=str | None, help="layer_masking or layer_masking_mirror for --onnx; by default as trained"
+        "--method",
+        type=str | None,
+        help="layer masking for --onnx, such as layer_masking_mirror; by default as trained",
     )
     parser.add_argument(
         "--size",
@@ -68,7 +70,7 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
     Args:
         name: name of the network; see `load_network`.
         path: path of the file; an existing file is replaced.
-        method: "layer_masking" or "layer_masking_mirror"; by default the one that the network was trained with.
+        method: a layer masking, such as "layer_masking_mirror"; by default the one that the network was trained with.
         size: height and width of the pictures, or one number for both; by default the network's own.
 
     Returns:

@@ -1,18 +1,18 @@
-"""The paddings that layer masking is compared with, beside the mean and the mirror, which the library has.
+"""The paddings that layer masking is compared with, beside those that the library has.
 
 `register(find_shifts)` makes each of them a masking method, so that everything that takes methods takes them by name:
 
     sys.path.append("docs/studies")
     from padding_variants import register
     register(find_shifts)
-    load_network("timm/tf_efficientnet_lite0:pretrained").predictor("layer_masking_zeros")
+    load_network("timm/tf_efficientnet_lite0:pretrained").predictor("layer_masking_shifted")
 
 On a CPU. Hidden pixels have no effect under any of them.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -58,28 +58,13 @@ class PartialConvolution(LayerMasking):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__(unwrapped(network), padding="zeros")  # type: ignore[arg-type]
+        super().__init__(unwrapped(network), padding="zeros")
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """Logits, as `LayerMasking` gives them."""
-        with _partial_convolutions():
+        with partial_convolutions():
             logits: Tensor = super().forward(images, visible)
         return logits
-
-
-@dataclass(frozen=True)
-class Zeros(CopiedRows):
-    """Padding with 0."""
-
-    def values(self, rows: Tensor) -> Tensor:
-        """Zeros (N, C)."""
-        return rows.new_zeros(len(self.rows), rows.shape[1])
-
-
-def zeros(visible: Tensor, _rings: int) -> list[PaddingRows]:
-    """No padding: what the paper compares with."""
-    rows = (~visible).flatten().nonzero().squeeze(1)
-    return [Zeros(rows, rows)]
 
 
 def random_neighbour(visible: Tensor, rings: int) -> list[PaddingRows]:
@@ -116,9 +101,8 @@ def register(find_shifts: FindShifts) -> list[str]:
     Args:
         find_shifts: where an exemplar fill takes each hidden pixel from.
     """
-    PADDINGS.update(zeros=zeros, random_neighbour=random_neighbour, shifted=shifted)
+    PADDINGS.update(random_neighbour=random_neighbour, shifted=shifted)
     made: dict[str, Callable[[nn.Module], nn.Module]] = {
-        "layer_masking_zeros": lambda network: LayerMasking(unwrapped(network), padding="zeros"),  # type: ignore[arg-type]
         "layer_masking_random_neighbour": lambda network: LayerMasking(
             unwrapped(network),
             padding="random_neighbour",  # type: ignore[arg-type]
@@ -131,7 +115,7 @@ def register(find_shifts: FindShifts) -> list[str]:
 
 
 @contextmanager
-def _partial_convolutions() -> Iterator[None]:
+def partial_convolutions() -> Iterator[None]:
     """Within, convolutions of masked features are partial ones."""
     rule = RULES[F.conv2d]
 

@@ -105,8 +105,9 @@ class LayerMasking(nn.Module):
             as it is and shared, not copied.
         merge: visible positions after a residual sum, "intersection" (the paper) or "union" of the branches'.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
-        padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), or "mirror", the
-            features mirrored at the edge of the hole (`functional.mirrored_places`).
+        padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), "mirror", the
+            features mirrored at the edge of the hole (`functional.mirrored_places`), or "zeros", for comparison: zeros
+            show the outline of a hole to every layer.
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
@@ -129,8 +130,8 @@ class LayerMasking(nn.Module):
         check_network(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
-        if padding not in PADDINGS:
-            raise InputError(f"padding must be one of {', '.join(PADDINGS)}, got '{padding}'; choose one of these.")
+        if padding not in (choices := [*PADDINGS, "zeros"]):
+            raise InputError(f"padding must be one of {', '.join(choices)}, got '{padding}'; choose one of these.")
         options = MaskingOptions(merge, detach_padding, padding)
         _refuse_further_arguments(network)
         refuse_unsupported(network, options)

@@ -291,6 +291,8 @@ class Masked(Tensor):
         """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
         if count == 0 or self.visible.everything or self.visible.is_whole:
             return self.features
+        if self.visible.options.padding == "zeros":
+            return self.with_hidden_zero()
         if not self.visible.can_inspect:
             return self.visible.pad(self.features, count)
         detach_padding = self.visible.options.detach_padding

@@ -27,7 +27,7 @@ from maskrobust.lm_modules.masking.morphology import (
 )
 
 MergeRule = Literal["intersection", "union"]
-PaddingRule = Literal["mean", "mirror"]
+PaddingRule = Literal["mean", "mirror", "zeros"]
 Padding = tuple[int, int, int, int]
 
 
@@ -99,8 +99,8 @@ class MaskingOptions:
         merge: which positions are visible after a residual sum: those visible in both branches (the paper), or in
             either branch, a hidden branch counting as 0.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
-        padding: what these values are: the mean of known neighbours, ring by ring (the paper), or the features mirrored
-            at the edge of the hole.
+        padding: what these values are: the mean of known neighbours, ring by ring (the paper), the features mirrored at
+            the edge of the hole, or 0.
     """
 
     merge: MergeRule = "intersection"

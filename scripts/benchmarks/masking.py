@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ NETWORKS = ("resnet50", "efficientnet_b0", "convnext_tiny")
 COMMON_MASKS = ("all visible", "object hidden", "half of the patches")
 SMALL_AREAS = ("box of 80 x 80", "a tenth of the patches")
 """Masks that leave little visible."""
+_PADDINGS: tuple[PaddingRule, ...] = ("mean", "mirror")
 
 
 class Case(NamedTuple):
@@ -137,7 +138,7 @@ def visible_positions(network: str, visible: Tensor) -> float:
 
 def _cases(network: str, mode: str) -> list[Case]:
     masks = COMMON_MASKS + SMALL_AREAS if network == "resnet50" and mode == "eval" else COMMON_MASKS
-    return [Case(mask, padding) for mask in masks for padding in get_args(PaddingRule)]
+    return [Case(mask, padding) for mask in masks for padding in _PADDINGS]
 
 
 def _make(

@@ -290,7 +290,9 @@ KINDS = {
 def draw_try(name, seed):
     kind, chance = KINDS[name], random.Random(f"{name} {seed}, choices")
     example = draw_example(f"{name} {seed}", kind.blocks)
-    run = Run(chance.choice(["intersection", "union"]), chance.random() < 0.6, chance.choice(["mean", "mirror"]))
+    run = Run(
+        chance.choice(["intersection", "union"]), chance.random() < 0.6, chance.choice(["mean", "mirror", "zeros"])
+    )
     return Try(example, chance, run, chance.choice(kind.modes))
 
 

@@ -45,6 +45,7 @@ METHOD_TITLES = {
     "exemplar": "Exemplar",
     "layer_masking": "Layer masking",
     "layer_masking_mirror": "Layer masking, mirrored",
+    "layer_masking_zeros": "Layer masking, zeros",
 }
 
 

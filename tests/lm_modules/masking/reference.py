@@ -26,7 +26,7 @@ class Run:
     Attributes:
         merge: "intersection" or "union".
         detach_padding: whether filled values carry no gradient.
-        padding: "mean" or "mirror".
+        padding: "mean", "mirror" or "zeros".
         kink: smallest distance of a visible value to a point where the gradient jumps, such as 0 for ReLU, or of the
             largest value under a max pool to the second.
         pole: smallest magnitude of what is divided by, rooted or logarithmised at a visible position.
@@ -147,6 +147,8 @@ def sum_of_neighbours(x: Tensor) -> Tensor:
 def fill(seen: Seen) -> Tensor:
     """Padding until nothing is left to fill."""
     values, known = (seen.x.detach() if seen.run.detach_padding else seen.x), seen.v[:, None]
+    if seen.run.padding == "zeros":
+        return torch.where(known, seen.x, 0.0)
     if seen.run.padding == "mirror":
         mirrored = torch.stack([mirror(x, v) for x, v in zip(values, seen.v, strict=True)])
         return torch.where(known, seen.x, mirrored)

@@ -152,7 +152,7 @@ def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants)
         found.append(masked(images, visible))
         assert torch.equal(masked(torch.where(visible, images, math.nan), visible), found[-1]), name
         torch.testing.assert_close(masked(images, torch.ones_like(visible)), network(images))
-    assert len(torch.stack(found).round(decimals=4).unique(dim=0)) == len(found) == 4
+    assert len(torch.stack(found).round(decimals=4).unique(dim=0)) == len(found) == 3
 
 
 CHANNELS = 3

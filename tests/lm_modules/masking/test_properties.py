@@ -26,7 +26,11 @@ def logits_of(masked, images, visible):
 
 
 @every_network
-@pytest.mark.parametrize(("training", "options"), [(False, OPTIONS[0]), (True, OPTIONS[1])], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    ("training", "options"),
+    [(False, OPTIONS[0]), (True, OPTIONS[1]), (True, {"padding": "zeros"})],
+    ids=["eval", "train", "train with zeros"],
+)
 def test_logits_gradients_and_statistics_are_those_of_the_reference(kind, training, options):
     network = build(kind)
     for module in network.modules():

@@ -125,7 +125,7 @@ def test_pixels_without_data_count_neither_in_targets_nor_in_the_loss():
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("padding", ["mean", "mirror"])
+@pytest.mark.parametrize("padding", ["mean", "mirror", "zeros"])
 def test_hidden_pixels_change_no_bit_of_the_maps_and_the_prediction(padding, training):
     module, batch = build(layer_masking={"padding": padding}).train(training), draw_batch()
     visible = module._draw_visible(batch, module._keys(batch, 3))
