@@ -1,25 +1,28 @@
 """What masked pre-training teaches an encoder about the outline of a hole: the tables of docs/fine-tuning.md.
 
-    python docs/studies/pretraining_study.py runs/pretraining
+    python docs/studies/pretraining_study.py runs/pretraining --photographs /usr/share/backgrounds
 
-Garments on photographs, 32 px, without labels; small_resnet; patches of 8 px hide 60 %. Encoders are pre-trained in
-three ways, and one is not. "zeros" is what SparK computes: a position is visible if its patch is, and features are
-multiplied by that mask in each layer. The others are `MaskedPretraining` with both paddings. Each encoder is then asked
-as it is, by a linear probe of its pooled features, and after fine-tuning as a plain network on a few labels.
-One file for each seed; those that are there stay, so that the same command goes on after an interruption.
+64 px, without labels: half garments on photographs, half crops of photographs. Two encoders, a ResNet and a MobileNet,
+each with a deepest stride of 8. Patches of 8 px hide 60 %. Each encoder is pre-trained in four ways, and one is not.
+"zeros" is what SparK computes: a position is visible if its patch is, and features are multiplied by that mask in each
+layer. "partial" is partial convolution, and the others are `MaskedPretraining` with both paddings. Each encoder is then
+asked as it is, by its pooled features, and after fine-tuning as a plain network on a few labels of garments.
+One file for each network and seed; those that are there stay, so that the same command goes on after an interruption.
 """
 
 import argparse
 import copy
 import json
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -29,43 +32,66 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
+from torchvision.models import mobilenet_v2
 
 from maskrobust import LayerMasking, patches, sample_keys
 from maskrobust.augment import Batch, enclosing_circles, fill_mean
-from maskrobust.lm_modules.masking import Masked, VisibleMap
+from maskrobust.lm_modules.masking import VisibleMap
 from maskrobust.lm_modules.masking.visible_map import Window
+from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.data import Fashion
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES
+from maskrobust.train.data.sets.images import Images
 
-IMAGE_SIZE, PATCH_SIZE, BATCH_SIZE, HIDDEN = 32, 8, 64, 0.6
-PROBED, TESTED = 2000, 2000
-LABELS = {"1 % of labels": (40, 100), "10 % of labels": (400, 20)}
+sys.path.append(str(Path(__file__).parent))
+from padding_variants import partial_convolutions
+
+IMAGE_SIZE, PATCH_SIZE, BATCH_SIZE, HIDDEN, DECODER_WIDTH = 64, 8, 64, 0.6, 16
+PROBED, TESTED, SCENES = 1500, 600, 300
+LABELS = {"1 % of labels": (40, 30), "10 % of labels": (400, 12)}
 """Labelled images, and epochs of fine-tuning."""
 
-PADDINGS = ("zeros", "mean", "mirror")
+NETWORKS = ("resnet", "mobilenet")
+PADDINGS = ("zeros", "partial", "mean", "mirror")
 ENCODERS = ("none", *PADDINGS)
-PRESENTED = ("painted", *PADDINGS)
-"""How holes are presented to an encoder: in the mean colour, or as in one of the pre-trainings."""
+OWN = "its own padding"
+"""Holes are presented as in the pre-training of an encoder; with mean padding, if it had none."""
 
 PLAN = (
-    ("outline read under zeros", "zeros, outline under zeros", "none, outline under zeros"),
-    ("outline read, each as pre-trained", "zeros, outline under zeros", "mean, outline under mean"),
-    ("accuracy with 1 % of the labels", "mean, 1 % of labels, clean", "none, 1 % of labels, clean"),
+    ("outline read, under zeros: zeros - none", "zeros, outline under zeros", "none, outline under zeros"),
+    ("outline read: zeros - mean", f"zeros, outline under {OWN}", f"mean, outline under {OWN}"),
+    ("outline read: partial - mean", f"partial, outline under {OWN}", f"mean, outline under {OWN}"),
+    ("outline pull: zeros - mean", f"zeros, pull under {OWN}", f"mean, pull under {OWN}"),
+    ("10 % of labels, nothing hidden: mean - none", "mean, 10 % of labels, clean", "none, 10 % of labels, clean"),
     (
-        "accuracy with half hidden after 10 %, under layer masking",
+        "10 % of labels, half hidden, mean padding: mean - zeros",
         "mean, 10 % of labels, half hidden under mean",
         "zeros, 10 % of labels, half hidden under mean",
     ),
 )
-"""Comparisons written down before the run: a name, and the two numbers."""
+"""Comparisons written down before the run, for each network: a name, and the two numbers."""
 
 Numbers = dict[str, float]
 
 
+def encoder_of(name: str, num_classes: int) -> nn.Module:
+    """A network with random weights whose deepest map has a stride of 8."""
+    if name == "resnet":
+        return build_network("small_resnet", num_classes)
+    stages = [[1, 16, 1, 1], [4, 24, 2, 2], [4, 32, 2, 2], [4, 64, 2, 1]]
+    return mobilenet_v2(num_classes=num_classes, width_mult=0.5, inverted_residual_setting=stages, dropout=0.0)
+
+
+def head_of(network: nn.Module) -> str:
+    """The path of the last layer."""
+    return "fc" if hasattr(network, "fc") else "classifier"
+
+
 @contextmanager
 def zeros_in_each_layer() -> Iterator[None]:
-    """Within the context layer masking computes what SparK does, for patches that each stride divides."""
+    """Within the context zeros as padding compute what SparK does, for patches that each stride divides."""
     after = VisibleMap.window
 
     def window(self: VisibleMap, window: Window) -> VisibleMap:
@@ -76,45 +102,76 @@ def zeros_in_each_layer() -> Iterator[None]:
         assert positions.shape[2:] == size
         return VisibleMap(positions, self.options)
 
-    def pad(self: Masked, _count: int) -> Tensor:
-        return self.with_hidden_zero()
-
-    with patch.object(VisibleMap, "window", window), patch.object(Masked, "with_neighbour_padding", pad):
+    with patch.object(VisibleMap, "window", window):
         yield
+
+
+def computing(padding: str) -> AbstractContextManager[None]:
+    """The context in which a network padded with zeros computes what a pre-training does."""
+    return {"zeros": zeros_in_each_layer, "partial": partial_convolutions}.get(padding, nullcontext)()
+
+
+def rule_of(padding: str) -> Any:
+    """The padding of layer masking."""
+    return "zeros" if padding == "partial" else padding
 
 
 def masking(network: nn.Module, padding: str) -> Callable[[Tensor, Tensor], Tensor]:
     """A network of normalised images and `visible`, padded as in one of the pre-trainings."""
-    if padding != "zeros":
-        return LayerMasking(network, padding=padding)  # type: ignore[arg-type]
-    masked = LayerMasking(network)
+    masked = LayerMasking(network, padding=rule_of(padding))
 
     def compute(images: Tensor, visible: Tensor) -> Tensor:
-        with zeros_in_each_layer():
+        with computing(padding):
             answer: Tensor = masked(images, visible)
         return answer
 
     return compute
 
 
-def pretrained(data: Fashion, padding: str, seed: int, epochs: int) -> nn.Module:
-    """small_resnet after pre-training, or with its random weights under "none"."""
+def write_corpus(folder: Path, garments: Tensor, photographs: Path, seed: int) -> None:
+    """Write garments (N, 3, H, W) uint8, and as many square crops of the photographs below a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = sorted(each for each in photographs.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+    read = [cv2.imread(str(file)) for file in files]
+    scenes = [_small(each) for each in read if each is not None]
+    rng = np.random.default_rng(seed)
+    for index, garment in enumerate(garments):
+        cv2.imwrite(str(folder / f"garment-{index}.png"), garment.permute(1, 2, 0).numpy()[..., ::-1])
+        scene = scenes[rng.integers(len(scenes))]
+        side = int(rng.integers(IMAGE_SIZE, min(scene.shape[:2]) + 1))
+        top, left = (int(rng.integers(length - side + 1)) for length in scene.shape[:2])
+        crop = scene[top : top + side, left : left + side]
+        crop = cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / f"photograph-{index}.png"), crop)
+
+
+def _small(picture: NDArray[Any]) -> NDArray[Any]:
+    scale = 256 / min(picture.shape[:2])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def pretrained(name: str, corpus: Path, data: Fashion, padding: str, seed: int, epochs: int) -> nn.Module:
+    """An encoder after pre-training on the images of a folder, or with its random weights under "none"."""
     pl.seed_everything(seed, verbose=False)
+    network = encoder_of(name, data.num_classes)
+    if padding == "none":
+        return network
     module = MaskedPretraining(
-        "small_resnet",
+        network,
         data.num_classes,
         mean=data.mean,
         std=data.std,
         hidden_fraction=(HIDDEN, HIDDEN),
         patch_size=PATCH_SIZE,
-        layer_masking={"padding": "mirror" if padding == "mirror" else "mean"},
+        layer_masking={"padding": rule_of(padding)},
+        decoder_width=DECODER_WIDTH,
         learning_rate=2e-3,
         seed=seed,
     )
-    if padding != "none":
-        with zeros_in_each_layer() if padding == "zeros" else nullcontext():
-            trainer(epochs).fit(module, datamodule=data)
-    return module.network.network
+    options = {"image_size": IMAGE_SIZE, "batch_size": BATCH_SIZE, "mean": data.mean, "std": data.std, "seed": seed}
+    with computing(padding):
+        trainer(epochs).fit(module, datamodule=Images(str(corpus), **options))
+    return network
 
 
 def trainer(epochs: int) -> pl.Trainer:
@@ -146,10 +203,10 @@ Answer = Callable[[Batch, Tensor], Tensor]
 """What a network returns for samples of which only a part is visible."""
 
 
-def presented(network: nn.Module, data: Fashion) -> dict[str, Answer]:
-    """What a network in eval mode returns for holes, by how they are presented."""
+def presented(network: nn.Module, data: Fashion, paddings: Mapping[str, str]) -> dict[str, Answer]:
+    """What a network in eval mode returns for holes, painted in the mean colour or padded, by names."""
     mean, std = (torch.tensor(each)[:, None, None] for each in (data.mean, data.std))
-    masked = {padding: masking(network, padding) for padding in PADDINGS}
+    masked = {name: masking(network, padding) for name, padding in paddings.items()}
 
     @torch.inference_mode()
     def answer(name: str, samples: Batch, visible: Tensor) -> Tensor:
@@ -161,13 +218,13 @@ def presented(network: nn.Module, data: Fashion) -> dict[str, Answer]:
                 found.append(masked[name]((images - mean) / std, shown))
         return torch.cat(found)
 
-    return {name: partial(answer, name) for name in PRESENTED}
+    return {name: partial(answer, name) for name in ("painted", *paddings)}
 
 
-def probe_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
+def probe_numbers(encoder: nn.Module, padding: str, data: Fashion, seed: int) -> Numbers:
     """Of an encoder as it is: a linear probe fitted on whole images, and what it answers for holes."""
     encoder = copy.deepcopy(encoder).eval()
-    encoder.fc = nn.Identity()
+    setattr(encoder, head_of(encoder), nn.Identity())
     training = Batch(*(None if each is None else each[:PROBED] for each in data.samples("train")))  # type: ignore[arg-type]
     test = data.samples("test")
     seen, shown, labels = holes(training, seed), holes(test, seed), test.labels.numpy()
@@ -179,52 +236,72 @@ def probe_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
     def score(probe: Any, hole: str, answer: Answer) -> float:
         return float(probe.score(answer(test, shown[hole]).numpy(), labels))
 
-    answers = presented(encoder, data)
+    own = "mean" if padding == "none" else padding
+    answers = presented(encoder, data, {each: each for each in ("zeros", "mean", own)})
+    scenes = test.select(slice(SCENES))._replace(images=255 * data.empty_scenes("test", SCENES).images)
     clean = fitted("clean", answers["painted"])
+    objects = answers["painted"](test.select(slice(SCENES)), shown["clean"][:SCENES])
     found = {"probe, clean": score(clean, "clean", answers["painted"])}
     for name, answer in answers.items():
         found[f"half hidden under {name}"] = score(clean, "half hidden", answer)
         found[f"outline under {name}"] = score(clean, "outline", answer) - score(clean, "circle", answer)
-        found[f"outline to be had under {name}"] = score(fitted("outline", answer), "outline", answer)
+        outlines, circles = (answer(scenes, shown[hole][:SCENES]) for hole in ("outline", "circle"))
+        found[f"pull under {name}"] = likeness(outlines, objects) - likeness(circles, objects)
+    for what in ("half hidden", "outline", "pull"):
+        found[f"{what} under {OWN}"] = found[f"{what} under {own}"]
     return found
+
+
+def likeness(holes: Tensor, objects: Tensor) -> float:
+    """How much nearer the features of scenes with a hole are to those of the hole's own object than to others.
+
+    The cosine with the hole's own object minus its mean over all other objects; both are centred first.
+
+    Args:
+        holes: (N, C), of empty scenes with a hole that is made by an object.
+        objects: (N, C), of these objects.
+    """
+    centred = [nn.functional.normalize(each - each.mean(dim=0), dim=1) for each in (holes, objects)]
+    cosines = centred[0] @ centred[1].mT
+    others = (cosines.sum() - cosines.trace()) / (len(holes) * (len(holes) - 1))
+    return float(cosines.diagonal().mean() - others)
 
 
 def tuned_numbers(encoder: nn.Module, few: Mapping[str, Fashion], seed: int) -> Numbers:
     """After fine-tuning the plain network on a few labels; the data by the keys of `LABELS`."""
-    found = {}
+    found: Numbers = {}
     for name, data in few.items():
         pl.seed_everything(seed, verbose=False)
-        model = MaskRobustClassifier(
-            "small_resnet", data.num_classes, mean=data.mean, std=data.std, masking="none", seed=seed
-        )
-        network = copy.deepcopy(encoder)
-        network.fc = nn.Linear(network.fc.in_features, data.num_classes)
-        model.network.load_state_dict(network.state_dict())
+        network, path = copy.deepcopy(encoder), head_of(encoder)
+        width = {"fc": 64, "classifier": 1280}[path]
+        setattr(network, path, nn.Linear(width, data.num_classes))
+        model = MaskRobustClassifier(network, data.num_classes, mean=data.mean, std=data.std, masking="none", seed=seed)
         trainer(LABELS[name][1]).fit(model, datamodule=data)
-        network.load_state_dict(model.network.state_dict())
-        test, answers = data.samples("test"), presented(network.eval(), data)
-        right = {
-            (how, hole): float((answers[how](test, visible).argmax(1) == test.labels).float().mean())
-            for how in ("painted", "mean")
-            for hole, visible in holes(test, seed).items()
-        }
-        found[f"{name}, clean"] = right["painted", "clean"]
+        test, answers = data.samples("test"), presented(network.eval(), data, {"mean": "mean"})
+        shown = holes(test, seed)
+
+        def right(how: str, hole: str, test: Batch = test, answers: Any = answers, shown: Any = shown) -> float:
+            return float((answers[how](test, shown[hole]).argmax(1) == test.labels).float().mean())
+
+        found[f"{name}, clean"] = right("painted", "clean")
         for how in ("painted", "mean"):
-            found[f"{name}, half hidden under {how}"] = right[how, "half hidden"]
-            found[f"{name}, outline under {how}"] = right[how, "outline"] - right[how, "circle"]
+            found[f"{name}, half hidden under {how}"] = right(how, "half hidden")
     return found
 
 
-def run(seed: int, images: int, epochs: int) -> Numbers:
-    """All numbers of one seed."""
+def run(network: str, out: Path, photographs: Path, seed: int, images: int, epochs: int) -> Numbers:
+    """All numbers of a network and a seed."""
     make = partial(Fashion, val_images=1, test_images=TESTED, image_size=IMAGE_SIZE, seed=seed)
-    data = make(train_images=images, batch_size=BATCH_SIZE)
+    data = make(train_images=max(images // 2, PROBED), batch_size=BATCH_SIZE)
     few = {name: make(train_images=labelled, batch_size=16) for name, (labelled, _) in LABELS.items()}
-    found = {}
-    for name in ENCODERS:
-        encoder = pretrained(data, name, seed, epochs)
-        numbers = probe_numbers(encoder, data, seed) | tuned_numbers(encoder, few, seed)
-        found |= {f"{name}, {key}": float(value) for key, value in numbers.items()}
+    corpus = out / f"corpus-{seed}"
+    if not corpus.exists():
+        write_corpus(corpus, data.samples("train").images[: images // 2].to(torch.uint8), photographs, seed)
+    found: Numbers = {}
+    for padding in ENCODERS:
+        encoder = pretrained(network, corpus, data, padding, seed, epochs)
+        numbers = probe_numbers(encoder, padding, data, seed) | tuned_numbers(encoder, few, seed)
+        found |= {f"{padding}, {key}": float(value) for key, value in numbers.items()}
     return found
 
 
@@ -257,21 +334,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the seeds that are missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of the results")
+    parser.add_argument("--photographs", type=Path, required=True, help="folder of photographs to crop")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="which encoders")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
-    parser.add_argument("--images", type=int, default=4000, help="without labels, of the pre-training")
-    parser.add_argument("--epochs", type=int, default=20, help="of the pre-training")
+    parser.add_argument("--images", type=int, default=3000, help="without labels, of the pre-training")
+    parser.add_argument("--epochs", type=int, default=10, help="of the pre-training")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    results = []
-    for seed in range(options.seeds):
-        path = options.out / f"seed-{seed}.json"
-        if not path.exists():
-            path.write_text(json.dumps(run(seed, options.images, options.epochs)), encoding="utf-8")
-        results.append(json.loads(path.read_text(encoding="utf-8")))
-    text = table(results)
-    (options.out / "pretraining.md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    for network in options.networks:
+        results = []
+        for seed in range(options.seeds):
+            path = options.out / f"{network}-{seed}.json"
+            if not path.exists():
+                found = run(network, options.out, options.photographs, seed, options.images, options.epochs)
+                path.write_text(json.dumps(found), encoding="utf-8")
+            results.append(json.loads(path.read_text(encoding="utf-8")))
+        text = f"{network}\n\n{table(results)}\n"
+        (options.out / f"{network}.md").write_text(text, encoding="utf-8")
+        print(text)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 import copy
 import json
 import re
+from itertools import combinations
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -186,14 +188,60 @@ def test_zeros_in_each_layer_are_a_network_whose_features_are_multiplied_by_the_
 
 
 def test_the_study_of_pre_training_asks_each_encoder_and_goes_on(pretraining_study, tmp_path, monkeypatch):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    cv2.imwrite(str(photographs / "scene.png"), np.random.default_rng(0).integers(0, 255, (80, 120, 3), np.uint8))
     monkeypatch.setattr(pretraining_study, "ENCODERS", ("none", "zeros", "mean"))
-    monkeypatch.setattr(pretraining_study, "PROBED", 100)
-    monkeypatch.setattr(pretraining_study, "TESTED", 60)
-    monkeypatch.setattr(pretraining_study, "LABELS", {"1 % of labels": (20, 1), "10 % of labels": (20, 1)})
-    threads, options = torch.get_num_threads(), [str(tmp_path), "--images=100", "--epochs=1"]
+    plan = tuple(each for each in pretraining_study.PLAN if "partial" not in each[0])
+    changes = {"PLAN": plan, "PROBED": 100, "TESTED": 60, "SCENES": 30}
+    changes["LABELS"] = {"1 % of labels": (20, 1), "10 % of labels": (20, 1)}
+    for name, value in changes.items():
+        monkeypatch.setattr(pretraining_study, name, value)
+    threads = torch.get_num_threads()
+    options = [str(tmp_path), f"--photographs={photographs}", "--networks=resnet", "--images=100", "--epochs=1"]
     pretraining_study.main([*options, "--seeds=2"])
     monkeypatch.setattr(pretraining_study, "run", None)
     pretraining_study.main([*options, "--seeds=2"])
     torch.set_num_threads(threads)
-    table = (tmp_path / "pretraining.md").read_text(encoding="utf-8").splitlines()
-    assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 5 + len(pretraining_study.PLAN)
+    table = (tmp_path / "resnet.md").read_text(encoding="utf-8").splitlines()
+    assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 3 + len(plan)
+
+
+@pytest.mark.parametrize("network", ["resnet", "mobilenet"])
+def test_partial_convolution_is_trained_like_any_other_padding(pretraining_study, network):
+    encoder = pretraining_study.encoder_of(network, 4)
+    images = torch.randn(2, 3, 64, 64)
+    visible = patches(torch.arange(2), 64, 64, hidden_fraction=(0.6, 0.6), patch_size=8)
+    pretraining_study.masking(encoder, "partial")(images, visible).sum().backward()
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in encoder.parameters())
+    encoder.eval()
+    found = [pretraining_study.masking(encoder, each)(images, visible) for each in ("partial", "zeros", "mean")]
+    assert not any(torch.allclose(*pair, rtol=0.01, atol=0) for pair in combinations(found, 2))
+
+
+def test_features_are_like_their_own_object(pretraining_study):
+    objects = torch.randn(500, 8, generator=torch.Generator().manual_seed(0))
+    assert pretraining_study.likeness(objects + 3, objects) > 0.9
+    assert abs(pretraining_study.likeness(objects.flip(0), objects)) < 0.1
+
+
+def test_the_study_of_solar_cells_tunes_on_each_number_of_labels_and_goes_on(tmp_path, monkeypatch):
+    study, rng, lines = script("solar_cells"), np.random.default_rng(0), []
+    (tmp_path / "images").mkdir()
+    for index in range(60):
+        is_defective = index % 3 == 0
+        cell = rng.integers(60 if is_defective else 120, 200, (90, 90), np.uint8)
+        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), cell)
+        lines.append(f"images/{index}.png  {float(is_defective)}  mono")
+    (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setattr(study, "TESTED", 30)
+    monkeypatch.setattr(study, "LABELLED", {12: 1, None: 8})
+    threads, options = torch.get_num_threads(), [str(tmp_path / "out"), f"--cells={tmp_path}", "--epochs=1"]
+    study.main([*options, "--seeds=2"])
+    monkeypatch.setattr(study, "run", None)
+    study.main([*options, "--seeds=2"])
+    torch.set_num_threads(threads)
+    rows = (tmp_path / "out" / "solar_cells.md").read_text(encoding="utf-8").splitlines()[2:]
+    assert [row.split(" |")[0] for row in rows] == ["| 12 labels", "| 30 labels"]
+    found = json.loads((tmp_path / "out" / "seed-0.json").read_text(encoding="utf-8"))
+    assert found["random weights, 30 labels"] > 0.9  # cells with a defect are darker
