@@ -21,7 +21,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     estimate_difference,
 )
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
 Group = Literal["outline", "accuracy", "remains", "classes", "curves", "transfer", "training", "own"]
@@ -146,11 +146,6 @@ def once(_plan: ReliancePlan) -> Sequence[Parameters]:
 def where_shapes(plan: ReliancePlan) -> Sequence[Parameters]:
     """Members of a measure that needs objects hidden along their outline and by their circle."""
     return ({},) if plan.shapes else ()
-
-
-def where_named(name: ShapeMeasure) -> Callable[[ReliancePlan], Sequence[Parameters]]:
-    """Members of a measure that a plan must name, because it takes further passes."""
-    return lambda plan: where_shapes(plan) if name in plan.shape_measures else ()
 
 
 MEASURES: Registry[Measure] = Registry("measure", "measure")

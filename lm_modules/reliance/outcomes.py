@@ -54,8 +54,6 @@ class Outcomes:
         swap_label_k: (N,) int64 class of k; -1 where not `swap_valid`.
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
         swap_valid: (N,) bool, False where the bank has no two other classes.
-        sensitivity: (N,) float64, largest absolute change of a logit when the pixels hidden by the silhouette are
-            redrawn; NaN where not `object_valid`.
         scenes: answers about empty scenes; None where it was not asked about them.
         features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
             where the plan does not ask about the nearest picture.
@@ -71,7 +69,6 @@ class Outcomes:
     swap_label_k: IntArray
     object_valid: BoolArray
     swap_valid: BoolArray
-    sensitivity: FloatArray
     scenes: SceneAnswers | None = None
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
-
-ShapeMeasure = Literal["swap_pull", "hidden_pixel_sensitivity"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,7 @@ class ReliancePlan:
 
     Attributes:
         shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.
-        shape_measures: measures that take further passes: swap_pull (two) and hidden_pixel_sensitivity (one, off by
-            default because it tests a masking method and not a network).
+        swap_pull: whether to hide other objects' outlines, too, which the swap pull needs. It takes two passes.
         hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
         patch_size: side of a patch in pixels.
         nearest: whether to ask, at each of hidden_fractions, if the nearest of all clean pictures is the picture's own,
@@ -40,7 +37,7 @@ class ReliancePlan:
     """
 
     shapes: bool = True
-    shape_measures: tuple[ShapeMeasure, ...] = ("swap_pull",)
+    swap_pull: bool = True
     hidden_fractions: tuple[float, ...] = (0.5,)
     patch_size: int = 16
     nearest: bool = False
@@ -65,11 +62,7 @@ class ReliancePlan:
         check_within("(0, 1]", "sampled_share", self.sampled_share)
         for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
             check_at_least(name, getattr(self, name), smallest)
-        for name, choices in (
-            ("shape_measures", get_args(ShapeMeasure)),
-            ("curve_families", CURVE_FAMILIES),
-            ("curve_orders", CURVE_ORDERS),
-        ):
+        for name, choices in (("curve_families", CURVE_FAMILIES), ("curve_orders", CURVE_ORDERS)):
             unknown = [choice for choice in getattr(self, name) if choice not in choices]
             if unknown:
                 raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")

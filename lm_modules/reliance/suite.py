@@ -107,17 +107,9 @@ class RelianceSuite:
         if clean is None:
             clean = predictor(batch.images, batch.known, conditions.fill_keys)
         check_finite(_check(clean, self.num_classes), name, "pictures with nothing hidden")
-        # The redrawn images pass in the same company as the silhouettes, so that not even rounding tells them apart.
         names = set(condition_names(plan))
         shown = [condition for condition in conditions.all if condition.name in names]
-        redrawn_too = int(plan.shapes and "hidden_pixel_sensitivity" in plan.shape_measures)
-        first, rest = shown[:redrawn_too], shown[redrawn_too:]
-        logits = [*self._ask(name, predictor, batch.images, first, conditions.fill_keys, clean)]
-        redrawn = [*self._ask(name, predictor, conditions.redrawn_images, first, conditions.fill_keys, clean)]
-        change = torch.full_like(conditions.holes.valid, torch.nan, dtype=torch.float64)
-        for before, after in zip(logits, redrawn, strict=True):
-            change = (after.double() - before.double()).abs().amax(dim=1).where(conditions.holes.valid, torch.nan)
-        logits += self._ask(name, predictor, batch.images, rest, conditions.fill_keys, clean)
+        logits = self._ask(name, predictor, batch.images, shown, conditions.fill_keys, clean)
         swaps, by_condition = conditions.swaps, zip(shown, logits, strict=True)
         predictions = {each.name: _predictions(answer, each.applies) for each, answer in by_condition}
         return Outcomes(
@@ -131,7 +123,6 @@ class RelianceSuite:
             swap_label_k=_to_numpy(swaps.labels_k),
             object_valid=conditions.holes.valid.cpu().numpy(),
             swap_valid=swaps.valid.cpu().numpy(),
-            sensitivity=_to_float(change),
         )
 
     def _features(

@@ -64,7 +64,7 @@ def test_pictures_of_another_size_are_refused():
 def test_networks_are_asked_under_the_centred_method_by_its_name():
     network, bank = MaskRobustClassifier("small_resnet", NUM_CLASSES).trained_network(), shape_bank(16)
     batch = shape_batch(12, seed=5)
-    plan = ReliancePlan(patch_size=4, shape_measures=())
+    plan = ReliancePlan(patch_size=4, swap_pull=False)
     pictures = torch.rand(3, *batch.images.shape[1:], generator=torch.Generator().manual_seed(1))
 
     def outcomes_of(**options):

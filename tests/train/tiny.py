@@ -66,7 +66,6 @@ def write_claim(path: Path, *, uses: bool = True, **changes: Any) -> Path:
     content |= {"arms": arms, "seeds": [1]}
     few = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
     few |= {"transfer_families": ["patches", "objects"], "sampled_share": 0.25}
-    few |= {"shape_measures": ["swap_pull", "hidden_pixel_sensitivity"]}
     content["evaluation"] |= {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
     content["evaluation"] |= {"plan": content["evaluation"]["plan"] | few, "replicates": 20}
     path.write_text(yaml.safe_dump(content | changes, sort_keys=False))

@@ -118,8 +118,7 @@ class Evaluation:
     Attributes:
         methods: masking methods under which every network is measured.
         plan: what is measured; see `ReliancePlan`. The first of hidden_fractions is that of the accuracy which fills
-            must keep. With shape_measures empty there is no swap pull. Curves are drawn for each arm under its own
-            method.
+            must keep. Curves are drawn for each arm under its own method.
         transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
         seed: seed of the evaluation masks.
         replicates: bootstrap resamples for each interval.

@@ -29,7 +29,7 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 FILL_STREAM, HOLE_STREAM = 0, 1
 """Numbers folded into a sample's key to draw random fills, and to draw the holes of the leak."""
 
-_SWAP_STREAM, _PATCH_STREAM, _NOISE_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 4, 5, 6, 7
+_SWAP_STREAM, _PATCH_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 5, 6, 7
 
 
 class Condition(NamedTuple):
@@ -53,14 +53,12 @@ class Conditions(NamedTuple):
         all: every condition of the plan, without "clean", under which nothing is hidden.
         holes: silhouette and circle, of the conditions with these names.
         swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
-        redrawn_images: (B, C, H, W), the images with uniform noise in [0, 1) in the silhouette hole.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
 
     all: tuple[Condition, ...]
     holes: ObjectHoles
     swaps: SwapTriples
-    redrawn_images: Tensor
     fill_keys: Tensor
 
     def visible(self, name: str) -> Tensor:
@@ -156,7 +154,6 @@ class ConditionSource:
             swaps = no_swaps(holes.silhouette_visible)
         else:
             swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
-        noise = uniform(fold_in(keys, _NOISE_STREAM), *batch.images.shape[1:]).to(batch.images.dtype)
         drawing = Drawing(self.plan, batch, keys, self._bank, holes, swaps)
         conditions = tuple(
             Condition(name, *hidden)
@@ -164,10 +161,9 @@ class ConditionSource:
             if (wanted := [*names(self.plan)])
             for name, hidden in zip(wanted, draw(drawing), strict=True)
         )
-        redrawn = torch.where(holes.silhouette_visible & batch.known, batch.images, noise)
         if batch.visible is not None:
             conditions = tuple(each._replace(visible=each.visible & batch.visible) for each in conditions)
-        return Conditions(conditions, holes, swaps, redrawn, fold_in(keys, FILL_STREAM))
+        return Conditions(conditions, holes, swaps, fold_in(keys, FILL_STREAM))
 
     def _follow(self, device: torch.device) -> None:
         """Keep bank and index on the device of the batches."""
@@ -202,7 +198,7 @@ def _leak(drawing: Drawing) -> Hidden:
     yield drawing.holes.circle_visible, drawing.holes.valid
 
 
-@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and "swap_pull" in plan.shape_measures else ())
+@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and plan.swap_pull else ())
 def _swapped(drawing: Drawing) -> Hidden:
     swaps = drawing.swaps
     yield swaps.visible_j, swaps.valid

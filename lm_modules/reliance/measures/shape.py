@@ -6,7 +6,7 @@ import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_named, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Columns,
     Statistic,
@@ -45,7 +45,7 @@ def silhouette_leak() -> Statistic:
     "of a third object k. The value is the mean over exchanging j and k. Only the shape of the hole "
     "changes, so this is its causal effect. The interval is over images, and takes the outlines as given.",
     group="outline",
-    members=where_named("swap_pull"),
+    members=lambda plan: where_shapes(plan) if plan.swap_pull else (),
     in_training=True,
     compared=True,
 )

@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytorch_lightning as pl
 import torch
@@ -13,13 +12,13 @@ from torch.utils.data import DataLoader
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
 
 TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]
 VALIDATION = [shape_batch(16, 100 + seed, first_id=1000 + 16 * seed) for seed in range(3)]
-PLAN = ReliancePlan(patch_size=4, shape_measures=get_args(ShapeMeasure))
+PLAN = ReliancePlan(patch_size=4)
 
 
 class Shapes(pl.LightningDataModule):

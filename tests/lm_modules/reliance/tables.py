@@ -49,7 +49,6 @@ def make_outcomes(
         swap_label_k=(labels + 2) % NUM_CLASSES,
         object_valid=valid,
         swap_valid=valid,
-        sensitivity=rng.random(images),
         scenes=SceneAnswers(
             kinds=np.arange(6) % 3,
             energy=np.linspace(0.0, 0.1, 6),

@@ -3,7 +3,6 @@
 import copy
 import string
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,13 +14,12 @@ from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import only, select
 from tests.lm_modules.reliance.tables import assert_equal, make_outcomes, take
 
 EVERYTHING = ReliancePlan(
-    shape_measures=get_args(ShapeMeasure),
     hidden_fractions=(0.25, 0.5),
     nearest=True,
     curve_families=("patches", "slic"),

@@ -79,11 +79,6 @@ def test_every_arm_and_method_has_rows_with_intervals(finished):
                     assert row["low"] <= row["value"] <= row["high"], wanted
 
 
-def test_hidden_pixels_do_not_matter_to_layer_masking_or_plain_fills(finished):
-    found = [row["value"] for row in finished[2]["rows"] if row["measure"] == "hidden_pixel_sensitivity"]
-    assert found and set(found) == {0.0}
-
-
 def test_clean_accuracy_counts_on_other_images_than_are_measured(finished):
     for answers in (finished[1] / "arms").rglob("answers"):
         chosen_on, measured = (

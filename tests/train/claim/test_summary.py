@@ -1,6 +1,5 @@
 """From outcomes to a verdict: pairs, comparisons' signs, and numbers that are not defined."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
@@ -32,8 +31,7 @@ Change = Callable[[Outcomes], Outcomes]
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("summary")
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml")
-    further = "--evaluation.plan.shape_measures=[swap_pull, hidden_pixel_sensitivity]"
-    parsed = parse_config([f"--config={path}", f"--out={folder}", further])
+    parsed = parse_config([f"--config={path}", f"--out={folder}"])
     return replace(parsed, seeds=[*range(1, 6)])
 
 
@@ -133,7 +131,7 @@ def no_valid_object(run):
     nothing = np.zeros(len(run), dtype=np.bool_)
     hidden = np.full(len(run), -1)
     blind = answering(run, **dict.fromkeys(("silhouette", "circle"), hidden))
-    return replace(blind, object_valid=nothing, sensitivity=np.full(len(run), float("nan")))
+    return replace(blind, object_valid=nothing)
 
 
 def row_of(claim, measure):
@@ -157,22 +155,11 @@ def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(
     claim = read_json(tmp_path / "claim.json")
     assert [outcome_of(claim, case)["outcome"] for case in CLAIMS] == ["undecided"] * 2
     reason = "undefined because no image is valid for it."
-    for measure in ("hidden_pixel_sensitivity", "silhouette_leak"):
+    for measure in ("commonest_answer", "silhouette_leak"):
         row = row_of(claim, measure)
         assert (row.value, row.low, row.high, row.undefined_because) == (None, None, None, reason)
     assert row_of(claim, "retention").value is not None
     assert reason in shown(claim)
-
-
-def test_a_sensitivity_that_is_not_finite_is_null_with_the_reason(config):
-    def overflown(run):
-        return replace(run, sensitivity=np.where(run.ids == run.ids[3], np.inf, run.sensitivity))
-
-    claim = summarised(config, runs_of(config, {}, overflown))
-    json.dumps(claim, allow_nan=False)
-    found = row_of(claim, "hidden_pixel_sensitivity")
-    assert (found.value, found.undefined_because) == (None, "undefined because a logit is not finite.")
-    assert "a logit is not finite" in shown(claim)
 
 
 def test_clean_accuracy_counts_on_the_validation_split_alone(config):

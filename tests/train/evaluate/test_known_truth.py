@@ -134,7 +134,6 @@ def draw_outcomes(data, seed):
         swap_label_k=label_k,
         object_valid=everywhere,
         swap_valid=everywhere,
-        sensitivity=np.zeros(IMAGES),
     )
 
 

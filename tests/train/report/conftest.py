@@ -1,15 +1,14 @@
 """A claim and an evaluation of made-up outcomes, summarised by the code that summarises real ones."""
 
 import copy
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, ShapeMeasure
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
 from maskrobust.train.claim.arguments import parse_config
@@ -27,7 +26,6 @@ Content = dict[str, Any]
 IMAGES, INVALID = 60, (3, 7)
 MEASURED = {
     "transfer_families": ["patches", "slic", "objects"],
-    "shape_measures": get_args(ShapeMeasure),
     "nearest": True,
 }
 NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
@@ -111,8 +109,6 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
         }
         for place, (path, skill) in enumerate(zip(networks, SKILLS, strict=False))
     }
-    overflown = replace(runs[networks[0]]["black"], sensitivity=np.full(IMAGES, np.inf))
-    runs[networks[0]]["black"] = overflown  # its sensitivity is undefined
     command = "maskrobust evaluate --data=Cues"
     answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
     return evaluation_summary.summarise(config, config.data, answered, {}, seconds=30.0, command=command).as_json()

@@ -239,9 +239,7 @@ def test_json_and_csv_hold_every_row_unrounded(made_claim, claim_page):
             assert line[name] == ("" if row[name] is None else str(row[name]))
 
 
-def test_an_undefined_number_has_a_footnote_that_says_why(claim, reliance_page):
-    page = Page(reliance_page)
-    assert squeezed(page.texts["results-remains-notes"]) == "aundefined because a logit is not finite."
+def test_an_undefined_number_has_a_footnote_that_says_why(claim):
     for row in claim["rows"]:
         if row["measure"] in ("swap_pull", "reliance"):
             reason = f"undefined because of {row['measure']}."

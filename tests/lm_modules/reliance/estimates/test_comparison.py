@@ -133,12 +133,14 @@ def test_a_level_outside_its_range_is_refused(level):
 def test_bounds_hold_with_few_seeds_whatever_varies(seeds, of_seeds):
     """Differences of mean 0 whose seeds and images vary."""
     rng = np.random.default_rng(seeds)
-    statistic = Statistic(lambda run: Columns(run.ids, run.ids, run.sensitivity[np.newaxis], 0))
+    statistic = Statistic(lambda run: Columns(run.ids, run.ids, run.object_fraction[np.newaxis], 0))
     made, trials = make_outcomes(40, seed=0), 500
-    nothing = [replace(made, sensitivity=np.zeros(40))] * seeds
+    nothing = [replace(made, object_fraction=np.zeros(40))] * seeds
     missed = dict.fromkeys((0.025, 0.0042), 0)
     for _ in range(trials):
-        runs = [replace(made, sensitivity=each) for each in rng.normal(0, of_seeds, (seeds, 1)) + rng.normal(0, 1, 40)]
+        runs = [
+            replace(made, object_fraction=each) for each in rng.normal(0, of_seeds, (seeds, 1)) + rng.normal(0, 1, 40)
+        ]
         _, signed = estimate_pair(statistic, runs, nothing, replicates=100, seed=0, confidence=0.95)
         assert signed is not None
         for level in missed:

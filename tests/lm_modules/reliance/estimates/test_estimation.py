@@ -203,18 +203,18 @@ def test_replicates_over_images_are_distributed_as_those_of_a_plain_loop():
     assert_distributed_alike(ours, np.array([columns[:, rng.integers(0, 80, 80)].mean(axis=1) for _ in range(8000)]))
 
 
-def with_sensitivities(values):
-    """One run for each row of values (S, N), whose mean is the statistic `SENSITIVITY`."""
+def with_values(values):
+    """One run for each row of values (S, N), whose mean is the statistic `VALUE`."""
     made = make_outcomes(values.shape[1], seed=0)
-    return [replace(made, sensitivity=each) for each in values]
+    return [replace(made, object_fraction=each) for each in values]
 
 
-SENSITIVITY = Statistic(lambda run: Columns(run.ids, run.ids, run.sensitivity[np.newaxis], 0))
+VALUE = Statistic(lambda run: Columns(run.ids, run.ids, run.object_fraction[np.newaxis], 0))
 
 
 def test_the_interval_over_seeds_that_alone_vary_is_scipys_students():
     values = np.random.default_rng(0).normal(size=5)
-    found = estimate(SENSITIVITY, with_sensitivities(np.repeat(values[:, None], 30, axis=1)), replicates=50)
+    found = estimate(VALUE, with_values(np.repeat(values[:, None], 30, axis=1)), replicates=50)
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert (found.value, found.low, found.high) == pytest.approx((values.mean(), expected.low, expected.high))
 
@@ -223,12 +223,12 @@ def test_the_interval_over_seeds_that_alone_vary_is_scipys_students():
 def test_intervals_hold_the_truth_with_few_seeds_and_so_do_those_of_differences(seeds):
     rng, trials = np.random.default_rng(seeds), 400
     missed = {"number": 0, "difference": 0}
-    nothing = with_sensitivities(np.zeros((seeds, 30)))
+    nothing = with_values(np.zeros((seeds, 30)))
     for _ in range(trials):
-        runs = with_sensitivities(rng.normal(size=(seeds, 1)) + rng.normal(0, 2, (1, 30)))
+        runs = with_values(rng.normal(size=(seeds, 1)) + rng.normal(0, 2, (1, 30)))
         for name, found in (
-            ("number", estimate(SENSITIVITY, runs, replicates=100).interval),
-            ("difference", estimate_difference(SENSITIVITY, runs, nothing, replicates=100).interval),
+            ("number", estimate(VALUE, runs, replicates=100).interval),
+            ("difference", estimate_difference(VALUE, runs, nothing, replicates=100).interval),
         ):
             assert found is not None
             missed[name] += not found.low <= 0.0 <= found.high

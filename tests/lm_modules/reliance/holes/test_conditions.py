@@ -44,7 +44,7 @@ def conditions_of(batch, seed=3):
 
 def tensors_of(conditions):
     by_name = [tensor for condition in conditions.all for tensor in (condition.visible, condition.applies)]
-    return [*conditions.holes, *conditions.swaps, *by_name, conditions.redrawn_images, conditions.fill_keys]
+    return [*conditions.holes, *conditions.swaps, *by_name, conditions.fill_keys]
 
 
 def test_both_holes_remove_the_object_and_hide_equally_many_pixels():
@@ -63,13 +63,6 @@ def test_patches_hide_the_fraction_asked_for_and_smaller_holes_lie_within_larger
         assert ((~mask).double().mean(dim=(1, 2, 3)) == fraction).all()
     for smaller, larger in pairwise(visible):
         assert not (larger & ~smaller).any()
-
-
-def test_redrawn_images_differ_in_the_silhouette_hole_alone():
-    batch = shape_batch(20, 0)
-    conditions = conditions_of(batch)
-    same = (conditions.redrawn_images == batch.images).all(dim=1, keepdim=True)
-    assert torch.equal(same, conditions.holes.silhouette_visible)
 
 
 def test_curves_and_matrix_are_asked_about_a_share_of_the_images_and_the_rest_about_all():

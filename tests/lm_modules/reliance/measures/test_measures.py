@@ -17,7 +17,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     silhouette_accuracy,
     transfer_accuracy,
 )
-from maskrobust.lm_modules.reliance.measures.remains import hidden_pixel_sensitivity
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
 from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -116,16 +115,6 @@ def test_clean_accuracy_and_retention_count_all_images(outcomes):
     assert value_of(retention(0.5), outcomes) == pytest.approx(half_hidden)
     assert estimate(clean_accuracy(), [outcomes]).left_out == 0
     assert estimate(silhouette_leak(), [outcomes]).left_out == 3
-
-
-def test_sensitivity_is_the_largest_over_valid_images(outcomes):
-    loud = replace(outcomes, sensitivity=np.where(outcomes.object_valid, outcomes.sensitivity, np.nan))
-    quiet = replace(outcomes, sensitivity=np.zeros(len(outcomes)))
-    found = hidden_pixel_sensitivity()([quiet, loud], 0, 0)
-    assert found.value == max(outcomes.sensitivity[i] for i in valid_rows(outcomes))
-    assert found.interval is None and (found.images, found.left_out) == (197, 3)
-    silent = replace(outcomes, object_valid=np.zeros(len(outcomes), dtype=bool))
-    assert "no image is valid" in str(hidden_pixel_sensitivity()([silent], 0, 0).undefined_because)
 
 
 FAMILIES = ("blobs", "slic", "rectangles", "objects")
