@@ -27,13 +27,12 @@ from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.data import Shards
-from maskrobust.train.data.files.image_files import decode_image, decode_label_map, decode_mask, size_of
+from maskrobust.train.data.files.image_files import decode_image, decode_imagenet_s, decode_mask, size_of
 from maskrobust.train.data.sets.cutouts import list_cutouts, read_cutout
 from maskrobust.train.data.sets.fashion import read_garments
 from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pets import _read_list
 from maskrobust.train.data.shards.format import read_manifest
-from maskrobust.train.explain.pictures import read_label_map
 from maskrobust.train.export import model_card, reliance_rows
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -113,13 +112,6 @@ def _read_manifest(path: Path) -> None:
     _read_shards(path)
 
 
-def _label_map() -> bytes:
-    """Two segments as numpy.save writes them."""
-    stream = io.BytesIO()
-    np.save(stream, np.array([[0, 0, 1], [0, 1, 1]], dtype=np.uint8))
-    return stream.getvalue()
-
-
 def _labelled(label: bytes) -> bytes:
     """A shard whose first label is as given."""
     stream = io.BytesIO()
@@ -161,8 +153,7 @@ def _read_image(path: Path) -> None:
 def _read_mask(path: Path) -> None:
     for code in ("binary", "imagenet_s", "trimap"):
         assert decode_mask(path.read_bytes(), code, "mask").dtype == torch.bool
-    for code in ("palette", "imagenet_s"):
-        assert decode_label_map(path.read_bytes(), code, "map").dtype == torch.int32
+    assert decode_imagenet_s(path.read_bytes(), "map").dtype == torch.int32
 
 
 @cache
@@ -379,7 +370,6 @@ KINDS = {
         _bytes_of(_archive(compressed=True), _archive(compressed=False)),
         partial(read_arrays, needed=["ids", "predictions"]),
     ),
-    "label map": Kind("segments.npy", _bytes_of(_label_map()), read_label_map),
     "yaml": Kind(
         "config.yaml",
         st.one_of(

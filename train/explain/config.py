@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
@@ -16,7 +16,7 @@ from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_wi
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
-_SUPERPIXELS_AND_PATCHES = ("slic", "quickshift", "patches")
+Segmentation = Literal["slic", "quickshift", "patches"]
 _SMALLEST_IMAGE = 32
 
 QUICK_PATCHES = 7
@@ -49,8 +49,7 @@ class ExplainConfig:
         out: folder for the report, explanations.npz, explanations.json, explanations.csv, scores.csv and overlays.
         methods: masking methods to explain the networks under.
         plan: how images are explained; see `ExplanationPlan`.
-        segments: slic, quickshift, patches, or the file of a label map (PNG or npy) of the images' size, with segments
-            numbered from 0.
+        segments: slic, quickshift and patches.
         patch_size: side of the segments named patches, in pixels; null: a seventh of the image's side.
         targets: classes to explain: top3 (or any other number) for the likeliest of the first network, or names or
             numbers of classes.
@@ -77,7 +76,7 @@ class ExplainConfig:
     out: Path
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     plan: ExplanationPlan = field(default_factory=ExplanationPlan)
-    segments: tuple[str, ...] = ("slic",)
+    segments: tuple[Segmentation, ...] = ("slic",)
     patch_size: int | None = 16
     targets: str | list[str | int] = "top3"
     classes: Path | None = None
@@ -163,14 +162,3 @@ def _check(config: ExplainConfig) -> None:
             f"name classes as in '[{config.targets}]'."
         )
     find_device(config.device)
-    for name in config.segments:
-        if config.data is not None and name not in _SUPERPIXELS_AND_PATCHES:
-            raise InputError(
-                f"a label map belongs to images of --images, got '{name}' with --data; choose from "
-                f"{', '.join(_SUPERPIXELS_AND_PATCHES)}."
-            )
-        if name not in _SUPERPIXELS_AND_PATCHES and not Path(name).is_file():
-            raise InputError(
-                f"segments must be {', '.join(_SUPERPIXELS_AND_PATCHES)} or the file of a label map, got '{name}'; "
-                "choose one."
-            )

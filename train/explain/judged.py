@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ class Explanations(NamedTuple):
 
 def segments_title(name: str) -> str:
     """A segmentation in words; that of a file is called by its name."""
-    return _SEGMENTS.get(name, Path(name).stem)
+    return _SEGMENTS[name]
 
 
 def explainer_title(explainer: str, segments: str) -> str:

@@ -95,7 +95,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     images, objects = {}, []
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
-        partitions = {each: segment(picture, each, config) for each in config.segments}
+        partitions: dict[str, Segments] = {each: segment(picture, each, config) for each in config.segments}
         classes = _class_to_judge(picture) if config.judge else targets
         key = _key_of(picture, partitions, classes)
         if (kept := store.get(key)) is None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,14 +16,12 @@ from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
-    MOST_PIXELS,
     decode_image,
-    decode_label_map,
     evaluation_view,
     id_of,
     read_file,
 )
-from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
+from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
 from maskrobust.train.types import Split
 
 _LONGEST_NAME = 100
@@ -122,7 +119,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^\w.]+", "-", name).encode()[-_LONGEST_NAME:].decode(errors="ignore")
 
 
-def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
+def segment(picture: Picture, name: Segmentation, config: ExplainConfig) -> Segments:
     """One segmentation of a picture.
 
     Args:
@@ -131,53 +128,11 @@ def segment(picture: Picture, name: str, config: ExplainConfig) -> Segments:
         config: says the size of patches, and whether superpixels are the paper's.
 
     Raises:
-        InputError: a label map is unreadable, is none, or has another size than the image; or there are less than two
-            segments.
+        InputError: there are less than two segments.
     """
     images = picture.image.unsqueeze(0)
     if name == "patches":
         side = config.patch_size or -(-max(picture.image.shape[1:]) // QUICK_PATCHES)
         return Segments.patches(images, side)
-    if name in ("slic", "quickshift"):
-        make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels
-        return make(images, name)  # type: ignore[arg-type]
-    labels = read_label_map(Path(name))
-    if labels.shape != picture.whole_size:
-        raise InputError(
-            f"the label map '{name}' must have the size of the image '{picture.name}', {picture.whole_size}, got "
-            f"{tuple(labels.shape)}; make it again from that image."
-        )
-    _, seen = evaluation_view(config.image_size)(labels.unsqueeze(0).to(torch.uint8), labels.unsqueeze(0))
-    return Segments(seen.unique(return_inverse=True)[1])
-
-
-def read_label_map(path: Path) -> Tensor:
-    """A label map (H, W) int64 from a PNG or an npy file; the segments of the whole image are checked.
-
-    Raises:
-        InputError: it is no label map, or its numbers are not those from 0 on without a gap.
-    """
-    if path.suffix == ".npy":
-        labels = _read_npy(path)
-    else:
-        labels = decode_label_map(read_file(path), "palette", str(path)).long()
-    try:
-        return Segments(labels.unsqueeze(0)).labels[0]
-    except InputError as error:
-        raise InputError(f"'{path}' is no label map: {error}") from error
-
-
-def _read_npy(path: Path) -> Tensor:
-    try:
-        numbers = np.load(
-            path, mmap_mode="r", allow_pickle=False
-        )  # mapped: a header may claim more than the file holds
-    except Exception as error:  # a damaged header can make the reader raise anything
-        raise InputError(
-            f"'{path}' cannot be read as a label map ({type(error).__name__}); save it with numpy.save."
-        ) from error
-    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu" or numbers.ndim != 2:
-        raise InputError(f"'{path}' must hold a label map of integers (H, W), but does not; convert it.")
-    if numbers.size > MOST_PIXELS:
-        raise InputError(f"'{path}' has {numbers.size} pixels, and at most {MOST_PIXELS} may be; make it smaller.")
-    return torch.from_numpy(numbers.astype(np.int64))
+    make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels
+    return make(images, name)

@@ -154,7 +154,7 @@ def write_overlays(config: ExplainConfig, explained: ExplainedImages, image: str
         largest = np.abs(scores).max(axis=2)
         for place, position, number in np.ndindex(*scores.shape[:2], scores.shape[3]):
             overlay = score_overlay(labels, scores[place, position, :, number], largest[place, position, number])
-            parts = [image, Path(segments).stem, explainer, str(found.classes[number])]
+            parts = [image, segments, explainer, str(found.classes[number])]
             parts += [str(place + 1)] * (len(explained.networks) > 1) + [config.methods[position]]
             with atomic_path(config.out / "overlays" / f"{'-'.join(parts)}.png") as temporary:
                 Image.fromarray(laid_over(pale, overlay)).save(temporary, "png")

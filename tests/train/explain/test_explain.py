@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -233,22 +232,6 @@ def test_options_on_the_command_line_win_over_a_quick_look_which_wins_over_a_yam
     assert config.plan.samples == 128 and config.segments == ("patches",)
 
 
-@pytest.mark.parametrize("suffix", ["png", "npy"])
-def test_a_label_map_of_ones_own_goes_where_the_picture_goes(tmp_path, suffix):
-    photographs(tmp_path / "images", 1)
-    labels = np.zeros((64, 64), dtype=np.uint8)
-    labels[:, 32:] = 1
-    labels[:3, :3] = 2  # is cut off with the border
-    path = tmp_path / f"halves.{suffix}"
-    Image.fromarray(labels).save(path) if suffix == "png" else np.save(path, labels)
-    found = arrays_of(
-        explain(tmp_path, f"--segments=[{path}]", "--plan.explainers=[leave_one_out]", "--methods=[mean]")
-    )
-    segments = found[f"a/segments/{quote(str(path), safe='')}"]
-    assert (segments == segments[0]).all() and (np.diff(segments[0]) >= 0).all()
-    assert segments.sum() == pytest.approx(SIZE**2 / 2, abs=SIZE)  # the border lies between two pixels of the file
-
-
 def test_the_paper_has_its_own_queries_and_superpixels(tmp_path):
     photographs(tmp_path / "images", 1)
     options = ["--plan.design=paper", "--segments=[slic, quickshift]", "--methods=[mean]", "--plan.explainers=[lime]"]
@@ -276,11 +259,6 @@ def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(
     assert found["a/whole"][0, 0] == pytest.approx(whole, abs=1e-6)
 
 
-def saved(path, labels):
-    np.save(path, np.repeat(np.repeat(np.array(labels), 32, axis=0), 32, axis=1))
-    return str(path)
-
-
 FAULTS = [
     (["--network=small_resnet:nowhere.pt"], "nowhere.pt"),
     (["--network=[small_resnet:random, small_resnet:random]"], "name each once"),
@@ -290,9 +268,7 @@ FAULTS = [
     (["--images=TEXT"], "cannot be read as an image"),
     (["--targets=[10]"], "got '10'"),
     (["--segments=[voronoi]"], "voronoi"),
-    (["--segments=[SMALL]"], "must have the size of the image"),
-    (["--segments=[GAP]"], "without a gap"),
-    (["--segments=[ONE]"], "two segments"),
+    (["--patch_size=64"], "two segments"),
     (["--patch_size=4"], "samples"),
     (["--plan.samples=16"], "at least 19 samples"),
     (["--plan.design=paper", "--plan.visible_share=0.8"], "design"),
@@ -305,8 +281,6 @@ FAULTS = [
 )
 def test_what_is_wrong_is_said_in_one_sentence(options, named, tmp_path, capsys):
     given = {name: str(tmp_path / name.lower()) for name in ("NOWHERE", "EMPTY", "IMAGES", "OTHER", "TEXT")}
-    maps = {"SMALL": [[0, 1]], "GAP": [[0, 2], [0, 2]], "ONE": [[0, 0], [0, 0]]}
-    given |= {name: saved(tmp_path / f"{name.lower()}.npy", labels) for name, labels in maps.items()}
     (tmp_path / "empty").mkdir()
     photographs(tmp_path / "images", 1)
     photographs(tmp_path / "other", 1)
@@ -414,7 +388,6 @@ JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--classes=LABELS"], "--classes names the outputs of the data's classes"),
     (["--judging.stability_seeds=0"], "stability_seeds must be at least 1"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
-    (["--data=Folder", "--data.root=IMAGES", "--segments=[LABELS]"], "--data"),
     (["--data=Cues", "--images=null"], "give --classes a file"),
 ]
 
@@ -424,7 +397,7 @@ def test_what_cannot_be_judged_is_said_in_one_sentence(options, named, tmp_path,
     for name in ("x", "y"):
         photographs(tmp_path / "images" / "val" / name)
     torch.save(build_network("small_resnet", 2).state_dict(), tmp_path / "two.pt")
-    given = {"IMAGES": str(tmp_path / "images"), "LABELS": saved(tmp_path / "labels.npy", [[0, 1]])}
+    given = {"IMAGES": str(tmp_path / "images"), "LABELS": str(tmp_path / "labels.csv")}
     for word, path in given.items():
         options = [option.replace(word, path) for option in options]
     source = [] if "--data=Folder" in options else [f"--images={tmp_path / 'images' / 'val' / 'x'}"]

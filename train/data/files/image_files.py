@@ -297,20 +297,18 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
         return _turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
 
 
-def decode_label_map(content: bytes, code: Literal["palette", "imagenet_s"], name: str) -> Tensor:
-    """An encoded map of one number for each pixel, (H, W) int32, turned as its EXIF orientation says where it has one.
+def decode_imagenet_s(content: bytes, name: str) -> Tensor:
+    """An encoded map of ImageNet-S's class ids, (H, W) int32, turned as its EXIF orientation says where it has one.
 
     Args:
         content: bytes of a PNG.
-        code: "palette": positions in the palette, or grey values. "imagenet_s": see `decode_mask`.
         name: what messages call the map.
 
     Raises:
-        InputError: it is no image that can be read whole, or it has colours where "palette" has none.
+        InputError: it is no image that can be read whole.
     """
     with _opened(content, name) as image:
-        numbers = _palette_numbers(image) if code == "palette" else _imagenet_s_classes(image)
-        return _turned(torch.from_numpy(numbers.astype(np.int32)), _orientation(image))
+        return _turned(torch.from_numpy(_imagenet_s_classes(image).astype(np.int32)), _orientation(image))
 
 
 def id_of(path: Path) -> int:

@@ -14,7 +14,7 @@ from maskrobust.train.data.files.image_files import (
     IMAGENET_S_IGNORE,
     ImageFile,
     MaskCode,
-    decode_label_map,
+    decode_imagenet_s,
     list_classes,
     list_folder,
     list_images,
@@ -209,7 +209,7 @@ class ClassPixels(NamedTuple):
         Raises:
             InputError: the mask cannot be read, or holds a class that there is not.
         """
-        classes = decode_label_map(read_file(self.path), "imagenet_s", str(self.path))
+        classes = decode_imagenet_s(read_file(self.path), str(self.path))
         unknown = classes[((classes < 0) | (classes > self.num_classes)) & (classes != IMAGENET_S_IGNORE)]
         if len(unknown):
             raise InputError(
