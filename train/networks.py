@@ -7,14 +7,11 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
-from maskrobust.train.arguments import read_options
 from maskrobust.train.data.base import AnnotatedDataModule
-
-_LARGEST_FILE = 16 * 2**20
+from maskrobust.train.storage.files import read_pairs
 
 
 def load_for(
@@ -76,41 +73,13 @@ def select_data_outputs(
 
 
 def read_classes(path: Path) -> dict[str, int | str]:
-    """The output of each class, from a file: its index, WordNet id or class name by the data's name of the class.
+    """The output of each class, from a CSV file: its index, WordNet id or class name by the data's name of the class.
 
     Args:
-        path: JSON (.json), YAML (.yaml, .yml), or a text of two columns, parted by a tab or else by the first space.
+        path: a CSV file whose first line is `class,output`; see `read_pairs`.
 
     Raises:
-        MissingFileError, InputError: there is no such file, it is larger than 16 MiB, or says something else.
+        MissingFileError, InputError: there is no such file, or it says something else.
     """
-    if not path.is_file():
-        raise MissingFileError(f"outputs of classes are named in a file, but '{path}' does not exist; check the path.")
-    if path.stat().st_size > _LARGEST_FILE:
-        raise InputError(f"'{path}' must name an output for each class, but is larger than 16 MiB; give another file.")
-    content = read_options(str(path)) if path.suffix in (".json", ".yaml", ".yml") else _read_columns(path)
-    wrong = [name for name, value in content.items() if not isinstance(value, int | str) or isinstance(value, bool)]
-    if wrong:
-        raise InputError(
-            f"'{path}' must give each class the index, WordNet id or class name of an output, got "
-            f"{content[wrong[0]]!r} for '{wrong[0]}'; correct it there."
-        )
-    return {str(name): value for name, value in content.items()}
-
-
-def _read_columns(path: Path) -> dict[str, int | str]:
-    found: dict[str, int | str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except ValueError as error:
-        raise InputError(f"'{path}' must be a text in UTF-8, but is not; write it again.") from error
-    for number, line in enumerate(lines, start=1):
-        fields = [each.strip() for each in line.split("\t" if "\t" in line else None, 1)]
-        if not line.strip():
-            continue
-        if len(fields) < 2:
-            raise InputError(f"each line of '{path}' must name a class and its output, got '{line}' in line {number}.")
-        if fields[0] in found:
-            raise InputError(f"'{path}' must name each class once, but names '{fields[0]}' twice; correct it there.")
-        found[fields[0]] = int(fields[1]) if re.fullmatch("[0-9]{1,6}", fields[1]) else fields[1]
-    return found
+    outputs = read_pairs(path, "class", "output")
+    return {name: int(each) if re.fullmatch("[0-9]{1,6}", each) else each for name, each in outputs.items()}

@@ -30,7 +30,6 @@ from maskrobust.train.data import Shards
 from maskrobust.train.data.files.image_files import decode_image, decode_imagenet_s, decode_mask, size_of
 from maskrobust.train.data.sets.cutouts import list_cutouts, read_cutout
 from maskrobust.train.data.sets.fashion import read_garments
-from maskrobust.train.data.sets.images_with_masks import read_labels
 from maskrobust.train.data.sets.pets import _read_list
 from maskrobust.train.data.shards.format import read_manifest
 from maskrobust.train.export import model_card, reliance_rows
@@ -350,8 +349,9 @@ KINDS = {
         f"exported/{CONFIG}", _json_of(json.loads(_exported()[CONFIG])), lambda path: load_network(str(path.parent))
     ),
     "reliance": Kind("reliance.json", _json_of(_RELIANCE), _read_reliance),
-    "outputs of classes": Kind("outputs.yaml", _json_of({"cat": 3, "dog": "n02084071", "eel": "moray"}), read_classes),
-    "columns of outputs": Kind("outputs.txt", _bytes_of(b"cat 3\ndog\tn02084071\n"), read_classes),
+    "outputs of classes": Kind(
+        "outputs.csv", _bytes_of(b'class,output\ncat,3\ndog,n02084071\n"eel",moray\n'), read_classes
+    ),
     "state dict": Kind(
         "weights.pt",
         _bytes_of(_saved(_network().state_dict()), _saved(_network().state_dict(), old=True)),
@@ -379,8 +379,6 @@ KINDS = {
         lambda path: with_config_paths(["fit", f"--config={path}"]),
     ),
     "record": Kind("entry.json", _json_of(_RECORD), _read_entry),
-    "labels": Kind("labels.json", _json_of({"one": "cat", "two": "dog"}), read_labels),
-    "table of labels": Kind("labels.csv", _bytes_of(b'image,class\none,cat\n"two.jpg",dog\n'), read_labels),
     "list of pets": Kind("annotations/test.txt", _bytes_of(_PETS), lambda path: _read_list(path.parents[1], "test")),
 }
 """By the word that a report has for it."""

@@ -216,8 +216,8 @@ def test_every_shipped_evaluation_is_made_as_it_says(name, data, tmp_path):
     sizes = [f"--data.init_args.{key}={value}" for key, value in data(content["data"]["class_path"]).items()]
     short = ["--replicates=20", "--plan.scenes=2", "--plan.patch_size=8"]  # the command line wins
     network = "--network=tests.train.networks.MeanColour"
-    (tmp_path / "classes.txt").write_text("cat 0\ndog 1\n")
-    options = [*short, *sizes, f"--config={name}", f"--classes={tmp_path / 'classes.txt'}", f"--out={tmp_path}"]
+    (tmp_path / "classes.csv").write_text("class,output\ncat,0\ndog,1\n")
+    options = [*short, *sizes, f"--config={name}", f"--classes={tmp_path / 'classes.csv'}", f"--out={tmp_path}"]
     main(["evaluate", network, *options])
     found = json.loads((tmp_path / "reliance.json").read_text())
     assert found["methods"] == content["methods"] and found["settings"]["patch_size"] == 8

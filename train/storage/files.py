@@ -4,17 +4,20 @@ import csv
 import io
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unicodedata import category
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, MissingFileError
 
 LARGEST_JSON = 32 * 2**20
 """Most bytes of a JSON or CSV file that are read: parsed, 32 MiB take less than 1 GiB, whatever they hold."""
+
+_LONGEST_TEXT = 255
+"""Most characters of what a CSV file says of something, as of a folder's name."""
 
 
 @contextmanager
@@ -87,31 +90,45 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def parse_pairs(content: bytes, *head: str) -> dict[str, str]:
-    """Parse CSV of two columns, of at most `LARGEST_JSON` bytes: the second text of each line by its first.
+def read_pairs(path: Path, *head: str) -> dict[str, str]:
+    """Read a CSV file of two columns, such as image and class: the second text of each line by its first.
 
     Args:
-        content: UTF-8, with or without a byte order mark.
-        head: what the first line holds.
+        path: path of the file, in UTF-8 with or without a byte order mark.
+        head: what its first line holds.
 
     Raises:
-        ValueError: it is too large, no such CSV, or has the same first text twice.
+        MissingFileError: there is no such file.
+        InputError: it is larger than `LARGEST_JSON` bytes, no such CSV, holds its first line alone, has the same first
+            text twice, or a second of more than 255 characters.
     """
+    if not path.is_file():
+        raise MissingFileError(f"'{path}' must hold {' and '.join(head)} as CSV, but does not exist; check the path.")
+    try:
+        with path.open("rb") as stream:
+            return _parse_pairs(stream.read(LARGEST_JSON + 1), head)
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"'{path}' must be a CSV file in UTF-8 whose first line is {','.join(head)} and whose others hold these, "
+            f"but is not ({error}); correct it."
+        ) from error
+
+
+def _parse_pairs(content: bytes, head: Sequence[str]) -> dict[str, str]:
     if len(content) > LARGEST_JSON:
         raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     found: dict[str, str] = {}
-    try:
-        if (first := next(reader, [])) != [*head]:
-            raise ValueError(f"its first line is {','.join(first)[:255]}")
-        for row in filter(None, reader):
-            if len(row) != len(head) or not all(map(str.strip, row)):
-                raise ValueError(f"line {reader.line_num} does not hold {' and '.join(head)}")
-            if row[0] in found:
-                raise ValueError(f"it names '{row[0]}' twice")
-            found[row[0]] = row[1]
-    except csv.Error as error:
-        raise ValueError(error) from error
+    if (first := next(reader, [])) != [*head]:
+        raise ValueError(f"its first line is {','.join(first)[:_LONGEST_TEXT]}")
+    for row in filter(None, reader):
+        if len(row) != len(head) or not all(map(str.strip, row)) or len(row[1]) > _LONGEST_TEXT:
+            raise ValueError(f"line {reader.line_num} does not hold {' and '.join(head)}")
+        if row[0] in found:
+            raise ValueError(f"it names '{row[0]}' twice")
+        found[row[0]] = row[1]
+    if not found:
+        raise ValueError("it has no other line")
     return found
 
 

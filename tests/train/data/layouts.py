@@ -1,8 +1,7 @@
 """Small folders of annotated images in the layouts that people have: a red object on grey, of three shapes."""
 
 import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,8 +53,13 @@ def save(pixels: Pixels, path: Path) -> None:
     Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
 
 
+def write_classes(path: Path, outputs: Mapping[str, int]) -> None:
+    """What `--classes` takes."""
+    path.write_text("class,output\n" + "".join(f"{name},{output}\n" for name, output in outputs.items()))
+
+
 def write_pairs(folder: Path, *, by_class: bool = False) -> dict[str, str]:
-    """images/ and masks/, labelled by folders or by labels.csv and labels.json: arguments of `ImagesWithMasks`."""
+    """images/ and masks/, labelled by folders or by labels.csv: arguments of `ImagesWithMasks`."""
     names, labels = ("box", "disc", "wedge"), {}
     for each in drawn():
         inside = Path(names[each.label] if by_class else "", each.stem)
@@ -65,7 +69,6 @@ def write_pairs(folder: Path, *, by_class: bool = False) -> dict[str, str]:
     found = {"images": str(folder / "images"), "masks": str(folder / "masks")}
     if by_class:
         return found
-    (folder / "labels.json").write_text(json.dumps(labels))
     with (folder / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "class"), *((f"{stem}.jpg", name) for stem, name in labels.items())])
     return {**found, "labels": str(folder / "labels.csv")}

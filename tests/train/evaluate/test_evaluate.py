@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -31,7 +30,7 @@ from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from tests.lm_modules.reliance.tables import answering, make_outcomes
-from tests.train.data.layouts import write_pairs
+from tests.train.data.layouts import write_classes, write_pairs
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
@@ -262,9 +261,9 @@ def side_by_side(tmp_path_factory):
     folder = tmp_path_factory.mktemp("networks")
     torch.save(SmallResNet(9, width=16).state_dict(), folder / "weights.pt")
     classes = {name: 2 * place % 9 for place, name in enumerate(Cues(**TINY_DATA).class_names)}
-    (folder / "classes.yaml").write_text(json.dumps(classes))
+    write_classes(folder / "classes.csv", classes)
     networks = [f"small_resnet:{folder / 'weights.pt'}", "timm/test_resnet:random"]
-    options = [*FEW, "--data.test_images=16", f"--classes={folder / 'classes.yaml'}"]
+    options = [*FEW, "--data.test_images=16", f"--classes={folder / 'classes.csv'}"]
     main(["evaluate", f"--network={json.dumps(networks)}", *options, f"--out={folder / 'both'}"])
     return folder, networks, options
 
@@ -333,12 +332,10 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, mo
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--network=resnet18:random", "--classes={folder}/empty.yaml"], "'brick ellipse'"),
+        (["--network=resnet18:random", "--classes={folder}/other.csv"], "'brick ellipse'"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
-        (["--network=small_resnet:random", "--classes=nowhere.txt"], "'nowhere.txt' does not exist"),
-        (["--network=small_resnet:random", "--classes={folder}/list.yaml"], "YAML"),
-        (["--network=small_resnet:random", "--classes={folder}/value.yaml"], "3.5"),
-        (["--network=small_resnet:random", "--classes={folder}/line.txt"], "line 2"),
+        (["--network=small_resnet:random", "--classes=nowhere.csv"], "does not exist"),
+        (["--network=small_resnet:random", "--classes={folder}/line.csv"], "line 3"),
         (["--network=small_resnet:random", "--preprocess={zoom: 3}"], "'zoom'"),
         (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
         (["--network=small_resnet:random", "--device=warp"], "device"),
@@ -347,10 +344,8 @@ def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, mo
     ],
 )
 def test_a_network_that_the_data_do_not_fit_is_one_sentence(options, named, tmp_path, capsys):
-    (tmp_path / "list.yaml").write_text("[a, b]")
-    (tmp_path / "value.yaml").write_text("a: 3.5")
-    (tmp_path / "line.txt").write_text("a 1\nb\n")
-    (tmp_path / "empty.yaml").write_text("{}")
+    (tmp_path / "line.csv").write_text("class,output\na,1\nb\n")
+    write_classes(tmp_path / "other.csv", {"dog": 1})
     given = [option.replace("{folder}", str(tmp_path)) for option in options]
     assert named in sentence_of(["evaluate", *given, *DATA, f"--out={tmp_path / 'out'}"], capsys)
     assert not (tmp_path / "out").exists()
@@ -364,15 +359,10 @@ def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name):
     assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
 
 
-def test_classes_are_read_from_two_columns(tmp_path):
-    path = tmp_path / "classes.txt"
-    path.write_text("n01440764 0\n\ngolden retriever\tn02099601\n4 5\n")
-    assert read_classes(path) == {"n01440764": 0, "golden retriever": "n02099601", "4": 5}
-    path.write_text(f"cat {'9' * 5000}\n")
-    assert read_classes(path) == {"cat": "9" * 5000}  # no output is called so
-    path.write_text("cat 0\ndog 1\ncat 2\n")
-    with pytest.raises(InputError, match="names 'cat' twice"):
-        read_classes(path)
+def test_outputs_of_classes_are_numbers_or_names(tmp_path):
+    path = tmp_path / "classes.csv"
+    path.write_text(f'class,output\nn01440764,0\n\n"golden, retriever",n02099601\n4,5\ncat,{"9" * 200}\n')
+    assert read_classes(path) == {"n01440764": 0, "golden, retriever": "n02099601", "4": 5, "cat": "9" * 200}
 
 
 @pytest.mark.parametrize("labels", [True, False])

@@ -21,7 +21,7 @@ from maskrobust.train.probe import read_outlines
 from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
-from tests.train.data.layouts import IMAGES, write_pairs
+from tests.train.data.layouts import IMAGES, write_classes, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of
@@ -182,9 +182,10 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
     assert len(set(seen)) >= 3
     names = [file.image.stem for file in data.files("val")]
-    (tmp_path / "own.json").write_text(json.dumps(dict(zip(names, map(str, seen), strict=True))))
+    lines = [f"{name},{label}" for name, label in zip(names, seen, strict=True)]
+    (tmp_path / "own.csv").write_text("\n".join(["image,class", *lines]))
     for out, networks, labels in (
-        ("labelled", f"[{first}]", [f"--data.labels={tmp_path / 'own.json'}"]),
+        ("labelled", f"[{first}]", [f"--data.labels={tmp_path / 'own.csv'}"]),
         ("unlabelled", f"[{first}, {second}]", []),
     ):
         arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
@@ -206,9 +207,9 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
 
 def test_classes_that_a_network_does_not_know_can_be_left_out(tmp_path, capsys):
     options = {**write_pairs(tmp_path), **SMALL}
-    (tmp_path / "outputs.yaml").write_text("{disc: 5, wedge: 2, unicorn: 0}")
+    write_classes(tmp_path / "outputs.csv", {"disc": 5, "wedge": 2, "unicorn": 0})
     given = [f"--data.{name}={value}" for name, value in options.items()]
-    networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.yaml'}"]
+    networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.csv'}"]
     arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
     assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
     main([*arguments, "--data.leave_out=[box]"])

@@ -36,7 +36,7 @@ from maskrobust.train.data.files.scenes import (
     installed_photographs,
     list_scenes,
 )
-from maskrobust.train.storage.files import parse_pairs
+from maskrobust.train.storage.files import read_pairs
 from maskrobust.train.types import Split
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")
@@ -184,16 +184,7 @@ def _by_folder(root: Path, leave_out: Collection[str]) -> dict[str, str]:
 
 def _by_file(root: Path, path: Path) -> dict[str, str]:
     """The class of each picture by its path below `root`."""
-    content = read_file(path)
-    try:
-        named = parse_pairs(content, "file", "class")
-    except ValueError as error:
-        raise InputError(
-            f"'{path}' must be a CSV file in UTF-8 whose first line is file,class and whose others hold a file and its "
-            f"class, but is not ({error}); correct it."
-        ) from error
-    if not named:
-        raise InputError(f"'{path}' must name at least one file with its class, but names none; add some.")
+    named = read_pairs(path, "file", "class")
     for name in named:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(f"'{path}' must name each file by its path below folder, got '{name}'; correct it.")

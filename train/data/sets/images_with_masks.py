@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import EvaluationImages, check_folders, warn_of_skipped
 from maskrobust.train.data.files.image_files import (
@@ -20,9 +20,7 @@ from maskrobust.train.data.files.image_files import (
     list_images,
     read_file,
 )
-from maskrobust.train.storage.files import LARGEST_JSON, parse_json, parse_pairs
-
-_LONGEST_NAME = 255
+from maskrobust.train.storage.files import read_pairs
 
 
 class ImagesWithMasks(EvaluationImages):
@@ -35,8 +33,8 @@ class ImagesWithMasks(EvaluationImages):
     Args:
         images: folder of the images.
         masks: folder of the masks.
-        labels: file that says the class of each image, by its name with or without suffix: a JSON object, or CSV whose
-            first line is `image,class`. None where images lie in one folder for each class, or have no labels.
+        labels: CSV file that says the class of each image, by its name with or without suffix, and whose first line is
+            `image,class`. None where images lie in one folder for each class, or have no labels.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
         options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
@@ -81,35 +79,6 @@ def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tup
     ]
 
 
-def read_labels(path: Path) -> dict[str, str]:
-    """The class of each image by its name: from a JSON object, or from CSV whose first line is `image,class`.
-
-    Raises:
-        MissingFileError: there is no such file.
-        InputError: it is neither, is larger than 32 MiB, or names an image twice or without a class.
-    """
-    if not path.is_file():
-        raise MissingFileError(f"labels must be a JSON or CSV file, but '{path}' does not exist; check the path.")
-    with path.open("rb") as stream:
-        content = stream.read(LARGEST_JSON + 1)
-    try:
-        found = parse_json(content) if path.suffix.lower() == ".json" else parse_pairs(content, "image", "class")
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
-        return {image: _class_name(name, image) for image, name in found.items()}
-    except ValueError as error:
-        raise InputError(
-            f"'{path}' must give the class of each image, as a JSON object or as CSV whose first line is image,class, "
-            f"but does not ({error}); correct it there."
-        ) from error
-
-
-def _class_name(name: Any, image: str) -> str:
-    if not (isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME):
-        raise ValueError(f"the class of '{image}' is no text of 1 to {_LONGEST_NAME} characters")
-    return name
-
-
 def _class_folders(images: Path) -> tuple[str, ...]:
     """Names of the folders of classes; none where the images lie beside each other."""
     shown = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
@@ -143,7 +112,7 @@ def _check(files: list[ImageFile], names: list[str], images: Path, masks: Path) 
 
 
 def _classes_of(files: list[ImageFile], labels: Path) -> list[str]:
-    given = read_labels(labels)
+    given = read_pairs(labels, "image", "class")
     class_of = [given.get(file.image.stem) or given.get(file.image.name) for file in files]
     for file, name in zip(files, class_of, strict=True):
         if name is None:

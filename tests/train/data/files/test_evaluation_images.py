@@ -71,13 +71,6 @@ def test_classes_left_out_are_passed_over_and_the_others_keep_their_images(name,
     assert all(read_whole(data, each.stem)[1] == CLASSES[name][each.label] for each in kept)
 
 
-def test_labels_are_read_from_json_as_from_csv(tmp_path):
-    options = write_pairs(tmp_path)
-    by_csv = ImagesWithMasks(**options, **SMALL)
-    by_json = ImagesWithMasks(**options | {"labels": str(tmp_path / "labels.json")}, **SMALL)
-    assert by_csv.files("val") == by_json.files("val") and by_csv.class_names == by_json.class_names
-
-
 def test_they_have_one_split_and_cannot_be_trained_on(tmp_path):
     data = make("pairs", tmp_path)
     assert data.splits == ("val",)
@@ -96,7 +89,7 @@ def moved(name):
 SQUARE = np.zeros((9, 9), dtype=np.uint8)
 WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", moved("masks"), "masks' must be a folder, but does not exist"),
-    ("pairs", moved("labels.csv"), "labels.csv' does not exist"),
+    ("pairs", moved("labels.csv"), "labels.csv' must hold image and class as CSV, but does not exist"),
     ("pairs", moved("masks/photo_003.png"), "photo_003.png' does not exist for .*photo_003.jpg'; add it, or remove"),
     ("pairs", lambda folder: save(SQUARE, folder / "masks/photo_003.png"), r"photo_003.png' must have the size of its"),
     ("pairs", lambda folder: save(SQUARE, folder / "images/more/photo_003.jpg"), "masks/more/photo_003.png' does not"),
@@ -104,8 +97,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", text("labels.csv", "photo_000,box\n"), "its first line is photo_000,box"),
     ("pairs", text("labels.csv", "image,class\na,b,c\n"), "line 2 does not hold image and class"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
-    ("json", text("labels.json", "[" * 100_000), "nested too deeply"),
-    ("json", text("labels.json", '{"photo_000": 3}'), "the class of 'photo_000' is no text"),
+    ("pairs", text("labels.csv", f"image,class\nphoto_000,{'x' * 256}\n"), "line 2 does not hold image and class"),
     ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' does not; move it there"),
     ("imagenet_s", moved("validation-segmentation"), "validation-segmentation' must be a folder"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
@@ -128,8 +120,8 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
 
 @pytest.mark.parametrize(("name", "harm", "message"), WRONG, ids=[message[:30] for _, _, message in WRONG])
 def test_a_wrong_layout_is_one_sentence(name, harm, message, tmp_path):
-    kind, write = LAYOUTS["pairs" if name == "json" else name]
-    options = write(tmp_path) | ({"labels": str(tmp_path / "labels.json")} if name == "json" else {})
+    kind, write = LAYOUTS[name]
+    options = write(tmp_path)
     harm(tmp_path)
     with pytest.raises(InputError, match=message) as refusal:
         joined(kind(**options, **SMALL).val_dataloader())  # type: ignore[arg-type]

@@ -290,7 +290,7 @@ def test_a_missing_folder_is_refused_with_the_way_to_get_one(folder):
         ("file,class\ncat/deep/0.png,n00000001\n", r"in ImageNet's list of 1,000, or by other names, got 'n00000001';"),
         ("file,class\ncat/deep/0.png\n", "line 2 does not hold file and class"),
         ("cat/deep/0.png,cat\n", "its first line is cat/deep/0.png,cat"),
-        ("file,class\n", "must name at least one file with its class, but names none"),
+        ("file,class\n", "it has no other line"),
         ('file,class\n"cat/deep/0.png,cat\n', "must be a CSV file in UTF-8 .* but is not"),
         (b"file,class\n\xff.png,cat\n", "must be a CSV file in UTF-8 .* but is not"),
     ],
