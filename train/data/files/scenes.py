@@ -12,8 +12,8 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, id_of, read_file
+from maskrobust.errors import MissingFileError
+from maskrobust.train.data.files.image_files import decode_image, read_file
 from maskrobust.train.types import Split
 
 CROP_NUMBERS = 6
@@ -233,40 +233,6 @@ _NOISE_STD = 0.15
 _WIDTHS = (0.6, 1.0)
 _UPRIGHT = [3, 5]
 _STRAIGHT = 0.75
-_FEWEST_IMAGES = 3
-
-
-def list_scenes(with_background: str | Path, split: Split) -> tuple[Scene, ...]:
-    """The scenes of a split, shared with no other.
-
-    Args:
-        with_background: "photographs" for `PHOTOGRAPH_PARTS`, or a folder of at least three images at any depth. In
-            order of a hash of their paths, the first half of them, rounded up, is of the test split, a third of the
-            rest, rounded up, of validation, and what remains of training.
-        split: whose scenes.
-
-    Raises:
-        MissingFileError: there is no such folder.
-        InputError: the folder holds fewer than three images.
-    """
-    if with_background == "photographs":
-        return PHOTOGRAPH_PARTS[split]
-    folder = Path(with_background)
-    if not folder.is_dir():
-        raise MissingFileError(
-            f"with_background must be photographs or a folder of images, but there is no folder '{with_background}'; "
-            "check it."
-        )
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
-    if len(found) < _FEWEST_IMAGES:
-        raise InputError(
-            f"'{folder}' must hold at least {_FEWEST_IMAGES} images ({', '.join(IMAGE_SUFFIXES)}), "
-            f"but holds {len(found)}; add more."
-        )
-    found.sort(key=lambda path: id_of(path.relative_to(folder)))
-    first = math.ceil(len(found) / 2)
-    second = first + math.ceil((len(found) - first) / 3)
-    return tuple({"test": found[:first], "val": found[first:second], "train": found[second:]}[split])
 
 
 def installed_photographs() -> tuple[Path, ...]:

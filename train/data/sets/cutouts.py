@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Collection, Mapping, Sequence
+from itertools import cycle, islice
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
@@ -30,11 +31,12 @@ from maskrobust.train.data.base import (
 from maskrobust.train.data.files.image_files import decode_cutout, id_of, list_classes, read_file
 from maskrobust.train.data.files.scenes import (
     NOISE_SPECTRA,
+    PHOTOGRAPH_PARTS,
     SCENE_NUMBERS,
+    Scene,
     draw_noise,
     draw_scenes,
     installed_photographs,
-    list_scenes,
 )
 from maskrobust.train.storage.files import read_pairs
 from maskrobust.train.types import Split
@@ -227,7 +229,7 @@ class Cutouts(InMemoryDataModule):
     ImageNet's classes. Each object is shown `views` times, on scenes that differ as long as there are enough of them. A
     sample depends on (seed, id) alone: its scene, and the object's size (longer side .6 to .75 of the image's), place
     and direction (as it is, or mirrored). The object mask holds the pixels with an alpha of .5 or more. No scene is in
-    two splits (`scenes.PHOTOGRAPH_PARTS`, `scenes.list_scenes`).
+    two splits (`scenes.PHOTOGRAPH_PARTS`).
 
     Args:
         folder: folder with the pictures (PNG with an alpha channel), or an unpacked Debian package; None for where
@@ -236,7 +238,6 @@ class Cutouts(InMemoryDataModule):
             photographs of the package without labels, for `evaluate` to take a network's own answers for them;
             "folders": the folder that a picture lies in; or a CSV file, as `list_cutouts` describes it.
         leave_out: names of folders to pass over, at any depth; for "folders" only.
-        with_background: "photographs" without an object, or a folder of images.
         training_objects: "none": validation and test have all objects, and there is no training split, to measure
             networks that were trained on other images. "split": no object is in two splits; two fifths are of the test
             split, a tenth of validation, the rest of training, as decided by (seed, object). "others", with the classes
@@ -254,7 +255,7 @@ class Cutouts(InMemoryDataModule):
     Raises:
         MissingFileError: the folder, the CSV file or a picture that it names is missing.
         InputError: a number is out of its range, the CSV file is not as described, a class has no picture, or there are
-            too few objects or images of backgrounds to split.
+            too few objects to split.
     """
 
     def __init__(
@@ -262,7 +263,6 @@ class Cutouts(InMemoryDataModule):
         folder: str | Path | None = None,
         classes: str | Path = "imagenet",
         leave_out: Sequence[str] = ("symbols", "cartoon"),
-        with_background: str | Path = "photographs",
         training_objects: TrainingObjects = "none",
         views: int = 6,
         image_size: int = 224,
@@ -279,14 +279,13 @@ class Cutouts(InMemoryDataModule):
         self.cutouts, self.class_names = list_cutouts(self.folder, classes, leave_out)
         if classes == "none":
             self.cutouts = tuple(sorted((*self.cutouts, *list_others(self.folder))))
-        self.with_background, self.training_objects = with_background, training_objects
-        self.views, self.image_size, self.mean, self.std = views, image_size, mean, std
+        self.training_objects, self.views = training_objects, views
+        self.image_size, self.mean, self.std = image_size, mean, std
         self._others: tuple[Cutout, ...] = ()
         self._labels: Mapping[int, int] = {}
         if training_objects == "others":
             self._add_others(classes)
         self.num_classes = len(self.class_names)
-        self._scenes = {split: list_scenes(with_background, split) for split in ALL_SPLITS}
         if training_objects == "split" and not all(map(self.objects, ALL_SPLITS)):
             raise InputError(
                 f"training_objects 'split' needs objects for each of training, validation and test, but "
@@ -376,24 +375,24 @@ class Cutouts(InMemoryDataModule):
         """Plain colours, noise and photographs in turn; see `AnnotatedDataModule`.
 
         Noise has the spectra `NOISE_SPECTRA` in turn. Photographs are other crops of those behind the samples, on the
-        test split then of `INSTALLED_PHOTOGRAPHS`. Where `with_background` is not photographs, all scenes are like it.
+        test split then of `INSTALLED_PHOTOGRAPHS`.
         """
-        kinds = SCENE_KINDS if self.with_background == "photographs" else ("photographs",)
-        photographs = self._scenes[split]
-        if self.with_background == "photographs" and split == "test":
+        photographs: tuple[Scene, ...] = PHOTOGRAPH_PARTS[split]
+        if split == "test":
             photographs += installed_photographs()
         images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
-        for first, kind in enumerate(kinds):
-            turns = torch.arange(len(images[first :: len(kinds)]))
+        step = len(SCENE_KINDS)
+        for first, kind in enumerate(SCENE_KINDS):
+            turns = torch.arange(len(images[first::step]))
             numbers = self._draw(turns, f"empty {split} scene", SCENE_NUMBERS)
             if kind == "noise":
                 white = self._draw(turns, f"noise of {split}", 3, self.image_size, self.image_size)
                 spectra = [NOISE_SPECTRA[turn % len(NOISE_SPECTRA)] for turn in turns.tolist()]
-                images[first :: len(kinds)] = draw_noise(spectra, numbers[:, :3], white)
+                images[first::step] = draw_noise(spectra, numbers[:, :3], white)
             else:
                 scenes = photographs if kind == "photographs" else ()
-                images[first :: len(kinds)] = draw_scenes(scenes, turns.numpy(), self.image_size, numbers)
-        return EmptyScenes(as_float_images(images), tuple(kinds[turn % len(kinds)] for turn in range(count)))
+                images[first::step] = draw_scenes(scenes, turns.numpy(), self.image_size, numbers)
+        return EmptyScenes(as_float_images(images), tuple(islice(cycle(SCENE_KINDS), count)))
 
     def without_object(self, split: Split, ids: Tensor) -> Tensor:
         """The samples' scenes; see `AnnotatedDataModule`."""
@@ -414,9 +413,10 @@ class Cutouts(InMemoryDataModule):
     def _backgrounds(self, split: Split, ids: Tensor) -> NDArray[np.uint8]:
         """One scene for each sample: the views of an object go through the scenes from one drawn for it."""
         first_view = ids - (_view_of(ids) << OBJECT_BITS)
-        start = (self._draw(first_view, "first scene") * len(self._scenes[split])).astype(np.int64)
+        scenes = PHOTOGRAPH_PARTS[split]
+        start = (self._draw(first_view, "first scene") * len(scenes)).astype(np.int64)
         numbers = self._draw(ids, "scene", SCENE_NUMBERS)
-        return draw_scenes(self._scenes[split], start + _view_of(ids).numpy(), self.image_size, numbers)
+        return draw_scenes(scenes, start + _view_of(ids).numpy(), self.image_size, numbers)
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"cutouts {stream}", *shape)

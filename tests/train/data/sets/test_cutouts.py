@@ -14,7 +14,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.scenes import texture_energy
 from maskrobust.train.data import Cutouts
 from maskrobust.train.data.files import scenes as scenes_module
-from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS, list_scenes
+from maskrobust.train.data.files.scenes import INSTALLED_PHOTOGRAPHS
 from maskrobust.train.data.sets import cutouts as cutouts_module
 from maskrobust.train.data.sets.cutouts import DEBIAN_STAMPS, SHIPPED_CLASSES, paste, read_cutout
 from tests.conftest import require_component
@@ -38,13 +38,6 @@ def write_png(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
-
-
-def write_plain(folder):
-    """Backgrounds, each of one grey."""
-    for number in range(9):
-        write_png(folder / "deep" / f"{number}.png", np.full((50, 70, 3), 28 * number, dtype=np.uint8))
-    return folder
 
 
 def write_cutouts(folder, per_class=4):
@@ -117,11 +110,11 @@ def test_an_object_lies_inside_and_is_three_fifths_to_three_quarters_as_long_as_
     assert 38 - 1 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 48
 
 
-def test_image_and_mask_go_through_the_same_geometry(folder, tmp_path):
+def test_image_and_mask_go_through_the_same_geometry(folder):
     """Where the mask is True away from its edge, the object's colour is seen; far from it, the background is."""
-    data = Cutouts(folder, with_background=write_plain(tmp_path / "own"), **SMALL)
+    data = Cutouts(folder, **SMALL)
     samples = data.samples("test")
-    plain = data._backgrounds("test", samples.ids)
+    scenes = data._backgrounds("test", samples.ids)
     for row in range(len(samples.ids)):
         name = data.sample_name("test", int(samples.ids[row]))
         number = int(re.search(r"(\d+)\.png", name).group(1))
@@ -130,7 +123,7 @@ def test_image_and_mask_go_through_the_same_geometry(folder, tmp_path):
         eroded = -torch.nn.functional.max_pool2d(-inside[None].float(), 7, 1, 3)[0] > 0
         dilated = torch.nn.functional.max_pool2d(inside[None].float(), 9, 1, 4)[0] > 0
         assert eroded.any() and (image[eroded] - colour).abs().max() <= 1
-        assert (image[~dilated] == torch.from_numpy(plain[row]).int()[~dilated]).all()
+        assert (image[~dilated] == torch.from_numpy(scenes[row]).int()[~dilated]).all()
 
 
 def test_a_sample_depends_on_seed_and_id_alone(folder):
@@ -209,18 +202,6 @@ def test_other_photographs_are_trained_on_and_all_of_a_class_tested(stamps):
         for objects, names in ((data.objects("test"), data.class_names), (listed.cutouts, listed.class_names))
     )
     assert tested == known
-
-
-def test_own_backgrounds_are_held_out_and_in_use(folder, tmp_path):
-    """Each background of one grey: what is seen around the objects tells which images a split has taken."""
-    write_plain(tmp_path / "own")
-    listed = [set(list_scenes(tmp_path / "own", split)) for split in SPLITS]
-    assert [len(each) for each in listed] == [2, 2, 5] and len(set.union(*listed)) == 9
-    data = Cutouts(folder, **SMALL, with_background=tmp_path / "own", training_objects="split")
-    assert {path.name for path in data._scenes["test"]} == {path.name for path in listed[2]}
-    scenes = data.empty_scenes("test", 5).images
-    assert len({round(float(scene.mean()), 3) for scene in scenes}) == 5
-    assert scenes.flatten(2).std(dim=2).max() < 1e-6
 
 
 def test_empty_scenes_are_backgrounds_without_object_pixels(tmp_path):
@@ -315,13 +296,10 @@ def test_a_picture_that_shows_no_object_is_refused_by_name(folder, pixels, messa
         Cutouts(folder, **SMALL).samples("test")
 
 
-def test_too_few_objects_to_split_and_too_few_backgrounds_are_refused(tmp_path):
+def test_too_few_objects_to_split_are_refused(tmp_path):
     write_cutouts(tmp_path / "two", per_class=1)
     with pytest.raises(InputError, match=r"^training_objects 'split' needs objects for each of training, .* has 2;"):
         Cutouts(tmp_path / "two", **SMALL, training_objects="split")
-    write_png(tmp_path / "own" / "one.png", np.zeros((40, 40, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"must hold at least 3 images .* but holds 1; add more"):
-        Cutouts(tmp_path / "two", **SMALL, with_background=tmp_path / "own")
 
 
 def test_debians_photographs_show_the_classes_that_the_list_says(stamps):
