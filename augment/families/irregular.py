@@ -1,24 +1,17 @@
 """The mask family `blobs`: irregular holes of an exact area, made by cutting off smooth noise."""
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.families.patches import take_rows
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
-from maskrobust.augment.random import fold_in, is_on_cpu, uniform
+from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import check_at_least
 
 _KNOT_VALUES = 512
 _WEIGHT_BITS = 6
 _WEIGHT_STEPS = 2**_WEIGHT_BITS
 _LEVELS = 4096
-_BITS_IN_A_GROUP = 4
-_GROUPS = _LEVELS >> _BITS_IN_A_GROUP
-_MOST_COUNTED = 2**24  # OpenCV's histograms are float32
 _BITS_BELOW_A_LEVEL = 3  # a knot times a weight has 15 bits, a level 12; int16, for memory is what costs time here
 
 
@@ -52,39 +45,7 @@ def blobs(keys: Tensor, height: int, width: int, *, hidden_fraction: tuple[float
     _check_knots(knots)
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_pixels = (fraction.double() * (height * width)).round().long()
-    noise = _draw_noise(fold_in(keys, 1), height, width, knots)
-    if is_on_cpu(keys) and height * width <= _MOST_COUNTED:  # one by one they stay in the cache: a third of the time
-        visible = np.empty((len(keys), height, width), dtype=np.bool_)
-        each = zip(*(tensor.numpy() for tensor in noise), hidden_pixels.tolist(), visible, strict=True)
-        for lines, steps, row, weight, wanted, shown in each:
-            field = np.take(steps, row, axis=0)
-            field *= weight[:, None]
-            field += np.take(lines, row, axis=0)
-            hide_lowest_of_image(field, wanted, out=shown)
-        return torch.from_numpy(visible).unsqueeze(1)
-    field, slope = take_rows(noise.lines, noise.row), take_rows(noise.steps, noise.row)
-    levels = field.addcmul_(slope, noise.weight[:, :, None]).bitwise_right_shift_(_BITS_BELOW_A_LEVEL)
-    return hide_lowest(levels, hidden_pixels).unsqueeze(1)
-
-
-def hide_lowest_of_image(field: NDArray[np.int16], wanted: int, out: NDArray[np.bool_]) -> None:
-    """`hide_lowest` of one image, by counting groups of levels and then sorting the pixels of one group.
-
-    Args:
-        field: (H, W), levels with further bits below them, of at most 2^24 pixels.
-        wanted: how many pixels to hide.
-        out: (H, W), filled with `visible`.
-    """
-    import cv2
-
-    groups = (field >> (_BITS_BELOW_A_LEVEL + _BITS_IN_A_GROUP)).astype(np.uint8)
-    filled = cv2.calcHist([groups], [0], None, [_GROUPS], [0, _GROUPS]).cumsum(dtype=np.int64)
-    group = int(filled.searchsorted(wanted, side="right"))
-    rest = wanted - (int(filled[group - 1]) if group else 0)
-    np.greater(groups, group, out=out)
-    places = np.flatnonzero(groups == group)
-    levels = field.reshape(-1)[places] >> _BITS_BELOW_A_LEVEL
-    out.reshape(-1)[places[levels.argsort(kind="stable")[rest:]]] = True
+    return hide_lowest(_draw_levels(fold_in(keys, 1), height, width, knots), hidden_pixels).unsqueeze(1)
 
 
 def hide_lowest(levels: Tensor, hidden_pixels: Tensor) -> Tensor:
@@ -126,23 +87,8 @@ def _split(counts: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
     return whole.squeeze(1), total - taken.squeeze(1)
 
 
-class _Noise(NamedTuple):
-    """Noise that is interpolated along the width alone; pixel (y, x) has lines[row[y], x] + weight[y] steps[row[y], x].
-
-    Attributes:
-        lines: (B, knots, W) int16, at the rows of knots.
-        steps: (B, knots, W) int16, on the way to the next of them.
-        row: (B, H) int64 in [0, knots), the row of knots above each row of pixels.
-        weight: (B, H) int16 in [0, 64), how far below it that lies.
-    """
-
-    lines: Tensor
-    steps: Tensor
-    row: Tensor
-    weight: Tensor
-
-
-def _draw_noise(keys: Tensor, height: int, width: int, knots: int) -> _Noise:
+def _draw_levels(keys: Tensor, height: int, width: int, knots: int) -> Tensor:
+    """Smooth noise in levels, (B, H, W) int16 in [0, 4096)."""
     values = (uniform(fold_in(keys, 0), knots, knots) * _KNOT_VALUES).short()
     offset = uniform(fold_in(keys, 1), 2)
     row, row_weight = _cells(height, knots, keys.device)
@@ -151,7 +97,8 @@ def _draw_noise(keys: Tensor, height: int, width: int, knots: int) -> _Noise:
     lines = (left * _WEIGHT_STEPS + (right - left) * column_weight) >> _WEIGHT_BITS  # 15 bits with the sign's
     lines = lines.gather(2, _shifted(offset[:, 1], width).unsqueeze(1).expand(-1, knots, -1))
     place = _shifted(offset[:, 0], height)
-    return _Noise(lines << _WEIGHT_BITS, lines.roll(-1, dims=1) - lines, row[place], row_weight[place])
+    field, slope = (take_rows(each, row[place]) for each in (lines << _WEIGHT_BITS, lines.roll(-1, dims=1) - lines))
+    return field.addcmul_(slope, row_weight[place][:, :, None]).bitwise_right_shift_(_BITS_BELOW_A_LEVEL)
 
 
 def _cells(size: int, knots: int, device: torch.device) -> tuple[Tensor, Tensor]:

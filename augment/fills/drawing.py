@@ -5,12 +5,10 @@ Pixels are float in [0, 1] or uint8 in [0, 255]; every fill is computed as numbe
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import check_visible, farthest_value, in_unit_range
-from maskrobust.augment.random import is_on_cpu
 from maskrobust.augment.registry import AnyFunction, Check, Entry, FunctionRegistry
 from maskrobust.errors import InputError
 
@@ -19,8 +17,6 @@ FillName = str
 
 FILLS = FunctionRegistry("fill", "fill", Entry, inputs=("images", "visible", "keys", "mean"))
 """The fills by name. Patch Mixing is none of them: it depends on the batch; see `maskrobust.augment.policy`."""
-
-_MOST_CHANNELS = 512  # of an image in OpenCV
 
 
 def fill(
@@ -110,7 +106,7 @@ def to_pixels(numbers: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def draw(images: Tensor, visible: Tensor, fill: Tensor) -> Tensor:
-    """`images` where `visible`, `fill` elsewhere, bit for bit (NaN, -0.0): `torch.where`, or what is faster on a CPU.
+    """`images` where `visible`, `fill` elsewhere, bit for bit (NaN, -0.0).
 
     Args:
         images: (B, C, H, W) float or uint8.
@@ -120,30 +116,4 @@ def draw(images: Tensor, visible: Tensor, fill: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), dtype and memory format of `images`. Its gradient is 1 where visible and 0 in the hole.
     """
-    needs_gradient = images.requires_grad and torch.is_grad_enabled()
-    if needs_gradient or not is_on_cpu(images) or not images.numel() or images.shape[1] > _MOST_CHANNELS:
-        return torch.where(visible, images, fill)
-    return _draw_by_opencv(images.detach(), visible, fill.detach())
-
-
-def _draw_by_opencv(images: Tensor, visible: Tensor, fill: Tensor) -> Tensor:
-    """One pass copies the visible pixels over the fill: over a whole batch in channels-last format, else by planes."""
-    import cv2
-
-    is_last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
-    memory_format = torch.channels_last if is_last else torch.contiguous_format
-    drawn = torch.empty_like(images, memory_format=memory_format)
-    if fill.shape[2:] == (1, 1):  # a colour's whole rows are copied several times as fast as its pixels
-        fill = fill.expand(-1, -1, -1, images.shape[3]).contiguous(memory_format=memory_format)
-    drawn.copy_(fill)
-    source, target = (each.view(torch.int16) if each.element_size() == 2 else each for each in (images, drawn))
-    kept = visible.numpy().view(np.uint8)
-    if is_last:
-        height, width = len(images) * images.shape[2], images.shape[3]
-        pixels, canvas = (each.permute(0, 2, 3, 1).reshape(height, width, -1).numpy() for each in (source, target))
-        cv2.copyTo(pixels, kept.reshape(height, width), canvas)
-        return drawn
-    for planes, keep, canvas in zip(source.numpy(), kept[:, 0], target.numpy(), strict=True):
-        for channel, plane in enumerate(planes):
-            cv2.copyTo(plane, keep, canvas[channel])
-    return drawn
+    return torch.where(visible, images, fill)
