@@ -11,9 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import check_tensor
@@ -66,10 +64,7 @@ def fold_in(keys: Tensor, data: int) -> Tensor:
     Returns:
         int64 keys of the shape of `keys`.
     """
-    other = _to_signed(_mix_integer(data + _GAMMA))
-    if _is_array(keys):
-        return torch.from_numpy(_mix_array(keys.numpy() ^ other))
-    return _mix(keys ^ other)
+    return _mix(keys ^ _to_signed(_mix_integer(data + _GAMMA)))
 
 
 def uniform(keys: Tensor, *shape: int) -> Tensor:
@@ -127,36 +122,10 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
     return positions
 
 
-def is_on_cpu(tensor: Tensor) -> bool:
-    """Whether NumPy can compute on a tensor's memory: it is on the CPU, and no compiler traces the computation."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
 def _random_24_bits(keys: Tensor, count: int) -> Tensor:
     """Uniformly random integers of 24 bits: (B, count) int64."""
-    if _is_array(keys):
-        mixed = _mix_array(keys.numpy()[:, None] + np.arange(1, count + 1) * _GAMMA)
-        return torch.from_numpy((mixed.view(np.uint64) >> 40).view(np.int64))
     counters = torch.arange(1, count + 1, device=keys.device) * _GAMMA
     return _logical_shift(_mix(keys.unsqueeze(1) + counters), 40)
-
-
-def _is_array(bits: Tensor) -> bool:
-    """Whether NumPy mixes the bits: the same, in a third of the time for few numbers.
-
-    It would warn of a number without dimensions, and gives empty arrays strides that torch does not view.
-    """
-    return is_on_cpu(bits) and bits.dim() > 0 and bits.numel() > 0
-
-
-def _mix_array(bits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`_mix` in NumPy, in place."""
-    mixed = bits.view(np.uint64)
-    for shift, factor in ((30, _MIX_1 % 2**64), (27, _MIX_2 % 2**64)):
-        mixed ^= mixed >> shift
-        mixed *= factor
-    mixed ^= mixed >> 31
-    return bits
 
 
 def _mix(bits: Tensor) -> Tensor:

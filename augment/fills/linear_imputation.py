@@ -26,7 +26,6 @@ from torch.nn.functional import avg_pool2d, interpolate
 from maskrobust.augment.fills.colours import visible_mean
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
 from maskrobust.augment.fills.noise import gaussian
-from maskrobust.augment.random import is_on_cpu
 
 IMPUTATION_NOISE_STD = 0.01
 
@@ -249,9 +248,14 @@ def _as_grid(images: Tensor) -> Tensor:
     return grid
 
 
+def _is_on_cpu(grid: Tensor) -> bool:
+    """Whether OpenCV can compute on a grid's memory: it is on the CPU, and no compiler traces the computation."""
+    return grid.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _binomial(grid: Tensor) -> Tensor:
     """16 S x of a grid; what it writes below an image is no part of it."""
-    if is_on_cpu(grid):  # two fifths of the time of four additions of torch
+    if _is_on_cpu(grid):  # two fifths of the time of four additions of torch
         import cv2
 
         tall = grid.view(-1, grid.shape[3]).numpy()
@@ -263,14 +267,14 @@ def _binomial(grid: Tensor) -> Tensor:
 
 def _halve(grid: Tensor) -> Tensor:
     """Means of 2 x 2 cells: (B, C, height / 2 + 1, width / 2), with one row of zeros."""
-    if is_on_cpu(grid):
+    if _is_on_cpu(grid):
         return _resize(grid, 0.5)
     return avg_pool2d(grid, 2)
 
 
 def _double(grid: Tensor) -> Tensor:
     """Each cell as 2 x 2: (B, C, 2 height + 4, 2 width)."""
-    if is_on_cpu(grid):
+    if _is_on_cpu(grid):
         return _resize(grid, 2)
     return interpolate(grid, scale_factor=2, mode="nearest")
 

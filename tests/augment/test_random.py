@@ -1,23 +1,14 @@
-"""Keys and uniform numbers against SplitMix64, and CPU kernels against torch's operations."""
-
-from collections.abc import Callable
-from functools import partial
+"""Keys and uniform numbers against SplitMix64, choices and orders against torch's operations."""
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.augment import (
-    apply_fill,
-    blobs,
     choose,
     fold_in,
-    patches,
     random_keys,
-    random_order,
-    rectangles,
     sample_keys,
     uniform,
 )
@@ -109,46 +100,6 @@ def test_choices_are_those_of_float64_without_any(weights):
 
 
 TWELVE = sample_keys(3, torch.arange(12))
-SIZES = [(1, 9), (33, 17), (64, 64)]
-HALF = {"hidden_fraction": (0.0, 1.0)}
-DRAWS: dict[str, Callable[[int, int], Tensor]] = {
-    "keys": lambda height, width: fold_in(TWELVE, height - width),
-    "key": lambda height, width: fold_in(TWELVE[width % 12], height).reshape(1),
-    "numbers": lambda height, width: uniform(TWELVE, height, width),
-    "order": lambda height, width: random_order(TWELVE, torch.arange(height * width).view(1, height, width)),
-    "patches": lambda height, width: patches(TWELVE, height, width, patch_size=(3, 7), **HALF),
-    "shifted patches": lambda height, width: patches(TWELVE, height, width, patch_size=4, random_offset=True, **HALF),
-    "rectangle": lambda height, width: rectangles(TWELVE, height, width, **HALF),
-    "rectangles": lambda height, width: rectangles(TWELVE, height, width, count=min(3, height), **HALF),
-    "blobs": lambda height, width: blobs(TWELVE, height, width, **HALF),
-    "whole": lambda height, width: blobs(TWELVE, height, width, hidden_fraction=(1.0, 1.0)),
-    "few knots": lambda height, width: blobs(TWELVE, height, width, knots=2, **HALF),
-}
-
-
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", DRAWS)
-def test_masks_and_numbers(name, size, monkeypatch):
-    on_cpu = DRAWS[name](*size)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    elsewhere = DRAWS[name](*size)
-    assert on_cpu.dtype == elsewhere.dtype and on_cpu.is_contiguous() and torch.equal(on_cpu, elsewhere)
-
-
-@pytest.mark.parametrize("name", ["black", "mean", "random_colour", "blur"])
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.bfloat16, torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_fills(name, dtype, layout, monkeypatch):
-    visible = patches(TWELVE, 33, 17, patch_size=4, **HALF)
-    images = (uniform(TWELVE, 3, 33, 17) * (255 if dtype == torch.uint8 else 1)).to(dtype).to(memory_format=layout)
-    if dtype.is_floating_point:
-        images[0, 0, 0, :3] = torch.tensor([torch.nan, -0.0, torch.inf])
-    fill = partial(apply_fill, name, images, visible, keys=TWELVE, mean=(0.1, 0.5, 0.9))
-    on_cpu = fill()
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    elsewhere = fill()
-    bits = [each.contiguous().view(torch.uint8) for each in (on_cpu, elsewhere)]
-    assert torch.equal(*bits) and on_cpu.stride() == elsewhere.stride() == images.stride()
 
 
 @pytest.mark.parametrize("count", [0, 1, 300])
