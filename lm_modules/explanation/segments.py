@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, segment_batch, segment_sums
 from maskrobust.augment.families.segments import SegmentationMethod
-from maskrobust.errors import InputError, library_needed
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
@@ -49,32 +48,13 @@ class Segments:
 
         Args:
             images: (B, C, H, W) float in [0, 1] or uint8, C being 1 or 3, with finite pixels.
-            method: "slic" or "quickshift".
+            method: "slic" or "quickshift", or either with the paper's settings, "paper_slic" or "paper_quickshift".
         """
-        if method not in get_args(SegmentationMethod):
-            raise InputError(f"method must be 'slic' or 'quickshift', got '{method}'; choose one.")
+        methods = get_args(SegmentationMethod)
+        if method not in methods:
+            raise InputError(f"method must be one of {', '.join(methods)}, got '{method}'; choose one.")
         none = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         return cls(segment_batch(Batch(none, images, torch.zeros_like(images[:, :1]).bool(), none), method))
-
-    @classmethod
-    def paper_superpixels(cls, images: Tensor, method: SegmentationMethod = "slic") -> "Segments":
-        """Superpixels with the settings of Balasubramanian and Feizi (ICCV 2023).
-
-        About 250 of SLIC; quickshift with a kernel of 2 pixels, distance 200 and ratio 0.2. Arguments are those of
-        `superpixels`; theirs number SLIC's from 1, so that one of them is never hidden, which is not done here.
-        """
-        with library_needed():
-            from skimage import segmentation
-
-        found = []
-        for image in images.detach().cpu():
-            colours = np.ascontiguousarray((image.float() / (1 if image.is_floating_point() else 255)).permute(1, 2, 0))
-            if method == "slic":
-                labels = segmentation.slic(colours, n_segments=250, start_label=0)
-            else:
-                labels = segmentation.quickshift(colours, kernel_size=2, max_dist=200, ratio=0.2)  # type: ignore[no-untyped-call]
-            found.append(torch.from_numpy(labels.astype(np.int64)))
-        return cls(torch.stack(found).to(images.device))
 
     def count(self, index: int) -> int:
         """The number M of segments of one image."""

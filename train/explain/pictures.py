@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import check_all_known
+from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
@@ -134,5 +135,5 @@ def segment(picture: Picture, name: Segmentation, config: ExplainConfig) -> Segm
     if name == "patches":
         side = config.patch_size or -(-max(picture.image.shape[1:]) // QUICK_PATCHES)
         return Segments.patches(images, side)
-    make = Segments.paper_superpixels if config.plan.design == "paper" else Segments.superpixels
-    return make(images, name)
+    of_paper: dict[Segmentation, SegmentationMethod] = {"slic": "paper_slic", "quickshift": "paper_quickshift"}
+    return Segments.superpixels(images, of_paper[name] if config.plan.design == "paper" else name)

@@ -2,11 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import ndimage, stats
 
 from maskrobust.augment import (
     hide_in_order,
@@ -140,6 +141,13 @@ def test_a_segment_does_not_cross_a_strong_edge(method, channels):
     assert segments.shape == (32, 48) and segments.dtype == np.int32
     quadrants = [set(np.unique(part)) for half in np.split(segments, 2) for part in np.split(half, 2, axis=1)]
     assert len(set.union(*quadrants)) == sum(len(quadrant) for quadrant in quadrants)
+
+
+def test_the_papers_superpixels_are_smaller_by_slic_and_larger_by_quickshift():
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((64, 64, 3), dtype=np.float32), (2, 2, 0))
+    smooth = (noise - noise.min()) / np.ptp(noise)
+    count = {method: segment_image(method, smooth).max() + 1 for method in get_args(SegmentationMethod)}
+    assert count["slic"] < 0.6 * count["paper_slic"] and count["paper_quickshift"] < 0.5 * count["quickshift"]
 
 
 def counting_cache(capacity):
