@@ -131,7 +131,7 @@ class FitCLI(LightningCLI):
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
         if "num_classes" in self.linked:
-            parser.link_arguments("data.num_classes", "model.num_classes", apply_on="instantiate")
+            parser.link_arguments("data", "model.num_classes", _number_of_classes, apply_on="instantiate")
         parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
         parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
@@ -343,6 +343,20 @@ def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
 
 def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
+
+
+def _number_of_classes(data: AnnotatedDataModule) -> int:
+    """That of the data; without labels there is nothing to fit.
+
+    Raises:
+        InputError: there are none.
+    """
+    if data.num_classes == 0:
+        raise InputError(
+            "fit needs images with labels, but these have none; sort them into folders by class, or give them to "
+            "maskrobust pretrain."
+        )
+    return data.num_classes
 
 
 def _check_places(config: Namespace) -> None:

@@ -55,7 +55,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     parser.add_argument(
         "--splits", type=tuple[Split, ...] | None, help="splits to write; by default those that the data have"
     )
-    values, described = parse_with_data(parser, arguments)
+    values, described = parse_with_data(parser, arguments, unlabelled=True)
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
     if values["splits"] is None:
         values["splits"] = values["data"].splits

@@ -244,7 +244,6 @@ def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives
     ("command", "message"),
     [
         (["masks"], "maskrobust masks needs images with labels, but these have none"),
-        (["shards"], "maskrobust shards needs images with labels, but these have none"),
         (["evaluate", "--network=x", "--answers=present"], "answers is about the classes of the images"),
     ],
 )

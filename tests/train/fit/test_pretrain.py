@@ -131,6 +131,16 @@ def test_what_pretrain_cannot_do_is_refused_in_one_sentence(whole, tmp_path, cap
     )
 
 
+def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
+    root, _ = write_tree(tmp_path, ["train"])
+    main(["shards", "--data=Images", f"--data.root={root}", "--data.val_fraction=0.3", f"--out={tmp_path}"])
+    shards = ["--data=Shards", f"--data.root={tmp_path}", "--data.image_size=32", "--data.batch_size=4"]
+    options = [each for each in OPTIONS if "--data" not in each]
+    main(["pretrain", *shards, *options, "--data.num_workers=0", f"--trainer.default_root_dir={tmp_path}"])
+    assert last(tmp_path).is_file()
+    assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
+
+
 def test_the_feature_probe_scores_the_averaged_encoder_and_changes_nothing(whole, tmp_path):
     data = {"class_path": "Cues", "init_args": {"train_images": 30, "val_images": 20, "image_size": 32, "seed": 1}}
     given = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]

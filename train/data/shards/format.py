@@ -59,7 +59,7 @@ class Manifest(BaseModel):
     """What a folder of shards holds.
 
     Attributes:
-        class_names: names of the classes, in label order.
+        class_names: names of the classes, in label order; none of images without labels.
         mean: mean of the training pixels, in [0, 1].
         std: standard deviation of the training pixels.
         source: what the shards were written from: the data module's class path and arguments.
@@ -70,7 +70,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: Literal["maskrobust shards 2"] = "maskrobust shards 2"
-    class_names: Annotated[tuple[Annotated[str, Field(max_length=255)], ...], Field(min_length=1, max_length=100_000)]
+    class_names: Annotated[tuple[Annotated[str, Field(max_length=255)], ...], Field(max_length=100_000)]
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Deviation, _Deviation, _Deviation]
     source: Mapping[str, Any]

@@ -30,14 +30,14 @@ class Label(BaseModel):
 
     Attributes:
         id: id of the sample.
-        label: its label.
+        label: its label; -1 without one.
         mask: whether it has an object mask.
     """
 
     model_config = ConfigDict(strict=True)
 
     id: Annotated[int, Field(ge=0, lt=2**63)]
-    label: Annotated[int, Field(ge=0)]
+    label: Annotated[int, Field(ge=-1)]
     mask: bool
 
 
@@ -46,7 +46,7 @@ class ShardReader:
 
     Args:
         root: where the shards are; see `format.open_address`.
-        num_classes: labels must lie in [0, num_classes).
+        num_classes: labels must lie in [0, num_classes); 0 where there are no labels, which is -1 for each.
         exact_size: side that images must have; None for any size.
     """
 
@@ -84,8 +84,8 @@ class ShardReader:
         """
         place = f"{record.name}/{encoded.key}"
         about = _read_label(encoded, place)
-        if about.label >= self.num_classes:
-            raise _fault(place, f"has the label {about.label}, which is not in [0, {self.num_classes})")
+        if about.label not in (range(self.num_classes) or (-1,)):
+            raise _fault(place, f"has the label {about.label}, which is none of {self.num_classes} classes")
         if encoded.image_file is None:
             raise _fault(place, "has no image")
         if about.mask and encoded.mask_file is None:
