@@ -39,8 +39,8 @@ class MaskedPretraining(TrainingModule):
     of an image follows from (`seed`, sample id, optimiser step) alone, in validation from (`seed`, sample id).
 
     Args:
-        architecture: name for `maskrobust.build_network`, or as in `MaskRobustClassifier`; any network with maps inside,
-            or that returns maps.
+        architecture: name for `maskrobust.build_network`; or as in `MaskRobustClassifier`. Any network that has maps
+            inside, or returns maps.
         num_classes: outputs of the head, which is not trained; 1000 fits what torchvision and timm build by default.
         architecture_options: further keyword arguments of the architecture.
         mean: channel means in [0, 1], for normalisation.
