@@ -142,9 +142,10 @@ def farthest_value(images: Tensor, visible: Tensor) -> float | None:
 
     Returns:
         The value, beyond -16 or 16; None where there is none, and where it would have to be waited for: on an
-        accelerator, and in compiled code.
+        accelerator, in compiled code, and under `torch.vmap`.
     """
-    if torch.compiler.is_compiling() or images.device.type != "cpu" or not images.is_floating_point():
+    is_known = images.device.type == "cpu" and not torch.compiler.is_compiling() and not is_mapped()
+    if not is_known or not images.is_floating_point():
         return None
     first = images[:1].detach()
     if (
@@ -153,6 +154,12 @@ def farthest_value(images: Tensor, visible: Tensor) -> float | None:
         return None
     farthest = _farthest(first.masked_fill(~visible[:1], 0.0))
     return farthest if abs(farthest) > _FARTHEST else None
+
+
+def is_mapped() -> bool:
+    """Whether `torch.vmap` is at work, under which no value can be looked at."""
+    transforms = torch._C._functorch.get_interpreter_stack() or []
+    return any(each.key() == torch._C._functorch.TransformType.Vmap for each in transforms)
 
 
 def _farthest(values: Tensor) -> float:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment import check_visible
+from maskrobust.augment.batch import check_visible, is_mapped
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.functional import hide
@@ -211,7 +211,8 @@ class LayerMasking(nn.Module):
         visible = visible_map.positions
         images = images[:, :, : visible.shape[2], : visible.shape[3]]
         warn_of_bytes(images, visible)
-        if not self.training and not torch.compiler.is_compiling() and visible_map.is_all_visible:
+        can_look = not torch.compiler.is_compiling() and not is_mapped()
+        if not self.training and can_look and visible_map.is_all_visible:
             _refuse_nan(images)
             return self.network(images)
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.

@@ -96,6 +96,20 @@ def test_forward_mode_has_the_derivative_along_a_direction(small, padding, detac
         assert_close(tangent, expected)
 
 
+@pytest.mark.parametrize("padding", ["mean", "mirror", "zeros"])
+def test_vmap_has_the_gradients_of_each_image(small, padding):
+    masked = LayerMasking(small.double().eval(), padding=padding)
+    images, parameters = IMAGES.double(), dict(masked.named_parameters())
+
+    def loss(parameters, image, shown):
+        return torch.func.functional_call(masked, parameters, (image[None], shown[None])).square().sum()
+
+    of_all = torch.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, images, VISIBLE)
+    for index in range(len(images)):
+        alone = masked(images[index : index + 1], VISIBLE[index : index + 1]).square().sum()
+        assert_close([each[index] for each in of_all.values()], [*torch.autograd.grad(alone, parameters.values())])
+
+
 # --- explaining -------------------------------------------------------------------------------------------------------
 
 

@@ -85,7 +85,7 @@ class ShardReader:
         place = f"{record.name}/{encoded.key}"
         about = _read_label(encoded, place)
         if about.label not in (range(self.num_classes) or (-1,)):
-            raise _fault(place, f"has the label {about.label}, which is none of {self.num_classes} classes")
+            raise _fault(place, f"has the label {about.label}, which is not in [0, {self.num_classes})")
         if encoded.image_file is None:
             raise _fault(place, "has no image")
         if about.mask and encoded.mask_file is None:

@@ -229,6 +229,11 @@ def spoil_the_label(folder):
     rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": b"{"})
 
 
+def lose_the_label(folder):
+    about = json.dumps({"id": 32, "label": -1, "mask": False}).encode()
+    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": about})
+
+
 def repeat_a_key(folder):
     def change(files):
         again = {f"{name}*": content for name, content in files.items() if name.startswith(VAL_KEY)}
@@ -247,6 +252,7 @@ FAULTS = [
     (drop_the_image, f"val-000000.tar/{VAL_KEY}", "has no image"),
     (shrink_the_mask, f"val-000000.tar/{VAL_KEY}", "has an image of 32 x 32 pixels (height x width)"),
     (spoil_the_label, f"val-000000.tar/{VAL_KEY}", "has no readable label"),
+    (lose_the_label, f"val-000000.tar/{VAL_KEY}", "has the label -1, which is not in [0, "),
 ]
 
 

@@ -62,7 +62,7 @@ def changed(content, path, value):
 
 CHANGES: dict[str, list[object]] = {
     "format": ["maskrobust shards 1"],
-    "class_names": [[], "abcde", ["a" * 256]],
+    "class_names": ["abcde", ["a" * 256]],
     "mean": [[0.5, 0.5], [0.5, 0.5, float("nan")], [0.5, 0.5, 1.1]],
     "std": [[0.2, 0.2, 0]],
     "splits": [None],
