@@ -17,14 +17,17 @@ from maskrobust.train.sentences import one_sentence
 COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
-    "evaluate": ("maskrobust.train.evaluate", "measure how far networks read the outline of holes"),
+    "evaluate": ("maskrobust.train.evaluate", "measure how far networks rely on the outlines of holes"),
     "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
-    "claim": ("maskrobust.train.claim", "train matched arms and decide whether mask augmentation is enough"),
+    "claim": (
+        "maskrobust.train.claim",
+        "train networks in several ways and decide whether mask augmentation is enough",
+    ),
     "explain": (
         "maskrobust.train.explain",
-        "show which parts of images predictions rest on, method by method",
+        "show which parts of an image a prediction is based on, under each masking method",
     ),
-    "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks make of it"),
+    "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks predict"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
 }

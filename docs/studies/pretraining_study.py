@@ -168,9 +168,9 @@ def pretrained(name: str, corpus: Path, data: Fashion, padding: str, seed: int, 
         learning_rate=2e-3,
         seed=seed,
     )
-    options = {"image_size": IMAGE_SIZE, "batch_size": BATCH_SIZE, "mean": data.mean, "std": data.std, "seed": seed}
+    options = {"image_size": IMAGE_SIZE, "batch_size": BATCH_SIZE, "num_workers": 0, "seed": seed}
     with computing(padding):
-        trainer(epochs).fit(module, datamodule=Images(str(corpus), **options))
+        trainer(epochs).fit(module, datamodule=Images(str(corpus), mean=data.mean, std=data.std, **options))
     return network
 
 

@@ -65,7 +65,9 @@ def pretrained(folder: Path, seed: int, epochs: int) -> nn.Module:
     module = MaskedPretraining(
         network, len(CLASSES), patch_size=PATCH_SIZE, decoder_width=16, learning_rate=2e-3, seed=seed, **COLOURS
     )
-    trainer(epochs).fit(module, datamodule=Images(str(folder), image_size=IMAGE_SIZE, seed=seed, **COLOURS))
+    trainer(epochs).fit(
+        module, datamodule=Images(str(folder), image_size=IMAGE_SIZE, num_workers=0, seed=seed, **COLOURS)
+    )
     return network
 
 
@@ -73,7 +75,7 @@ def tuned(network: nn.Module, folder: Path, seed: int, epochs: int) -> nn.Module
     """The network after fine-tuning without masks on the labelled pictures of a folder."""
     pl.seed_everything(seed, verbose=False)
     model = MaskRobustClassifier(network, len(CLASSES), masking="none", seed=seed, **COLOURS)
-    data = Folder(str(folder), image_size=IMAGE_SIZE, batch_size=16, seed=seed, **COLOURS)
+    data = Folder(str(folder), image_size=IMAGE_SIZE, batch_size=16, num_workers=0, seed=seed, **COLOURS)
     trainer(epochs).fit(model, datamodule=data)
     return network.eval()
 

@@ -65,8 +65,8 @@ class MaskRobustClassifier(TrainingModule):
         architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, for normalisation.
-        masking: how training images are presented: "none" (never masked), "fill" (the hole is filled), "layer_masking"
-            (the hole goes through the network as `visible`), or "mixture" (each image one of the last two, evenly).
+        masking: how training images are presented: "none" (never masked), "fill" (the hole is painted), "layer_masking"
+            (no layer reads hidden pixels), or "mixture" (each image one of the last two, evenly).
         mask_family: how the hole is drawn, a name of `augment.FAMILIES`; or several names, from which each image draws
             its own, each with its weight or with its options, as in
             ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. A family of your own is named with its
@@ -76,9 +76,9 @@ class MaskRobustClassifier(TrainingModule):
         mask_probability: probability that a training image is masked.
         mask_ramp: fraction of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly
             from the lower one; 0 draws from the whole range from the start.
-        fill: drawn into the hole, a name of `augment.FILLS` or "other_image"; or several, as for `mask_family`. Under
-            "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the heaviest one, or "mean"
-            instead of "other_image", for what it shows must not depend on the batch.
+        fill: what is painted into the hole, a name of `augment.FILLS` or "other_image"; or several, as for
+            `mask_family`. Under "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the
+            one with the largest weight, or "mean" instead of "other_image", so that it does not depend on the batch.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
         objective: the loss of a batch, a name of `objectives.OBJECTIVES`. An objective of your own, see
             `maskrobust.objective`, is named with its module, as in "my_objectives.margin".

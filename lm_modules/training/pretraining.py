@@ -39,14 +39,15 @@ class MaskedPretraining(TrainingModule):
     of an image follows from (`seed`, sample id, optimiser step) alone, in validation from (`seed`, sample id).
 
     Args:
-        architecture: an architecture as in `MaskRobustClassifier`; any network with maps inside, or that returns maps.
+        architecture: name for `maskrobust.build_network`; or as in `MaskRobustClassifier`. Any network that has maps
+            inside, or returns maps.
         num_classes: outputs of the head, which is not trained; 1000 fits what torchvision and timm build by default.
         architecture_options: further keyword arguments of the architecture.
         mean: channel means in [0, 1], for normalisation.
         std: channel standard deviations, for normalisation.
-        layers: paths of the modules whose maps the decoder is given, each of another stride that divides the images;
+        layers: paths of the modules whose maps the decoder is given; each has another stride, which divides the images.
             None for `map_layers`: of each stride from 4 on the last stage.
-        mask_family: how the hole is drawn, as in `MaskRobustClassifier`.
+        mask_family: how the hole is drawn, a name of `augment.FAMILIES`; for more see `MaskRobustClassifier`.
         hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
         patch_size: side in pixels of a hidden patch, and of the patches that targets are normalised in.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.

@@ -124,7 +124,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     parser.add_argument(
         "--split", type=Split | None, help="which split to use; by default test where there is one, else val"
     )
-    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
+    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given, given_data = parse_with_data(parser, arguments, unlabelled=True, quick=_QUICK)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])

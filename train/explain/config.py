@@ -114,7 +114,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
     parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
-    parser.add_argument("--quick", action="store_true", help=f"a first look; {QUICK}")
+    parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given, _ = parse_with_data(parser, arguments, optional=True, quick=_QUICK)
     for name in ("network", "images"):
         given[name] = as_list(given[name])

@@ -325,7 +325,7 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         "## Tested architectures",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
         f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings. "
-        f"{len(passed)} of them have all six properties below.",
+        f"{'All' if len(passed) == len(results) else len(passed)} of them have all six properties below.",
         MEANINGS.rstrip(),
         *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
