@@ -21,7 +21,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -32,7 +31,7 @@ from maskrobust.train.data.sets.folder import Folder
 from maskrobust.train.data.sets.images import Images
 
 sys.path.append(str(Path(__file__).parent))
-from pretraining_study import Numbers, interval, trainer
+from pretraining_study import Numbers, holm, interval, trainer
 
 IMAGE_SIZE, PATCH_SIZE, TESTED = 64, 8, 500
 CLASSES = ("0 intact", "1 defective")
@@ -116,10 +115,7 @@ def table(results: Sequence[Numbers]) -> str:
     of = {key: 100 * np.array([each[key] for each in results]) for key in results[0]}
     counts = [key.removeprefix("pre-trained, ") for key in of if key.startswith("pre-trained")]
     differences = {count: of[f"pre-trained, {count}"] - of[f"random weights, {count}"] for count in counts}
-    p = {count: float(stats.ttest_1samp(each, 0).pvalue) for count, each in differences.items()}
-    adjusted, largest = {}, 0.0
-    for place, count in enumerate(sorted(p, key=lambda count: p[count])):
-        largest = adjusted[count] = max(largest, min(1.0, p[count] * (len(p) - place)))
+    adjusted = holm(differences)
     lines = ["| labelled cells | random weights | pre-trained | difference | p by Holm |", "|---|---|---|---|---|"]
     for count in counts:
         values = (of[f"random weights, {count}"], of[f"pre-trained, {count}"], differences[count])
