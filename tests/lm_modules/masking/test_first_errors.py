@@ -64,7 +64,7 @@ MISTAKES = {
     ),
     "padding": (
         lambda: LayerMasking(Small(), padding="mirrored"),
-        r"padding must be one of mean, mirror, got 'mirrored'",
+        r"padding must be one of mean, mirror, zeros, got 'mirrored'",
     ),
 }
 
