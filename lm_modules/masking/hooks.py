@@ -59,4 +59,5 @@ def _kept(before: Any, after: Any) -> Any:
             f"a hook returns a plain tensor of shape {tuple(after.shape)} for masked features of shape "
             f"{tuple(before.shape)}; return one of their shape, or masked features."
         )
-    return before.with_features(after.as_plain() if isinstance(after, Masked) else after)
+    # a copy: the hook may keep its tensor, and padding writes into features where they are hidden
+    return before.with_features(after.as_plain() if isinstance(after, Masked) else after.clone())

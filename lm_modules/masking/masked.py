@@ -201,7 +201,10 @@ class Masked(Tensor):
         return self.visible.positions_along(self.axes, self.ndim)
 
     def with_features(self, features: Tensor) -> "Masked":
-        """Other features at the same positions, in the same order of axes."""
+        """Other features at the same positions, in the same order of axes.
+
+        They share their memory, and padding writes into it where they are hidden; clone what is to be kept.
+        """
         if not isinstance(features, Masked) and not torch.compiler.is_compiling():
             features = features.view_as(features)  # others may hold the tensor, which stays a plain one
         return self.with_fresh(features)

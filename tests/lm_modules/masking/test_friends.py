@@ -110,6 +110,17 @@ def test_vmap_has_the_gradients_of_each_image(small, padding):
         assert_close([each[index] for each in of_all.values()], [*torch.autograd.grad(alone, parameters.values())])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("padding", ["mean", "mirror", "zeros"])
+def test_a_tensor_that_a_hook_puts_in_keeps_its_values(small, padding):
+    masked, features = LayerMasking(small, padding=padding), torch.randn(len(IMAGES), 6, 16, 16)
+    patched = features.to(memory_format=torch.channels_last)
+    with_hook = small.second.register_forward_pre_hook(lambda *_: (patched,))
+    masked(IMAGES, VISIBLE)
+    with_hook.remove()
+    assert torch.equal(patched, features)
+
+
 # --- explaining -------------------------------------------------------------------------------------------------------
 
 
