@@ -119,10 +119,11 @@ def _parse_pairs(content: bytes, head: Sequence[str]) -> dict[str, str]:
         raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     found: dict[str, str] = {}
-    if (first := next(reader, [])) != [*head]:
+    rows = ([each.strip() for each in row] for row in reader if row)
+    if (first := next(rows, [])) != [*head]:
         raise ValueError(f"its first line is {','.join(first)[:_LONGEST_TEXT]}")
-    for row in filter(None, reader):
-        if len(row) != len(head) or not all(map(str.strip, row)) or len(row[1]) > _LONGEST_TEXT:
+    for row in rows:
+        if len(row) != len(head) or not all(row) or len(row[1]) > _LONGEST_TEXT:
             raise ValueError(f"line {reader.line_num} does not hold {' and '.join(head)}")
         if row[0] in found:
             raise ValueError(f"it names '{row[0]}' twice")

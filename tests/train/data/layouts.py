@@ -70,7 +70,9 @@ def write_pairs(folder: Path, *, by_class: bool = False) -> dict[str, str]:
     if by_class:
         return found
     with (folder / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("image", "class"), *((f"{stem}.jpg", name) for stem, name in labels.items())])
+        csv.writer(file).writerows(
+            [("image", " class"), *((f"{stem}.jpg ", f" {name}") for stem, name in labels.items())]
+        )
     return {**found, "labels": str(folder / "labels.csv")}
 
 
