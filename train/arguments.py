@@ -156,8 +156,8 @@ def parse_with_data(
     made = vars(parser.instantiate(parsed))
     if made["data"] is not None and not unlabelled and not made["data"].num_classes:
         raise InputError(
-            f"{parser.prog} needs images with labels, but these have none; give --data.labels, a file that says the "
-            "class of each, or sort them into folders by class."
+            f"{parser.prog} needs images with labels, but these have none; sort them into folders by class, or give "
+            "ImagesWithMasks a CSV file of labels."
         )
     del made["config"]
     return made, {} if parsed.data is None else parsed.data.as_dict()

@@ -308,7 +308,9 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         Args:
             labels: labels in [0, number of classes) by sample id, for every sample that is asked about afterwards.
         """
-        raise InputError(f"{type(self).__name__} has labels, and takes no others; leave them as they are.")
+        raise InputError(
+            f"{type(self).__name__} takes no labels from a network; give data that have labels, or ImagesWithMasks."
+        )
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""

@@ -155,3 +155,8 @@ def _check_labels(config: EvaluationConfig) -> None:
     given = [name for name, is_given in about_classes.items() if is_given]
     if given and not config.data.num_classes:
         raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
+    from maskrobust.train.data.base import AnnotatedDataModule  # here: the import takes seconds
+
+    data = config.data
+    if not data.num_classes and type(data).relabelled is AnnotatedDataModule.relabelled:
+        data.relabelled({})

@@ -47,7 +47,7 @@ class Explanations(NamedTuple):
 
 
 def segments_title(name: str) -> str:
-    """A segmentation in words; that of a file is called by its name."""
+    """A segmentation in words."""
     return _SEGMENTS[name]
 
 

@@ -40,8 +40,8 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
         progress: told about every sample.
 
     Raises:
-        InputError: the folder holds shards, a split is empty, an id comes twice, too many samples share an object, or a
-            sample cannot be encoded.
+        InputError: the folder holds shards, a split is empty, an id comes twice, too many samples share an object, some
+            samples alone have no label, or a sample cannot be encoded.
     """
     data = config.data
     if any(config.out.glob("*.tar")):
@@ -113,6 +113,11 @@ def _write(config: ShardsConfig, split: Split, samples: Iterable[EncodedSample])
         pattern, config.samples_per_shard, maxsize=math.inf, verbose=0, encoder=False, **of_nobody
     ) as writer:
         for sample in samples:
+            if config.data.class_names and sample.label < 0:
+                raise InputError(
+                    f"shards hold labels for all images or for none, but some of the split '{split}' have none; leave "
+                    "it out of --splits."
+                )
             writer.write(files_of(sample))
             counted[writer.shard - 1, sample.object_mask is not None] += 1
     for number in range(1 + max(place for place, _ in counted)):

@@ -139,6 +139,8 @@ def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     main(["pretrain", *shards, *options, "--data.num_workers=0", f"--trainer.default_root_dir={tmp_path}"])
     assert last(tmp_path).is_file()
     assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
+    refused = sentence_of(["evaluate", "--network=x", *shards[:2], f"--out={tmp_path / 'evaluation'}"], capsys)
+    assert refused.startswith("Shards takes no labels from a network")
 
 
 def test_the_feature_probe_scores_the_averaged_encoder_and_changes_nothing(whole, tmp_path):

@@ -59,6 +59,17 @@ def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(by_id(own)[:4], by_id(stored)[:4], strict=True))
 
 
+def test_images_of_which_only_some_have_labels_are_refused(tmp_path, monkeypatch, capsys):
+    stored = Cues.stored_samples
+    monkeypatch.setattr(
+        Cues,
+        "stored_samples",
+        lambda data, split: [each._replace(label=each.label - 1) for each in stored(data, split)],
+    )
+    arguments = ["shards", "--data=Cues", *SIZES, f"--out={tmp_path / 'out'}", "--workers=1"]
+    assert sentence_of(arguments, capsys).startswith("shards hold labels for all images or for none, but some of ")
+
+
 def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files(tmp_path):
     classes, images = 4, 20
     for split in ("train", "val"):

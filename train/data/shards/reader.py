@@ -85,7 +85,8 @@ class ShardReader:
         place = f"{record.name}/{encoded.key}"
         about = _read_label(encoded, place)
         if about.label not in (range(self.num_classes) or (-1,)):
-            raise _fault(place, f"has the label {about.label}, which is not in [0, {self.num_classes})")
+            expected = f"not in [0, {self.num_classes})" if self.num_classes else "of no class of the manifest"
+            raise _fault(place, f"has the label {about.label}, which is {expected}")
         if encoded.image_file is None:
             raise _fault(place, "has no image")
         if about.mask and encoded.mask_file is None:
