@@ -14,6 +14,7 @@ import argparse
 import copy
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -130,19 +131,22 @@ def masking(network: nn.Module, padding: str) -> Callable[[Tensor, Tensor], Tens
 
 def write_corpus(folder: Path, garments: Tensor, photographs: Path, seed: int) -> None:
     """Write garments (N, 3, H, W) uint8, and as many square crops of the photographs below a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    part = folder.with_suffix(".part")  # so that a corpus is there whole, or not at all
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     files = sorted(each for each in photographs.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
     read = [cv2.imread(str(file)) for file in files]
     scenes = [_small(each) for each in read if each is not None]
     rng = np.random.default_rng(seed)
     for index, garment in enumerate(garments):
-        cv2.imwrite(str(folder / f"garment-{index}.png"), garment.permute(1, 2, 0).numpy()[..., ::-1])
+        cv2.imwrite(str(part / f"garment-{index}.png"), garment.permute(1, 2, 0).numpy()[..., ::-1])
         scene = scenes[rng.integers(len(scenes))]
         side = int(rng.integers(IMAGE_SIZE, min(scene.shape[:2]) + 1))
         top, left = (int(rng.integers(length - side + 1)) for length in scene.shape[:2])
         crop = scene[top : top + side, left : left + side]
         crop = cv2.resize(crop, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(folder / f"photograph-{index}.png"), crop)
+        cv2.imwrite(str(part / f"photograph-{index}.png"), crop)
+    part.rename(folder)
 
 
 def _small(picture: NDArray[Any]) -> NDArray[Any]:
@@ -294,7 +298,7 @@ def run(network: str, out: Path, photographs: Path, seed: int, images: int, epoc
     make = partial(Fashion, val_images=1, test_images=TESTED, image_size=IMAGE_SIZE, seed=seed)
     data = make(train_images=max(images // 2, PROBED), batch_size=BATCH_SIZE)
     few = {name: make(train_images=labelled, batch_size=16) for name, (labelled, _) in LABELS.items()}
-    corpus = out / f"corpus-{seed}"
+    corpus = out / f"corpus-{seed}-{images}"
     if not corpus.exists():
         write_corpus(corpus, data.samples("train").images[: images // 2].to(torch.uint8), photographs, seed)
     found: Numbers = {}
