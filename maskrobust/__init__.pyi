@@ -32,9 +32,9 @@ from .lm_modules.explanation.explained import Explanation as Explanation
 from .lm_modules.explanation.explainers.linear import kernel_shap as kernel_shap, lime as lime
 from .lm_modules.explanation.explainers.occlusion import (
     leave_one_out as leave_one_out,
+    leave_one_out_queries as leave_one_out_queries,
     occlusion as occlusion,
-    window_occlusion as window_occlusion,
-    window_queries as window_queries,
+    occlusion_queries as occlusion_queries,
 )
 from .lm_modules.explanation.explainers.registry import (
     Question as Question,

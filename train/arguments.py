@@ -77,7 +77,7 @@ def with_nearest(message: str, known: Iterable[str]) -> str:
 
 
 _OF_A_RUN = (
-    *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path", "weights_only"),
+    *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path"),
     *("save_every_n_steps", "compile", "wandb"),
     *("question", "arms", "seeds", "training", "evaluation", "rule"),
 )

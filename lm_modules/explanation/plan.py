@@ -24,7 +24,7 @@ class ExplanationPlan:
         samples: number of queries for lime, kernel_shap and rise.
         design: how queries are drawn: independent, or paper (the protocol of the layer masking paper). kernel_shap
             draws its own.
-        visible_share: fraction of the segments that a query shows, or a range from which each query draws it. By
+        visible_fraction: fraction of the segments that a query shows, or a range from which each query draws it. By
             default half to all of them with the independent design; the paper's always shows half.
         scale: what is explained: probability, logit or log_odds. By default probability for the paper's design, else
             log_odds.
@@ -39,7 +39,7 @@ class ExplanationPlan:
     explainers: tuple[ExplainerName, ...] = ("lime", "occlusion")
     samples: int = 256
     design: Design = "independent"
-    visible_share: float | tuple[float, float] | None = None
+    visible_fraction: float | tuple[float, float] | None = None
     scale: Scale | None = None
     window: int = 32
     stride: int | None = None
@@ -51,23 +51,24 @@ class ExplanationPlan:
         object.__setattr__(self, "explainers", tuple(find_explainer(name).name for name in self.explainers))
         for name in ("samples", "window", "window_stride", "batch_size"):
             check_at_least(name.removeprefix("window_"), getattr(self, name), 1)
-        low, high = self.shares
+        low, high = self.visible_range
         if not 0 < low <= high <= 1 or low == 1:
             raise InputError(
-                f"visible_share must lie between 0 and 1, or be a range there, got {self.visible_share}; 0.5 is usual."
+                f"visible_fraction must lie between 0 and 1, or be a range there, got {self.visible_fraction}; 0.5 is "
+                "usual."
             )
-        if self.shares != (0.5, 0.5) and self.design != "independent":
+        if self.visible_range != (0.5, 0.5) and self.design != "independent":
             raise InputError(
-                f"the {self.design} design shows half of the segments, but visible_share is {self.visible_share}; take "
-                "the independent design."
+                f"the {self.design} design shows half of the segments, but visible_fraction is "
+                f"{self.visible_fraction}; take the independent design."
             )
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """The range of the visible share."""
-        if self.visible_share is None:
+    def visible_range(self) -> tuple[float, float]:
+        """The range of the visible fraction."""
+        if self.visible_fraction is None:
             return (0.5, 1.0) if self.design == "independent" else (0.5, 0.5)
-        return self.visible_share if isinstance(self.visible_share, tuple) else (self.visible_share,) * 2
+        return self.visible_fraction if isinstance(self.visible_fraction, tuple) else (self.visible_fraction,) * 2
 
     @property
     def window_stride(self) -> int:

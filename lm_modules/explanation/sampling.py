@@ -13,26 +13,30 @@ from maskrobust.augment import fold_in, uniform
 from maskrobust.errors import InputError, check_at_least
 
 
-def draw_independent(key: int, samples: int, segments: int, share: float | tuple[float, float] = 0.5) -> Tensor:
-    """Queries (N, M) bool in which each segment is visible with probability `share`, independently of the others.
+def draw_independent(
+    key: int, samples: int, segments: int, visible_fraction: float | tuple[float, float] = 0.5
+) -> Tensor:
+    """Queries (N, M) bool in which each segment is visible with probability `visible_fraction`, independently.
 
     Args:
         key: int64.
         samples: number N of queries, at least 1.
         segments: number M of segments, at least 2.
-        share: the probability, or a range from which each query draws its own uniformly.
+        visible_fraction: the probability, or a range from which each query draws its own uniformly.
 
     Raises:
         InputError: a number is out of its range.
     """
     check_at_least("samples", samples, 1)
     check_at_least("segments", segments, 2)
-    low, high = share if isinstance(share, tuple) else (share, share)
+    low, high = visible_fraction if isinstance(visible_fraction, tuple) else (visible_fraction, visible_fraction)
     if not 0 <= low <= high <= 1:
-        raise InputError(f"share must lie in 0 to 1, or be a range there, got {share}; half visible is usual.")
+        raise InputError(
+            f"visible_fraction must lie in 0 to 1, or be a range there, got {visible_fraction}; half visible is usual."
+        )
     keys = fold_in(torch.arange(samples), key)
-    shares = low + (high - low) * uniform(fold_in(keys, 0))
-    return uniform(fold_in(keys, 1), segments) < shares.unsqueeze(1)
+    fractions = low + (high - low) * uniform(fold_in(keys, 0))
+    return uniform(fold_in(keys, 1), segments) < fractions.unsqueeze(1)
 
 
 def draw_coalitions(key: int, samples: int, segments: int) -> Tensor:

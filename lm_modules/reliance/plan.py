@@ -27,7 +27,7 @@ class ReliancePlan:
         transfer_families: mask families of the transfer matrix. Empty: no matrix.
         transfer_fraction: hidden fraction of the image in the transfer matrix, in [0, 1], for families that can choose
             it.
-        sampled_share: fraction in (0, 1] of the images that curves and matrix use. (seed, sample id) decides which.
+        sampled_fraction: fraction in (0, 1] of the images that curves and matrix use. (seed, sample id) decides which.
         scenes: number of empty scenes for the outline pull. 0: no outline pull.
         scene_objects: largest number of objects whose shapes are cut into each empty scene.
         own_measures: your own measures, named with their module as in my_module.my_measure.
@@ -46,7 +46,7 @@ class ReliancePlan:
     curve_fractions: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     transfer_families: tuple[FamilyName, ...] = ()
     transfer_fraction: float = 0.5
-    sampled_share: float = 0.25
+    sampled_fraction: float = 0.25
     scenes: int = 0
     scene_objects: int = 200
     own_measures: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class ReliancePlan:
         check_within("[0, 1]", "hidden_fractions", *self.hidden_fractions)
         check_within("[0, 1]", "curve_fractions", *self.curve_fractions)
         check_within("[0, 1]", "transfer_fraction", self.transfer_fraction)
-        check_within("(0, 1]", "sampled_share", self.sampled_share)
+        check_within("(0, 1]", "sampled_fraction", self.sampled_fraction)
         for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (("curve_families", CURVE_FAMILIES), ("curve_orders", CURVE_ORDERS)):

@@ -22,7 +22,7 @@ from scipy import stats
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 LEVEL, MARGIN, TOLERANCE = 0.025, 0.05, 0.03
-SHARE = LEVEL / 3
+THIRD = LEVEL / 3
 SEEDS, ARMS, FILLS = (2, 3, 5, 8), (1, 2, 3, 4), (1, 2, 3, 4)
 FAR = 0.5
 
@@ -61,7 +61,7 @@ class Bounds(NamedTuple):
     def counts(self) -> BoolArray:
         """Whether an arm is not shown to lose more clean accuracy than the tolerance, (trials, arms, 1)."""
         clean, variance = self.clean
-        counts: BoolArray = clean + self._reach(variance, SHARE, 0.5) >= -TOLERANCE
+        counts: BoolArray = clean + self._reach(variance, THIRD, 0.5) >= -TOLERANCE
         return counts
 
     def relies_more(self, level: float) -> BoolArray:
@@ -120,14 +120,14 @@ def draw(
 
 def first_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
     """Whether it is supported and whether it is refuted, (trials,); the first fill is that of the training."""
-    more, as_little = found.relies_more(2 * SHARE), found.relies_as_little(LEVEL / _counted(found))
+    more, as_little = found.relies_more(2 * THIRD), found.relies_as_little(LEVEL / _counted(found))
     return _decide(more[..., :1], as_little[..., :1], found.counts())
 
 
 def second_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
     """Whether it is supported and whether it is refuted, (trials,); Holm's first step is Bonferroni's."""
     level = LEVEL / (_counted(found) * found.minus[0].shape[2])
-    fails = found.keeps_less(SHARE) | found.relies_more(SHARE)
+    fails = found.keeps_less(THIRD) | found.relies_more(THIRD)
     return _decide(fails, found.keeps_enough(level) & found.relies_as_little(level), found.counts())
 
 
@@ -210,7 +210,7 @@ def counted(seeds: int, trials: int, rng: np.random.Generator) -> list[float]:
     """How often an arm counts that loses as much clean accuracy, for each of `LOSSES`, with typical errors."""
     none = np.zeros((len(LOSSES), 1))
     found = draw(none, 0.0, none, -np.array(LOSSES)[:, None], seeds, ERRORS[0], rng, trials)
-    return [float(share) for share in found.counts().mean(axis=(0, 2))]
+    return [float(each) for each in found.counts().mean(axis=(0, 2))]
 
 
 COLUMNS = ("first supported", "first refuted", "second supported", "second refuted")
@@ -229,7 +229,7 @@ def lines(trials: int, seeds: Iterable[int] = SEEDS) -> Iterator[str]:
         levels.append(f"| {number} | " + " | ".join(f"{100 * max(e[c] for e in false):.2f} %" for c in COLUMNS) + " |")
         ranges = (f"{100 * min(e[c] for e in right):.0f} to {100 * max(e[c] for e in right):.0f} %" for c in COLUMNS)
         powers.append(f"| {number} | " + " | ".join(ranges) + " |")
-        shares = (f"{100 * share:.0f} %" for share in counted(number, trials, rng))
+        shares = (f"{100 * fraction:.0f} %" for fraction in counted(number, trials, rng))
         counts.append(f"| {number} | " + " | ".join(shares) + " |")
     yield from ("False verdicts, the largest frequency", *levels, "", "Right verdicts", *powers)
     yield from ("", "An arm counts that loses", *counts)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.verdict import few_seeds, level_of, share_of_level
+from maskrobust.train.claim.verdict import few_seeds, level_of, third_of_level
 from maskrobust.train.report.wording import PERCENT, decimal
 
 SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
@@ -56,8 +56,8 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
     seeds, rule = len(config.seeds), config.rule
     if few := few_seeds(seeds):
         return [few]
-    share, arms = share_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
-    own, needed = (rule.margin + least_difference(seeds, images, level) for level in (share, share / 2.0))
+    third, arms = third_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
+    own, needed = (rule.margin + least_difference(seeds, images, level) for level in (third, third / 2.0))
     refute = chance_to_show(rule.margin, seeds, images, level_of(rule) / 2.0 / arms)
     usual, rare = (f"{100 * each:.0f}{PERCENT}" for each in (_POWER, refute))
     found = [

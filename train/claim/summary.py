@@ -34,7 +34,7 @@ from maskrobust.train.claim.verdict import (
     readings,
     refuting,
     rule_in_words,
-    share_of_level,
+    third_of_level,
     undecided,
 )
 from maskrobust.train.report.results import TRAINING, Results
@@ -278,7 +278,7 @@ def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
     found, signed = estimate_pair(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     p_value = signed[0].negated().level_above(config.rule.clean_accuracy_tolerance)
-    return _Loss(found.within(signed[0].interval()), p_value < share_of_level(config.rule))
+    return _Loss(found.within(signed[0].interval()), p_value < third_of_level(config.rule))
 
 
 def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:

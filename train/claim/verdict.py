@@ -69,7 +69,7 @@ class Pair(NamedTuple):
     def failures(self, rule: DecisionRule) -> list[str]:
         """In which ways the fill is shown to fail."""
         shown = {"keeps less": self.keeps_less, "relies more": self.relies_more}
-        return [way for way, p_value in shown.items() if p_value < share_of_level(rule)]
+        return [way for way, p_value in shown.items() if p_value < third_of_level(rule)]
 
 
 class Verdict(NamedTuple):
@@ -92,7 +92,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         titles: how sentences call each arm, by its name.
         hidden_fraction: fraction of the patches that is hidden for the accuracy that is compared.
     """
-    level, share, reference = level_of(rule), share_of_level(rule), titles[rule.layer_masking_arm]
+    level, third, reference = level_of(rule), third_of_level(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
     return [
         f"An arm counts unless its clean accuracy on the validation split is shown to be more than "
@@ -110,7 +110,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
         f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
         "images. Support rests on three things: that an arm does not count, that a fill keeps less, and that the "
-        f"network relies more. Each has a third of the level ({share:.2g}, one-sided). In the first claim relying more "
+        f"network relies more. Each has a third of the level ({third:.2g}, one-sided). In the first claim relying more "
         f"has two thirds. To refute a claim, levels are Holm's: {level:.3g} / m for the clearest of m arms, or of m "
         "pairs of an arm and a fill. A bound of reliance uses half of its level for either sign that the used share "
         "may have.",
@@ -122,7 +122,7 @@ def level_of(rule: DecisionRule) -> float:
     return (1.0 - rule.confidence) / 2.0
 
 
-def share_of_level(rule: DecisionRule) -> float:
+def third_of_level(rule: DecisionRule) -> float:
     """The third of `level_of` by which an arm is shown not to count, and for each way in which a fill can fail.
 
     The three together are wrong in at most the level. In the first claim, with one way to fail, that has two thirds.
@@ -193,7 +193,7 @@ def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
     more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
     if as_little := refuting(rule, "own", pairs):
         return Verdict("refuted", f"{_named(as_little)}: shown not to rely {more}")
-    if left := [pair for pair in pairs if pair.relies_more >= 2.0 * share_of_level(rule)]:
+    if left := [pair for pair in pairs if pair.relies_more >= 2.0 * third_of_level(rule)]:
         return _open(left)
     return Verdict("supported", f"{_named(pairs)}: shown to rely {more}")
 

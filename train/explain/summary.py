@@ -82,7 +82,7 @@ def settings_of(config: ExplainConfig, rows: Sequence[Row]) -> dict[str, Any]:
     if config.judge:
         measured = dict.fromkeys(row.measure for row in rows if row.measure in JUDGES)
         chosen |= {**vars(config.judging), "judges": [*(config.judging.judges or measured)], "targets": "true class"}
-    plan = vars(config.plan) | {"visible_share": config.plan.shares, "scale": config.plan.answer_scale}
+    plan = vars(config.plan) | {"visible_fraction": config.plan.visible_range, "scale": config.plan.answer_scale}
     if "patches" not in config.segments:
         del chosen["patch_size"]
     elif config.patch_size is None:

@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             MissingFileError, InputError: see `read_checkpoint`.
         """
         if get_protocol(str(path)) != "file":
-            return super().load_checkpoint(path, map_location, weights_only)
+            return super().load_checkpoint(path, map_location, weights_only=True)
         checkpoint = read_checkpoint(path)
         _forget_elsewhere(checkpoint.get("callbacks"), Path(path).resolve().parent)
         return checkpoint

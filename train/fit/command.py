@@ -122,7 +122,7 @@ class FitCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The command alone: to build the parser of one takes longer than all that it is used for."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
+        return {"fit": LightningCLI.subcommands()["fit"] | {"weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options of a run (`RUN_OPTIONS` describes them), and link what the data module knows to the model."""

@@ -18,7 +18,6 @@ RUN_OPTIONS: Mapping[str, str] = {
     "config": "YAML with any of these options, shipped or your own; of several, the last wins",
     "data": DATA_HELP,
     "ckpt_path": "a checkpoint to resume; 'last': the run's newest; 'auto': that, or if there is none a new run",
-    "weights_only": "no effect: nothing but tensors and plain values is ever read from a checkpoint",
     "run_name": "folder below the logs, and name in W&B (default: run)",
     "save_every_n_steps": "save last.ckpt within an epoch, too",
     "seed_everything": "seed of weights and of the order of images (default: 0)",

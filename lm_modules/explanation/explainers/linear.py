@@ -58,13 +58,13 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
     check_answers(z, answers, z.shape[-1] + 2)
     check_within("[0, inf)", "alpha", alpha)
     design, answers, weights = _numbers(z), _from_first(answers), lime_weights(z, kernel_width)
-    share = weights / weights.sum()
-    centred, targets = design - share @ design, answers - share @ answers
+    normalised = weights / weights.sum()
+    centred, targets = design - normalised @ design, answers - normalised @ answers
     if alpha == 0:
         _check_rank(centred)
     gain = _gain(centred, weights, alpha)
     scores = gain @ targets
-    variance = _hc3(gain, targets - centred @ scores, share + (centred * gain.T).sum(axis=1))
+    variance = _hc3(gain, targets - centred @ scores, normalised + (centred * gain.T).sum(axis=1))
 
     def predict(train: BoolArray, test: BoolArray) -> FloatArray:
         part = weights[train] / weights[train].sum()

@@ -13,21 +13,21 @@ from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 
-def leave_one_out(segments: int) -> Tensor:
+def leave_one_out_queries(segments: int) -> Tensor:
     """Queries (M + 1, M) bool that show everything, and then everything but one segment; M is at least 2."""
     check_at_least("segments", segments, 2)
     return torch.cat((torch.ones(1, segments, dtype=torch.bool), ~torch.eye(segments, dtype=torch.bool)))
 
 
-def occlusion(answers: FloatArray) -> FloatArray:
+def leave_one_out(answers: FloatArray) -> FloatArray:
     """Occlusion scores (M, K): the prediction for everything minus that without each segment.
 
-    `answers` are those to `leave_one_out`. Nothing is drawn, so there is no interval.
+    `answers` are those to `leave_one_out_queries`. Nothing is drawn, so there is no interval.
     """
     return answers[0] - answers[1:]  # type: ignore[no-any-return]
 
 
-def window_queries(height: int, width: int, window: int, stride: int, device: torch.device | str = "cpu") -> Queries:
+def occlusion_queries(height: int, width: int, window: int, stride: int, device: torch.device | str = "cpu") -> Queries:
     """Queries that show everything, and then everything but a square window, row by row.
 
     Windows begin every `stride` pixels; a last one in each direction ends at the border, so that each pixel is hidden
@@ -50,19 +50,19 @@ def window_queries(height: int, width: int, window: int, stride: int, device: to
     return Queries(areas, visible)
 
 
-def window_occlusion(answers: FloatArray, height: int, width: int, window: int, stride: int) -> FloatArray:
+def occlusion(answers: FloatArray, height: int, width: int, window: int, stride: int) -> FloatArray:
     """Occlusion scores of pixels: the mean fall of the prediction over the windows that hide a pixel.
 
     Source: Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2.
 
-    Args are the answers (1 + windows, K) to `window_queries` and its sizes; an InputError says where these do not fit.
-    The result is (height, width, K) float64, so choose classes before.
+    Args are the answers (1 + windows, K) to `occlusion_queries` and its sizes; an InputError says where these do not
+    fit. The result is (height, width, K) float64, so choose classes before.
     """
     rows, columns = (each.astype(np.float64) for each in _hidden_lines(height, width, window, stride))
     if len(answers) != 1 + len(rows) * len(columns):
         raise InputError(
             f"answers must be to everything and {len(rows) * len(columns)} windows, got {len(answers)}; give the "
-            "sizes that window_queries got."
+            "sizes that occlusion_queries got."
         )
     falls = (answers[0] - answers[1:]).reshape(len(rows), len(columns), -1)
     totals = np.einsum("rh,rck,cw->hwk", rows, falls, columns, optimize=True)
@@ -92,22 +92,22 @@ def segment_means(segments: Segments, heat: FloatArray) -> FloatArray:
 
 def _ask_windows(plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
     height, width = segments.labels.shape[1:]
-    queries = window_queries(height, width, plan.window, plan.window_stride, segments.labels.device)
+    queries = occlusion_queries(height, width, plan.window, plan.window_stride, segments.labels.device)
     return Question("windows", queries, None)
 
 
 def _ask_leave_one_out(_plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
-    z = leave_one_out(segments.count(0))
+    z = leave_one_out_queries(segments.count(0))
     return Question("leave_one_out", segments.queries(0, z), z)
 
 
 @explainer("occlusion", title="Occlusion", asks=_ask_windows)
 def _occlusion(plan: ExplanationPlan, segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
     height, width = segments.labels.shape[1:]
-    heat = window_occlusion(answers, height, width, plan.window, plan.window_stride)
+    heat = occlusion(answers, height, width, plan.window, plan.window_stride)
     return Explanation.without_interval(segment_means(segments, heat))
 
 
 @explainer("leave_one_out", title="Leave one out", asks=_ask_leave_one_out)
 def _leave_one_out(_plan: ExplanationPlan, _segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
-    return Explanation.without_interval(occlusion(answers))
+    return Explanation.without_interval(leave_one_out(answers))

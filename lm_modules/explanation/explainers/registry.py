@@ -122,7 +122,7 @@ def drawn_queries(plan: ExplanationPlan, segments: Segments, key: int) -> Questi
     if plan.design == "paper":
         z = draw_paper_protocol(key, count)
     else:
-        z = draw_independent(key, plan.samples, count, plan.shares)
+        z = draw_independent(key, plan.samples, count, plan.visible_range)
     return Question("drawn", segments.queries(0, z), z)
 
 

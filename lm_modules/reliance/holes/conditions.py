@@ -96,7 +96,7 @@ class Drawing(NamedTuple):
     @property
     def sampled(self) -> Tensor:
         """The images that curves and matrix are asked about, (B,) bool."""
-        return uniform(fold_in(self.keys, _SAMPLING_STREAM)) < self.plan.sampled_share
+        return uniform(fold_in(self.keys, _SAMPLING_STREAM)) < self.plan.sampled_fraction
 
 
 Names = Callable[[ReliancePlan], Iterable[str]]

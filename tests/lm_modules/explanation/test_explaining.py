@@ -15,12 +15,12 @@ from maskrobust import (
     build_network,
     draw_independent,
     kernel_shap,
-    leave_one_out,
+    leave_one_out_queries,
     lime,
+    occlusion,
+    occlusion_queries,
     predictor,
     rise,
-    window_occlusion,
-    window_queries,
     with_ends,
 )
 from maskrobust.errors import InputError
@@ -109,12 +109,12 @@ def test_explanations_under_layer_masking_ignore_hidden_pixels_to_the_last_bit(n
 
 
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (7, 3), (1, 1), (20, 5)])
-def test_window_occlusion_is_the_mean_fall_over_the_windows_that_hide_a_pixel(window, stride):
-    queries = window_queries(24, 20, window, stride)
+def test_occlusion_is_the_mean_fall_over_the_windows_that_hide_a_pixel(window, stride):
+    queries = occlusion_queries(24, 20, window, stride)
     visible = queries.visible(torch.arange(len(queries.areas)))
     assert visible[0].all() and torch.equal(queries.areas, visible.flatten(1).sum(dim=1))
     answers = ask(additive, IMAGES[0], queries, scale="logit")
-    scores = window_occlusion(answers, 24, 20, window, stride)
+    scores = occlusion(answers, 24, 20, window, stride)
     hidden = ~visible[1:, 0].numpy()
     assert scores.shape == (24, 20, 3) and hidden.any(axis=0).all()
     for row, column in itertools.product(range(0, 24, 4), range(0, 20, 4)):
@@ -134,7 +134,7 @@ def test_rise_is_the_mean_of_answers_times_visibility_over_the_share():
 
 @pytest.mark.parametrize(("design", "given"), [("independent", []), ("paper", [1.0])])
 def test_rise_takes_the_queries_that_are_drawn_and_no_other(design, given):
-    plan = ExplanationPlan(("rise",), samples=64, design=design, visible_share=0.5)
+    plan = ExplanationPlan(("rise",), samples=64, design=design, visible_fraction=0.5)
     explainer, segments = find_explainer("rise"), Segments.patches(IMAGES[:1], 8)
     z = explainer.asks(plan, segments, 3).z
     answers = np.random.default_rng(0).normal(size=(len(z), 2))
@@ -160,11 +160,11 @@ EVERYTHING = Queries.of(torch.ones(3, 1, 24, 20, dtype=torch.bool))
         (lambda: ask(additive, IMAGES[0], EVERYTHING, scale="odds"), "scale must be one of"),
         (lambda: ask(additive, IMAGES[0], EVERYTHING, batch_size=0), "batch_size must be at least 1"),
         (lambda: ask(additive, IMAGES[0] * torch.nan, EVERYTHING), "for 3 of 3 queries"),
-        (lambda: window_queries(24, 20, 21, 3), "stride <= window <= 20"),
-        (lambda: window_occlusion(np.zeros((4, 1)), 24, 20, 8, 8), "everything and 9 windows, got 4"),
-        (lambda: rise(draw_independent(0, 9, 4), np.zeros((9, 1)), 0), "share must lie above 0"),
+        (lambda: occlusion_queries(24, 20, 21, 3), "stride <= window <= 20"),
+        (lambda: occlusion(np.zeros((4, 1)), 24, 20, 8, 8), "everything and 9 windows, got 4"),
+        (lambda: rise(draw_independent(0, 9, 4), np.zeros((9, 1)), 0), "visible_fraction must lie above 0"),
         (lambda: rise(draw_independent(0, 9, 4), np.zeros((8, 1)), 0.5), "queries must be bool"),
-        (lambda: leave_one_out(1), "segments must be at least 2"),
+        (lambda: leave_one_out_queries(1), "segments must be at least 2"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(call, sentence):

@@ -187,7 +187,7 @@ Z = draw_independent(8, 20, 4)
     [
         (lambda: draw_independent(0, 0, 5), "samples must be at least 1"),
         (lambda: draw_independent(0, 5, 1), "segments must be at least 2"),
-        (lambda: draw_independent(0, 5, 5, (0.9, 0.2)), "share must lie in 0 to 1"),
+        (lambda: draw_independent(0, 5, 5, (0.9, 0.2)), "visible_fraction must lie in 0 to 1"),
         (lambda: draw_coalitions(0, 2, 5), "samples must be at least 3"),
         (lambda: all_coalitions(17), "at most 16 segments, got 17; use draw_coalitions"),
         (lambda: lime(Z, np.zeros((19, 1))), r"queries must be bool \(N, M\) and answers \(N, K\)"),

@@ -18,9 +18,9 @@ from maskrobust import (
     coalition_game,
     kernel_shap,
     leave_one_out,
+    leave_one_out_queries,
     lime,
     nan_classifier,
-    occlusion,
     predictor,
     visibility_forward,
 )
@@ -117,7 +117,7 @@ def test_captums_feature_ablation_is_our_occlusion_of_segments(predict, perturba
     theirs = captum.FeatureAblation(visibility_forward(predict, IMAGE)).attribute(
         EVERYTHING, target=CLASS, feature_mask=NINTHS.labels[:, None], perturbations_per_eval=perturbations_per_eval
     )
-    ours = occlusion(ask(predict, IMAGE, NINTHS.queries(0, leave_one_out(9))))
+    ours = leave_one_out(ask(predict, IMAGE, NINTHS.queries(0, leave_one_out_queries(9))))
     np.testing.assert_allclose(NINTHS.heat_map(0, ours)[..., CLASS], theirs[0, 0], atol=1e-6)
     assert np.ptp(ours[:, CLASS]) > 0.02
 

@@ -88,7 +88,7 @@ def test_a_plan_that_unites_others_asks_all_that_they_ask():
         ({"hidden_fractions": (1.5,)}, "got 1.5"),
         ({"curve_fractions": (-0.1,)}, "got -0.1"),
         ({"transfer_fraction": 2.0}, "got 2.0"),
-        ({"sampled_share": 0.0}, "got 0.0"),
+        ({"sampled_fraction": 0.0}, "got 0.0"),
         ({"patch_size": 0}, "got 0"),
         ({"curve_families": ("felzenszwalb",)}, "got 'felzenszwalb'"),
         ({"curve_families": ("slic",), "curve_orders": ()}, "got none"),

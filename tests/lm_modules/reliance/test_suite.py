@@ -24,7 +24,7 @@ PLAN = ReliancePlan(
     curve_orders=("most_salient",),
     curve_fractions=(0.0, 0.4),
     transfer_families=("blobs", "silhouettes", "objects"),
-    sampled_share=0.5,
+    sampled_fraction=0.5,
 )
 BANK = shape_bank(60)
 

@@ -166,7 +166,7 @@ def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_
 def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path):
     plan = ReliancePlan(
         shapes=False, hidden_fractions=(0.25,), patch_size=8, curve_families=("patches",), transfer_families=("blobs",),
-        curve_orders=("random",), sampled_share=1.0,
+        curve_orders=("random",), sampled_fraction=1.0,
     )  # fmt: skip
     network = classifier().trained_network()
     asked: dict[int, list[Tensor]] = {0: [], 1: []}

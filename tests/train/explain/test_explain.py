@@ -271,7 +271,7 @@ FAULTS = [
     (["--patch_size=64"], "two segments"),
     (["--patch_size=4"], "samples"),
     (["--plan.samples=16"], "at least 19 samples"),
-    (["--plan.design=paper", "--plan.visible_share=0.8"], "design"),
+    (["--plan.design=paper", "--plan.visible_fraction=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
 ]
 

@@ -6,7 +6,9 @@ import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from pickle import UnpicklingError
 
+import fsspec
 import pytest
 import torch
 from torch import distributed
@@ -47,6 +49,21 @@ def test_a_checkpoint_is_read_as_it_was_written(saved):
     content = AtomicCheckpointIO().load_checkpoint(saved, weights_only=True)
     assert content["step"] == 1 and torch.equal(content["weights"], torch.arange(3))
     assert list(saved.parent.iterdir()) == [saved]
+
+
+class Runs:
+    """Runs a function where it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("it ran",)
+
+
+def test_a_checkpoint_at_an_address_executes_nothing(capsys):
+    with fsspec.open("memory://run/whole.ckpt", "wb") as file:
+        torch.save({"callbacks": Runs()}, file)
+    with pytest.raises(UnpicklingError, match="Unsupported global"):
+        AtomicCheckpointIO().load_checkpoint("memory://run/whole.ckpt", weights_only=False)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

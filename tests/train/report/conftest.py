@@ -64,7 +64,7 @@ def _answers(plans, seed):
 def summarised_claim(folder):
     """What `maskrobust claim` would write."""
     evaluation = content_of("claim_cues.yaml")["evaluation"] | {"transfer_methods": ["blur"], "replicates": 40}
-    evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_share": 1.0}
+    evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_fraction": 1.0}
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
     runs = {

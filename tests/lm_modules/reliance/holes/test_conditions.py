@@ -34,7 +34,7 @@ PLAN = ReliancePlan(
     hidden_fractions=FRACTIONS,
     patch_size=8,
     transfer_families=("blobs", "silhouettes", "objects", "patches"),
-    sampled_share=0.5,
+    sampled_fraction=0.5,
 )
 
 
@@ -76,7 +76,7 @@ def test_curves_and_matrix_are_asked_about_a_share_of_the_images_and_the_rest_ab
 def test_what_is_made_from_the_object_is_not_asked_about_images_without_one():
     batch = shape_batch(50, 0)
     batch.object_mask[:10] = False
-    plan = ReliancePlan(transfer_families=("objects", "blobs"), sampled_share=1.0)
+    plan = ReliancePlan(transfer_families=("objects", "blobs"), sampled_fraction=1.0)
     conditions = ConditionSource(shape_bank(), plan, seed=0).draw(batch)
     applies = {condition.name: condition.applies for condition in conditions.all}
     assert not applies["transfer/objects"][:10].any() and applies["transfer/objects"][10:].all()
