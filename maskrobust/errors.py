@@ -67,7 +67,7 @@ def about_library(error: ImportError) -> str:
     name = (error.name or str(error)).partition(".")[0]
     return (
         f"{name} is needed here, but cannot be imported ({error}); install it with pip install "
-        f"{_PACKAGES.get(name, name)}, or all libraries with pip install maskrobust."
+        f"{_PACKAGES.get(name, name)}, or all libraries with pip install . in a clone of maskrobust."
     )
 
 

@@ -271,7 +271,7 @@ main(['masks', '--data', 'Cues', '--out', 'out'])
     )
     assert json.loads(line) == {
         name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "
-        f"install {remedies[library]}, or all libraries with pip install maskrobust."
+        f"install {remedies[library]}, or all libraries with pip install . in a clone of maskrobust."
         for name, library in lacking.items()
     }
 

@@ -154,11 +154,10 @@ def parse_with_data(
         says = f"{named} {'says' if len(configs.config) == 1 else 'say'}" if named else f"{parser.prog} is told"
         raise InputError(f"{says} nothing about data; name a configuration with data, or give --data.")
     made = vars(parser.instantiate(parsed))
-    if made["data"] is not None and not unlabelled and not made["data"].num_classes:
-        raise InputError(
-            f"{parser.prog} needs images with labels, but these have none; sort them into folders by class, or give "
-            "ImagesWithMasks a CSV file of labels."
-        )
+    if made["data"] is not None and not unlabelled:
+        from maskrobust.train.data.base import check_labelled
+
+        check_labelled(made["data"], parser.prog)
     del made["config"]
     return made, {} if parsed.data is None else parsed.data.as_dict()
 

@@ -27,7 +27,7 @@ class FeatureProbe(pl.Callback):
 
     Args:
         data: data module of labelled images, such as `maskrobust.train.data.Folder`.
-        every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
+        every_n_epochs: epochs between two measurements, at least 1; the training's last epoch is measured, too.
         neighbours: how many nearest neighbours vote, at least 1.
         max_images: images of each split, from the first on, at least 1.
 
@@ -48,8 +48,8 @@ class FeatureProbe(pl.Callback):
         """Get the data ready, and choose the best values for the summary of Weights & Biases.
 
         Raises:
-            InputError: the module is no `MaskedPretraining`, the data are no data module of this project, or a callback
-                that averages weights comes first.
+            InputError: the module is no `MaskedPretraining`, the data are no data module of this project or have fewer
+                than two classes, or a callback that averages weights comes first.
         """
         module_of(MaskedPretraining, pl_module, self)
         if not hasattr(self.data, "whole_split"):
@@ -57,6 +57,10 @@ class FeatureProbe(pl.Callback):
                 f"FeatureProbe needs a data module of maskrobust.train.data, got {type(self.data).__name__}; give one."
             )
         check_order(self, trainer, stage)
+        if self.data.num_classes < 2:
+            raise InputError(
+                f"FeatureProbe needs images of two classes or more, got {self.data.num_classes}; give labelled images."
+            )
         set_up(self.data, trainer)
         for name in (LINEAR, NEIGHBOURS):
             define_metric(trainer.loggers, name, goal="high")
@@ -67,7 +71,8 @@ class FeatureProbe(pl.Callback):
         Raises:
             InputError: images with fewer than two labels are left to learn from, or none to be tested on.
         """
-        if trainer.sanity_checking or (trainer.current_epoch + 1) % self.every_n_epochs:
+        epoch = trainer.current_epoch + 1
+        if trainer.sanity_checking or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
             return
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier

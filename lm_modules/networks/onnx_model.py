@@ -72,7 +72,7 @@ def onnx_model(network: nn.Module, size: tuple[int, int], *, any_sizes: bool = F
             import_module(name)
         except ImportError as error:
             raise InputError(
-                f"an ONNX file needs {name}, which cannot be imported; pip install 'maskrobust[onnx]'."
+                f"an ONNX file needs {name}, which cannot be imported; pip install '.[onnx]' in a clone of maskrobust."
             ) from error
     example = _example(_BATCHES[1], size, any_sizes)
     program = torch.onnx.export(

@@ -48,7 +48,7 @@ class Addresses(HTMLParser):
 def site(tmp_path_factory):
     """The folder of the built site."""
     if find_spec("mkdocs") is None:
-        require_component("mkdocs", "install the extra dependencies: pip install 'maskrobust[docs]'")
+        require_component("mkdocs", "install the extra dependencies: pip install '.[docs]'")
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 

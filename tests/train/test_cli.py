@@ -307,7 +307,9 @@ def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do():
         sentence = one_sentence(raised.value, "fit")
         assert sentence is not None and "\n" not in sentence
         assert sentence.startswith(f"{name} is needed here, but cannot be imported (")
-        assert sentence.endswith(f"; install it with pip install {name}, or all libraries with pip install maskrobust.")
+        assert sentence.endswith(
+            f"; install it with pip install {name}, or all libraries with pip install . in a clone of maskrobust."
+        )
 
 
 def test_a_name_that_the_package_itself_lacks_is_a_fault_of_the_program():

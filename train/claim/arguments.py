@@ -19,7 +19,7 @@ from maskrobust.lm_modules.training.training_masks import evaluation_fill
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.claim.config import MASK_OPTIONS, Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import check_masks_follow_objects
+from maskrobust.train.data.base import check_labelled, check_masks_follow_objects
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
@@ -126,6 +126,7 @@ def _check(config: ClaimConfig) -> None:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)
     _check_plan(config.evaluation.plan)
+    check_labelled(config.data, "a claim")
     check_masks_follow_objects(config.data, "a claim")
     if getattr(config.data, "nodata", None) is not None:
         raise InputError("a claim compares arms on images of which every pixel holds data, got nodata; leave it out.")

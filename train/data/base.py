@@ -417,6 +417,23 @@ class InMemoryDataModule(AnnotatedDataModule):
         return InMemoryDataset(ids, partial(self.samples, split))
 
 
+def check_labelled(data: AnnotatedDataModule, user: str) -> None:
+    """Refuse images without labels.
+
+    Args:
+        data: whose labels are used.
+        user: what would use them, for the message.
+
+    Raises:
+        InputError: there are none.
+    """
+    if data.num_classes == 0:
+        raise InputError(
+            f"{user} needs images with labels, but these have none; sort them into folders by class, give "
+            "ImagesWithMasks a CSV file of labels, or pre-train on them (maskrobust pretrain)."
+        )
+
+
 def check_masks_follow_objects(data: AnnotatedDataModule, user: str) -> None:
     """Refuse crude masks where no number of theirs would be marked.
 

@@ -41,7 +41,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import Colour
+from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.fit import drop_distractions
 from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
@@ -351,11 +351,7 @@ def _number_of_classes(data: AnnotatedDataModule) -> int:
     Raises:
         InputError: there are none.
     """
-    if data.num_classes == 0:
-        raise InputError(
-            "fit needs images with labels, but these have none; sort them into folders by class, or give them to "
-            "maskrobust pretrain."
-        )
+    check_labelled(data, "fit")
     return data.num_classes
 
 

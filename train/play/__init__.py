@@ -111,8 +111,10 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         try:
             import gradio as gr
         except ImportError as error:
-            message = f"Gradio must serve the page, but cannot be imported ({error}); pip install 'maskrobust[play]'."
-            raise InputError(message) from error
+            raise InputError(
+                f"Gradio must serve the page, but cannot be imported ({error}); pip install '.[play]' in a clone of "
+                "maskrobust."
+            ) from error
         from maskrobust.train.play.hosts import own_hosts
         from maskrobust.train.play.networks import load_networks, offered_pictures
         from maskrobust.train.play.page import Page

@@ -235,7 +235,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
 def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     said = sentence_of(arguments(tmp_path, "--wandb.group=any"), capsys)
-    assert "wandb is needed here" in said and "pip install maskrobust" in said
+    assert "wandb is needed here" in said and "pip install wandb" in said
     assert list(tmp_path.iterdir()) == []
 
 

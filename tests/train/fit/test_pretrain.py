@@ -141,12 +141,18 @@ def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
     refused = sentence_of(["evaluate", "--network=x", *shards[:2], f"--out={tmp_path / 'evaluation'}"], capsys)
     assert refused.startswith("Shards takes no labels from a network")
+    claim = ["claim", "--config=claim_cues.yaml", *shards[:2], f"--out={tmp_path / 'claim'}"]
+    assert sentence_of(claim, capsys).startswith("a claim needs images with labels")
+    data = {"class_path": "Shards", "init_args": {"root": str(tmp_path), "image_size": 32}}
+    probe = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]
+    refused = sentence_of(["pretrain", *shards, *options, *probe, f"--trainer.default_root_dir={tmp_path}"], capsys)
+    assert refused.startswith("FeatureProbe needs images of two classes or more, got 0")
 
 
 def test_the_feature_probe_scores_the_averaged_encoder_and_changes_nothing(whole, tmp_path):
     data = {"class_path": "Cues", "init_args": {"train_images": 30, "val_images": 20, "image_size": 32, "seed": 1}}
     given = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]
-    main(arguments(tmp_path, *given, "--trainer.callbacks.every_n_epochs=2", "--trainer.callbacks.neighbours=3"))
+    main(arguments(tmp_path, *given, "--trainer.callbacks.every_n_epochs=5", "--trainer.callbacks.neighbours=3"))
     assert torch.equal(torch.get_rng_state(), torch.load(whole / "generator.pt"))
     ended = torch.load(last(tmp_path))
     for name in EXACT:
