@@ -3,7 +3,7 @@
 import copy
 import json
 import re
-from itertools import combinations
+from itertools import combinations, product
 
 import cv2
 import matplotlib.pyplot as plt
@@ -200,11 +200,19 @@ def test_the_study_of_pre_training_asks_each_encoder_and_goes_on(pretraining_stu
     threads = torch.get_num_threads()
     options = [str(tmp_path), f"--photographs={photographs}", "--networks=resnet", "--images=100", "--epochs=1"]
     pretraining_study.main([*options, "--seeds=2"])
+    outlines = pretraining_study.run("resnet", tmp_path, photographs, 0, 100, 1, outlines=True)
     monkeypatch.setattr(pretraining_study, "run", None)
     pretraining_study.main([*options, "--seeds=2"])
     torch.set_num_threads(threads)
     table = (tmp_path / "resnet.md").read_text(encoding="utf-8").splitlines()
     assert sum("±" in line for line in table) == 1 + 4 * 3 + 2 * 3 + len(plan)
+    for encoder, padding in product(("none", "zeros", "mean"), ("zeros", "mean")):
+        by_outline, by_circle, carried = (
+            outlines[f"{encoder}, {each} under {padding}"] for each in ("outline", "circle", "carried")
+        )
+        assert 0 <= by_circle <= 1 and carried == by_outline - by_circle
+    others = {name: number + 0.01 * place for place, (name, number) in enumerate(outlines.items())}
+    assert pretraining_study.table([outlines, others], outlines=True).count("- none |") == 1
 
 
 @pytest.mark.parametrize("network", ["resnet", "mobilenet"])
