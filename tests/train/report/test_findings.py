@@ -1,5 +1,6 @@
 """What is found is said in one sentence, with its size: outcomes that are known, and what is said of each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,15 @@ KNOWN = {
         "With the object cut out along its outline, net predicts the same as with nothing hidden in 46% of 400 images "
         "under black fill (30% behind a circle), in 26% under layer masking (25% behind a circle).",
     ),
+    "no labels, many networks": (
+        evaluated(
+            {name: black_and_layer_masking({"half": 0.5}, {"half": 0.735})["net"] for name in "ab"},
+            dict.fromkeys("ab"),
+            chance=None,
+        ),
+        "With half of the patches hidden, the fraction of predictions that are the same as with nothing hidden over "
+        "400 images is between 50% (a under black fill) and 73.5% (a under layer masking).",
+    ),
     "two networks as they were trained": (
         evaluated(
             {"a": {"black": READ, "layer_masking": SEEN}, "b": {"black": READ, "layer_masking": SEEN}},
@@ -133,6 +143,22 @@ def test_a_network_that_collapses_although_objects_are_known_is_compared_behind_
     first, second, row = accuracies_compared(results)
     assert in_evaluation(results).startswith("With half of the patches hidden")
     assert (first.method, second.method, row.measure) == ("black", "layer_masking", "retention")
+
+
+def hidden_otherwise(results, fraction, measures, **content):
+    """The results with rows of some measures at another hidden fraction, and what is wrong at half in their place."""
+    moved = [row for row in results.rows if row.measure in measures and row.parameters["hidden_fraction"]]
+    others = [row for row in results.rows if row not in moved]
+    at_half = [replace(row, value=0.01) for row in moved if row.measure == "retention"]
+    moved = [replace(row, parameters={**row.parameters, "hidden_fraction": fraction}) for row in moved]
+    return Results(results.name, {**results.content, **content}, [*others, *at_half, *moved])
+
+
+def test_a_collapse_is_told_with_accuracies_at_the_same_hidden_fraction():
+    results, expected = KNOWN["collapse to one class"]
+    strong = hidden_otherwise(results, 0.9, ("retention", "commonest_class"))
+    assert squeezed(in_evaluation(strong)) == expected.replace("half", "90%")
+    assert accuracies_compared(strong)[2].parameters["hidden_fraction"] == 0.9
 
 
 def test_accuracies_behind_patches_are_not_compared_below_a_sentence_about_pulls():
@@ -209,6 +235,13 @@ def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes,
         own.format(f"share {share}; with layer masking 0.02"),
         needed.format(f"hidden: {best}; with layer masking 73% at 0.02"),
     ]
+
+
+def test_a_claim_tells_accuracies_at_the_hidden_fraction_of_its_rule():
+    claim = claimed(("supported", "supported"), ARMS, shown="keeps less")
+    strong = hidden_otherwise(claim, 0.75, ("retention",), hidden_fraction=0.75)
+    said = [squeezed(sentence).replace("75% hidden:", "half hidden:") for sentence in in_claim(strong)]
+    assert said == list(map(squeezed, in_claim(claim)))
 
 
 def test_a_claim_without_numbers_is_said_without_them():
