@@ -246,6 +246,13 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return self.whole_split(split)
 
+    def listed(self, split: Split) -> object:
+        """What is known of a split's samples before any is read, as plain values; nothing unless a subclass knows it.
+
+        The data must be set up for the split. What was kept of another list is not continued with.
+        """
+        return None
+
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer."""
         return None if self.trainer is None else training_position(self.trainer)

@@ -45,7 +45,7 @@ from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
-from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
+from maskrobust.train.storage.provenance import bank_digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
@@ -162,7 +162,9 @@ def ask(
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     with stage(progress, "reading object masks"):
         bank = _read_bank(data, config.split)
-    store = replace(store, settings={**store.settings, "objects of the data": bank and bank_digest(bank)})
+    of_data = {"objects of the data": bank and bank_digest(bank)}
+    of_data["list of images"] = fingerprint(data.listed(config.split))  # also of those without an object
+    store = replace(store, settings={**store.settings, **of_data})
     store.check()
     if config.quick:
         rank_zero_info(QUICK)

@@ -305,6 +305,10 @@ class FileDataModule(AnnotatedDataModule):
         files = self.files(split)
         return self._loader_of([file for file in files if file.mask is not None] or files[:1])
 
+    def listed(self, split: Split) -> list[tuple[int, int]]:
+        """Id and label of each image file, in order."""
+        return [(file.id, file.label) for file in self.files(split)]
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
