@@ -235,11 +235,14 @@ def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> st
     """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
     every = [100 * hidden for images in families.values() for hidden, _ in images]
     ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
-    said = f"{len(families)} mask families hide {ends}{PERCENT} of the pixels of these images"
+    counted = f"{len(families)} mask families hide" if len(families) > 1 else "One mask family hides"
+    said = f"{counted} {ends}{PERCENT} of the pixels of these images"
     of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
     whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
     if not any(of_objects.values()):
         return f"{said}."
+    if len(families) == 1:
+        return f"{said}, and the whole object." if whole else f"{said}, and not the whole object."
     of_whole = f"{len(whole)} of the families the whole object: {listed(whole)}" if whole else "none the object"
     return f"{said}, and {of_whole}."
 

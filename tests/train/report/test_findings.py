@@ -309,3 +309,6 @@ def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
     assert squeezed(in_masks(partly)) == f"{said}, and none the object."
     without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
     assert squeezed(in_masks(without)) == f"{said}."
+    alone = "One mask family hides 20% of the pixels of these images, and"
+    assert squeezed(in_masks({"objects": [(0.2, 1.0)]})) == f"{alone} the whole object."
+    assert squeezed(in_masks({"objects": [(0.2, 0.9)]})) == f"{alone} not the whole object."
