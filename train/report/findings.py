@@ -451,7 +451,8 @@ def _difference(results: Results) -> list[str]:
     if found is None:
         return []
     ends = interval(found["low"], found["high"], hundredths)
-    return [f"The two accuracies of the headline differ by {points(found['value'])} {ends}, paired by image."]
+    numbers = "accuracies" if results.has_labels else "fractions"
+    return [f"The two {numbers} of the headline differ by {points(found['value'])} {ends}, paired by image."]
 
 
 def _some_at_chance(results: Results) -> list[str]:

@@ -170,11 +170,12 @@ def test_accuracies_behind_patches_are_not_compared_below_a_sentence_about_pulls
 
 def test_the_two_accuracies_of_the_sentence_are_compared_below_it_image_by_image():
     results = KNOWN["two networks as they were trained"][0]
-    compared = Results("reliance", {**results.content, "difference": {"value": 0.2, "low": 0.16, "high": 0.24}}, [])
-    assert (
-        squeezed(besides(compared)[0])
-        == "The two accuracies of the headline differ by 20.0 points [16.0, 24.0], paired by image."
-    )
+    found = {"difference": {"value": 0.2, "low": 0.16, "high": 0.24}}
+    said = "The two {} of the headline differ by 20.0 points [16.0, 24.0], paired by image."
+    for labels, numbers in (("of the data", "accuracies"), ("none", "fractions")):
+        settings = {"settings": {**results.content["settings"], "labels": labels}}
+        compared = Results("reliance", {**results.content, **settings, **found}, [])
+        assert squeezed(besides(compared)[0]) == said.format(numbers)
 
 
 def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():
