@@ -117,6 +117,7 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     settings = settings_of(tmp_path / "out")
     assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 150  # as told
     assert QUICK_LEFT_OUT[1:] in (tmp_path / "out" / "report.html").read_text()
+    assert parse_config([*asked[1:], "--data.batch_size=600"]).data.batch_size == 512  # whole batches are asked about
 
 
 class OneShape(InMemoryDataModule):
