@@ -22,7 +22,7 @@ def pad_batch(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         left and 0 beyond it; and sizes (B, 2) int64, height and width of each image, on a CPU.
 
     Raises:
-        InputError: there is no image, or one that is not (C, H, W) with as many channels as the first.
+        InputError: there is no image, or one that is not (C, H, W) with channels and dtype as the first.
 
     Examples:
         >>> canvas, sizes = pad_batch([torch.rand(3, 40, 60), torch.rand(3, 50, 30)])  # (2, 3, 50, 60)
@@ -31,10 +31,10 @@ def pad_batch(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         raise InputError("pad_batch needs at least one image, got none; leave out empty batches.")
     channels = images[0].shape[0]
     for index, each in enumerate(images):
-        if each.ndim != 3 or each.shape[0] != channels:
+        if each.ndim != 3 or each.shape[0] != channels or each.dtype != images[0].dtype:
             raise InputError(
-                f"images must be (C, H, W) with {channels} channels as the first one has, got shape "
-                f"{tuple(each.shape)} for image {index}; give one tensor for each image."
+                f"images must be (C, H, W) with {channels} channels of {images[0].dtype} as the first one has, got "
+                f"shape {tuple(each.shape)} of {each.dtype} for image {index}; give one tensor for each image."
             )
     sizes = torch.tensor([each.shape[1:] for each in images])
     height, width = sizes.amax(0).tolist()

@@ -8,6 +8,10 @@ each with a deepest stride of 8. Patches of 8 px hide 60 %. Each encoder is pre-
 layer. "partial" is partial convolution, and the others are `MaskedPretraining` with both paddings. Each encoder is then
 asked as it is, by its pooled features, and after fine-tuning as a plain network on a few labels of garments.
 One file for each network and seed; those that are there stay, so that the same command goes on after an interruption.
+
+    python docs/studies/pretraining_study.py runs/outlines --photographs FOLDER --networks resnet --epochs 15 --outlines
+
+asks instead how well the class can be read from the outline of a hole in an encoder's features.
 """
 
 import argparse
@@ -56,7 +60,7 @@ LABELS = {"1 % of labels": (40, 30), "10 % of labels": (400, 12)}
 
 NETWORKS = ("resnet", "mobilenet")
 PADDINGS = ("zeros", "partial", "mean", "mirror")
-ENCODERS = ("none", *PADDINGS)
+ENCODERS, OUTLINE_ENCODERS = ("none", *PADDINGS), ("none", "zeros", "mean")
 OWN = "its own padding"
 """Holes are presented as in the pre-training of an encoder; with mean padding, if it had none."""
 
@@ -73,6 +77,12 @@ PLAN = (
     ),
 )
 """Comparisons written down before the run, for each network: a name, and the two numbers."""
+
+OUTLINE_PLAN = (
+    ("outline carried, under zeros: zeros - none", "zeros, carried under zeros", "none, carried under zeros"),
+    ("outline carried: zeros - mean", "zeros, carried under zeros", "mean, carried under mean"),
+)
+"""Comparisons of `outline_numbers`, written down before their own run, but after the ResNet's results for `PLAN`."""
 
 Numbers = dict[str, float]
 
@@ -256,6 +266,30 @@ def probe_numbers(encoder: nn.Module, padding: str, data: Fashion, seed: int) ->
     return found
 
 
+def outline_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
+    """How much of a hidden garment's class the outline of its hole leaves in the features, whatever the encoder knows.
+
+    The accuracy of a linear probe fitted and tested on images whose garment is hidden along its outline, minus that of
+    one fitted and tested with the enclosing circle hidden.
+    """
+    encoder = copy.deepcopy(encoder).eval()
+    setattr(encoder, head_of(encoder), nn.Identity())
+    training = Batch(*(None if each is None else each[:PROBED] for each in data.samples("train")))  # type: ignore[arg-type]
+    test = data.samples("test")
+    seen, shown = holes(training, seed), holes(test, seed)
+    found: Numbers = {}
+    for name, answer in presented(encoder, data, {each: each for each in ("zeros", "mean")}).items():
+
+        def right(hole: str, answer: Answer = answer) -> float:
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+            probe.fit(answer(training, seen[hole]).numpy(), training.labels.numpy())
+            return float(probe.score(answer(test, shown[hole]).numpy(), test.labels.numpy()))
+
+        found[f"outline under {name}"], found[f"circle under {name}"] = right("outline"), right("circle")
+        found[f"carried under {name}"] = found[f"outline under {name}"] - found[f"circle under {name}"]
+    return found
+
+
 def likeness(holes: Tensor, objects: Tensor) -> float:
     """How much nearer the features of scenes with a hole are to those of the hole's own object than to others.
 
@@ -293,8 +327,10 @@ def tuned_numbers(encoder: nn.Module, few: Mapping[str, Fashion], seed: int) -> 
     return found
 
 
-def run(network: str, out: Path, photographs: Path, seed: int, images: int, epochs: int) -> Numbers:
-    """All numbers of a network and a seed."""
+def run(
+    network: str, out: Path, photographs: Path, seed: int, images: int, epochs: int, *, outlines: bool = False
+) -> Numbers:
+    """All numbers of a network and a seed; or those of `outline_numbers`."""
     make = partial(Fashion, val_images=1, test_images=TESTED, image_size=IMAGE_SIZE, seed=seed)
     data = make(train_images=max(images // 2, PROBED), batch_size=BATCH_SIZE)
     few = {name: make(train_images=labelled, batch_size=16) for name, (labelled, _) in LABELS.items()}
@@ -302,9 +338,12 @@ def run(network: str, out: Path, photographs: Path, seed: int, images: int, epoc
     if not corpus.exists():
         write_corpus(corpus, data.samples("train").images[: images // 2].to(torch.uint8), photographs, seed)
     found: Numbers = {}
-    for padding in ENCODERS:
+    for padding in OUTLINE_ENCODERS if outlines else ENCODERS:
         encoder = pretrained(network, corpus, data, padding, seed, epochs)
-        numbers = probe_numbers(encoder, padding, data, seed) | tuned_numbers(encoder, few, seed)
+        if outlines:
+            numbers = outline_numbers(encoder, data, seed)
+        else:
+            numbers = probe_numbers(encoder, padding, data, seed) | tuned_numbers(encoder, few, seed)
         found |= {f"{padding}, {key}": float(value) for key, value in numbers.items()}
     return found
 
@@ -324,14 +363,15 @@ def holm(differences: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
     return adjusted
 
 
-def table(results: Sequence[Numbers]) -> str:
+def table(results: Sequence[Numbers], *, outlines: bool = False) -> str:
     """Each number by encoder, in percent with its interval over seeds, and the planned comparisons by Holm."""
+    encoders, plan = (OUTLINE_ENCODERS, OUTLINE_PLAN) if outlines else (ENCODERS, PLAN)
     of = {key: 100 * np.array([each[key] for each in results]) for key in results[0]}
-    lines = [f"| number | {' | '.join(ENCODERS)} |", f"|---{'|---' * len(ENCODERS)}|"]
-    for key in (key.removeprefix(f"{ENCODERS[0]}, ") for key in of if key.startswith(f"{ENCODERS[0]}, ")):
-        cells = ["{:.1f} ± {:.1f}".format(*interval(of[f"{name}, {key}"])) for name in ENCODERS]
+    lines = [f"| number | {' | '.join(encoders)} |", f"|---{'|---' * len(encoders)}|"]
+    for key in (key.removeprefix("none, ") for key in of if key.startswith("none, ")):
+        cells = ["{:.1f} ± {:.1f}".format(*interval(of[f"{name}, {key}"])) for name in encoders]
         lines.append(f"| {key} | {' | '.join(cells)} |")
-    differences = {name: of[first] - of[second] for name, first, second in PLAN}
+    differences = {name: of[first] - of[second] for name, first, second in plan}
     lines += ["", "| planned comparison | difference (points) | p by Holm |", "|---|---|---|"]
     for name, p in holm(differences).items():
         mean, half = interval(differences[name])
@@ -348,6 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds")
     parser.add_argument("--images", type=int, default=3000, help="without labels, of the pre-training")
     parser.add_argument("--epochs", type=int, default=10, help="of the pre-training")
+    parser.add_argument("--outlines", action="store_true", help="ask how well outlines can be read from features")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -356,10 +397,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for seed in range(options.seeds):
             path = options.out / f"{network}-{seed}.json"
             if not path.exists():
-                found = run(network, options.out, options.photographs, seed, options.images, options.epochs)
+                sizes = (seed, options.images, options.epochs)
+                found = run(network, options.out, options.photographs, *sizes, outlines=options.outlines)
                 path.write_text(json.dumps(found), encoding="utf-8")
             results.append(json.loads(path.read_text(encoding="utf-8")))
-        text = f"{network}\n\n{table(results)}\n"
+        text = f"{network}\n\n{table(results, outlines=options.outlines)}\n"
         (options.out / f"{network}.md").write_text(text, encoding="utf-8")
         print(text)
 

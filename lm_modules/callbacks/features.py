@@ -6,7 +6,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.callbacks.loggers import define_metric
 from maskrobust.lm_modules.callbacks.reliance import check_order, module_of, set_up
@@ -27,9 +26,10 @@ class FeatureProbe(pl.Callback):
 
     Args:
         data: data module of labelled images, such as `maskrobust.train.data.Folder`.
-        every_n_epochs: epochs between two measurements, at least 1; the training's last epoch is measured, too.
+        every_n_epochs: epochs between two measurements, at least 1; the last epoch of the trainer's max_epochs or
+            max_steps is measured, too.
         neighbours: how many nearest neighbours vote, at least 1.
-        max_images: images of each split, from the first on, at least 1.
+        max_images: images of each split, at least 1; of files evenly spread over it, else the first ones.
 
     Raises:
         InputError: a number is below its minimum.
@@ -52,7 +52,7 @@ class FeatureProbe(pl.Callback):
                 than two classes, or a callback that averages weights comes first.
         """
         module_of(MaskedPretraining, pl_module, self)
-        if not hasattr(self.data, "whole_split"):
+        if not hasattr(self.data, "some_images"):
             raise InputError(
                 f"FeatureProbe needs a data module of maskrobust.train.data, got {type(self.data).__name__}; give one."
             )
@@ -72,7 +72,8 @@ class FeatureProbe(pl.Callback):
             InputError: images with fewer than two labels are left to learn from, or none to be tested on.
         """
         epoch = trainer.current_epoch + 1
-        if trainer.sanity_checking or (epoch % self.every_n_epochs and epoch != trainer.max_epochs):
+        is_last = epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if trainer.sanity_checking or (epoch % self.every_n_epochs and not is_last):
             return
         from sklearn.linear_model import LogisticRegression
         from sklearn.neighbors import KNeighborsClassifier
@@ -104,7 +105,7 @@ class FeatureProbe(pl.Callback):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (N, C) float32 and labels (N,) of the labelled images of a split, on the CPU."""
         found = []
-        for number, batch in enumerate(first_images(self.data.whole_split(split), self.max_images)):
+        for number, batch in enumerate(self.data.some_images(split, self.max_images)):
             if number % trainer.world_size == trainer.global_rank:
                 labelled = batch.select(batch.labels >= 0).to(module.device)
                 visible = torch.ones_like(labelled.images[:, :1], dtype=torch.bool)

@@ -68,7 +68,8 @@ class RelianceCallback(pl.Callback):
             `Batch`es of images in [0, 1], not normalised, with object masks.
         plan: what to ask; by default what `ReliancePlan` does.
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
-        max_images: validation images to measure on, from the first on, over all processes.
+        max_images: validation images to measure on, over all processes; of files evenly spread over the split, else the
+            first ones.
         max_objects: training objects whose silhouettes are swapped in, and train the mask-only probe.
         replicates: bootstrap resamples behind each interval.
         pictures: validation images to show; 0 for none.
@@ -164,8 +165,9 @@ class RelianceCallback(pl.Callback):
         )
         own_answers, own_read = [], []
         with isolate_rng():
-            whole = data.whole_split("val") if hasattr(data, "whole_split") else data.val_dataloader()
-            for number, batch in enumerate(first_images(whole, self.max_images)):
+            some = getattr(data, "some_images", None)
+            asked = some("val", self.max_images) if some else first_images(data.val_dataloader(), self.max_images)
+            for number, batch in enumerate(asked):
                 if number % trainer.world_size != trainer.global_rank:
                     continue
                 on_device = batch.to(pl_module.device)

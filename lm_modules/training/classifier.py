@@ -44,6 +44,7 @@ from maskrobust.lm_modules.training.training_masks import (
     Presenter,
     TrainingMasking,
     build_masking,
+    check_objects,
     evaluation_fill,
     present_whole,
 )
@@ -92,7 +93,7 @@ class MaskRobustClassifier(TrainingModule):
         label_smoothing: label smoothing in [0, 1), of the objectives "cross_entropy" and "abstention".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
-        new_head: start the last linear layer at zero, for fine-tuning on other classes.
+        new_head: start the last linear layer at zero, for fine-tuning `weights` on other classes.
         trainable: paths of the modules that are trained, such as ["layer4", "fc"] of a ResNet; all others stay as they
             are, and those ahead of them cost no backward pass. The network then keeps to eval mode, so that all batch
             norms keep their statistics. None trains all.
@@ -244,7 +245,8 @@ class MaskRobustClassifier(TrainingModule):
         """Build the mask policy, with the data module's silhouettes where it asks for them.
 
         Raises:
-            InputError: silhouettes are asked for and there are none, or a distillation has no weights to learn from.
+            InputError: silhouettes or objects are asked for and there are none, or a distillation has no weights to
+                learn from.
         """
         by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
         if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
@@ -252,6 +254,8 @@ class MaskRobustClassifier(TrainingModule):
                 f"objective '{self.objective.name}' learns from the network as it starts out, got random weights; give "
                 "it trained ones as weights."
             )
+        if self.hparams["new_head"] and by_name and not resumed and self.hparams["weights"] is None:
+            rank_zero_info("new_head is for weights, but none are given: all layers start at random")
         self.build_masks(getattr(self.trainer, "datamodule", None))
 
     def build_masks(self, source: object) -> None:
@@ -261,10 +265,13 @@ class MaskRobustClassifier(TrainingModule):
             source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
 
         Raises:
-            InputError: silhouettes are asked for and the source has none to give.
+            InputError: silhouettes are asked for and the source has none to give, or masks or objective depend on
+                objects and no training image has an object mask.
         """
         if self.masking == "none":
             return
+        if self.objective.name == "abstention":
+            check_objects(source, "objective 'abstention'")
         self.training_masks = build_masking(
             self.hparams["mask_family"],
             self.hparams["fill"],
@@ -276,8 +283,12 @@ class MaskRobustClassifier(TrainingModule):
             device=self.device,
         )
 
-    def on_train_epoch_start(self) -> None:
-        """Put the teacher, and a network of which a part is trained, into eval mode."""
+    def on_train_start(self) -> None:
+        """Put the teacher, and a network of which a part is trained, into eval mode.
+
+        A training that resumes within an epoch has no start of that epoch.
+        """
+        super().on_train_start()
         if self.hparams["trainable"] is not None:
             self.network.eval()
         if self.teacher is not None:

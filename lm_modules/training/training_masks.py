@@ -21,6 +21,7 @@ from maskrobust.augment import (
     SilhouetteBank,
     build_family,
     draw_on_cpu,
+    family_needs,
     fold_in,
     read_families,
     read_fills,
@@ -77,11 +78,14 @@ def build_masking(
         device: device of the keys that the policy will be called with, unless a fill works on the CPU: then it is that.
 
     Raises:
-        InputError: an argument is out of its range, or silhouettes are asked for and the source has none to give.
+        InputError: an argument is out of its range, silhouettes are asked for and the source has none to give, or
+            `check_objects` refuses data whose objects are to be hidden.
     """
     low, high = hidden_fraction
     where = torch.device("cpu") if draw_on_cpu(read_fills(fill)) else device
     bank = build_silhouette_bank(mask_family, source, where)
+    if "object_mask" in family_needs(mask_family):
+        check_objects(source, "a mask family that hides the image's own object")
     family = build_family(mask_family, hidden_fraction=(low, high), patch_size=patch_size, bank=bank)
     return RandomMasking(family, fill, probability, mean)
 
@@ -131,6 +135,27 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
     object_of = getattr(source, "object_of", torch.clone)
     bank = SilhouetteBank.from_batches(source.annotated_batches("train"), object_of)
     return bank.to(device)
+
+
+def check_objects(source: object, user: str) -> None:
+    """Refuse a training that depends on objects where no training image has an object mask: it would be another one.
+
+    Args:
+        source: a `SilhouetteSource`, which is asked; of anything else nothing is known.
+        user: what depends on objects, for the message.
+
+    Raises:
+        InputError: no training image has an object mask.
+    """
+    if not isinstance(source, SilhouetteSource):
+        return
+    with torch.random.fork_rng(devices=[]):  # loaders draw from the generator of the training
+        found = any(batch.object_mask.any() for batch in source.annotated_batches("train"))
+    if not found:
+        raise InputError(
+            f"{user} needs object masks, but no training image has one; give masks, as with --data.mask_root for a "
+            "Folder, or train without."
+        )
 
 
 class PresentedImages(NamedTuple):

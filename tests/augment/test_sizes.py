@@ -26,7 +26,10 @@ def test_a_loader_gives_canvas_sizes_and_the_other_parts_of_samples():
     assert labels.tolist() == more["id"].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize("images", [[], [torch.rand(3, 4, 4), torch.rand(1, 4, 4)], [torch.rand(1, 3, 4, 4)]])
+OTHERS = torch.rand(1, 4, 4), torch.rand(1, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("images", [[], *([IMAGES[0], each] for each in OTHERS)])
 def test_what_is_no_list_of_images_is_refused(images):
     with pytest.raises(InputError, match=r"pad_batch needs|images must be"):
         pad_batch(images)

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maskrobust.augment import fold_in, sample_keys
-from maskrobust.augment.batch import first_images
 from maskrobust.lm_modules.calibration import AffineCalibration, calibrated, fit_calibration
 from maskrobust.lm_modules.callbacks import FiniteLoss, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor, uncentred
@@ -142,7 +141,7 @@ def _fit(
     predictors = {method: network.predictor(method) for method in map(uncentred, run.methods)}
     logits: dict[MaskingMethod, list[Tensor]] = {method: [] for method in predictors}
     targets = []
-    batches = batches_on(first_images(config.data.whole_split("train"), CALIBRATION_IMAGES), classifier.device)
+    batches = batches_on(config.data.some_images("train", CALIBRATION_IMAGES), classifier.device)
     with torch.no_grad():
         for batch in progress.track(batches, task_id=progress.current):
             keys = fold_in(sample_keys(run.seed, batch.ids), _CALIBRATION_STREAM)

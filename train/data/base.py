@@ -15,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch, check_all_known, in_unit_range
+from maskrobust.augment.batch import Batch, check_all_known, first_images, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
@@ -252,6 +252,13 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         The data must be set up for the split. What was kept of another list is not continued with.
         """
         return None
+
+    def some_images(self, split: Split, count: int) -> Iterable[Batch]:
+        """Batches of up to `count` images of a split, at least 1, that stand for all of it, on each process.
+
+        The first ones unless a subclass sorts them. The data must be set up for it.
+        """
+        return first_images(self.whole_split(split), count)
 
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer."""

@@ -119,7 +119,8 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
     Lightning would go on with whatever is given.
 
     Args:
-        saved: configuration in the checkpoint, with "model" and "data"; None where there is none to compare with.
+        saved: configuration in the checkpoint, with "model" and "data", and with "optimizer" and "lr_scheduler" where
+            these are torch's; None where there is none to compare with.
         now: configuration of the run that is to go on.
         path: path of the checkpoint, for messages.
 
@@ -176,8 +177,9 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a configuration that decide what is trained, by name."""
-    data = config["data"]
     named = {f"model.{name}": value for name, value in config["model"].items()}
-    named |= {"data": data["class_path"]}
-    named |= {f"data.{name}": value for name, value in data.get("init_args", {}).items()}
+    parts = {"data": config["data"], **{name: config.get(name) or {} for name in ("optimizer", "lr_scheduler")}}
+    for part, chosen in parts.items():
+        named |= {part: chosen.get("class_path")}
+        named |= {f"{part}.{name}": value for name, value in chosen.get("init_args", {}).items()}
     return {name: value for name, value in named.items() if name not in _MAY_CHANGE}

@@ -118,6 +118,7 @@ class FitCLI(LightningCLI):
     """What the best checkpoint is chosen by: the highest or the lowest."""
     pictures: type[Callback] = ShownImages
     _saved_arguments: dict[str, Any]
+    _saved_classes: Any = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -154,11 +155,17 @@ class FitCLI(LightningCLI):
         if config.seed_everything is not None:
             check_within(f"[0, {2**32 - 1}]", "seed_everything", config.seed_everything)  # what NumPy takes
         _check_length(config.trainer, self.command)
+        if config.get("lr_scheduler") and not config.get("optimizer"):
+            raise InputError(
+                "lr_scheduler is for an optimizer of torch.optim, got none; give --optimizer, too, or the model's own "
+                "--model.schedule."
+            )
         if config.ckpt_path in ("last", "auto"):
             config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
         if config.ckpt_path is not None:
             checkpoint = _whole_checkpoint(config.ckpt_path)
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
+            self._saved_classes = checkpoint.get("class_names")
             check_same_training(checkpoint.get("config"), json.loads(self._text(config)), config.ckpt_path)
             _end_if_finished(checkpoint, config)
 
@@ -204,9 +211,9 @@ class FitCLI(LightningCLI):
             InputError: they have changed.
         """
         if self._saved_arguments:
-            now = {f"data.{name}": self.model.hparams[name] for name in self.linked}
+            path, now = self.config.fit.ckpt_path, {f"data.{name}": self.model.hparams[name] for name in self.linked}
             saved = {f"data.{name}": value for name, value in self._saved_arguments.items()}
-            check_equal(saved, now, self.config.fit.ckpt_path)
+            check_equal(saved | _numbered(self._saved_classes), now | _numbered(self.datamodule.class_names), path)
         if self.config.fit.compile:
             self.model.compile_training()
         sizes = [(each.numel(), each.requires_grad) for each in self.model.network.parameters()]
@@ -339,6 +346,12 @@ def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
     found = Preprocessing().with_changes(given)  # which checks them
     mean, std = ((each[0], each[1], each[2]) for each in (found.mean, found.std))
     return mean, std
+
+
+def _numbered(class_names: Any) -> dict[str, Any]:
+    """Classes by their labels; none where a checkpoint has no list of them, as that of a pre-training."""
+    names = class_names if isinstance(class_names, list | tuple) else ()
+    return {f"class {label}": name for label, name in enumerate(names)}
 
 
 def _root(config: Namespace) -> Path:

@@ -44,7 +44,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> Manifest:
             samples alone have no label, or a sample cannot be encoded.
     """
     data = config.data
-    if any(config.out.glob("*.tar")):
+    if any(config.out.glob("*.tar")) or (config.out / MANIFEST).exists():
         raise InputError(f"'{config.out}' holds shards; choose another --out, or delete them to write them anew.")
     data.prepare_data()
     config.out.mkdir(parents=True, exist_ok=True)

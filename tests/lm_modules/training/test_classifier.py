@@ -279,6 +279,24 @@ def test_training_on_silhouettes_needs_a_module_that_has_some_but_testing_does_n
     assert_one_sentence(refusal, "silhouettes", "NoneType")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"mask_family": {"patches": 1.0, "objects": 1.0}}, "a mask family that hides the image's own object"),
+        ({"objective": "abstention"}, "objective 'abstention'"),
+    ],
+    ids=str,
+)
+def test_a_training_about_objects_needs_object_masks(arguments, named):
+    data = Data()
+    data.batches[0].object_mask.fill_(False)
+    build(masking="fill", **arguments).build_masks(data)
+    data.batches[1].object_mask.fill_(False)
+    with pytest.raises(ValueError, match="no training image has one") as refusal:
+        fit(build(masking="fill", **arguments), data)
+    assert_one_sentence(refusal, named)
+
+
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_the_memory_format_is_that_asked_for(channels_last):
     classifier = build(channels_last=channels_last)

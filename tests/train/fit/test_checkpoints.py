@@ -96,6 +96,9 @@ def test_only_what_decides_the_training_must_be_the_same():
         check_same_training(saved, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data Folder, got Pets;"):
         check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
+    slow, fast = ({"class_path": "torch.optim.Adam", "init_args": {"lr": rate}} for rate in (0.1, 0.2))
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with optimizer.lr 0.1, got 0.2;"):
+        check_same_training({**saved, "optimizer": slow}, {**saved, "optimizer": fast}, "last.ckpt")
 
 
 _ONCE = {"current": {"processed": 1, "started": 1, "completed": 1}}

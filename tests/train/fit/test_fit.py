@@ -233,6 +233,22 @@ def test_a_run_that_has_reached_its_end_does_not_begin_again(tmp_path, capsys):
     assert [path.name for path in (tmp_path / "cues").iterdir()] == ["version_0"]
 
 
+def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys):
+    checkpoint = fit(tmp_path)
+    content = torch.load(checkpoint)
+    name, content["class_names"][1] = content["class_names"][1], "another"
+    torch.save(content, checkpoint)
+    sentence = sentence_of(arguments_of("fit", tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2"), capsys)
+    assert sentence.startswith(f"'{checkpoint}' was trained with class 1 another, got {name}; go on with the same")
+
+
+def test_a_schedule_of_torch_without_an_optimiser_of_torch_is_one_sentence(tmp_path, capsys):
+    more = ["--lr_scheduler=torch.optim.lr_scheduler.StepLR", "--lr_scheduler.step_size=1"]
+    sentence = sentence_of(arguments_of("fit", tmp_path / "runs", *more), capsys)
+    assert sentence.startswith("lr_scheduler is for an optimizer of torch.optim, got none; give --optimizer, too")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(("group", "value"), [("trainer", "3"), ("model", "[1]")])
 def test_a_trainer_or_a_model_without_options_is_one_sentence(group, value, tmp_path, capsys):
     (tmp_path / "own.yaml").write_text(f"{group}: {value}")

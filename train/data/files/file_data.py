@@ -265,7 +265,7 @@ class FileDataModule(AnnotatedDataModule):
         if "train" not in self.splits:
             return IMAGENET_MEAN, IMAGENET_STD
         files = self.files("train")
-        some = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), _COLOUR_IMAGES))]
+        some = _spread(files, _COLOUR_IMAGES)
         mean, std = measured_colours(some, self.image_size, self.nodata)
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
         return mean, std
@@ -282,7 +282,7 @@ class FileDataModule(AnnotatedDataModule):
 
     def _tell_of_small_images(self, files: Sequence[ImageFile]) -> None:
         """Say that images are enlarged, by the median of a few of them, spread over the list."""
-        some = [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), _MEASURED_IMAGES))]
+        some = _spread(files, _MEASURED_IMAGES)
         side = int(np.median([min(size_of(read_file(file.image), str(file.image))) for file in some]))
         if side < self.image_size:
             rank_zero_info(
@@ -308,6 +308,10 @@ class FileDataModule(AnnotatedDataModule):
     def listed(self, split: Split) -> list[tuple[int, int]]:
         """Id and label of each image file, in order."""
         return [(file.id, file.label) for file in self.files(split)]
+
+    def some_images(self, split: Split, count: int) -> DataLoader[Batch]:
+        """Images evenly spread over `files`, which are sorted by class in many a folder."""
+        return self._loader_of(_spread(self.files(split), count))
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
@@ -341,6 +345,11 @@ def measured_colours(files: Sequence[ImageFile], image_size: int, nodata: NoData
     mean, square = moments.mean(dim=0)
     std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION)
     return _rounded(mean), _rounded(std)
+
+
+def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
+    """So many files, or all, evenly spread over their list."""
+    return [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), count))]
 
 
 def _rounded(numbers: Tensor) -> Colour:

@@ -41,7 +41,7 @@ IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
-_TRIMAP_BACKGROUND = 2
+_TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRANSPOSING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -118,7 +118,7 @@ def list_images(root: Path, split: str, mask_root: Path | None, labels: Mapping[
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
-        InputError: a class folder has no label, or files but no image; or two images have the same id.
+        InputError: a class folder has no label, or files but no image.
     """
     listing = ImageListing([], [])
     for name in list_classes(root / split):
@@ -290,7 +290,7 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
 
     Raises:
         InputError: it is no image that can be read whole, its numbers have no known range, it has 16 bits for each
-            colour, or it has colours where "trimap" has none.
+            colour, or it has colours, or numbers but 1, 2 and 3, where "trimap" has none.
     """
     with _opened(content, name) as image:
         inside = _object_pixels(image, code)
@@ -313,13 +313,18 @@ def decode_imagenet_s(content: bytes, name: str) -> Tensor:
 
 def id_of(path: Path) -> int:
     """The id of an image, in [0, 2^63): a hash of its path below the data set's root."""
-    return int.from_bytes(hashlib.blake2b(path.as_posix().encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(os.fsencode(path.as_posix()), digest_size=8).digest(), "big") >> 1
 
 
 def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
     """(H, W) bool of a mask as it is stored."""
     if code == "trimap":
-        return np.asarray(_palette_numbers(image) != _TRIMAP_BACKGROUND)
+        numbers = _palette_numbers(image)
+        if not np.isin(numbers, _TRIMAP).all():
+            raise InputError(
+                f"it must hold 1, 2 and 3, but holds numbers from {int(numbers.min())} to {int(numbers.max())}"
+            )
+        return np.asarray(numbers != _TRIMAP_BACKGROUND)
     if code == "binary":
         numbers = _numbers_or_colours(image)
         return np.asarray(numbers.any(axis=2)) if numbers.ndim == 3 else numbers.astype(np.bool_)

@@ -83,7 +83,7 @@ class Folder(FileDataModule):
         Raises:
             MissingFileError, InputError: they cannot be listed; see `image_files.list_images`.
             InputError: `val_fraction` leaves a split empty; a class has no training image; or mask_root has a folder
-                for the split, but no mask under the name of an image.
+                for the split, but no mask under the name of an image, or one mask for two images.
         """
         if split not in self._folders:
             raise MissingFileError(
@@ -132,6 +132,13 @@ class Folder(FileDataModule):
                 f"'{self.mask_root / folder}' must hold the mask of '{files[0].image}' as '{example}', but holds none "
                 "under the name of an image; rename the masks."
             )
+        first: dict[object, ImageFile] = {}
+        for file in files:
+            if file.mask is not None and first.setdefault(file.mask, file) is not file:
+                raise InputError(
+                    f"every image must have a mask of its own, but '{first[file.mask].image}' and '{file.image}' both "
+                    f"have '{file.mask}'; rename one of them."
+                )
 
 
 def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Split]:

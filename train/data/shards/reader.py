@@ -126,10 +126,11 @@ def _size(pixels: Tensor) -> str:
 class TrainingStream(IterableDataset[Batch]):
     """A fixed number of batches for each epoch, from shards drawn with replacement.
 
-    Each loader process of each rank draws shards uniformly, so that every sample is equally likely however uneven the
-    shards are, and shuffles their samples in WebDataset's buffer. The batches w, w + n, w + 2 n, ... of an epoch are
-    those of process w of n. What a process reads is a function of (seed, rank, w, epoch): a training that goes on
-    within an epoch reads what that epoch began with.
+    Each loader process of each rank draws shards uniformly, and shuffles their samples in WebDataset's buffer. In each
+    epoch it begins at a sample drawn from all of them, and reads on from there to the end of its shard, so that every
+    sample is equally likely however uneven the shards are, and however short the epoch. The batches w, w + n, w + 2 n,
+    ... of an epoch are those of process w of n. What a process reads is a function of (seed, rank, w, epoch): a
+    training that goes on within an epoch reads what that epoch began with.
 
     Args:
         reader: reader of the shards.
@@ -189,11 +190,13 @@ class TrainingStream(IterableDataset[Batch]):
             yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
     def _drawn(self, draws: random.Random) -> Iterator[tuple[ShardRecord, TarSample]]:
-        """The samples of shards that are drawn with replacement, without an end."""
+        """The samples of shards drawn with replacement, without an end, beginning anywhere in the first of them."""
+        (record,) = draws.choices(self.records, [each.samples for each in self.records])
+        first = draws.randrange(record.samples)
         while True:
-            record = draws.choice(self.records)
-            for encoded in self.reader.encoded(record):
+            for encoded in islice(self.reader.encoded(record, first.__le__), first, None):
                 yield record, encoded
+            record, first = draws.choice(self.records), 0
 
 
 class EvaluationStream(IterableDataset[Batch]):

@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import os
 import socket
 import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +22,14 @@ from torchvision.transforms import v2
 from maskrobust.errors import InputError
 from maskrobust.train.data import Cues
 from maskrobust.train.data.files import image_files, scenes
-from maskrobust.train.data.files.image_files import decode_image, decode_mask, evaluation_view, size_of, training_view
+from maskrobust.train.data.files.image_files import (
+    decode_image,
+    decode_mask,
+    evaluation_view,
+    id_of,
+    size_of,
+    training_view,
+)
 from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops, read_photograph
 from maskrobust.train.data.sets import fashion
 from maskrobust.train.data.sets.fashion import find_files, read_garments
@@ -199,6 +208,17 @@ def test_a_mask_is_turned_as_its_exif_orientation_says(code, mode):
     mask = Image.fromarray(np.where(OBJECT, 1, 2 if code == "trimap" else 0).astype(np.uint8)).convert(mode)
     turned = decode_mask(encoded(mask, "png", exif=exif(6)), code, "mask")
     assert np.array_equal(turned[0].numpy(), np.rot90(OBJECT, -1))
+
+
+@pytest.mark.parametrize("numbers", [OBJECT, OBJECT * np.uint8(255), OBJECT * np.uint8(2)], ids=["1", "255", "2"])
+def test_a_mask_that_is_no_trimap_is_not_read_as_one(numbers):
+    with pytest.raises(InputError, match="must hold 1, 2 and 3, but holds numbers from "):
+        decode_mask(encoded(Image.fromarray(numbers), "png"), "trimap", "mask")
+
+
+def test_the_id_of_a_file_whose_name_is_no_utf_8_is_a_hash_as_of_others():
+    names = [Path(os.fsdecode(name)) for name in (b"cat/\xff.jpg", b"cat/\xfe.jpg")]
+    assert len({*map(id_of, names)}) == 2 and all(0 <= id_of(each) < 2**63 for each in names)
 
 
 def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():

@@ -198,6 +198,20 @@ def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line
     assert "val/accuracy" in (run / "metrics.csv").read_text()
 
 
+def test_some_images_stand_for_all_classes(tree):
+    data = make(tree)
+    assert joined(data.some_images("train", 4)).labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(joined(data.some_images("train", 99)).ids, joined(data.whole_split("train")).ids)
+
+
+def test_one_mask_for_two_images_is_refused(tree):
+    image = tree[0] / "train" / "bird" / "2.png"
+    Image.open(image).save(image.with_suffix(".jpg"))
+    with pytest.raises(InputError, match=rf"but '{image.with_suffix('.jpg')}' and '{image}' both have '.*/2.png'; ren"):
+        make(tree).files("train")
+    assert len(Folder(str(tree[0])).files("train")) == SIZES["train"] + 1
+
+
 def write_grey(root, count=6):
     """Photographs in grey, such as of solar cells: about .3 with a deviation of about .1."""
     numbers = np.random.default_rng(0).normal(0.3, 0.1, (count, 40, 48)).clip(0, 1)

@@ -133,6 +133,15 @@ def test_a_loader_that_starts_within_an_epoch_reads_what_the_epoch_began_with(fo
     assert equal(joined(later), joined(epochs[3]))
 
 
+def test_epochs_that_end_within_a_shard_read_every_part_of_it(folder):
+    records, found = make(folder).records("train"), set()
+    stream = TrainingStream(ShardReader(str(folder), 5), records, None, 4, 1, seed=0, rank=0, shuffle_buffer=1)
+    for epoch in range(60):
+        stream.begin(Position(epoch, 0))
+        found.update(joined(stream).ids.tolist())
+    assert len(found) == sum(COUNTS["train"])
+
+
 def test_every_batch_from_the_first_on_holds_as_many_classes_as_independent_draws(tmp_path):
     classes, size = 50, 40
     samples = [*in_random_order([make_sample(n)._replace(label=n * classes // 2000) for n in range(2000)])]
