@@ -118,7 +118,7 @@ def _check(model: bytes, network: nn.Module, size: tuple[int, int], any_sizes: b
             inputs = example | {"visible": shown}
             found, expected = run(**inputs), tree_leaves(network(**inputs))
             differences = [_difference(*pair) for pair in zip(found, expected, strict=True)]
-            if not max(differences) <= TOLERANCE:
+            if max(differences) > TOLERANCE:
                 raise InputError(
                     f"an ONNX file must compute what the network does, but with a batch of {batch} ONNX Runtime is off "
                     f"by {max(differences):.1g} of the largest output; export another network."
@@ -132,7 +132,7 @@ def _check(model: bytes, network: nn.Module, size: tuple[int, int], any_sizes: b
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest magnitude; NaN where either has one, infinite where shapes differ."""
-    if found.shape != expected.shape:
+    """Largest difference over the largest magnitude; infinite where either has a NaN, or shapes differ."""
+    if found.shape != expected.shape or (found - expected).isnan().any():
         return math.inf
     return ((found - expected).abs().max() / expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)).item()

@@ -237,6 +237,7 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
 
     The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
     """
+    asked = min(CHECK_IMAGES, len(_own_runs(config, runs, config.rule.baseline)[0]))
     for training, network in itertools.product(config.manipulation_checks, config.arms):
         if network in (training, config.rule.baseline):
             found = [run.manipulation_check.get(training) for run in runs[network].values()]
@@ -250,7 +251,7 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
                     float(np.mean(values)),
                     low,
                     high,
-                    images=CHECK_IMAGES,
+                    images=asked,
                     left_out=0,
                     parameters={"training": training},
                 )

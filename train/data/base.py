@@ -246,6 +246,13 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return self.whole_split(split)
 
+    def listed(self, split: Split) -> object:
+        """What is known of a split's samples before any is read, as plain values; nothing unless a subclass knows it.
+
+        The data must be set up for the split. What was kept of another list is not continued with.
+        """
+        return None
+
     def some_images(self, split: Split, count: int) -> Iterable[Batch]:
         """Batches of up to `count` images of a split, at least 1, that stand for all of it, on each process.
 

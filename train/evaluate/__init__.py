@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
             write_text(config.out / "reliance.csv", rows_as_csv(results.rows))
             write_text(config.out / "report.html", render_reliance(results, examples))
             if config.predictions:
-                names = data.class_names if data.num_classes else ()
+                names = answered.class_names or dict.fromkeys(answered.runs, data.class_names)
                 sample_name = functools.partial(data.sample_name, config.split)
                 predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
                 write_text(config.out / "predictions.csv", predictions)

@@ -129,6 +129,8 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)
+    if config.quick:  # which asks about whole batches
+        config.data.batch_size = min(config.data.batch_size, QUICK_IMAGES)
     _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     check_distinct("network", config.network)

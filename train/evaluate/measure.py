@@ -45,7 +45,7 @@ from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.files import read_json, write_archive, write_json
-from maskrobust.train.storage.provenance import bank_digest, network_fingerprint, own_code
+from maskrobust.train.storage.provenance import bank_digest, fingerprint, network_fingerprint, own_code
 from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
@@ -90,11 +90,14 @@ class Answered(NamedTuple):
         probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
             has no shapes.
         plans: what the networks were asked under each masking method.
+        class_names: names of the classes of each network's outcomes, in label order, where images have no labels; for
+            outputs without names their numbers. Empty where the classes are those of the data.
     """
 
     runs: Runs
     probe: ProbeOutcomes | None
     plans: Plans
+    class_names: Mapping[str, Sequence[str]] = {}
 
 
 def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]) -> dict[str, Any]:
@@ -162,7 +165,9 @@ def ask(
     backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     with stage(progress, "reading object masks"):
         bank = _read_bank(data, config.split)
-    store = replace(store, settings={**store.settings, "objects of the data": bank and bank_digest(bank)})
+    of_data = {"objects of the data": bank and bank_digest(bank)}
+    of_data["list of images"] = fingerprint(data.listed(config.split))  # also of those without an object
+    store = replace(store, settings={**store.settings, **of_data})
     store.check()
     if config.quick:
         rank_zero_info(QUICK)
@@ -371,6 +376,7 @@ def _ask_unlabelled(
 ) -> Answered | None:
     """As `ask`: the classes of a network are those that it sees in some image with nothing hidden, its own labels."""
     runs: Runs = {}
+    class_names: dict[str, Sequence[str]] = {}
     for place, (name, network) in enumerate(networks.items()):
         batches = (batch for _, batch in _own_batches(data.whole_split(config.split)))
         seen = _predictions_of(network, batches_on(batches, config.torch_device))
@@ -378,10 +384,13 @@ def _ask_unlabelled(
         outputs = sorted(set(seen.values()))
         labels = {each: outputs.index(output) for each, output in seen.items()}
         own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
+        names = network.class_names or tuple(map(str, range(network.num_classes)))
+        others = sorted(set(range(network.num_classes)).difference(outputs))
+        class_names[name] = [names[output] for output in (*outputs, *others)]
         own = {name: network.select_outputs(outputs).to(config.torch_device)}
         runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
     if not is_first():
         return None
     ids = None if bank is None else bank.ids.numpy()
     probe = None if ids is None else ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))
-    return Answered(runs, probe, config.plans)
+    return Answered(runs, probe, config.plans, class_names)

@@ -234,7 +234,7 @@ def _one_answer(commonest: Row | None, majority: Row | None) -> str:
 def predictions_csv(
     runs: Mapping[str, Mapping[MaskingMethod, Outcomes]],
     hidden_fractions: Sequence[float],
-    class_names: Sequence[str],
+    class_names: Mapping[str, Sequence[str]],
     sample_name: Callable[[int], str],
 ) -> str:
     """A line for each image, network, masking method and hidden fraction, with nothing hidden first.
@@ -244,16 +244,15 @@ def predictions_csv(
     Args:
         runs: outcomes by network and masking method.
         hidden_fractions: fractions in [0, 1] of the patches that were hidden.
-        class_names: one name for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`. Empty
-            where the images have no labels: classes are numbers then.
+        class_names: by network, one name for each class, in label order; a prediction of none of them is
+            `ANOTHER_CLASS`.
         sample_name: what the sample of an id is called, such as its file.
     """
     lines = []
 
-    def named(label: int) -> str:
-        if not class_names:
-            return str(label)
-        return class_names[label] if label < len(class_names) else ANOTHER_CLASS
+    def named(network: str, label: int) -> str:
+        names = class_names[network]
+        return names[label] if label < len(names) else ANOTHER_CLASS
 
     for network, by_method in runs.items():
         first = next(iter(by_method.values()))
@@ -267,8 +266,8 @@ def predictions_csv(
             found = zip(run.ids.tolist(), run.labels.tolist(), run.predictions_under(condition).tolist(), strict=True)
             for sample, label, prediction in found:
                 if prediction >= 0:
-                    about = (sample_name(sample), named(label), network, method, fraction)
-                    lines.append((sample, *about, named(prediction)))
+                    about = (sample_name(sample), named(network, label), network, method, fraction)
+                    lines.append((sample, *about, named(network, prediction)))
     return as_csv(HEAD, lines)
 
 

@@ -231,15 +231,24 @@ def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDa
 
 
 def find_classes(wanted: Sequence[str | int], class_names: Sequence[str]) -> list[int]:
-    """Positions of classes that are given by their names or positions.
+    """Positions of classes that are given by their names, or where no class has that name by their positions.
+
+    Case does not matter where no class has the very name.
 
     Raises:
-        InputError: one is none.
+        InputError: one is none, or the name of several.
     """
-    positions = {name.lower(): position for position, name in reversed([*enumerate(class_names)])}
     found = []
     for each in wanted:
-        position = positions.get(str(each).lower(), int(each) if re.fullmatch(r"\d{1,9}", str(each)) else -1)
+        name = str(each)
+        same = [position for position, other in enumerate(class_names) if other == name]
+        alike = same or [position for position, other in enumerate(class_names) if other.lower() == name.lower()]
+        if len(alike) > 1:
+            raise InputError(
+                f"targets must each be one class, but '{each}' is the name of {' and '.join(map(str, alike))}; give "
+                "the number."
+            )
+        position = alike[0] if alike else int(name) if re.fullmatch(r"\d{1,9}", name) else -1
         if not 0 <= position < len(class_names):
             raise InputError(
                 f"targets must be names or numbers of the networks' {len(class_names)} classes, got '{each}'; choose "

@@ -166,6 +166,7 @@ def _line(
         predicted=shown.class_names[found.predicted[number]],
         confidence=float(found.confidence[number]),
         is_true=shown.settings["judge"],
+        is_right=bool(label == found.predicted[number]),
     )
     cells = [
         Cell(

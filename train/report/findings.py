@@ -76,11 +76,13 @@ def _contrasted(results: Results, network: Network) -> list[str]:
     return [*(telling or fills)[:1], *others[:1]]
 
 
-def row_of(results: Results, view: View, measure: str) -> Row | None:
-    """The row of a measure, of its member nearest to half hidden; None where there is none with a value."""
+def row_of(results: Results, view: View, measure: str, hidden: float = 0.5) -> Row | None:
+    """The row of a measure, of its member nearest to a hidden fraction; None where there is none with a value."""
     rows = select(results.over_seeds, network=view.network.name, method=view.method, measure=measure)
     defined = [row for row in rows if row.value is not None]
-    return min(defined, key=lambda row: abs(float(row.parameters.get("hidden_fraction", 0.5)) - 0.5), default=None)
+    return min(
+        defined, key=lambda row: abs(float(row.parameters.get("hidden_fraction", hidden)) - hidden), default=None
+    )
 
 
 def relies(results: Results, view: View) -> bool:
@@ -91,8 +93,8 @@ def relies(results: Results, view: View) -> bool:
 
 def accuracies_compared(results: Results) -> tuple[View, View, Row] | None:
     """The two views of an evaluation's first sentence, with the first one's accuracy; None unless it has just two."""
-    shown, measure = _told_by(results)
-    rows = [row for view in shown if (row := row_of(results, view, measure))]
+    shown, measure, hidden = _told_by(results)
+    rows = [row for view in shown if (row := row_of(results, view, measure, hidden))]
     return (shown[0], shown[1], rows[0]) if len(rows) == len(shown) == 2 else None
 
 
@@ -103,7 +105,7 @@ def in_evaluation(results: Results) -> str:
     hole; accuracy with the object cut out along its outline, and whether that means reliance; the pull of holes in
     empty scenes; accuracy with patches hidden.
     """
-    shown, measure = _told_by(results)
+    shown, measure, _ = _told_by(results)
     if not shown:
         return _nothing_learned(results)
     if commonest := _first_collapse(results, shown):
@@ -113,14 +115,18 @@ def in_evaluation(results: Results) -> str:
     return _behind_patches(results, shown) if measure else _pulled(results, shown)
 
 
-def _told_by(results: Results) -> tuple[list[View], str]:
-    """The views of the news of an evaluation, and the accuracy that tells it; "" where outline pulls do."""
+def _told_by(results: Results) -> tuple[list[View], str, float]:
+    """The views of the news of an evaluation, the accuracy that tells it, and with which fraction of patches hidden.
+
+    The accuracy is "" where outline pulls tell it.
+    """
     shown = _better_than_chance(results)
     if commonest := _first_collapse(results, shown):
-        return [view for view in shown if view.network.name == commonest.network], "retention"
+        of_network = [view for view in shown if view.network.name == commonest.network]
+        return of_network, "retention", float(commonest.parameters["hidden_fraction"])
     if any(row_of(results, view, "silhouette_accuracy") for view in shown):
-        return shown, "silhouette_accuracy"
-    return shown, "" if _pulled(results, shown) else "retention"
+        return shown, "silhouette_accuracy", 0.5
+    return shown, "" if _pulled(results, shown) else "retention", 0.5
 
 
 def _first_collapse(results: Results, shown: Sequence[View]) -> Row | None:
@@ -169,8 +175,9 @@ def in_claim(results: Results) -> list[str]:
 
 
 def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
-    """Accuracy with patches hidden, and the used share; None where either is undefined."""
-    kept, share = (row_of(results, view, measure) for measure in ("retention", HEADLINE))
+    """Accuracy with as many patches hidden as the rule says, and the used share; None where either is undefined."""
+    hidden = float(results.content["hidden_fraction"])
+    kept, share = (row_of(results, view, measure, hidden) for measure in ("retention", HEADLINE))
     return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
 
 
@@ -228,11 +235,14 @@ def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> st
     """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
     every = [100 * hidden for images in families.values() for hidden, _ in images]
     ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
-    said = f"{len(families)} mask families hide {ends}{PERCENT} of the pixels of these images"
+    counted = f"{len(families)} mask families hide" if len(families) > 1 else "One mask family hides"
+    said = f"{counted} {ends}{PERCENT} of the pixels of these images"
     of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
     whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
     if not any(of_objects.values()):
         return f"{said}."
+    if len(families) == 1:
+        return f"{said}, and the whole object." if whole else f"{said}, and not the whole object."
     of_whole = f"{len(whole)} of the families the whole object: {listed(whole)}" if whole else "none the object"
     return f"{said}, and {of_whole}."
 
@@ -301,7 +311,7 @@ def _collapsed(results: Results, shown: Sequence[View], commonest: Row) -> str:
     whole = round(commonest.value or 0.0, 3) == 1.0
     images = "every image" if whole else f"{percents(commonest.value or 0.0)} of the images"
     named = f"{who(results, shown[0].network)} calls {images} “{commonest.parameters['class']}”"
-    found = _accuracies(results, shown, "retention", subject="it")
+    found = _accuracies(results, shown, "retention", subject="it", hidden=fraction)
     return f"With {in_words(fraction)} of the patches hidden {under(commonest.method)}, {named}: {found}."
 
 
@@ -350,17 +360,24 @@ def _although_kept(results: Results, shown: Sequence[View]) -> str:
 
 
 def _accuracies(
-    results: Results, shown: Sequence[View], measure: str, *, still: bool = False, subject: str = ""
+    results: Results,
+    shown: Sequence[View],
+    measure: str,
+    *,
+    still: bool = False,
+    subject: str = "",
+    hidden: float = 0.5,
 ) -> str:
     """As in "a is right in 46 % of the images under black fill (chance: 25 %), in 26 % under layer masking"."""
     has_labels = any(row_of(results, view, "clean_accuracy") for view in shown)
     verb = f"is{' still' * still} right in" if has_labels else "predicts the same as with nothing hidden in"
-    rows = [(view, row) for view in shown if (row := row_of(results, view, measure))]
+    rows = [(view, row) for view in shown if (row := row_of(results, view, measure, hidden))]
     found, counted = [(view, row.value or 0.0) for view, row in rows], [row.images for _, row in rows]
     if len(found) > _MOST_NAMED:
         ends = [choose(found, key=lambda each: each[1]) for choose in (min, max)]
         low, high = (f"{percents(value)} ({view.network.title} {under(view.method)})" for view, value in ends)
-        return f"accuracy over {max(counted):,} images is between {low} and {high}"
+        what = "accuracy" if has_labels else "the fraction of predictions that are the same as with nothing hidden"
+        return f"{what} over {max(counted):,} images is between {low} and {high}"
     several = len({view.network.name for view, _ in found}) > 1
     as_trained = several and all(results.own_method(view.network) == view.method for view, _ in found)
     text = ""
@@ -434,7 +451,8 @@ def _difference(results: Results) -> list[str]:
     if found is None:
         return []
     ends = interval(found["low"], found["high"], hundredths)
-    return [f"The two accuracies of the headline differ by {points(found['value'])} {ends}, paired by image."]
+    numbers = "accuracies" if results.has_labels else "fractions"
+    return [f"The two {numbers} of the headline differ by {points(found['value'])} {ends}, paired by image."]
 
 
 def _some_at_chance(results: Results) -> list[str]:

@@ -99,6 +99,11 @@ class Results:
         methods: Sequence[str] = self.content["methods"]
         return methods
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images of an evaluation have labels; else predictions with nothing hidden stand for them."""
+        return bool(self.content["settings"]["labels"] == "of the data")
+
     @cached_property
     def over_seeds(self) -> list[Row]:
         """The rows of networks themselves, over all seeds."""

@@ -241,6 +241,8 @@ class CrossedStatistic:
             for each in found
         ]
         pairs = sorted(set(tables[0]).intersection(*tables[1:]))  # labels of their own give networks other pairs
+        if not pairs:
+            return Estimate(None, None, None, 0, 0, "undefined because the networks have no pair of objects in common.")
         values = np.stack([[table[pair] for pair in pairs] for table in tables])
         if minus:
             values = values[:-minus] - values[-minus:]

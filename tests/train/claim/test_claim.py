@@ -184,6 +184,11 @@ def test_an_arm_that_looks_at_anothers_network_trains_and_measures_nothing(finis
     assert not (out / "arms" / "layer_masking_at_test").exists()
 
 
+def test_a_manipulation_check_rests_on_as_many_images_as_there_are(finished):
+    checks = rows_of(finished[2], "no_masks", measure="manipulation_check")
+    assert [row["images"] for row in checks] == [16] * len(checks) != []
+
+
 def test_calibration_changes_predictions_of_masked_images_alone(finished):
     claim = finished[2]
     of = {"method": "mean", "measure": "clean_accuracy", "seed": 1}

@@ -1,5 +1,6 @@
 """`maskrobust evaluate` on images for evaluation alone: from raw files of each layout to rows and page."""
 
+import csv
 import json
 from typing import Any
 
@@ -117,6 +118,7 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     settings = settings_of(tmp_path / "out")
     assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 150  # as told
     assert QUICK_LEFT_OUT[1:] in (tmp_path / "out" / "report.html").read_text()
+    assert parse_config([*asked[1:], "--data.batch_size=600"]).data.batch_size == 512  # whole batches are asked about
 
 
 class OneShape(InMemoryDataModule):
@@ -189,7 +191,7 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
         ("unlabelled", f"[{first}, {second}]", []),
     ):
         arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
-        run = [f"--network={networks}", *QUICK, "--plan.nearest=true", f"--out={tmp_path / out}"]
+        run = [f"--network={networks}", *QUICK, "--plan.nearest=true", "--predictions=true", f"--out={tmp_path / out}"]
         main(["evaluate", "--data=ImagesWithMasks", *arguments, *labels, *run])
     kept = (row for row in rows_of(tmp_path / "labelled") if row.measure not in ("class_accuracy", "commonest_class"))
     expected = {(row.network, row.name): row for row in kept}
@@ -201,8 +203,13 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     assert rows[first, "swap_pull"].value not in (0, None)
     assert rows[first, "nearest_0.5"].images == len(seen) and rows[first, "nearest_0.5"].value is not None
     assert [row.reading for row in rows_of(tmp_path / "unlabelled", measure="reliance")] == ["undefined"]
-    pages = [Page((tmp_path / out / "report.html").read_text()) for out in ("labelled", "unlabelled")]
-    assert ["labels" in page.texts for page in pages] == [False, True]
+    told = csv.DictReader((tmp_path / "unlabelled" / "predictions.csv").read_text().splitlines())
+    of_first = {each["sample"]: each["prediction"] for each in told if (each["network"], each["method"]) == (first, "")}
+    files = [file.image.name for file in data.files("val")]
+    assert of_first == dict(zip(files, map(str, seen), strict=True))  # outputs of the network by their numbers
+    texts = [(tmp_path / out / "report.html").read_text() for out in ("labelled", "unlabelled")]
+    assert ["labels" in Page(text).texts for text in texts] == [False, True]
+    assert ["the network names right" in text for text in texts] == [True, False]
 
 
 def test_classes_that_a_network_does_not_know_can_be_left_out(tmp_path, capsys):

@@ -276,6 +276,13 @@ FAULTS = [
 ]
 
 
+def test_a_class_is_found_by_its_very_name_ahead_of_names_in_another_case():
+    names = ["Cardigan", "crane", "cardigan", "crane", "Boxer"]
+    assert measure.find_classes(["cardigan", "Cardigan", "boxer", 1], names) == [2, 0, 4, 1]
+    with pytest.raises(InputError, match="'crane' is the name of 1 and 3; give the number"):
+        measure.find_classes(["crane"], names)
+
+
 @pytest.mark.parametrize(
     ("options", "named"), FAULTS, ids=lambda each: " ".join(each) if isinstance(each, list) else ""
 )

@@ -1,5 +1,6 @@
 """What is found is said in one sentence, with its size: outcomes that are known, and what is said of each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,6 +87,15 @@ KNOWN = {
         "With the object cut out along its outline, net predicts the same as with nothing hidden in 46% of 400 images "
         "under black fill (30% behind a circle), in 26% under layer masking (25% behind a circle).",
     ),
+    "no labels, many networks": (
+        evaluated(
+            {name: black_and_layer_masking({"half": 0.5}, {"half": 0.735})["net"] for name in "ab"},
+            dict.fromkeys("ab"),
+            chance=None,
+        ),
+        "With half of the patches hidden, the fraction of predictions that are the same as with nothing hidden over "
+        "400 images is between 50% (a under black fill) and 73.5% (a under layer masking).",
+    ),
     "two networks as they were trained": (
         evaluated(
             {"a": {"black": READ, "layer_masking": SEEN}, "b": {"black": READ, "layer_masking": SEEN}},
@@ -135,6 +145,22 @@ def test_a_network_that_collapses_although_objects_are_known_is_compared_behind_
     assert (first.method, second.method, row.measure) == ("black", "layer_masking", "retention")
 
 
+def hidden_otherwise(results, fraction, measures, **content):
+    """The results with rows of some measures at another hidden fraction, and what is wrong at half in their place."""
+    moved = [row for row in results.rows if row.measure in measures and row.parameters["hidden_fraction"]]
+    others = [row for row in results.rows if row not in moved]
+    at_half = [replace(row, value=0.01) for row in moved if row.measure == "retention"]
+    moved = [replace(row, parameters={**row.parameters, "hidden_fraction": fraction}) for row in moved]
+    return Results(results.name, {**results.content, **content}, [*others, *at_half, *moved])
+
+
+def test_a_collapse_is_told_with_accuracies_at_the_same_hidden_fraction():
+    results, expected = KNOWN["collapse to one class"]
+    strong = hidden_otherwise(results, 0.9, ("retention", "commonest_class"))
+    assert squeezed(in_evaluation(strong)) == expected.replace("half", "90%")
+    assert accuracies_compared(strong)[2].parameters["hidden_fraction"] == 0.9
+
+
 def test_accuracies_behind_patches_are_not_compared_below_a_sentence_about_pulls():
     pulled = {"half": 0.5, "pull": (1.2, 0.9, 1.5)}
     results = evaluated(black_and_layer_masking(pulled, {"half": 0.7, "pull": (0.0, -0.1, 0.1)}), {"net": 0.8})
@@ -144,11 +170,12 @@ def test_accuracies_behind_patches_are_not_compared_below_a_sentence_about_pulls
 
 def test_the_two_accuracies_of_the_sentence_are_compared_below_it_image_by_image():
     results = KNOWN["two networks as they were trained"][0]
-    compared = Results("reliance", {**results.content, "difference": {"value": 0.2, "low": 0.16, "high": 0.24}}, [])
-    assert (
-        squeezed(besides(compared)[0])
-        == "The two accuracies of the headline differ by 20.0 points [16.0, 24.0], paired by image."
-    )
+    found = {"difference": {"value": 0.2, "low": 0.16, "high": 0.24}}
+    said = "The two {} of the headline differ by 20.0 points [16.0, 24.0], paired by image."
+    for labels, numbers in (("of the data", "accuracies"), ("none", "fractions")):
+        settings = {"settings": {**results.content["settings"], "labels": labels}}
+        compared = Results("reliance", {**results.content, **settings, **found}, [])
+        assert squeezed(besides(compared)[0]) == said.format(numbers)
 
 
 def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():
@@ -209,6 +236,13 @@ def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes,
         own.format(f"share {share}; with layer masking 0.02"),
         needed.format(f"hidden: {best}; with layer masking 73% at 0.02"),
     ]
+
+
+def test_a_claim_tells_accuracies_at_the_hidden_fraction_of_its_rule():
+    claim = claimed(("supported", "supported"), ARMS, shown="keeps less")
+    strong = hidden_otherwise(claim, 0.75, ("retention",), hidden_fraction=0.75)
+    said = [squeezed(sentence).replace("75% hidden:", "half hidden:") for sentence in in_claim(strong)]
+    assert said == list(map(squeezed, in_claim(claim)))
 
 
 def test_a_claim_without_numbers_is_said_without_them():
@@ -276,3 +310,6 @@ def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
     assert squeezed(in_masks(partly)) == f"{said}, and none the object."
     without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
     assert squeezed(in_masks(without)) == f"{said}."
+    alone = "One mask family hides 20% of the pixels of these images, and"
+    assert squeezed(in_masks({"objects": [(0.2, 1.0)]})) == f"{alone} the whole object."
+    assert squeezed(in_masks({"objects": [(0.2, 0.9)]})) == f"{alone} not the whole object."

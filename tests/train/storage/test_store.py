@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import json
+import shutil
 import sys
 import threading
 from dataclasses import fields, replace
@@ -37,6 +38,7 @@ from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, printable, read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
 from maskrobust.train.storage.store import Store
+from tests.train.data.layouts import save
 from tests.train.explain.test_explain import SHORT, photographs
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_claim
@@ -309,6 +311,23 @@ def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(tmp_path, 
     stop_after(2, command)
     module.write_text(FILL.replace("0.1", "0.2"))
     assert "with another code of your own" in sentence_of(command, capsys)
+
+
+@pytest.mark.parametrize("change", ["an image more", "another label"])
+def test_an_evaluation_is_not_continued_with_other_images_without_masks(change, tmp_path, capsys):
+    """Batches are kept by their numbers: an image ahead of the others would never be asked about."""
+    paths = [tmp_path / "images" / "val" / label / f"{number}.png" for label in "ab" for number in range(1, 4)]
+    for path in paths:
+        save(np.full((40, 40, 3), 90, dtype=np.uint8), path)
+    options = {"root": tmp_path / "images", "image_size": 32, "batch_size": 1, "num_workers": 0}
+    data = ["--data=Folder", *(f"--data.{name}={value}" for name, value in options.items())]
+    command = ["evaluate", "--network=small_resnet:random", *data, *FEW_MEASURES, f"--out={tmp_path / 'out'}"]
+    stop_after(2, command)
+    if change == "an image more":
+        shutil.copy(paths[0], paths[0].with_name("0.png"))
+    else:
+        paths[-1].rename(paths[0].with_name("9.png"))
+    assert "with another list of images" in sentence_of(command, capsys)
 
 
 def trained(network, **options):

@@ -305,6 +305,10 @@ class FileDataModule(AnnotatedDataModule):
         files = self.files(split)
         return self._loader_of([file for file in files if file.mask is not None] or files[:1])
 
+    def listed(self, split: Split) -> list[tuple[int, int]]:
+        """Id and label of each image file, in order."""
+        return [(file.id, file.label) for file in self.files(split)]
+
     def some_images(self, split: Split, count: int) -> DataLoader[Batch]:
         """Images evenly spread over `files`, which are sorted by class in many a folder."""
         return self._loader_of(_spread(self.files(split), count))

@@ -109,6 +109,10 @@ class Shards(AnnotatedDataModule):
             raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
         return self.manifest.splits[split]
 
+    def listed(self, split: Split) -> dict[str, Any]:
+        """The manifest, which says how many samples each shard has."""
+        return self.manifest.model_dump(mode="json")
+
     def setup(self, stage: str | None = None) -> None:
         """Tell what the splits hold that `stage` needs."""
         for split in SPLITS_OF_STAGE[stage]:

@@ -30,6 +30,7 @@ def found(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
         chart=_chart(results, looked_at),
         masked=not all(is_fill(view.method) for view in looked_at),
         has_objects=any(row_of(results, view, "silhouette_accuracy") for view in looked_at),
+        has_labels=results.has_labels,
         chance=results.content["chance"],
     )
 
@@ -60,8 +61,9 @@ def _chart(results: Results, looked_at: Sequence[View]) -> Markup:
             add(f"{capitalised(hidden)} of the patches hidden (the higher, the better)", view, "retention")
     for network in results.networks:
         add("Nothing hidden", next(view for view in looked_at if view.network == network), "clean_accuracy")
+    counted = "Accuracy" if results.has_labels else "Unchanged"
     return table(
-        "found", "Accuracy by what is hidden", ["", "", "Accuracy"],
+        "found", f"{counted} by what is hidden", ["", "", counted],
         [LineGroup(lines, title) for title, lines in groups.items()], look="meters",
     )  # fmt: skip
 

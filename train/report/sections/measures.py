@@ -83,11 +83,10 @@ def outlines(results: Results) -> Markup | None:
     if not rows:
         return None
     settings, probe = results.content["settings"], only(results.rows, network="", measure="probe_accuracy")
-    unlabelled = settings["labels"] != "of the data"
     shown = {row.measure for row in rows}
     text = prose(
         "outlines",
-        unlabelled=unlabelled,
+        unlabelled=not results.has_labels,
         source=settings["probe"],
         probe=inline(probe),
         has_pull=OUTLINE_PULL in shown,
