@@ -189,6 +189,15 @@ def first_images(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
             return
 
 
+def first_objects(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
+    """Batches until they hold `count` objects or more."""
+    for batch in batches:
+        yield batch
+        count -= int(batch.object_mask.flatten(1).any(dim=1).sum())
+        if count <= 0:
+            return
+
+
 def check_visible(images: Tensor, visible: Tensor) -> None:
     """Refuse a `visible` that does not fit `images`, before anything is computed with it.
 

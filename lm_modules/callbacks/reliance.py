@@ -1,6 +1,6 @@
 """`RelianceCallback`, which measures reliance on outlines on validation images during training, in any `Trainer`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
-from maskrobust.augment.batch import first_images
+from maskrobust.augment.batch import first_images, first_objects
 from maskrobust.errors import InputError, check_at_least, did_you_mean
 from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
@@ -70,7 +70,8 @@ class RelianceCallback(pl.Callback):
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
         max_images: validation images to measure on, over all processes; of files evenly spread over the split, else the
             first ones.
-        max_objects: training objects whose silhouettes are swapped in, and train the mask-only probe.
+        max_objects: training objects whose silhouettes are swapped in, and train the mask-only probe; of files evenly
+            spread over the split, else the first ones.
         replicates: bootstrap resamples behind each interval.
         pictures: validation images to show; 0 for none.
         seed: decides the holes, the probe and the resamples.
@@ -264,7 +265,8 @@ class RelianceCallback(pl.Callback):
     def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
         """Collect silhouettes and train the probe, with gradients and a random state of its own; what can be asked."""
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
-            annotated = [*_up_to(source.annotated_batches("train"), self.max_objects)]
+            some, count = getattr(source, "some_objects", None), self.max_objects
+            annotated = [*(some("train", count) if some else first_objects(source.annotated_batches("train"), count))]
             if not any(batch.object_mask.any() for batch in annotated):
                 rank_zero_info(f"RelianceCallback: {WITHOUT_OBJECTS}")
                 return self.plan.without_objects()
@@ -322,15 +324,6 @@ def set_up(data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
         data.prepare_data()
     trainer.strategy.barrier(f"{type(data).__name__}.setup")
     data.setup("fit")
-
-
-def _up_to(batches: Iterable[Batch], objects: int) -> Iterator[Batch]:
-    """Batches until they hold that many objects."""
-    for batch in batches:
-        yield batch
-        objects -= int(batch.object_mask.flatten(1).any(dim=1).sum())
-        if objects <= 0:
-            return
 
 
 def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:

@@ -15,7 +15,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch, check_all_known, first_images, in_unit_range
+from maskrobust.augment.batch import Batch, check_all_known, first_images, first_objects, in_unit_range
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
@@ -259,6 +259,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         The first ones unless a subclass sorts them. The data must be set up for it.
         """
         return first_images(self.whole_split(split), count)
+
+    def some_objects(self, split: Split, count: int) -> Iterable[Batch]:
+        """As `some_images`, of batches that hold `count` objects, or a few more, where the split has as many."""
+        return first_objects(self.annotated_batches(split), count)
 
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer."""

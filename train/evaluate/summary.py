@@ -66,7 +66,7 @@ def summarise(
         seconds: how long the command took.
         command: the command as typed.
     """
-    runs, probe, plans = answered
+    runs, probe, plans = answered.runs, answered.probe, answered.plans
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
     rows = [

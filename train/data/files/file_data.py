@@ -302,8 +302,7 @@ class FileDataModule(AnnotatedDataModule):
 
     def annotated_batches(self, split: Split) -> DataLoader[Batch]:
         """The images that have a mask file, or where there is none the first image; the others are not read."""
-        files = self.files(split)
-        return self._loader_of([file for file in files if file.mask is not None] or files[:1])
+        return self._loader_of(self._annotated_files(split))
 
     def listed(self, split: Split) -> list[tuple[int, int]]:
         """Id and label of each image file, in order."""
@@ -312,6 +311,14 @@ class FileDataModule(AnnotatedDataModule):
     def some_images(self, split: Split, count: int) -> DataLoader[Batch]:
         """Images evenly spread over `files`, which are sorted by class in many a folder."""
         return self._loader_of(_spread(self.files(split), count))
+
+    def some_objects(self, split: Split, count: int) -> DataLoader[Batch]:
+        """So many images with a mask file, or all, evenly spread over `files`."""
+        return self._loader_of(_spread(self._annotated_files(split), count))
+
+    def _annotated_files(self, split: Split) -> list[ImageFile]:
+        files = self.files(split)
+        return [file for file in files if file.mask is not None] or files[:1]
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""

@@ -202,6 +202,8 @@ def test_some_images_stand_for_all_classes(tree):
     data = make(tree)
     assert joined(data.some_images("train", 4)).labels.tolist() == [0, 0, 1, 1]
     assert torch.equal(joined(data.some_images("train", 99)).ids, joined(data.whole_split("train")).ids)
+    objects = joined(data.some_objects("train", 4))
+    assert objects.labels.tolist() == [0, 0, 1, 1] and objects.object_mask.flatten(1).any(dim=1).all()
 
 
 def test_one_mask_for_two_images_is_refused(tree):
