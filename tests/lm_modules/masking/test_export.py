@@ -127,7 +127,7 @@ def test_an_onnx_file_that_is_not_the_network_is_refused(leak, fault):
 
 def test_an_onnx_file_without_the_packages_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"needs onnxscript.*maskrobust\[onnx\]"):
+    with pytest.raises(InputError, match=r"needs onnxscript.*\[onnx\]"):
         onnx_model(modern(), (SIZE, SIZE))
 
 
