@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import cv2
@@ -235,31 +235,47 @@ def presented(network: nn.Module, data: Fashion, paddings: Mapping[str, str]) ->
     return {name: partial(answer, name) for name in ("painted", *paddings)}
 
 
-def probe_numbers(encoder: nn.Module, padding: str, data: Fashion, seed: int) -> Numbers:
-    """Of an encoder as it is: a linear probe fitted on whole images, and what it answers for holes."""
+class Shown(NamedTuple):
+    """Images, and `visible` of each kind of hole in them."""
+
+    samples: Batch
+    visible: Mapping[str, Tensor]
+
+
+def fitted(shown: Shown, hole: str, answer: Answer) -> Any:
+    """A linear probe of the features of images with a kind of hole."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    return probe.fit(answer(shown.samples, shown.visible[hole]).numpy(), shown.samples.labels.numpy())
+
+
+def score(probe: Any, shown: Shown, hole: str, answer: Answer) -> float:
+    """The accuracy of a probe on images with a kind of hole."""
+    return float(probe.score(answer(shown.samples, shown.visible[hole]).numpy(), shown.samples.labels.numpy()))
+
+
+def to_probe(encoder: nn.Module, data: Fashion, seed: int) -> tuple[nn.Module, Shown, Shown]:
+    """A copy of an encoder without its head, in eval mode, with images to fit probes on and to test them on."""
     encoder = copy.deepcopy(encoder).eval()
     setattr(encoder, head_of(encoder), nn.Identity())
-    training = Batch(*(None if each is None else each[:PROBED] for each in data.samples("train")))  # type: ignore[arg-type]
-    test = data.samples("test")
-    seen, shown, labels = holes(training, seed), holes(test, seed), test.labels.numpy()
+    training, test = data.samples("train").select(slice(PROBED)), data.samples("test")
+    return encoder, Shown(training, holes(training, seed)), Shown(test, holes(test, seed))
 
-    def fitted(hole: str, answer: Answer) -> Any:
-        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        return probe.fit(answer(training, seen[hole]).numpy(), training.labels.numpy())
 
-    def score(probe: Any, hole: str, answer: Answer) -> float:
-        return float(probe.score(answer(test, shown[hole]).numpy(), labels))
-
+def probe_numbers(encoder: nn.Module, padding: str, data: Fashion, seed: int) -> Numbers:
+    """Of an encoder as it is: a linear probe fitted on whole images, and what it answers for holes."""
+    encoder, training, test = to_probe(encoder, data, seed)
     own = "mean" if padding == "none" else padding
     answers = presented(encoder, data, {each: each for each in ("zeros", "mean", own)})
-    scenes = test.select(slice(SCENES))._replace(images=255 * data.empty_scenes("test", SCENES).images)
-    clean = fitted("clean", answers["painted"])
-    objects = answers["painted"](test.select(slice(SCENES)), shown["clean"][:SCENES])
-    found = {"probe, clean": score(clean, "clean", answers["painted"])}
+    pictured = test.samples.select(slice(SCENES))
+    scenes = pictured._replace(images=255 * data.empty_scenes("test", SCENES).images)
+    clean = fitted(training, "clean", answers["painted"])
+    objects = answers["painted"](pictured, test.visible["clean"][:SCENES])
+    found = {"probe, clean": score(clean, test, "clean", answers["painted"])}
     for name, answer in answers.items():
-        found[f"half hidden under {name}"] = score(clean, "half hidden", answer)
-        found[f"outline under {name}"] = score(clean, "outline", answer) - score(clean, "circle", answer)
-        outlines, circles = (answer(scenes, shown[hole][:SCENES]) for hole in ("outline", "circle"))
+        right = {hole: score(clean, test, hole, answer) for hole in ("half hidden", "outline", "circle")}
+        found[f"half hidden under {name}"] = right["half hidden"]
+        found[f"outline under {name}"] = right["outline"] - right["circle"]
+        outlines, circles = (answer(scenes, test.visible[hole][:SCENES]) for hole in ("outline", "circle"))
         found[f"pull under {name}"] = likeness(outlines, objects) - likeness(circles, objects)
     for what in ("half hidden", "outline", "pull"):
         found[f"{what} under {OWN}"] = found[f"{what} under {own}"]
@@ -272,20 +288,11 @@ def outline_numbers(encoder: nn.Module, data: Fashion, seed: int) -> Numbers:
     The accuracy of a linear probe fitted and tested on images whose garment is hidden along its outline, minus that of
     one fitted and tested with the enclosing circle hidden.
     """
-    encoder = copy.deepcopy(encoder).eval()
-    setattr(encoder, head_of(encoder), nn.Identity())
-    training = Batch(*(None if each is None else each[:PROBED] for each in data.samples("train")))  # type: ignore[arg-type]
-    test = data.samples("test")
-    seen, shown = holes(training, seed), holes(test, seed)
+    encoder, training, test = to_probe(encoder, data, seed)
     found: Numbers = {}
     for name, answer in presented(encoder, data, {each: each for each in ("zeros", "mean")}).items():
-
-        def right(hole: str, answer: Answer = answer) -> float:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-            probe.fit(answer(training, seen[hole]).numpy(), training.labels.numpy())
-            return float(probe.score(answer(test, shown[hole]).numpy(), test.labels.numpy()))
-
-        found[f"outline under {name}"], found[f"circle under {name}"] = right("outline"), right("circle")
+        for hole in ("outline", "circle"):
+            found[f"{hole} under {name}"] = score(fitted(training, hole, answer), test, hole, answer)
         found[f"carried under {name}"] = found[f"outline under {name}"] - found[f"circle under {name}"]
     return found
 

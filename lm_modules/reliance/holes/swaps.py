@@ -52,8 +52,8 @@ def swap_triples(keys: Tensor, labels: Tensor, height: int, width: int, *, index
     """Draw the triples of a batch.
 
     j is uniform over the bank's objects of classes other than y_i. k is the object of a third class whose area is
-    closest to j's. Of equally close areas, of which a class may have a smaller and a larger one, each of each class is
-    equally likely, and so are equally large objects of one class.
+    closest to j's. Where several classes and areas are equally close (a class may have a smaller and a larger area),
+    each of these is equally likely, and so is then each object of that class and area.
 
     Args:
         keys: (B,) int64 keys.
