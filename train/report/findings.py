@@ -369,14 +369,15 @@ def _accuracies(
     hidden: float = 0.5,
 ) -> str:
     """As in "a is right in 46 % of the images under black fill (chance: 25 %), in 26 % under layer masking"."""
-    has_labels = any(row_of(results, view, "clean_accuracy") for view in shown)
-    verb = f"is{' still' * still} right in" if has_labels else "predicts the same as with nothing hidden in"
+    verb = f"is{' still' * still} right in" if results.has_labels else "predicts the same as with nothing hidden in"
     rows = [(view, row) for view in shown if (row := row_of(results, view, measure, hidden))]
     found, counted = [(view, row.value or 0.0) for view, row in rows], [row.images for _, row in rows]
     if len(found) > _MOST_NAMED:
         ends = [choose(found, key=lambda each: each[1]) for choose in (min, max)]
         low, high = (f"{percents(value)} ({view.network.title} {under(view.method)})" for view, value in ends)
-        what = "accuracy" if has_labels else "the fraction of predictions that are the same as with nothing hidden"
+        what = (
+            "accuracy" if results.has_labels else "the fraction of predictions that are the same as with nothing hidden"
+        )
         return f"{what} over {max(counted):,} images is between {low} and {high}"
     several = len({view.network.name for view, _ in found}) > 1
     as_trained = several and all(results.own_method(view.network) == view.method for view, _ in found)

@@ -142,6 +142,21 @@ def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path, monkeypat
     assert all(said.index(f"define {name}") < said.index(name) for name in names)
 
 
+def test_data_that_know_which_images_stand_for_a_split_choose_them(tmp_path, monkeypatch):
+    class Chosen(Shapes):
+        def some_images(self, *given):
+            return VALIDATION[2:] if given == ("val", 20) else []
+
+        def some_objects(self, *given):
+            return TRAINING[3:] if given == ("train", 30) else []
+
+    asked: list[int] = []
+    ask, measuring = Measurement.ask, callback(max_images=20, max_objects=30)
+    monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.extend(batch.ids.tolist()) or ask(self, batch))
+    fit(csv_logger(tmp_path), measuring, data=Chosen, epochs=1)
+    assert asked == VALIDATION[2].ids.tolist() and measuring._bank.ids.tolist() == TRAINING[3].ids.tolist()
+
+
 def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(tmp_path, monkeypatch):
     asked: list[int] = []
     ask = Measurement.ask

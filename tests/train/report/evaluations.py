@@ -59,7 +59,7 @@ def evaluated(
         "own_methods": own or {},
         "chance": chance,
         "compared_with": next(iter(networks)),
-        "settings": {"labels": "of the data", "probe": "training split", "left_out": []},
+        "settings": {"labels": "none" if chance is None else "of the data", "probe": "training split", "left_out": []},
     }
     return Results("reliance", content, rows)
 
