@@ -80,7 +80,8 @@ def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequen
 
 def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing():
     rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
-    content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5, "settings": {}}
+    content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5}
+    content["settings"] = {"labels": "of the data"}
     results = Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""}))
     assert "b is right in 80\u202f% of 9 images" in in_evaluation(results)
     first, second = besides(results)
