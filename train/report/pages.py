@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
-from maskrobust.train.report.findings import in_claim, in_evaluation
+from maskrobust.train.report.findings import in_evaluation
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
-from maskrobust.train.report.sections.claim import factorial, pairs_of_the_rule, rule, verdict
+from maskrobust.train.report.sections.claim import factorial, in_claim, pairs_of_the_rule, rule, verdict
 from maskrobust.train.report.sections.found import found
 from maskrobust.train.report.sections.measures import (
     accuracy,

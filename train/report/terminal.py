@@ -7,8 +7,9 @@ from rich.panel import Panel
 from rich.text import Text
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
-from maskrobust.train.report.findings import View, in_claim, row_of
+from maskrobust.train.report.findings import View, row_of
 from maskrobust.train.report.results import Results
+from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.wording import (
     capitalised,
     decimal,

@@ -12,10 +12,9 @@ from rich.console import Console
 
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.charts import Curve, line_chart
-from maskrobust.train.report.findings import in_claim
 from maskrobust.train.report.results import MEANINGLESS, Results, short_names
 from maskrobust.train.report.sections.accuracy import curves
-from maskrobust.train.report.sections.claim import chart_points, reliance_limit, retention, retention_chart
+from maskrobust.train.report.sections.claim import chart_points, in_claim, reliance_limit, retention, retention_chart
 from maskrobust.train.report.sections.measures import outlines, pairs
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import decimal, in_sentence, method_title

@@ -15,10 +15,54 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, legend, named, prose, table
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
-from maskrobust.train.report.findings import USED_SHARE, in_claim
+from maskrobust.train.report.findings import USED_SHARE, View, percents, row_of, under
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import in_words, method_title
+from maskrobust.train.report.wording import CONCLUSIONS, capitalised, decimal, in_words, method_title
+
+
+def in_claim(results: Results) -> list[str]:
+    """The news of a claim: what has come of each of its two claims, with the numbers behind it.
+
+    The first claim names the arm that relies the least where it is refuted, else the range over arms. Of the pairs of
+    an arm and a fill the second names the one that keeps the most accuracy, among those that refute it, else among
+    those that leave it open, else among all.
+    """
+    reference = results.network(results.content["rule"]["layer_masking_arm"])
+    masked = _kept_and_share(results, View(reference, str(reference.arm["method"])))
+    found = [
+        (row.reading, view, *each)
+        for row in results.comparisons
+        if row.reading != "does not count"
+        if (each := _kept_and_share(results, view := View(results.network(row.network), row.method)))
+    ]
+    own = {share: view for _, view, _, share in found if view.method == results.own_method(view.network)}
+    conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
+    if not own or masked is None:
+        return conclusions
+    decisive = ([each for each in found if each[0] == reading] for reading in ("does as well", "open"))
+    _, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
+    half = in_words(float(results.content["hidden_fraction"]))
+    relied = " to ".join(dict.fromkeys(map(decimal, (min(own), max(own)))))
+    if results.verdicts[0]["outcome"] == "refuted":
+        least = min(own, key=abs)
+        relied = f"{decimal(least)} for “{own[least].network.title}” {under(own[least].method)}"
+    sizes = (
+        f"used share {relied}; with layer masking {decimal(masked[1])}",
+        f"{half} hidden: {percents(kept)} right at a used share of {decimal(share)} for “{best.network.title}” "
+        f"{under(best.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])}",
+    )
+    return [
+        f"{text} {capitalised(size)}." if text.endswith("?") else f"{text[:-1]} ({size})."
+        for text, size in zip(conclusions, sizes, strict=True)
+    ]
+
+
+def _kept_and_share(results: Results, view: View) -> tuple[float, float] | None:
+    """Accuracy with as many patches hidden as the rule says, and the used share; None where either is undefined."""
+    hidden = float(results.content["hidden_fraction"])
+    kept, share = (row_of(results, view, measure, hidden) for measure in ("retention", HEADLINE))
+    return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
 
 
 def verdict(results: Results) -> Markup:

@@ -1,0 +1,63 @@
+"""What has come of a claim is said in one sentence each, with the numbers behind it."""
+
+import pytest
+
+from maskrobust.train.report.sections.claim import in_claim
+from maskrobust.train.report.wording import CONCLUSIONS
+from tests.train.report.evaluations import claimed
+from tests.train.report.pages import squeezed
+from tests.train.report.test_findings import hidden_otherwise
+
+ARMS = {
+    "patches": {"black": (0.6, 0.43), "inpainting": (0.7, 0.21), "layer_masking": (0.3, 0.0)},
+    "blobs": {"black": (0.5, 0.3), "inpainting": (0.65, 0.1), "layer_masking": (0.3, 0.0)},
+    "masked": {"black": (0.2, 0.5), "layer_masking": (0.73, 0.02)},
+}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "shown", "own", "share", "needed", "best"),
+    [
+        (
+            ("supported", "supported"),
+            "keeps less",
+            "Networks trained with mask augmentation still rely on the outline, filled as in training (used {}).",
+            "0.30 to 0.43",
+            "Layer masking is needed: no fill does as well at the same accuracy with patches hidden (half {}).",
+            "70% right at a used share of 0.21 for “patches” under inpainting",
+        ),
+        (
+            ("refuted", "refuted"),
+            "does as well",
+            "Filled as in training, a network relies on the outline no more than with layer masking (used {}).",
+            "0.30 for “blobs” under black fill",
+            "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden (half {}).",
+            "60% right at a used share of 0.43 for “patches” under black fill",
+        ),
+        (
+            ("undecided", "undecided"),
+            "open",
+            "Do networks trained with mask augmentation rely on outlines, filled as in training? Used {}.",
+            "0.30 to 0.43",
+            "Is layer masking needed, or does a fill do as well? Half {}.",
+            "60% right at a used share of 0.43 for “patches” under black fill",
+        ),
+    ],
+)
+def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes, shown, own, share, needed, best):
+    assert list(map(squeezed, in_claim(claimed(outcomes, ARMS, shown=shown)))) == [
+        own.format(f"share {share}; with layer masking 0.02"),
+        needed.format(f"hidden: {best}; with layer masking 73% at 0.02"),
+    ]
+
+
+def test_a_claim_tells_accuracies_at_the_hidden_fraction_of_its_rule():
+    claim = claimed(("supported", "supported"), ARMS, shown="keeps less")
+    strong = hidden_otherwise(claim, 0.75, ("retention",), hidden_fraction=0.75)
+    said = [squeezed(sentence).replace("75% hidden:", "half hidden:") for sentence in in_claim(strong)]
+    assert said == list(map(squeezed, in_claim(claim)))
+
+
+def test_a_claim_without_numbers_is_said_without_them():
+    alone = claimed(("undecided", "undecided"), {"masked": ARMS["masked"]})
+    assert in_claim(alone) == [CONCLUSIONS[case]["undecided"] for case in CONCLUSIONS]
