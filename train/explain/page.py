@@ -23,6 +23,7 @@ from maskrobust.lm_modules.explanation.overlays import (
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.explain.config import QUICK
+from maskrobust.train.explain.findings import badly_fitted, in_explanations, mean_of
 from maskrobust.train.explain.judged import (
     TRUSTED,
     WARNING,
@@ -46,7 +47,6 @@ from maskrobust.train.report.blocks import (
     render_page,
     table,
 )
-from maskrobust.train.report.findings import badly_fitted, in_explanations, mean_of
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import decimal, in_sentence, method_title, percent
 

@@ -42,9 +42,8 @@ from maskrobust.train.report.blocks import (
     table,
 )
 from maskrobust.train.report.examples import of_different_classes, to_pictures
-from maskrobust.train.report.findings import in_masks
 from maskrobust.train.report.sections.run import command_line
-from maskrobust.train.report.wording import family_title, method_title
+from maskrobust.train.report.wording import PERCENT, family_title, in_sentence, listed, method_title
 from maskrobust.train.types import Split
 
 _SEARCHED_BATCHES = 20
@@ -272,6 +271,22 @@ def render_gallery(gallery: Gallery, command: str) -> str:
     title = in_masks({rows[0].family: [(row.hidden, row.object_hidden) for row in rows] for rows in by_family})
     header = prose("masks_header", title=title, outline=OUTLINE, images=gallery.images)
     return render_page("masks", title, header, sections, gallery, look="wide", style=style)
+
+
+def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> str:
+    """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
+    every = [100 * hidden for images in families.values() for hidden, _ in images]
+    ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
+    counted = f"{len(families)} mask families hide" if len(families) > 1 else "One mask family hides"
+    said = f"{counted} {ends}{PERCENT} of the pixels of these images"
+    of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
+    whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
+    if not any(of_objects.values()):
+        return f"{said}."
+    if len(families) == 1:
+        return f"{said}, and the whole object." if whole else f"{said}, and not the whole object."
+    of_whole = f"{len(whole)} of the families the whole object: {listed(whole)}" if whole else "none the object"
+    return f"{said}, and {of_whole}."
 
 
 def _images(gallery: Gallery) -> Markup:

@@ -1,7 +1,6 @@
 """The finding of a command in one sentence with its size: first on its page, last in the terminal."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from maskrobust.lm_modules.methods import is_fill
@@ -11,11 +10,9 @@ from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import (
-    PERCENT,
     capitalised,
     compact,
     decimal,
-    family_title,
     hundredths,
     in_sentence,
     in_words,
@@ -23,14 +20,13 @@ from maskrobust.train.report.wording import (
     listed,
     method_title,
     percent,
+    percents,
     points,
+    under,
 )
 
 LITTLE = 0.1
 """Used share below which reliance on outlines is little: a tenth of what outlines tell."""
-
-_EVEN, _ALIKE = 0.5, 0.9
-"""Evenness from which on scores show the hole; rank correlation from which on two orders of segments are the same."""
 
 _KEPT = 0.05
 """Accuracy that a network may lose to hidden patches and still be said to keep it."""
@@ -136,95 +132,12 @@ def _better_than_chance(results: Results) -> list[View]:
     return [view for view in views(results) if not _at_chance(results, view.network)]
 
 
-def in_explanations(rows: Sequence[Row], methods: Sequence[str]) -> str:
-    """The news of explanations: that scores show a fill's holes, or how far two masking methods agree.
-
-    In order of precedence: hiding segments has no effect at all; under a fill, but not under layer masking, all
-    segments count nearly alike; rank correlation. All are of the network, explainer and segments that come first.
-
-    Args:
-        rows: rows of the result table.
-        methods: the masking methods, in order.
-    """
-    fills = [each for each in methods if is_fill(each)]
-    others = [each for each in methods if not is_fill(each)]
-    evens = {each: _of_first(select(rows, measure="evenness", method=each)) for each in methods}
-    even = {each: mean_of(found) for each, found in evens.items()}
-    if blank := [each for each in methods if evens[each] and math.isnan(even[each])]:
-        named = listed([in_sentence(method_title(each)) for each in blank])
-        return f"There is nothing to explain under {named}: the predictions are the same whatever is hidden."
-    for fill in fills:
-        if others and even[fill] >= _EVEN > even[others[0]]:
-            return (
-                f"Scores {under(fill)} show the hole, not the picture: {percents(even[fill])} of them is the same for "
-                f"all segments ({percents(even[others[0]])} {under(others[0])})."
-            )
-    pair = [*fills[:1], *others[:1], *fills[1:], *others[1:]][:2]
-    correlations = _of_first(select(rows, measure="rank_correlation"))
-    alike = [row for row in correlations if {row.method, row.parameters["other"]} == {*pair}]
-    if not alike:
-        return f"Explained {under(methods[0])} alone: whether the scores show the picture or the hole cannot be told."
-    found, images = mean_of(alike), len({row.parameters["image"] for row in alike})
-    how = "alike" if found >= _ALIKE else "much alike" if found >= _EVEN else "differently"
-    first, second = map(method_title, pair)
-    return (
-        f"{first} and {in_sentence(second)} rank the parts of an image {how}: rank correlation {decimal(found)} "
-        f"(1: the same order, 0: unrelated; mean over {images} images)."
-    )
-
-
-def badly_fitted(rows: Sequence[Row], methods: Sequence[str], trusted: float) -> str:
-    """Under which masking methods a surrogate describes the network badly; empty where it is so under none.
-
-    Args:
-        rows: rows of the result table.
-        methods: the masking methods, in order.
-        trusted: R² below which scores explain little.
-    """
-    fits = {each: mean_of(_of_first(select(rows, measure="r_squared", method=each))) for each in methods}
-    bad = [f"{decimal(fit)} {under(each)}" for each, fit in fits.items() if fit < trusted]
-    return f"The scores describe the network badly: R² is {listed(bad)}, where 1 is exact." if bad else ""
-
-
-def in_masks(families: Mapping[str, Sequence[tuple[float, float | None]]]) -> str:
-    """What mask families hide: a fraction of each image, and a fraction of its object, None where there is none."""
-    every = [100 * hidden for images in families.values() for hidden, _ in images]
-    ends = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (min(every), max(every))))
-    counted = f"{len(families)} mask families hide" if len(families) > 1 else "One mask family hides"
-    said = f"{counted} {ends}{PERCENT} of the pixels of these images"
-    of_objects = {name: [found for _, found in images if found is not None] for name, images in families.items()}
-    whole = [in_sentence(family_title(name)) for name, found in of_objects.items() if found and min(found) == 1.0]
-    if not any(of_objects.values()):
-        return f"{said}."
-    if len(families) == 1:
-        return f"{said}, and the whole object." if whole else f"{said}, and not the whole object."
-    of_whole = f"{len(whole)} of the families the whole object: {listed(whole)}" if whole else "none the object"
-    return f"{said}, and {of_whole}."
-
-
-def mean_of(rows: Sequence[Row]) -> float:
-    """The mean of the values that are defined, NaN where none is."""
-    values = [row.value for row in rows if row.value is not None]
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _of_first(rows: Sequence[Row]) -> list[Row]:
-    """The rows of the network, explainer and segments that come first."""
-    about = [(row.network, row.parameters["explainer"], row.parameters["segments"]) for row in rows]
-    return [row for row, each in zip(rows, about, strict=True) if each == about[0]]
-
-
 def besides(results: Results) -> list[str]:
     """What a reader of the first sentence of an evaluation has to know, too."""
     pulled = _pulled(results, _better_than_chance(results))
     shares = _shares(results) or [pulled] * bool(pulled)
     about = [*_some_at_chance(results), *_meaningless(results), *_without_objects(results), *_about_crude(results)]
     return [*_difference(results), *shares, *_nearest(results), *about]
-
-
-def percents(value: float) -> str:
-    """A fraction in [0, 1] within a sentence, with at most three digits, as in "46.1 %" and "50 %"."""
-    return f"{100 * value:.3g}{PERCENT}"
 
 
 def who(results: Results, network: Network) -> str:
@@ -235,11 +148,6 @@ def who(results: Results, network: Network) -> str:
     ]
     told_apart = len(set(trained)) == len(trained) > 1 and all(trained)
     return f"the network trained {trained[network.number - 1]}" if told_apart else network.title
-
-
-def under(method: str) -> str:
-    """As in "under black fill"."""
-    return f"under {in_sentence(method_title(method))}"
 
 
 def _at_chance(results: Results, network: Network) -> str:

@@ -56,6 +56,11 @@ def method_title(method: str) -> str:
     return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
 
 
+def under(method: str) -> str:
+    """As in "under black fill"."""
+    return f"under {in_sentence(method_title(method))}"
+
+
 def family_title(name: str) -> str:
     """A mask family's name in words, as in "Own class silhouettes"; SLIC is an abbreviation."""
     return "SLIC" if name == "slic" else capitalised(_without_module(name).replace("_", " "))
@@ -64,6 +69,11 @@ def family_title(name: str) -> str:
 def percent(value: float) -> str:
     """A fraction in [0, 1] as a percentage with one decimal, as in "93.1 %"."""
     return f"{hundredths(value)}{PERCENT}"
+
+
+def percents(value: float) -> str:
+    """A fraction in [0, 1] within a sentence, with at most three digits, as in "46.1 %" and "50 %"."""
+    return f"{100 * value:.3g}{PERCENT}"
 
 
 def hundredths(value: float) -> str:

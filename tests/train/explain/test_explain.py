@@ -22,8 +22,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK, parse_config
+from maskrobust.train.explain.findings import in_explanations
 from maskrobust.train.explain.pictures import file_name
-from maskrobust.train.report.findings import in_explanations
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured, squeezed
 from tests.train.test_cli import sentence_of

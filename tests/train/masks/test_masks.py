@@ -22,11 +22,11 @@ from maskrobust.augment import FAMILIES, FILLS, Batch, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule
 from maskrobust.train.masks import GalleryConfig
-from maskrobust.train.masks.drawing import OUTLINE, draw_gallery, draw_outlines
+from maskrobust.train.masks.drawing import OUTLINE, draw_gallery, draw_outlines, in_masks
 from maskrobust.train.report.wording import family_title, method_title
 from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs
-from tests.train.report.pages import Page, brightness, measured
+from tests.train.report.pages import Page, brightness, measured, squeezed
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit
 
@@ -123,6 +123,20 @@ def test_patch_mixing_shows_the_other_image(page):
     other = pictures["right disc, image 101, nothing hidden"][0]
     inside = hole & ~(other == OUTLINE).all(axis=2)
     assert np.array_equal(pictures["Patches, Other image"][0][inside], other[inside])
+
+
+def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
+    said = "3 mask families hide 10 to 51% of the pixels of these images"
+    hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
+    whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
+    assert squeezed(in_masks(whole)) == f"{said}, and 2 of the families the whole object: SLIC and objects."
+    partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
+    assert squeezed(in_masks(partly)) == f"{said}, and none the object."
+    without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
+    assert squeezed(in_masks(without)) == f"{said}."
+    alone = "One mask family hides 20% of the pixels of these images, and"
+    assert squeezed(in_masks({"objects": [(0.2, 1.0)]})) == f"{alone} the whole object."
+    assert squeezed(in_masks({"objects": [(0.2, 0.9)]})) == f"{alone} not the whole object."
 
 
 def test_the_outline_runs_inside_the_object_and_around_it():

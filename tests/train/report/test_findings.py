@@ -1,17 +1,13 @@
 """What is found is said in one sentence, with its size: outcomes that are known, and what is said of each."""
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.findings import (
     accuracies_compared,
     besides,
     in_evaluation,
-    in_explanations,
-    in_masks,
 )
 from maskrobust.train.report.results import Results
 from tests.train.report.evaluations import evaluated
@@ -191,68 +187,3 @@ def test_what_was_not_measured_or_means_nothing_is_said_below_the_sentence():
     two = {"a": {"black": READ}, "b": {"black": READ}}
     one_at_chance = evaluated(two, {"a": 0.8, "b": 0.2}, at_chance={"b": "it guesses"})
     assert "b is at chance" in besides(one_at_chance)[-1] and ", b " not in in_evaluation(one_at_chance)
-
-
-ALIKE = (
-    "Black fill and layer masking rank the parts of an image {}: rank correlation {} (1: the same order, 0: unrelated; "
-    "mean over 1 images)."
-)
-
-
-def scored(evenness, alike):
-    """Rows of explanations: evenness by masking method, and rank correlation of two."""
-    about: dict[str, Any] = {"image": "a", "explainer": "lime", "segments": "patches"}
-
-    def row(measure, method, value, **further):
-        return Row("net", method, measure, value, None, None, 20, 0, parameters=about | further)
-
-    first, *others = evenness
-    return [
-        *(row("evenness", method, value) for method, value in evenness.items()),
-        row("evenness", first, 1.0, explainer="rise"),
-        *(row("rank_correlation", first, alike, other=other) for other in others),
-    ], list(evenness)
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (
-            scored({"black": 0.93, "layer_masking": 0.12}, 0.1),
-            "Scores under black fill show the hole, not the picture: 93% of them is the same for all segments (12% "
-            "under layer masking).",
-        ),
-        (
-            scored({"black": 0.93, "layer_masking": 0.9}, 0.95),
-            ALIKE.format("alike", "0.95"),
-        ),
-        (
-            scored({"black": 0.2, "layer_masking": 0.1}, 0.31),
-            ALIKE.format("differently", "0.31"),
-        ),
-        (
-            scored({"black": None, "layer_masking": 0.1}, None),
-            "There is nothing to explain under black fill: the predictions are the same whatever is hidden.",
-        ),
-        (
-            scored({"black": 0.9}, 0.0),
-            "Explained under black fill alone: whether the scores show the picture or the hole cannot be told.",
-        ),
-    ],
-)
-def test_explanations_are_said_to_show_the_hole_only_where_that_was_measured(found, said):
-    assert squeezed(in_explanations(*found)) == said
-
-
-def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
-    said = "3 mask families hide 10 to 51% of the pixels of these images"
-    hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
-    whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
-    assert squeezed(in_masks(whole)) == f"{said}, and 2 of the families the whole object: SLIC and objects."
-    partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
-    assert squeezed(in_masks(partly)) == f"{said}, and none the object."
-    without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
-    assert squeezed(in_masks(without)) == f"{said}."
-    alone = "One mask family hides 20% of the pixels of these images, and"
-    assert squeezed(in_masks({"objects": [(0.2, 1.0)]})) == f"{alone} the whole object."
-    assert squeezed(in_masks({"objects": [(0.2, 0.9)]})) == f"{alone} not the whole object."

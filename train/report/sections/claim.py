@@ -15,10 +15,18 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, legend, named, prose, table
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
-from maskrobust.train.report.findings import USED_SHARE, View, percents, row_of, under
+from maskrobust.train.report.findings import USED_SHARE, View, row_of
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
-from maskrobust.train.report.wording import CONCLUSIONS, capitalised, decimal, in_words, method_title
+from maskrobust.train.report.wording import (
+    CONCLUSIONS,
+    capitalised,
+    decimal,
+    in_words,
+    method_title,
+    percents,
+    under,
+)
 
 
 def in_claim(results: Results) -> list[str]:
