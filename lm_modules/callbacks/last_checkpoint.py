@@ -3,33 +3,26 @@
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.trainer.states import TrainerFn
 
 from maskrobust.errors import check_at_least
 from maskrobust.lm_modules.training.processes import note_progress
-
-_VALIDATION_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes last.ckpt before every validation, after every epoch, every few steps where asked, and when told to stop.
+    """Writes last.ckpt after every epoch, every few steps where asked, and when told to stop.
 
-    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the step, save, and exit (or
-    finish the validation batch and exit): rank 0 with status 128 plus the number of the signal (143, 130) after one
-    line on standard error, the others with 0. A second signal acts at once.
-
-    A validation that was interrupted, by a kill, too, is run again from its start, that after the last step of the
-    training, too. Nothing is saved between the batches of one optimiser step, where a validation that begins there is
-    finished first.
+    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the optimiser step, save, and
+    exit: rank 0 with status 128 plus the number of the signal (143, 130) after one line on standard error, the others
+    with 0. After the last step of an epoch, and within a validation, they finish the validation first. A second signal
+    acts at once.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
@@ -45,10 +38,6 @@ class LastCheckpoint(ModelCheckpoint):
         self.interval = every_n_train_steps
         self._signals = StopSignals()
         self._saved_step = self._seen_step = 0
-        self._has_stepped = True
-        self._validation_begun = False
-        self._goes_on_in_validation = False
-        self._max_steps: int | None = None
 
     @property
     def path(self) -> str:
@@ -59,85 +48,27 @@ class LastCheckpoint(ModelCheckpoint):
         """Nothing: there is always one file, in the folder of the run that writes it."""
         return {}
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Note whether the training goes on with a validation that was interrupted."""
-        self._goes_on_in_validation = trainer.state.fn == TrainerFn.FITTING and is_in_validation(checkpoint)
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Make room for that validation: Lightning would do nothing more once max_steps is reached."""
-        if self._goes_on_in_validation and trainer.max_steps >= 0:
-            self._max_steps = trainer.max_steps
-            trainer.fit_loop.epoch_loop.max_steps = sys.maxsize
-
-    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen to signals."""
-        self._signals.listen()
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals, and count steps from here."""
         self._signals.listen()
         _end_finished_epoch(trainer)
-        if not _validation_is_due(trainer):
-            self._restore_max_steps(trainer)
         self._saved_step = self._seen_step = trainer.global_step
-        self._has_stepped = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where that is due, unless a validation or the end of the epoch comes first; they will."""
+        """Save after an optimiser step where that is due, unless the epoch ends with it."""
         received = self._signals.received(trainer)
-        self._has_stepped = trainer.global_step > self._seen_step
-        self._seen_step = trainer.global_step
-        is_due = self.interval is not None and trainer.global_step >= self._saved_step + self.interval
-        if self._has_stepped and not trainer.is_last_batch and not _validation_is_due(trainer):
-            if received or is_due:
+        has_stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
+        if has_stepped and not trainer.is_last_batch:
+            if received or (self.interval is not None and trainer.global_step >= self._saved_step + self.interval):
                 self._save(trainer)
             self._stop(trainer, received)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, so that this validation is run again where it is interrupted."""
-        self._restore_max_steps(trainer)
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self._validation_begun = True
-            received = self._signals.received(trainer)
-            if self._has_stepped:
-                self._save(trainer)
-                self._stop(trainer, received)
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Stop where asked: the state from before this validation has been saved."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            received = self._signals.received(trainer)
-            if trainer.sanity_checking or self._has_stepped:
-                self._stop(trainer, received)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that this validation need not be run again, before others save what it has found."""
-        self._validation_begun = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state after an epoch, and stop where asked."""
         self._save(trainer)
         self._stop(trainer, self._signals.received(trainer))
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Let Lightning run a validation again that has begun: it only does so from within its first batch."""
-        if self._validation_begun:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
-            progress.update(total=dict(_VALIDATION_BEGUN), current=dict(_VALIDATION_BEGUN), is_last_batch=False)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the signals to whoever had them before."""
@@ -146,11 +77,6 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the signals to whoever had them before."""
         self._signals.close()
-
-    def _restore_max_steps(self, trainer: pl.Trainer) -> None:
-        if self._max_steps is not None:
-            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
-            self._max_steps = None
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -172,24 +98,10 @@ class LastCheckpoint(ModelCheckpoint):
             return
         if not trainer.is_global_zero:
             raise SystemExit(0)
-        where = f"the state is in '{self.path}'; call the same command with --ckpt_path last to go on"
-        if trainer.sanity_checking:
-            where = "there is nothing to save yet"
         name = signal.Signals(received).name
+        where = f"the state is in '{self.path}'; call the same command with --ckpt_path last to go on"
         print(f"maskrobust: stopped by {name} after {trainer.global_step} steps; {where}.", file=sys.stderr)
         raise SystemExit(128 + received)
-
-
-def is_in_validation(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a Lightning checkpoint was saved within a validation, with which a training goes on from it."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["current"]
-    return bool(progress["started"] > progress["completed"])
-
-
-def _validation_is_due(trainer: pl.Trainer) -> bool:
-    """Whether a validation follows the training batch that ends; Lightning has no public way to ask."""
-    fetcher = trainer.fit_loop._data_fetcher
-    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
 
 
 def _end_finished_epoch(trainer: pl.Trainer) -> None:

@@ -11,7 +11,6 @@ from fsspec.utils import get_protocol
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.last_checkpoint import is_in_validation
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
@@ -156,22 +155,18 @@ def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_
         max_steps: below 0 for no limit.
 
     Returns:
-        "max_epochs", "max_steps", or None where there is something left to do: to train, or to end the validation after
-        the last step.
+        "max_epochs", "max_steps", or None where there is something left to train.
 
     Raises:
         InputError: the checkpoint does not say how far its training has come.
     """
     try:
         epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-        steps, is_validated = int(checkpoint["global_step"]), not is_in_validation(checkpoint)
+        counts = {"max_epochs": (epochs, max_epochs), "max_steps": (int(checkpoint["global_step"]), max_steps)}
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise InputError(
             "the checkpoint must say how far its training has come, but does not; give another."
         ) from error
-    counts = {"max_epochs": (epochs, max_epochs)}
-    if is_validated:
-        counts["max_steps"] = steps, max_steps
     return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
 
 

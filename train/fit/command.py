@@ -119,6 +119,7 @@ class FitCLI(LightningCLI):
     pictures: type[Callback] = ShownImages
     _saved_arguments: dict[str, Any]
     _saved_classes: Any = None
+    _ckpt_path: str | None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -168,9 +169,8 @@ class FitCLI(LightningCLI):
             self._saved_classes = checkpoint.get("class_names")
             check_same_training(checkpoint.get("config"), json.loads(self._text(config)), config.ckpt_path)
             _end_if_finished(checkpoint, config)
-
-    def _parse_ckpt_path(self) -> None:
-        """Take no arguments from a checkpoint, which Lightning would parse, and import the classes that it names."""
+        # Lightning would parse the arguments in a checkpoint that it knows of, and import the classes that they name
+        self._ckpt_path, config.ckpt_path = config.ckpt_path, None
 
     def _arguments_in(self, checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
         """The model's arguments in a checkpoint; that of another model, such as one of a pre-training, is refused."""
@@ -228,6 +228,7 @@ class FitCLI(LightningCLI):
         Lightning looks for `config_dump` before it writes the same once more; each time takes a tenth of a second.
         """
         config = self.config.fit
+        config.ckpt_path = self._ckpt_path
         if config.ckpt_path is not None:
             config.model.weights = None
         text = self._text(config)
