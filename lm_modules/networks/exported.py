@@ -28,7 +28,6 @@ MOST_OUTPUTS = 100_000
 """Most outputs that a network of a file may have."""
 
 _FORMAT = 1
-_LARGEST_CONFIG = 16 * 2**20
 _LONGEST_NAME = 200
 
 
@@ -99,7 +98,7 @@ def load_export(name: str, folder: str, own: str | None = None) -> TrainedNetwor
             f"names it; if you trust it, name it yourself, as in {origin.architecture}:{folder}."
         )
     network = None if own is None else build_own_network(own, count)
-    with building_from(folder, weights.values()):
+    with building_from(folder):
         network = network or build_network(origin.architecture, count, dict(origin.options))
         load_tensors(network, weights, folder)
     if origin.layer_masking:
@@ -122,11 +121,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     needed = {"format": int, "num_classes": int, "preprocessing": dict, "architecture_options": dict,
               "layer_masking": dict, "training": dict}  # fmt: skip
     try:
-        with path.open("rb") as stream:
-            text = stream.read(_LARGEST_CONFIG + 1)
-        if len(text) > _LARGEST_CONFIG:
-            raise ValueError(f"it has more than {_LARGEST_CONFIG >> 20} MiB")
-        content = json.loads(text.decode())
+        content = json.loads(path.read_bytes())
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"it is not of format {_FORMAT}")
         wrong = [name for name, kind in needed.items() if not isinstance(content.get(name), kind)]

@@ -179,7 +179,7 @@ class MaskRobustClassifier(TrainingModule):
         checkpoint = read_checkpoint(path)
         arguments = arguments_in(checkpoint, cls, path)
         weights = plain_tensors(checkpoint["state_dict"], path)
-        with building_from(path, weights.values()):
+        with building_from(path):
             classifier = cls(**arguments)
             if classifier.teacher is None:  # as of an own objective that nobody has imported
                 weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}

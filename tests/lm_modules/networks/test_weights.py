@@ -2,8 +2,6 @@
 
 import copy
 import os
-import pickle
-import zipfile
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -22,7 +20,6 @@ from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from tests.conftest import assert_one_sentence
-from tests.fuzz.limits import REFUSED, ends_with_little_memory
 from tests.lm_modules.masking.networks import randomise, seeded
 
 PREFIXES = ["", "network.", "_orig_mod.module.model."]
@@ -209,85 +206,9 @@ def test_a_missing_file_is_named(tmp_path, read, name):
     assert_one_sentence(refusal, str(tmp_path / name))
 
 
-def rewritten(path, change, compression=zipfile.ZIP_STORED):
-    """A small checkpoint with its pickle changed."""
-    with zipfile.ZipFile(saved_at(path, {"w": torch.arange(4.0)})) as archive:
-        parts = {each.filename: archive.read(each) for each in archive.infolist()}
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in parts.items():
-            archive.writestr(name, change(content) if name.endswith("data.pkl") else content)
-    return path
-
-
 def saved_at(path, content):
     torch.save(content, path)
     return path
-
-
-def of_size(numbers):
-    """Four elements become as many as a little-endian number of five bytes says, in the storage and in the shape."""
-    large = b"\x8a\x06" + numbers + b"\x00"
-    return lambda content: content.replace(b"K\x04tq", large + b"tq").replace(b"K\x04\x85", large + b"\x85")
-
-
-def huge_tensor(path):
-    return rewritten(path, of_size((2**39).to_bytes(5, "little")))
-
-
-def deep(depth):
-    return b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * depth + b"a" * (depth - 1) + b"s."
-
-
-def laughs(levels, width=10):
-    """Lists of ten times the list before: a few hundred bytes that unfold to 10^levels values."""
-    content = b"\x80\x02}(K\x00]q\x00"
-    for level in range(levels):
-        content += bytes([ord("K"), level + 1]) + b"](" + bytes([ord("h"), level]) * width + b"eq" + bytes([level + 1])
-    return content + b"u."
-
-
-def bytearray_of(count):
-    return b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n" + b"J" + count.to_bytes(4, "little") + b"\x85Rs."
-
-
-BOMBS = {
-    "a tensor of 2^39 elements": huge_tensor,
-    "a compressed archive": lambda path: rewritten(path, lambda content: content + bytes(10**7), zipfile.ZIP_DEFLATED),
-    "nested": lambda path: rewritten(path, lambda _: deep(100_000)),
-    "unfolding": lambda path: rewritten(path, lambda _: laughs(12)),
-    "a bytearray of 2 GiB": lambda path: rewritten(path, lambda _: bytearray_of(2**31 - 1)),
-    "too many values": lambda path: rewritten(path, lambda _: b"\x80\x02" + b"]" * 1_100_000 + b"."),
-}
-
-
-@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS)
-def test_a_bomb_is_one_sentence(tmp_path, make):
-    path = make(tmp_path / "bomb.pt")
-    assert path.stat().st_size < 10**7
-    with pytest.raises(ValueError, match=r"'.*bomb.pt' is not (read as a|a readable) checkpoint") as refused:
-        read_state_dict(path)
-    assert "\n" not in str(refused.value) and str(refused.value).endswith(".")
-
-
-def old_format(content):
-    start = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    return b"".join(start) + content + pickle.dumps([], 2)
-
-
-@pytest.mark.parametrize(
-    "content", [deep(100_000), laughs(12), bytearray_of(2**31 - 1)], ids=["deep", "laughs", "zeros"]
-)
-def test_a_bomb_in_the_old_format_is_one_sentence_too(tmp_path, content):
-    path = tmp_path / "old.pt"
-    path.write_bytes(old_format(b"\x80\x02}X\x01\x00\x00\x00aK\x01s."))
-    assert read_checkpoint(path) == {"a": 1}
-    path.write_bytes(old_format(content))
-    with pytest.raises(ValueError, match=r"'.*old.pt' is not read as a checkpoint"):
-        read_checkpoint(path)
-
-
-def test_a_tensor_of_two_to_the_39_takes_no_memory(tmp_path):
-    assert ends_with_little_memory(read_state_dict, huge_tensor(tmp_path / "bomb.pt")) == REFUSED
 
 
 @pytest.mark.parametrize(
@@ -302,15 +223,10 @@ def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, tensor):
     assert "\n" not in str(refused.value)
 
 
-def test_a_safetensors_header_of_a_terabyte_is_refused(tmp_path):
-    path = tmp_path / "bomb.safetensors"
-    for header in ((2**40).to_bytes(8, "little") + b"{}", b""):
-        path.write_bytes(header)
-        with pytest.raises(ValueError, match="is not a readable safetensors file"):
-            read_state_dict(path)
-    safetensors.torch.save_file({"w": torch.eye(2)}, path)
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"[2,2]", b"[2,9]"))
+@pytest.mark.parametrize("content", [(2**40).to_bytes(8, "little") + b"{}", b""], ids=["header of a terabyte", "empty"])
+def test_a_damaged_safetensors_file_is_one_sentence(content, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(content)
     with pytest.raises(ValueError, match="is not a readable safetensors file"):
         read_state_dict(path)
 
@@ -341,8 +257,7 @@ def test_a_checkpoint_cannot_name_a_further_file_to_load(tmp_path, option):
 
 
 BUILDING = [
-    ({"num_classes": 2**40}, "much larger than the weights in it"),
-    ({"architecture_options": {"blocks": 10**9}}, "much larger than the weights in it"),
+    ({"num_classes": 2**40}, "arguments or weights that no network takes"),
     ({"architecture_options": {"width": 32}}, "arguments or weights that no network takes"),
     ({"architecture_options": {"width": "wide"}}, "must|takes|take"),
     ({"mean": "abc"}, "mean|takes"),
@@ -386,16 +301,11 @@ def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path):
     }
 
 
-def npy(shape):
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-
-
-@pytest.mark.parametrize("content", [npy((2**40,)), npy((2, -2)), b"", npy(()), npy((2,)) + bytes(17)], ids=range(5))
-def test_an_array_that_is_not_of_its_shape_is_refused_unread(tmp_path, content):
-    np.savez_compressed(tmp_path / "outcomes.npz", ids=np.arange(3))
-    assert read_arrays(tmp_path / "outcomes.npz", ["ids"])["ids"].tolist() == [0, 1, 2]
-    with zipfile.ZipFile(tmp_path / "outcomes.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("ids.npy", content)
+def test_an_archive_of_arrays_with_a_pickle_in_it_is_refused_and_runs_nothing(tmp_path):
+    path, marker = tmp_path / "outcomes.npz", tmp_path / "executed"
+    np.savez(path, ids=np.arange(3))
+    assert read_arrays(path, ["ids"])["ids"].tolist() == [0, 1, 2]
+    np.savez(path, ids=np.array([Malicious(marker)], dtype=object))
     with pytest.raises(ValueError, match=r"must be a readable npz archive, but reading it failed \(\w+\)"):
-        read_arrays(tmp_path / "outcomes.npz", ["ids"])
+        read_arrays(path, ["ids"])
+    assert not marker.exists()

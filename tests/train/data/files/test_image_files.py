@@ -161,6 +161,15 @@ def test_more_pixels_than_a_photograph_has_are_refused_before_they_are_decoded(f
             decode(content, name="one")
 
 
+def test_a_format_that_pillow_hands_to_another_program_is_not_read(monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a process was started"))
+    postscript = (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(executed) (w) file closefile\nshowpage\n"
+    )
+    with pytest.raises(InputError, match="it is of no known format"):
+        decode_image(postscript, "photograph.jpg")
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_has_pillows_pixels_and_one_that_breaks_off_is_named(mode):
     content = encoded(Image.effect_noise((61, 47), 80).convert(mode), "jpeg")
