@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskrobust.errors import InputError
 
-_MOST_COLOURS, _LEAST_SIDE = 4, 16
+_MOST_COLOURS, _LEAST_SIDE = 13, 16  # as many as the bands of Sentinel-2
 _FARTHEST = 16.0
 """Normalised images reach from -3 to 3; bytes, 255."""
 
@@ -122,7 +122,7 @@ def check_layout(images: Tensor) -> None:
         images: (..., C, H, W), any dtype.
 
     Raises:
-        InputError: the last axis has 1 to 4 values, and the two before it 16 or more, as in (B, H, W, C).
+        InputError: the last axis has 1 to 13 values, and the two before it 16 or more, as in (B, H, W, C).
     """
     *_, first, second, last = images.shape
     if last <= _MOST_COLOURS and min(first, second) >= _LEAST_SIDE:

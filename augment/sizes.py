@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
 
+from maskrobust.augment.batch import check_tensor
 from maskrobust.errors import InputError
 
 
@@ -22,15 +23,18 @@ def pad_batch(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         left and 0 beyond it; and sizes (B, 2) int64, height and width of each image, on a CPU.
 
     Raises:
+        TypeError: an image is no tensor.
         InputError: there is no image, or one that is not (C, H, W) with channels and dtype as the first.
 
     Examples:
         >>> canvas, sizes = pad_batch([torch.rand(3, 40, 60), torch.rand(3, 50, 30)])  # (2, 3, 50, 60)
     """
-    if not images:
+    if len(images) == 0:
         raise InputError("pad_batch needs at least one image, got none; leave out empty batches.")
-    channels = images[0].shape[0]
+    check_tensor("each of images", images[0])
+    channels = images[0].shape[0] if images[0].ndim else 0
     for index, each in enumerate(images):
+        check_tensor("each of images", each)
         if each.ndim != 3 or each.shape[0] != channels or each.dtype != images[0].dtype:
             raise InputError(
                 f"images must be (C, H, W) with {channels} channels of {images[0].dtype} as the first one has, got "

@@ -1,4 +1,7 @@
-"""`RelianceCallback`, which measures reliance on outlines on validation images during training, in any `Trainer`."""
+"""`RelianceCallback`, which measures reliance on outlines on validation images during training, in any `Trainer`.
+
+A `Trainer`, module, data module or callback may also be one of the package `lightning`, which has its own classes.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -6,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -15,7 +17,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.augment.batch import first_images, first_objects
 from maskrobust.errors import InputError, check_at_least, did_you_mean
-from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, log_picture, log_table
+from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, is_a, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -77,7 +79,7 @@ class RelianceCallback(pl.Callback):
         seed: decides the holes, the probe and the resamples.
 
     Raises:
-        InputError: a method is unknown, or a number is below its minimum.
+        InputError: a method is unknown, a number is below its minimum, or `data` has no `annotated_batches`.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class RelianceCallback(pl.Callback):
         seed: int = 0,
     ) -> None:
         check_methods(methods, "methods")
+        if data is not None:
+            _check_source(data)
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
         for name, number in {**numbers, "replicates": replicates}.items():
             check_at_least(name, number, 1)
@@ -144,12 +148,8 @@ class RelianceCallback(pl.Callback):
         is_due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.state.fn != TrainerFn.FITTING
         if trainer.sanity_checking or not is_due:
             return
-        data = self.data if self.data is not None else getattr(trainer, "datamodule", None)
-        if not (isinstance(data, pl.LightningDataModule) and isinstance(data, SilhouetteSource)):
-            raise InputError(
-                "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
-                f"{type(data).__name__}; give one of maskrobust.train.data as data, or train with it."
-            )
+        data: Any = self.data if self.data is not None else getattr(trainer, "datamodule", None)
+        _check_source(data)
         network = self._network_of(pl_module, data)
         if self._usable_plan is None:
             if masks := getattr(data, "crude_masks", ""):
@@ -290,6 +290,15 @@ class RelianceCallback(pl.Callback):
         return scenes._replace(images=scenes.images.to(device))
 
 
+def _check_source(data: Any) -> None:
+    if not isinstance(data, SilhouetteSource):
+        given = f"'{data}'" if isinstance(data, str) else type(data).__name__
+        raise InputError(
+            "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
+            f"{given}; give one of maskrobust.train.data as data, or train with it."
+        )
+
+
 def module_of(kind: type[Module], module: pl.LightningModule, callback: pl.Callback) -> Module:
     """The module that a callback is for.
 
@@ -310,7 +319,7 @@ def check_order(callback: pl.Callback, trainer: pl.Trainer, stage: str) -> None:
         InputError: there is such a callback.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]  # set, but not declared
-    first = next((each for each in callbacks if isinstance(each, WeightAveraging)), None)
+    first = next((each for each in callbacks if is_a("WeightAveraging", each)), None)
     if stage == "fit" and first is not None and callbacks.index(first) < callbacks.index(callback):
         raise InputError(
             f"{type(callback).__name__} must come before {type(first).__name__} in the trainer's callbacks, or it "

@@ -29,7 +29,13 @@ def test_a_loader_gives_canvas_sizes_and_the_other_parts_of_samples():
 OTHERS = torch.rand(1, 4, 4), torch.rand(1, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("images", [[], *([IMAGES[0], each] for each in OTHERS)])
+@pytest.mark.parametrize("images", [[], [torch.tensor(1.0)], *([IMAGES[0], each] for each in OTHERS)])
 def test_what_is_no_list_of_images_is_refused(images):
     with pytest.raises(InputError, match=r"pad_batch needs|images must be"):
+        pad_batch(images)
+
+
+@pytest.mark.parametrize("images", [[IMAGES[0].numpy()], [IMAGES[0], IMAGES[0].numpy()]])
+def test_arrays_are_refused_by_their_type(images):
+    with pytest.raises(TypeError, match=r"each of images must be a torch tensor, got numpy.ndarray; convert it"):
         pad_batch(images)

@@ -152,7 +152,7 @@ def test_what_is_no_tensor_is_refused_by_its_name_and_type(given):
         visible_from(images, **given)
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 20, 3), (1, 224, 224, 1), (3, 64, 48, 4)])
+@pytest.mark.parametrize("shape", [(2, 16, 20, 3), (1, 224, 224, 1), (3, 64, 48, 4), (2, 64, 64, 12)])
 def test_images_whose_last_axis_are_colours_are_refused_by_every_entrance(shape):
     images = torch.rand(shape)
     visible = torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool)

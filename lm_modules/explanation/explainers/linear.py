@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskrobust.augment.batch import check_tensor
 from maskrobust.errors import InputError, check_within, library_needed
 from maskrobust.lm_modules.explanation.explained import Explanation
 from maskrobust.lm_modules.explanation.explainers.registry import coalition_queries, explainer, surrogate_queries
@@ -146,7 +147,16 @@ def kernel_shap(z: Tensor, answers: FloatArray, *, drawn_by_kernel: bool = False
 
 
 def check_answers(z: Tensor, answers: FloatArray, least: int) -> None:
-    """Raise an `InputError` where z is not bool (N, M), or answers not finite (N, K), or N below `least`."""
+    """Raise an `InputError` where z is not bool (N, M), or answers not finite (N, K), or N below `least`.
+
+    And a `TypeError` where z is no tensor, or answers are no array.
+    """
+    check_tensor("z", z)
+    if not isinstance(answers, np.ndarray):
+        raise TypeError(
+            f"answers must be a NumPy array, got {type(answers).__name__}; convert a tensor, as with "
+            "answers.detach().double().numpy()."
+        )
     if z.ndim != 2 or z.dtype != torch.bool or answers.ndim != 2 or len(z) != len(answers):
         raise InputError(
             f"queries must be bool (N, M) and answers (N, K), got {z.dtype} {tuple(z.shape)} and {answers.shape}; give "

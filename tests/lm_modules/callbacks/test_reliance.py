@@ -202,8 +202,10 @@ def test_a_resumed_run_goes_on_with_the_table(tmp_path):
 
 def test_data_without_objects_to_lend_are_refused(tmp_path):
     trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, callbacks=[callback()])
-    with pytest.raises(ValueError, match="reliance callback needs a data module"):
+    with pytest.raises(InputError, match="reliance callback needs a data module"):
         trainer.validate(build(), dataloaders=DataLoader(VALIDATION, batch_size=None))
+    with pytest.raises(InputError, match=r"needs a data module with .*, got 'IMAGES'; give one of maskrobust"):
+        callback(data="IMAGES")
 
 
 def test_a_network_whose_logits_are_not_finite_is_not_measured():

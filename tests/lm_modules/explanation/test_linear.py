@@ -204,3 +204,12 @@ def test_bad_input_is_refused_in_one_sentence(call, sentence):
     with pytest.raises(InputError, match=sentence) as refusal:
         call()
     assert_one_sentence(refusal)
+
+
+@pytest.mark.parametrize("explain", [lime, kernel_shap])
+def test_answers_as_a_tensor_and_queries_as_an_array_are_refused_by_their_type(explain):
+    answers = np.zeros((20, 1))
+    with pytest.raises(TypeError, match=r"answers must be a NumPy array, got Tensor; convert a tensor, as with"):
+        explain(Z, torch.from_numpy(answers))
+    with pytest.raises(TypeError, match=r"z must be a torch tensor, got numpy.ndarray"):
+        explain(Z.numpy(), answers)

@@ -316,6 +316,17 @@ def test_the_page_fits_narrow_screens_and_follows_the_system(tab, scheme):
     assert HOSTILE.replace("/", "") in names and tab.view.title() == "maskrobust play"  # which are text
 
 
+def test_the_canvas_begins_at_the_same_height_with_many_pictures(tab):
+    top = "document.querySelector('.painter canvas').getBoundingClientRect().top"
+    more = "for (let i = 0; i < %d; i++) p.append(p.firstElementChild.cloneNode(true))"
+    tops = []
+    for count in (20, 40):
+        tab.view.evaluate(f"(p => {{ {more % count} }})(document.querySelector('.painter .pictures'))")
+        tops.append(tab.view.evaluate(top))
+    assert tops[0] == tops[1] < 400
+    tab.load_again()
+
+
 def test_names_of_classes_are_escaped():
     from maskrobust.train.play.answers import Answer, Shown
     from maskrobust.train.play.page import rendered

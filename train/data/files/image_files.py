@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
@@ -40,6 +41,10 @@ MOST_PIXELS = 2**30 // 12
 IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
+_ABOUT_BANDS = (
+    "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
+    "blue of 8"
+)
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRANSPOSING = (5, 6, 7, 8)
@@ -410,12 +415,29 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
                     f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
                 )
             yield image
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        bands = _bands_of_tiff(content)
+        reason = "it is of no known format" if bands is None else _ABOUT_BANDS.format(bands=bands)
+        raise InputError(_unreadable(name, reason)) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error
 
 
-def _unreadable(name: str, error: object) -> str:
-    reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+def _bands_of_tiff(content: bytes) -> int | None:
+    """How many bands the header of a TIFF says that it has; None for what is no TIFF."""
+    directory_at = 16 if content[2:4] in (b"+\0", b"\0+") else 8  # a BigTIFF's header is longer
+    stream = io.BytesIO(content)
+    try:
+        directory = ImageFileDirectory_v2(stream.read(directory_at))
+        stream.seek(directory.next)
+        directory.load(stream)
+        bands = directory.get(SAMPLESPERPIXEL, 1)
+    except (SyntaxError, ValueError, TypeError, OSError, LookupError, struct.error):  # damaged, or something else
+        return None
+    return bands if isinstance(bands, int) else None
+
+
+def _unreadable(name: str, reason: object) -> str:
     return f"'{name}' cannot be read as an image ({reason}); repair the file, or remove it from the data set."
 
 
