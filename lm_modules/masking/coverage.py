@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from maskrobust.lm_modules.masking.masked import Masked, Run, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
-from maskrobust.lm_modules.masking.rules.normalisation import group_norm, instance_norm
+from maskrobust.lm_modules.masking.rules.normalisation import batch_norm, group_norm, instance_norm, sync_batch_norm
 from maskrobust.lm_modules.masking.table import Rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
 from maskrobust.lm_modules.masking.wrapping import run_located
@@ -67,6 +67,11 @@ class CoveredMap(VisibleMap):
         axes = (2, 3)
         return _bounded(self.coverage.mean(axes, keepdim=True), (self.coverage == 1).all(2, True).all(3, True))
 
+    def of_batch(self) -> Tensor:
+        """The same of what is made from all images, (B, 1, 1, 1)."""
+        of_images = self.of_image()
+        return _bounded(of_images.mean(0), (of_images == 1).all(0)).expand_as(of_images)
+
     def joined(self, coverages: Sequence[Tensor]) -> "CoveredMap":
         """The same positions with the mean of their coverage and that of others, (B, 1, 1, 1) or (B, 1, H, W)."""
         return _covered(self, *_mean([self.coverage, *coverages]))
@@ -109,19 +114,28 @@ class Covering:
             run.is_over = True
 
     @staticmethod
-    def _observe(_operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
+    def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
         leaves = tree_leaves(arguments)
         of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
         if isinstance(result, Masked):
             assert isinstance(result.visible, CoveredMap)
             if rule.apply in _OVER_IMAGE:
                 of_images.append(result.visible.of_image())
+            if _takes_batch(operation, rule, arguments):
+                of_images.append(result.visible.of_batch())
             if of_images:
                 result.visible = result.visible.joined(of_images)
             return result
         maps = [each.visible for each in leaves if isinstance(each, Masked)]
         of_images += [each.of_image() for each in maps if isinstance(each, CoveredMap)]
         return cover(result, of_images)
+
+
+def _takes_batch(operation: Any, rule: Rule, arguments: Sequence[Any]) -> bool:
+    """Whether it is a batch norm without running statistics, which uses those of the batch in eval mode, too."""
+    if rule.apply is sync_batch_norm:
+        return operation.running_mean is None
+    return rule.apply is batch_norm and arguments[1] is None
 
 
 class Covered(Tensor):

@@ -23,7 +23,9 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), dtype of `features`.
     """
-    return features.masked_fill(~visible, 0.0)
+    return torch.where(
+        visible, features, 0.0
+    )  # masked_fill by one channel's mask makes channels-last features contiguous
 
 
 def hide_finite(features: Tensor, visible: Tensor) -> Tensor:

@@ -20,6 +20,28 @@ def check_network(network: object) -> None:
         raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
 
 
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module is what `torch.compile` returned for another one."""
+    return isinstance(getattr(module, "_orig_mod", None), nn.Module)
+
+
+def without_compiling(network: nn.Module) -> nn.Module:
+    """The network that `torch.compile` was given; any other as it is.
+
+    Warns:
+        UserWarning: it is another one than was given.
+    """
+    if not is_compiled(network):
+        return network
+    warnings.warn(
+        "network was compiled by torch.compile, which takes no masked features, so layer masking computes the network "
+        "within; compile the masked network instead, as in torch.compile(LayerMasking(network)).",
+        stacklevel=3,
+    )
+    within: nn.Module = network._orig_mod  # type: ignore[assignment]
+    return within
+
+
 def check_images(images: Tensor) -> None:
     """Refuse images that are still bytes.
 

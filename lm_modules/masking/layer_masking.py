@@ -16,10 +16,17 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooks import masks_kept
-from maskrobust.lm_modules.masking.inputs import check_images, check_network, warn_of_bytes, why_it_failed
+from maskrobust.lm_modules.masking.inputs import (
+    check_images,
+    check_network,
+    is_compiled,
+    warn_of_bytes,
+    why_it_failed,
+    without_compiling,
+)
 from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry, map_output
 from maskrobust.lm_modules.masking.morphology import PADDINGS, can_inspect
-from maskrobust.lm_modules.masking.sizes import Call, SizesOfRun, check_sizes
+from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.visible_map import (
     MaskingOptions,
@@ -102,7 +109,8 @@ class LayerMasking(nn.Module):
 
     Args:
         network: any CNN whose operations all have a rule, a classifier or one that returns maps; kept
-            as it is and shared, not copied.
+            as it is and shared, not copied. Of one that `torch.compile` returned, the network within; compile the
+            masked one instead.
         merge: visible positions after a residual sum, "intersection" (the paper) or "union" of the branches'.
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
         padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), "mirror", the
@@ -113,6 +121,9 @@ class LayerMasking(nn.Module):
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
         TypeError: the network is no module.
         InputError: the padding is unknown, or the network has layer masking already.
+
+    Warns:
+        UserWarning: the network has been compiled.
 
     Examples:
         >>> masked = LayerMasking(torchvision.models.resnet50())
@@ -128,6 +139,7 @@ class LayerMasking(nn.Module):
         padding: PaddingRule = "mean",
     ) -> None:
         check_network(network)
+        network = without_compiling(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in (choices := [*PADDINGS, "zeros"]):
@@ -144,7 +156,7 @@ class LayerMasking(nn.Module):
         self.network: nn.Module
         self.options = options
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
-        self._known_sizes: dict[Hashable, list[Call]] = {}
+        self._known_sizes: dict[Hashable, Calls] = {}
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
@@ -264,11 +276,16 @@ class LayerMasking(nn.Module):
                     "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
                     "compute it without compiling."
                 )
+            if several is not None:
+                several.end()
             return finish(output)
         try:
             modules = [*self.network.modules()]
             with masks_kept(modules), _uncompiled(modules):
-                return finish(run_located(self.network, images))
+                output = run_located(self.network, images)
+                if several is not None:
+                    several.end()
+                return finish(output)
         finally:
             run.is_over = True
 
@@ -447,7 +464,7 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
     """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
-    if all(module._compiled_call_impl is None for module in modules):
+    if all(module._compiled_call_impl is None and not is_compiled(module) for module in modules):
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance

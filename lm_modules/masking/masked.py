@@ -40,6 +40,9 @@ class Sizes(Protocol):
 
     asked: bool
 
+    def end(self) -> None:
+        """Check the pass as a whole."""
+
     def apply(self, run: "Run", operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """What a rule returns for the images of all sizes."""
 
@@ -162,13 +165,23 @@ class Masked(Tensor):
         """What torch does instead of a function that is called with masked features."""
         with torch._C.DisableTorchFunctionSubclass():
             if func in ANSWERED:
-                _note_question(func, args)
-                return func(*args, **(kwargs or {}))
+                return _answer(func, args, kwargs or {})
             return apply_rule(func, rule_of(func), args, kwargs or {})
 
     def __repr__(self) -> str:  # type: ignore[override]
         _, height, width = self.visible.size
         return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
+
+    def as_subclass(self, cls: type[Tensor]) -> Any:
+        """Refused while a pass runs: torch hands it to no rule, and the mask would be lost."""
+        if not torch._C._is_torch_function_enabled():
+            return super().as_subclass(cls)
+        if self.run is not None and self.run.is_over:
+            return self.as_plain().as_subclass(cls)
+        raise UnsupportedNetworkError(
+            "torch.Tensor.as_subclass makes a tensor without a mask of masked features; leave it out, or give the "
+            "module around it a rule of its own with masking_rule."
+        )
 
     # Methods that torch has written in Python, and that torch.compile does not hand to rules.
     def norm(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
@@ -182,7 +195,7 @@ class Masked(Tensor):
         """The same memory as a plain tensor, without the mask."""
         with torch._C.DisableTorchFunctionSubclass():
             if type(self) is Masked and not torch.compiler.is_compiling():
-                return self.as_subclass(Tensor)
+                return super().as_subclass(Tensor)
             return torch.ops.aten.alias(self)  # type: ignore[no-any-return]
 
     @property
@@ -223,7 +236,8 @@ class Masked(Tensor):
         if self.visible.everything:
             return self
         with torch._C.DisableTorchFunctionSubclass():
-            return self.masked_fill(~self.positions, 1.0)
+            features: Tensor = torch.where(self.positions, self, 1.0)
+            return features
 
     def with_hidden_zero(self) -> Tensor:
         """The features with 0 at hidden positions, in the shape of `features`."""
@@ -251,7 +265,7 @@ class Masked(Tensor):
             return functional.hide(features, positions)
 
     def mean_over_visible(self) -> Tensor:
-        """The mean of each channel over visible positions, (B, channels); 0 for an image of which nothing is visible.
+        """The mean over visible positions, without the axes of height and width; 0 where an image has none.
 
         Computed in float32 at least; on a CPU as a product with the mask, unless there is an infinity to leave out.
         """
@@ -262,7 +276,8 @@ class Masked(Tensor):
                 return means
         shown = self.with_hidden_zero()
         sums = shown.sum(dim=self.spatial_axes, dtype=torch.promote_types(shown.dtype, torch.float32))
-        return sums.reshape(sums.shape[0], -1) / self.visible.counts
+        of_images = [-1 if axis == self.axes[0] else 1 for axis in range(sums.ndim)]  # which precede height and width
+        return sums / self.visible.counts.reshape(of_images)
 
     @property
     def _takes_products(self) -> bool:
@@ -290,8 +305,16 @@ class Masked(Tensor):
             image[:, :height, width:].zero_()
         return features
 
-    def with_neighbour_padding(self, count: int) -> Tensor:
-        """The features with `count` rings of hidden positions filled by the options' padding, (B, C, H, W)."""
+    def with_neighbour_padding(self, count: int, *, owns_gradient: bool = False) -> Tensor:
+        """The features with hidden positions filled by the options' padding.
+
+        Args:
+            count: rings to fill.
+            owns_gradient: whether one convolution alone takes the result; see `morphology.pad_rows`.
+
+        Returns:
+            (B, C, H, W).
+        """
         if count == 0 or self.visible.everything or self.visible.is_whole:
             return self.features
         if self.visible.options.padding == "zeros":
@@ -299,7 +322,8 @@ class Masked(Tensor):
         if not self.visible.can_inspect:
             return self.visible.pad(self.features, count)
         detach_padding = self.visible.options.detach_padding
-        return pad_rows(self.features, self.visible.padding_rows(count), detach_padding=detach_padding)
+        plan = self.visible.padding_rows(count)
+        return pad_rows(self.features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 
 def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
@@ -384,7 +408,8 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         _refuse_other_runs(operation, operands)
     compiles = torch.compiler.is_compiling()
     in_backward = not compiles and torch._C._current_graph_task_id() != -1
-    if in_backward and not torch.is_grad_enabled():  # a derivative of saved features, no part that is computed again
+    if in_backward and not torch.is_grad_enabled() and operation is not Tensor.detach:
+        # A derivative of saved features. Reentrant checkpoints detach those that a part is computed again from.
         return operation(*args, **kwargs)
     if run is not None and run.is_over and not in_backward:
         return operation(*_plain(tuple(args)), **_plain(kwargs))
@@ -417,21 +442,24 @@ def _compute(run: Run | None, operation: Any, rule: Rule, args: Sequence[Any], k
         raise UnsupportedNetworkError(str(error)) from error
 
 
-def _note_question(function: Any, args: Sequence[Any]) -> None:
-    """Heed a question whose answer depends on the size of the images, where they have several.
+def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The answer to a question, noted where it depends on the size of the images and they have several.
 
     Raises:
         UnsupportedNetworkError: the answer would be a tensor of the size of the batch.
     """
     run = args[0].run if args and isinstance(args[0], Masked) else None
-    if run is None or run.sizes is None or run.is_over:
-        return
-    if function in MADE_IN_SHAPE:
-        raise UnsupportedNetworkError(
-            f"{name_of(function)} makes a tensor without a mask that is as large as the whole batch, but the images of "
-            "the batch have several sizes; give images of one size."
-        )
-    run.sizes.asked |= function in ASKING_SIZES
+    if run is not None and run.sizes is not None and not run.is_over:
+        if function in MADE_IN_SHAPE:
+            raise UnsupportedNetworkError(
+                f"{name_of(function)} makes a tensor without a mask that is as large as the whole batch, but the "
+                "images of the batch have several sizes; give images of one size."
+            )
+        run.sizes.asked |= function in ASKING_SIZES
+    result = function(*args, **kwargs)
+    if run is not None and run.note is not None:
+        run.note(function, None, args, kwargs, result)
+    return result
 
 
 def _refuse_other_runs(operation: Any, operands: Sequence[Masked]) -> None:

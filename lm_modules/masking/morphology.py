@@ -260,7 +260,9 @@ def row_indices(positions: Tensor) -> Tensor:
     return positions.flatten().nonzero().squeeze(1)
 
 
-def pad_rows(features: Tensor, plan: list[PaddingRows], *, detach_padding: bool = True) -> Tensor:
+def pad_rows(
+    features: Tensor, plan: list[PaddingRows], *, detach_padding: bool = True, owns_gradient: bool = False
+) -> Tensor:
     """Padding as in `functional`, leaving hidden positions out of reach as they are.
 
     Values at hidden positions mean nothing, so with detached padding channels-last features are filled where they lie:
@@ -271,6 +273,8 @@ def pad_rows(features: Tensor, plan: list[PaddingRows], *, detach_padding: bool 
         features: (B, C, H, W) float; read at visible positions only.
         plan: from `morphology.PADDINGS`.
         detach_padding: filled values carry no gradient.
+        owns_gradient: nobody else holds the gradient at the result, as where a convolution alone takes it, so that it
+            may be changed in place.
 
     Returns:
         (B, C, H, W) channels-last, dtype of `features`.
@@ -280,7 +284,7 @@ def pad_rows(features: Tensor, plan: list[PaddingRows], *, detach_padding: bool 
     if detach_padding and not torch.is_grad_enabled():
         return _padded_in_place(features, plan)
     if detach_padding:
-        padded: Tensor = _PadRows.apply(features, plan)  # type: ignore[no-untyped-call]
+        padded: Tensor = _PadRows.apply(features, plan, owns_gradient)  # type: ignore[no-untyped-call]
         return padded
     rows = to_rows(features)
     for ring in plan:
@@ -344,18 +348,20 @@ class _PadRows(torch.autograd.Function):
     """Padding whose filled rows carry no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, plan: list[PaddingRows]) -> Tensor:
-        ctx.plan = plan
+    def forward(ctx: Any, features: Tensor, plan: list[PaddingRows], owns_gradient: bool) -> Tensor:
+        ctx.plan, ctx.owns_gradient = plan, owns_gradient
         # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
         padded = _padded_in_place(features.data, plan)
         return features.view_as(features) if padded.data_ptr() == features.data_ptr() else padded
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0].clone(memory_format=torch.channels_last)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        gradient, is_own = gradients[0], ctx.owns_gradient and not torch.is_grad_enabled()
+        if not is_own or not gradient.is_contiguous(memory_format=torch.channels_last):
+            gradient = gradient.clone(memory_format=torch.channels_last)
         for ring in ctx.plan:
             clear_rows(to_rows(gradient), ring.rows)
-        return gradient, None
+        return gradient, None, None
 
 
 def _padded_in_place(features: Tensor, plan: list[PaddingRows]) -> Tensor:

@@ -1,12 +1,12 @@
 """Layer masking of a batch of images of several sizes, each computed as if it were alone.
 
 Rules that heed the sizes compute all images together (`table.ANY_SIZES`). Any other rule is applied to the images of
-each size by themselves. A network that asks how large its features are may do something else for each size: it is
-followed at each of them on tensors without values, and what it does there is done here, or refused.
+each size by themselves. A network that asks how large its features are, wherever in the pass, may do something else for
+each size: it is followed at each of them on tensors without values, and what it does there is done here, or refused.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry, masked_in, share_memory
+from maskrobust.lm_modules.masking.masked import Masked, Run, carry, map_output, masked_in, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import convolution, transposed_convolution
 from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise, power, quotient, quotient_of_number, singular
@@ -68,6 +68,7 @@ class Call(NamedTuple):
         operation: that is called.
         rule: of it; None where nothing is masked.
         args: positional arguments and keywords, with what `_without_tensors` puts for tensors.
+        tensors: which tensors these are, as `Calls` names them.
         rearranged: for a rule that moves no position, such as a view into groups of channels: shape of the result
             without height and width, and its axes.
     """
@@ -75,10 +76,19 @@ class Call(NamedTuple):
     operation: Any
     rule: Any
     args: tuple[Any, dict[str, Any]]
+    tensors: tuple[Hashable, ...] = ()
     rearranged: Hashable = None
 
     @classmethod
-    def of(cls, operation: Any, rule: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any = None) -> "Call":
+    def of(
+        cls,
+        operation: Any,
+        rule: Any,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        result: Any = None,
+        tensors: tuple[Hashable, ...] = (),
+    ) -> "Call":
         """What is noted of a call."""
         shapes = rule is None
         given = (
@@ -91,19 +101,19 @@ class Call(NamedTuple):
             if first.visible.size == result.visible.size:
                 shape = [size for axis, size in enumerate(result.shape) if axis not in result.spatial_axes]
                 rearranged = (*shape, result.axes)
-        return cls(operation, rule, given, rearranged)
+        return cls(operation, rule, given, tensors, rearranged)
 
     def is_of_same_function(self, other: "Call") -> bool:
-        """Whether another call is of the same function."""
+        """Whether another call is of the same function, and takes the same tensors if these are known."""
+        if self.tensors != other.tensors and self.tensors and other.tensors:
+            return False
         return self.operation is other.operation or name_of(self.operation) == name_of(other.operation)
 
     def does_the_same(self, other: "Call") -> bool:
         """Whether images of several sizes can be computed with the arguments of either call of one function."""
         if self.rearranged is not None and self.rearranged == other.rearranged:
             return True
-        if self.rule is not None or self.args == other.args:
-            return bool(self.args == other.args)
-        return self.operation in ANSWERED or self._repeats(other)
+        return bool(self.args == other.args) or (self.rule is None and self._repeats(other))
 
     def _repeats(self, other: "Call") -> bool:
         """Whether both repeat one position of the same tensor, so that all positions of the result are alike."""
@@ -113,16 +123,57 @@ class Call(NamedTuple):
         return first == second and (repeats or self.operation is Tensor.expand)
 
 
+class Calls(list[Call]):
+    """The calls of one pass on tensors without values, with which tensors each of them takes.
+
+    A tensor of the network is named by itself, one that the pass computes by the call that returned it, and any other
+    by its values.
+    """
+
+    def __init__(self, origins: dict[int, int]) -> None:
+        super().__init__()
+        self._origins, self._made = origins, dict[int, tuple[Tensor, Hashable]]()
+
+    def note(self, operation: Any, rule: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+        """Add a call."""
+        made = [each for each in tree_leaves(result) if isinstance(each, Tensor)]
+        if operation in ANSWERED and not made:
+            return
+        tensors = tuple(self._name(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+        self.append(Call.of(operation, rule, args, kwargs, result, tensors))
+        for place, each in enumerate(made):
+            self._made[id(each)] = each, (len(self), place)  # kept, so that no other tensor gets its identity
+
+    def end(self, output: Any) -> None:
+        """Add what the network returns, as a call of its own."""
+        found: list[Any] = []
+        map_output(found.append, output)
+        self.append(
+            Call(_return, None, (_without_tensors(found, False), {}), tuple(self._name(each) for each in found))
+        )
+
+    def _name(self, value: Any) -> Hashable:
+        if not isinstance(value, Tensor):
+            return None
+        if id(value) in self._made:
+            return self._made[id(value)][1]
+        if value.is_meta:
+            return self._origins.get(id(value))
+        return id(value) if isinstance(value, nn.Parameter) else str(value.tolist())
+
+
+def _return() -> None:
+    """Stands for the end of a network among what it calls."""
+
+
 _TENSOR = "a tensor"
 """Stands for a tensor in the arguments of a call."""
 
 
 def _without_tensors(value: Any, shapes: bool) -> Any:
-    """`_TENSOR` for each tensor; with its shape, and with its values where it has some, where `shapes` says so."""
+    """`_TENSOR` for each tensor, with its shape where `shapes` says so."""
     if isinstance(value, Tensor):
-        if not shapes:
-            return _TENSOR
-        return _TENSOR, tuple(value.shape), None if value.is_meta or isinstance(value, nn.Parameter) else value.tolist()
+        return (_TENSOR, tuple(value.shape)) if shapes and not isinstance(value, Masked) else _TENSOR
     if isinstance(value, list | tuple):
         return tuple(_without_tensors(each, shapes) for each in value)
     return value
@@ -150,7 +201,7 @@ class SizesOfRun:
         options: MaskingOptions,
         shape: Sequence[int],
         sizes: Tensor,
-        known: dict[Hashable, list[Call]],
+        known: dict[Hashable, Calls],
     ) -> None:
         """Of a network for images.
 
@@ -168,6 +219,12 @@ class SizesOfRun:
             different, of_image = torch.unique(sizes.cpu(), dim=0, return_inverse=True)
             self._sizes: list[list[int]] = different.tolist()
             self._rows = [(of_image == index).nonzero().flatten() for index in range(len(different))]
+
+    def end(self) -> None:
+        """Refuse a network that has asked for a size in its pass and does something else with the answer."""
+        if self.asked:
+            _refuse_questions_in_compiled_code()
+            self._calls = self._calls or self._follow_all()
 
     def apply(self, run: Run, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """What a rule returns for the images of all sizes: for all together, or for each size by itself."""
@@ -208,12 +265,21 @@ class SizesOfRun:
                 )
             parts = [self._part(each, index, None if takes_all else rows) for each in places]
             of_place = iter(parts)
-            result = rule.apply(operation, *_filled(given[0], of_place), **_filled(given[1], of_place))
+            try:
+                result = rule.apply(operation, *_filled(given[0], of_place), **_filled(given[1], of_place))
+            except NotImplementedError:
+                raise
+            except (RuntimeError, IndexError) as error:  # of torch, for one size
+                height, width = self._sizes[index]
+                raise UnsupportedNetworkError(
+                    f"{name_of(operation)} cannot compute the images of {height} x {width} pixels of the batch "
+                    f"({str(error).splitlines()[0]}); leave them out, or enlarge them."
+                ) from error
             for place, part in zip(places, parts, strict=True):
                 if isinstance(result, Masked) and (result.memory is not None or _is_view_of(result, part)):
                     changed.append(place)
-            results.append(_rows_of(result, rows) if takes_all else result)
-        joined = _joined(results, self._rows, operation)
+            results.append(_rows_of(result, rows, places[0].axes[0]) if takes_all else result)
+        joined = _joined(results, self._rows, operation, places[0].axes[0])
         if changed and isinstance(joined, Masked):  # a copy of what would be a view, which still counts as one
             joined.memory = share_memory(changed[0])
             joined.known_state = joined.memory.state
@@ -241,11 +307,7 @@ class SizesOfRun:
     ) -> list[Call] | None:
         """The call of this step at each size; None where it is one and the same."""
         here, step = Call.of(operation, rule, args, kwargs), run.steps - 1
-        if torch.compiler.is_compiling():
-            raise UnsupportedNetworkError(
-                "the network asks how large its features are, which compiled code cannot answer for images of several "
-                "sizes; compute them without compiling."
-            )
+        _refuse_questions_in_compiled_code()
         for is_last in (False, True):
             if self._calls is None:
                 self._calls = self._follow_all()
@@ -270,30 +332,37 @@ class SizesOfRun:
         """
         canvas, *own = (self._follow(size) for size in (self._shape[2:], *self._sizes))
         for size, calls in zip(self._sizes, own, strict=True):
-            for index in range(max(len(canvas), len(calls))):
-                pair = [each[index] for each in (canvas, calls) if index < len(each)]
-                is_alike = len(pair) == 2 and pair[0].is_of_same_function(pair[1])
-                if not is_alike or (pair[0].rule is None and not pair[0].does_the_same(pair[1])):
-                    self._refuse(index, size, canvas)
+            for index, (one, other) in enumerate(zip(canvas, calls, strict=False)):  # up to the end of either
+                if not one.is_of_same_function(other) or (one.rule is None and not one.does_the_same(other)):
+                    self._refuse(index, size)
         steps = [step for step, each in enumerate(canvas) if each.rule is not None]
         return [(canvas[step], [calls[step] for calls in own]) for step in steps]
 
-    def _follow(self, size: Sequence[int]) -> list[Call]:
+    def _follow(self, size: Sequence[int]) -> Calls:
         """All functions of torch that the network calls for images of one size."""
-        modes = tuple(module.training for module in self._network.modules())
-        key = (*self._shape[:2], *size, modes)
+        settings = [each for module in self._network.modules() for each in vars(module).values()]
+        plain = tuple(each for each in settings if isinstance(each, bool | int | float | str))  # its mode among them
+        key = (*self._shape[:2], *size, plain)
         if key not in self._known:
-            calls: list[Call] = []
-            self._pass((*self._shape[:2], *size), lambda *call: calls.append(Call.of(*call)))
+            calls = self._pass((*self._shape[:2], *size))
             if len(self._known) >= _KNOWN_SIZES:
                 self._known.clear()
             self._known[key] = calls
         return self._known[key]
 
-    def _pass(self, shape: Sequence[int], note: Callable[..., None]) -> None:
+    def _pass(self, shape: Sequence[int], visit: Callable[[Calls], None] | None = None) -> Calls:
+        origins: dict[int, int] = {}
+        calls = Calls(origins)
+
+        def note(*call: Any) -> None:
+            calls.note(*call)
+            if visit is not None:
+                visit(calls)
+
         try:
             with torch._C._EnableTorchFunction():  # a rule is computed without
-                follow(self._network, self._options, tuple(shape), note)
+                calls.end(follow(self._network, self._options, tuple(shape), note, origins))
+            return calls
         except InputError:
             raise
         except Exception as error:
@@ -302,18 +371,27 @@ class SizesOfRun:
                 f"{shape[2]} x {shape[3]} pixels without values ({str(error).splitlines()[0]}); {_REMEDY}"
             ) from error
 
-    def _refuse(self, index: int, size: Sequence[int], canvas: list[Call]) -> None:
+    def _refuse(self, index: int, size: Sequence[int]) -> NoReturn:
         """Raise at one call of the network on the canvas, so that the message names the layer."""
-        number = iter(range(index + 1))
+        depends = (
+            f"depends on the size of the image: it is not the same for {size[0]} x {size[1]} pixels as for "
+            f"{self._shape[2]} x {self._shape[3]}; {_REMEDY}"
+        )
 
-        def note(operation: Any, *_: Any) -> None:
-            if next(number) == min(index, len(canvas) - 1):
-                raise UnsupportedNetworkError(
-                    f"{name_of(operation)} depends on the size of the image: it is not the same for "
-                    f"{size[0]} x {size[1]} pixels as for {self._shape[2]} x {self._shape[3]}; {_REMEDY}"
-                )
+        def visit(calls: Calls) -> None:
+            if len(calls) > index:
+                raise UnsupportedNetworkError(f"{name_of(calls[-1].operation)} {depends}")
 
-        self._pass(self._shape, note)
+        self._pass(self._shape, visit)
+        raise UnsupportedNetworkError(f"what {type(self._network).__name__} returns {depends}")
+
+
+def _refuse_questions_in_compiled_code() -> None:
+    if torch.compiler.is_compiling():
+        raise UnsupportedNetworkError(
+            "the network asks how large its features are, which compiled code cannot answer for images of several "
+            "sizes; compute them without compiling."
+        )
 
 
 _WITHOUT_IMAGES = (convolution, transposed_convolution)
@@ -363,32 +441,38 @@ def _is_view_of(result: Tensor, part: Tensor) -> bool:
     return bool(torch._C._is_alias_of(result, part))  # type: ignore[attr-defined]
 
 
-def _rows_of(result: Any, rows: Tensor) -> Any:
-    """Those of some images."""
+def _rows_of(result: Any, rows: Tensor, of_images: int) -> Any:
+    """Those of some images, which are an axis of a plain result."""
     if type(result) in (list, tuple):
-        return type(result)(_rows_of(each, rows) for each in result)
+        return type(result)(_rows_of(each, rows, of_images) for each in result)
     if not isinstance(result, Masked):
-        return result.index_select(0, rows.to(result.device)) if isinstance(result, Tensor) else result
+        return result.index_select(of_images, rows.to(result.device)) if isinstance(result, Tensor) else result
     on_device = rows.to(result.visible.positions.device)
     visible = VisibleMap(result.visible.positions.index_select(0, on_device), result.visible.options)
     return carry(result.features.index_select(result.axes[0], rows.to(result.device)), visible, result.axes)
 
 
-def _joined(results: Sequence[Any], rows: Sequence[Tensor], operation: Any) -> Any:
-    """One batch of the results for each size."""
+def _joined(results: Sequence[Any], rows: Sequence[Tensor], operation: Any, of_images: int) -> Any:
+    """One batch of the results for each size, whose images are an axis of a plain result."""
     first = results[0]
     if type(first) in (list, tuple):
-        return type(first)(_joined(each, rows, operation) for each in zip(*results, strict=True))
+        if any(len(each) != len(first) for each in results):
+            raise NotImplementedError(
+                f"{name_of(operation)} returns {' and '.join(sorted({str(len(each)) for each in results}))} parts for "
+                f"images of several sizes; {_REMEDY}"
+            )
+        return type(first)(_joined(each, rows, operation, of_images) for each in zip(*results, strict=True))
     if not isinstance(first, Tensor):
         return first
     order = torch.cat(list(rows)).argsort().to(first.device)
     if not isinstance(first, Masked):
-        if any(each.shape[1:] != first.shape[1:] for each in results):
+        shapes = [(*each.shape[:of_images], *each.shape[of_images + 1 :]) for each in results]
+        if any(each != shapes[0] for each in shapes):
             raise NotImplementedError(
                 f"layer masking cannot put what {name_of(operation)} returns for images of several sizes in one "
-                f"tensor, of shapes {', '.join(str(tuple(each.shape[1:])) for each in results)} for an image; {_REMEDY}"
+                f"tensor, of shapes {', '.join(map(str, shapes))} for an image; {_REMEDY}"
             )
-        return torch.cat(list(results)).index_select(0, order)
+        return torch.cat(list(results), of_images).index_select(of_images, order)
     sizes = [each.visible.size[1:] for each in results]
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
 

@@ -173,7 +173,7 @@ class VisibleMap:
     def cut(self, features: Tensor, value: float = 0.0) -> Tensor:
         """Features (B, C, H, W) with a value outside of the images."""
         inside = self.inside
-        return features if inside is None else features.masked_fill(~inside, value)
+        return features if inside is None else torch.where(inside, features, value)
 
     @property
     def can_inspect(self) -> bool:
@@ -287,6 +287,8 @@ class VisibleMap:
 
     def _after(self, positions: Tensor, extent: Tensor | None) -> "VisibleMap":
         """A later map."""
+        if 0 in positions.shape[2:]:
+            raise NotImplementedError(_TOO_SMALL.format("some image"))
         if extent is None:
             return VisibleMap(positions, self.options)
         if torch.compiler.is_compiling():

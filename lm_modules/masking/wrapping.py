@@ -90,12 +90,13 @@ def _run_without_values(
     if training is not None:
         twin.train(training)
     with torch.set_grad_enabled(training is not False):
-        return _run_twin(twin, options, shape)
+        return _run_twin(twin, options, shape)[0]
 
 
 def _run_twin(
     twin: nn.Module, options: MaskingOptions, shape: tuple[int, ...], note: Callable[..., None] | None = None
-) -> int:
+) -> tuple[int, Any]:
+    """How many rules the pass applies, and what the twin returns."""
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
     given = torch.empty(shape, dtype=dtype, device="meta")
     images = carry(given, MapOfSize.of(shape[0], shape[2], shape[3], options))
@@ -103,14 +104,20 @@ def _run_twin(
     run.note = note
     with _WithoutValues(note), _NothingBelowRules(twin) as watch:
         try:
-            run_located(twin, images)
+            output = run_located(twin, images)
         finally:
             if watch.refusal:  # raised itself where another one has taken its place, as in torch.jit.script
                 raise UnsupportedNetworkError(watch.refusal)
-    return run.steps
+    return run.steps, output
 
 
-def follow(network: nn.Module, options: MaskingOptions, shape: tuple[int, ...], note: Callable[..., None]) -> None:
+def follow(
+    network: nn.Module,
+    options: MaskingOptions,
+    shape: tuple[int, ...],
+    note: Callable[..., None],
+    origins: dict[int, int],
+) -> Any:
     """A pass on tensors without values, in the present mode of each module.
 
     Args:
@@ -119,13 +126,17 @@ def follow(network: nn.Module, options: MaskingOptions, shape: tuple[int, ...], 
         shape: of the images.
         note: called with operation, rule, arguments, keywords and result of each function of torch; the rule is None
             where nothing is masked.
+        origins: is given the identity of each tensor of the network, by that of the tensor that stands for it.
+
+    Returns:
+        What the network returns, without values.
 
     Raises:
         UnsupportedNetworkError: by `note`, then naming the layer.
         RuntimeError: the network asks for values, or does not take such images.
     """
     with _random_states_kept():
-        _run_twin(_twin_without_values(network), options, shape, note)
+        return _run_twin(_twin_without_values(network, origins), options, shape, note)[1]
 
 
 class MapOfSize(VisibleMap):
@@ -178,7 +189,7 @@ class _WithoutValues(TorchFunctionMode):
     """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network.
 
     Attributes:
-        note: called with each function that is called without masked features; see `follow`.
+        note: called after each function that is called without masked features; see `follow`.
     """
 
     def __init__(self, note: Callable[..., None] | None = None) -> None:
@@ -196,21 +207,22 @@ class _WithoutValues(TorchFunctionMode):
         if func in _device_constructors() or "device" in kwargs:
             kwargs["device"] = "meta"
         is_of_network = torch._C._is_torch_function_enabled()  # and not of a rule of the module around it
-        if self.note is not None and is_of_network and not masked_in((*args, *kwargs.values())):
-            self.note(func, None, args, kwargs, None)
         try:
-            return func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
+            result = func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
         except NotImplementedError as error:
             if "meta" not in str(error).lower():
                 raise
             raise RuntimeError(str(error)) from error  # no refusal of a rule
+        if self.note is not None and is_of_network and not masked_in((*args, *kwargs.values())):
+            self.note(func, None, args, kwargs, result)
+        return result
 
 
 def _without_values(value: Any) -> Any:
-    if isinstance(value, nn.Parameter):
-        return nn.Parameter(_alike(value), value.requires_grad)
     if isinstance(value, Tensor):
-        return value if value.is_meta else _alike(value)
+        if value.is_meta:
+            return value
+        return nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
     return type(value)(map(_without_values, value)) if type(value) in (list, tuple) else value
 
 
@@ -277,8 +289,13 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
             yield value
 
 
-def _twin_without_values(network: nn.Module) -> nn.Module:
-    """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values."""
+def _twin_without_values(network: nn.Module, origins: dict[int, int] | None = None) -> nn.Module:
+    """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values.
+
+    Args:
+        network: stays as it is.
+        origins: see `follow`.
+    """
     twins = {module: object.__new__(type(module)) for module in network.modules()}
 
     def of_twin(value: Any) -> Any:
@@ -288,7 +305,12 @@ def _twin_without_values(network: nn.Module) -> nn.Module:
             return MethodType(value.__func__, of_twin(value.__self__))
         if type(value) in (list, tuple):
             return type(value)(map(of_twin, value))
-        return {key: of_twin(each) for key, each in value.items()} if type(value) is dict else _without_values(value)
+        if type(value) is dict:
+            return {key: of_twin(each) for key, each in value.items()}
+        twin = _without_values(value)
+        if origins is not None and isinstance(value, Tensor):
+            origins[id(twin)] = id(value)
+        return twin
 
     for module, twin in twins.items():
         twin.__dict__.update({name: {} if name in _HOOKS else of_twin(value) for name, value in vars(module).items()})

@@ -29,7 +29,7 @@ def slide(
     Args:
         x: (B, C, H, W) masked features.
         window: of the computation.
-        compute: the plain computation.
+        compute: the plain computation, alone in taking what it is given.
         hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
         outside: what it reads in its own padding, and outside of images that are smaller than the map.
 
@@ -49,7 +49,7 @@ def slide(
     elif hidden == "zero":
         features = inside.with_hidden_zero()
     elif rings and not inside.visible.is_whole_under(window):
-        features = inside.with_neighbour_padding(rings)
+        features = inside.with_neighbour_padding(rings, owns_gradient=True)
     reads_beyond = inside.visible.extent is not None and window.reads_beyond
     value = outside if frame is None else frame.value
     if reads_beyond:

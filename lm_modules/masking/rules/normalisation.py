@@ -24,9 +24,19 @@ def batch_norm(
     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Masked:  # fmt: skip
-    """Statistics over visible positions only where the batch's own are used; otherwise position by position."""
+    """Statistics over visible positions only where the batch's own are used; otherwise position by position.
+
+    Raises:
+        NotImplementedError: the images have several sizes, and there are no running statistics: no mode answers an
+            image as if it were alone.
+    """
     check_images_first(x)
     visible = x.visible
+    if visible.extent is not None and running_mean is None:
+        raise NotImplementedError(
+            "layer masking needs batch norm with running statistics for images of several sizes, got none, with which "
+            "the answer for an image depends on the others; give the images of each size in a batch of their own."
+        )
     if not training or visible.everything:
         arguments = running_mean, running_var, weight, bias, training, momentum, eps
         return x.with_fresh(operation(x, *arguments))

@@ -15,8 +15,8 @@ OWN_RULE = "give the module around this operation a rule of its own with masking
 
 ACTIVATIONS = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
-    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.threshold, F.sigmoid, F.tanh,
-    torch.relu, torch.sigmoid, torch.tanh,
+    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.sigmoid, F.tanh, torch.threshold, torch.relu,
+    torch.sigmoid, torch.tanh,
 )  # fmt: skip
 ARITHMETIC = (
     torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.mul,
@@ -35,6 +35,14 @@ def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
     masked = masked_operands(*operands, *kwargs.values())
     return at_each_position(operation(*operands, **kwargs), masked[0], known(masked))
+
+
+@masking_rule(F.threshold, any_sizes=True)
+def threshold(_operation: Operation, x: Masked, threshold: float, value: float, inplace: bool = False) -> Masked:  # noqa: ARG001
+    """By torch's function of that name: `torch.compile` traces this one, where it would meet `x` again."""
+    result = pointwise(torch.threshold, x, threshold, value)
+    result.is_of_copies = True
+    return result
 
 
 @masking_rule(Tensor.to, Tensor.type_as, Tensor.cpu, Tensor.cuda, any_sizes=True)

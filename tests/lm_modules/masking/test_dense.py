@@ -71,6 +71,16 @@ def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, h
     assert (coverage == 1).any() and (coverage < 1).any()
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm])
+def test_a_norm_without_running_statistics_reads_all_images_of_the_batch(norm):
+    masked = LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 1), norm(4, track_running_stats=False)).eval())
+    visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    assert (masked.coverage(visible) == 1).all()
+    visible[0, :, :2] = False
+    coverage = masked.coverage(visible)
+    assert (coverage[1] < 1).all() and ((coverage > 0) == visible).all()
+
+
 def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it():
     visible = draw_visible(9, 7)
     network = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2, padding=2, dilation=2), nn.MaxPool2d(2, ceil_mode=True))

@@ -177,7 +177,7 @@ class Written(nn.Module):
         self.stem, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, CLASSES)
 
     def forward(self, x):
-        x = 1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid()
+        x = F.threshold(1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid(), 0.3, 0.2)
         x = 2**-x + x**2 + 1 / (1 + x)
         first, second = x.chunk(2, dim=1)
         x = torch.cat((second, first), dim=1)  # a tuple, not a list

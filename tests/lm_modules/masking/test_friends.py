@@ -11,8 +11,10 @@ from torch.autograd import forward_ad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
+from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise, seeded
 
 SIZE = 32
@@ -196,6 +198,20 @@ def test_captums_deep_lift_of_a_layer_accounts_for_the_whole_difference(small):
     assert_close(given.sum((1, 2, 3)), difference.detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_part_that_a_checkpoint_computes_again_is_masked_again(reentrant):
+    def gradients(run):
+        torch.manual_seed(0)
+        norm = nn.BatchNorm2d(4, momentum=1.0)  # the last pass decides
+        stem, part = nn.Conv2d(3, 4, 1), nn.Sequential(nn.Conv2d(4, 4, 1), norm, nn.ReLU())
+        network = Function(lambda x, stem, part: run(part, stem(x)).mean((2, 3)), stem, part)
+        LayerMasking(network)(IMAGES, VISIBLE).square().sum().backward()
+        return [norm.running_mean, norm.running_var, *(each.grad for each in network.parameters())]
+
+    plain = gradients(lambda part, x: part(x))
+    assert_close(gradients(lambda part, x: checkpoint(part, x, use_reentrant=reentrant)), plain)
+
+
 # --- changing a network -----------------------------------------------------------------------------------------------
 
 
@@ -223,6 +239,18 @@ def test_a_module_that_was_compiled_by_itself_is_masked(small):
     assert not calls
     assert_close(network(IMAGES), alone)
     assert calls
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@torch.no_grad()
+def test_of_a_compiled_network_the_one_within_is_masked_and_a_warning_says_so(small):
+    network = nn.Sequential(small.first, nn.ReLU(), nn.MaxPool2d(2), small.second).eval()
+    with pytest.warns(UserWarning, match=r"compile the masked network instead, as in torch\.compile\(LayerMasking"):
+        masked = LayerMasking(torch.compile(network))
+    assert masked.network is network
+    expected = masked(IMAGES, VISIBLE)
+    network[3] = torch.compile(network[3])
+    assert torch.equal(LayerMasking(network)(IMAGES, VISIBLE), expected)
 
 
 @torch.no_grad()

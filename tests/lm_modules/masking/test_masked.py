@@ -14,6 +14,7 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
+from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.layer_masking import PlanRow
 from maskrobust.lm_modules.masking.morphology import PADDINGS
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, Window
@@ -215,6 +216,39 @@ def test_the_most_likely_class_of_a_hidden_position_is_0():
     features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
     network = LayerMasking(as_network(lambda x: x.argmax(dim=1)))
     assert torch.equal(network(features, visible), torch.where(visible[:, 0], features.argmax(dim=1), 0))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: x.transpose(0, 1).mean((2, 3)).mT,
+        lambda x: torch.stack([x, 2 * x]).mean((-2, -1)).sum(0) / 3,
+        lambda x: x[None].mean((-1, -2))[0],
+        lambda x: x.unflatten(1, (2, 2)).transpose(0, 1).mean((3, 4), keepdim=True).transpose(0, 1).flatten(1),
+    ],
+)
+def test_a_mean_over_positions_divides_by_each_images_count_wherever_the_axis_of_images_is(operation):
+    features, visible = draw_features(6, 4, 5, 7), draw_visible(5, 7)
+    output = LayerMasking(as_network(operation))(features, visible)
+    expected = (features * visible).sum((2, 3)) / visible.sum((2, 3)).clamp(min=1)
+    torch.testing.assert_close(output, expected)
+
+
+def test_what_is_hidden_or_beyond_keeps_the_order_of_memory():
+    features, visible = draw_features(6, 4, 5, 7).to(memory_format=torch.channels_last), draw_visible(5, 7)
+    within = VisibleMap.within(torch.full((6, 2), 4), (5, 7), MaskingOptions(), None, visible.device)
+    x = Masked(features, VisibleMap(visible, MaskingOptions()))
+    for kept in (hide(features, visible), x.with_hidden_one(), within.cut(features)):
+        assert kept.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_gradient_of_padded_features_stays_what_it_is_for_others_who_hold_it():
+    features, visible = draw_features(6, 4, 5, 7).requires_grad_(), draw_visible(5, 7)
+    features = features.to(memory_format=torch.channels_last)
+    padded = Masked(features, VisibleMap(visible, MaskingOptions())).with_neighbour_padding(2)
+    other = torch.zeros_like(features).requires_grad_()
+    (other + padded).square().sum().backward()
+    assert torch.equal(other.grad, 2 * padded)
 
 
 # --- neighbours, branches, and everything -----------------------------------------------------------------------------

@@ -136,6 +136,7 @@ REFUSED = [
     (calling(lambda x: torch.add(x, x, out=torch.ones_like(x))), ["torch.add", "out=", "assign", "'0.1'"]),
     (calling(lambda x: torch.einsum("bchw,dc->bdhw", x, torch.ones(16, 16))), ["torch.einsum", "'0.1'"]),
     (calling(torch.ops.aten.relu), ["torch.ops.aten.relu", "masking_rule(torch.ops.aten.relu)"]),
+    (calling(lambda x: x.as_subclass(Tensor)), ["as_subclass", "without a mask", "masking_rule", "'0.1'"]),
     (calling(lambda x: x.cpu().detach().numpy()), ["torch.Tensor.numpy", "'0.1'"]),
     (calling(np.asarray), ["torch.Tensor.__array__", "'0.1'"]),
     (TwoInputs, ["TwoInputs", "scale", "images alone"]),
