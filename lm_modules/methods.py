@@ -14,8 +14,7 @@ from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
-"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`; where pictures to centre by
-are at hand (see `centred`), any of these and `CENTRED`, as in "black+centred"."""
+"""A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`."""
 
 LAYER_MASKING, TOKEN_DROPPING = "layer_masking", "token_dropping"
 
@@ -26,16 +25,10 @@ LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {
 }
 """Layer masking by its padding."""
 
-CENTRED = "+centred"
-"""Ends the name of a method whose answers are centred."""
-
 _LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
-
-BACKGROUNDS = 8
-"""How many unrelated pictures an evaluation centres by."""
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -62,30 +55,24 @@ def masking_methods() -> tuple[MaskingMethod, ...]:
     return (*FILLS, *WRAPPERS)
 
 
-def uncentred(method: MaskingMethod) -> MaskingMethod:
-    """The method whose answers are centred; a method without `CENTRED` as it is."""
-    return method.removesuffix(CENTRED)
-
-
 def is_fill(method: MaskingMethod) -> bool:
-    """Whether a method, centred or not, fills the hole; those of `WRAPPERS` give it to the network."""
-    return uncentred(method) not in WRAPPERS
+    """Whether a method fills the hole; those of `WRAPPERS` give it to the network."""
+    return method not in WRAPPERS
 
 
-def check_methods(methods: Sequence[str], option: str, *, may_be_centred: bool = False) -> None:
+def check_methods(methods: Sequence[str], option: str) -> None:
     """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
 
     Args:
         methods: names of the methods.
         option: the option in which they were given, for messages.
-        may_be_centred: whether their names may end in `CENTRED`.
 
     Raises:
         InputError: a name is unknown, or comes twice.
     """
     if len(set(methods)) < len(methods):
         raise InputError(f"{option} must name different methods, got {', '.join(methods)}; name each once.")
-    for method in map(uncentred, methods) if may_be_centred else methods:
+    for method in methods:
         if method not in WRAPPERS:
             FILLS.find(method, option, besides=tuple(WRAPPERS))
 
@@ -194,7 +181,7 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     """What people are shown of images under one masking method; see `mark_hidden` for those without a fill.
 
     Args:
-        method: a fill's name, or one of `WRAPPERS`; centred or not.
+        method: a fill's name, or one of `WRAPPERS`.
         images: (B, C, H, W) float in [0, 1].
         visible: (B, 1, H, W) bool.
         keys: (B,) int64 keys of random fills.
@@ -205,7 +192,7 @@ def illustrate(method: MaskingMethod, images: Tensor, visible: Tensor, keys: Ten
     """
     if not is_fill(method):
         return mark_hidden(images, visible)
-    return apply_fill(uncentred(method), images, visible, keys=keys, mean=mean)
+    return apply_fill(method, images, visible, keys=keys, mean=mean)
 
 
 def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
@@ -224,39 +211,3 @@ def mark_hidden(images: Tensor, visible: Tensor) -> Tensor:
     column = torch.arange(width, device=images.device) // cell
     board = torch.where((row + column) % 2 == 0, _LIGHT_CELL, _DARK_CELL).to(images.dtype)
     return torch.where(visible, images, board)
-
-
-def centred(ask: Predictor, backgrounds: Tensor) -> Predictor:
-    """A predictor that subtracts the mean effect of the same hole, with the same fill, on fixed pictures.
-
-    With l(x, M) the answer about image x under hole M, l(b) that about the whole picture b, and means over b, it is
-
-        l(x, M) - mean l(b, M) + mean l(b),
-
-    and l(x) itself, bit for bit, where nothing is hidden. It takes off what of the hole's effect does not depend on the
-    image: all of it for a network to whose answers holes add something, none of what a hole and an image do together.
-    There is nothing to train. It costs a pass for each b beside the one for the images, and one for the whole pictures.
-
-    Args:
-        ask: a predictor.
-        backgrounds: (n, C, H, W) float in [0, 1], n at least 1, of the images' size: without an object, and none of the
-            pictures that are asked about, whose own effect would be taken off.
-
-    Returns:
-        A function like `ask`. It raises InputError for images of another size.
-    """
-
-    def ask_centred(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        if backgrounds.shape[1:] != images.shape[1:]:
-            raise InputError(
-                f"pictures to centre by must have the shape {tuple(images.shape[1:])} of the images, got "
-                f"{tuple(backgrounds.shape[1:])}; render both at one size."
-            )
-        pictures = backgrounds.to(images)
-        count = len(pictures)
-        whole = ask(pictures, visible.new_ones(count, *visible.shape[1:]), keys.new_zeros(count)).mean(dim=0)
-        masked = torch.stack([ask(picture.expand_as(images), visible, keys) for picture in pictures]).mean(dim=0)
-        answers = ask(images, visible, keys)
-        return torch.where(visible.flatten(1).all(dim=1, keepdim=True), answers, answers - masked + whole)
-
-    return ask_centred

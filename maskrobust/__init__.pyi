@@ -65,7 +65,6 @@ from .lm_modules.masking import (
     masking_rule as masking_rule,
 )
 from .lm_modules.methods import (
-    centred as centred,
     masking_methods as masking_methods,
     predictor as predictor,
 )

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import CENTRED, MaskingMethod, Predictor, centred, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
@@ -41,7 +40,7 @@ def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read it.
     """
     for method in plans:
-        classifier.predictor(uncentred(method))
+        classifier.predictor(method)
 
 
 class Measurement:
@@ -57,19 +56,14 @@ class Measurement:
         plans: what is asked under each method.
         num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
         seed: seed of the holes.
-        predictors: in place of a classifier's own, by its name, for the methods that they are given for; a centred
-            method takes that of the method which is centred. Features are always the classifier's own.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: empty scenes, on the classifiers' device, for plans that ask about some; None for no such.
-        backgrounds: (n, C, H, W) float in [0, 1], pictures to centre by, for methods that end in `methods.CENTRED`;
-            see `methods.centred`.
 
     Attributes:
         networks_and_methods: networks and methods in the order in which they are asked.
 
     Raises:
-        InputError: scenes have another size than the bank's objects; a method is to be centred without backgrounds; or
-            a predictor is given for a centred method.
+        InputError: scenes have another size than the bank's objects.
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
     """
 
@@ -81,33 +75,17 @@ class Measurement:
         *,
         num_classes: int,
         seed: int,
-        predictors: Mapping[str, Mapping[MaskingMethod, Predictor]] | None = None,
         object_of: Callable[[Tensor], Tensor] = torch.clone,
         scenes: EmptyScenes | None = None,
-        backgrounds: Tensor | None = None,
     ) -> None:
-        given = predictors or {}
-        for method in (method for of_one in given.values() for method in of_one):
-            if method != uncentred(method):
-                raise InputError(f"predictors are centred here, got one for '{method}'; name it without {CENTRED}.")
-
-        def presented(method: MaskingMethod, ask: Predictor) -> Predictor:
-            if method == uncentred(method):
-                return ask
-            if backgrounds is None:
-                raise InputError(f"'{method}' needs pictures to centre by, got none; give backgrounds.")
-            return centred(ask, backgrounds)
-
         self._classifiers, self._plans, self._seed = classifiers, plans, seed
         self._predictors: dict[NetworkAndMethod, Predictor] = {}
         self._features: dict[NetworkAndMethod, Predictor] = {}
         for name, classifier in classifiers.items():
             for method in plans:
-                base = uncentred(method)
-                predict = given.get(name, {}).get(base) or classifier.predictor(base)
-                self._predictors[name, method] = presented(method, predict)
+                self._predictors[name, method] = classifier.predictor(method)
                 if plans[method].nearest:
-                    self._features[name, method] = presented(method, classifier.features(base))
+                    self._features[name, method] = classifier.features(method)
         self.networks_and_methods: tuple[NetworkAndMethod, ...] = tuple(self._predictors)
         union = ReliancePlan.union(plans.values())
         self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)

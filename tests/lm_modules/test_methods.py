@@ -11,7 +11,6 @@ from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.methods import (
     WRAPPERS,
-    check_methods,
     illustrate,
     mark_hidden,
     predictor,
@@ -101,15 +100,6 @@ def test_what_is_no_tensor_is_told_as_such(inputs):
         LayerMasking(masked)
 
 
-def test_methods_are_centred_where_that_can_be_asked():
-    check_methods(["black", "black+centred", "layer_masking+centred"], "methods", may_be_centred=True)
-    for wrong in ("blue+centred", "black+centred+centred"):
-        with pytest.raises(ValueError, match=r"methods must be one of black, .* got '(blue|black\+centred)'"):
-            check_methods([wrong], "methods", may_be_centred=True)
-    with pytest.raises(ValueError, match=r"methods must be one of black, .* got 'black\+centred'"):
-        check_methods(["black+centred"], "methods")
-
-
 def test_people_are_shown_the_fill_or_a_checkerboard_where_there_is_none(inputs):
     images, visible, keys = inputs
     for fill in FILLS:
@@ -117,9 +107,6 @@ def test_people_are_shown_the_fill_or_a_checkerboard_where_there_is_none(inputs)
         assert torch.equal(illustrate(fill, images, visible, keys, MEAN), filled)
     marked = illustrate("layer_masking", images, visible, keys, MEAN)
     assert torch.equal(illustrate("token_dropping", images, visible, keys, MEAN), marked)
-    assert torch.equal(
-        illustrate("blur+centred", images, visible, keys, MEAN), illustrate("blur", images, visible, keys, MEAN)
-    )
     assert torch.equal(marked, mark_hidden(images, visible))
     assert torch.equal(torch.where(visible, marked, 0), torch.where(visible, images, 0))
     board = mark_hidden(images, torch.zeros_like(visible))

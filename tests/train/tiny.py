@@ -51,18 +51,12 @@ def tiny_claim(name: str, path: Path, **changes: Any) -> Path:
     return path
 
 
-def write_claim(path: Path, *, uses: bool = True, **changes: Any) -> Path:
-    """One seed of the smallest claim, with a few questions of every kind, and with every kind of arm.
-
-    Unless `uses`, it is without arms that use the network of another one.
-    """
+def write_claim(path: Path, **changes: Any) -> Path:
+    """One seed of the smallest claim, with a few questions of every kind."""
     content = yaml.safe_load(tiny_claim("claim_cues.yaml", path).read_text())
     content["data"]["init_args"] |= TINY_DATA | {"train_images": 32, "test_images": 16, "image_size": 32}
     arms = {name: content["arms"][name] for name in ("no_masks", "patches_mean", "layer_masking")}
     arms["no_masks"]["method"] = "mean"
-    if uses:
-        arms["layer_masking_at_test"] = {"title": "Test", "network_of": "no_masks", "method": "layer_masking"}
-        arms["mcal"] = {"title": "MCal", "network_of": "no_masks", "calibration": True, "method": "mean"}
     content |= {"arms": arms, "seeds": [1]}
     few = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
     few |= {"transfer_families": ["patches", "objects"], "sampled_fraction": 0.25}

@@ -17,7 +17,6 @@ from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
-from maskrobust.train.data.batches import pictures_to_centre_by
 from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.report.examples import ExampleStrip, draw_examples
 from maskrobust.train.report.pages import render_claim
@@ -70,7 +69,6 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")
-    pictures_to_centre_by(config.data, config.evaluation.split, config.evaluation.plans(()))  # refuses data without any
     for sentence in power_in_words(config, _images_with_an_object(config)):
         console.print(sentence, markup=False)
     with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:

@@ -17,7 +17,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.lm_modules.training.training_masks import evaluation_fill
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
-from maskrobust.train.claim.config import MASK_OPTIONS, Arm, ClaimConfig, DecisionRule, Evaluation, Training
+from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import check_labelled, check_masks_follow_objects
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
@@ -51,7 +51,7 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         **{name: made[name] for name in ("data", "seeds", "training", "evaluation", "rule", "question")},
         out=Path(made.out),
         arms=arms,
-        models={name: _arm_model(name, arms, content["model"]) for name in arms},
+        models={name: _arm_model(name, arm, content["model"]) for name, arm in arms.items()},
         content=content,
         wandb=wandb_options(made.wandb),
     )
@@ -99,13 +99,12 @@ def _read_arm(name: str, given: Mapping[str, Any]) -> Arm:
         raise InputError(f"arm '{name}' is wrong: {about_arguments(error)}; correct arms.{name}.") from error
 
 
-def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> dict[str, Any]:
-    """All model arguments of an arm; they begin with those of the arm whose network it uses."""
-    source = arms.get(arms[name].network_of or name, arms[name])
+def _arm_model(name: str, arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
+    """All model arguments of an arm."""
     parser = Parser(**PARSER_OPTIONS)
     parser.add_class_arguments(MaskRobustClassifier, skip=set(_SET_BY_THE_CLAIM))
     try:
-        parsed = parser.parse_object({**base, **source.model, **arms[name].model})
+        parsed = parser.parse_object({**base, **arm.model})
     except ArgumentError as error:
         raise InputError(
             f"arm '{name}' does not fit the model ({about_arguments(error)}); correct model or arms.{name}.model."
@@ -117,7 +116,7 @@ def _arm_model(name: str, arms: Mapping[str, Arm], base: Mapping[str, Any]) -> d
 def _check(config: ClaimConfig) -> None:
     """Refuse sections that contradict each other."""
     for name in ("methods", "transfer_methods"):
-        check_methods(getattr(config.evaluation, name), f"evaluation.{name}", may_be_centred=True)
+        check_methods(getattr(config.evaluation, name), f"evaluation.{name}")
     import_measures(config.evaluation.plan.own_measures)
     for name, model in config.models.items():
         try:
@@ -171,10 +170,7 @@ def _check_arms(config: ClaimConfig) -> None:
             "arms must hold at least one with augmentation_only true, got none; mark those that the claim is about."
         )
     for name, arm in arms.items():
-        if arm.network_of is None:
-            _check_training(name, arm, config.models[name])
-        else:
-            _check_network_of(name, arm, arms)
+        _check_training(name, arm, config.models[name])
         if arm.method not in evaluation.methods:
             raise InputError(
                 f"evaluation.methods must contain '{arm.method}', the method of arm '{name}', got "
@@ -184,11 +180,6 @@ def _check_arms(config: ClaimConfig) -> None:
 
 def _check_training(name: str, arm: Arm, model: Mapping[str, Any]) -> None:
     """Check that an augmentation-only arm masks by fills alone, and that an arm names a method that it trains with."""
-    if arm.calibration:
-        raise InputError(
-            f"arm '{name}' has calibration true, so network_of must name the arm whose network is calibrated, got "
-            "none; name it, or leave calibration out."
-        )
     if arm.augmentation_only and model["masking"] != "fill":
         raise InputError(
             f"arm '{name}' is augmentation_only, so masking must be 'fill', got '{model['masking']}'; correct one of "
@@ -211,25 +202,3 @@ def _methods_trained_on(model: Mapping[str, Any]) -> list[MaskingMethod]:
         fills = [each.name for each in read_fills(model["fill"]) if each.weight > 0 and each.name != OTHER_IMAGE]
         found += fills or [evaluation_fill(model["fill"])]  # no method shows the pixels of other images
     return found
-
-
-def _check_network_of(name: str, arm: Arm, arms: Mapping[str, Arm]) -> None:
-    """Check that an arm uses the network of one that trains, and that a calibration says which holes it is for."""
-    training = [other for other, each in arms.items() if each.network_of is None]
-    if arm.network_of not in training:
-        raise InputError(
-            f"network_of of arm '{name}' must be an arm that trains a network of its own, one of "
-            f"{', '.join(training)}, got '{arm.network_of}'; name one of them."
-        )
-    if arm.augmentation_only:
-        raise InputError(
-            f"arm '{name}' is augmentation_only, so it must train a network on masks, got network_of "
-            f"'{arm.network_of}'; leave one of the two out."
-        )
-    options = MASK_OPTIONS if arm.calibration else ()
-    further = [option for option in arm.model if option not in options]
-    if further:
-        raise InputError(
-            f"arm '{name}' uses the network of '{arm.network_of}', so its model may say "
-            f"{', '.join(options) or 'nothing'}, got {', '.join(further)}; leave that out."
-        )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from maskrobust.lm_modules.methods import MaskingMethod, is_fill, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod, is_fill
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.loggers import WandbOptions
@@ -15,22 +15,16 @@ from maskrobust.train.types import Split
 ANSWERS = "answers"
 """The folder of what a run answers."""
 
-CALIBRATION_IMAGES = 4000
-"""How many training images, the first in order of ids, a calibration is fitted on at most."""
-
-MASK_OPTIONS = ("mask_family", "hidden_fraction", "patch_size")
-"""Arguments of `MaskRobustClassifier` that say which holes a calibration is fitted on."""
-
 
 @dataclass(frozen=True)
 class StoredRun:
     """One run of one arm on disk.
 
     Attributes:
-        arm: name of the arm that makes it.
+        arm: name of the arm.
         seed: seed of the run.
         folder: the folder that holds everything below.
-        learned: file of what it has learned: the weights of its network, or the affine maps of a calibration.
+        weights: file of the trained weights.
         trained: keeps that, by the name of `folder`; its settings are all that this follows from.
         methods: masking methods that it is asked under.
         answered: keeps its `answers`; its settings are all that these follow from.
@@ -39,7 +33,7 @@ class StoredRun:
     arm: str
     seed: int
     folder: Path
-    learned: Path
+    weights: Path
     trained: Store
     methods: tuple[MaskingMethod, ...]
     answered: Store
@@ -65,32 +59,19 @@ TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing that is compared.
-
-    It trains a network of its own with the seed of a run, or uses the one that another arm has trained: as it is, under
-    a `method` of its own, or with its logits calibrated where something is hidden (MCal).
+    """One way to train that is compared, with a network for each seed.
 
     Attributes:
         title: what tables call it.
         augmentation_only: whether the claim speaks about it: masks as augmentation, no layer masking in training.
         method: masking method of its own: one that its training has prepared it for.
-        network_of: arm whose trained network of the same seed it uses; None to train one of its own.
-        calibration: whether the logits of that network go through an affine map, one for each masking method, fitted on
-            masked training images so that each is predicted as with nothing hidden.
         model: arguments of `MaskRobustClassifier` that differ from the configuration's model.
     """
 
     title: str
     augmentation_only: bool = False
     method: MaskingMethod = "black"
-    network_of: str | None = None
-    calibration: bool = False
     model: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def learns(self) -> bool:
-        """Whether it has runs of its own; otherwise its outcomes are those of the arm `network_of`."""
-        return self.network_of is None or self.calibration
 
 
 @dataclass(frozen=True)
@@ -211,60 +192,34 @@ class ClaimConfig:
     content: dict[str, Any]
     wandb: WandbOptions | None
 
-    def measured_as(self, arm: str) -> str:
-        """Name of the arm whose runs hold the outcomes of this one."""
-        return arm if self.arms[arm].learns else self.source_of(arm)
-
-    def source_of(self, arm: str) -> str:
-        """Name of the arm that trains the network of this one."""
-        return self.arms[arm].network_of or arm
-
     def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
-        """What an arm is asked under each masking method, with curves for all arms that share its outcomes."""
-        return self.evaluation.plans(self._own_methods(arm))
-
-    def _own_methods(self, arm: str) -> list[MaskingMethod]:
-        measured = self.measured_as(arm)
-        return [other.method for name, other in self.arms.items() if self.measured_as(name) == measured]
+        """What an arm is asked under each masking method, with curves under its own."""
+        return self.evaluation.plans([self.arms[arm].method])
 
     def run_of(self, arm: str, seed: int) -> StoredRun:
-        """The run that holds an arm's outcomes."""
-        name = self.measured_as(arm)
-        given, folder, methods = self.arms[name], self.out / "arms" / name / f"seed-{seed}", tuple(self.plans_of(name))
-        if given.calibration:
-            follows_from = {
-                "network": self.run_of(self.source_of(name), seed).trained.settings,
-                "masks": {option: self.models[name][option] for option in MASK_OPTIONS},
-                "images": CALIBRATION_IMAGES,
-                "methods": list(dict.fromkeys(map(uncentred, methods))),
-            }
-        else:
-            sections = {"data": self.content_of("data"), "training": self.content_of("training")}
-            follows_from = {**sections, "model": self.models[name], "seed": seed}
-        settings = flattened(follows_from)
+        """The run of an arm with one seed."""
+        folder = self.out / "arms" / arm / f"seed-{seed}"
+        sections = {"data": self.content_of("data"), "training": self.content_of("training")}
+        settings = flattened({**sections, "model": self.models[arm], "seed": seed})
         evaluated = {
             "evaluation": self.content_of("evaluation"),
-            "own methods": self._own_methods(name),
-            "manipulation_checks": {} if given.calibration else self.manipulation_checks,
+            "own methods": [self.arms[arm].method],
+            "manipulation_checks": self.manipulation_checks,
         }
         return StoredRun(
-            arm=name,
+            arm=arm,
             seed=seed,
             folder=folder,
-            learned=folder / f"{'calibration' if given.calibration else 'weights'}.safetensors",
+            weights=folder / "weights.safetensors",
             trained=Store(folder.parent, settings),
-            methods=methods,
+            methods=tuple(self.plans_of(arm)),
             answered=Store(folder, settings | flattened(evaluated)),
         )
 
     @property
     def manipulation_checks(self) -> dict[str, dict[str, Any]]:
         """Model arguments of the arms that train on masks, by which `claim.manipulation_check` asks every network."""
-        return {
-            name: self.models[name]
-            for name, arm in self.arms.items()
-            if arm.network_of is None and self.models[name]["masking"] != "none"
-        }
+        return {name: model for name, model in self.models.items() if model["masking"] != "none"}
 
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""

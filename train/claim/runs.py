@@ -21,9 +21,9 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.training_masks import PresentedImages
-from maskrobust.train.claim.arms import frozen_network, learn, predictors
+from maskrobust.train.claim.arms import frozen_network, train
 from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
-from maskrobust.train.data.batches import batches_on, pictures_to_centre_by, scenes_to_ask_about
+from maskrobust.train.data.batches import batches_on, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import read_json, write_json
@@ -55,7 +55,7 @@ class MeasuredRun(NamedTuple):
 def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
     """Make all runs that are not on disk yet, but for those that other processes with the same folder are making.
 
-    A network is trained by one process, which also measures it and makes the runs that use it.
+    A network is trained by one process, which also measures it.
 
     Args:
         config: the claim, whose data are set up.
@@ -68,19 +68,16 @@ def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
         InputError: a training diverged, or a file is damaged.
     """
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
-    for seed, trained in itertools.product(config.seeds, config.arms):
-        if config.source_of(trained) == trained:
-            users = [name for name, arm in config.arms.items() if arm.calibration and arm.network_of == trained]
-            with suppress(FolderTakenError), locked(config.out / "arms" / trained / f".seed-{seed}"):
-                missing = [arm for arm in (trained, *users) if not config.run_of(arm, seed).is_measured()]
-                for arm in dict.fromkeys((trained, *missing)) if missing else ():
-                    run_arm(config, arm, seed, bank, progress)
+    for seed, arm in itertools.product(config.seeds, config.arms):
+        with suppress(FolderTakenError), locked(config.out / "arms" / arm / f".seed-{seed}"):
+            if not config.run_of(arm, seed).is_measured():
+                run_arm(config, arm, seed, bank, progress)
         progress.advance(progress.all_runs)
     return sum(not run.is_measured() for run in all_runs(config))
 
 
 def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, progress: ClaimProgress) -> None:
-    """Make the run of one arm that learns, and ask its network, as far as that is not on disk.
+    """Train the network of one arm and ask it, as far as that is not on disk.
 
     Args:
         config: the claim.
@@ -98,7 +95,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
 
     def make(folder: Path) -> None:
         start = time.monotonic()
-        found = learn(config, run, folder, progress)
+        found = train(config, run, folder, progress)
         origin = provenance(time.monotonic() - start, shlex.join(sys.argv))
         write_json(folder / "training.json", {**found, "provenance": origin})
 
@@ -125,10 +122,10 @@ def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
 
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: ClaimProgress, folder: Path) -> None:
     """Ask a run's network, and write what it answers into a folder."""
-    arm, evaluation = config.arms[run.arm], config.evaluation
+    evaluation = config.evaluation
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
-    progress.begin("measuring", f"{arm.title}, seed {run.seed}")
+    progress.begin("measuring", f"{config.arms[run.arm].title}, seed {run.seed}")
     measurements: list[tuple[Split, Plans, str]] = [
         (evaluation.split, config.plans_of(run.arm), "outcomes"),
         ("val", evaluation.validation_plans, "validation"),
@@ -140,19 +137,14 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             plans,
             num_classes=config.data.num_classes,
             seed=evaluation.seed,
-            predictors={run.arm: predictors(config, run, network)},
             object_of=config.data.object_of,
             scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
-            backgrounds=pictures_to_centre_by(config.data, split, plans),
         )
         batches = batches_on(config.data.whole_split(split), classifier.device)
         for method, outcomes in measurement.run(progress.track(batches, task_id=progress.current))[run.arm].items():
             outcomes.save(folder / f"{kind}-{method}.npz")
-    checks = {}
-    if arm.network_of is None:
-        few = Batch.cat([*first_images(config.data.whole_split(evaluation.split), CHECK_IMAGES)])
-        checks = manipulation_check(config, classifier, few.to(classifier.device))
-    write_json(folder / _CHECKS, checks)
+    few = Batch.cat([*first_images(config.data.whole_split(evaluation.split), CHECK_IMAGES)])
+    write_json(folder / _CHECKS, manipulation_check(config, classifier, few.to(classifier.device)))
 
 
 def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
@@ -178,7 +170,7 @@ def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcome
 
 def all_runs(config: ClaimConfig) -> list[StoredRun]:
     """Every run of the claim once."""
-    return [config.run_of(name, seed) for name, arm in config.arms.items() if arm.learns for seed in config.seeds]
+    return [config.run_of(name, seed) for name in config.arms for seed in config.seeds]
 
 
 def refuse_foreign(config: ClaimConfig) -> None:

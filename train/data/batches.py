@@ -5,14 +5,10 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from maskrobust.augment import Batch
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import BACKGROUNDS, MaskingMethod, uncentred
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
@@ -77,35 +73,6 @@ def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator
     """The batches, moved to a device, with images in [0, 1]; see `Batch.to`."""
     for batch in batches:
         yield batch.to(device)
-
-
-def pictures_to_centre_by(data: AnnotatedDataModule, split: Split, methods: Iterable[MaskingMethod]) -> Tensor | None:
-    """Empty scenes that are photographs for `lm_modules.methods.centred`, of another split than the images asked about.
-
-    Other scenes where the data have no photographs.
-
-    Args:
-        data: whose scenes do not wait for `setup`.
-        split: split of the images.
-        methods: masking methods, centred ones among them or not.
-
-    Returns:
-        (BACKGROUNDS, 3, H, W) float32 in [0, 1]; None where no method is centred.
-
-    Raises:
-        InputError: a method is centred, and the data have no such scenes.
-    """
-    centred = next((method for method in methods if method != uncentred(method)), None)
-    if centred is None:
-        return None
-    found = data.empty_scenes("val" if split == "train" else "train", len(SCENE_KINDS) * BACKGROUNDS)
-    if found is None:
-        raise InputError(
-            f"'{centred}' takes off what a hole does to empty scenes, but {type(data).__name__} has none; "
-            f"ask under '{uncentred(centred)}' alone, or give data whose empty_scenes returns some."
-        )
-    photographs = torch.tensor([kind == "photographs" for kind in found.kinds])
-    return found.images[photographs if photographs.any() else slice(None)][:BACKGROUNDS]
 
 
 def scenes_to_ask_about(

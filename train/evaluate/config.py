@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from maskrobust.errors import InputError, check_at_least, check_distinct
-from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods, uncentred
+from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
@@ -59,8 +59,7 @@ class EvaluationConfig:
             there is none.
         precision: "32" for float32, or "bf16" for bfloat16 (autocast).
         compile: whether to torch.compile the networks. Meant for GPUs.
-        methods: masking methods to test the networks under. METHOD+centred, as in black+centred, subtracts the mean
-            effect of the same hole on eight empty scenes of the training split.
+        methods: masking methods to test the networks under.
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
         transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
@@ -138,9 +137,9 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)
-    check_methods(config.methods, "methods", may_be_centred=True)
-    check_methods(config.transfer_methods, "transfer_methods", may_be_centred=True)
-    if config.compile and TOKEN_DROPPING in map(uncentred, (*config.methods, *config.transfer_methods)):
+    check_methods(config.methods, "methods")
+    check_methods(config.transfer_methods, "transfer_methods")
+    if config.compile and TOKEN_DROPPING in (*config.methods, *config.transfer_methods):
         raise InputError(
             f"compile makes one graph of images of one size, but under {TOKEN_DROPPING} they differ in their tokens; "
             "leave one of the two out."

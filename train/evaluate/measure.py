@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
-from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.batch import check_all_known
-from maskrobust.lm_modules.methods import MaskingMethod, uncentred
+from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
@@ -35,7 +34,6 @@ from maskrobust.train.data.batches import (
     at_numbers,
     batches_on,
     numbered_batches,
-    pictures_to_centre_by,
     scenes_to_ask_about,
 )
 from maskrobust.train.data.loading import rank_and_number
@@ -109,8 +107,7 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     plan, options = config.plan, config.data_options
-    methods = map(uncentred, (*config.methods, *config.transfer_methods))
-    own = (*methods, *plan.transfer_families, *plan.own_measures)
+    own = (*config.methods, *config.transfer_methods, *plan.transfer_families, *plan.own_measures)
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     return {
         **plain,
@@ -151,8 +148,7 @@ def ask(
         processes but the first.
 
     Raises:
-        InputError: the folder of `store` holds answers about other objects; a process has ended; or a method is to be
-            centred, and the data have no empty scenes.
+        InputError: the folder of `store` holds answers about other objects; or a process has ended.
     """
     device = config.torch_device
     if device.type == "cuda":
@@ -162,7 +158,6 @@ def ask(
     with first_of_each_machine_first():
         data.prepare_data()
     data.setup_split(config.split)
-    backgrounds = pictures_to_centre_by(data, config.split, config.plans)
     with stage(progress, "reading object masks"):
         bank = _read_bank(data, config.split)
     of_data = {"objects of the data": bank and bank_digest(bank)}
@@ -186,7 +181,7 @@ def ask(
                 probe = read_outlines(data, config.split, bank, config.seed)
                 if time.monotonic() - begun >= SECONDS_A_CHUNK:
                     store.get_or_make(_PROBE, lambda folder: probe.save(folder / _PROBE))
-    runs = _ask(config, on_device, data, bank, backgrounds, store, progress)
+    runs = _ask(config, on_device, data, bank, store, progress)
     return None if runs is None else Answered(runs, probe, config.plans)
 
 
@@ -230,7 +225,6 @@ def _ask(
     networks: Mapping[str, TrainedNetwork],
     data: AnnotatedDataModule,
     bank: SilhouetteBank | None,
-    backgrounds: Tensor | None,
     store: Store,
     progress: Progress,
     kind: str = "",
@@ -245,7 +239,6 @@ def _ask(
         seed=config.seed,
         object_of=data.object_of,
         scenes=scenes_to_ask_about(data, config.split, config.plans.values(), device),
-        backgrounds=backgrounds,
     )
     batches = data.whole_split(config.split)
     files = {
@@ -388,7 +381,7 @@ def _ask_unlabelled(
         others = sorted(set(range(network.num_classes)).difference(outputs))
         class_names[name] = [names[output] for output in (*outputs, *others)]
         own = {name: network.select_outputs(outputs).to(config.torch_device)}
-        runs |= _ask(config, own, data.relabelled(labels), own_bank, None, store, progress, f"{place}-") or {}
+        runs |= _ask(config, own, data.relabelled(labels), own_bank, store, progress, f"{place}-") or {}
     if not is_first():
         return None
     ids = None if bank is None else bank.ids.numpy()

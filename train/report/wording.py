@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 
-from maskrobust.lm_modules.methods import uncentred
 from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
 CONCLUSIONS = {
@@ -50,9 +49,7 @@ METHOD_TITLES = {
 
 
 def method_title(method: str) -> str:
-    """A masking method's name in words, as in "Centred black fill"; an unknown one as it is called, "Patch mixing"."""
-    if method != uncentred(method):
-        return f"Centred {in_sentence(method_title(uncentred(method)))}"
+    """A masking method's name in words, as in "Black fill"; an unknown one as it is called, "Patch mixing"."""
     return METHOD_TITLES.get(method, capitalised(_without_module(method).replace("_", " ")))
 
 

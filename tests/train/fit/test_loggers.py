@@ -241,7 +241,7 @@ def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
 
 @logged_out
 def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path):
-    config = write_claim(tmp_path / "claim.yaml", uses=False)
+    config = write_claim(tmp_path / "claim.yaml")
     few = ["--evaluation.plan.curve_families=[]", "--evaluation.plan.transfer_families=[]"]
     claim = ["claim", f"--config={config}", *few]
     main([*claim, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])

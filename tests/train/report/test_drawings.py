@@ -171,7 +171,7 @@ def printed(renderable, width):
 
 def test_in_80_columns_each_name_is_on_one_line_and_each_value_below_its_heading(made_reliance):
     in_order = "used_share", "outline_pull", "clean_accuracy", "retention"
-    written = json.dumps(made_reliance).replace('"black"', '"layer_masking_mirror+centred"')
+    written = json.dumps(made_reliance).replace('"black"', '"layer_masking_mirror"')
     for name in ("plain", "a network that was fine-tuned for long, " * 3):
         content = json.loads(written.replace("plain", name))
         results = Results.read("reliance", content)

@@ -27,7 +27,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import learn
+from maskrobust.train.claim.arms import train
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit import quiet_lightning
@@ -377,7 +377,7 @@ def test_a_claim_trains_on_the_cpu(apple, tmp_path, monkeypatch):
     monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: devices.append(self.strategy.root_device.type))
     quiet_lightning()
     with ClaimProgress(Console(quiet=True), 1) as progress:
-        learn(config, config.run_of("no_masks", 1), tmp_path, progress)
+        train(config, config.run_of("no_masks", 1), tmp_path, progress)
     assert devices == ["cpu"]
 
 
