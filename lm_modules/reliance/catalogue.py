@@ -92,7 +92,6 @@ class Measure(Described):
         function: computes a member from its parameters. Arguments called `plan` and `probe` are those of the
             context, and where it lacks one the measure is left out.
         in_training: whether `RelianceCallback` logs it.
-        in_terminal: whether it has a column in the terminal's tables.
         compared: whether reports give its difference between two networks.
         by_seed: whether reports give it for each seed.
         of_data: whether it says something of the images alone, whatever the network.
@@ -102,7 +101,6 @@ class Measure(Described):
     members: Callable[[ReliancePlan], Sequence[Parameters]]
     function: Make
     in_training: bool
-    in_terminal: bool
     compared: bool
     by_seed: bool
     of_data: bool
@@ -162,7 +160,6 @@ def measure(
     goal: Goal = "zero",
     members: Callable[[ReliancePlan], Sequence[Parameters]] = once,
     in_training: bool = False,
-    in_terminal: bool = False,
     compared: bool = False,
     by_seed: bool = True,
     of_data: bool = False,
@@ -176,7 +173,7 @@ def measure(
     def enter(make: MeasureFunction) -> MeasureFunction:
         MEASURES.enter(
             Measure(
-                name or make.__name__, title, definition, unit, goal, group, members, make, in_training, in_terminal,
+                name or make.__name__, title, definition, unit, goal, group, members, make, in_training,
                 compared, by_seed, of_data,
             )
         )  # fmt: skip

@@ -22,6 +22,7 @@ class Row:
         parameters: which member of a family of measures.
         seed: seed of the run; None over all seeds.
         compared_with: network whose value is subtracted; empty for none.
+        compared_method: masking method of that value, where it is another one; empty where it is `method`.
         value: the number; None where it is undefined.
         low: lower end of its interval; None where there is none.
         high: upper end of its interval; None where there is none.
@@ -45,6 +46,7 @@ class Row:
     parameters: Mapping[str, str | float] = field(default_factory=dict)
     seed: int | None = None
     compared_with: str = ""
+    compared_method: str = ""
     level_low: float | None = None
     level_high: float | None = None
     reading: str = ""

@@ -20,9 +20,8 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import ask, load, settings_of
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
-    from maskrobust.train.report.findings import besides, in_evaluation
+    from maskrobust.train.report.headline import said
     from maskrobust.train.report.pages import render_reliance
-    from maskrobust.train.report.results import rows_as_csv
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
     from maskrobust.train.storage.store import Store, locked
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
             shown = [(networks[name].preprocessing, run) for name, run in answered.runs.items()]
             examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, shown)
             write_json(config.out / "reliance.json", results.as_json())
-            write_text(config.out / "reliance.csv", rows_as_csv(results.rows))
+            write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", render_reliance(results, examples))
             if config.predictions:
                 names = answered.class_names or dict.fromkeys(answered.runs, data.class_names)
@@ -63,4 +62,4 @@ def main(arguments: Sequence[str]) -> None:
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
-    console.print(*besides(results), in_evaluation(results), sep="\n", markup=False, highlight=False)
+    console.print(*said(results), sep="\n", markup=False, highlight=False)

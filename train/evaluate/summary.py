@@ -8,7 +8,6 @@ from typing import Any
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
-from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import (
@@ -17,8 +16,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     at_chance,
     chance_level,
     class_rows,
-    retention,
-    silhouette_accuracy,
 )
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
@@ -29,7 +26,6 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
-from maskrobust.train.report.findings import accuracies_compared
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
 
@@ -70,7 +66,7 @@ def summarise(
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
     rows = [
-        *(row for method in config.methods for row in _pair_rows(config, runs, method, probe)),
+        *_pair_rows(config, runs, probe),
         *data_rows(runs[first][main_method], Context(plans[main_method], probe), **sampling),
         *(
             row
@@ -78,19 +74,7 @@ def summarise(
             for method, outcomes in by_method.items()
             for row in result_rows(name, method, {0: outcomes}, Context(plans[method], probe), **sampling)
         ),
-        *(
-            row
-            for name, by_method in itertools.islice(runs.items(), 1, None)
-            for method in config.methods
-            for row in difference_rows(
-                name,
-                first,
-                method,
-                ([by_method[method]], [runs[first][method]]),
-                Context(plans[method], probe),
-                **sampling,
-            )
-        ),
+        *_differences(config, runs, answered),
     ]
     labelled = runs if data.num_classes else {}
     rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in labelled.items()})
@@ -105,6 +89,7 @@ def summarise(
         "methods": list(config.methods),
         "compared_with": first,
         "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
+        "num_classes": runs[first][main_method].num_classes,
         "chance": chance_level(runs[first][main_method])[0] if data.num_classes else None,
         "settings": {
             "split": config.split,
@@ -124,25 +109,7 @@ def summarise(
         },
         "provenance": provenance(seconds, command),
     }
-    results = Results("reliance", content, rows)
-    return Results("reliance", content | {"difference": _difference(results, runs, sampling)}, rows)
-
-
-def _difference(results: Results, runs: Runs, sampling: Mapping[str, Any]) -> dict[str, float | None] | None:
-    """The first accuracy of a report's first sentence minus the second one, where it names two."""
-    compared = accuracies_compared(results)
-    if compared is None:
-        return None
-    first, second, row = compared
-    statistic = (
-        silhouette_accuracy()
-        if row.measure == "silhouette_accuracy"
-        else retention(float(row.parameters["hidden_fraction"]))
-    )
-    found = estimate_difference(
-        statistic, *([runs[view.network.name][view.method]] for view in (first, second)), **sampling
-    )
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return Results("reliance", content, rows)
 
 
 def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
@@ -153,33 +120,56 @@ def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
     return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
 
 
-def _pair_rows(
-    config: EvaluationConfig, runs: Runs, method: MaskingMethod, probe: ProbeOutcomes | None
-) -> Iterator[Row]:
-    """Every pair of networks by the magnitudes of their used shares; a method's pairs share their confidence.
+def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None) -> Iterator[Row]:
+    """Every pair of networks under one method, and of methods of one network, by the magnitudes of their used shares.
 
-    There is none where no image has an object mask, or the plan has no shapes.
+    The pairs under one method share their confidence, and so do those of one network. There is none where no image has
+    an object mask, or the plan has no shapes.
     """
-    if probe is None or not config.plans[method].shapes:
+    if probe is None:
         return
-    pairs = list(itertools.combinations(runs, 2))
-    compared = compare_magnitudes(
-        reliance(probe),
-        {f"{place}": ([runs[later][method]], [runs[earlier][method]]) for place, (earlier, later) in enumerate(pairs)},
-        replicates=config.replicates,
-        seed=config.seed,
-    )
-    for (earlier, later), found in zip(pairs, compared.values(), strict=True):
-        yield Row.of(
-            found.difference,
-            network=later,
-            method=method,
-            measure="reliance",
-            compared_with=earlier,
-            level_low=found.level_low,
-            level_high=found.level_high,
-            reading=_READINGS[found.reading()],
-        )
+    methods = [method for method in config.methods if config.plans[method].shapes]
+    twos, ways = [*itertools.combinations(runs, 2)], [*itertools.combinations(methods, 2)]
+    families = [[((one, method), (other, method)) for other, one in twos] for method in methods]
+    families += [[((name, one), (name, other)) for other, one in ways] for name in runs]
+    for pairs in families:
+        outcomes = {
+            f"{place}": ([runs[a][of_a]], [runs[b][of_b]]) for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
+        }
+        compared = compare_magnitudes(reliance(probe), outcomes, replicates=config.replicates, seed=config.seed)
+        for ((network, method), (other, other_method)), found in zip(pairs, compared.values(), strict=True):
+            yield Row.of(
+                found.difference,
+                network=network,
+                method=method,
+                measure="reliance",
+                compared_with=other,
+                compared_method=other_method if other_method != method else "",
+                level_low=found.level_low,
+                level_high=found.level_high,
+                reading=_READINGS[found.reading()],
+            )
+
+
+def _differences(config: EvaluationConfig, runs: Runs, answered: Answered) -> Iterator[Row]:
+    """Every network minus the first one under each method, and every method minus the first one of each network."""
+    (first, *others), (main, *further) = runs, config.methods
+    pairs = [((name, method), (first, method)) for name in others for method in config.methods]
+    pairs += [((name, method), (name, main)) for name in runs for method in further]
+    for (network, method), (other, other_method) in pairs:
+        for row in difference_rows(
+            network,
+            other,
+            method,
+            ([runs[network][method]], [runs[other][other_method]]),
+            Context(answered.plans[method], answered.probe),
+            replicates=config.replicates,
+            seed=config.seed,
+        ):
+            if other_method == method:
+                yield row
+            elif row.measure != "clean_accuracy":  # which is the same
+                yield replace(row, compared_method=other_method)
 
 
 def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row]:
@@ -204,7 +194,7 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
 
     def read(row: Row) -> Row:
         if row.measure == "reliance":
-            pair = (row.compared_with, row.method), (row.network, row.method)
+            pair = (row.compared_with, row.compared_method or row.method), (row.network, row.method)
             found = [reasons[each] for each in pair if each in reasons]
             return replace(row, reading=MEANINGLESS + found[0]) if found else row
         if row.low is None or row.compared_with:

@@ -100,6 +100,11 @@ def prose(name: str, **content: Any) -> Markup:
     return Markup(getattr(_environment().get_template("prose.html").module, name)(**content))
 
 
+def page_part(template: str, **content: Any) -> Markup:
+    """A template of this folder, rendered; values are escaped."""
+    return Markup(_environment().get_template(template).render(**content))
+
+
 def render_page(
     command: str,
     title: str,
@@ -147,7 +152,6 @@ def table(
     groups: Sequence[LineGroup],
     *,
     look: str = "figures",
-    foot: Line | None = None,
 ) -> Markup:
     """A table that scrolls sideways where it must, with a footnote for each reason why a number is undefined.
 
@@ -157,13 +161,11 @@ def table(
         headings: headings of the columns; the first one is above the titles of the lines.
         groups: its lines, at least one.
         look: CSS classes.
-        foot: a last line apart from the others.
     """
-    fits = "".join(f" {name}" for name, most in (("fits", 9), ("roomy", 7)) if len(headings) <= most)
     reasons = dict.fromkeys(cell.reason for group in groups for line in group.lines for cell in line.cells)
     letters = (ascii_lowercase[n % 26] * (n // 26 + 1) for n in itertools.count())
     notes = {"": ""} | {reason: next(letters) for reason in reasons if reason}
-    return block("table", identity, label, headings, groups, foot, look + fits * (look == "figures"), notes)
+    return block("table", identity, label, headings, groups, look, notes)
 
 
 def legend(networks: Iterable[Network], label: str = "Networks") -> Markup:

@@ -4,53 +4,36 @@ from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
-from maskrobust.train.report.findings import in_evaluation
+from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.accuracy import accuracy_of_classes, curves, transfer
 from maskrobust.train.report.sections.claim import factorial, in_claim, pairs_of_the_rule, rule, verdict
-from maskrobust.train.report.sections.found import found
-from maskrobust.train.report.sections.measures import (
-    accuracy,
-    definitions,
-    measures,
-    outlines,
-    pairs,
-)
+from maskrobust.train.report.sections.curves import curves
+from maskrobust.train.report.sections.grid import grid
 from maskrobust.train.report.sections.run import run
+from maskrobust.train.report.tables import numbers
 
 CLAIM: tuple[Section[Results], ...] = (
     Section("factorial", "Every training under every masking method", factorial, is_open=True),
     Section("compared", "Pairs of an arm and a fill behind the verdicts", pairs_of_the_rule),
     Section("rule", "The question, and the rule stated beforehand", rule),
-    Section("accuracy", "Accuracy", accuracy),
-    Section("measures", "All other measures", measures),
-    Section("curves", "How accuracy falls as more is hidden", curves),
-    Section("transfer", "Accuracy by mask family", transfer),
 )
-"""What a claim's page shows, before its examples."""
+"""What a claim's page shows ahead of what all pages show."""
 
-RELIANCE: tuple[Section[Results], ...] = (
-    Section("accuracy", "Accuracy", accuracy, is_open=True),
-    Section("outlines", "Reliance on the outline of the hole", outlines),
-    Section("compared", "Which network relies less on outlines", pairs),
-    Section("classes", "Accuracy of each class", accuracy_of_classes),
-    Section("curves", "How accuracy falls as more is hidden", curves),
-    Section("measures", "All other measures", measures),
-    Section("transfer", "Accuracy by mask family", transfer),
-)
-"""What an evaluation's page shows, before its examples."""
 
-_LAST: tuple[Section[Results], ...] = (
-    Section("definitions", "What is measured", definitions),
-    Section("run", "How it was run", run),
-)
+def _further(shown: Sequence[ExampleStrip]) -> tuple[Section[Results], ...]:
+    return (
+        Section("all", "All numbers", numbers),
+        Section("curves", "How accuracy falls as more is hidden", curves),
+        examples(shown),
+        Section("run", "How it was run", run),
+    )
 
 
 def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
-    """The page of a claim: verdict, rule, charts, tables, pictures, definitions, settings, and claim.json itself.
+    """The page of a claim: verdict, rule, charts, all numbers, pictures, settings, and claim.json itself.
 
     Args:
-        results: the results of a claim. Sections on curves and on transfer are left out where it has none.
+        results: the results of a claim. The section on curves is left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:
@@ -59,15 +42,15 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
     Raises:
         ValueError: a claim holds a number that is not finite.
     """
-    sections = (*CLAIM, examples(shown), *_LAST)
+    sections = (*CLAIM, *_further(shown))
     return render_page("claim", " ".join(in_claim(results)), verdict(results), sections, results)
 
 
 def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
-    """The page of an evaluation: accuracy, which network relies least on outlines, every number, reliance.json itself.
+    """The page of an evaluation: headline, grid of networks and ways of hiding, every number, reliance.json itself.
 
     Args:
-        results: the results of an evaluation. Sections on pairs, curves and transfer are left out where it has none.
+        results: the results of an evaluation. The section on curves is left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:
@@ -76,5 +59,4 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
     Raises:
         ValueError: an evaluation holds a number that is not finite.
     """
-    sections = (*RELIANCE, examples(shown), *_LAST)
-    return render_page("evaluate", in_evaluation(results), found(results, shown), sections, results)
+    return render_page("evaluate", headline(results), grid(results, shown), _further(shown), results)

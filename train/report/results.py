@@ -2,21 +2,24 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import takewhile
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple, Self
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 7, "reliance": 3}
+FORMATS: dict[Name, int] = {"claim": 7, "reliance": 4}
 """Format of each file, which is checked when it is read."""
+
+_GENERIC = re.compile(r"checkpoints|version_\d+|(best|last)\.ckpt")
+"""Parts of a checkpoint's path that say nothing of its training."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -84,6 +87,18 @@ class Results:
         """Plain values: the content of the file."""
         return {"format": FORMATS[self.name], **self.content, "rows": [row.as_json() for row in self.rows]}
 
+    def as_csv(self) -> str:
+        """All rows, each with what else a reader of it alone needs; see `rows_as_csv`."""
+        settings = self.content.get("settings", {})
+        about = {"chance": self.content["chance"], "labels": self.has_labels}
+        about["crude_masks"] = settings.get("crude_masks", "")
+
+        def further(row: Row) -> Mapping[str, object]:
+            own = self.own_method(self.network(row.network)) if row.network else None
+            return {"trained_with": own or "", **about}
+
+        return rows_as_csv(self.rows, further)
+
     @cached_property
     def networks(self) -> Sequence[Network]:
         """Arms or networks, in order."""
@@ -101,8 +116,8 @@ class Results:
 
     @property
     def has_labels(self) -> bool:
-        """Whether the images of an evaluation have labels; else predictions with nothing hidden stand for them."""
-        return bool(self.content["settings"]["labels"] == "of the data")
+        """Whether the images have labels; else predictions with nothing hidden stand for them."""
+        return self.name == "claim" or bool(self.content["settings"]["labels"] == "of the data")
 
     @cached_property
     def over_seeds(self) -> list[Row]:
@@ -110,9 +125,14 @@ class Results:
         return [row for row in self.rows if row.network and row.seed is None and not row.compared_with]
 
     @cached_property
+    def defined(self) -> list[Row]:
+        """Those of them that have a value."""
+        return [row for row in self.over_seeds if row.value is not None]
+
+    @cached_property
     def comparisons(self) -> list[Row]:
-        """The rows that compare two networks by their reliance, with what was decided."""
-        return [row for row in self.rows if row.measure == "reliance" and row.compared_with]
+        """The rows that compare two networks, or two masking methods of one, by reliance, with what was decided."""
+        return select(self.rows, measure="reliance")
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:
@@ -142,14 +162,15 @@ def meaningless_because(row: Row) -> str:
     return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
 
 
-def rows_as_csv(rows: Iterable[Row]) -> str:
-    """All rows; parameters are written like "family=slic order=random"."""
-    names = [each.name for each in fields(Row)]
+def rows_as_csv(rows: Iterable[Row], about: Callable[[Row], Mapping[str, object]] = lambda _: {}) -> str:
+    """All rows; parameters are written like "family=slic order=random"; `about`: further columns of a row."""
+    lines = [{**row.as_json(), **about(row)} for row in rows]
 
     def cell(value: object) -> object:
         return " ".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, Mapping) else value
 
-    return as_csv(names, ([cell(getattr(row, name)) for name in names] for row in rows))
+    names = [*lines[0]] if lines else [each.name for each in fields(Row)]
+    return as_csv(names, ([cell(value) for value in line.values()] for line in lines))
 
 
 def as_csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -167,23 +188,19 @@ def as_text(text: str) -> str:
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Paths, each with what is left of it without the folders that all begin with and the parts that all end with.
+    """Paths, each with the shortest run of its parts that no other has, without the parts that all end with.
 
     Args:
-        paths: different from each other.
+        paths: different from each other. One alone is called by its last part that says something, as in "first" for
+            "runs/first/version_0/checkpoints/best.ckpt".
     """
-    if len(paths) == 1:
-        return {paths[0]: PurePath(paths[0]).name}
     parts = [PurePath(path).parts for path in paths]
-    start = _shared(parts)
-    rests = [each[start:] for each in parts]
-    end = _shared([each[::-1] for each in rests])
-    kept = [each[: len(each) - end] for each in rests]
-    if not all(kept):
-        kept = rests
-    return {path: str(PurePath(*each)) for path, each in zip(paths, kept, strict=True)}
-
-
-def _shared(parts: Sequence[Sequence[str]]) -> int:
-    """Number of elements that all begin with."""
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False)))
+    if len(paths) == 1:
+        telling = [part for part in parts[0] if not _GENERIC.fullmatch(part)]
+        return {paths[0]: (telling or parts[0])[-1]}
+    while all(len(each) > 1 for each in parts) and len({each[-1] for each in parts}) == 1:
+        parts = [each[:-1] for each in parts]
+    for length in range(1, max(map(len, parts)) + 1):
+        if len({each[-length:] for each in parts}) == len(parts):
+            return {path: str(PurePath(*each[-length:])) for path, each in zip(paths, parts, strict=True)}
+    return {path: path for path in paths}  # such as "a" and "./a"

@@ -1,25 +1,30 @@
-"""HTML tables of rows of the result table."""
+"""Every number of a result table: one table of all rows, which its reader sorts and thins out, and its cells."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Group, catalogue
-from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, named, table
-from maskrobust.train.report.results import Network, Results, meaningless_because
-from maskrobust.train.report.wording import PERCENT, count, interval, percent, writer
+from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.train.report.blocks import Cell, page_part
+from maskrobust.train.report.results import Results, meaningless_because
+from maskrobust.train.report.wording import GOALS, PERCENT, family_title, in_sentence, interval, method_title, writer
 
 GROUP_TITLES: Mapping[Group, str] = {
-    "outline": "What is read from the outline",
-    "accuracy": "Accuracy",
-    "remains": "Checks",
-    "own": "Own measures",
+    "outline": "outlines",
+    "accuracy": "accuracy",
+    "remains": "checks",
+    "classes": "classes",
+    "curves": "curves",
+    "transfer": "mask families",
+    "training": "training",
+    "own": "own measures",
 }
-"""Titles of the groups that have a table; curves and transfer have sections of their own."""
+"""What the table can be thinned out to."""
 
-LineOf = Callable[[Row], tuple[str, str]]
-"""The line that a row stands in: its title, and its CSS classes."""
+SORTED_BY = ("measure", "network", "way of hiding", "value")
 
 
 def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
@@ -37,75 +42,55 @@ def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
     return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), reason)
 
 
-def why_no_verdict(results: Results, network: str, method: str) -> str:
-    """Why nothing is said of a network's reliance, as in "w2 is at chance (12.5 %)"; empty where something is said."""
-    title = results.network(network).title
-    for row in _clean_accuracy(results, network):
-        if meaningless_because(row):
-            return f"{title} is at chance ({percent(row.value or 0.0)})"
-    reasons = map(meaningless_because, select(results.over_seeds, measure=HEADLINE, network=network, method=method))
-    return "".join(f"the used share of {title} means nothing ({reason})" for reason in reasons if reason)
+def numbers(results: Results) -> Markup:
+    """All rows over all seeds but the points of curves, as one table that its reader sorts and thins out."""
+    rows = [row for row in results.rows if row.seed is None and row.measure != "curve_accuracy"]
+    title = {"": "", **{each.name: each.title for each in results.networks}}
+    order, groups = [*catalogue()], [each for each in get_args(Group) if any(_group(row) == each for row in rows)]
+
+    def place(by: Callable[[Row], Any]) -> list[int]:
+        """The rank of every row, in the order of the rows."""
+        ranked = sorted(range(len(rows)), key=lambda at: (by(rows[at]), at))
+        return [rank for _, rank in sorted(zip(ranked, range(len(rows)), strict=True))]
+
+    def measure_of(row: Row) -> Any:
+        return order.index(row.measure), str(sorted(row.parameters.items())), bool(row.compared_with)
+
+    by = (
+        measure_of,
+        lambda row: (title[row.network].lower(), measure_of(row)),
+        lambda row: (row.method, measure_of(row)),
+        lambda row: math.inf if row.value is None else row.value,
+    )
+    lines = []
+    for row, *places in zip(rows, *map(place, by), strict=True):
+        entry, cell = catalogue()[row.measure], cell_of(row)
+        other_method = f" minus {in_sentence(method_title(row.compared_method))}" if row.compared_method else ""
+        other = f" minus {title[row.compared_with]}" * (bool(row.compared_with) and not row.compared_method)
+        lines.append({
+            "places": places,
+            "group": groups.index(entry.group) + 1,
+            "cells": [title[row.network] + other, (method_title(row.method) if row.method else "") + other_method],
+            "measure": _heading(row),
+            "definition": f"{entry.definition} {GOALS[entry.goal]}".strip(),
+            "numbers": [cell.value, cell.interval, f"{row.images:,}"],
+            "says": row.undefined_because or row.reading,
+        })  # fmt: skip
+    choices = {"Sorted by": SORTED_BY, "Shown": ["all", *(GROUP_TITLES[each] for each in groups)]}
+    has_seeds = len(results.content.get("seeds", ())) > 1
+    return page_part("numbers.html", lines=lines, choices=choices, has_seeds=has_seeds)
 
 
-def inline(row: Row | None) -> Markup:
-    """A number with its interval within a sentence."""
-    return block("cell", cell_of(row), "", "")
+def _group(row: Row) -> Group:
+    return catalogue()[row.measure].group
 
 
-def measure_tables(identity: str, first: str, rows: Sequence[Row], results: Results, line_of: LineOf) -> Markup:
-    """One table for each group of measures that any row is of: networks, and under each its lines.
-
-    Args:
-        identity: prefix of the tables' ids.
-        first: heading of the lines.
-        rows: the table's rows, one for each network, line and column.
-        results: whose rows they are.
-        line_of: the line that a row stands in.
-    """
-    tables = []
-    for group, title in GROUP_TITLES.items():
-        own = [row for row in rows if catalogue()[row.measure].group == group]
-        if own:
-            shown = group_table(identity, first, own, results, line_of)
-            tables += [html("<h3>{{ title }}</h3>", title=title), shown]
-    return Markup().join(tables)
-
-
-def group_table(identity: str, first: str, rows: Sequence[Row], results: Results, line_of: LineOf) -> Markup:
-    """The table of one group of measures, and how many images each column rests on; see `measure_tables`."""
-    order, group = list(catalogue()), catalogue()[rows[0].measure].group
-    columns: dict[Hashable, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: order.index(row.measure)):
-        columns.setdefault((row.measure, *row.parameters.items()), []).append(row)
-    headings = [catalogue()[found[0].measure].heading(found[0].parameters) for found in columns.values()]
-    placed = {(row.network, line_of(row), column): row for column, found in columns.items() for row in found}
-    groups = []
-    for network in results.networks:
-        heads = dict.fromkeys(head for name, head, _ in placed if name == network.name)
-        lines = [
-            Line(title, [cell_of(placed.get((network.name, (title, look), column))) for column in columns], look)
-            for title, look in heads
-        ]
-        if lines:
-            groups.append(LineGroup(lines, titled(results, network)))
-    foot = Line("Images", [_counts(found) for found in columns.values()])
-    return table(f"{identity}-{group}", GROUP_TITLES[group], [first, *headings], groups, foot=foot)
-
-
-def titled(results: Results, network: Network) -> Markup:
-    """A network's name, with a tag where its arm trains with mask augmentation alone, or where it is at chance."""
-    tags = ["augmentation only"] * bool(network.arm.get("augmentation_only"))
-    tags += ["at chance"] * any(map(meaningless_because, _clean_accuracy(results, network.name)))
-    tag = '{% for tag in tags %}<span class="tag">{{ tag }}</span>{% endfor %}'
-    return html("{{ network }} " + tag, network=named(network), tags=tags)
-
-
-def _clean_accuracy(results: Results, network: str) -> list[Row]:
-    return select(results.over_seeds, measure="clean_accuracy", network=network)
-
-
-def _counts(rows: Sequence[Row]) -> Cell:
-    """How many images the numbers of a column rest on."""
-    images, left_out = ([getattr(row, name) for row in rows] for name in ("images", "left_out"))
-    every = [sum(each) for each in zip(images, left_out, strict=True)]
-    return Cell(count(min(images), max(images)), f"of {count(min(every), max(every))}" if any(left_out) else "")
+def _heading(row: Row) -> str:
+    """The title of a row's measure, with the parameters that it does not name, as in "Commonest class (class: cat)"."""
+    entry, parameters = catalogue()[row.measure], dict(row.parameters)
+    if "family" in parameters:
+        parameters["family"] = family_title(str(parameters["family"]))
+    further = [
+        f"{name.replace('_', ' ')}: {each}" for name, each in parameters.items() if f"{{{name}" not in entry.title
+    ]
+    return entry.heading(parameters) + (f" ({', '.join(further)})" if further else "")

@@ -1,53 +1,49 @@
 """Tables of results in a terminal, at most 80 columns wide."""
 
-from collections.abc import Callable, Sequence
-
 from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, catalogue
-from maskrobust.train.report.findings import View, row_of
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
-from maskrobust.train.report.wording import (
-    capitalised,
-    decimal,
-    in_sentence,
-    interval,
-    method_title,
-)
+from maskrobust.train.report.sections.grid import decided_by, grid_lines
+from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
+_NAME = 18
+"""Width of the column of names."""
 
 
 def results_table(results: Results) -> Group:
-    """Networks, and under each its masking methods, with the values of the measures that have a column in the terminal.
+    """The grid of the page: under each way of hiding the networks, their accuracies, and whether they read outlines.
 
-    A measure of several members has the column of the one nearest to half hidden. One that is undefined everywhere is
-    left out, unless it is the headline. Intervals are on the page. No line is wider than 80 columns but for names of
-    more than 30; a terminal that is narrower cuts lines off.
+    No line is wider than 80 columns; longer names are cut off. Other measures are on the page.
     """
-    views = [View(network, method) for network in results.networks for method in results.methods]
-    titles = ["", "", *(f"  {in_sentence(method_title(view.method))}" for view in views)]
-    columns = [_padded(titles, str.ljust)]
-    for measure in catalogue().values():
-        rows = [row_of(results, view, measure.name) for view in views]
-        known = [row for row in rows if row]
-        if measure.in_terminal and (known or measure.name == HEADLINE):
-            heading = measure.heading(known[0].parameters if known else {}).split(" ", 1)
-            cells = [decimal(row.value or 0.0) if row else "undefined" for row in rows]
-            columns.append(_padded([*["", *heading][-2:], *cells], str.rjust))
-    lines = ["   ".join(cells) for cells in zip(*columns, strict=True)]
-    whole = [*lines[:2]]
-    for place, line in enumerate(lines[2:]):
-        whole += [views[place].network.title] * (place % len(results.methods) == 0)
-        whole.append(line)
-    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in whole))
+    grid = grid_lines(results)
+    half = next((line.half for lines in grid.values() for line in lines if line.half), None)
+    hidden = f"{float(half.parameters['hidden_fraction']):.0%}".replace("%", PERCENT) if half else ""
+    decides = decided_by(results)
+    lines = [
+        f"{'':{_NAME}}{'object hidden':>15}{'patches hidden':>15}{'':2}{'reads outlines?' * bool(decides)}",
+        f"{'right in ' + PERCENT.strip():{_NAME}}{'outline':>8}{'circle':>7}{hidden:>8}{'none':>7}{'':2}{decides}",
+    ]
+    for method, of_method in grid.items():
+        lines.append(in_sentence(method_title(method)))
+        for line in of_method:
+            name = f"  {line.network.title}"
+            name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+            right = "".join(
+                f"{_percent(row):>{width}}"
+                for row, width in ((line.outline, 8), (line.circle, 7), (line.half, 8), (line.clean, 7))
+            )
+            word = f"{line.word} {line.share}" if decides else ""
+            lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
-def _padded(cells: Sequence[str], pad: Callable[[str, int], str]) -> list[str]:
-    return [pad(each, max(map(len, cells))) for each in cells]
+def _percent(row: Row | None) -> str:
+    return "" if row is None else f"{100 * (row.value or 0.0):.0f}"
 
 
 def verdict_panel(results: Results) -> Panel:

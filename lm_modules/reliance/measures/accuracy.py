@@ -29,7 +29,6 @@ _accuracy = partial(measure, group="accuracy", unit="fraction", compared=True)
     title="Nothing hidden",
     definition="Clean accuracy: accuracy with nothing hidden.",
     goal="high",
-    in_terminal=True,
 )
 def clean_accuracy() -> Statistic:
     """Accuracy with nothing hidden, in [0, 1], over all images."""
@@ -83,7 +82,6 @@ def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     goal="high",
     members=_fractions,
     in_training=True,
-    in_terminal=True,
 )
 def retention(hidden_fraction: float) -> Statistic:
     """Accuracy with a fraction of the patches hidden at random, in [0, 1], over all images.

@@ -27,7 +27,6 @@ _outline = partial(measure, group="outline", members=lambda plan: ({},) if plan.
     name=OUTLINE_PULL,
     unit="logits",
     in_training=True,
-    in_terminal=True,
     compared=True,
 )
 def outline_pull_of_all() -> CrossedStatistic:

@@ -73,7 +73,6 @@ def _columns(outcomes: Outcomes) -> Columns:
     "no accuracy, at 1 it adds as much as for the probe, and below 0 it misleads. Reliance on the outline "
     "is its magnitude, |used share|.",
     in_training=True,
-    in_terminal=True,
     compared=True,
 )
 def used_share(probe: ProbeOutcomes) -> Statistic:

@@ -1,67 +1,91 @@
 """Evaluations and claims with known outcomes, as result tables."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import MEANINGLESS, Results
 from maskrobust.train.report.wording import CONCLUSIONS
 
-Numbers = dict[str, Any]
-"""Of a network under a masking method: silhouette, circle, half, nearest, share with its interval, pull, commonest."""
+CHANCE = 0.25
 
-_MEASURES = {
-    "silhouette": "silhouette_accuracy",
-    "circle": "circle_accuracy",
-    "half": "retention",
-    "nearest": "nearest",
-    "pull": "outline_pull",
-}
+Right = tuple[float, float, float]
+"""Accuracy behind outlines, behind circles, and with half of the patches hidden."""
+
+
+def _rate(network: str, method: str, measure: str, value: float, images: int, **others: Any) -> Row:
+    """An accuracy with its 95 % interval (Wilson)."""
+    z = 1.96
+    middle, half = value + z * z / (2 * images), z * math.sqrt(value * (1 - value) / images + (z / (2 * images)) ** 2)
+    low, high = (middle - half) / (1 + z * z / images), (middle + half) / (1 + z * z / images)
+    return Row(network, method, measure, value, low, high, images, 0, **others)
 
 
 def evaluated(
-    networks: dict[str, dict[str, Numbers]],
-    clean: dict[str, float | None],
+    networks: dict[str, dict[str, Right]],
     *,
-    own: dict[str, str] | None = None,
-    chance: float | None = 0.25,
-    at_chance: dict[str, str] | None = None,
+    clean: float = 0.7,
+    images: int = 1000,
+    labels: bool = True,
+    one: Sequence[tuple[str, str]] = (),
+    lost: Sequence[str] = (),
+    shapes: bool = True,
+    pulls: dict[tuple[str, str], float] | None = None,
+    compared: Sequence[tuple[str, str, str, float, float]] = (),
+    ways: Sequence[tuple[str, str, str, float, float]] = (),
+    **content: Any,
 ) -> Results:
-    """An evaluation of networks, by masking method; `clean` is their accuracy with nothing hidden."""
+    """An evaluation of networks by masking method, in which the probe is right in 99 % and chance is 25 %.
+
+    Args:
+        networks: for each network and method what it gets right.
+        clean: accuracy with nothing hidden.
+        images: how many images there are.
+        labels: whether they have labels.
+        one: networks and methods with one answer to nearly all holes.
+        lost: networks at chance.
+        shapes: whether images have object masks.
+        pulls: outline pulls, which are within 0.1 of these.
+        compared: (network, other, method, difference of |used share|, half of its interval).
+        ways: (network, method, other method, difference, half).
+        content: what else its file says.
+    """
     rows = []
-
-    def add(network: str, method: str, measure: str, value: Any, **others: Any) -> None:
-        value, low, high = (
-            value if isinstance(value, tuple) else (value, value and value - 0.02, value and value + 0.02)
-        )
-        rows.append(Row(network, method, measure, value, low, high, 400, 0, **others))
-
-    half: Numbers = {"hidden_fraction": 0.5}
-    for network, by_method in networks.items():
-        reason = (at_chance or {}).get(network, "")
-        nothing = MEANINGLESS + reason if reason else ""
-        add(network, "", "commonest_class", 0.3, parameters={"class": "intact", "hidden_fraction": 0.0})
-        for method, numbers in by_method.items():
-            add(network, method, "clean_accuracy", clean[network], reading=nothing)
-            for name, measure in _MEASURES.items():
-                if name in numbers:
-                    reading = "pulled" if name == "pull" and numbers[name][1] > 0 else ""
-                    parameters = half if name in ("half", "nearest") else {}
-                    add(network, method, measure, numbers[name], parameters=parameters, reading=reading)
-            if "share" in numbers:
-                _, low, high = numbers["share"]
-                reading = "relies on outlines" if low is not None and not low <= 0 <= high else "no evidence"
-                add(network, method, "used_share", numbers["share"], reading=nothing or reading)
-            fraction, name = numbers.get("commonest", (0.3, "intact"))
-            add(network, method, "commonest_class", fraction, parameters={"class": name, **half})
-    content = {
+    for name, by_method in networks.items():
+        poor = MEANINGLESS + "its accuracy is no better than chance" if name in lost else ""
+        for method, (outline, circle, half) in by_method.items():
+            same = MEANINGLESS + "99 % of its answers are one class" if (name, method) in one else ""
+            if labels:
+                rows.append(_rate(name, method, "clean_accuracy", 0.26 if poor else clean, images, reading=poor))
+            rows.append(_rate(name, method, "retention", half, images, parameters={"hidden_fraction": 0.5}))
+            if shapes:
+                rows.append(_rate(name, method, "silhouette_accuracy", outline, images))
+                rows.append(_rate(name, method, "circle_accuracy", circle, images))
+                leak, told = outline - circle, 0.99 - CHANCE if labels else 1.0
+                error = 1.96 * math.sqrt(0.75 * (outline * (1 - outline) + circle * (1 - circle)) / images)
+                ends = [each / told for each in (leak, leak - error, leak + error)]
+                measure = "used_share" if labels else "silhouette_leak"
+                rows.append(Row(name, method, measure, *ends, images, 0, reading=poor or same))
+    for (name, method), pull in (pulls or {}).items():
+        rows.append(Row(name, method, "outline_pull", pull, pull - 0.1, pull + 0.1, 400, 0))
+    pairs = [(name, method, other, "", *ends) for name, other, method, *ends in compared]
+    pairs += [(name, method, name, other, *ends) for name, method, other, *ends in ways]
+    for name, method, other, other_method, value, half in pairs:
+        reading = "relies more" if value > half else "relies less" if value < -half else "no evidence of a difference"
+        ends, about = (value, value - half, value + half), {"compared_with": other, "compared_method": other_method}
+        rows.append(Row(name, method, "reliance", *ends, images, 0, reading=reading, **about))
+    told = {"labels": "of the data" if labels else "none", "left_out": [], "crude_masks": ""}
+    whole: dict[str, Any] = {
         "networks": list(networks),
         "methods": list(next(iter(networks.values()))),
-        "own_methods": own or {},
-        "chance": chance,
-        "compared_with": next(iter(networks)),
-        "settings": {"labels": "none" if chance is None else "of the data", "probe": "training split", "left_out": []},
+        "own_methods": {},
+        "chance": CHANCE if labels else None,
+        "num_classes": 4,
+        "settings": told,
     }
-    return Results("reliance", content, rows)
+    return Results("reliance", whole | content, rows)
 
 
 def claimed(
@@ -92,3 +116,12 @@ def claimed(
         "hidden_fraction": 0.5,
     }
     return Results("claim", content, rows)
+
+
+def hidden_otherwise(results: Results, fraction: float, **content: Any) -> Results:
+    """The results with accuracies behind patches at another hidden fraction, and wrong ones at half in their place."""
+    moved = [row for row in results.rows if row.measure == "retention"]
+    others = [row for row in results.rows if row not in moved]
+    at_half = [replace(row, value=0.01) for row in moved]
+    moved = [replace(row, parameters={**row.parameters, "hidden_fraction": fraction}) for row in moved]
+    return Results(results.name, {**results.content, **content}, [*others, *at_half, *moved])

@@ -4,9 +4,8 @@ import pytest
 
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.wording import CONCLUSIONS
-from tests.train.report.evaluations import claimed
+from tests.train.report.evaluations import claimed, hidden_otherwise
 from tests.train.report.pages import squeezed
-from tests.train.report.test_findings import hidden_otherwise
 
 ARMS = {
     "patches": {"black": (0.6, 0.43), "inpainting": (0.7, 0.21), "layer_masking": (0.3, 0.0)},
@@ -53,7 +52,7 @@ def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes,
 
 def test_a_claim_tells_accuracies_at_the_hidden_fraction_of_its_rule():
     claim = claimed(("supported", "supported"), ARMS, shown="keeps less")
-    strong = hidden_otherwise(claim, 0.75, ("retention",), hidden_fraction=0.75)
+    strong = hidden_otherwise(claim, 0.75, hidden_fraction=0.75)
     said = [squeezed(sentence).replace("75% hidden:", "half hidden:") for sentence in in_claim(strong)]
     assert said == list(map(squeezed, in_claim(claim)))
 

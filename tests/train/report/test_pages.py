@@ -3,6 +3,7 @@
 import base64
 import copy
 import csv
+import itertools
 import json
 import re
 import sys
@@ -17,9 +18,10 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
+from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.charts import Curve
 from maskrobust.train.report.examples import ExampleStrip, Prediction
-from maskrobust.train.report.findings import in_evaluation, row_of, views
+from maskrobust.train.report.headline import headline
 from maskrobust.train.report.pages import render_claim, render_reliance
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import GROUP_TITLES
@@ -33,11 +35,6 @@ METHODS |= {"layer_masking": "Layer masking"}
 
 def pictures(count=2):
     return tuple(np.random.default_rng(0).integers(0, 256, (count, 24, 24, 3), dtype=np.uint8))
-
-
-def name_of(row):
-    parts = (value if isinstance(value, str) else f"{value:g}" for value in row["parameters"].values())
-    return "_".join((row["measure"], *parts))
 
 
 def expected_cell(row, *, sign=True):
@@ -57,24 +54,6 @@ def rounded(value, decimals):
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def expected_rows(content, group, titles, **wanted):
-    """Title and cells of every line of a table of plain members, in order; columns in the order of the catalogue."""
-    of_group = [key for key, entry in catalogue().items() if entry.group == group and key != "reliance"]
-    columns = [name_of(row) for key in of_group for row in content["rows"] if row["measure"] == key]
-    for network in titles:
-        for method in content["methods"]:
-            found = {
-                name_of(row): expected_cell(row)
-                for row in content["rows"]
-                if (row["network"], row["method"]) == (network, method)
-                and "layer" not in row["parameters"]
-                and all(row[key] == value for key, value in wanted.items())
-                and row["measure"] in of_group
-            }
-            if found:
-                yield METHODS[method], [found[name] for name in dict.fromkeys(columns) if name in found]
-
-
 @pytest.fixture(scope="module")
 def claim_page(made_claim):
     return render_claim(Results.read("claim", made_claim), [])
@@ -85,78 +64,48 @@ def reliance_page(made_reliance):
     return render_reliance(Results.read("reliance", made_reliance), [])
 
 
-@pytest.mark.parametrize("group", GROUP_TITLES)
-def test_every_measure_of_every_network_stands_in_its_line_and_column(
-    group, made_claim, claim_page, made_reliance, reliance_page
+def lines_of(html):
+    """The lines of the table of all numbers: network, way of hiding, measure, value, interval, images, what it says."""
+    return [[squeezed(cell) for cell in line] for line in Page(html).tables["numbers"][1:]]
+
+
+def test_every_number_over_all_seeds_but_points_of_curves_stands_in_its_line(
+    made_claim, claim_page, made_reliance, reliance_page
 ):
     for content, html in ((made_claim, claim_page), (made_reliance, reliance_page)):
-        titles = {name: "" for name in content.get("arms", content.get("networks", ()))}
-        page, table = Page(html), f"results-{group}"
-        found = body_rows(page, table) if table in page.tables else []
-        expected = list(expected_rows(content, group, titles, seed=None, compared_with=""))
-        assert [(row[0], row[1:]) for row in found] == expected
+        shown = [row for row in content["rows"] if row["seed"] is None and row["measure"] != "curve_accuracy"]
+        titles = {each.name: each.title for each in Results.read(name_of(content), content).networks} | {"": ""}
+        for line, row in zip(lines_of(html), shown, strict=True):
+            network, method, measure, value, interval, images, says = line
+            assert f"{value} {interval}".strip() == expected_cell(row).replace("undefineda", "undefined")
+            assert network.split(" minus ")[0] == titles[row["network"]] and images == f"{row['images']:,}"
+            assert (" minus " in network) == (row["compared_with"] not in ("", row["network"]))
+            assert (" minus " in method) == bool(row["compared_method"])
+            assert says == (row["undefined_because"] or row["reading"])
+            for each in row["parameters"].values():
+                assert str(each).lower() in measure.lower() or f"{100 * each:.0f}%" in measure
 
 
-def test_seeds_have_lines_of_their_own(made_claim, claim_page):
-    page = Page(claim_page)
-    for seed in made_claim["seeds"]:
-        lines = [row for row in body_rows(page, "seeds-outline") if row[0].endswith(f", seed {seed}")]
-        arms = dict.fromkeys(made_claim["arms"], "")
-        assert [row[1:] for row in lines] == [
-            cells for _, cells in expected_rows(made_claim, "outline", arms, seed=seed)
-        ]
+def name_of(content):
+    return "claim" if "arms" in content else "reliance"
 
 
-def test_matrices_hold_the_rows_of_transfer(made_claim, claim_page):
-    page = Page(claim_page)
-    for place, name in enumerate(made_claim["arms"]):
-        rows = [row for row in made_claim["rows"] if row["network"] == name and row["seed"] is None]
-        matrix = {squeezed(line[0]): line[1:] for line in page.tables[f"transfer-{place + 1}"][1:]}
-        for method, title in {**METHODS, "blur": "Blurred image"}.items():
-            cells = [re.sub("[●▼] ?", "", squeezed(cell)) for cell in matrix[title]]
-            expected = [
-                expected_cell(row, sign=False)
-                for row in rows
-                if row["method"] == method and row["measure"] == "transfer_accuracy"
-            ]
-            assert cells == expected != []
-
-
-def test_the_worst_cell_is_marked_and_passes_over_families_that_hide_the_object(made_claim, claim_page):
-    page = Page(claim_page)
-    for place, name in enumerate(made_claim["arms"], start=1):
-        accuracies = {
-            (row["method"], row["parameters"]["family"]): row
-            for row in made_claim["rows"]
-            if row["network"] == name and row["measure"] == "transfer_accuracy" and row["seed"] is None
-        }
-        worst = min(row["value"] for key, row in accuracies.items() if key[1] != "objects")
-        marked = [cell for line in page.tables[f"transfer-{place}"] for cell in line if "▼" in cell]
-        assert len(marked) == 1 and f"{100 * worst:.1f} [" in squeezed(marked[0])
-        assert f"{made_claim['arms'][name]['title']}: lowest {100 * worst:.1f}% [" in squeezed(page.texts["transfer"])
-    trained = [[cell for line in page.tables[f"transfer-{place}"] for cell in line if "●" in cell] for place in (1, 2)]
-    assert [len(cells) for cells in trained] == [0, 1]
-
-
-def test_every_cell_that_has_the_lowest_accuracy_is_marked(claim):
-    for row in claim["rows"]:
-        if row["measure"] == "transfer_accuracy":
-            row["value"] = 0.25
-    head, *lines = Page(render_claim(Results.read("claim", claim), [])).tables["transfer-1"]
-    for column, family in enumerate(map(squeezed, head)):
-        counts = column > 0 and family != "Objects"
-        assert all(("▼" in line[column]) == counts for line in lines), family
-
-
-def test_comparisons_are_printed_as_they_were_decided(made_claim, claim_page, made_reliance, reliance_page):
-    for content, html, table in ((made_claim, claim_page, "comparisons"), (made_reliance, reliance_page, "pairs")):
-        rows = [row for row in content["rows"] if row["measure"] == "reliance"]
-        found = body_rows(Page(html), table)
-        lines = [line for line in found if len(line) > 2]
-        for line, row in zip(lines, rows, strict=True):
-            named = content is made_reliance and row["reading"].startswith("relies")
-            assert expected_cell(row) in line and row["reading"] in line[-1]
-            assert (line[-1] != row["reading"]) is named  # the verdict on a pair says of which network
+def test_a_choice_sorts_the_lines_and_another_thins_them_out(made_reliance, reliance_page):
+    lines = lines_of(reliance_page)
+    styles = re.findall(r'<tr class="g(\d+)" style="([^"]*)">', reliance_page)
+    places = [dict(re.findall(r"--s(\d):(\d+)", style)) for _, style in styles]
+    assert all(sorted(int(each[n]) for each in places) == [*range(len(lines))] for n in "1234")
+    names = [line[0].partition(" minus ")[0] for line in lines]
+    by_network = [name for _, name in sorted(zip(places, names, strict=True), key=lambda each: int(each[0]["2"]))]
+    assert by_network == sorted(names) != names
+    shown = [row for row in made_reliance["rows"] if row["measure"] != "curve_accuracy"]
+    groups = {catalogue()[row["measure"]].group: group for row, (group, _) in zip(shown, styles, strict=True)}
+    choices = re.findall(r'id="pick-2-(\d+)"[^>]*> ([^<]*)', reliance_page)
+    assert {title.strip(): int(n) - 1 for n, title in choices if int(n) > 1} == {
+        GROUP_TITLES[name]: int(group) for name, group in groups.items()
+    }
+    for n, _ in choices:
+        assert n == "1" or f"main:has(#pick-2-{n}:checked) .numbers tbody tr:not(.g{int(n) - 1})" in reliance_page
 
 
 def test_the_pairs_of_a_claim_have_the_accuracy_that_a_fill_keeps(made_claim, claim_page):
@@ -210,19 +159,14 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
         assert page.texts[f"claim-{case}"] == made_claim["claims"][case]
     assert made_claim["question"] in page.texts["question"]
     assert all(sentence in page.texts["rule"] for sentence in made_claim["rule"]["text"])
-    data = {row["measure"]: expected_cell(row) for row in made_claim["rows"] if not row["network"]}
-    assert squeezed(page.texts["probe"]) == data["probe_accuracy"]
-    majority = next(row for row in made_claim["rows"] if row["measure"] == "majority_fraction")
-    assert squeezed(page.texts["majority"]).startswith(f"{100 * majority['value']:.1f}%")
-    assert squeezed(page.texts["chance"]) == f"{100 * made_claim['chance']:.1f}%"
     assert made_claim["fills"] in page.texts["fills"] and made_claim["power"] in page.texts["power"]
 
 
-def test_what_is_shown_is_defined(made_claim, claim_page, reliance_page):
-    definitions = squeezed(Page(claim_page).texts["definitions"])
+def test_every_measure_that_is_shown_is_defined_where_the_pointer_rests(made_claim, claim_page):
+    titles = {squeezed(attributes["title"]) for tag, attributes in Page(claim_page).elements if "title" in attributes}
     for row in made_claim["rows"]:
-        assert squeezed(catalogue()[row["measure"]].definition.removesuffix(" The mean over the curve.")) in definitions
-    assert "30% hidden, 50% hiddenRetention" in squeezed(Page(reliance_page).texts["definitions"])
+        definition = squeezed(catalogue()[row["measure"]].definition)
+        assert row["measure"] == "curve_accuracy" or any(title.startswith(definition) for title in titles)
 
 
 def test_json_and_csv_hold_every_row_unrounded(made_claim, claim_page):
@@ -237,29 +181,20 @@ def test_json_and_csv_hold_every_row_unrounded(made_claim, claim_page):
     for line, row in zip(lines, made_claim["rows"], strict=True):
         for name in ("network", "method", "measure", "value", "low", "high", "images", "left_out", "reading"):
             assert line[name] == ("" if row[name] is None else str(row[name]))
+        own = made_claim["arms"][row["network"]]["method"] if row["network"] else ""
+        assert (line["trained_with"], float(line["chance"])) == (own, made_claim["chance"])
 
 
-def test_an_undefined_number_has_a_footnote_that_says_why(claim):
+def test_an_undefined_number_has_a_footnote_or_says_why_in_its_line(claim):
     for row in claim["rows"]:
         if row["measure"] in ("swap_pull", "reliance"):
             reason = f"undefined because of {row['measure']}."
             row |= {"value": None, "low": None, "high": None, "undefined_because": reason, "reading": "undefined"}
     html = render_claim(Results.read("claim", claim), [])
     page = Page(html)
-    assert squeezed(page.texts["results-outline-notes"]) == "aundefined because of swap_pull."
-    over_seeds = [row for row in claim["rows"] if row["measure"] == "swap_pull" and row["seed"] is None]
-    assert html.count('href="#results-outline-note-a"') == sum(not row["compared_with"] for row in over_seeds)
+    assert {line[-1] for line in lines_of(html) if line[2] == "Swap pull"} == {"undefined because of swap_pull."}
     assert [squeezed(cell) for cell in page.tables["comparisons"][2][2:4]] == ["undefineda", "undefined"]
     assert squeezed(page.texts["comparisons-notes"]) == "aundefined because of reliance."
-
-
-def test_where_no_used_share_is_defined_no_pair_of_networks_is_compared_by_it(reliance):
-    undefined = {"value": None, "low": None, "high": None, "undefined_because": "undefined because of its probe."}
-    for row in reliance["rows"]:
-        if row["measure"] in ("used_share", "reliance"):
-            row.update(undefined, reading="undefined" if row["compared_with"] else "")
-    page = Page(render_reliance(Results.read("reliance", reliance), []))
-    assert "undefined because of its probe" in page.texts["outlines"] and "pairs" not in page.tables
 
 
 def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tmp_path, monkeypatch):
@@ -272,16 +207,11 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tm
     shapes = {"curve_families": (), "transfer_families": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.kept_behind_the_circle")
-    page, networks = (
-        Page(render_reliance(Results.read("reliance", reliance), [])),
-        dict.fromkeys(reliance["networks"], ""),
-    )
-    found = body_rows(page, "results-accuracy")
-    assert [(row[0], row[1:]) for row in found] == [
-        *expected_rows(reliance, "accuracy", networks, seed=None, compared_with="")
-    ]
-    assert "Kept behind the circle" in [squeezed(cell) for cell in page.tables["results-accuracy"][0]]
-    assert "Kept behind the circleAccuracy with the object's enclosing" in squeezed(page.texts["definitions"])
+    html = render_reliance(Results.read("reliance", reliance), [])
+    rows = [row for row in reliance["rows"] if row["measure"] == "kept_behind_the_circle"]
+    found = [line for line in lines_of(html) if line[2] == "Kept behind the circle"]
+    assert [f"{line[3]} {line[4]}" for line in found] == [expected_cell(row) for row in rows] != []
+    assert "Accuracy with the object&#39;s enclosing" in html
 
 
 @pytest.mark.parametrize("name", ["claim_page", "reliance_page"])
@@ -367,21 +297,34 @@ def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_pag
     assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
 
 
-def test_the_sentence_comes_first_then_one_chart_then_all_accuracies_and_those_of_classes_are_below(
-    made_reliance, reliance_page
-):
-    page = Page(reliance_page)
+def test_the_headline_comes_first_then_the_grid_with_every_accuracy(made_reliance, reliance_page):
+    page, results = Page(reliance_page), Results.read("reliance", made_reliance)
+    assert page.texts["headline"] == headline(results)
+    assert reliance_page.index('id="headline"') < reliance_page.index('id="grid"') < reliance_page.index('id="numbers"')
+    panels = [attributes for _, attributes in page.elements if attributes.get("class") == "panel a"]
+    told = [squeezed(attributes["aria-label"]).replace(" %", "%") for attributes in panels]
+    expected = []
+    for method, network in itertools.product(results.methods, results.networks):
+        of = {"network": network.name, "method": method}
+        outline, circle = (
+            f"{100 * select(results.over_seeds, **of, measure=f'{hole}_accuracy')[0].value:.0f}%"
+            for hole in ("silhouette", "circle")
+        )
+        where = f"{network.title}, {METHODS[method]}: right behind"
+        expected.append(f"{where} outlines {outline}, behind circles {circle}")
+    assert told == expected
+
+
+def test_dots_lie_where_the_accuracies_are(made_reliance, reliance_page):
     results = Results.read("reliance", made_reliance)
-    assert page.texts["headline"] == in_evaluation(results)
-    assert list(page.tables)[:2] == ["found", "results-accuracy"]
-    shown = {cell for line in body_rows(page, "found") for cell in line}
-    for view in views(results):
-        row = row_of(results, view, "silhouette_accuracy")
-        assert row is not None and expected_cell(row.as_json()) in shown
-    of_classes = [row for row in made_reliance["rows"] if row["measure"] == "class_accuracy"]
-    first = [row for row in of_classes if row["network"] == made_reliance["networks"][0]]
-    found = [cell for line in body_rows(page, "classes-1") for cell in line[1:]]
-    assert found == [expected_cell(row) for row in first] != []
+    pair = r'<circle class="circle" cx="([\d.]+)%" cy="50%" r="7"/><circle class="outline" cx="([\d.]+)%"'
+    drawn, measures = re.findall(pair, reliance_page), ("circle_accuracy", "silhouette_accuracy")
+    rows = [
+        [only(results.over_seeds, network=each.name, method=method, measure=measure).value for measure in measures]
+        for method in results.methods
+        for each in results.networks
+    ]
+    np.testing.assert_allclose(np.array(drawn, dtype=float), 100 * np.array(rows), atol=0.01)
 
 
 def test_every_curve_is_over_one_sample_of_the_images(made_reliance, monkeypatch):
@@ -395,41 +338,22 @@ def test_every_curve_is_over_one_sample_of_the_images(made_reliance, monkeypatch
 
 
 def test_what_is_read_first_is_open_and_the_contents_name_every_section(claim_page, reliance_page):
-    for html, are_open in ((claim_page, 1), (reliance_page, 1)):
+    for html, are_open in ((claim_page, 1), (reliance_page, 0)):
         page = Page(html)
         sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
+        sections = [each for each in sections if each != "grid"]
         (contents,) = re.findall(r"<nav.*?</nav>", html, re.DOTALL)
         assert re.findall('href="#([^"]*)"', contents) == sections
         assert html.count('<details class="section">') == len(sections) - are_open
 
 
-def test_many_classes_are_folded(made_reliance, reliance_page):
-    row = next(row for row in made_reliance["rows"] if row["measure"] == "class_accuracy")
-    many = [row | {"parameters": {"class": f"<i>{place}", "hidden_fraction": 0.3}} for place in range(21)]
-    rows = [row for row in made_reliance["rows"] if row["measure"] in ("used_share", "clean_accuracy", "retention")]
-    page = render_reliance(Results.read("reliance", {**made_reliance, "rows": [*rows, *many]}), [])
-    few, folded = (each.partition('id="classes"')[2].partition("</section>")[0] for each in (reliance_page, page))
-    assert "<details open>" in few and "<details open>" not in folded
-    assert "&lt;i&gt;20" in folded and "<i>" not in folded
-
-
 def test_numbers_that_are_not_finite_and_other_formats_are_refused(claim, reliance):
     with pytest.raises(InputError, match=r"claim.json of format 7, got 2; run the command again\.$"):
         render_claim(Results.read("claim", claim | {"format": 2}), [])
-    with pytest.raises(InputError, match=r"reliance.json of format 3, got None"):
+    with pytest.raises(InputError, match=r"reliance.json of format 4, got None"):
         render_reliance(
             Results.read("reliance", {key: value for key, value in reliance.items() if key != "format"}), []
         )
     claim["another"] = float("nan")
     with pytest.raises(ValueError, match="JSON"):
         render_claim(Results.read("claim", claim), [])
-
-
-def test_tables_say_how_many_images_their_numbers_rest_on(claim):
-    for row in claim["rows"]:
-        if (row["network"], row["method"], row["measure"]) == ("no_masks", "mean", "swap_pull"):
-            row |= {"images": 12_000, "left_out": 0}
-    counts = [
-        squeezed(cell) for cell in Page(render_claim(Results.read("claim", claim), [])).tables["results-outline"][-1]
-    ]
-    assert counts[:2] == ["Images", "58 of 60"] and counts[-1] == "58 to 12,000 of 60 to 12,000"

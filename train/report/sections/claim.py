@@ -15,7 +15,6 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import Cell, Line, LineGroup, block, html, legend, named, prose, table
 from maskrobust.train.report.charts import ACCENT, INK, colour_of, draw, tick
-from maskrobust.train.report.findings import USED_SHARE, View, row_of
 from maskrobust.train.report.results import TRAINING, Network, Results
 from maskrobust.train.report.tables import cell_of
 from maskrobust.train.report.wording import (
@@ -27,6 +26,24 @@ from maskrobust.train.report.wording import (
     percents,
     under,
 )
+
+USED_SHARE = (
+    "Used share: how much accuracy the outline adds over a circle, as a fraction of what it adds for a network that "
+    "sees nothing but outlines (0: nothing, 1: as much)"
+)
+
+
+class View(NamedTuple):
+    """A network under a masking method."""
+
+    network: Network
+    method: str
+
+
+def row_of(results: Results, view: View, measure: str, hidden: float) -> Row | None:
+    """The row of a measure, of its member nearest to a hidden fraction; None where there is none with a value."""
+    rows = select(results.defined, network=view.network.name, method=view.method, measure=measure)
+    return min(rows, key=lambda row: abs(float(row.parameters.get("hidden_fraction", hidden)) - hidden), default=None)
 
 
 def in_claim(results: Results) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from maskrobust.train.report.blocks import compact_json, download, facts, folded, html, named, prose
-from maskrobust.train.report.results import Results, rows_as_csv
+from maskrobust.train.report.results import Results
 
 
 def machine_facts(content: Mapping[str, Any]) -> list[tuple[str, str | Markup]]:
@@ -37,7 +37,7 @@ def run(results: Results) -> Markup:
         about=facts(about),
         settings=_arms(results) if results.name == "claim" else _networks(results),
         json=download(f"{results.name}.json", compact_json(results.as_json()), "application/json"),
-        csv=download(f"{results.name}.csv", rows_as_csv(results.rows), "text/csv;charset=utf-8"),
+        csv=download(f"{results.name}.csv", results.as_csv(), "text/csv;charset=utf-8"),
     )
 
 

@@ -1,0 +1,229 @@
+"""What is said of an evaluation: results that are known, and every sentence on each of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from maskrobust.train.report.headline import LITTLE, decisions, headline, said
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.sections.grid import grid_lines
+from tests.train.report.evaluations import evaluated, hidden_otherwise
+from tests.train.report.pages import squeezed
+
+PAINT, SKIP = "mean", "layer_masking"
+A, B = {PAINT: (0.62, 0.26, 0.52), SKIP: (0.26, 0.25, 0.53)}, {PAINT: (0.63, 0.25, 0.45), SKIP: (0.24, 0.24, 0.51)}
+NONE = {PAINT: (0.26, 0.26, 0.5), SKIP: (0.25, 0.25, 0.5)}
+SEEN = {PAINT: (0.27, 0.26, 0.5), SKIP: (0.25, 0.25, 0.53)}
+ALIKE = [("b", "a", PAINT, 0.03, 0.05), ("b", "a", SKIP, -0.01, 0.06)]
+WAYS = [("a", SKIP, PAINT, -0.46, 0.08), ("b", SKIP, PAINT, -0.5, 0.08)]
+ONLY = "Only this way of hiding was tested; others can give other answers."
+
+KNOWN = {
+    "all at chance": (
+        evaluated({"a": A, "b": B}, lost=("a", "b")),
+        ["Both networks are at chance with nothing hidden (26 and 26%), so behind holes nothing counts."],
+    ),
+    "one of three at chance": (
+        evaluated({"a": A, "b": NONE, "c": B}, lost=("b",), compared=[("c", "a", PAINT, 0.01, 0.1)]),
+        [
+            "a and c read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly under "
+            "layer masking (26 and 24%).",
+            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.11).",
+            "b is at chance with nothing hidden (26%), so behind holes nothing counts.",
+        ],
+    ),
+    "one network reads": (
+        evaluated({"a": A}, ways=WAYS[:1]),
+        [
+            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "(26%).",
+            "a relies more on outlines under mean colour fill than under layer masking.",
+        ],
+    ),
+    "one of two reads": (
+        evaluated({"a": A, "b": SEEN}, compared=[("b", "a", PAINT, -0.45, 0.07), ("b", "a", SKIP, 0.01, 0.06)]),
+        [
+            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "(26%).",
+            "Under mean colour fill, b relies less on outlines than a (27% against 62% right behind them).",
+            "This is about a alone; the grid shows all.",
+        ],
+    ),
+    "none reads": (
+        evaluated({"a": NONE, "b": NONE}, compared=[("b", "a", PAINT, 0.0, 0.06)]),
+        [
+            "Both networks hardly read outlines under mean colour fill (26 and 26% right behind them; chance 25%) and "
+            "layer masking (25 and 25%).",
+            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.06).",
+        ],
+    ),
+    "two trainings are alike under each way of hiding": (
+        evaluated({"a": A, "b": B}, compared=ALIKE, ways=WAYS),
+        [
+            "Both networks read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly "
+            "under layer masking (26 and 24%).",
+            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.08): the way of "
+            "hiding makes the difference.",
+        ],
+    ),
+    "training makes a difference, and so does the way of hiding": (
+        evaluated({"a": A, "b": {**B, PAINT: (0.5, 0.25, 0.5)}}, compared=[("b", "a", PAINT, -0.15, 0.05)], ways=WAYS),
+        [
+            "Both networks read outlines under mean colour fill (62 and 50% right behind them; chance 25%), hardly "
+            "under layer masking (26 and 24%).",
+            "Under mean colour fill, b relies less on outlines than a (50% against 62% right behind them).",
+            "Both networks rely more on outlines under mean colour fill than under layer masking.",
+        ],
+    ),
+    "only under layer masking": (
+        evaluated({"a": {PAINT: NONE[PAINT], SKIP: (0.5, 0.25, 0.5)}}),
+        [
+            "a reads outlines under layer masking (50% right behind them; chance 25%), hardly under mean colour fill "
+            "(26%)."
+        ],
+    ),
+    "one class for all": (
+        evaluated({"a": {PAINT: (0.25, 0.25, 0.26), SKIP: NONE[SKIP]}}, one=[("a", PAINT)]),
+        [
+            "a hardly reads outlines under layer masking (25% right behind them; chance 25%), one answer to all under "
+            "mean colour fill."
+        ],
+    ),
+    "no object masks": (
+        evaluated({"a": A}, shapes=False),
+        [
+            "a is right in 52% under mean colour fill and 53% under layer masking, with half of the patches hidden.",
+            "Nothing was asked behind outlines: that needs object masks.",
+        ],
+    ),
+    "five networks": (
+        evaluated(
+            {"v0": A, "v1": B, "v2": A, "v3": NONE, "v4": B},
+            compared=[
+                ("v3", "v0", PAINT, -0.4, 0.1),
+                ("v3", "v2", PAINT, -0.41, 0.1),
+                ("v4", "v3", PAINT, 0.43, 0.1),
+                ("v1", "v0", PAINT, 0.03, 0.1),
+            ],
+        ),
+        [
+            "v0 reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "(26%).",
+            "Under mean colour fill, v3 relies less on outlines than v0 (26% against 62% right behind them).",
+            "Under mean colour fill, v4 relies more on outlines than v3 (63% against 26% right behind them).",
+            "This is about v0 alone; the grid shows all.",
+        ],
+    ),
+    "few images": (
+        evaluated({"a": {PAINT: (0.4, 0.3, 0.5), SKIP: (0.25, 0.28, 0.5)}}, images=40),
+        [
+            "a is not shown to read outlines under mean colour fill (40% right behind them; chance 25%; used share "
+            "-0.14 to 0.41) and layer masking (25%; used share -0.30 to 0.22)."
+        ],
+    ),
+    "outlines mislead": (
+        evaluated({"a": {PAINT: (0.15, 0.27, 0.5), SKIP: NONE[SKIP]}}),
+        [
+            "a is misled by outlines under mean colour fill (15% right behind them; 27% behind circles), hardly under "
+            "layer masking (25%)."
+        ],
+    ),
+    "a little": (
+        evaluated({"a": {PAINT: (0.31, 0.26, 0.5)}}),
+        ["a reads a little from outlines under mean colour fill (31% right behind them; chance 25%).", ONLY],
+    ),
+    "the background tells the class": (
+        evaluated({"a": {PAINT: (0.74, 0.55, 0.5), SKIP: (0.56, 0.55, 0.5)}}),
+        [
+            "a reads outlines under mean colour fill (74% right behind them; 55% behind circles), hardly under layer "
+            "masking (56%; 55% behind circles)."
+        ],
+    ),
+    "no labels": (
+        evaluated({"a": {PAINT: (0.55, 0.31, 0.5), SKIP: (0.3, 0.3, 0.5)}}, labels=False),
+        [
+            "a reads outlines under mean colour fill (55% right behind them; 31% behind circles), hardly under layer "
+            "masking (30%; 30% behind circles).",
+            "The images have no labels: right is what is predicted with nothing hidden, too.",
+        ],
+    ),
+    "many classes": (
+        evaluated({"a": {PAINT: (0.04, 0.01, 0.3), SKIP: (0.01, 0.01, 0.4)}}, num_classes=1000, chance=0.01),
+        [
+            "a reads outlines under mean colour fill (4% right behind them; chance 1%), not seen in accuracy "
+            "under layer masking (1%)."
+        ],
+    ),
+    "many classes, and pulls": (
+        evaluated({"a": NONE}, pulls={("a", PAINT): 3.3, ("a", SKIP): 0.02}, num_classes=1000),
+        [
+            "a reads outlines under mean colour fill (pull 3.30 logits), not shown under layer masking (pull 0.02 "
+            "logits)."
+        ],
+    ),
+    "pulls only": (
+        evaluated({"a": A, "b": B}, shapes=False, pulls={("a", PAINT): 0.42, ("b", PAINT): 0.5}),
+        [
+            "Both networks read outlines under mean colour fill (pull 0.42 and 0.50 logits).",
+            "Whether the networks differ was not tested.",
+            ONLY,
+            "Nothing was asked behind outlines: that needs object masks.",
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_of_a_known_result_this_is_said_and_nothing_else(name):
+    results, expected = KNOWN[name]
+    assert [squeezed(sentence).replace("\u00a0", " ") for sentence in said(results)] == expected
+
+
+def test_accuracies_are_told_of_the_hidden_fraction_that_was_measured():
+    results = hidden_otherwise(KNOWN["no object masks"][0], 0.8)
+    alone = Results("reliance", results.content, [row for row in results.rows if row.value != 0.01])
+    assert squeezed(headline(alone)).endswith("53% under layer masking, with 80% of the patches hidden.")
+
+
+def test_that_masks_are_crude_and_what_a_quick_look_leaves_out_is_said():
+    about = {"labels": "of the data", "left_out": ["quick look"], "crude_masks": "boxes"}
+    remarks = said(evaluated({"a": A}, settings=about))[1:]
+    assert "Quick look." in remarks and any("Crude: " in each and "boxes" in each for each in remarks)
+
+
+def test_few_of_many_networks_that_read_nothing_are_said_to_read_something():
+    """Nine words on networks that do nothing: that any of them says something is as rare as promised."""
+    rng = np.random.default_rng(0)
+    grid = {name: dict.fromkeys(("black", PAINT, SKIP), (0.25, 0.25, 0.5)) for name in "abc"}
+    plain = evaluated(grid)
+    wrong = 0
+    for _ in range(300):
+        rows = [
+            replace(row, value=move, low=move + row.low, high=move + row.high) if row.measure == "used_share" else row
+            for row in plain.rows
+            for move in [rng.normal() * (row.high - row.low) / (2 * 1.96)]
+        ]
+        found = decisions(Results("reliance", plain.content, rows)).values()
+        wrong += any(each.state in ("reads", "some", "misled") for each in found)
+    assert wrong <= 300 * 0.09  # 5 % is meant; binomially, 27 of 300 are exceeded in 2 of 1,000 trials
+
+
+def test_a_word_says_little_only_where_the_interval_for_all_lies_within_what_is_little():
+    for name, (results, _) in KNOWN.items():
+        for found in decisions(results).values():
+            little = LITTLE.get(found.row.measure, 0.0)
+            assert (found.state == "hardly") <= (-little < found.low <= 0 <= found.high < little), name
+            assert (found.state in ("reads", "some")) <= (found.low > 0), name
+
+
+def test_the_grid_has_a_line_for_each_network_under_each_way_of_hiding_with_its_word():
+    results = replace(KNOWN["one of three at chance"][0])
+    lines = grid_lines(Results("reliance", {**results.content, "own_methods": {"c": SKIP}}, results.rows))
+    words = {method: [(line.network.title, line.word) for line in found] for method, found in lines.items()}
+    assert words == {
+        PAINT: [("a", "reads"), ("b", "at chance"), ("c", "reads")],
+        SKIP: [("a", "hardly"), ("b", "at chance"), ("c", "hardly")],
+    }
+    assert [line.trained for found in lines.values() for line in found] == [False] * 5 + [True]
+    assert lines[PAINT][0].outline.value == 0.62 and lines[SKIP][2].half.value == 0.51
