@@ -29,33 +29,18 @@ from .lm_modules.explanation.adapters import (
 )
 from .lm_modules.explanation.answers import Queries as Queries, ask as ask
 from .lm_modules.explanation.explained import Explanation as Explanation
-from .lm_modules.explanation.explainers.linear import kernel_shap as kernel_shap, lime as lime
-from .lm_modules.explanation.explainers.occlusion import (
-    leave_one_out as leave_one_out,
-    leave_one_out_queries as leave_one_out_queries,
-    occlusion as occlusion,
-    occlusion_queries as occlusion_queries,
-)
-from .lm_modules.explanation.explainers.registry import (
-    Question as Question,
-    drawn_queries as drawn_queries,
-    explainer as explainer,
-)
-from .lm_modules.explanation.explainers.rise import rise as rise
 from .lm_modules.explanation.explaining import (
     ExplanationRequest as ExplanationRequest,
     explain as explain,
     explain_image as explain_image,
 )
-from .lm_modules.explanation.judges.registry import judge as judge
-from .lm_modules.explanation.plan import ExplanationPlan as ExplanationPlan
-from .lm_modules.explanation.sampling import (
-    all_coalitions as all_coalitions,
-    draw_coalitions as draw_coalitions,
+from .lm_modules.explanation.lime import (
     draw_independent as draw_independent,
     draw_paper_protocol as draw_paper_protocol,
-    with_ends as with_ends,
+    lime as lime,
 )
+from .lm_modules.explanation.occlusion import occlusion as occlusion, occlusion_queries as occlusion_queries
+from .lm_modules.explanation.plan import ExplanationPlan as ExplanationPlan
 from .lm_modules.explanation.segments import Segments as Segments
 from .lm_modules.loading import load_network as load_network
 from .lm_modules.masking import (

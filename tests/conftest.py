@@ -46,15 +46,12 @@ def fresh_compiler():
 def registries():
     """What a test registers is forgotten again."""
     from maskrobust.augment import FAMILIES, FILLS
-    from maskrobust.lm_modules.explanation.explainers.registry import EXPLAINERS, find_explainer
-    from maskrobust.lm_modules.explanation.judges.registry import JUDGES
     from maskrobust.lm_modules.masking.table import RULES
     from maskrobust.lm_modules.reliance.catalogue import MEASURES, catalogue
     from maskrobust.lm_modules.training.objectives import OBJECTIVES
 
-    find_explainer("lime")  # imports what registers itself, once for a process, as does the next
-    catalogue()
-    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, EXPLAINERS, JUDGES, OBJECTIVES)
+    catalogue()  # imports what registers itself, once for a process
+    named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, OBJECTIVES)
     before = [dict(registry) for registry in named]
     yield
     for registry, kept in zip(named, before, strict=True):

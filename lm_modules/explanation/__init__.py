@@ -1,1 +1,1 @@
-"""Explanations by hiding segments of an image, under any masking method: LIME, KernelSHAP, occlusion, RISE."""
+"""Explanations by hiding parts of an image, under any masking method: LIME and occlusion, and adapters to others."""

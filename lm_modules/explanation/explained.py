@@ -1,9 +1,8 @@
-"""`ExplainedImage`: predictions for one image, their explanations, and how good judges find these."""
+"""`ExplainedImage`: predictions for one image, their explanations, and how good these are."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
-from urllib.parse import quote, unquote
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +20,14 @@ class Explanation(NamedTuple):
         low: lower bounds of 95 % intervals, of the shape of `scores`; infinite where the queries cannot tell.
         high: upper bounds.
         r_squared: (K,) weighted R^2 of the linear surrogate on queries it was not fitted to, over five folds: 1 for a
-            perfect description, at most 0 for one no better than a constant; NaN where answers do not vary or there are
-            too few to leave some out. None for an explainer without a surrogate.
+            perfect description, at most 0 for one no better than a constant; NaN where answers do not vary, where there
+            are too few to leave some out, and for an explainer without a surrogate.
     """
 
     scores: FloatArray
     low: FloatArray
     high: FloatArray
-    r_squared: FloatArray | None
-
-    @classmethod
-    def without_interval(cls, scores: FloatArray) -> Self:
-        """Scores of an explainer that neither draws nor fits a surrogate."""
-        nothing = np.full_like(scores, np.nan)
-        return cls(scores, nothing, nothing, None)
+    r_squared: FloatArray
 
 
 class Explained(NamedTuple):
@@ -56,13 +49,11 @@ class Judged(NamedTuple):
         partition: name of the partition.
         explainer: name of the explainer.
         judge: name of the measure.
-        parameters: which member of a family of measures, as pairs of name and value.
     """
 
     partition: str
     explainer: str
     judge: str
-    parameters: tuple[tuple[str, str | float], ...] = ()
 
 
 class Answers(NamedTuple):
@@ -92,8 +83,6 @@ class ExplainedImage:
         explanations: scores and bounds are (R, T, M, C) float64, the bounds NaN for an explainer without intervals;
             R^2 is (R, T, C), NaN for an explainer without a surrogate.
         judged: (R, T) float64, NaN where undefined.
-        curves: (R, T, T, F) float64 by explanations and by "deletion" or "insertion": explained under the first and
-            evaluated under the second method, at `judges.ablation.HIDDEN_FRACTIONS`.
         picture: (H, W, 3) uint8, for people; None where it is not kept.
     """
 
@@ -105,15 +94,14 @@ class ExplainedImage:
     answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     explanations: dict[Explained, Explanation] = field(default_factory=dict)
     judged: dict[Judged, FloatArray] = field(default_factory=dict)
-    curves: dict[tuple[Explained, str], FloatArray] = field(default_factory=dict)
     picture: NDArray[np.uint8] | None = None
 
     def as_arrays(self) -> Arrays:
-        """Arrays by name, as `explanations.npz` holds them; `from_arrays` reads them back.
+        """Arrays by name, as `explanations.npz` holds them.
 
         A name begins with the attribute. Then come, parted by "/" and percent-encoded, the partition, the explainer or
         kind of query, and the part, as in "explanations/slic/lime/scores", "answers/slic/drawn/visible",
-        "segments/slic" and "judged/slic/lime/deletion/evaluated_under=black".
+        "segments/slic" and "judged/slic/lime/coverage".
         """
         found: Arrays = {name: getattr(self, name) for name in _PLAIN if getattr(self, name) is not None}
         for name, labels in self.segments.items():
@@ -123,34 +111,7 @@ class ExplainedImage:
         for explained, parts in self.explanations.items():
             found |= {_path("explanations", *explained, part): each for part, each in parts._asdict().items()}
         for judged, values in self.judged.items():
-            members = (f"{name}={value}" for name, value in judged.parameters)
-            found[_path("judged", judged.partition, judged.explainer, judged.judge, *members)] = values
-        for (explained, which), curve in self.curves.items():
-            found[_path("curves", *explained, which)] = curve
-        return found
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """What `as_arrays` has written."""
-        plain: dict[str, Any] = {name: arrays[name] for name in _PLAIN if name in arrays}
-        found = cls(**plain)
-        parts: dict[tuple[str, ...], dict[str, NDArray[Any]]] = {}
-        for path, array in arrays.items():
-            kind, *names = map(unquote, path.split("/"))
-            if kind == "segments":
-                found.segments[names[0]] = array
-            elif kind == "judged":
-                members = tuple(_member(each) for each in names[3:])
-                found.judged[Judged(names[0], names[1], names[2], members)] = array
-            elif kind == "curves":
-                found.curves[Explained(names[0], names[1]), names[2]] = array
-            elif names:
-                parts.setdefault((kind, names[0], names[1]), {})[names[2]] = array
-        for (kind, partition, name), each in parts.items():
-            if kind == "answers":
-                found.answers[partition, name] = Answers(**each)
-            else:
-                found.explanations[Explained(partition, name)] = Explanation(**each)
+            found[_path("judged", *judged)] = values
         return found
 
 
@@ -159,8 +120,3 @@ _PLAIN = ("classes", "predicted", "confidence", "whole", "picture")
 
 def _path(*names: str) -> str:
     return "/".join(quote(name, safe=" =+") for name in names)
-
-
-def _member(text: str) -> tuple[str, str | float]:
-    name, _, value = text.partition("=")
-    return name, int(value) if value.isdecimal() else value

@@ -2,23 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries, ask, channels_last_batch
 from maskrobust.lm_modules.explanation.explained import Answers, Explained, ExplainedImage, Explanation
-from maskrobust.lm_modules.explanation.explainers.registry import NO_SEGMENTS, Question, find_explainer
+from maskrobust.lm_modules.explanation.lime import draw_independent, draw_paper_protocol, lime
+from maskrobust.lm_modules.explanation.occlusion import occlusion, occlusion_queries, segment_means
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, Predictor, check_methods, predictor
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.arrays import IntArray
 
 
 @dataclass(frozen=True)
@@ -87,26 +89,15 @@ def explain(
         request = ExplanationRequest(image, [[predict]], plan, seed)
         (found,) = explain_image(request, {"": segments}, classes).explanations.values()
     scores, low, high = (segments.heat_map(0, each[0, 0]) for each in found[:3])
-    return Explanation(scores, low, high, np.asarray(found.r_squared)[0, 0])
+    return Explanation(scores, low, high, found.r_squared[0, 0])
 
 
-def count_passes(plan: ExplanationPlan, partitions: Mapping[str, Segments], key: int) -> int:
-    """Queries about one image of one network under one masking method; see `explain_image`.
-
-    Args:
-        plan: which explainers, and what is asked.
-        partitions: partitions of the image, by name.
-        key: int64.
-
-    Raises:
-        InputError: there are too few queries for the segments.
-    """
-    asked = {}
-    for name, segments in partitions.items():
-        for each in map(find_explainer, plan.explainers):
-            question = each.asks(plan, segments, key)
-            asked["" if question.z is None else name, question.kind] = len(question.queries.areas)
-    return sum(asked.values())
+def count_queries(plan: ExplanationPlan, height: int, width: int, partitions: int = 1) -> int:
+    """Queries about one image of one network under one masking method; see `explain_image`."""
+    count = partitions * plan.drawn_samples if "lime" in plan.explainers else 0
+    if "occlusion" in plan.explainers:
+        count += len(occlusion_queries(height, width, plan.window, plan.window_stride).areas)
+    return count
 
 
 def explain_image(
@@ -138,38 +129,46 @@ def explain_image(
             f"{chosen.tolist()}; give the number of an output."
         )
     found = ExplainedImage(chosen, whole.argmax(axis=1), whole.max(axis=1), whole[:, chosen])
+    place = (image.shape[1], image.shape[2], plan.window, plan.window_stride)
+    if "occlusion" in plan.explainers:
+        values = _answers(request, occlusion_queries(*place, image.device), chosen)
+        found.answers["", "windows"] = Answers(np.zeros((0, 0), dtype=np.bool_), values)
+        falls = [[occlusion(table, *place) for table in of_network] for of_network in values.astype(np.float64)]
     for name, segments in partitions.items():
-        found.segments[name] = segments.labels[0].cpu().numpy().astype(np.int32)
-        for each in map(find_explainer, plan.explainers):
-            question = each.asks(plan, segments, key)
-            kind = ("" if question.z is None else name, question.kind)
-            z = NO_SEGMENTS if question.z is None else question.z
-            if kind not in found.answers:
-                found.answers[kind] = Answers(z.numpy(), _answers(request, question, chosen))
-            values = found.answers[kind].values.astype(np.float64)
-            found.explanations[Explained(name, each.name)] = _stacked(
-                [[each.function(plan, segments, z, table) for table in of_network] for of_network in values]
-            )
+        labels = segments.labels[0].cpu().numpy()
+        found.segments[name] = labels.astype(np.int32)
+        if "lime" in plan.explainers:
+            z = _drawn(plan, segments.count(0), key)
+            values = _answers(request, segments.queries(0, z), chosen)
+            found.answers[name, "drawn"] = Answers(z.numpy(), values)
+            fits = [[lime(z, table) for table in of_network] for of_network in values.astype(np.float64)]
+            parts = (np.array([[each[part] for each in of_network] for of_network in fits]) for part in range(4))
+            found.explanations[Explained(name, "lime")] = Explanation(*parts)
+        if "occlusion" in plan.explainers:
+            scores = np.array([[segment_means(labels, heat) for heat in of_network] for of_network in falls])
+            unknown = np.full_like(scores, np.nan)
+            found.explanations[Explained(name, "occlusion")] = Explanation(scores, unknown, unknown, unknown[..., 0, :])
     return found
 
 
-def _answers(request: ExplanationRequest, question: Question, classes: Any) -> Any:
-    """Answers (R, T, N, C) float32 of every network under every masking method."""
-    tables, plan = [], request.plan
-    for predict in (each for of_network in request.predictors for each in of_network):
-        table = ask(
-            predict, request.image, question.queries, request.key, batch_size=plan.batch_size, scale=plan.answer_scale
+def _drawn(plan: ExplanationPlan, count: int, key: int) -> Tensor:
+    """The queries (N, count) of LIME, enough of them to fit its surrogate."""
+    if plan.drawn_samples < count + 3:
+        raise InputError(
+            f"{count} segments need at least {count + 3} samples, got {plan.drawn_samples}; draw more, or take larger "
+            "segments."
         )
-        tables.append(table[:, classes].astype(np.float32))
-    return np.array(tables).reshape(len(request.predictors), -1, *tables[0].shape)
+    if plan.design == "paper":
+        return draw_paper_protocol(key, count)
+    return draw_independent(key, plan.samples, count, plan.visible_range)
 
 
-def _stacked(explanations: Sequence[Sequence[Explanation]]) -> Explanation:
-    """Explanations of R networks under T masking methods as one, whose arrays are (R, T, ...)."""
-    missing = np.full(explanations[0][0].scores.shape[-1], np.nan)
+def _answers(request: ExplanationRequest, queries: Queries, classes: IntArray) -> NDArray[np.float32]:
+    """Answers (R, T, N, C) float32 of every network under every masking method."""
+    image, plan, key = request.image, request.plan, request.key
 
-    def stacked(part: str) -> Any:
-        each = [[getattr(one, part) for one in of_network] for of_network in explanations]
-        return np.array([[missing if one is None else one for one in of_network] for of_network in each])
+    def answers(predict: Predictor) -> NDArray[np.float32]:
+        table = ask(predict, image, queries, key, batch_size=plan.batch_size, scale=plan.answer_scale)
+        return table[:, classes].astype(np.float32)
 
-    return Explanation(*map(stacked, Explanation._fields))
+    return np.array([[answers(predict) for predict in of_network] for of_network in request.predictors])

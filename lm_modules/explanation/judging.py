@@ -1,15 +1,15 @@
-"""Judge the explanations of one image, and average many images: means over objects, and paired differences."""
+"""Judge explanations of one image, and average many images: means over objects, and paired differences."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
-from maskrobust.lm_modules.explanation.judges.ablation import ablated
-from maskrobust.lm_modules.explanation.judges.registry import JUDGES, ImageToJudge, chosen_judges
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, rankable
+from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.estimates.bootstrap import (
     bootstrap_means,
     percentile_interval,
@@ -18,36 +18,113 @@ from maskrobust.lm_modules.reliance.estimates.bootstrap import (
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.results import Row
 
-CIRCULAR = "circular"
-"""Reading of a cell of deletion or insertion that is evaluated under the method that it was explained under."""
+JUDGES = {
+    each.name: each
+    for each in (
+        Described(
+            "fidelity", "Fidelity", "R² of the surrogate on queries it was not fitted to; below 0 counts as 0.",
+            "number", "high",
+        ),
+        Described(
+            "coverage", "Coverage (cosine)",
+            "Cosine, over pixels, between the scores and the mean-centred object mask; 0: scores do not follow it.",
+            "number", "high",
+        ),
+        Described(
+            "jaccard", "Jaccard",
+            "Jaccard index of the n segments that lie on the object by more than half with the n highest-scored.",
+            "number", "high",
+        ),
+    )
+}  # fmt: skip
+"""The measures of explanations by name."""
 
 FEW_OBJECTS = 20
 """Below so many, bootstrap intervals are too narrow, and no methods are told apart."""
 
 _LEVEL = 0.05
-_OF_CURVES = {"deletion", "insertion", "insertion_minus_deletion"}
+_REPLICATES = 2000
 
 
-def judge_image(image: ImageToJudge) -> ExplainedImage:
-    """Judge the explanations of one image by the measures of its plan.
+def judge_image(explained: ExplainedImage, object_mask: BoolArray) -> dict[Judged, FloatArray]:
+    """Judge the explanations of an image's first class.
+
+    Coverage is that of Balasubramanian and Feizi, "Towards Improved Input Masking for CNNs" (ICCV 2023).
+
+    Args:
+        explained: the explanations, of R networks under T masking methods.
+        object_mask: (H, W) bool, True on the object.
 
     Returns:
-        What was explained, with the judgements and the curves of deletion and insertion. Where a measure does not
-        apply, there is no entry.
+        Values (R, T), NaN where undefined. Explanations without a surrogate have no fidelity.
     """
-    found, judges = image.explained, chosen_judges(image.plan.judges)
-    with_curves = not _OF_CURVES.isdisjoint(each.name for each in judges)
-    for about in found.explanations:
-        for each in judges:
-            values = each.function(image, about)
-            members = values if isinstance(values, Mapping) else {(): values}
-            found.judged |= {
-                Judged(*about, each.name, key): value for key, value in members.items() if value is not None
-            }
-        if with_curves:
-            for which in ("deletion", "insertion"):
-                found.curves[about, which] = ablated(image, about)[f"{which}_curve"]
+    found = {}
+    for about, explanation in explained.explanations.items():
+        labels, scores = explained.segments[about.partition].ravel(), explanation.scores[..., 0]
+        sizes = np.bincount(labels).astype(np.float64)
+        fractions = np.bincount(labels, weights=object_mask.ravel()) / sizes
+        if about.explainer == "lime":
+            found[Judged(*about, "fidelity")] = np.maximum(explanation.r_squared[..., 0], 0)
+        found[Judged(*about, "coverage")] = np.apply_along_axis(centred_cosine, -1, scores, fractions, sizes)
+        found[Judged(*about, "jaccard")] = np.apply_along_axis(overlap_of_highest, -1, scores, fractions)
     return found
+
+
+def centred_cosine(scores: FloatArray, fractions: FloatArray, areas: FloatArray) -> float:
+    """Cosine, over pixels, of the scores with the object's fractions minus their mean over pixels.
+
+    With weights w (areas over their sum) it is sum(w s c) / sqrt(sum(w s^2) sum(w c^2)), where c = f - sum(w f). Equal
+    scores, and others that do not follow the object, give 0. Scores that are 0 outside the object and equal on it give
+    sqrt(1 - a), where a is the object's fraction of the image; 1 needs negative scores outside.
+
+    Args:
+        scores: s, (M,).
+        fractions: f, (M,); of each segment on the object.
+        areas: (M,), pixels of each segment.
+
+    Returns:
+        NaN where the scores are 0 everywhere or the fractions are the same everywhere.
+    """
+    weights = areas / areas.sum()
+    centred = fractions - weights @ fractions
+    length = float(np.sqrt((weights @ scores**2) * (weights @ centred**2)))
+    return float((weights * scores) @ centred) / length if length > 0 else float("nan")
+
+
+def overlap_of_highest(scores: FloatArray, fractions: FloatArray) -> float:
+    """Overlap over union of the k highest scores with the k segments that lie on the object by more than half.
+
+    NaN where there is no such segment.
+    """
+    on_object = fractions > 0.5
+    count = int(on_object.sum())
+    if count == 0:
+        return float("nan")
+    highest = np.zeros_like(on_object)
+    highest[np.argsort(-rankable(scores), kind="stable")[:count]] = True
+    return float((highest & on_object).sum() / (highest | on_object).sum())
+
+
+def rank_correlation(first: FloatArray, second: FloatArray) -> float:
+    """Spearman's, of the scores (M,) of two explanations, made `rankable`; NaN where one is then constant."""
+    first, second = rankable(first), rankable(second)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(stats.spearmanr(first, second).statistic)
+
+
+def evenness(scores: FloatArray) -> float:
+    """How far all M segments count alike, in [0, 1]: the squared mean score over the mean squared score.
+
+    1 where hiding any segment has the same effect, so that the scores show the hole and not the picture; about 0 where
+    scores of both signs balance; NaN where all are 0.
+
+    Args:
+        scores: (M,) of one explanation, around 0.
+    """
+    largest = np.abs(scores).max()
+    scaled = scores / largest if largest > 0 else scores
+    return float(scaled.mean() ** 2 / np.square(scaled).mean()) if largest > 0 else float("nan")
 
 
 def judged_rows(
@@ -55,8 +132,6 @@ def judged_rows(
     objects: IntArray,
     networks: Sequence[str],
     methods: Sequence[str],
-    *,
-    replicates: int = 2000,
 ) -> Iterator[Row]:
     """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
 
@@ -68,7 +143,6 @@ def judged_rows(
         objects: (N,) the object that each shows.
         networks: R names.
         methods: T names.
-        replicates: replicates of the bootstrap.
     """
     order = {name: place for place, name in enumerate(JUDGES)}
     found = {about for image in images for about in image.judged}
@@ -76,9 +150,9 @@ def judged_rows(
         shape = next(image.judged[about].shape for image in images if about in image.judged)
         missing = np.full(shape, np.nan)
         values = _by_object(np.array([image.judged.get(about, missing) for image in images]), objects)
-        parameters = {"segments": about.partition, "explainer": about.explainer, **dict(about.parameters)}
+        parameters = {"segments": about.partition, "explainer": about.explainer}
         for number, network in enumerate(networks):
-            yield from _rows(values[:, number], about.judge, network, methods, parameters, replicates)
+            yield from _rows(values[:, number], about.judge, network, methods, parameters)
 
 
 def _by_object(values: FloatArray, objects: IntArray) -> FloatArray:
@@ -104,7 +178,6 @@ def _rows(
     network: str,
     methods: Sequence[str],
     parameters: Mapping[str, str | float],
-    replicates: int,
 ) -> Iterator[Row]:
     """Rows of one measure, from its values (objects, T)."""
     counted = ~np.isnan(values).any(axis=1)  # of all methods, so that they are compared on the same objects
@@ -119,12 +192,11 @@ def _rows(
             reason = "undefined because the data do not allow it for any object."
             yield row(method, None, None, parameters=dict(parameters), undefined_because=reason)
         return
-    resampled = bootstrap_means(values[counted].T, replicates)  # (replicates, T)
+    resampled = bootstrap_means(values[counted].T, _REPLICATES)  # (replicates, T)
     means = values[counted].mean(axis=0)
     for place, method in enumerate(methods):
         found = percentile_interval(float(means[place]), resampled[:, place])
-        reading = CIRCULAR if parameters.get("evaluated_under") == method else ""
-        yield row(method, found.value, (found.low, found.high), parameters=dict(parameters), reading=reading)
+        yield row(method, found.value, (found.low, found.high), parameters=dict(parameters))
     pairs = [*itertools.combinations(range(len(methods)), 2)]
     differences = [_difference(resampled[:, first], resampled[:, second]) for first, second in pairs]
     levels = holm_levels([2 * min(tail_level(each, 0), tail_level(-each, 0)) for each in differences], _LEVEL)

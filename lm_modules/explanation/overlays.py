@@ -26,14 +26,12 @@ _ROUNDING = 1e-5
 """Scores below this are rounding noise of answers, which are float32."""
 
 
-def shown_scores(explainer: str, scores: FloatArray, axis: int) -> FloatArray:
-    """Scores around 0: those of RISE, mean answers, less their mean over the axis of segments; others as they are.
+def shown_scores(scores: FloatArray, axis: int) -> FloatArray:
+    """Scores; where all along the axis of segments are rounding noise, below 1e-5, they are 0.
 
-    Where all segments' scores are rounding noise, below 1e-5, they are 0: on a scale of its own noise would look like
-    an explanation.
+    On a scale of its own noise would look like an explanation.
     """
-    centred = scores - scores.mean(axis=axis, keepdims=True) if explainer == "rise" else scores
-    return np.where(np.abs(centred).max(axis=axis, keepdims=True) < _ROUNDING, 0.0, centred)
+    return np.where(np.abs(scores).max(axis=axis, keepdims=True) < _ROUNDING, 0.0, scores)
 
 
 def score_overlay(segments: NDArray[np.integer[Any]], scores: FloatArray, largest: float) -> Overlay:

@@ -1,4 +1,4 @@
-"""`ExplanationPlan`: which explainers run, with which queries, and how they are judged."""
+"""`ExplanationPlan`: which explainers run, and with which queries."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,8 +6,10 @@ from typing import Literal
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.explanation.answers import Scale
 
-ExplainerName = str
-"""A name of `explainers.registry.EXPLAINERS`, or "my_module.my_name" for one that a module of the user's registers."""
+ExplainerName = Literal["lime", "occlusion"]
+
+EXPLAINERS: dict[str, str] = {"lime": "LIME", "occlusion": "Occlusion"}
+"""What each explainer is called in words."""
 
 Design = Literal["independent", "paper"]
 
@@ -19,11 +21,9 @@ class ExplanationPlan:
     """Which explainers run under each masking method, and with which queries.
 
     Attributes:
-        explainers: lime, kernel_shap, occlusion (square windows), leave_one_out (occlusion segment by segment), rise,
-            or your own, named with its module as in my_module.my_explainer.
-        samples: number of queries for lime, kernel_shap and rise.
-        design: how queries are drawn: independent, or paper (the protocol of the layer masking paper). kernel_shap
-            draws its own.
+        explainers: lime and occlusion (square windows).
+        samples: number of queries for lime.
+        design: how queries are drawn: independent, or paper (the protocol of the layer masking paper).
         visible_fraction: fraction of the segments that a query shows, or a range from which each query draws it. By
             default half to all of them with the independent design; the paper's always shows half.
         scale: what is explained: probability, logit or log_odds. By default probability for the paper's design, else
@@ -46,9 +46,11 @@ class ExplanationPlan:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-
-        object.__setattr__(self, "explainers", tuple(find_explainer(name).name for name in self.explainers))
+        if not self.explainers or not EXPLAINERS.keys() >= {*self.explainers}:
+            raise InputError(
+                f"explainers must be some of {', '.join(EXPLAINERS)}, got {[*self.explainers]}; other libraries' ask "
+                "through an adapter."
+            )
         for name in ("samples", "window", "window_stride", "batch_size"):
             check_at_least(name.removeprefix("window_"), getattr(self, name), 1)
         low, high = self.visible_range
@@ -84,28 +86,3 @@ class ExplanationPlan:
     def answer_scale(self) -> Scale:
         """The scale of the answers."""
         return self.scale or ("probability" if self.design == "paper" else "log_odds")
-
-
-@dataclass(frozen=True)
-class JudgingPlan:
-    """How explanations are judged.
-
-    Attributes:
-        stability_seeds: number of seeds whose explanations the judge `stability` compares, the judged ones included. 1
-            leaves it out. More than two only narrow the interval, at a full explanation each.
-        judges: judges to run, such as coverage and jaccard, and your own, named with their module as in
-            my_module.my_judge. If none of maskrobust's is named, all of them run.
-
-    Raises:
-        InputError: a number is below 1, or a measure is unknown.
-    """
-
-    stability_seeds: int = 2
-    judges: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.judges:
-            from maskrobust.lm_modules.explanation.judges.registry import chosen_judges  # takes seconds
-
-            chosen_judges(self.judges)
-        check_at_least("stability_seeds", self.stability_seeds, 1)

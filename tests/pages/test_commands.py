@@ -63,7 +63,7 @@ SHORT_EXPLANATION = [
     "--plan.window=24",
     "--plan.samples=128",
 ]
-SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--max_images=2", "--replicates=20"]
+SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--max_images=2"]
 WEIGHTS_OF_A_CLAIM = "runs/full/arms/layer_masking/seed-1/weights.safetensors"
 
 pytestmark = [pytest.mark.filterwarnings("ignore:The dirpath has changed")]

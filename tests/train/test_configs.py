@@ -194,12 +194,12 @@ def test_every_shipped_explanation_is_made_under_all_its_methods(name, data, tmp
     out, network = tmp_path / "out", tmp_path / "weights.pt"
     num_classes = {"Cutouts": 2, "Fashion": 10}[content["data"]["class_path"]]
     torch.save(build_network("small_resnet", num_classes).state_dict(), network)
-    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--plan.samples=32", "--replicates=20"]
+    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--plan.samples=32"]
     short += ["--recognised=false"]  # random weights recognise nothing
     sizes = [f"--data.init_args.{key}={value}" for key, value in small.items()]
     main(["explain", f"--network=small_resnet:{network}", f"--out={out}", *short, *sizes, f"--config={name}"])
     found = json.loads((out / "explanations.json").read_text())
-    kept = {"judge": content["judge"]} | content["plan"] | content["judging"]
+    kept = {"judge": content["judge"]} | content["plan"]
     assert found["methods"] == content["methods"]
     wanted = {**kept, "samples": 32, "segments": ["patches"]}
     assert {name: found["settings"].get(name) for name in wanted} == wanted

@@ -22,9 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     check_folder(config.out)
     with CountingDisplay(Console(stderr=True)) as progress:
         explained = explain_images(config, progress)
-        written = write_results(
-            config, explained, progress, seconds=time.monotonic() - start, command=shlex.join(sys.argv)
-        )
+    written = write_results(config, explained, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     console = Console()
     for name, paths in written.items():
         console.print(f"{name + ':':<10} {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

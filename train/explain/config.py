@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskrobust.errors import InputError, check_at_least, check_distinct
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan, JudgingPlan
+from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
@@ -27,13 +27,12 @@ _QUICK = {
     "segments": ["patches"],
     "patch_size": None,
     "max_images": 5,
-    "judging": {"stability_seeds": 1},
 }
 """Options of `explain --quick`, over which those on the command line win."""
 
 QUICK = (
     f"quick: LIME alone, with 128 queries and {QUICK_PATCHES} x {QUICK_PATCHES} patches as segments, for at most 5 "
-    "images of data; other explainers and segments, and stability, are left out unless an option asks for them"
+    "images of data; occlusion and other segments are left out unless an option asks for them"
 )
 """What `explain --quick` leaves out, in words."""
 
@@ -46,7 +45,7 @@ class ExplainConfig:
         network: names of the networks; they have the same classes.
         images: image files, and folders of them; none where data are given.
         data: where the images come from otherwise, instantiated.
-        out: folder for the report, explanations.npz, explanations.json, explanations.csv, scores.csv and overlays.
+        out: folder for the report, explanations.npz, explanations.json, explanations.csv and scores.csv.
         methods: masking methods to explain the networks under.
         plan: how images are explained; see `ExplanationPlan`.
         segments: slic, quickshift and patches.
@@ -60,9 +59,7 @@ class ExplainConfig:
         max_images: number of images of the data, from the first on.
         recognised: whether to leave out images that a network misclassifies with nothing hidden.
         judge: whether to measure how good the explanations of the data's images are. The true class is then explained.
-        judging: how they are judged; see `JudgingPlan`.
         preprocess: preprocessing of all networks, in place of that of their weights, as in `evaluate --preprocess`.
-        replicates: bootstrap resamples for each interval.
         device: device to compute on, such as cpu, cuda or cuda:1. By default the first GPU, or the CPU if there is
             none.
         precision: "32" for float32, or "bf16" for bfloat16 (autocast).
@@ -85,9 +82,7 @@ class ExplainConfig:
     max_images: int = 20
     recognised: bool = False
     judge: bool = False
-    judging: JudgingPlan = field(default_factory=JudgingPlan)
     preprocess: dict[str, Any] | None = None
-    replicates: int = 2000
     device: str | None = None
     precision: Precision = "32"
     seed: int = 0
@@ -141,8 +136,7 @@ def _check(config: ExplainConfig) -> None:
         raise InputError("--recognised compares predictions with the data's classes, got --images; give --data.")
     if config.classes is not None and config.data is None:
         raise InputError("--classes names the outputs of the data's classes, got --images; give --data.")
-    for name in ("max_images", "replicates"):
-        check_at_least(name, getattr(config, name), 1)
+    check_at_least("max_images", config.max_images, 1)
     for name in ("network", "methods", "plan.explainers", "segments", "targets"):
         check_distinct(name, as_list(attrgetter(name)(config)))
     check_methods(config.methods, "methods")

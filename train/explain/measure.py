@@ -1,42 +1,30 @@
-"""Explain every image and keep the result, so that a stopped command resumes where it was."""
+"""Explain every image."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from torch import Tensor
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_passes, explain_image
-from maskrobust.lm_modules.explanation.judges.registry import ImageToJudge
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, explain_image
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import IntArray, read_arrays
+from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import QUICK, ExplainConfig
-from maskrobust.train.explain.pictures import Picture, file_name, list_pictures, pictures_of, read_picture, segment
+from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from maskrobust.train.running.processes import find_device
-from maskrobust.train.storage.files import write_archive
-from maskrobust.train.storage.provenance import digest, network_fingerprint, own_code
-from maskrobust.train.storage.store import Store
-
-FORMAT = 5
-"""Format of explanations.json, explanations.npz and the file of each finished image."""
-
-_EXPLAINED = "explained.npz"
 
 
 class ExplainedImages(NamedTuple):
@@ -56,7 +44,7 @@ class ExplainedImages(NamedTuple):
 
 
 def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages:
-    """Explain every image, and keep each as soon as it is done; those that an earlier call has done are read.
+    """Explain every image, and judge the explanations where that is asked for.
 
     Args:
         config: what to explain.
@@ -64,7 +52,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
 
     Raises:
         MissingFileError, InputError: a file is missing or unreadable, networks have different classes, a class is
-            none, --out holds explanations with other settings, or an image to judge has no object mask.
+            none, or an image to judge has no object mask.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     device = find_device(config.device)
@@ -88,22 +76,15 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
     if config.recognised:
         pictures = (each for each in pictures if all(_recognises(one[0], each, device) for one in predictors))
-    store = Store(config.out / "images", _settings(config, networks, targets))
-    store.check()
     if config.quick:
         rank_zero_info(QUICK)
     images, objects = {}, []
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
-        partitions: dict[str, Segments] = {each: segment(picture, each, config) for each in config.segments}
-        classes = _class_to_judge(picture) if config.judge else targets
-        key = _key_of(picture, partitions, classes)
-        if (kept := store.get(key)) is None:
-            about = config, picture, partitions, predictors, classes
-            kept = store.get_or_make(key, partial(_explain, *about, progress, task))
-        progress.update(task, completed=number)
-        images[picture.name] = ExplainedImage.from_arrays(read_arrays(kept / _EXPLAINED, ()))
+        about = (config, picture, predictors, _class_to_judge(picture) if config.judge else targets)
+        images[picture.name] = _explain(*about, partial(progress.advance, task))
         objects.append(picture.object_id)
+        progress.update(task, completed=number)
     if not images:
         raise InputError(
             f"a network recognises none of the first {config.max_images} images; raise --max_images, or leave out "
@@ -144,67 +125,31 @@ def _class_to_judge(picture: Picture) -> list[int]:
 def _explain(
     config: ExplainConfig,
     picture: Picture,
-    partitions: Mapping[str, Segments],
     predictors: Sequence[Sequence[Predictor]],
     classes: int | Sequence[int],
-    progress: Progress,
-    task: TaskID,
-    folder: Path,
-) -> None:
-    """Explain a picture, judge that where it is asked for, and write what is found into a folder."""
-    device, key = find_device(config.device), _key(picture, config.seed)
-    on_device = {name: Segments(segments.labels.to(device)) for name, segments in partitions.items()}
-    number = sum(map(len, predictors)) * count_passes(config.plan, on_device, key)
-    fraction = 0.0 if config.judge else 1 / number  # of how many queries judges ask is not known before
+    advance: Callable[[float], None],
+) -> ExplainedImage:
+    """Explain a picture, and judge that where it is asked for; `advance` is told which fraction of it is done."""
+    image = picture.image.to(find_device(config.device))
+    partitions: dict[str, Segments] = {
+        name: Segments(segment(picture, name, config).labels.to(image.device)) for name in config.segments
+    }
+    queries = count_queries(config.plan, image.shape[1], image.shape[2], len(partitions)) * sum(map(len, predictors))
 
     def counted(predict: Predictor) -> Predictor:
         def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            progress.advance(task, len(images) * fraction)
+            advance(len(images) / queries)
             return predict(images, visible, keys)
 
         return ask
 
     asked = [[counted(predict) for predict in of_network] for of_network in predictors]
-    request = ExplanationRequest(picture.image.to(device), asked, config.plan, key)
-    found = explain_image(request, on_device, classes)
+    key = int(fold_in(torch.tensor(picture.id), config.seed))
+    found = explain_image(ExplanationRequest(image, asked, config.plan, key), partitions, classes)
     found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     if config.judge:
-        mask = picture.object_mask
-        found = judge_image(ImageToJudge(found, request, on_device, mask, config.judging, config.methods))
-    write_archive(folder / _EXPLAINED, found.as_arrays())
-
-
-def _key(picture: Picture, seed: int) -> int:
-    return int(fold_in(torch.tensor(picture.id), seed))
-
-
-def _settings(
-    config: ExplainConfig, networks: Mapping[str, TrainedNetwork], targets: int | Sequence[int]
-) -> dict[str, object]:
-    """All that explanations follow from, but for the image, as plain values by name."""
-    plan, judging = asdict(config.plan), asdict(config.judging) if config.judge else {}
-    del plan["batch_size"]
-    return {
-        "format": FORMAT,
-        "maskrobust version": version("maskrobust"),
-        "network": [[name, network_fingerprint(each)] for name, each in networks.items()],
-        "code of your own": own_code([*config.methods, *config.plan.explainers, *config.judging.judges]),
-        "targets": targets,
-        **{
-            name: getattr(config, name)
-            for name in ("methods", "segments", "patch_size", "image_size", "judge", "seed", "quick")
-        },
-        **{f"plan.{name}": value for name, value in plan.items()},
-        **{f"judging.{name}": value for name, value in judging.items()},
-    }
-
-
-def _key_of(picture: Picture, partitions: Mapping[str, Segments], classes: int | Sequence[int]) -> str:
-    """A name for what is explained of an image: its own, and a digest of pixels, segments, classes and id."""
-    pixels = {"image": picture.image, "object": torch.from_numpy(picture.object_mask), "id": torch.tensor(picture.id)}
-    labels = {f"segments {name}": segments.labels for name, segments in partitions.items()}
-    about = digest(pixels | labels | {"classes": torch.tensor(classes)})
-    return f"{file_name(picture.name)}-{about[:16]}"
+        found.judged = judge_image(found, picture.object_mask)
+    return found
 
 
 def check_same_classes(networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule | None) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
-from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
@@ -20,6 +19,7 @@ from maskrobust.lm_modules.explanation.overlays import (
     shown_scores,
     strongest,
 )
+from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.explain.config import QUICK
@@ -72,7 +72,7 @@ def _choices(shown: Explanations) -> dict[str, list[str]]:
     else:
         classes = [shown.class_names[each] for each in first]
     return {
-        "Explainer": [find_explainer(each).title for each in shown.settings["explainers"]],
+        "Explainer": [EXPLAINERS[each] for each in shown.settings["explainers"]],
         "Segments": [segments_title(each) for each in settings["segments"]],
         "Class": classes,
     }
@@ -147,9 +147,9 @@ def _line(
     (_, explainer), (_, segments), (rank, label) = view
     labels = found.segments[segments]
     raw, low, high, r_squared = (
-        each[number, ..., rank - 1] for each in found.explanations[Explained(segments, explainer)] if each is not None
+        each[number, ..., rank - 1] for each in found.explanations[Explained(segments, explainer)]
     )
-    scores = shown_scores(explainer, raw, axis=1)
+    scores = shown_scores(raw, axis=1)
     low, high = (np.where(np.isfinite(each), each - raw + scores, scores) for each in (low, high))
     largest = np.abs(scores).max(axis=1)
     strength = np.abs(scores) / np.where(largest > 0, largest, 1)[:, np.newaxis]
@@ -200,7 +200,7 @@ def _bars(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[i
 
 def _warning(explainer: str, r_squared: float) -> str:
     """What to say of a surrogate that describes the network badly; empty of any other, or none."""
-    if not find_explainer(explainer).has_surrogate or r_squared >= TRUSTED:
+    if explainer != "lime" or r_squared >= TRUSTED:
         return ""
     if np.isnan(r_squared):
         return "R² undefined: answers do not vary"

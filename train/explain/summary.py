@@ -1,39 +1,36 @@
-"""Write the files of `maskrobust explain`: the result table, scores, overlays and the page."""
+"""Write the files of `maskrobust explain`: the result table, scores and the page."""
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
-from rich.progress import Progress
 
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.judges.agreement import evenness, rank_correlation
-from maskrobust.lm_modules.explanation.judges.registry import JUDGES
-from maskrobust.lm_modules.explanation.judging import judged_rows
-from maskrobust.lm_modules.explanation.overlays import grey, laid_over, score_overlay, shown_scores
+from maskrobust.lm_modules.explanation.judging import evenness, judged_rows, rank_correlation
+from maskrobust.lm_modules.explanation.overlays import shown_scores
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
-from maskrobust.train.explain.measure import FORMAT, ExplainedImages
-from maskrobust.train.explain.page import MOST_IMAGES, render_explanations
+from maskrobust.train.explain.measure import ExplainedImages
+from maskrobust.train.explain.page import render_explanations
 from maskrobust.train.report.results import as_csv, rows_as_csv
-from maskrobust.train.storage.files import atomic_path, write_archive, write_json, write_text
+from maskrobust.train.storage.files import write_archive, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
+
+FORMAT = 6
+"""Format of explanations.json and explanations.npz."""
 
 
 def write_results(
-    config: ExplainConfig, explained: ExplainedImages, progress: Progress, *, seconds: float, command: str
+    config: ExplainConfig, explained: ExplainedImages, *, seconds: float, command: str
 ) -> dict[str, list[Path]]:
     """Write every result into --out.
 
     Args:
         config: what was explained.
         explained: the explanations.
-        progress: told about every image.
         seconds: how long the command took.
         command: the command as typed.
 
@@ -43,13 +40,13 @@ def write_results(
     rows = [*summary_rows(config, explained)]
     if config.judge:
         images, networks = [*explained.images.values()], explained.networks
-        rows += judged_rows(images, explained.objects, networks, config.methods, replicates=config.replicates)
+        rows += judged_rows(images, explained.objects, networks, config.methods)
     content = {
         "format": FORMAT,
         "networks": list(explained.networks),
         "methods": list(config.methods),
         "images": list(explained.images),
-        "settings": settings_of(config, rows),
+        "settings": settings_of(config),
         "rows": [row.as_json() for row in rows],
         "provenance": provenance(seconds, command),
     }
@@ -67,21 +64,17 @@ def write_results(
             for name, array in found.as_arrays().items()
         },
     )
-    shown = [*explained.images][:MOST_IMAGES] if config.judge else [*explained.images]
-    for image in progress.track(shown, description="drawing overlays"):
-        write_overlays(config, explained, image)
     write_text(paths["report.html"], render_explanations(content, rows, explained.images, explained.class_names))
     *numbers, page = paths.values()
-    return {"numbers": numbers, "overlays": [config.out / "overlays"], "report": [page]}
+    return {"numbers": numbers, "report": [page]}
 
 
-def settings_of(config: ExplainConfig, rows: Sequence[Row]) -> dict[str, Any]:
+def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values in force; without those that this command does not use."""
     others = ("segments", "targets", "image_size", "patch_size", "judge", "recognised", "seed", "quick")
     chosen = {name: getattr(config, name) for name in others}
     if config.judge:
-        measured = dict.fromkeys(row.measure for row in rows if row.measure in JUDGES)
-        chosen |= {**vars(config.judging), "judges": [*(config.judging.judges or measured)], "targets": "true class"}
+        chosen["targets"] = "true class"
     plan = vars(config.plan) | {"visible_fraction": config.plan.visible_range, "scale": config.plan.answer_scale}
     if "patches" not in config.segments:
         del chosen["patch_size"]
@@ -110,10 +103,10 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
             about = {"image": image, "segments": segments, "explainer": explainer, "class": name}
             explanation = found.explanations[Explained(segments, explainer)]
             scores = explanation.scores[place, :, :, number]
-            shown = shown_scores(explainer, scores, axis=1)
+            shown = shown_scores(scores, axis=1)
             for position, method in enumerate(config.methods):
                 yield _row(network, method, "evenness", evenness(shown[position]), about)
-                if explanation.r_squared is not None and find_explainer(explainer).has_surrogate:
+                if explainer == "lime":
                     r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
                 for other in range(position + 1, len(config.methods)):
@@ -141,20 +134,3 @@ def scores_as_csv(config: ExplainConfig, explained: ExplainedImages) -> str:
                 bounds = ("" if math.isnan(value) else value for value in values[1:])
                 lines.append((image, *about, segment, values[0], *bounds))
     return as_csv(head, lines)
-
-
-def write_overlays(config: ExplainConfig, explained: ExplainedImages, image: str) -> None:
-    """One PNG for each segmentation, explainer, class, network and masking method, named after them in that order."""
-    found = explained.images[image]
-    assert found.picture is not None
-    pale = grey(found.picture)
-    for segments, explainer in itertools.product(config.segments, config.plan.explainers):
-        labels = found.segments[segments]
-        scores = shown_scores(explainer, found.explanations[Explained(segments, explainer)].scores, axis=2)
-        largest = np.abs(scores).max(axis=2)
-        for place, position, number in np.ndindex(*scores.shape[:2], scores.shape[3]):
-            overlay = score_overlay(labels, scores[place, position, :, number], largest[place, position, number])
-            parts = [image, segments, explainer, str(found.classes[number])]
-            parts += [str(place + 1)] * (len(explained.networks) > 1) + [config.methods[position]]
-            with atomic_path(config.out / "overlays" / f"{'-'.join(parts)}.png") as temporary:
-                Image.fromarray(laid_over(pale, overlay)).save(temporary, "png")

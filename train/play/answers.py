@@ -12,10 +12,9 @@ from maskrobust.augment import circles_of_equal_area, sample_keys
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, explain_image
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, explain_image
 from maskrobust.lm_modules.explanation.overlays import laid_over, score_overlay, shown_scores
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.plan import ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.methods import Predictor, illustrate
@@ -127,7 +126,7 @@ def to_picture(image: Tensor) -> Pixels:
 
 
 def explain_whole(
-    network: TrainedNetwork, methods: Sequence[str], explainer: str, image: Tensor, report: Report
+    network: TrainedNetwork, methods: Sequence[str], explainer: ExplainerName, image: Tensor, report: Report
 ) -> tuple[str, list[tuple[str, Pixels]]]:
     """The likeliest class of the whole picture, and the picture with its explanation under each masking method.
 
@@ -149,8 +148,7 @@ def explain_whole(
     window = image.shape[1] // _WINDOWS
     plan = ExplanationPlan((explainer,), _SAMPLES, window=window, stride=window // 2, batch_size=_BATCH_SIZE)
     segments = Segments.superpixels(on_device[None])
-    queries = len(find_explainer(explainer).asks(plan, segments, _SEED).queries.areas)
-    total, answered = 1 + queries * len(predictors), 0
+    total, answered = 1 + count_queries(plan, image.shape[1], image.shape[2]) * len(predictors), 0
 
     def counted(predict: Predictor) -> Predictor:
         def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
@@ -163,7 +161,7 @@ def explain_whole(
 
     request = ExplanationRequest(on_device, [[*map(counted, predictors)]], plan, _SEED)
     found = explain_image(request, {"slic": segments}, 1)
-    scores = shown_scores(explainer, found.explanations[Explained("slic", explainer)].scores[0, :, :, 0], axis=1)
+    scores = shown_scores(found.explanations[Explained("slic", explainer)].scores[0, :, :, 0], axis=1)
     largest, labels = float(np.abs(scores).max()), found.segments["slic"]
     overlays = [laid_over(to_picture(image), score_overlay(labels, each, largest)) for each in scores]
     return class_name(network, int(found.classes[0])), [*zip(methods, overlays, strict=True)]

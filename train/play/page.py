@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.explainers.registry import find_explainer
+from maskrobust.lm_modules.explanation.plan import EXPLAINERS, ExplainerName
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import RESIZED_OVER_CROPPED, decode_image, decode_mask, size_of
@@ -27,7 +27,6 @@ from maskrobust.train.storage.files import printable
 _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play
 Hide a part of the picture, and compare what the network answers when the hole is filled and when it is layer-masked."""
-_OFFERED_EXPLAINERS = ("lime", "occlusion")
 _PROGRESS = gr.Progress()
 _COMPUTE_AT_ONCE = 2  # one tab's answers and one tab's explanations, as Gradio counts them
 _QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
@@ -99,7 +98,9 @@ class Page:
         except InputError as error:
             return rendered(problem=str(error))
 
-    def explain(self, picture: Picture, explainer: str, methods: list[str], bar: gr.Progress = _PROGRESS) -> str:
+    def explain(
+        self, picture: Picture, explainer: ExplainerName, methods: list[str], bar: gr.Progress = _PROGRESS
+    ) -> str:
         """Explanations of what each network answers about the whole picture, as HTML, or one sentence."""
 
         def report(name: str, fraction: float) -> None:
@@ -147,8 +148,8 @@ class Page:
             )
             with gr.Row():
                 explainer = gr.Radio(
-                    [(find_explainer(each).title, each) for each in _OFFERED_EXPLAINERS],
-                    value=_OFFERED_EXPLAINERS[0],
+                    [(title, name) for name, title in EXPLAINERS.items()],
+                    value="lime",
                     label="Explain the answer about the whole picture, under each method chosen above",
                 )
                 start = gr.Button("Explain", min_width=120, scale=0)

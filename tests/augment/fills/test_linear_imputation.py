@@ -67,16 +67,7 @@ def test_it_agrees_with_a_direct_solution_in_every_channel(visible):
     images[:, 1] = images[:, 1].cumsum(dim=2) / images.shape[3]
     solved = impute(images, visible, torch.full((1, 2, 1, 1), 0.5))[0]
     expected = solve_directly(images[0].double().numpy(), visible[0, 0].numpy())
-    np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["most patches", "three rows"])
-def test_an_accelerator_solves_the_same_equations(name, monkeypatch):
-    visible, images = MASKS[name].repeat(2, 1, 1, 1), uniform(KEY.repeat(2), 2, *MASKS[name].shape[2:])
-    on_cpu = impute(images, visible, torch.full((2, 1, 1, 1), 0.5))
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    elsewhere = impute(images, visible, torch.full((2, 1, 1, 1), 0.5))
-    torch.testing.assert_close(elsewhere, on_cpu, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(solved, expected, rtol=0, atol=1e-6)
 
 
 def test_the_noise_is_gaussian_with_a_deviation_of_a_hundredth():

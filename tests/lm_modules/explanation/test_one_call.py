@@ -29,16 +29,19 @@ class ChannelSums(nn.Module):
 
 
 AS_IT_IS = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-HALF_BY_HALF = {"segments": Segments(HALVES), "plan": ExplanationPlan(("leave_one_out",), scale="logit")}
+HALF_BY_HALF = {
+    "segments": Segments(HALVES),
+    "plan": ExplanationPlan(("occlusion",), scale="logit", window=2),
+}
 
 
 def test_one_call_explains_each_pixel_by_its_segment():
-    """Of a network that adds up, hiding a segment in black takes off just its own sum."""
+    """Of a network that adds up, hiding a window in black takes off just its own sum; 60 windows tile each half."""
     of_channels = partial(explain, ChannelSums(), IMAGES[0], "black", **HALF_BY_HALF, **AS_IT_IS)
     found = of_channels([2, 0])
     for place, channel in enumerate((2, 0)):
         for half in range(2):
-            expected = IMAGES[0, channel, :, 10 * half : 10 * half + 10].sum().item()
+            expected = IMAGES[0, channel, :, 10 * half : 10 * half + 10].sum().item() / 60
             assert found.scores[:, 10 * half : 10 * half + 10, place] == pytest.approx(expected, rel=1e-4)
     likeliest = int(IMAGES[0].sum(dim=(1, 2)).argmax())
     best, chosen = (of_channels(each) for each in (None, likeliest))

@@ -1,6 +1,7 @@
 """Adapters to explainers of other libraries, which say what ours say; and the page on explanations."""
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,18 @@ from maskrobust import (
     NanNetwork,
     Queries,
     Segments,
-    all_coalitions,
     ask,
     build_network,
     coalition_game,
-    kernel_shap,
-    leave_one_out,
-    leave_one_out_queries,
     lime,
     nan_classifier,
+    occlusion,
+    occlusion_queries,
     predictor,
     visibility_forward,
 )
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.explanation.lime import lime_weights
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.networks import seeded
 from tests.pages.commands import blocks
@@ -37,6 +37,11 @@ EVERYTHING = torch.ones(1, 1, 24, 24)
 NINTHS = Segments.patches(IMAGE[None], 8)
 CLASS = 1
 ROOT_TWO = 2**0.5
+
+
+def all_coalitions(segments):
+    return torch.tensor([*itertools.product((False, True), repeat=segments)])
+
 
 importing_shap_warns = pytest.mark.filterwarnings(
     "ignore:The set_bad function will be deprecated in a future version",  # matplotlib's words to shap
@@ -98,40 +103,45 @@ def test_coefficients_are_those_of_the_package_lime_on_its_masks(predict):
     assert np.abs(lime(z, answers, kernel_width=0.25).scores - theirs).max() > 1e-3 and np.ptp(theirs) > 0.02
 
 
-def test_coefficients_are_those_of_captums_kernel_shap_on_its_coalitions(predict):
-    captum = pytest.importorskip("captum.attr")
+def test_captums_lime_has_the_coefficients_of_ours_on_its_masks(predict):
+    captum, linear = pytest.importorskip("captum.attr"), pytest.importorskip("captum._utils.models.linear_model")
     forward = Recorded(visibility_forward(predict, IMAGE))
     options = {"target": CLASS, "feature_mask": NINTHS.labels[:, None], "return_input_shape": False}
-    explain = captum.KernelShap(forward).attribute
+    explain = captum.Lime(
+        forward,
+        interpretable_model=linear.SkLearnRidge(alpha=1.0),
+        similarity_func=lambda _original, _perturbed, shown, **_: torch.tensor(lime_weights(shown == 1)),
+    ).attribute
     theirs = seeded(lambda: explain(EVERYTHING, n_samples=100, perturbations_per_eval=7, **options))
     z = queries_of(np.concatenate(forward.given)[:, 0] == 1, NINTHS)
-    ours = kernel_shap(z, np.concatenate(forward.answers), drawn_by_kernel=True)
-    # Captum solves in float32, and weighs everything and nothing by 10^6 where we fix them.
-    np.testing.assert_allclose(ours.scores[:, CLASS], theirs[0], atol=1e-5)
+    np.testing.assert_allclose(lime(z, np.concatenate(forward.answers)).scores[:, CLASS], theirs[0], atol=1e-5)
     assert np.ptp(theirs[0].numpy()) > 0.02
 
 
 @pytest.mark.parametrize("perturbations_per_eval", [1, 3])
-def test_captums_feature_ablation_is_our_occlusion_of_segments(predict, perturbations_per_eval):
+def test_captums_feature_ablation_of_patches_is_our_occlusion_by_windows_of_their_size(predict, perturbations_per_eval):
     captum = pytest.importorskip("captum.attr")
     theirs = captum.FeatureAblation(visibility_forward(predict, IMAGE)).attribute(
         EVERYTHING, target=CLASS, feature_mask=NINTHS.labels[:, None], perturbations_per_eval=perturbations_per_eval
     )
-    ours = leave_one_out(ask(predict, IMAGE, NINTHS.queries(0, leave_one_out_queries(9))))
-    np.testing.assert_allclose(NINTHS.heat_map(0, ours)[..., CLASS], theirs[0, 0], atol=1e-6)
-    assert np.ptp(ours[:, CLASS]) > 0.02
+    ours = occlusion(ask(predict, IMAGE, occlusion_queries(24, 24, 8, 8)), 24, 24, 8, 8)
+    np.testing.assert_allclose(ours[..., CLASS], theirs[0, 0], atol=1e-6)
+    assert np.ptp(ours[..., CLASS]) > 0.02
 
 
-def test_shapiqs_shapley_values_are_ours_of_all_coalitions(predict):
+def test_a_game_has_the_shapley_values_of_its_definition(predict):
     shapiq = pytest.importorskip("shapiq")
-    game = coalition_game(predict, IMAGE, NINTHS, CLASS)
     z = all_coalitions(9)
-    ours = kernel_shap(z, ask(predict, IMAGE, NINTHS.queries(0, z))).scores[:, CLASS]
-    exact = shapiq.ExactComputer(game, 9)("SV", 1).get_n_order_values(1)
-    np.testing.assert_allclose(ours, exact, atol=1e-6)
-    everything = shapiq.KernelSHAP(n=9, random_state=0).approximate(2**9, game).get_n_order_values(1)
-    np.testing.assert_allclose(ours, everything, atol=1e-5)
-    assert np.ptp(ours) > 0.02
+    answers = ask(predict, IMAGE, NINTHS.queries(0, z))[:, CLASS]
+    value = {tuple(row): answer for row, answer in zip(z.tolist(), answers.tolist(), strict=True)}
+    expected = np.zeros(9)
+    for player, (row, answer) in itertools.product(range(9), value.items()):
+        if not row[player]:
+            joined = (*row[:player], True, *row[player + 1 :])
+            expected[player] += (value[joined] - answer) / (9 * math.comb(8, sum(row)))
+    exact = shapiq.ExactComputer(coalition_game(predict, IMAGE, NINTHS, CLASS), 9)("SV", 1).get_n_order_values(1)
+    np.testing.assert_allclose(exact, expected, atol=1e-6)
+    assert np.ptp(expected) > 0.02
 
 
 @importing_shap_warns
@@ -251,5 +261,5 @@ def test_the_code_of_our_own_page_runs_and_gives_the_shapes_it_says(capsys):
     count, classes = names["segments"].count(0), names["data"].num_classes
     assert capsys.readouterr().out.count(f"({count}, {classes})") == 1
     assert names["heat"].shape == (*names["images"].shape[2:], classes)
-    for scores in (names["explanation"].scores, names["shapley"].scores, names["without"]):
-        assert scores.shape == (count, classes) and np.ptp(scores) > 0
+    assert np.ptp(names["explanation"].scores) > 0 and np.ptp(names["falls"]) > 0
+    assert names["falls"].shape == names["heat"].shape

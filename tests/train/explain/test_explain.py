@@ -1,4 +1,4 @@
-"""`maskrobust explain`: known truth, the same holes for all, a page that shows what its labels say, going on."""
+"""`maskrobust explain`: known truth, the same holes for all, a page that shows what its labels say."""
 
 import csv
 import io
@@ -14,9 +14,8 @@ from torch import nn
 
 from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.judges.registry import JUDGES
+from maskrobust.lm_modules.explanation.judging import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
@@ -34,7 +33,7 @@ SHORT = ["--segments=[patches]", f"--image_size={SIZE}", "--patch_size=8", "--pl
 SHORT += ["--plan.batch_size=128"]
 
 
-EXPLAINED = ["--plan.explainers=[lime, kernel_shap, occlusion, rise, leave_one_out]", "--targets=top2"]
+EXPLAINED = ["--plan.explainers=[lime, occlusion]", "--targets=top2"]
 
 
 class Additive(nn.Module):
@@ -74,28 +73,25 @@ def arrays_of(out):
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory):
-    """Two images, three methods, every explainer, two classes."""
+    """Two images, three methods, both explainers, two classes."""
     folder = tmp_path_factory.mktemp("explained")
     photographs(folder / "images")
     return explain(folder, *EXPLAINED)
 
 
 def test_an_additive_network_is_recovered(tmp_path):
+    """Windows are the patches, so occlusion is exact."""
     photographs(tmp_path / "images", 1)
-    options = ["--methods=[black]", "--plan.explainers=[kernel_shap, leave_one_out, lime, rise]", "--plan.scale=logit"]
-    found = arrays_of(explain(tmp_path, *options, "--targets=[1, 0]", network=f"{__name__}.Additive"))
+    options = ["--methods=[black]", "--plan.scale=logit", "--plan.window=8", "--targets=[1, 0]"]
+    found = arrays_of(explain(tmp_path, *options, network=f"{__name__}.Additive"))
     picture = torch.from_numpy(found["a/picture"]).permute(2, 0, 1) / 255
     red = Additive().get_buffer("weights") * picture[0] / 0.229  # the standard deviation of ImageNet's red
     segments = found["a/segments/patches"]
     truth = np.array([[float(red[k][torch.from_numpy(segments == m)].sum()) for k in (1, 0)] for m in range(16)])
-    for exact in ("kernel_shap", "leave_one_out"):
-        np.testing.assert_allclose(found[f"a/explanations/patches/{exact}/scores"][0, 0], truth, atol=1e-5)
-    np.testing.assert_allclose(found["a/explanations/patches/kernel_shap/r_squared"], 1, atol=1e-6)
+    np.testing.assert_allclose(found["a/explanations/patches/occlusion/scores"][0, 0], truth, atol=1e-5)
     lime = found["a/explanations/patches/lime/scores"][0, 0]  # which a ridge shrinks
     assert all(np.corrcoef(lime[:, k], truth[:, k])[0, 1] > 0.98 for k in range(2))
-    low, high = found["a/explanations/patches/rise/low"][0, 0], found["a/explanations/patches/rise/high"][0, 0]
-    centred = truth / 2 + found["a/answers/patches/drawn/values"][0, 0].mean(axis=0)  # E[answer | m visible]
-    assert np.mean((low < centred) & (centred < high)) > 0.8
+    assert (found["a/explanations/patches/lime/r_squared"] > 0.9).all()
 
 
 def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_path):
@@ -126,11 +122,11 @@ def test_rows_and_scores_are_those_of_the_arrays(explained):
     )
     assert row["value"] == pytest.approx(found["b/explanations/patches/lime/r_squared"][0, 1, 1])
     alike = [each for each in content["rows"] if each["measure"] == "rank_correlation"]
-    assert len(alike) == 2 * 5 * 2 * 3 and all(-1 <= each["value"] <= 1 for each in alike)
+    assert len(alike) == 2 * 2 * 2 * 3 and all(-1 <= each["value"] <= 1 for each in alike)
     lines = [*csv.DictReader(io.StringIO((explained / "scores.csv").read_text()))]
-    assert len(lines) == 2 * 5 * 2 * 3 * 16
-    line = next(each for each in lines if (each["explainer"], each["method"], each["segment"]) == ("rise", "mean", "7"))
-    assert float(line["score"]) == found["a/explanations/patches/rise/scores"][0, 1, 7, 0]
+    assert len(lines) == 2 * 2 * 2 * 3 * 16
+    line = next(each for each in lines if (each["explainer"], each["method"], each["segment"]) == ("lime", "mean", "7"))
+    assert float(line["score"]) == found["a/explanations/patches/lime/scores"][0, 1, 7, 0]
     assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
 
 
@@ -140,7 +136,7 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
     pictures, name = page.pictures(), found["b/classes"][0]
     segments = found["b/segments/patches"]
     inside = ~segment_borders(segments)
-    scores = found["b/explanations/patches/leave_one_out/scores"][0, :, :, 0]  # the last explainer of the page
+    scores = found["b/explanations/patches/occlusion/scores"][0, :, :, 0]  # the last explainer of the page
     for place, title in enumerate(("Black fill", "Mean colour fill", "Layer masking")):
         overlay = pictures[f"b, {name}, {title}: scores"][-1]
         strength = np.abs(scores[place]) / np.abs(scores[place]).max()
@@ -151,23 +147,22 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
             assert pixels[0, 3] / 255 == pytest.approx(0.85 * strength[segment], abs=0.02)
             assert pixels[0, 3] == 0 or tuple(pixels[0, :3]) == colour
         alone = pictures[f"b, {name}, {title}: strongest segments"][-1][..., 3] == 0
-        assert set(np.unique(segments[alone])) == set(np.argsort(-scores[place])[:2])  # 2 of 16 are nearest to 15 %
+        highest = scores[place][np.unique(segments[alone])]  # 2 of 16 are nearest to 15 %; a window hides four alike
+        np.testing.assert_allclose(np.sort(highest), np.sort(scores[place])[-2:], rtol=1e-9)
 
 
 def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
     text = (explained / "report.html").read_text()
     page = Page(text)
     assert page.tables["explanations"][0][1:4] == ["Black fill", "Mean colour fill", "Layer masking"]
-    assert len(page.tables["explanations"]) == 1 + 2 * 5 * 2
+    assert len(page.tables["explanations"]) == 1 + 2 * 2 * 2
     rows = [each["class"] for tag, each in page.elements if tag == "tr" and "view" in each.get("class", "")]
-    assert sorted(rows) == sorted(2 * [f"view is-1-{e} is-2-1 is-3-{k}" for e in range(1, 6) for k in (1, 2)])
+    assert sorted(rows) == sorted(2 * [f"view is-1-{e} is-2-1 is-3-{k}" for e in (1, 2) for k in (1, 2)])
     assert not {"script", "link", "iframe"} & {tag for tag, _ in page.elements} and "http" not in text.replace(
         "http-equiv", ""
     )
     headings, *lines = page.tables["agreement"]
-    assert [row[0] for row in lines] == [
-        f"{name}, Patches" for name in ("LIME", "KernelSHAP", "Occlusion", "RISE", "Leave one out")
-    ]
+    assert [row[0] for row in lines] == ["LIME, Patches", "Occlusion, Patches"]
     assert headings[2:] == ["Even, black fill", "Even, mean colour fill", "Even, layer masking"]
     rows = [Row(**row) for row in json.loads((explained / "explanations.json").read_text())["rows"]]
     for method, cell in zip(("black", "mean", "layer_masking"), lines[0][2:], strict=True):
@@ -175,39 +170,6 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
         found = [row.value or 0.0 for row in even if row.parameters["explainer"] == "lime"]
         assert len(found) == 2 * 2 and squeezed(cell) == f"{100 * np.mean(found):.1f}%"
     assert page.texts["headline"] == in_explanations(rows, ["black", "mean", "layer_masking"])
-
-
-def test_what_was_stopped_goes_on_with_the_next_image_and_ends_as_if_it_had_not_been(tmp_path, monkeypatch, capsys):
-    photographs(tmp_path / "images", 2)
-    options = ["--plan.explainers=[occlusion]", "--methods=[uniform_noise, layer_masking]", "--plan.batch_size=4"]
-    predictor, passes, last = TrainedNetwork.predictor, list[int](), float("inf")
-
-    def stopping(self, method):
-        predict = predictor(self, method)
-
-        def ask(images, visible, keys):
-            if len(passes) == last:
-                raise InputError("the power is cut.")
-            passes.append(len(images))
-            return predict(images, visible, keys)
-
-        return ask
-
-    monkeypatch.setattr(TrainedNetwork, "predictor", stopping)
-    whole, asked = arrays_of(explain(tmp_path, *options)), sum(passes)
-    (tmp_path / "out").rename(tmp_path / "whole")
-    last = 3 * len(passes) // 4  # within the second image
-    passes.clear()
-    arguments = ["explain", f"--network={NETWORK}", f"--images={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
-    assert "the power is cut" in sentence_of([*arguments, *SHORT, *options], capsys)
-    (kept,) = (tmp_path / "out" / "images").glob("[!.]*")
-    assert kept.name.startswith("a-")
-    last = float("inf")
-    passes.clear()
-    found = arrays_of(explain(tmp_path, *options))
-    assert sum(passes) == asked // 2  # of the second image alone
-    for name, array in found.items():
-        np.testing.assert_array_equal(array, whole[name])
 
 
 def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
@@ -225,10 +187,10 @@ def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
 
 
 def test_options_on_the_command_line_win_over_a_quick_look_which_wins_over_a_yaml(tmp_path):
-    (tmp_path / "mine.yaml").write_text("plan: {samples: 40, explainers: [rise]}")
+    (tmp_path / "mine.yaml").write_text("plan: {samples: 40, explainers: [occlusion]}")
     arguments = [f"--config={tmp_path / 'mine.yaml'}", "--network=a.ckpt", f"--images={tmp_path}", f"--out={tmp_path}"]
-    config = parse_config([*arguments, "--quick", "--plan.explainers=[lime, kernel_shap]", "--patch_size=8"])
-    assert config.plan.explainers == ("lime", "kernel_shap") and config.patch_size == 8
+    config = parse_config([*arguments, "--quick", "--plan.explainers=[occlusion, lime]", "--patch_size=8"])
+    assert config.plan.explainers == ("occlusion", "lime") and config.patch_size == 8
     assert config.plan.samples == 128 and config.segments == ("patches",)
 
 
@@ -244,14 +206,14 @@ def test_the_paper_has_its_own_queries_and_superpixels(tmp_path):
 def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(tmp_path):
     photographs(tmp_path / "images", 1)
     given = {"network": NETWORK, "images": str(tmp_path / "images"), "methods": ["mean"], "preprocess": {"size": 40}}
-    given |= {"plan": {"scale": "logit", "explainers": ["rise"]}}
+    given |= {"plan": {"scale": "logit", "explainers": ["lime"]}}
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(given))
     (tmp_path / "other.yaml").write_text("plan: {scale: probability}\ntargets: [3]\n")
     configs = [f"--config={tmp_path / name}.yaml" for name in ("one", "other")]
-    main(["explain", *SHORT, "--plan.explainers=[leave_one_out]", *configs, f"--out={tmp_path / 'out'}"])
+    main(["explain", *SHORT, "--plan.explainers=[occlusion]", *configs, f"--out={tmp_path / 'out'}"])
     content = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert (content["networks"], content["methods"]) == ([NETWORK], ["mean"])
-    settings = {"scale": "probability", "explainers": ["leave_one_out"], "targets": [3], "samples": 64}
+    settings = {"scale": "probability", "explainers": ["occlusion"], "targets": [3], "samples": 64}
     assert content["settings"].items() >= settings.items()
     found = arrays_of(tmp_path / "out")
     image = torch.from_numpy(found["a/picture"]).permute(2, 0, 1)[None] / 255
@@ -271,6 +233,7 @@ FAULTS = [
     (["--patch_size=64"], "two segments"),
     (["--patch_size=4"], "samples"),
     (["--plan.samples=16"], "at least 19 samples"),
+    (["--plan.explainers=[rise]"], "rise"),
     (["--plan.design=paper", "--plan.visible_fraction=0.8"], "design"),
     (["--methods=[blak]"], "blak"),
 ]
@@ -311,7 +274,7 @@ def checkpoint(tmp_path_factory):
 
 
 JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
-QUICKLY = ["--plan.explainers=[leave_one_out]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
+QUICKLY = ["--plan.explainers=[occlusion]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
 JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
 
 
@@ -336,15 +299,8 @@ def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint
 
 
 def test_explanations_of_data_are_judged(checkpoint, tmp_path):
-    options = ["--plan.explainers=[lime, leave_one_out]", "--methods=[black, mean]", "--plan.samples=64"]
-    arguments = [
-        "explain",
-        f"--network=small_resnet:{checkpoint}",
-        f"--out={tmp_path}",
-        *JUDGED,
-        *options,
-    ]
-    main([*arguments, "--replicates=50"])
+    options = ["--methods=[black, mean]", "--plan.samples=64", f"--out={tmp_path}"]
+    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *options])
     rows = json.loads((tmp_path / "explanations.json").read_text())["rows"]
     assert JUDGES.keys() <= {row["measure"] for row in rows}
     assert {row["images"] for row in rows if row["measure"] == "coverage"} == {3}
@@ -353,10 +309,8 @@ def test_explanations_of_data_are_judged(checkpoint, tmp_path):
     assert re.fullmatch(r"image-\d+", first) and found[f"{first}/explanations/patches/lime/scores"].shape[-1] == 1
     page = Page((tmp_path / "report.html").read_text())
     assert len(page.tables["explanations"]) + len(page.tables["further"]) == 2 + 3 * 2
-    assert "(" in page.tables["judged-deletion"][1][1] and "(" not in page.tables["judged-deletion"][1][2]
-    before = (tmp_path / "explanations.csv").read_text()
-    main([*arguments, "--replicates=50"])
-    assert (tmp_path / "explanations.csv").read_text() == before
+    assert [row[0] for row in page.tables["judged-coverage"][1:]] == ["LIME, Patches", "Occlusion, Patches"]
+    assert page.tables["judged-jaccard"][1][-1] == "not tested"  # of three objects
 
 
 def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_place(tmp_path):
@@ -371,29 +325,10 @@ def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_plac
     assert len(file_name("é" * 90).encode()) == 100
 
 
-@pytest.mark.parametrize(
-    ("changed", "named"),
-    [
-        (["--methods=[mean]"], "methods"),
-        (["--targets=[1]"], "targets"),
-        (["--plan.samples=128"], "plan.samples"),
-        (["--plan.explainers=[rise]"], "plan.explainers"),
-        (["--patch_size=16"], "patch_size"),
-        (["--precision=bf16"], "network"),
-        (["--seed=1"], "seed"),
-    ],
-)
-def test_explanations_with_other_settings_are_not_gone_on_with(changed, named, explained, capsys):
-    given = [f"--network={NETWORK}", f"--images={explained.parent / 'images'}", f"--out={explained}"]
-    sentence = sentence_of(["explain", *given, *SHORT, *EXPLAINED, *changed], capsys)
-    assert f"was made with another {named}; call it as it was" in sentence
-
-
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
     (["--judge=true"], "--judge needs images with object masks"),
     (["--data=Cues"], "got both"),
     (["--classes=LABELS"], "--classes names the outputs of the data's classes"),
-    (["--judging.stability_seeds=0"], "stability_seeds must be at least 1"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Cues", "--images=null"], "give --classes a file"),
 ]
@@ -439,57 +374,7 @@ def test_a_browser_shows_one_row_an_image_at_any_width_and_the_view_that_is_pick
 def test_names_of_files_are_no_formulas_and_no_markup(tmp_path):
     photographs(tmp_path / "images", 1)
     (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "=1+2 <b>x.png")
-    out = explain(tmp_path, "--methods=[mean]", "--plan.explainers=[leave_one_out]")
+    out = explain(tmp_path, "--methods=[mean]", "--plan.explainers=[occlusion]")
     (*_, line) = csv.DictReader(io.StringIO((out / "scores.csv").read_text()))
     assert line["image"] == "'=1+2 <b>x"
     assert "<b>x" not in (out / "report.html").read_text()
-
-
-def test_judges_that_are_named_are_asked_alone(checkpoint, tmp_path):
-    short = ["--methods=[black]", "--plan.samples=64", "--replicates=20", f"--out={tmp_path / 'out'}"]
-    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, "--judging.judges=[coverage, pointing]", *short])
-    rows = json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]
-    assert {row["measure"] for row in rows} & JUDGES.keys() == {"coverage", "pointing"}
-    assert not any("curves" in name for name in arrays_of(tmp_path / "out"))
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "Pointing game" in page and "Deletion" not in page
-    assert "not tested" in page and ">none<" not in page  # of three objects
-
-
-STRANGER = """
-import numpy as np
-from maskrobust import Explanation, drawn_queries, explainer, judge
-
-@explainer("mean_answer", title="Mean answer", asks=drawn_queries, draws=True)
-def mean_answer(plan, segments, z, answers):
-    return Explanation.without_interval(np.stack([answers[shown].mean(axis=0) for shown in z.numpy().T]))
-
-@judge(title="Sparsity", definition="Fraction of segments with a negative score.", unit="fraction")
-def sparsity(image, about):
-    return (image.scores(about) < 0).mean(axis=-1)
-"""
-
-
-@pytest.mark.usefixtures("registries")
-def test_an_explainer_and_a_judge_of_ones_own_are_named_after_their_module(checkpoint, tmp_path, monkeypatch):
-    (tmp_path / "stranger_explains.py").write_text(STRANGER)
-    monkeypatch.syspath_prepend(tmp_path)
-    named = [
-        "--plan.explainers=[stranger_explains.mean_answer, lime]",
-        "--judging.judges=[stranger_explains.sparsity]",
-    ]
-    short = ["--methods=[black]", "--plan.samples=64", "--replicates=20", f"--out={tmp_path / 'out'}"]
-    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *named, *short])
-    found = arrays_of(tmp_path / "out")
-    image = next(name.partition("/")[0] for name in found if "/" in name)
-    answers = found[f"{image}/answers/patches/drawn/values"][0, 0].astype(np.float64)
-    z, scores = (
-        found[f"{image}/answers/patches/drawn/visible"],
-        found[f"{image}/explanations/patches/mean_answer/scores"],
-    )
-    np.testing.assert_allclose(scores[0, 0, 3], answers[z[:, 3]].mean(axis=0))
-    rows = json.loads((tmp_path / "out" / "explanations.json").read_text())["rows"]
-    own = [row for row in rows if row["measure"] == "sparsity" and "minus" not in row["parameters"]]
-    assert {row["parameters"]["explainer"] for row in own} == {"mean_answer", "lime"}
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "Mean answer" in page and "Sparsity" in page

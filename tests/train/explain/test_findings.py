@@ -24,7 +24,7 @@ def scored(evenness, alike):
     first, *others = evenness
     return [
         *(row("evenness", method, value) for method, value in evenness.items()),
-        row("evenness", first, 1.0, explainer="rise"),
+        row("evenness", first, 1.0, explainer="occlusion"),
         *(row("rank_correlation", first, alike, other=other) for other in others),
     ], list(evenness)
 

@@ -1,30 +1,12 @@
-"""Occlusion: how much a prediction falls when one segment, or one window, is hidden."""
+"""Occlusion: how much a prediction falls when a window is hidden."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.answers import Queries
-from maskrobust.lm_modules.explanation.explained import Explanation
-from maskrobust.lm_modules.explanation.explainers.registry import Question, explainer
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
-from maskrobust.lm_modules.explanation.segments import Segments
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
-
-
-def leave_one_out_queries(segments: int) -> Tensor:
-    """Queries (M + 1, M) bool that show everything, and then everything but one segment; M is at least 2."""
-    check_at_least("segments", segments, 2)
-    return torch.cat((torch.ones(1, segments, dtype=torch.bool), ~torch.eye(segments, dtype=torch.bool)))
-
-
-def leave_one_out(answers: FloatArray) -> FloatArray:
-    """Occlusion scores (M, K): the prediction for everything minus that without each segment.
-
-    `answers` are those to `leave_one_out_queries`. Nothing is drawn, so there is no interval.
-    """
-    return answers[0] - answers[1:]  # type: ignore[no-any-return]
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 
 
 def occlusion_queries(height: int, width: int, window: int, stride: int, device: torch.device | str = "cpu") -> Queries:
@@ -82,32 +64,9 @@ def _hidden_lines(height: int, width: int, window: int, stride: int) -> list[Boo
     return [(first <= pixel) & (pixel < first + window) for first, pixel in zip(starts, pixels, strict=True)]
 
 
-def segment_means(segments: Segments, heat: FloatArray) -> FloatArray:
-    """The mean over each segment of the first image of values at pixels (H, W, K): (M, K) float64."""
-    labels = segments.labels[0].cpu().numpy().ravel()
-    sums = np.zeros((segments.count(0), heat.shape[-1]))
-    np.add.at(sums, labels, heat.reshape(len(labels), -1))
-    return sums / np.bincount(labels)[:, np.newaxis]
-
-
-def _ask_windows(plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
-    height, width = segments.labels.shape[1:]
-    queries = occlusion_queries(height, width, plan.window, plan.window_stride, segments.labels.device)
-    return Question("windows", queries, None)
-
-
-def _ask_leave_one_out(_plan: ExplanationPlan, segments: Segments, _key: int) -> Question:
-    z = leave_one_out_queries(segments.count(0))
-    return Question("leave_one_out", segments.queries(0, z), z)
-
-
-@explainer("occlusion", title="Occlusion", asks=_ask_windows)
-def _occlusion(plan: ExplanationPlan, segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
-    height, width = segments.labels.shape[1:]
-    heat = occlusion(answers, height, width, plan.window, plan.window_stride)
-    return Explanation.without_interval(segment_means(segments, heat))
-
-
-@explainer("leave_one_out", title="Leave one out", asks=_ask_leave_one_out)
-def _leave_one_out(_plan: ExplanationPlan, _segments: Segments, _z: Tensor, answers: FloatArray) -> Explanation:
-    return Explanation.without_interval(leave_one_out(answers))
+def segment_means(labels: IntArray, heat: FloatArray) -> FloatArray:
+    """The mean over each of M segments, labels (H, W) from 0, of values at pixels (H, W, K): (M, K) float64."""
+    numbers = labels.ravel()
+    sums = np.zeros((int(numbers.max()) + 1, heat.shape[-1]))
+    np.add.at(sums, numbers, heat.reshape(len(numbers), -1))
+    return sums / np.bincount(numbers)[:, np.newaxis]

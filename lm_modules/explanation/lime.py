@@ -1,28 +1,63 @@
-"""LIME and KernelSHAP: linear surrogates of a network around one image, for all classes at once.
+"""LIME: which segments each query shows, and a linear surrogate of a network around one image, for all classes at once.
 
-Their 95 % intervals are Student's, from the heteroscedasticity consistent covariance HC3: with coefficients = gain @
+Its 95 % intervals are Student's, from the heteroscedasticity consistent covariance HC3: with coefficients = gain @
 answers, the variance is sum_i gain_i^2 (residual_i / (1 - leverage_i))^2 (MacKinnon and White, "Some
 heteroskedasticity-consistent covariance matrix estimators with improved finite sample properties", Journal of
 Econometrics 1985). Independent queries are assumed; the interval is about the coefficients of an endless sample, and a
 ridge's shrinkage towards 0 is not in it.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maskrobust.augment import fold_in, uniform
 from maskrobust.augment.batch import check_tensor
-from maskrobust.errors import InputError, check_within, library_needed
+from maskrobust.errors import InputError, check_at_least, check_within, library_needed
 from maskrobust.lm_modules.explanation.explained import Explanation
-from maskrobust.lm_modules.explanation.explainers.registry import coalition_queries, explainer, surrogate_queries
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
-from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
 _FOLDS = 5
+
+
+def draw_independent(
+    key: int, samples: int, segments: int, visible_fraction: float | tuple[float, float] = 0.5
+) -> Tensor:
+    """Queries (N, M) bool in which each segment is visible with probability `visible_fraction`, independently.
+
+    More queries of a key begin with those of a smaller sample.
+
+    Args:
+        key: int64.
+        samples: number N of queries, at least 1.
+        segments: number M of segments, at least 2.
+        visible_fraction: the probability, or a range from which each query draws its own uniformly.
+
+    Raises:
+        InputError: a number is out of its range.
+    """
+    check_at_least("samples", samples, 1)
+    check_at_least("segments", segments, 2)
+    low, high = visible_fraction if isinstance(visible_fraction, tuple) else (visible_fraction, visible_fraction)
+    if not 0 <= low <= high <= 1:
+        raise InputError(
+            f"visible_fraction must lie in 0 to 1, or be a range there, got {visible_fraction}; half visible is usual."
+        )
+    keys = fold_in(torch.arange(samples), key)
+    fractions = low + (high - low) * uniform(fold_in(keys, 0))
+    return uniform(fold_in(keys, 1), segments) < fractions.unsqueeze(1)
+
+
+def draw_paper_protocol(key: int, segments: int) -> Tensor:
+    """The queries of LIME in Balasubramanian and Feizi (ICCV 2023): everything, then 511 with half visible.
+
+    The other settings are the defaults of `lime`, on probabilities.
+    """
+    z = draw_independent(key, 512, segments)
+    z[0] = True
+    return z
 
 
 def lime_weights(z: Tensor, kernel_width: float = 0.25) -> FloatArray:
@@ -55,14 +90,17 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
     Raises:
         InputError: shapes do not fit, there are too few queries, they cannot tell all segments apart (alpha 0), or a
             number is out of its range.
+        TypeError: z is no tensor, or answers are no array.
     """
-    check_answers(z, answers, z.shape[-1] + 2)
+    _check_answers(z, answers)
     check_within("[0, inf)", "alpha", alpha)
     design, answers, weights = _numbers(z), _from_first(answers), lime_weights(z, kernel_width)
     normalised = weights / weights.sum()
     centred, targets = design - normalised @ design, answers - normalised @ answers
-    if alpha == 0:
-        _check_rank(centred)
+    if alpha == 0 and np.linalg.matrix_rank(centred) < centred.shape[1]:
+        raise InputError(
+            "queries must tell all segments apart, but some are always hidden together or never differ; draw more."
+        )
     gain = _gain(centred, weights, alpha)
     scores = gain @ targets
     variance = _hc3(gain, targets - centred @ scores, normalised + (centred * gain.T).sum(axis=1))
@@ -73,84 +111,14 @@ def lime(z: Tensor, answers: FloatArray, *, alpha: float = 1.0, kernel_width: fl
         fitted = _gain(design[train] - centre, weights[train], alpha) @ (answers[train] - mean)
         return mean + (design[test] - centre) @ fitted  # type: ignore[no-any-return]
 
-    bounds = student_interval(scores, variance, len(z) - z.shape[1] - 1)
-    return Explanation(scores, *bounds, _r_squared(predict, answers, weights))
+    with library_needed():
+        from scipy import stats
+
+    reach = stats.t.ppf(0.975, len(z) - z.shape[1] - 1) * np.sqrt(variance)
+    return Explanation(scores, scores - reach, scores + reach, _r_squared(predict, answers, weights))
 
 
-def shapley_weights(z: Tensor) -> FloatArray:
-    """(M - 1) / (C(M, k) k (M - k)) for coalitions of k segments out of M, 0 < k < M, over its value at k = 1.
-
-    z is (N, M) bool, the result (N,) float64 in (0, 1].
-    """
-    count = z.shape[1]
-    by_size = [(count - 1) / (math.comb(count, k) * k * (count - k)) * count for k in range(1, count)]
-    weights: FloatArray = np.array(by_size)[z.sum(dim=1).cpu().numpy() - 1]
-    return weights
-
-
-def kernel_shap(z: Tensor, answers: FloatArray, *, drawn_by_kernel: bool = False) -> Explanation:
-    """Shapley values, which sum to the prediction for everything minus that for nothing visible.
-
-    minimises sum_i w_i (answer_i - f(nothing) - z_i c)^2 subject to sum c = f(everything) - f(nothing) = total. The
-    constraint is eliminated: c = total / M + B t, columns of B adding up to 0. All coalitions (`all_coalitions`) give
-    the exact values, in an interval without width.
-
-    Source: Lundberg and Lee, "A unified approach to interpreting model predictions", NeurIPS 2017, theorem 2.
-
-    Args:
-        z: (N, M) bool, among them everything, nothing and either M + 1 others or all others.
-        answers: (N, K) float64 of `ask`.
-        drawn_by_kernel: z is of `draw_coalitions`: all weights are 1. If not, each coalition must have been equally
-            likely (`draw_independent` with half visible, `all_coalitions`), and w is
-            `shapley_weights`.
-
-    Returns:
-        Scores (M, K), the Shapley values c, with intervals, and R^2 over the queries but everything and nothing.
-
-    Raises:
-        InputError: shapes do not fit, there are too few queries, everything or nothing is not among them, or they
-            cannot tell all segments apart.
-    """
-    check_answers(z, answers, 3)
-    count, visible_count = z.shape[1], z.sum(dim=1).cpu().numpy()
-    everything, nothing = visible_count == count, visible_count == 0
-    if not everything.any() or not nothing.any():
-        raise InputError("z must hold a query with everything and one with nothing visible; add them by with_ends.")
-    inner = ~(everything | nothing)
-    exact = len(z) == 2**count == len(z.unique(dim=0))
-    if not exact and inner.sum() < count + 1:
-        raise InputError(
-            f"{count} segments need {count + 1} queries beside everything and nothing, got {inner.sum()}; draw more."
-        )
-    kept = z.cpu()[torch.from_numpy(inner)]
-    answers = _from_first(answers)
-    weights = np.ones(len(kept)) if drawn_by_kernel else shapley_weights(kept)
-    bottom = answers[nothing].mean(axis=0)
-    even = (answers[everything].mean(axis=0) - bottom) / count
-    basis = np.vstack((np.eye(count - 1), -np.ones(count - 1)))
-    design, offset = _numbers(kept) @ basis, bottom + np.outer(visible_count[inner], even)
-    targets = answers[inner] - offset
-    _check_rank(design)
-    gain = _gain(design, weights, 0.0)
-    fitted = gain @ targets
-    scores = even + basis @ fitted
-    variance = _hc3(basis @ gain, targets - design @ fitted, (design * gain.T).sum(axis=1))
-    if exact:
-        variance[:] = 0
-
-    def predict(train: BoolArray, test: BoolArray) -> FloatArray:
-        part = _gain(design[train], weights[train], 0.0) @ targets[train]
-        return offset[test] + design[test] @ part  # type: ignore[no-any-return]
-
-    bounds = student_interval(scores, variance, len(kept) - count + 1)
-    return Explanation(scores, *bounds, _r_squared(predict, answers[inner], weights))
-
-
-def check_answers(z: Tensor, answers: FloatArray, least: int) -> None:
-    """Raise an `InputError` where z is not bool (N, M), or answers not finite (N, K), or N below `least`.
-
-    And a `TypeError` where z is no tensor, or answers are no array.
-    """
+def _check_answers(z: Tensor, answers: FloatArray) -> None:
     check_tensor("z", z)
     if not isinstance(answers, np.ndarray):
         raise TypeError(
@@ -162,19 +130,10 @@ def check_answers(z: Tensor, answers: FloatArray, least: int) -> None:
             f"queries must be bool (N, M) and answers (N, K), got {z.dtype} {tuple(z.shape)} and {answers.shape}; give "
             "the answers to these queries."
         )
-    if len(z) < least:
-        raise InputError(f"{z.shape[1]} segments need at least {least} queries, got {len(z)}; draw more.")
+    if len(z) < z.shape[1] + 2:
+        raise InputError(f"{z.shape[1]} segments need at least {z.shape[1] + 2} queries, got {len(z)}; draw more.")
     if not np.isfinite(answers).all():
         raise InputError("answers must be finite, got NaN or infinity; leave those queries out.")
-
-
-def student_interval(scores: FloatArray, variance: FloatArray, freedom: int) -> tuple[FloatArray, FloatArray]:
-    """Student's 95 % interval of scores with the given variances and at least 1 degree of freedom: lower, upper."""
-    with library_needed():
-        from scipy import stats
-
-    reach = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
-    return scores - reach, scores + reach
 
 
 def _from_first(answers: FloatArray) -> FloatArray:
@@ -186,13 +145,6 @@ def _from_first(answers: FloatArray) -> FloatArray:
 
 def _numbers(z: Tensor) -> FloatArray:
     return z.cpu().numpy().astype(np.float64)
-
-
-def _check_rank(design: FloatArray) -> None:
-    if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise InputError(
-            "queries must tell all segments apart, but some are always hidden together or never differ; draw more."
-        )
 
 
 def _gain(design: FloatArray, weights: FloatArray, alpha: float) -> FloatArray:
@@ -227,13 +179,3 @@ def _r_squared(
         spread += weights[test] @ (answers[test] - np.average(answers[train], axis=0, weights=weights[train])) ** 2
     varies = spread > 1e-20 * (weights @ answers**2)  # float64 leaves 1e-32 of a constant
     return 1 - np.divide(error, spread, out=np.full_like(error, np.nan), where=varies)
-
-
-@explainer("lime", title="LIME", asks=surrogate_queries, draws=True, has_surrogate=True)
-def _lime(_plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
-    return lime(z, answers)
-
-
-@explainer("kernel_shap", title="KernelSHAP", asks=coalition_queries, draws=True, has_surrogate=True)
-def _kernel_shap(_plan: ExplanationPlan, _segments: Segments, z: Tensor, answers: FloatArray) -> Explanation:
-    return kernel_shap(z, answers, drawn_by_kernel=True)

@@ -1,1 +1,0 @@
-"""Explainers (LIME, RISE, ...), one kind in each file, registered by the decorator `explainer`."""
