@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.operations import ALONE, WINDOWED
@@ -226,8 +227,79 @@ def unused(chance: random.Random, channels: int) -> nn.Module:
     return Block("head(y), unused", compute, chain(chance, channels), nn.Conv2d(channels, 2, 1))
 
 
+def checkpointed(chance: random.Random, channels: int) -> nn.Module:
+    """A part that a backward pass computes again."""
+    reentrant = chance.random() < 0.7
+
+    def compute(x: Any, part: nn.Module) -> Any:
+        if isinstance(x, Tensor):
+            return checkpoint(part, x, use_reentrant=reentrant)
+        with torch.no_grad():  # for running statistics, which count both passes
+            part(x)
+        return part(x)
+
+    part = nn.Sequential(same_convolution(chance, channels), chain(chance, channels))
+    return Block(f"checkpoint(a, x, use_reentrant={reentrant})", compute, part)
+
+
+def moving_axes(chance: random.Random, channels: int) -> nn.Module:
+    """Images, height and width on any axes."""
+    branch, at = same_convolution(chance, channels), chance.randrange(3)
+    order = chance.choice([(1, 0, 2, 3), (0, 2, 3, 1), (0, 2, 1, 3), (0, 1, 3, 2), (1, 0, 3, 2)])
+    back = [order.index(axis) for axis in range(4)]
+    name, compute = chance.choice(
+        [
+            ("act(x.permute(...))", lambda x, a: F.silu(a(x).permute(order)).permute(back)),
+            ("x * x.permute(...).mean(...)", lambda x, a: x + a(x) * _mean_by_axes(x, order)[:, :, None, None]),
+            ("torch.stack([a(x), x], at).sum(at)", lambda x, a: torch.stack([a(x), x], at).sum(at)),
+            (
+                "torch.stack([a(x), x]).mean(...)",
+                lambda x, a: x * torch.stack([a(x), x]).mean((3, 4)).sum(0)[..., None, None],
+            ),
+            ("a(x)[None] * 0.5", lambda x, a: (a(x)[None] * 0.5).sum(0)),
+            ("a(x).unsqueeze(at)", lambda x, a: (a(x).unsqueeze(at) - 0.1).sum(at)),
+        ]
+    )
+    return Block(name, compute, branch)
+
+
+def _mean_by_axes(x: Tensor, order: Sequence[int]) -> Tensor:
+    """(B, C), from the order in which the axes are (B, C, H, W) for 0 to 3."""
+    mean = x.permute(tuple(order)).mean([order.index(2), order.index(3)])
+    return mean.mT if order.index(1) < order.index(0) else mean
+
+
+def asking(chance: random.Random, channels: int) -> nn.Module:
+    """What a network makes of the size of its features, in the midst or at the end of a pass, and of which layer."""
+    one, other, large = same_convolution(chance, channels), same_convolution(chance, channels), chance.randint(4, 9)
+    name, compute = chance.choice(
+        [
+            ("(a if x.shape[2] > n else b)(x)", lambda x, a, b: (a if x.shape[2] > large else b)(x)),
+            ("[a(x), b(x)][x.size(3) > n]", lambda x, a, b: [a(x), b(x)][x.size(3) > large]),
+            ("a(x) if x.shape[2] > n else x", lambda x, a, _b: a(x) if x.shape[2] > large else x),
+            ("x * (x.shape[2] / 10)", lambda x, a, _b: a(x) * (x.shape[2] / 10)),
+            ("x / x.numel() ** 0.5", lambda x, a, _b: a(x) / (x.size(2) * x.size(3)) ** 0.5),
+            ("x * x.stride(1)", lambda x, _a, b: b(x) * (x.shape[2] * x.shape[3] % 3 - 1)),
+            ("x[:, :, : x.shape[2] // 2 + 1]", lambda x, a, _b: a(x)[:, :, : x.shape[2] // 2 + 1]),
+            ("x.split(3, 2)[0]", lambda x, a, _b: a(x).split(3, 2)[0]),
+            (
+                "interpolate(avg_pool2d(x, 2), x.shape[2:])",
+                lambda x, _a, _b: F.interpolate(F.avg_pool2d(x, 2), x.shape[2:]),
+            ),
+            ("x * sum / (h * w)", lambda x, a, _b: x * (a(x).sum((2, 3), True) / (x.shape[2] * x.shape[3]))),
+            (
+                "x.tanh() if x.shape[3] > n else x.sigmoid()",
+                lambda x, _a, _b: x.tanh() if x.shape[3] > large else x.sigmoid(),
+            ),
+            ("a(x) + 0 * x.shape[2]", lambda x, a, _b: a(x) + 0 * x.shape[2]),
+            ("x.view(x.size(0), 2, -1, *x.shape[2:])", lambda x, _a, _b: x.view(x.size(0), 2, -1, *x.shape[2:]).sum(1)),
+        ]
+    )
+    return Block(name, compute, one, other)
+
+
 LAYERS: tuple[Draw, ...] = (convolution, same_convolution, norm, activation, residual, residual)
-BLOCKS: tuple[Draw, ...] = (*LAYERS, *(operation,) * 6, in_place)
+BLOCKS: tuple[Draw, ...] = (*LAYERS, *(operation,) * 6, in_place, moving_axes)
 
 
 # --- whole networks ---------------------------------------------------------------------------------------------------
@@ -257,10 +329,30 @@ def head(chance: random.Random, channels: int) -> nn.Module:
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear),
             Block("linear(x.mean((2, 3)))", lambda x, a: a(x.mean((2, 3))), linear),
             Block("linear(x.amax((2, 3)))", lambda x, a: a(x.amax((2, 3))), linear),
+            Block(
+                "linear(x.transpose(0, 1).mean((2, 3)).mT)", lambda x, a: a(x.transpose(0, 1).mean((2, 3)).mT), linear
+            ),
             nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, CLASSES)),
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, CLASSES, 1), nn.Flatten()),
         ]
     )
+
+
+def asking_head(chance: random.Random, channels: int) -> nn.Module:
+    """A head that asks for the size after the last masked step."""
+    linear, large = nn.Linear(channels, CLASSES), chance.randint(4, 9)
+    name, compute = chance.choice(
+        [
+            ("sum / (h * w)", lambda x, a: a(x.sum((2, 3)) / (x.size(2) * x.size(3)))),
+            ("mean * width ** 0.5", lambda x, a: a(x.mean((2, 3))) * float(x.shape[-1]) ** 0.5),
+            ("a sign by height", lambda x, a: a(x.mean((2, 3))) * (1 if x.shape[2] > large else -1)),
+            ("mean or maximum", lambda x, a: a([x.mean((2, 3)), x.amax((2, 3))][x.shape[2] > large])),
+            ("one of two outputs", lambda x, a: [a(x.mean((2, 3))), -a(x.amax((2, 3)))][x.shape[3] > large]),
+            ("numel", lambda x, a: a(x.mean((2, 3))) + x.numel() / x.shape[0]),
+            ("batch", lambda x, a: a(x.mean((2, 3)).view(x.size(0), -1))),
+        ]
+    )
+    return Block(name, compute, linear)
 
 
 def _size_after(block: nn.Module, *size: int) -> tuple[int, int, int] | None:
@@ -316,12 +408,13 @@ def draw_visible(chance: random.Random, batch: int, height: int, width: int) -> 
     return visible
 
 
-def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS) -> Example:
+def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS, heads: Sequence[Draw] = (head,)) -> Example:
     """A network of random blocks, the first always a convolution, with random weights, images and masks.
 
     Args:
         seed: of everything.
         blocks: to draw from.
+        heads: likewise.
     """
     chance = random.Random(seed)
     with torch.random.fork_rng(devices=[]):
@@ -341,7 +434,7 @@ def draw_example(seed: str, blocks: Sequence[Draw] = BLOCKS) -> Example:
         if chance.random() < 0.15:
             at = chance.randrange(len(chosen))
             second = at, head(chance, widths[at])
-        network = Network(chosen, head(chance, widths[-1]), second)
+        network = Network(chosen, chance.choice(heads)(chance, widths[-1]), second)
         _randomise(network)
         batch = chance.choice([2, 3])
         images, slope = torch.randn(batch, 3, height, width), torch.randn(CLASSES)

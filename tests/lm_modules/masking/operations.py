@@ -130,6 +130,10 @@ ALONE: dict[str, Operation] = {
     "negative axes": lambda x: torch.permute(x, dims=(0, -2, -1, 1)).permute(0, -1, 1, 2),
     "weighed groups": weighed_groups,
     "stack and reduce": lambda x: torch.stack([x, x.abs()], dim=1).sum(dim=1),
+    "images behind channels": lambda x: (x.transpose(0, 1) * 2).tanh().swapaxes(0, 1),
+    "images behind groups": lambda x: x.view(len(x), 2, 3, *x.shape[2:]).permute(1, 0, 2, 3, 4).sum(0),
+    "a new first axis": lambda x: x[None].sigmoid().sum(0),
+    "a transposed map": lambda x: x.transpose(2, 3).softmax(1).transpose(3, 2),
 }
 
 
@@ -268,6 +272,8 @@ WINDOWED: dict[str, Operation] = {
     "addcmul": branches(lambda left, right: torch.addcmul(left, left, right, value=2)),
     "cat": branches(lambda left, right: torch.cat([left, right, left], dim=-3)),
     "concat": branches(lambda left, right: torch.concat([left, right], axis=1)),
+    "stack ahead of images, sum": branches(lambda left, right: torch.stack([left, right, left]).sum(0)),
+    "stack ahead of images, means": branches(lambda left, right: torch.stack([left, right]).mean((-2, -1)).sum(0)),
     "stack, sum": branches(lambda left, right: torch.stack([left, right], dim=1).sum(dim=1)),
     "squeeze, module": squeezed(nn.AdaptiveAvgPool2d(1)),
     "squeeze, mean": squeezed(lambda x: x.mean((2, 3), keepdim=True)),
@@ -276,6 +282,9 @@ WINDOWED: dict[str, Operation] = {
     "x.mean": lambda x: x.mean([2, 3]),
     "torch.mean": lambda x: torch.mean(x, dim=(-1, -2)),
     "mean, channels last": lambda x: x.permute(0, 2, 3, 1).mean((1, 2)),
+    "mean, images behind channels": lambda x: x.transpose(0, 1).mean((2, 3)).mT,
+    "mean, a new first axis": lambda x: x[None].mean((-1, -2))[0],
+    "largest, images behind channels": lambda x: x.transpose(0, 1).amax((2, 3)).mT,
     "global maximum": nn.AdaptiveMaxPool2d(1),
     "x.sum": lambda x: x.sum((2, 3)),
     "x.amax": lambda x: x.amax((-2, -1)),

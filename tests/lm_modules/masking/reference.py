@@ -50,25 +50,40 @@ class Seen:
     """Features of which some positions are visible; 0 elsewhere.
 
     Attributes:
-        x: (B, ..., H, W) float64, or (B, H, W, C) where `last`.
+        x: float64.
         v: (B, H, W) bool.
         run: shared by all features of one pass.
-        last: whether the channels are the last axis.
+        axes: which axes of `x` are images, height and width; by default the first one and the last two.
         inside: what was framed with zeros to make these features, and by how much (left, right, top, bottom).
+        branches: what was stacked along axis 0 to make them.
     """
 
-    def __init__(self, x: Tensor, v: Tensor, run: Run, *, last: bool = False, inside: Any = None) -> None:
-        self.v, self.run, self.last, self.inside = v, run, last, inside
+    def __init__(self, x: Tensor, v: Tensor, run: Run, *, axes: Axes | None = None, inside: Any = None) -> None:
+        images, height, width = axes or (0, x.ndim - 2, x.ndim - 1)
+        if height > width:
+            v, height, width = v.mT, width, height
+        self.v, self.run, self.axes, self.inside = v, run, (images, height, width), inside
+        self.branches: Sequence[Seen] | None = None
         self.x = torch.where(self.spread(v, x), x, 0.0)
 
     def spread(self, v: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, H, W) in a shape that broadcasts against the features."""
         ndim = (self.x if x is None else x).ndim
-        extra = [1] * (ndim - 3)
-        return v.reshape(*v.shape, *extra) if self.last else v.reshape(len(v), *extra, *v.shape[1:])
+        return v.reshape(*v.shape, *[1] * (ndim - 3)).movedim((0, 1, 2), self.axes)
 
     def like(self, x: Tensor) -> "Seen":
-        return Seen(x, self.v, self.run, last=self.last)
+        return Seen(x, self.v, self.run, axes=self.axes)
+
+    def moved(self, compute: Callable[[Tensor], Tensor]) -> "Seen":
+        """After a function that leaves values at their positions; which axes these are is seen in growing numbers."""
+        y, axes = compute(self.x), []
+        for axis in self.axes:
+            shape = [-1 if each == axis else 1 for each in range(self.x.ndim)]
+            numbers = torch.arange(1.0, self.x.shape[axis] + 1, dtype=self.x.dtype).reshape(shape).expand_as(self.x)
+            z = compute(numbers)
+            grows = [each for each in range(z.ndim) if not torch.equal(z, z.narrow(each, 0, 1).expand_as(z))]
+            axes.append(grows[0] if grows else axis)
+        return Seen(y, self.v, self.run, axes=tuple(axes))
 
     def with_ones(self, v: Tensor) -> Tensor:
         """The features with 1 where they, or a result, are hidden: no function of them is infinite there."""
@@ -84,12 +99,12 @@ class Seen:
         if not torch.is_grad_enabled() and self.x.requires_grad:
             with torch.enable_grad():
                 changed = self.x + (changed - self.x).detach()
-        self.x, self.v, self.last, self.inside = changed, other.v, other.last, None
+        self.x, self.v, self.axes, self.inside, self.branches = changed, other.v, other.axes, None, None
         return self
 
     @property
     def spatial(self) -> Axes:
-        return (1, 2) if self.last else (self.x.ndim - 2, self.x.ndim - 1)
+        return self.axes[1:]
 
     @classmethod
     def __torch_function__(cls, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -333,20 +348,21 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     if dim is None:
         dim = next(each for each in given if type(each) is int)
     axes = {each % seen.x.ndim for each in ([dim] if isinstance(dim, int) else dim)}
+    if name == "sum" and axes == {0} and seen.branches is not None:
+        return reduce(lambda left, right: residual(torch.add, left, right), seen.branches)
     if axes != set(seen.spatial):
-        assert not axes & {0, *seen.spatial}
-        result = seen.like(function(seen.x, *args, **kwargs))
+        assert not axes & set(seen.axes)
+        result = seen.moved(lambda x: function(x, *args, **kwargs))
         if name == "norm":
             seen.run.note("pole", result.with_ones(seen.v))
         return result
     if name == "amax":
-        note_largest(seen.run, seen.x.flatten(2) if not seen.last else seen.x.flatten(1, 2).mT)
+        note_largest(seen.run, seen.x.movedim(seen.spatial, (-2, -1)).flatten(-2))
     if name != "mean":
         return function(seen.x, *args, **kwargs)
     keepdim = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
-    total = seen.x.sum(dim=seen.spatial, keepdim=keepdim)
-    count = seen.v.sum(dim=(1, 2)).clamp(min=1)
-    return total / count.reshape(-1, *[1] * (total.ndim - 1))
+    count = seen.spread(seen.v).sum(dim=seen.spatial, keepdim=True).clamp(min=1)
+    return (seen.x / count).sum(dim=seen.spatial, keepdim=keepdim)
 
 
 # --- normalisation -------------------------------------------------------------------------------------------------
@@ -450,7 +466,7 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
             pole = torch.where(first.spread(v.any(dim=2, keepdim=True).any(dim=1, keepdim=True)), pole, 1.0)
         first.run.note("pole", pole)
         plain[POLES[name]] = pole
-    return Seen(function(*plain, **kwargs), v, first.run, last=first.last)
+    return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes)
 
 
 def residual(function: Any, left: Any, right: Any, **kwargs: Any) -> Seen:
@@ -459,31 +475,45 @@ def residual(function: Any, left: Any, right: Any, **kwargs: Any) -> Seen:
     if isinstance(left, Seen) and isinstance(right, Seen) and first.run.merge == "union":
         v = left.v | right.v
     plain = [each.x if isinstance(each, Seen) else each for each in (left, right)]
-    return Seen(function(*plain, **kwargs), v, first.run, last=first.last)
+    return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes)
 
 
 def join(function: Any, branches: Sequence[Seen], dim: int = 0, **kwargs: Any) -> Seen:
     """Concatenation and stacking: visible where any branch is."""
     v = reduce(torch.logical_or, [each.v for each in branches])
-    y = function([each.x for each in branches], kwargs.get("axis", dim))
-    return Seen(y, v, branches[0].run, last=branches[0].last)
+    axis = kwargs.get("axis", dim)
+    joined = branches[0].moved(lambda x: function([x] * len(branches), axis))
+    joined = Seen(function([each.x for each in branches], axis), v, joined.run, axes=joined.axes)
+    joined.branches = branches if function is torch.stack and axis == 0 else None
+    return joined
 
 
 def reshaped(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     y = function(seen.x.contiguous(), *args, **kwargs)
-    return y if y.ndim == 2 else seen.like(y)
+    return y if y.ndim == 2 else seen.moved(lambda x: function(x.contiguous(), *args, **kwargs))
 
 
 def permute(_function: Any, seen: Seen, *axes: Any, dims: Any = ()) -> Seen:
     axes = dims or axes
     order = axes[0] if isinstance(axes[0], tuple | list) else axes
-    return Seen(seen.x.permute(*order), seen.v, seen.run, last=not seen.last)
+    return seen.moved(lambda x: x.permute(*order))
 
 
 def of_channels(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     """Whatever leaves positions where they are."""
     y = function(seen.x, *args, **kwargs)
-    return tuple(seen.like(part) for part in y) if isinstance(y, tuple | list) else seen.like(y)
+    if not isinstance(y, tuple | list):
+        return seen.moved(lambda x: function(x, *args, **kwargs))
+    start, parts, (_, *spatial) = 0, [], seen.axes
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % seen.x.ndim
+    for index, part in enumerate(y):
+        moved = seen.moved(lambda x, index=index: function(x, *args, **kwargs)[index]) if dim not in spatial else seen
+        v = seen.v
+        if dim in spatial:
+            v = v.narrow(1 + spatial.index(dim), start, part.shape[dim])
+            start += part.shape[dim]
+        parts.append(Seen(part, v, seen.run, axes=moved.axes))
+    return tuple(parts)
 
 
 def slice_of(seen: Seen, place: Any) -> Seen:
@@ -491,9 +521,14 @@ def slice_of(seen: Seen, place: Any) -> Seen:
     if Ellipsis in places:
         at = places.index(Ellipsis)
         places[at : at + 1] = [slice(None)] * (seen.x.ndim - len(places) + 1)
-    places += [slice(None)] * (seen.x.ndim - len(places))
-    down, across = (places[axis] for axis in seen.spatial)
-    return Seen(seen.x[tuple(places)], seen.v[:, down, across], seen.run, last=seen.last)
+    kept = [each for each in places if each is not None]
+    kept += [slice(None)] * (seen.x.ndim - len(kept))
+    down, across = (kept[axis] for axis in seen.spatial)
+    channels = [slice(None) if axis in seen.spatial else each for axis, each in enumerate(kept)]
+    x = seen.x[tuple(each if axis in seen.spatial else slice(None) for axis, each in enumerate(kept))]
+    rest = iter(channels)
+    of_channels = tuple(None if each is None else next(rest) for each in places)
+    return Seen(x, seen.v[:, down, across], seen.run, axes=seen.axes).moved(lambda x: x[of_channels])
 
 
 def same(_function: Any, seen: Seen, *_args: Any, **_kwargs: Any) -> Seen:
@@ -527,7 +562,7 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
     **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
     **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
-    **dict.fromkeys(("size", "dim"), question),
+    **dict.fromkeys(("size", "dim", "numel", "stride"), question),
     **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
     "to": of_channels, "type_as": type_as, "contiguous": same, "conv2d": conv2d,
     "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
