@@ -223,8 +223,7 @@ from maskrobust import (
 )
 from maskrobust.augment import family_needs
 from maskrobust.lm_modules.reliance.catalogue import Context
-from maskrobust.lm_modules.reliance.measurement import result_rows
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows
 
 said = {}
 def tried(name, call):
@@ -247,7 +246,7 @@ for name in FAMILIES:
 for name in FILLS:
     tried(name, lambda: apply_fill(name, batch.images, visible, keys=keys, mean=colour))
 by_layers = predictor(masked, "layer_masking", colour, colour)
-outcomes = RelianceSuite(bank, num_classes=2).ask({"layers": by_layers}, batch)["layers"]
+outcomes = Measurement({"layers": Asked(by_layers, ReliancePlan())}, bank, num_classes=2).ask(batch)["layers"]
 rows = result_rows("mine", "layer_masking", {0: outcomes}, Context(ReliancePlan()), replicates=20)
 assert {"silhouette_leak", "swap_pull", "retention"} <= {row.measure for row in rows}
 assert used_share([0, 1], [0, 0], [0, 1], [0, 1]) == 1.0
@@ -266,9 +265,7 @@ main(['masks', '--data', 'Cues', '--out', 'out'])
     remedies = {"skimage": "scikit-image", "scipy": "scipy", "pytorch_lightning": "pytorch-lightning"}
     remedies["safetensors"] = "safetensors"
     lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "load_network": "safetensors"}
-    lacking |= dict.fromkeys(
-        ("FeatureProbe", "MaskRobustClassifier", "MaskedPretraining", "RelianceCallback"), "pytorch_lightning"
-    )
+    lacking |= dict.fromkeys(("MaskRobustClassifier", "MaskedPretraining", "RelianceCallback"), "pytorch_lightning")
     assert json.loads(line) == {
         name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "
         f"install {remedies[library]}, or all libraries with pip install . in a clone of maskrobust."

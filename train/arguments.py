@@ -25,7 +25,12 @@ class Parser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise what is wrong as an `ArgumentError`."""
-        super().error(with_nearest(message, self._option_string_actions), ex)
+        super().error(with_nearest(message, [f"--{name}" for name in names_of(self)]), ex)
+
+
+def names_of(parser: ArgumentParser) -> list[str]:
+    """Names of a parser's options, such as "out" and "plan.shapes"."""
+    return [*parser.get_defaults(skip_validation=True).keys()]
 
 
 _ELSEWHERE = {
@@ -142,7 +147,7 @@ def parse_with_data(
         parser.add_subclass_arguments(AnnotatedDataModule, "data", help=DATA_HELP)
     passed_over = {*_OF_A_RUN} - {*vars(parser.get_defaults(skip_validation=True))}
     read = [{k: v for k, v in read_options(each).items() if k not in passed_over} for each in configs.config]
-    groups = {option[2:].partition(".")[0] for option in parser._option_string_actions if "." in option} - {"data"}
+    groups = {name.partition(".")[0] for name in names_of(parser) if "." in name} - {"data"}
     for name, value in ((name, value) for each in read for name, value in each.items()):
         if name in groups and not isinstance(value, dict | str):
             raise InputError(f"{name} must hold options and their values, got '{value}'; correct it in the YAML.")

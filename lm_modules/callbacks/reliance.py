@@ -24,7 +24,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, import_measures
 from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_STREAM
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
-from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS, WITHOUT_OBJECTS, ReliancePlan
@@ -156,10 +156,9 @@ class RelianceCallback(pl.Callback):
                 rank_zero_info(f"RelianceCallback: {ABOUT_CRUDE_MASKS.format(masks=masks)}")
             self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
         measurement = Measurement(
-            {_NAME: network},
+            under_methods({_NAME: network}, dict.fromkeys(self.methods, self._usable_plan)),
             self._bank,
-            dict.fromkeys(self.methods, self._usable_plan),
-            num_classes=network.num_classes,
+            network.num_classes,
             seed=self.seed,
             object_of=getattr(data, "object_of", torch.clone),
             scenes=self._scenes,
@@ -184,9 +183,7 @@ class RelianceCallback(pl.Callback):
         passes = measurement.passes[trainer.global_rank :: trainer.world_size]
         by_rank = of_all_ranks([measurement.ask_in_scenes(rows) for rows in passes])
         in_scenes = [each for of_rank in by_rank for each in of_rank]
-        for place, method in enumerate(self.methods):
-            key = _NAME, method
-            outcomes = measurement.outcomes(key, [each[key] for each in answers], [each[key] for each in in_scenes])
+        for place, ((_, method), outcomes) in enumerate(measurement.joined(answers, in_scenes).items()):
             if place == 0 and (reason := at_chance(outcomes)):
                 rank_zero_info(
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"

@@ -1,8 +1,7 @@
 """`TrainedNetwork`: a network with its preprocessing and the meaning of its outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -180,8 +179,8 @@ class TrainedNetwork(nn.Module):
         """
         images = self.preprocessing.resize(images).to(memory_format=self._memory_format)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
-        call = self._callable_for(self.network)
-        return self._select(self._run(lambda: call(normalised), images.device))
+        with self._autocast(images.device):
+            return self._select(self._callable_for(self.network)(normalised))
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -191,18 +190,14 @@ class TrainedNetwork(nn.Module):
         Raises:
             UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
-        call = self._callable_for(self._network_for(method))
-        predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
-        return lambda images, visible, keys: self._select(self._on_view(predict, images, visible, keys))
+        return self._on_view(self._callable_for(self._network_for(method)), method, self._select)
 
     def features(self, method: MaskingMethod) -> Predictor:
         """As `predictor`, but for features (B, D) float32 ahead of the head (`architectures.features_of`).
 
         They are never computed by the compiled network.
         """
-        take = features_of(self._network_for(method), self._num_outputs)
-        predict = predictor(take, method, self.preprocessing.mean, self.preprocessing.std)
-        return partial(self._on_view, predict)
+        return self._on_view(features_of(self._network_for(method), self._num_outputs), method, self._as_float)
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.
@@ -272,14 +267,23 @@ class TrainedNetwork(nn.Module):
             self._compiled[network] = CompiledNetwork(network, self.pass_size)
         return self._compiled[network]
 
-    def _on_view(self, ask: Predictor, images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        images, visible = self.preprocessing.view(images, visible)
-        shown = images.to(memory_format=self._memory_format)
-        return self._run(lambda: ask(shown, visible, keys), images.device)
+    def _on_view(
+        self, call: Callable[..., Any], method: MaskingMethod, finish: Callable[[object], Tensor]
+    ) -> Predictor:
+        predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
 
-    def _run(self, compute: Callable[[], object], device: torch.device) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-            found = compute()
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+            images, visible = self.preprocessing.view(images, visible)
+            with self._autocast(images.device):
+                found = predict(images.to(memory_format=self._memory_format), visible, keys)
+            return finish(found)
+
+        return ask
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def _as_float(self, found: object) -> Tensor:
         if not isinstance(found, Tensor):
             raise InputError(
                 f"'{self.name}' must return its logits as one tensor, got {type(found).__name__}; name a function of "
@@ -287,7 +291,8 @@ class TrainedNetwork(nn.Module):
             )
         return found.float()
 
-    def _select(self, logits: Tensor) -> Tensor:
+    def _select(self, found: object) -> Tensor:
+        logits = self._as_float(found)
         spare = logits.shape[1] - self._num_outputs if logits.ndim == 2 else -1
         if spare < 0 or (spare and not self._may_have_more):
             raise InputError(

@@ -1,19 +1,29 @@
-"""Run the measures: ask networks about one split under several masking methods, and make rows of the result table."""
+"""`Measurement`: asks networks about the same holes in the same images, and makes rows of the result table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
+from maskrobust.lm_modules.reliance.holes.conditions import (
+    Condition,
+    ConditionSource,
+    condition_names,
+    retention_condition,
+)
 from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
+    Key,
     SceneLogits,
     Shapes,
     ask_pass,
@@ -24,7 +34,6 @@ from maskrobust.lm_modules.reliance.holes.scenes import (
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 
 NetworkAndMethod = tuple[str, MaskingMethod]
 """A network by its name, and the masking method under which it is asked."""
@@ -32,85 +41,147 @@ NetworkAndMethod = tuple[str, MaskingMethod]
 Plans = Mapping[MaskingMethod, ReliancePlan]
 """What a network is asked under each masking method."""
 
-
-def check_plans(classifier: TrainedNetwork, plans: Plans) -> None:
-    """Refuse what a network cannot be asked, before anything is measured.
-
-    Raises:
-        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read it.
-    """
-    for method in plans:
-        classifier.predictor(method)
+_SMALLEST_PASS = 64
 
 
-class Measurement:
-    """Asks several networks about one split under each masking method, batch by batch, each independently.
-
-    Images are decoded, holes drawn and superpixels computed once, whatever the number of networks and methods. A batch
-    has the same answers whichever process asks about it, and whatever was asked before.
-
-    Args:
-        classifiers: the classifiers by name, in eval mode and on the batches' device; the data's classes are the first
-            of each one's.
-        bank: objects whose silhouettes are swapped in; None for plans without objects.
-        plans: what is asked under each method.
-        num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
-        seed: seed of the holes.
-        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
-        scenes: empty scenes, on the classifiers' device, for plans that ask about some; None for no such.
+class Asked(NamedTuple):
+    """Who is asked, and what.
 
     Attributes:
-        networks_and_methods: networks and methods in the order in which they are asked.
+        predict: gives logits (B, at least number of the data's classes) of images with holes.
+        plan: what is asked.
+        whole: gives logits of whole images; None for `predict`. It is called once for a batch, whoever shares it.
+        features: gives features (B, D) in place of logits; needed by a plan that asks for `nearest`.
+    """
+
+    predict: Predictor
+    plan: ReliancePlan
+    whole: Callable[[Tensor], Tensor] | None = None
+    features: Predictor | None = None
+
+
+def under_methods(networks: Mapping[str, TrainedNetwork], plans: Plans) -> dict[NetworkAndMethod, Asked]:
+    """Every network under every masking method, in order.
+
+    Args:
+        networks: the networks by name, in eval mode.
+        plans: what is asked under each method.
 
     Raises:
-        InputError: scenes have another size than the bank's objects.
         UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
+    """
+    return {
+        (name, method): Asked(
+            network.predictor(method), plan, network, network.features(method) if plan.nearest else None
+        )
+        for name, network in networks.items()
+        for method, plan in plans.items()
+    }
+
+
+class Measurement(Generic[Key]):
+    """Asks several networks about one split, batch by batch, each independently.
+
+    Images are decoded, holes drawn and superpixels computed once for a batch, from (seed, sample id) and the bank
+    alone, whatever the number of networks. A batch has the same answers whichever process asks about it, and whatever
+    was asked before. All images that something is hidden from are gathered over the conditions, and go through a
+    network in forward passes of the batch's size, or of 64 images where that is more.
+
+    Args:
+        asked: who is asked what, by name; see `under_methods`.
+        bank: objects whose silhouettes are swapped in, of the images' size; usually those of the same split. None for
+            plans without objects (`ReliancePlan.without_objects`).
+        num_classes: number of the data's classes; a prediction of num_classes or more is none of them.
+        seed: decides every draw, together with the sample ids.
+        object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
+        scenes: empty scenes, on the networks' device, for plans that ask about some; None for no such.
+
+    Attributes:
+        asked: as given.
+
+    Raises:
+        InputError: scenes have another size than the bank's objects; or who is asked for `nearest` gives no features.
     """
 
     def __init__(
         self,
-        classifiers: Mapping[str, TrainedNetwork],
+        asked: Mapping[Key, Asked],
         bank: SilhouetteBank | None,
-        plans: Plans,
-        *,
         num_classes: int,
-        seed: int,
+        *,
+        seed: int = 0,
         object_of: Callable[[Tensor], Tensor] = torch.clone,
         scenes: EmptyScenes | None = None,
     ) -> None:
-        self._classifiers, self._plans, self._seed = classifiers, plans, seed
-        self._predictors: dict[NetworkAndMethod, Predictor] = {}
-        self._features: dict[NetworkAndMethod, Predictor] = {}
-        for name, classifier in classifiers.items():
-            for method in plans:
-                self._predictors[name, method] = classifier.predictor(method)
-                if plans[method].nearest:
-                    self._features[name, method] = classifier.features(method)
-        self.networks_and_methods: tuple[NetworkAndMethod, ...] = tuple(self._predictors)
-        union = ReliancePlan.union(plans.values())
-        self._suite = RelianceSuite(bank, num_classes, union, seed=seed, object_of=object_of)
-        self._in_scenes = {key: each for key, each in self._predictors.items() if plans[key[1]].scenes}
+        for name, each in asked.items():
+            if each.plan.nearest and each.features is None:
+                raise InputError(
+                    f"nearest needs features ahead of the head, but '{name}' has none; give them as features."
+                )
+        self.asked, self._num_classes, self._seed, self._object_of = asked, num_classes, seed, object_of
+        plan = ReliancePlan.union(each.plan for each in asked.values())
+        known = None if bank is None else replace(bank, objects=object_of(bank.ids))
+        self._source = ConditionSource(known, plan, seed)
+        self._in_scenes = {key: each.predict for key, each in asked.items() if each.plan.scenes}
         self._shapes: Shapes | None = None
-        if self._in_scenes and bank is not None:
-            known = replace(bank, objects=object_of(bank.ids))
-            self._shapes = draw_shapes(known, count=union.scene_objects, seed=seed)
+        if self._in_scenes and known is not None:
+            self._shapes = draw_shapes(known, count=plan.scene_objects, seed=seed)
             self._scenes = self._shapes.check(scenes)
 
-    def ask(self, batch: Batch) -> dict[NetworkAndMethod, Outcomes]:
-        """What every network answers about a batch of annotated images under each masking method."""
-        clean: dict[NetworkAndMethod, Tensor] = {}
+    def ask(self, batch: Batch) -> dict[Key, Outcomes]:
+        """What everyone answers about a batch of annotated images, on the networks' device, under every condition.
+
+        An image of which a condition hides nothing is not asked again: its answer is the clean one.
+
+        Raises:
+            InputError: logits are not (B, at least num_classes), or not finite; or the bank's masks have another size.
+        """
+        found: dict[Key, Outcomes] = {}
+        clean_of: dict[Callable[[Tensor], Tensor], Tensor] = {}
         with torch.inference_mode():
-            for name, classifier in self._classifiers.items() if batch.visible is None else ():
-                clean |= dict.fromkeys([(name, method) for method in self._plans], classifier(batch.images))
-            plans = {key: self._plans[key[1]] for key in self.networks_and_methods}
-            return self._suite.ask(self._predictors, batch, clean, plans, self._features)
+            conditions = self._source.draw(batch)
+            keys, swaps = conditions.fill_keys, conditions.swaps
+            facts: dict[str, Any] = {
+                "ids": batch.ids,
+                "objects": self._object_of(batch.ids.cpu()),
+                "labels": batch.labels,
+                "object_fraction": batch.object_mask.flatten(1).double().mean(dim=1),
+                "swap_label_j": swaps.labels_j,
+                "swap_label_k": swaps.labels_k,
+                "object_valid": conditions.holes.valid,
+                "swap_valid": swaps.valid,
+            }
+            facts = {name: values.cpu().numpy() for name, values in facts.items()}
+            for key, (predict, plan, whole, features) in self.asked.items():
+                names = {*condition_names(plan)}
+                shown = [each for each in conditions.all if each.name in names]
+                if whole is None or batch.visible is not None:
+                    clean = predict(batch.images, batch.known, keys)
+                else:
+                    clean = clean_of[whole] if whole in clean_of else clean_of.setdefault(whole, whole(batch.images))
+                check_finite(_check(clean, self._num_classes), key, "pictures with nothing hidden")
+                answers = {"clean": clean} | _behind(key, predict, batch.images, shown, keys, clean)
+                ahead = {}
+                if plan.nearest and features is not None:
+                    hidden = [each for each in shown if each.name in map(retention_condition, plan.hidden_fractions)]
+                    ahead = {"clean": features(batch.images, batch.known, keys)}
+                    ahead |= _behind(key, features, batch.images, hidden, keys, ahead["clean"])
+                chosen = {name: logits.argmax(dim=1) for name, logits in answers.items()}
+                chosen |= {each.name: chosen[each.name].where(each.applies, -1) for each in shown}
+                found[key] = Outcomes(
+                    num_classes=self._num_classes,
+                    predictions={name: values.cpu().numpy() for name, values in chosen.items()},
+                    features={name: values.float().cpu().numpy() for name, values in ahead.items()},
+                    **facts,
+                )
+        return found
 
     @property
     def passes(self) -> Sequence[Tensor]:
         """The parts that `ask_in_scenes` takes one by one; none if no plan asks about scenes."""
         return () if self._shapes is None else scene_passes(self._shapes, len(self._scenes.images))
 
-    def ask_in_scenes(self, rows: Tensor) -> dict[NetworkAndMethod, SceneLogits]:
+    def ask_in_scenes(self, rows: Tensor) -> dict[Key, SceneLogits]:
         """What the networks answer about some shapes in empty scenes; see `reliance.holes.scenes`.
 
         Args:
@@ -119,40 +190,53 @@ class Measurement:
         assert self._shapes is not None
         return ask_pass(self._shapes, self._scenes.images, rows, self._in_scenes, seed=self._seed)
 
-    def outcomes(self, key: NetworkAndMethod, parts: Sequence[Outcomes], in_scenes: Sequence[SceneLogits]) -> Outcomes:
-        """All that one network answered under one masking method.
+    def joined(
+        self, about_images: Sequence[Mapping[Key, Outcomes]], in_scenes: Sequence[Mapping[Key, SceneLogits]]
+    ) -> dict[Key, Outcomes]:
+        """All that everyone answers, from what `ask` and `ask_in_scenes` have returned, in any order."""
+        found = {key: Outcomes.merge([each[key] for each in about_images]) for key in self.asked}
+        if self._shapes is not None:
+            for key in self._in_scenes:
+                answers = scene_answers(self._shapes, self._scenes, [each[key] for each in in_scenes])
+                found[key] = replace(found[key], scenes=answers)
+        return found
+
+    def run(self, batches: Iterable[Batch]) -> dict[Key, Outcomes]:
+        """All that everyone answers, by name.
 
         Args:
-            key: network and masking method.
-            parts: the parts of all batches, in any order.
-            in_scenes: the results in scenes of all passes, in any order.
-        """
-        found = Outcomes.merge(parts)
-        if self._shapes is None or key not in self._in_scenes:
-            return found
-        return replace(found, scenes=scene_answers(self._shapes, self._scenes, in_scenes))
-
-    def run(self, batches: Iterable[Batch]) -> dict[str, dict[MaskingMethod, Outcomes]]:
-        """All that the networks answer, by network and method.
-
-        Args:
-            batches: annotated batches with every image of a split, on the classifiers' device.
+            batches: annotated batches with every image of a split, on the networks' device.
         """
         found = [self.ask(batch) for batch in batches]
         return self.joined(found, [self.ask_in_scenes(rows) for rows in self.passes])
 
-    def joined(
-        self,
-        about_images: Sequence[Mapping[NetworkAndMethod, Outcomes]],
-        in_scenes: Sequence[Mapping[NetworkAndMethod, SceneLogits]],
-    ) -> dict[str, dict[MaskingMethod, Outcomes]]:
-        """All that the networks answer, by network and method, from what `ask` and `ask_in_scenes` have returned."""
-        runs: dict[str, dict[MaskingMethod, Outcomes]] = {name: {} for name in self._classifiers}
-        for key in self.networks_and_methods:
-            name, method = key
-            parts, logits = [each[key] for each in about_images], [each[key] for each in in_scenes if key in each]
-            runs[name][method] = self.outcomes(key, parts, logits)
-        return runs
+
+def _behind(
+    name: object, predict: Predictor, images: Tensor, conditions: Sequence[Condition], keys: Tensor, clean: Tensor
+) -> dict[str, Tensor]:
+    """Logits (B, outputs) under each condition, by its name: the clean ones where nothing is hidden."""
+    if not conditions:
+        return {}
+    visible = torch.stack([condition.visible for condition in conditions])
+    applies = torch.stack([condition.applies for condition in conditions])
+    logits = clean.expand(len(conditions), -1, -1).clone()
+    hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
+    positions = (applies & hides_something).nonzero()
+    for rows in positions.split(max(_SMALLEST_PASS, len(images))) if len(positions) else ():
+        condition, image = rows.unbind(dim=1)
+        answer = _check(predict(images[image], visible[condition, image], keys[image]), clean.shape[1])
+        logits[condition, image] = answer.to(logits.dtype)
+    check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
+    return {each.name: values for each, values in zip(conditions, logits, strict=True)}
+
+
+def _check(logits: Tensor, outputs: int) -> Tensor:
+    if logits.ndim != 2 or logits.shape[1] < outputs:
+        raise InputError(
+            f"a predictor must return logits (B, at least {outputs}), got shape {tuple(logits.shape)}; give the "
+            "measurement the network's number of classes."
+        )
+    return logits
 
 
 def result_rows(

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maskrobust.augment.batch import check_all_known, first_images
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.reliance.measurement import check_plans
+from maskrobust.lm_modules.reliance.measurement import under_methods
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import new_network
@@ -65,7 +65,7 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     config.data.setup("fit")
     config.data.setup_split(config.evaluation.split)
     for arm in config.arms:  # refuses, before anything is trained, what a network cannot be asked once it is
-        check_plans(new_network(config, arm, config.seeds[0]).trained_network(arm), config.plans_of(arm))
+        under_methods({arm: new_network(config, arm, config.seeds[0]).trained_network(arm)}, config.plans_of(arm))
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")

@@ -16,7 +16,7 @@ from torch import Tensor
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.augment.batch import first_images
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import Measurement, Plans
+from maskrobust.lm_modules.reliance.measurement import Measurement, Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -132,16 +132,16 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     ]
     for split, plans, kind in measurements:
         measurement = Measurement(
-            {run.arm: network},
+            under_methods({run.arm: network}, plans),
             bank,
-            plans,
-            num_classes=config.data.num_classes,
+            config.data.num_classes,
             seed=evaluation.seed,
             object_of=config.data.object_of,
             scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
         )
         batches = batches_on(config.data.whole_split(split), classifier.device)
-        for method, outcomes in measurement.run(progress.track(batches, task_id=progress.current))[run.arm].items():
+        found = measurement.run(progress.track(batches, task_id=progress.current))
+        for (_, method), outcomes in found.items():
             outcomes.save(folder / f"{kind}-{method}.npz")
     few = Batch.cat([*first_images(config.data.whole_split(evaluation.split), CHECK_IMAGES)])
     write_json(folder / _CHECKS, manipulation_check(config, classifier, few.to(classifier.device)))

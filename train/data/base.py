@@ -27,7 +27,6 @@ from maskrobust.train.data.loading import (
     PresentAhead,
     TrainingLoader,
     TrainingSamples,
-    collate,
     loading_options,
     rank_and_number,
     training_position,
@@ -378,7 +377,7 @@ class InMemoryDataModule(AnnotatedDataModule):
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
         self.training_draw = 0
-        self._made: dict[Split, dict[int, Batch]] = {}
+        self._made: dict[Split, dict[int, tuple[Batch, int]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets, as in a loader process that is no fork."""
@@ -398,14 +397,19 @@ class InMemoryDataModule(AnnotatedDataModule):
     def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
         """The samples of `split` with these ids, or all of them; each is made when it is first asked for, and kept."""
         wanted = (self.ids(split) if ids is None else ids).tolist()
-        return collate(map(self._make(split, wanted).__getitem__, wanted))
+        made = self._make(split, wanted)
+        places = [made[each] for each in wanted]
+        return Batch._make(
+            None if column is None else torch.stack([batch[number][row] for batch, row in places])  # type: ignore[index]
+            for number, column in enumerate(places[0][0])
+        )
 
-    def _make(self, split: Split, wanted: Sequence[int]) -> Mapping[int, Batch]:
-        """All samples of `split` that are made, by their ids, those with the ids `wanted` among them."""
+    def _make(self, split: Split, wanted: Sequence[int]) -> Mapping[int, tuple[Batch, int]]:
+        """Batch and row of all samples of `split` that are made, by their ids, those `wanted` among them."""
         made = self._made.setdefault(split, {})
         if missing := [each for each in wanted if each not in made]:
             new = self.make_samples(split, torch.tensor(missing))
-            made |= {each: new.select(row) for row, each in enumerate(new.ids.tolist())}
+            made |= {each: (new, row) for row, each in enumerate(new.ids.tolist())}
         return made
 
     def _set_draw(self, number: int) -> None:

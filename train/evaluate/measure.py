@@ -25,7 +25,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
-from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, check_plans
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -73,7 +73,7 @@ def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
         networks[name] = load_for(
             name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
         )
-        check_plans(networks[name], config.plans)
+        under_methods({name: networks[name]}, config.plans)  # which refuses what layer masking cannot read
     for name, network in networks.items():
         selected = select_data_outputs(network, config.data, given, only=config.answers == "present")
         networks[name] = selected.configured(pass_size=config.data.batch_size if config.compile else None)
@@ -232,23 +232,18 @@ def _ask(
     """Outcomes of all networks, on the first process; `kind` begins the names of what is kept."""
     device = config.torch_device
     measurement = Measurement(
-        networks,
+        under_methods(networks, config.plans),
         bank,
-        config.plans,
-        num_classes=data.num_classes,
+        data.num_classes,
         seed=config.seed,
         object_of=data.object_of,
         scenes=scenes_to_ask_about(data, config.split, config.plans.values(), device),
     )
     batches = data.whole_split(config.split)
-    files = {
-        (name, method): f"{list(networks).index(name)}-{method}.npz"
-        for name, method in measurement.networks_and_methods
-    }
+    files = {(name, method): f"{[*networks].index(name)}-{method}.npz" for name, method in measurement.asked}
 
     def ask_about(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, Outcomes]]]:
-        for number, batch in numbered_batches(batches, numbers):
-            yield number, measurement.ask(batch.to(device))
+        return ((number, measurement.ask(batch.to(device))) for number, batch in numbered_batches(batches, numbers))
 
     def write_answers(folder: Path, found: Sequence[dict[NetworkAndMethod, Outcomes]]) -> None:
         for key, file in files.items():
@@ -258,8 +253,7 @@ def _ask(
         return {key: Outcomes.load(folder / file) for key, file in files.items()}
 
     def ask_in_scenes(numbers: Iterator[int]) -> Iterator[tuple[int, dict[NetworkAndMethod, SceneLogits]]]:
-        for number, rows in at_numbers(measurement.passes, numbers):
-            yield number, measurement.ask_in_scenes(rows)
+        return ((number, measurement.ask_in_scenes(rows)) for number, rows in at_numbers(measurement.passes, numbers))
 
     def write_in_scenes(folder: Path, found: Sequence[dict[NetworkAndMethod, SceneLogits]]) -> None:
         for key in found[0]:
@@ -281,7 +275,10 @@ def _ask(
     about_images = share(f"{kind}images", "asking about images", wanted, ask_about, write_answers, read_answers)
     passes = range(len(measurement.passes))
     in_scenes = share(f"{kind}scenes", "asking about scenes", passes, ask_in_scenes, write_in_scenes, read_in_scenes)
-    return measurement.joined(about_images, in_scenes) if is_first() else None
+    if not is_first():
+        return None
+    found = measurement.joined(about_images, in_scenes)
+    return {name: {method: found[name, method] for method in config.plans} for name in networks}
 
 
 def _share(

@@ -16,12 +16,10 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.callbacks.loggers import log_picture
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
-from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, build, callback, csv_logger, fit, logged
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
@@ -108,16 +106,15 @@ def test_images_without_object_masks_are_asked_all_that_needs_none(tmp_path, mon
     assert [each.startswith(start) for each in said[1:]] == [True]  # epoch 0 was better
 
 
-def test_the_figures_of_the_last_epoch_are_those_of_the_suite(measured):
+def test_the_figures_of_the_last_epoch_are_those_of_a_measurement(measured):
     folder, classifier = measured
-    suite = RelianceSuite(SilhouetteBank.from_batches(TRAINING), NUM_CLASSES, PLAN)
     network = classifier.eval().trained_network()
-    predictors = {method: network.predictor(method) for method in ("black", "layer_masking")}
-    answers, numbers = [suite.ask(predictors, batch) for batch in VALIDATION], logged(folder)
+    asked = {method: Asked(network.predictor(method), PLAN) for method in ("black", "layer_masking")}
+    measurement, numbers = Measurement(asked, SilhouetteBank.from_batches(TRAINING), NUM_CLASSES), logged(folder)
+    answers = measurement.run(VALIDATION)
     statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
-    for method, (key, measure) in itertools.product(predictors, statistics.items()):
-        outcomes = Outcomes.merge([each[method] for each in answers])
-        expected = estimate(measure, [outcomes], replicates=50).interval
+    for method, (key, measure) in itertools.product(asked, statistics.items()):
+        expected = estimate(measure, [answers[method]], replicates=50).interval
         name = f"reliance/{method}/{key}"
         found = [numbers[name + end][-1] for end in ("", "_low", "_high")]
         assert expected is not None and found == pytest.approx(list(expected), abs=1e-6)

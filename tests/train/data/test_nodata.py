@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
@@ -163,23 +163,21 @@ def test_redrawing_pixels_without_data_changes_no_bit_of_a_training_step_and_of_
     assert not torch.equal(clean, model(batch.images))
 
 
-def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path, monkeypatch):
+def test_redrawing_pixels_without_data_changes_no_answer_of_an_evaluation(tmp_path):
     plan = ReliancePlan(
         shapes=False, hidden_fractions=(0.25,), patch_size=8, curve_families=("patches",), transfer_families=("blobs",),
         curve_orders=("random",), sampled_fraction=1.0,
     )  # fmt: skip
     network = classifier().trained_network()
-    predict = network.predictor("layer_masking")
     asked: dict[int, list[Tensor]] = {0: [], 1: []}
     for place, batch in enumerate(batches(write_images(tmp_path))):
 
         def recorded(images, visible, keys, place=place):
-            answer = predict(images, visible, keys)
+            answer = network.predictor("layer_masking")(images, visible, keys)
             asked[place] += [visible, answer]
             return answer
 
-        monkeypatch.setattr(network, "predictor", lambda _method, recorded=recorded: recorded)
-        Measurement({"a": network}, None, {"layer_masking": plan}, num_classes=2, seed=0).ask(batch)
+        Measurement({"a": Asked(recorded, plan, network)}, None, 2).ask(batch)
     assert len(asked[0]) > 2 and all(torch.equal(a, b) for a, b in zip(asked[0], asked[1], strict=True))
     assert all(not each.flatten(1).all(dim=1).any() for each in asked[0][::2])  # every pass hides something
 

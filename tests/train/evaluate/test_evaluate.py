@@ -15,12 +15,12 @@ from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
@@ -58,16 +58,15 @@ def evaluated(checkpoints, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked(checkpoints):
-    """The answers of each checkpoint under each method, from the suite itself."""
+    """The answers of each checkpoint under each method, from a measurement itself."""
     data = Cues(**TINY_DATA)
     bank = SilhouetteBank.from_batches(data.test_dataloader())
-    suite = RelianceSuite(bank, data.num_classes, ReliancePlan(patch_size=8, hidden_fractions=(0.5,)))
+    plan = ReliancePlan(patch_size=8, hidden_fractions=(0.5,))
     found = {}
     for path in checkpoints:
         network = MaskRobustClassifier.from_checkpoint(path).eval().trained_network()
-        predictors = {method: network.predictor(method) for method in METHODS}
-        parts = [suite.ask(predictors, batch) for batch in batches_on(data.test_dataloader(), "cpu")]
-        found[path] = {method: Outcomes.merge([part[method] for part in parts]) for method in METHODS}
+        asked = {method: Asked(network.predictor(method), plan) for method in METHODS}
+        found[path] = Measurement(asked, bank, data.num_classes).run(batches_on(data.test_dataloader(), "cpu"))
     return found
 
 

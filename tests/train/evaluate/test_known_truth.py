@@ -20,11 +20,11 @@ from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_key
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.data import Cues
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.probe import train_outline_probe
@@ -85,12 +85,9 @@ class PerfectReader:
 
 def measured(data):
     """What the suite finds on rendered images."""
-    suite = RelianceSuite(
-        SilhouetteBank.from_batches(data.val_dataloader()), CLASSES, ReliancePlan(hidden_fractions=())
-    )
-    predictors = {"reader": PerfectReader(data)}
-    batches = batches_on(data.test_dataloader(), "cpu")
-    return Outcomes.merge([suite.ask(predictors, batch)["reader"] for batch in batches])
+    asked = {"reader": Asked(PerfectReader(data), ReliancePlan(hidden_fractions=()))}
+    measurement = Measurement(asked, SilhouetteBank.from_batches(data.val_dataloader()), CLASSES)
+    return measurement.run(batches_on(data.test_dataloader(), "cpu"))["reader"]
 
 
 def test_the_suite_finds_the_truth_and_its_figures_rise_with_it():

@@ -5,8 +5,8 @@ import torch
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.train.report.examples import (
     ExampleStrip,
     Prediction,
@@ -32,7 +32,7 @@ def make_batch(count=4, size=48):
 
 
 def holes_of_the_measures(batch):
-    """`visible` and keys as the suite hands them to a predictor, in the order that it asks."""
+    """`visible` and keys as a measurement hands them to a predictor, in the order that it asks."""
     asked = []
 
     def predictor(images, visible, keys):
@@ -40,8 +40,7 @@ def holes_of_the_measures(batch):
         return torch.zeros(len(images), 4)
 
     plan = ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE)
-    suite = RelianceSuite(SilhouetteBank.from_batches([batch]), 4, plan, seed=SEED)
-    suite.ask({"recorder": predictor}, batch)
+    Measurement({"recorder": Asked(predictor, plan)}, SilhouetteBank.from_batches([batch]), 4, seed=SEED).ask(batch)
     return asked
 
 
@@ -114,10 +113,8 @@ def test_pictures_have_the_size_and_the_mean_of_the_network_that_they_are_shown_
     look = Preprocessing(mean=(0.9, 0.1, 0.5), size=(40, 40), crop=0.75)
     seen = []
     network = TrainedNetwork("any", Recorder(seen), look, 4)
-    suite = RelianceSuite(
-        SilhouetteBank.from_batches([batch]), 4, ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), seed=SEED
-    )
-    suite.ask({"any": network.predictor("mean")}, batch, {"any": network(batch.images)})
+    asked = Asked(network.predictor("mean"), ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), network)
+    Measurement({"any": asked}, SilhouetteBank.from_batches([batch]), 4, seed=SEED).ask(batch)
     mean, std = (torch.tensor(each)[:, None, None] for each in (look.mean, look.std))
     shown = as_bytes(torch.cat(seen) * std + mean).astype(int)
     for strip in strips_of(batch, "mean", look=look):

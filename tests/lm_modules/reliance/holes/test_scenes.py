@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import (
     scene_passes,
     texture_energy,
 )
-from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows, under_methods
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, SIZE, as_logits, read_outline, shape_bank, shape_batch
@@ -146,12 +146,12 @@ def test_what_cannot_be_asked_is_undefined_with_its_reason():
 def test_networks_are_asked_about_the_shapes_in_one_measurement():
     network = MaskRobustClassifier("small_resnet", NUM_CLASSES, seed=0).trained_network()
     plans = {"black": PLAN, "layer_masking": replace(PLAN, scenes=0)}
-    measurement = Measurement({"a": network}, BANK, plans, num_classes=NUM_CLASSES, seed=3, scenes=SCENES)
+    measurement = Measurement(under_methods({"a": network}, plans), BANK, NUM_CLASSES, seed=3, scenes=SCENES)
     runs = measurement.run([shape_batch(80, 100)])
-    assert runs["a"]["layer_masking"].scenes is None
+    assert runs["a", "layer_masking"].scenes is None
     with torch.inference_mode():
         alone = answers(network.predictor("black"), shapes=draw(seed=3))
-    asked = runs["a"]["black"].scenes
+    asked = runs["a", "black"].scenes
     assert asked is not None and all(map(np.array_equal, asked, alone))
 
 

@@ -8,10 +8,10 @@ from maskrobust.augment import SilhouetteBank, fold_in, uniform
 from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     as_logits,
@@ -79,7 +79,9 @@ def batch():
 
 @pytest.fixture(scope="module")
 def outcomes(batch):
-    return RelianceSuite(shape_bank(), NUM_CLASSES, ReliancePlan(hidden_fractions=())).ask(PREDICTORS, batch)
+    plan = ReliancePlan(hidden_fractions=())
+    asked = {name: Asked(predict, plan) for name, predict in PREDICTORS.items()}
+    return Measurement(asked, shape_bank(), NUM_CLASSES).ask(batch)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The suite and a measurement: what they ask and keep, and that neither batches nor other networks change an answer."""
+"""A measurement: what it asks and keeps, and that neither batches nor other networks change an answer."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,9 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
-from maskrobust.lm_modules.reliance.measurement import Measurement, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, difference_rows, result_rows, under_methods
 from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
 from maskrobust.lm_modules.reliance.results import select
-from maskrobust.lm_modules.reliance.suite import RelianceSuite
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, as_logits, shape_bank, shape_batch
 from tests.lm_modules.reliance.tables import assert_equal
@@ -44,9 +42,9 @@ PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
 
 
 def evaluate(batches, seed=5):
-    suite = RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=seed)
-    parts = [suite.ask(PREDICTORS, batch) for batch in batches]
-    return {name: Outcomes.merge([part[name] for part in parts]) for name in PREDICTORS}
+    return Measurement(
+        {name: Asked(each, PLAN) for name, each in PREDICTORS.items()}, BANK, NUM_CLASSES, seed=seed
+    ).run(batches)
 
 
 def drawn(batch):
@@ -111,7 +109,7 @@ class Counter:
 def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch):
     counter = Counter()
     some = batch.select(torch.arange(16))
-    RelianceSuite(BANK, NUM_CLASSES, PLAN, seed=5).ask({"count": counter}, some)
+    Measurement({"count": Asked(counter, PLAN)}, BANK, NUM_CLASSES, seed=5).ask(some)
     conditions = drawn(some)
     asked = [int((each.applies & ~each.visible.flatten(1).all(dim=1)).sum()) for each in conditions.all]
     clean, *rest = counter.passes
@@ -122,9 +120,9 @@ def test_passes_are_filled_over_all_conditions_and_ask_nothing_twice(batch):
 
 def test_without_objects_only_the_other_conditions_are_asked(batch):
     counter = Counter()
-    suite = RelianceSuite(BANK, NUM_CLASSES, ReliancePlan(hidden_fractions=()))
+    measurement = Measurement({"count": Asked(counter, ReliancePlan(hidden_fractions=()))}, BANK, NUM_CLASSES)
     empty = batch._replace(object_mask=torch.zeros_like(batch.object_mask))
-    found = suite.ask({"count": counter}, empty)["count"]
+    found = measurement.ask(empty)["count"]
     assert counter.passes == [64, 64, 64]  # clean, and both swaps
     assert not found.object_valid.any()
 
@@ -142,14 +140,14 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(bre
         return logits
 
     for name in ("net.pt", ("net.pt", "black")):
-        suite = RelianceSuite(BANK, NUM_CLASSES, PLAN)
+        measurement = Measurement({name: Asked(broken, PLAN)}, BANK, NUM_CLASSES)
         with pytest.raises(InputError, match=f"'net.pt.*' must be finite.*{shown}"):
-            suite.ask({name: broken}, shape_batch(6, seed=1))
+            measurement.ask(shape_batch(6, seed=1))
 
 
 def test_wrong_logits_are_refused(batch):
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
-        RelianceSuite(BANK, 7).ask({"count": count_visible}, batch)
+        Measurement({"count": Asked(count_visible, PLAN)}, BANK, 7).ask(batch)
 
 
 TWO_PLANS_IN = ReliancePlan(
@@ -175,11 +173,10 @@ def small_bank():
 
 
 def rows_of(networks, small_bank):
-    runs = Measurement(networks, small_bank, PLANS, num_classes=NUM_CLASSES, seed=3).run(as_batches())
+    runs = Measurement(under_methods(networks, PLANS), small_bank, NUM_CLASSES, seed=3).run(as_batches())
     return [
         row
-        for name, by_method in runs.items()
-        for method, outcomes in by_method.items()
+        for (name, method), outcomes in runs.items()
         for row in result_rows(name, method, {0: outcomes}, Context(PLANS[method]), replicates=20)
     ], runs
 
@@ -192,7 +189,7 @@ def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(small_ban
     assert {row.measure for row in select(together, method="mean")} == {
         "clean_accuracy", "transfer_accuracy",
     }  # fmt: skip
-    pair = ([runs["b"]["black"]], [runs["a"]["black"]])
+    pair = ([runs["b", "black"]], [runs["a", "black"]])
     differences = list(difference_rows("b", "a", "black", pair, Context(TWO_PLANS_IN), replicates=20))
     for row in differences:
         (first,), (second,) = (
@@ -215,32 +212,32 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(sma
 
 
 def test_each_method_is_asked_what_its_own_plan_says(small_bank):
-    runs = rows_of({"a": classifier(0)}, small_bank)[1]["a"]
+    runs = rows_of({"a": classifier(0)}, small_bank)[1]
     for method, plan in PLANS.items():
-        assert not runs[method].features
-        assert runs[method].predictions.keys() == {"clean", *condition_names(plan)}
+        assert not runs["a", method].features
+        assert runs["a", method].predictions.keys() == {"clean", *condition_names(plan)}
 
 
 @torch.no_grad()
 def test_features_are_what_the_last_layer_makes_the_logits_of_behind_the_same_holes(small_bank):
     plan, network = ReliancePlan(patch_size=4, shapes=False, hidden_fractions=(0.0, 0.5), nearest=True), classifier(0)
     methods = ["random_colour", "layer_masking"]
-    measurement = Measurement({"a": network}, None, dict.fromkeys(methods, plan), num_classes=NUM_CLASSES, seed=3)
+    asked = under_methods({"a": network}, dict.fromkeys(methods, plan))
+    measurement = Measurement(asked, None, NUM_CLASSES, seed=3)
     (batch,), head = [shape_batch(12, seed=5)], network.network.fc
-    found, conditions = measurement.run([batch])["a"], ConditionSource(None, plan, 3).draw(batch)
+    found, conditions = measurement.run([batch]), ConditionSource(None, plan, 3).draw(batch)
     for method in methods:
         predict = network.predictor(method)
-        assert list(found[method].features) == ["clean", "retention/0", "retention/0.5"]
-        for name, features in found[method].features.items():
+        assert list(found["a", method].features) == ["clean", "retention/0", "retention/0.5"]
+        for name, features in found["a", method].features.items():
             visible = batch.known if name == "clean" else conditions.visible(name)
             logits = predict(batch.images, visible, conditions.fill_keys)
             torch.testing.assert_close(head(torch.from_numpy(features)), logits)
-    in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a"]["layer_masking"]
+    in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a", "layer_masking"]
     for name, features in in_parts.features.items():
-        np.testing.assert_allclose(features, found["layer_masking"].features[name], atol=1e-5)
+        np.testing.assert_allclose(features, found["a", "layer_masking"].features[name], atol=1e-5)
 
 
 def test_who_plans_the_nearest_picture_and_gives_no_features_is_told(batch):
-    suite = RelianceSuite(None, NUM_CLASSES, ReliancePlan(shapes=False, nearest=True))
     with pytest.raises(InputError, match="'count' has none; give them as features"):
-        suite.ask({"count": count_visible}, batch)
+        Measurement({"count": Asked(count_visible, ReliancePlan(shapes=False, nearest=True))}, None, NUM_CLASSES)
