@@ -19,7 +19,6 @@ from .augment import (
     uniform as uniform,
     visible_from as visible_from,
 )
-from .lm_modules.callbacks.features import FeatureProbe as FeatureProbe
 from .lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,

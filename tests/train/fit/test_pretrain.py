@@ -1,19 +1,12 @@
 """`maskrobust pretrain`: `fit` and plain PyTorch load what it leaves, and nothing is lost when it is stopped."""
 
-import csv
-import json
 import shlex
 
 import pytest
 import torch
 import wandb
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import nn
 
-from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import build_network
@@ -21,7 +14,6 @@ from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.fit.test_resume import EXACT, assert_same
 from tests.train.runs import last
@@ -47,7 +39,6 @@ def arguments(folder, *more):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     main(arguments(folder))
-    torch.save(torch.get_rng_state(), folder / "generator.pt")
     return folder
 
 
@@ -143,36 +134,3 @@ def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     assert refused.startswith("Shards takes no labels from a network")
     claim = ["claim", "--config=claim_cues.yaml", *shards[:2], f"--out={tmp_path / 'claim'}"]
     assert sentence_of(claim, capsys).startswith("a claim needs images with labels")
-    data = {"class_path": "Shards", "init_args": {"root": str(tmp_path), "image_size": 32}}
-    probe = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]
-    refused = sentence_of(["pretrain", *shards, *options, *probe, f"--trainer.default_root_dir={tmp_path}"], capsys)
-    assert refused.startswith("FeatureProbe needs images of two classes or more, got 0")
-
-
-def test_the_feature_probe_scores_the_averaged_encoder_and_changes_nothing(whole, tmp_path):
-    data = {"class_path": "Cues", "init_args": {"train_images": 30, "val_images": 20, "image_size": 32, "seed": 1}}
-    given = ["--trainer.callbacks+=FeatureProbe", f"--trainer.callbacks.data={json.dumps(data)}"]
-    main(arguments(tmp_path, *given, "--trainer.callbacks.every_n_epochs=5", "--trainer.callbacks.neighbours=3"))
-    assert torch.equal(torch.get_rng_state(), torch.load(whole / "generator.pt"))
-    ended = torch.load(last(tmp_path))
-    for name in EXACT:
-        assert_same(ended[name], torch.load(last(whole))[name], name)
-    with next(tmp_path.rglob("metrics.csv")).open() as file:
-        (logged,) = [row for row in csv.DictReader(file) if row.get("val/linear_probe")]
-    module = MaskedPretraining("small_resnet", decoder_width=16, architecture_options={"width": 16}).eval()
-    module.load_state_dict(ended["state_dict"])
-    cues = Cues(**data["init_args"])
-    cues.setup("fit")
-    parts = []
-    for split in ("train", "val"):
-        batch = Batch.cat([*cues.whole_split(split)]).to("cpu")
-        mean, std = (torch.tensor(each)[:, None, None] for each in (cues.mean, cues.std))
-        maps = nn.Sequential(*[*module.network.network.children()][:-3])((batch.images - mean) / std)
-        parts += [maps.mean((2, 3)).detach(), batch.labels]
-    seen, labels, tested, answers = parts
-    likest = torch.cosine_similarity(tested[:, None], seen[None], dim=2).topk(3).indices
-    voted = labels[likest].mode(dim=1).values
-    assert float(logged["val/nearest_neighbours"]) == pytest.approx((voted == answers).float().mean().item())
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen.numpy(), labels.numpy())
-    expected = model.score(tested.numpy(), answers.numpy())
-    assert float(logged["val/linear_probe"]) == pytest.approx(expected)
