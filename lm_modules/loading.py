@@ -28,7 +28,6 @@ from maskrobust.lm_modules.networks.class_matching import (
     named_outputs,
     read_class_names,
 )
-from maskrobust.lm_modules.networks.exported import MOST_OUTPUTS, load_export
 from maskrobust.lm_modules.networks.named import (
     HUB_PREFIX,
     PRETRAINED,
@@ -51,6 +50,9 @@ from maskrobust.lm_modules.networks.weights import (
     unwrapped,
 )
 
+MOST_OUTPUTS = 100_000
+"""Most outputs that a network of a file may have."""
+
 RANDOM = "random"
 """In place of weights: none, drawn with seed 0; for tests and comparisons."""
 
@@ -70,12 +72,11 @@ def load_network(
     | `timm/resnet50:FILE` | any of both, or small_resnet; a state dict, safetensors file or Lightning checkpoint |
     | `hf-hub:user/name` | of timm's on the Hugging Face hub |
     | `runs/a/last.ckpt` | checkpoint of `maskrobust fit` |
-    | `exported/` | folder of `maskrobust export` |
-    | `my_module.MyNet:FILE` | your own class or function; FILE may be an exported folder |
+    | `my_module.MyNet:FILE` | your own class or function |
     | `resnet50:random` | random weights, for tests and comparisons |
 
-    Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit` or
-    `export`, says how many there are.
+    Your own class is called without arguments, but for `num_classes` where it has that parameter and FILE, of `fit`,
+    says how many there are.
 
     The preprocessing is that of the weights: torchvision's `transforms`, timm's data configuration, or colours, size
     and crop of the training. With a FILE it is that of the architecture's default weights; without any it is
@@ -101,13 +102,25 @@ def _load(name: str, num_classes: int | None) -> TrainedNetwork:
     if Path(name).is_file():
         return _from_checkpoint(name)
     if Path(name).is_dir():
-        return load_export(name, name)
+        found = _checkpoints_of_run(Path(name))
+        such = f", such as '{found[-1]}'" if found else ""
+        raise MissingFileError(f"'{Path(name)}' is a folder, which may hold several networks; name a file in it{such}.")
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
     if is_own_class(architecture):
         return _from_own_class(name, architecture, weights if colon else None)
     return _from_architecture(name, architecture, weights, num_classes)
+
+
+def _checkpoints_of_run(folder: Path) -> list[Path]:
+    """The checkpoints in the folder of a run, or of one of its versions; the best of the newest version comes last."""
+    found = [path for inside in ("", "checkpoints/", "*/checkpoints/") for path in folder.glob(f"{inside}*.ckpt")]
+
+    def order(path: Path) -> tuple[float, bool, float]:
+        return path.parent.stat().st_mtime, path.stem == "best", path.stat().st_mtime
+
+    return sorted(found, key=order)
 
 
 def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
@@ -228,8 +241,6 @@ def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetw
 
 
 def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
-    if path is not None and Path(path).is_dir():
-        return load_export(name, path, dotted)
     origin = Origin(dotted, is_own_class=True)
     network = build_own_network(dotted, None if path is None else _classes_in(path))
     if path is not None:

@@ -18,7 +18,7 @@ COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks rely on the outlines of holes"),
-    "export": ("maskrobust.train.export", "write a network to a folder to share, with a model card"),
+    "export": ("maskrobust.train.export", "write a network under layer masking as one ONNX file"),
     "claim": (
         "maskrobust.train.claim",
         "train networks in several ways and decide whether mask augmentation is enough",

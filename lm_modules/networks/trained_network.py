@@ -85,21 +85,19 @@ Precision = Literal["32", "bf16"]
 
 
 class Origin(NamedTuple):
-    """What a network is made of, as far as an export needs it.
+    """What a network is made of.
 
     Attributes:
         architecture: a name for `build_network`, or a class or function of the user's own, such as "my_module.MyNet".
         options: further keyword arguments of a named architecture.
         is_own_class: whether it is the user's own.
         layer_masking: options of `LayerMasking`.
-        training: arguments of `fit` with which it was trained; empty where they are not known.
     """
 
     architecture: str
     options: Mapping[str, Any] = {}
     is_own_class: bool = False
     layer_masking: Mapping[str, Any] = {}
-    training: Mapping[str, Any] = {}
 
 
 class TrainedNetwork(nn.Module):

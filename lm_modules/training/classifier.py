@@ -223,12 +223,11 @@ class MaskRobustClassifier(TrainingModule):
         Args:
             name: what it is called by.
         """
-        made_with = dict(self.hparams)
-        architecture, options = made_with.pop("architecture", None), made_with.pop("architecture_options")
-        layer_masking = made_with.pop("layer_masking")
+        architecture, options = self.hparams.get("architecture"), self.hparams["architecture_options"] or {}
         origin = None
         if isinstance(architecture, str):
-            origin = Origin(architecture, options or {}, is_own_class(architecture), layer_masking or {}, made_with)
+            layer_masking = self.hparams["layer_masking"] or {}
+            origin = Origin(architecture, options, is_own_class(architecture), layer_masking)
         return TrainedNetwork(
             name,
             self.network,

@@ -249,7 +249,8 @@ def test_a_folder_of_a_run_is_refused_with_the_best_checkpoint_of_its_newest_ver
         "explain": [f"--images={root / 'val' / 'bird'}"],
         "export": [],
     }
-    arguments = [command, f"--network={tmp_path / given}", f"--out={tmp_path / 'out'}", *data[command]]
+    place = "onnx" if command == "export" else "out"
+    arguments = [command, f"--network={tmp_path / given}", f"--{place}={tmp_path / 'out'}", *data[command]]
     best = tmp_path / "run" / "version_1" / "checkpoints" / "best.ckpt"
     assert f"name a checkpoint in it, such as '{best}'" in " ".join(sentence_of(arguments, capsys).split())
 

@@ -119,7 +119,7 @@ UNWRITABLE = [
     [*CUES, "--trainer.default_root_dir=/proc/x"],
     [*EVALUATE, f"--network={CHECKPOINT}", OUT],
     ["explain", "--config=cues.yaml", f"--network={CHECKPOINT}", OUT],
-    ["export", f"--network={CHECKPOINT}", OUT],
+    ["export", f"--network={CHECKPOINT}", "--onnx=/proc/x/net.onnx"],
     ["masks", "--config=cues.yaml", OUT],
     [*CLAIM, OUT],
 ]

@@ -107,7 +107,7 @@ def network_fingerprint(network: "TrainedNetwork") -> str:
     plain, wrapper, origin = unwrapped(network.network), network.network, network.origin
     return fingerprint(
         {
-            "origin": None if origin is None else repr(origin._replace(training={})),
+            "origin": None if origin is None else repr(origin),
             "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
             "modules": re.sub(r" at 0x[0-9a-f]+", "", repr(plain)),
             "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),

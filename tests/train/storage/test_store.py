@@ -22,14 +22,12 @@ from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.masking import LayerMasking, MergeRule
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.networks.exported import CONFIG, write_export
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues
 from maskrobust.train.fit.checkpoints import CheckpointError
 from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import rows_as_csv
@@ -219,34 +217,12 @@ DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA 
 EVALUATE = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black, layer_masking]"]
 EXPLAIN = ["explain", *SHORT, "--plan.explainers=[lime]", "--targets=[0]"]
 
-Edit = tuple[str, dict[str, Any], str, str, Any]
-"""An architecture, its options, and what is edited in the configuration of its export: section, option and value."""
 
-EDITS: dict[str, Edit] = {
-    "merge": ("small_resnet", {"width": 16, "blocks": 2}, "layer_masking", "merge", "union"),
-    "detach_padding": ("small_resnet", {"width": 16}, "layer_masking", "detach_padding", False),
-    "global_pool": ("timm/test_resnet", {}, "architecture_options", "global_pool", "max"),
-    "output_stride": ("timm/test_resnet", {}, "architecture_options", "output_stride", 16),
-}
-
-
-def export(folder, architecture, options):
-    """A folder as `maskrobust export` writes it, with layer masking by its first rule."""
-    folder.mkdir(parents=True)
-    torch.manual_seed(0)
-    network = build_network(architecture, 8, options)
-    origin = Origin(architecture, options, layer_masking={"merge": "intersection"})
-    names = Cues(**TINY_DATA).class_names
-    write_export(
-        TrainedNetwork("a", network, Preprocessing(size=(64, 64)), 8, class_names=names, origin=origin), folder
-    )
-    return folder
-
-
-def edit(folder, section, option, value):
-    config = json.loads((folder / CONFIG).read_text())
-    config[section][option] = value
-    (folder / CONFIG).write_text(json.dumps(config))
+def weights(path, seed):
+    """A network's name: a file with weights of its own."""
+    torch.manual_seed(seed)
+    torch.save(build_network("small_resnet", 8, {}).state_dict(), path)
+    return f"small_resnet:{path}"
 
 
 def stop_after(batches, command):
@@ -266,28 +242,21 @@ def stop_after(batches, command):
             main(command)
 
 
-@pytest.mark.parametrize("name", EDITS)
-def test_an_edited_network_has_another_fingerprint_with_the_same_weights(name, tmp_path):
-    architecture, options, *edited = EDITS[name]
-    folder = export(tmp_path / "network", architecture, options)
-    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    visible = torch.zeros(4, 1, 64, 64, dtype=torch.bool)
-    visible[:, :, :49, :33] = True
-    before = load_network(str(folder))
-    edit(folder, *edited)
-    after = load_network(str(folder))
-    assert network_fingerprint(before) != network_fingerprint(after)
-    assert all(torch.equal(each, after.state_dict()[key]) for key, each in before.state_dict().items())
-    with torch.inference_mode():
-        one, other = (each.predictor("layer_masking")(images, visible, torch.arange(4)) for each in (before, after))
-    assert torch.equal(one, other) == (name == "detach_padding")  # which decides gradients alone
+@pytest.mark.parametrize(("option", "value"), [("global_pool", "max"), ("output_stride", 16)])
+def test_a_network_with_another_option_has_another_fingerprint_with_the_same_weights(option, value):
+    state = build_network("timm/test_resnet", 8, {}).state_dict()
+    found = set()
+    for options in ({}, {option: value}):
+        network = build_network("timm/test_resnet", 8, options)
+        network.load_state_dict(state)
+        found.add(network_fingerprint(trained(network, origin=Origin("timm/test_resnet", options))))
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("command", ["evaluate", "explain"])
 def test_networks_in_another_order_do_not_take_each_others_answers(command, tmp_path, capsys):
     """Both keep answers by a network's place."""
-    names = [str(export(tmp_path / "a", "small_resnet", {"width": 16}))]
-    names.append(str(export(tmp_path / "b", "small_resnet", {"width": 20})))
+    names = [weights(tmp_path / f"{seed}.pt", seed) for seed in range(2)]
     out = f"--out={tmp_path / 'out'}"
     first, second = (f"--network={json.dumps(each)}" for each in (names, names[::-1]))
     if command == "evaluate":
@@ -306,7 +275,7 @@ def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(tmp_path, 
     module = tmp_path / "fill_of_test_store.py"
     module.write_text(FILL)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    network = export(tmp_path / "a", "small_resnet", {"width": 16})
+    network = weights(tmp_path / "weights.pt", 0)
     command = [*EVALUATE, f"--network={network}", f"--out={tmp_path / 'out'}", f"--methods=[{module.stem}.dark]"]
     stop_after(2, command)
     module.write_text(FILL.replace("0.1", "0.2"))
