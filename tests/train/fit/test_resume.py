@@ -128,21 +128,24 @@ ACCUMULATED = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_inter
 
 
 @pytest.mark.parametrize(
-    ("interruption", "more"),
+    ("interruption", "more", "left_out"),
     [
-        ({"kind": "term", "step": 12}, []),
-        ({"kind": "interrupt", "step": 12, "validating": True}, []),
-        ({"kind": "term", "step": 4, "batches": 1}, ACCUMULATED),
-        ({"kind": "term", "step": 2, "validating": True}, ACCUMULATED),
+        ({"kind": "term", "step": 12}, [], []),
+        ({"kind": "interrupt", "step": 12, "validating": True}, [], []),
+        ({"kind": "term", "step": 1, "batches": 1}, ACCUMULATED, []),
+        ({"kind": "term", "step": 4, "batches": 1}, ACCUMULATED, [1]),
+        ({"kind": "term", "step": 2, "validating": True}, ACCUMULATED, []),
     ],
-    ids=["epoch's end", "validation", "in a step", "validation in a step"],
+    ids=["epoch's end", "validation", "in a step", "in a step ahead of a validation", "validation in a step"],
 )
-def test_a_run_stopped_at_an_awkward_moment_leaves_nothing_out(tmp_path, whole, capsys, interruption, more):
+def test_a_run_stopped_at_an_awkward_moment_leaves_out_the_next_validation_at_most(
+    tmp_path, whole, capsys, interruption, more, left_out
+):
     status, line = stopped(arguments(tmp_path, *more, interruption=interruption), capsys)
     assert status == {"term": 143, "interrupt": 130}[interruption["kind"]] and str(last(tmp_path)) in line
     main(arguments(tmp_path, *more, ckpt_path="last"))
     assert_ends_the_same(tmp_path, torch.load(last(whole(*more))))
-    assert validations(tmp_path) == validations(whole(*more))
+    assert validations(tmp_path) == [each for n, each in enumerate(validations(whole(*more))) if n not in left_out]
 
 
 def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not_stopped(tmp_path):
