@@ -122,8 +122,8 @@ def said(results: Results) -> list[str]:
     fraction = in_words(float(half[0].parameters["hidden_fraction"])) if half else ""
     remarks = {
         f"{_who(kept, title, 'right in')} {right}, with {fraction} of the patches hidden.": half and not told,
-        **dict.fromkeys(_compared(results, kept), told),
         f"This is about {title[alike[0]] if alike else ''} alone; the grid shows all.": told and alike != kept,
+        **dict.fromkeys(_compared(results, kept), told),
         "Whether the networks differ was not tested.": len(kept) > 1 and not _pairs(results, kept),
         f"{_who([*lost], title, 'at chance')} with nothing hidden ({poor}), so behind holes nothing counts.": lost,
         "Only this way of hiding was tested; others can give other answers.": len({m for _, m in decided}) == 1,

@@ -46,8 +46,8 @@ KNOWN = {
         [
             "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
             "(26%).",
-            "Under mean colour fill, b relies less on outlines than a (27% against 62% right behind them).",
             "This is about a alone; the grid shows all.",
+            "Under mean colour fill, b relies less on outlines than a (27% against 62% right behind them).",
         ],
     ),
     "none reads": (
@@ -110,9 +110,9 @@ KNOWN = {
         [
             "v0 reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
             "(26%).",
+            "This is about v0 alone; the grid shows all.",
             "Under mean colour fill, v3 relies less on outlines than v0 (26% against 62% right behind them).",
             "Under mean colour fill, v4 relies more on outlines than v3 (63% against 26% right behind them).",
-            "This is about v0 alone; the grid shows all.",
         ],
     ),
     "few images": (
