@@ -22,7 +22,7 @@ from maskrobust.augment import FAMILIES, FILLS, Batch, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule
 from maskrobust.train.masks import GalleryConfig
-from maskrobust.train.masks.drawing import OUTLINE, draw_gallery, draw_outlines, in_masks
+from maskrobust.train.masks.drawing import OUTLINE, draw_gallery
 from maskrobust.train.report.wording import family_title, method_title
 from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs
@@ -125,29 +125,18 @@ def test_patch_mixing_shows_the_other_image(page):
     assert np.array_equal(pictures["Patches, Other image"][0][inside], other[inside])
 
 
-def test_masks_are_said_to_hide_so_much_and_which_of_them_hide_the_object():
-    said = "3 mask families hide 10 to 51% of the pixels of these images"
-    hidden = {"patches": (0.5, 0.5), "slic": (0.48, 0.51), "objects": (0.2, 0.1)}
-    whole = {name: [(each[0], 0.4 if name == "patches" else 1.0), (each[1], None)] for name, each in hidden.items()}
-    assert squeezed(in_masks(whole)) == f"{said}, and 2 of the families the whole object: SLIC and objects."
-    partly = {name: [(fraction, 0.9) for fraction in each] for name, each in hidden.items()}
-    assert squeezed(in_masks(partly)) == f"{said}, and none the object."
-    without = {name: [(fraction, None) for fraction in each] for name, each in hidden.items()}
-    assert squeezed(in_masks(without)) == f"{said}."
-    alone = "One mask family hides 20% of the pixels of these images, and"
-    assert squeezed(in_masks({"objects": [(0.2, 1.0)]})) == f"{alone} the whole object."
-    assert squeezed(in_masks({"objects": [(0.2, 0.9)]})) == f"{alone} not the whole object."
+def test_the_headline_says_how_much_is_hidden(page):
+    hidden = sorted(float(row[1].partition("\u202f")[0]) for rows in page.tables.values() for row in rows[1:])
+    said = f"The holes hide {hidden[0]:.0f} to {hidden[-1]:.0f}% of the pixels of these images."
+    assert squeezed(page.texts["headline"]) == said
 
 
-def test_the_outline_runs_inside_the_object_and_around_it():
-    inside = np.zeros((2, 9, 9), dtype=bool)
-    inside[0, 2:7, 0:5] = True
-    picture = np.zeros((9, 9, 3), dtype=np.uint8)
-    outlined, empty = draw_outlines([picture, picture], inside)
-    expected = inside[0].copy()
-    expected[3:6, 1:4] = False
-    assert np.array_equal((outlined == OUTLINE).all(axis=2), expected)
-    assert not empty.any() and not picture.any()
+def test_the_outline_runs_inside_the_object_and_around_it(page):
+    original = page.pictures()["left <b>disc</b>, image 100, nothing hidden"][0]
+    data = Discs()
+    data.setup("validate")
+    inside = next(iter(data.val_dataloader())).object_mask[0, 0].numpy()
+    assert inside.any() and np.array_equal((original == OUTLINE).all(axis=2), inside & ~ndimage.binary_erosion(inside))
 
 
 def test_the_page_loads_nothing_and_names_are_no_markup(page, page_text):

@@ -37,7 +37,6 @@ from maskrobust.train.storage.files import atomic_path, printable, read_json, wr
 from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
 from maskrobust.train.storage.store import Store
 from tests.train.data.layouts import save
-from tests.train.explain.test_explain import SHORT, photographs
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_claim
 
@@ -215,7 +214,6 @@ def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(
 
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
 EVALUATE = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black, layer_masking]"]
-EXPLAIN = ["explain", *SHORT, "--plan.explainers=[lime]", "--targets=[0]"]
 
 
 def weights(path, seed):
@@ -253,21 +251,15 @@ def test_a_network_with_another_option_has_another_fingerprint_with_the_same_wei
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain"])
-def test_networks_in_another_order_do_not_take_each_others_answers(command, tmp_path, capsys):
-    """Both keep answers by a network's place."""
+def test_networks_in_another_order_do_not_take_each_others_answers(tmp_path, capsys):
+    """Answers are kept by a network's place."""
     names = [weights(tmp_path / f"{seed}.pt", seed) for seed in range(2)]
     out = f"--out={tmp_path / 'out'}"
     first, second = (f"--network={json.dumps(each)}" for each in (names, names[::-1]))
-    if command == "evaluate":
-        stop_after(2, [*EVALUATE, first, out])
-        kept = sorted((tmp_path / "out" / "partial").rglob("*"))
-        assert "with another network; call it as it was called" in sentence_of([*EVALUATE, second, out], capsys)
-        assert sorted((tmp_path / "out" / "partial").rglob("*")) == kept and len(kept) > 2
-    else:
-        others = [f"--images={photographs(tmp_path / 'images', 1)}", "--methods=[black]", out]
-        main([*EXPLAIN, first, *others])
-        assert "with another network" in sentence_of([*EXPLAIN, second, *others], capsys)
+    stop_after(2, [*EVALUATE, first, out])
+    kept = sorted((tmp_path / "out" / "partial").rglob("*"))
+    assert "with another network; call it as it was called" in sentence_of([*EVALUATE, second, out], capsys)
+    assert sorted((tmp_path / "out" / "partial").rglob("*")) == kept and len(kept) > 2
 
 
 def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(tmp_path, capsys, monkeypatch, request):
@@ -403,8 +395,8 @@ def test_parameters_of_a_row_are_harmless_in_the_csv():
 
 def test_a_page_shows_names_and_follows_no_markup_in_them():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
-    row = GalleryRow("patches", 0.5, None, (pixels, pixels))
-    gallery = Gallery(("black",), (GalleryImage(NASTY, pixels, True, (row,)),), {NASTY: NASTY}, {"split": NASTY})
+    row = GalleryRow("patches", 0.5, (pixels, pixels))
+    gallery = Gallery(("black",), (GalleryImage(NASTY, pixels, (row,)),), {NASTY: NASTY})
     page = render_gallery(gallery, NASTY)
     assert "<script" not in page and "<b>" not in page
     assert "&lt;script&gt;alert(1)" in page and r"\u202e" in page
