@@ -116,7 +116,11 @@ class KeepingSyncBatchNorm(TorchSyncBatchNorm):
 
 
 def keep_layers_in_sync(strategy: Any) -> None:
-    """Make a strategy that synchronises batch norm (`Trainer(sync_batchnorm=True)`) do it by `KeepingSyncBatchNorm`."""
+    """Make a strategy that synchronises batch norm (`Trainer(sync_batchnorm=True)`) do it by `KeepingSyncBatchNorm`.
+
+    All that we use of Lightning's private names is `_layer_sync`, tried with pytorch-lightning 2.6.6: its public way, a
+    plugin, is for whoever makes the Trainer.
+    """
     if isinstance(getattr(strategy, "_layer_sync", None), TorchSyncBatchNorm):
         strategy._layer_sync = KeepingSyncBatchNorm()
 

@@ -167,7 +167,7 @@ class FitCLI(LightningCLI):
             checkpoint = _whole_checkpoint(config.ckpt_path)
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
             self._saved_classes = checkpoint.get("class_names")
-            check_same_training(checkpoint.get("config"), json.loads(self._text(config)), config.ckpt_path)
+            check_same_training(checkpoint.get("config"), self._plain(), config.ckpt_path)
             _end_if_finished(checkpoint, config)
         # Lightning would parse the arguments in a checkpoint that it knows of, and import the classes that they name
         self._ckpt_path, config.ckpt_path = config.ckpt_path, None
@@ -231,9 +231,8 @@ class FitCLI(LightningCLI):
         config.ckpt_path = self._ckpt_path
         if config.ckpt_path is not None:
             config.model.weights = None
-        text = self._text(config)
-        self.config_dump: dict[str, Any] = json.loads(text)
-        self.save_config_kwargs = {"text": text}
+        self.config_dump = self._plain()
+        self.save_config_kwargs = {"text": json.dumps(self.config_dump)}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
@@ -296,11 +295,11 @@ class FitCLI(LightningCLI):
             measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
             yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
 
-    def _text(self, config: Namespace) -> str:
-        """A command's configuration as JSON."""
-        parser = self._parser("fit")
-        text: str = parser.dump(config, format="json", skip_unset=False, skip_validation=True)
-        return text
+    def _plain(self) -> dict[str, Any]:
+        """The command's configuration as plain values."""
+        text: str = self.parser.dump(self.config, format="json", skip_unset=False, skip_validation=True)
+        content: dict[str, Any] = json.loads(text)["fit"]
+        return content
 
     def _additions(self, *, is_logged: bool) -> dict[str, Any]:
         """Callbacks and plugins of the trainer, with those that every training gets."""
