@@ -16,7 +16,7 @@ class Interruption(pl.Callback):
     """Does something to its own process, after a training step or within the validation that follows it.
 
     Args:
-        kind: "kill" for SIGKILL while a checkpoint is being written, or within a validation, "term" for SIGTERM,
+        kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM,
             "interrupt" for SIGINT, "group" for SIGTERM to the process group, "wait" to wait for a signal from
             elsewhere, "nan" for a batch that holds no numbers, "full" for files that cannot grow beyond 10 kB any more.
         step: optimiser steps before it happens.
@@ -60,8 +60,6 @@ class Interruption(pl.Callback):
         elif self.kind == "wait":
             while signal.getsignal(signal.SIGTERM) == self.handler:  # which the first signal changes, or has changed
                 time.sleep(0.05)
-        elif self.kind == "kill" and self.validating:
-            os.kill(os.getpid(), signal.SIGKILL)
         elif self.kind in ("term", "interrupt"):
             os.kill(os.getpid(), signal.SIGTERM if self.kind == "term" else signal.SIGINT)
 
