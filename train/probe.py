@@ -27,7 +27,7 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
     if int(training.labels.min()) < 0:
         raise InputError(
             f"the mask-only probe learns the classes of training objects, but those of {type(data).__name__} have no "
-            "labels; evaluate without training objects, such as Cutouts with training_objects none."
+            "labels; evaluate data without a training split, or with one that is labelled."
         )
     held_out = SilhouetteBank.from_batches(data.annotated_batches("val"))
     return train_probe(training, held_out, data.num_classes, seed)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from cutouts import Cutouts
 from matplotlib.axes import Axes
 from torch import Tensor, nn
 
@@ -26,7 +27,6 @@ from maskrobust.augment import apply_fill, fill_exemplar, patches
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.methods import is_fill, normalise
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data import Cutouts
 
 sys.path.append(str(Path(__file__).parent))
 from holes_study import LITE, PATCH, SIDE, VIEWS

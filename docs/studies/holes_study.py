@@ -24,6 +24,7 @@ import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F
+from cutouts import Cutouts, draw_noise
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import optimize, stats
@@ -39,8 +40,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
 from maskrobust.lm_modules.reliance.measures.nearest import nearest_is_own
-from maskrobust.train.data import Cutouts
-from maskrobust.train.data.files.scenes import CROP_NUMBERS, draw_noise, random_crop
+from maskrobust.train.data.files.scenes import CROP_NUMBERS, random_crop
 from maskrobust.train.running.memory import keep_freed_memory
 
 sys.path.append(str(Path(__file__).parent))

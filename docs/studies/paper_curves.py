@@ -37,6 +37,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cutouts import Cutouts
 from holes_study import BATCH, SIDE, Array, Found, answers, holm, over_objects, read_network
 from numpy.typing import NDArray
 
@@ -45,7 +46,6 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.networks.class_matching import imagenet_names
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_holes
-from maskrobust.train.data import Cutouts
 from maskrobust.train.running.memory import keep_freed_memory
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)

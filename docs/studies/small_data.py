@@ -21,13 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from cutouts import Cutouts, find_cutouts
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
 from maskrobust.train.cli import main as maskrobust
-from maskrobust.train.data import Cutouts
-from maskrobust.train.data.sets.cutouts import find_cutouts
 
 IMAGE_SIZE, PATCH_SIZE, TEST_VIEWS = 112, 16, 2
 CLASSES = {

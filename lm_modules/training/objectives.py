@@ -229,7 +229,7 @@ def shown_to_teacher(batch: Batch, hides_object: Tensor, source: object) -> Tens
     if scenes is None:
         raise InputError(
             "objective 'distillation' needs pictures without the objects that a hole leaves nothing of, but "
-            f"{type(source).__name__} has none; choose mask families that do not hide objects, or data such as "
-            "Cutouts."
+            f"{type(source).__name__} has none; choose mask families that do not hide objects, or give the data a "
+            "method without_object."
         )
     return batch.images.masked_scatter(hides_object[:, None, None, None], scenes.to(batch.images, non_blocking=True))

@@ -1,23 +1,12 @@
 """What a page tells its readers to type and to write: read from Markdown, so that no command can be forgotten."""
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 TITLE = re.compile(r"# (\w+\.(?:py|yaml))\n")
-
-
-def script(name: str) -> ModuleType:
-    """A script of docs/studies/, imported anew."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "docs" / "studies" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Block(NamedTuple):

@@ -179,9 +179,6 @@ def run_maskrobust(arguments, folder):
         if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
-        if untrained and "Cutouts" in arguments:
-            (folder / "classes.csv").write_text("class,output\ncat,0\ndog,1\n")
-            untrained.append("--classes=classes.csv")
         run_short([*arguments, *data_options(arguments, folder), *FEW_MEASURES, *untrained])
     elif command == "explain" and "--judge" in arguments:
         make_checkpoints(folder / "a.ckpt")

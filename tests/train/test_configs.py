@@ -1,6 +1,5 @@
 """Every shipped configuration takes its steps: a new YAML is found by itself, and fails here until it can be run."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,8 @@ from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, ti
 
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
-EXPLANATIONS = [name for name in CONFIGS if name.startswith("explain_")]
 PRETRAININGS = [name for name in CONFIGS if name.startswith("pretrain")]
-EVALUATIONS = [name for name in CONFIGS if name.startswith("evaluate_")]
-TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + EXPLANATIONS + EVALUATIONS + PRETRAININGS]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + PRETRAININGS]
 MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
 
 Data = Callable[[str], dict[str, Any]]
@@ -53,12 +50,7 @@ def fit_arguments(data, folder, training, *overlays):
     configs = [f"--config={name}" for name in (training, *overlays)]
     sizes = [f"--data.init_args.{name}={value}" for name, value in small.items()]
     arguments = [*configs, f"--trainer.default_root_dir={folder}", *TWO_STEPS, *TINY_NETWORK, *sizes]
-    if "weights" not in content["model"]:
-        return arguments
-    network = build_network("small_resnet", 2, {"width": 16})
-    torch.save(network.state_dict(), folder / "weights.pt")
-    further = [f"--model.weights={folder / 'weights.pt'}", "--model.trainable=[fc]"]
-    return [*arguments, *further, "--data.init_args.training_objects=split"]
+    return arguments
 
 
 def checkpoint(folder):
@@ -185,35 +177,3 @@ def test_every_shipped_claim_makes_a_run(name, data, tmp_path):
     with ClaimProgress(Console(quiet=True), runs=1) as progress:
         run_arm(config, first, config.seeds[0], bank, progress)
     assert measured_run(config, first, config.seeds[0]).outcomes.keys() == {*config.plans_of(first)}
-
-
-@pytest.mark.parametrize("name", EXPLANATIONS)
-def test_every_shipped_explanation_is_made_under_all_its_methods(name, data, tmp_path):
-    content = content_of(name)
-    small = data(content["data"]["class_path"])
-    out, network = tmp_path / "out", tmp_path / "weights.pt"
-    num_classes = {"Cutouts": 2, "Fashion": 10}[content["data"]["class_path"]]
-    torch.save(build_network("small_resnet", num_classes).state_dict(), network)
-    short = ["--max_images=1", "--segments=[patches]", "--patch_size=16", "--plan.samples=32"]
-    short += ["--recognised=false"]  # random weights recognise nothing
-    sizes = [f"--data.init_args.{key}={value}" for key, value in small.items()]
-    main(["explain", f"--network=small_resnet:{network}", f"--out={out}", *short, *sizes, f"--config={name}"])
-    found = json.loads((out / "explanations.json").read_text())
-    kept = {"judge": content["judge"]} | content["plan"]
-    assert found["methods"] == content["methods"]
-    wanted = {**kept, "samples": 32, "segments": ["patches"]}
-    assert {name: found["settings"].get(name) for name in wanted} == wanted
-
-
-@pytest.mark.parametrize("name", EVALUATIONS)
-def test_every_shipped_evaluation_is_made_as_it_says(name, data, tmp_path):
-    content = content_of(name)
-    sizes = [f"--data.init_args.{key}={value}" for key, value in data(content["data"]["class_path"]).items()]
-    short = ["--replicates=20", "--plan.scenes=2", "--plan.patch_size=8"]  # the command line wins
-    network = "--network=tests.train.networks.MeanColour"
-    (tmp_path / "classes.csv").write_text("class,output\ncat,0\ndog,1\n")
-    options = [*short, *sizes, f"--config={name}", f"--classes={tmp_path / 'classes.csv'}", f"--out={tmp_path}"]
-    main(["evaluate", network, *options])
-    found = json.loads((tmp_path / "reliance.json").read_text())
-    assert found["methods"] == content["methods"] and found["settings"]["patch_size"] == 8
-    assert found["settings"]["hidden_fractions"] == content["plan"]["hidden_fractions"]

@@ -11,7 +11,6 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data import Cues
 from tests.train.data.conftest import write_fashion_files
 from tests.train.data.layouts import write_pairs
-from tests.train.data.sets.test_cutouts import write_cutouts
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_pets import write_pets
 from tests.train.data.sets.test_shards import write_folder
@@ -73,8 +72,6 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
     match data:
         case "Cues":
             return TINY_DATA
-        case "Cutouts":
-            small = TINY_FILES | {"folder": str(write_cutouts(folder / "cutouts")), "classes": "folders", "views": 2}
         case "Fashion":
             small = TINY_DATA | {"root": str(write_fashion_files(folder / "fashion", train=80, test=30))}
         case "Folder":

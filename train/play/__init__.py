@@ -29,8 +29,8 @@ class PlayConfig:
     Attributes:
         network: names of the networks, side by side; none for a small one that is trained on generated images at the
             first call, and kept in the user's cache.
-        images: image files, and folders of them; none for those that come with scikit-image and, where they are
-            installed, cut-outs; or, for the small network, generated ones.
+        images: image files, and folders of them; none for those that come with scikit-image, or, for the small
+            network, generated ones.
         methods: masking methods that are chosen when the page opens. It offers all others, too.
         image_size: side in pixels of the square at the centre of each image that is shown, from 32 to 1,024.
         host: address or name to listen at. Requests under another name than this, 127.0.0.1 or localhost are refused.

@@ -1,20 +1,16 @@
 """The networks and pictures of `play`: the user's own, or a small network and pictures with known outlines."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 
-from maskrobust.errors import MissingFileError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data.files.scenes import PHOTOGRAPH_PARTS, SCENE_NUMBERS, draw_scenes, read_photograph
+from maskrobust.train.data.files.scenes import read_photograph
 from maskrobust.train.data.sets.cues import Cues
-from maskrobust.train.data.sets.cutouts import Cutouts
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture
 from maskrobust.train.networks import load_for
 from maskrobust.train.play import PlayConfig
@@ -24,7 +20,7 @@ from maskrobust.train.storage.files import atomic_path
 _EPOCHS = 4
 
 _PHOTOGRAPHS = ("chelsea.png", "coffee.png", "astronaut.png", "rocket.jpg", "motorcycle_left.png")
-_ONE_OF_CUTOUTS = 14
+_NO_OBJECTS = ("brick.png", "grass.png", "gravel.png", "moon.png")
 
 
 def load_networks(config: PlayConfig, console: Console) -> list[TrainedNetwork]:
@@ -75,30 +71,16 @@ def offered_pictures(config: PlayConfig) -> list[Picture]:
         found = [read_picture(name, path, size) for name, path in list_pictures(config.images).items()]
     elif config.network:
         pixels = {PurePath(file).stem: torch.tensor(read_photograph(file)).permute(2, 0, 1) for file in _PHOTOGRAPHS}
-        found = [*_cut_outs(size), *(square_picture(name, image, size) for name, image in pixels.items())]
+        found = [square_picture(name, image, size) for name, image in pixels.items()]
     else:
         data = Cues(test_images=8, image_size=size)
         found = [each._replace(name=data.class_names[each.label]) for each in pictures_of(data, "test", 8)]
     return [*found, *_empty_scenes(size)]
 
 
-def _cut_outs(size: int) -> Iterator[Picture]:
-    """Some of the cut-outs that Debian packages, where they are installed."""
-    try:
-        data = Cutouts(views=1, image_size=size)
-    except MissingFileError:
-        return
-    for each in islice(pictures_of(data, "test", 1000), 0, None, _ONE_OF_CUTOUTS):
-        file, _, _ = data.sample_name("test", each.id).partition(",")
-        yield each._replace(name=PurePath(file).stem)
-
-
 def _empty_scenes(size: int) -> Iterator[Picture]:
     """A plain grey, and photographs that show no object."""
-    scenes = PHOTOGRAPH_PARTS["test"]
-    numbers = np.full((len(scenes), SCENE_NUMBERS), 0.5, dtype=np.float32)
-    drawn = draw_scenes(scenes, np.arange(len(scenes)), size, numbers)
-    names = [PurePath(scene.file_name).stem.partition("_")[0] for scene in scenes]
-    for name, pixels in zip(("grey", *names), (np.full_like(drawn[0], 128), *drawn), strict=True):
-        image = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        yield Picture(f"empty scene: {name}", image, 0, (size, size), -1, np.zeros((size, size), dtype=np.bool_), 0)
+    grey = torch.full((3, size, size), 128, dtype=torch.uint8)
+    photographs = {PurePath(file).stem: torch.tensor(read_photograph(file)).permute(2, 0, 1) for file in _NO_OBJECTS}
+    for name, pixels in ({"grey": grey} | photographs).items():
+        yield square_picture(f"empty scene: {name}", pixels, size)

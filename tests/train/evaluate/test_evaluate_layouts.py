@@ -16,10 +16,8 @@ from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
-from maskrobust.train.data.sets.cutouts import DEBIAN_STAMPS
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.probe import read_outlines
-from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.data.layouts import IMAGES, write_classes, write_pairs
@@ -222,29 +220,6 @@ def test_classes_that_a_network_does_not_know_can_be_left_out(tmp_path, capsys):
     (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
     assert clean.images == 8
     assert settings_of(tmp_path / "out")["left_out_classes"] == ["box"]
-
-
-def test_all_photographs_of_debians_package_have_the_labels_that_a_network_gives_them(tmp_path):
-    require_component(DEBIAN_STAMPS, "apt install tuxpaint-stamps-default")
-    options = (
-        "--data.classes=none",
-        "--data.image_size=64",
-        "--data.views=1",
-        "--plan.scenes=6",
-        "--plan.scene_objects=30",
-    )
-    torch.manual_seed(0)
-    torch.save(SmallResNet(1000).state_dict(), tmp_path / "weights.pt")
-    network = f"--network=small_resnet:{tmp_path / 'weights.pt'}"
-    main(["evaluate", "--data=Cutouts", network, *QUICK, *options, f"--out={tmp_path / 'out'}"])
-    rows = {row.name: row for row in rows_of(tmp_path / "out")}
-    assert rows["retention_0.5"].images == 419
-    assert rows["clean_accuracy"].undefined_because == "The images have no labels."
-    scenes = settings_of(tmp_path / "out")["scenes"]
-    assert [each["kind"] for each in scenes] == ["flat", "noise", "photographs"] * 2
-    assert scenes[0]["texture_energy"] < 1e-12 < scenes[2]["texture_energy"] < scenes[1]["texture_energy"]
-    pull = rows["outline_pull"]
-    assert (pull.value is not None and 4 <= pull.images <= 30) or "two classes" in str(pull.undefined_because)
 
 
 @pytest.mark.parametrize(

@@ -251,23 +251,6 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         raise InputError(f"no pixel of '{name}' holds data, for nodata is {nodata}; leave it out.") from error
 
 
-def decode_cutout(content: bytes, name: str) -> NDArray[np.uint8]:
-    """An encoded PNG with transparency as (H, W, 4) uint8, red, green, blue and alpha, turned as `decode_image` does.
-
-    Args:
-        content: bytes of an image file.
-        name: what messages call the image.
-
-    Raises:
-        InputError: it is no PNG that can be read whole, or has no alpha channel.
-    """
-    with _opened(content, name) as image:
-        if image.format != "PNG" or not image.has_transparency_data:
-            raise InputError("it must be a PNG with an alpha channel: save it with transparency around the object")
-        pixels = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1)
-        return _turned(pixels, _orientation(image)).permute(1, 2, 0).numpy()
-
-
 def size_of(content: bytes, name: str) -> tuple[int, int]:
     """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
 
