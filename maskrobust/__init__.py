@@ -1,7 +1,7 @@
 """maskrobust: layer masking for CNNs, training with random masks, and measures of what a network reads from a hole.
 
 `__init__.pyi` beside this file lists the public names. Each is imported on first use, so that `maskrobust.LayerMasking`
-needs torch, torchvision, NumPy and OpenCV alone, and nothing of Lightning, Weights & Biases or
+needs torch, torchvision, NumPy and OpenCV alone, and nothing of Lightning, albumentations, Weights & Biases or
 WebDataset.
 """
 

@@ -34,7 +34,7 @@ import torch
 from torch.utils.data import _utils
 
 IMPORTED = [
-    *("attrs", "docstring_parser", "fsspec.implementations.chained", "PIL.JpegImagePlugin", "pytest"),
+    *("albumentations", "attrs", "docstring_parser", "fsspec.implementations.chained", "PIL.JpegImagePlugin", "pytest"),
     *("matplotlib.backends.backend_svg", "matplotlib.pyplot", "skimage.segmentation.slic_superpixels"),
     *(f"sklearn.{name}" for name in ("discriminant_analysis", "linear_model", "neighbors", "neural_network")),
     *("torch.distributed.run", "torch.distributed.algorithms.ddp_comm_hooks", "torch.utils.serialization.config"),

@@ -31,7 +31,7 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
     """Inpaint hidden pixels with the fast marching method.
 
     Telea, "An image inpainting technique based on the fast marching method" (Journal of Graphics Tools 9(1), 2004), as
-    implemented by `cv2.inpaint`, with a radius of 3 pixels. It works on 8 bits: what
+    implemented by `cv2.inpaint`, which albumentations calls too, with its radius of 3 pixels. It works on 8 bits: what
     is drawn is a multiple of 1/255. `cv2.inpaint` reads what the hole holds, so it is given 0 there: the result does
     not depend on it. An image of one row or one column is inpainted as two rows or columns that are alike. Where
     nothing is visible, the dataset's mean colour is drawn.

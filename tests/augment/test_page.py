@@ -33,6 +33,9 @@ def test_the_code_runs():
     batch, keys = program["batch"], program["keys"]
     assert (family(keys, batch).double().mean(dim=(1, 2, 3)) - 0.5).abs().max() < 0.1
     assert filled.options == {"value": 0.5}
+    visible, image = program["visible"], program["image"]
+    assert tuple(visible.shape) == (1, 32, 32) and tuple(image.shape) == (3, 32, 32)
+    assert 0 < (~visible).sum() < 32 * 32
 
 
 def test_every_family_is_listed():
