@@ -63,6 +63,7 @@ from .lm_modules.reliance.estimates.estimation import (
     right_answers as right_answers,
 )
 from .lm_modules.reliance.functional import (
+    outline_gain as outline_gain,
     silhouette_leak as silhouette_leak,
     swap_pull as swap_pull,
     used_share as used_share,

@@ -46,6 +46,10 @@ OUTLINE_PULL = "outline_pull"
 """The measure that speaks and is drawn where the headline is undefined, as with many classes and few objects."""
 
 
+OUTLINE_GAIN = "outline_gain"
+"""The measure that tells the headline where accuracy behind holes is near chance, or classes are many."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a measurement has prepared.

@@ -1,6 +1,7 @@
-"""Leak, used share and swap pull as functions of predictions, without intervals.
+"""Leak, used share and swap pull as functions of predictions, and the outline's gain of logits, without intervals.
 
-Every argument is integers (N,), a class for each image: a NumPy array, a tensor on any device, or a list.
+But for logits every argument is integers (N,), a class for each image: a NumPy array, a tensor on any device, or a
+list.
 """
 
 from collections.abc import Sequence
@@ -81,6 +82,52 @@ def swap_pull(behind_j: Classes, behind_k: Classes, labels_j: Classes, labels_k:
     """
     classes = _checked(behind_j=behind_j, behind_k=behind_k, labels_j=labels_j, labels_k=labels_k)
     return float(swap_pulls(*classes.values()).mean())
+
+
+def outline_gain(silhouette: Tensor, circle: Tensor, labels: Classes) -> float:
+    """What the outline adds to the log-odds of the right class: behind silhouettes minus behind enclosing circles.
+
+    Log-odds are of the class against all others, z_y - log(sum of exp z_k over k other than y). Both holes hide the
+    whole object and as many pixels; only the first leaves its outline. 0 is best: the outline adds nothing; below 0 it
+    misleads. Logits move before predictions do, and with many classes predictions may never.
+
+    Args:
+        silhouette: (N, K) logits with the object cut out along its outline, and a blob elsewhere, K at least 2.
+        circle: (N, K) logits with the object's smallest enclosing circle hidden.
+        labels: the true classes.
+
+    Returns:
+        Mean over images, in nats.
+
+    Raises:
+        InputError: the labels are not integers (N,), or the logits not (N, K) of at least two classes.
+    """
+    classes = torch.from_numpy(_checked(labels=labels)["labels"]).to(silhouette.device)
+    for name, each in (("silhouette", silhouette), ("circle", circle)):
+        if each.ndim != 2 or len(each) != len(classes) or each.shape[1] < 2:
+            raise InputError(
+                f"{name} must be logits (N, K) of {len(classes)} images and at least two classes, got "
+                f"{tuple(each.shape)}; give those of the same images."
+            )
+    behind, around = (log_odds(each.double(), classes[:, None]) for each in (silhouette, circle))
+    return (behind - around).mean().item()
+
+
+def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """Log-odds of classes against all other outputs.
+
+    Args:
+        logits: (N, K) float.
+        classes: (N, C) int64 in [0, K).
+
+    Returns:
+        (N, C) float32, or float64 of logits in float64; NaN where K is 1.
+    """
+    numbers = logits if logits.dtype == torch.float64 else logits.float()
+    if numbers.shape[1] == 1:
+        return torch.full(classes.shape, torch.nan, dtype=numbers.dtype, device=numbers.device)
+    others = numbers[:, None].expand(-1, classes.shape[1], -1).scatter(2, classes[..., None], -torch.inf)
+    return numbers.gather(1, classes) - others.logsumexp(dim=2)
 
 
 def leak_of_means(means: FloatArray) -> FloatArray:

@@ -15,7 +15,9 @@ from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
+from maskrobust.lm_modules.reliance.functional import log_odds
 from maskrobust.lm_modules.reliance.holes.conditions import (
+    OF_SHAPES,
     Condition,
     ConditionSource,
     condition_names,
@@ -166,12 +168,20 @@ class Measurement(Generic[Key]):
                     hidden = [each for each in shown if each.name in map(retention_condition, plan.hidden_fractions)]
                     ahead = {"clean": features(batch.images, batch.known, keys)}
                     ahead |= _behind(key, features, batch.images, hidden, keys, ahead["clean"])
+                own = batch.labels.where(batch.labels >= 0, clean.argmax(dim=1))
+                classes = torch.stack([own, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
+                odds = {
+                    each.name: log_odds(answers[each.name], classes).where(each.applies[:, None], torch.nan)
+                    for each in shown
+                    if each.name in OF_SHAPES
+                }
                 chosen = {name: logits.argmax(dim=1) for name, logits in answers.items()}
                 chosen |= {each.name: chosen[each.name].where(each.applies, -1) for each in shown}
                 found[key] = Outcomes(
                     num_classes=self._num_classes,
                     predictions={name: values.cpu().numpy() for name, values in chosen.items()},
                     features={name: values.float().cpu().numpy() for name, values in ahead.items()},
+                    log_odds={name: values.float().cpu().numpy() for name, values in odds.items()},
                     **facts,
                 )
         return found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_BY_CONDITION = ("predictions", "features")
+_BY_CONDITION = ("predictions", "features", "log_odds")
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
@@ -57,6 +57,9 @@ class Outcomes:
         scenes: answers about empty scenes; None where it was not asked about them.
         features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
             where the plan does not ask about the nearest picture.
+        log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, behind
+            "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an output has no others.
+            Of an image without a label it is that of the class predicted with nothing hidden.
     """
 
     num_classes: int
@@ -71,6 +74,7 @@ class Outcomes:
     swap_valid: BoolArray
     scenes: SceneAnswers | None = None
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    log_odds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,6 +135,19 @@ class Outcomes:
                 f"features must have been asked for, but there are none under '{condition}'; set nearest in the plan."
             )
         return self.features[condition]
+
+    def log_odds_under(self, condition: str) -> NDArray[np.float32]:
+        """Log-odds (N, 3) float32 under a condition.
+
+        Raises:
+            InputError: there are none, as in outcomes of an earlier version.
+        """
+        if condition not in self.log_odds:
+            raise InputError(
+                f"outcomes must hold log-odds, but have none under '{condition}'; delete those of an earlier version "
+                "to have them made again."
+            )
+        return self.log_odds[condition]
 
     def save(self, path: Path) -> None:
         """Write every field to `path` as an npz archive, replacing what is there."""

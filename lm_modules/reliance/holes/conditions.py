@@ -32,6 +32,10 @@ FILL_STREAM, HOLE_STREAM = 0, 1
 _SWAP_STREAM, _PATCH_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 5, 6, 7
 
 
+OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
+"""Conditions that hide an object along its outline or by a circle, or the shape of another object."""
+
+
 class Condition(NamedTuple):
     """One way of hiding parts of a batch.
 

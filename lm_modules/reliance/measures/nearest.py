@@ -48,6 +48,12 @@ def nearest_is_own(hidden: Tensor, clean: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def without_mean(features: Tensor) -> Tensor:
+    """Features (N, D) minus their mean over the pictures, float64: what shifts all pictures alike is taken off."""
+    numbers = features.double()
+    return numbers - numbers.mean(dim=0)
+
+
 def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
     return [{"hidden_fraction": fraction} for fraction in plan.hidden_fractions] if plan.nearest else ()
 
@@ -70,10 +76,33 @@ def nearest(hidden_fraction: float) -> Statistic:
     Args:
         hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
     """
+    return Statistic(lambda outcomes: _columns(outcomes, *_features(outcomes, hidden_fraction)))
 
-    def columns(outcomes: Outcomes) -> Columns:
-        hidden, clean = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
-        is_own = nearest_is_own(torch.from_numpy(hidden), torch.from_numpy(clean))
-        return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), is_own.numpy())
 
-    return Statistic(columns)
+@measure(
+    title="Nearest, means subtracted, {hidden_fraction:.0%} hidden",
+    definition="Nearest picture after the mean feature of all pictures with holes is subtracted from these, and that "
+    "of all clean pictures from those. A shift that holes give all pictures alike does not count.",
+    group="accuracy",
+    unit="fraction",
+    goal="high",
+    members=_fractions,
+    in_training=True,
+    compared=True,
+)
+def nearest_centred(hidden_fraction: float) -> Statistic:
+    """Mean of `nearest_is_own` of `without_mean`, in [0, 1]; its interval takes clean pictures and means as given.
+
+    Args:
+        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
+    """
+    return Statistic(lambda outcomes: _columns(outcomes, *map(without_mean, _features(outcomes, hidden_fraction))))
+
+
+def _features(outcomes: Outcomes, hidden_fraction: float) -> tuple[Tensor, Tensor]:
+    hidden, clean = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
+    return torch.from_numpy(hidden), torch.from_numpy(clean)
+
+
+def _columns(outcomes: Outcomes, hidden: Tensor, clean: Tensor) -> Columns:
+    return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), nearest_is_own(hidden, clean).numpy())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.holes.conditions import condition_names
+from maskrobust.lm_modules.reliance.holes.conditions import OF_SHAPES, condition_names
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -63,6 +63,7 @@ def make_outcomes(
             for name in predictions
             if name == "clean" or name.startswith("retention/")
         },
+        log_odds={name: rng.normal(size=(images, 3)).astype(np.float32) for name in OF_SHAPES if name in predictions},
     )
 
 

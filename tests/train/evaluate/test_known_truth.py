@@ -18,9 +18,13 @@ from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.methods import predictor
+from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
+from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain, shape_gain
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -103,6 +107,29 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it():
         if name != "used share":
             values = [each.value for each, _ in defined]
             assert min(np.diff(values)) > 0.1, name
+
+
+def test_the_gain_in_log_odds_recovers_a_planted_dose_and_is_zero_at_zero():
+    """logits = (1 - w) layer-masked + w reader of outlines: the measures rise with w, and hold 0 where it is 0."""
+    data, doses = cues(1.0), (0.0, 0.1, 0.5)
+    torch.manual_seed(0)
+    network = LayerMasking(build_network("small_resnet", CLASSES, {"width": 16})).eval()
+    masked, reader = predictor(network, "layer_masking", data.mean, data.std), PerfectReader(data)
+
+    def mixed(dose):
+        return lambda *asked: (1 - dose) * masked(*asked) + dose * 5.0 * reader(*asked)
+
+    plan, bank = ReliancePlan(hidden_fractions=()), SilhouetteBank.from_batches(data.val_dataloader())
+    measurement = Measurement({dose: Asked(mixed(dose), plan) for dose in doses}, bank, CLASSES)
+    found = measurement.run(batches_on(data.test_dataloader(), "cpu"))
+    for statistic, of_guesses in ((outline_gain(), 1 - 1 / CLASSES), (shape_gain(), 1.0)):
+        none, little, much = (estimate(statistic, [found[dose]], replicates=400).interval for dose in doses)
+        assert none.low <= 0.0 <= none.high, statistic
+        assert none.high < little.low and little.high < much.low
+        for dose, gain in ((0.1, little), (0.5, much)):  # of a reader beside equal logits
+            logit = 5.0 * dose
+            truth = of_guesses * (logit - np.log(CLASSES - 1) + np.log(CLASSES - 2 + np.exp(logit)))
+            assert gain.value == pytest.approx(truth, rel=0.2), (statistic, dose)
 
 
 def draw_outcomes(data, seed):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
-from maskrobust.lm_modules.reliance.measures.nearest import nearest, nearest_is_own
+from maskrobust.lm_modules.reliance.measures.nearest import nearest, nearest_centred, nearest_is_own
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
@@ -70,3 +70,16 @@ def test_the_measure_is_their_fraction_with_an_interval_over_objects():
     assert estimate(nearest(0.5), [whole], replicates=20).value == 1.0
     with pytest.raises(ValueError, match=r"none under 'retention/0\.7'; set nearest in the plan"):
         estimate(nearest(0.7), [outcomes])
+
+
+def test_a_shift_that_all_pictures_share_does_not_count_once_means_are_subtracted():
+    rng = np.random.default_rng(3)
+    outcomes = make_outcomes(60, seed=2)
+    hidden, clean = outcomes.features["retention/0.5"], outcomes.features["clean"]
+    centred = [(each - each.mean(axis=0)).tolist() for each in (hidden.astype(float), clean.astype(float))]
+    expected = looked_up(*centred)
+    assert nearest_centred(0.5).columns(outcomes).values.tolist() == [expected]
+    shift = (40 * rng.normal(size=(1, hidden.shape[1]))).astype(np.float32)
+    shifted = replace(outcomes, features={"clean": clean, "retention/0.5": hidden + shift})
+    assert estimate(nearest_centred(0.5), [shifted], replicates=20).value == pytest.approx(np.mean(expected), abs=0.02)
+    assert estimate(nearest(0.5), [shifted], replicates=20).value < 0.2
