@@ -1,19 +1,17 @@
-"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly.
+"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly, in eight kinds of worlds.
 
-    python scripts/benchmarks/claim_levels.py --trials 10000
+    python scripts/benchmarks/claim_levels.py --trials 4000
 
-The used share of an arm under a fill is a, that of layer masking b, and the accuracy that the fill keeps is c more than
-layer masking keeps. With nothing hidden an arm is d more accurate than the baseline, and counts unless it is shown to
-lose more than the tolerance. Each network has an error of its own in each number, one for each seed and one for the
-images, all normal; nothing depends on the signs of a and b. What is printed for a false verdict is the largest
-frequency over all truths and errors that are tried: at the borders of both claims and of what counts, inside them, and
-with b = 0. One arm or pair is at the border where one is enough to make a claim false, all are where all must be. The
-last table says how often an arm counts that loses more or less accuracy.
+A world gives the true numbers of every pair of an arm and a fill, of layer masking, and of a network without masks.
+Each network has an error of its own in each number, one for each seed and one for the images; accuracies have half of
+those of used shares. Errors are normal; over seeds they are Student's with 3 degrees of freedom, with the same standard
+deviation, where tails are heavy. What is printed for a wrong verdict is the largest frequency over the worlds of a
+kind, over three spreads, and over designs of one arm under one fill and of three arms under four.
 """
 
 import argparse
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +19,9 @@ from scipy import stats
 
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
 
-LEVEL, MARGIN, TOLERANCE = 0.025, 0.05, 0.03
-THIRD = LEVEL / 3
-SEEDS, ARMS, FILLS = (2, 3, 5, 8), (1, 2, 3, 4), (1, 2, 3, 4)
-FAR = 0.5
+LEVEL, MARGIN, CLEAN_TOLERANCE, KEPT_TOLERANCE, LEAST_VARIED = 0.025, 0.05, 0.03, 0.03, 0.1
+SEEDS, DESIGNS = (5, 8, 20), ((1, 1), (3, 4))
+VERDICTS = ("first supported", "first refuted", "second supported", "second refuted")
 
 
 class Errors(NamedTuple):
@@ -38,209 +35,260 @@ ERRORS = (Errors(0.03, 0.015), Errors(0.1, 0.002), Errors(0.003, 0.015))
 """Typical ones first; seeds alone; images alone."""
 
 
-class Bounds(NamedTuple):
-    """What decides about pairs (trials, arms, fills): estimates, and the variances that seeds and images add.
+class Number(NamedTuple):
+    """A mean over seeds and images, with the variances that both add to it; degrees of freedom are seeds minus one."""
 
-    Those of `clean`, the accuracy with nothing hidden, are (trials, arms, 1).
+    value: FloatArray
+    of_seeds: FloatArray
+    of_images: float
+    degrees: float
+
+    def above(self, bound: float, level: float | FloatArray) -> BoolArray:
+        """Whether it is shown to exceed the bound."""
+        student, normal = stats.t.isf(level, self.degrees), stats.norm.isf(level)
+        shown: BoolArray = self.value - np.sqrt(student**2 * self.of_seeds + normal**2 * self.of_images) > bound
+        return shown
+
+    def below(self, bound: float, level: float | FloatArray) -> BoolArray:
+        """Whether it is shown to lie below the bound."""
+        return self._replace(value=-self.value).above(-bound, level)
+
+    def is_small(self, level: float | FloatArray) -> BoolArray:
+        """Whether its magnitude is shown to lie below the margin: two one-sided tests."""
+        return self.below(MARGIN, level) & self.above(-MARGIN, level)
+
+    def is_large(self, level: float | FloatArray) -> BoolArray:
+        """Whether its magnitude is shown to exceed the margin."""
+        return self.above(MARGIN, level / 2.0) | self.below(-MARGIN, level / 2.0)
+
+
+class Evidence(NamedTuple):
+    """What the rule looks at, (trials, arms, fills); the first fill is that of the training.
+
+    Attributes:
+        share: used share.
+        minus: used share minus that of layer masking.
+        plus: used share plus that of layer masking.
+        kept: accuracy with patches hidden minus that of layer masking.
+        sees: accuracy with patches hidden minus chance.
+        varied: fraction of the answers behind circles that are not the most frequent one.
+        clean: accuracy with nothing hidden minus the baseline's, one fill.
+        bare: used share of the network without masks, one arm.
+        reference_sees: layer masking's accuracy with patches hidden minus chance, one arm and one fill.
+        reference_clean: its accuracy with nothing hidden minus the baseline's, the same.
     """
 
-    minus: tuple[FloatArray, FloatArray]
-    plus: tuple[FloatArray, FloatArray]
-    kept: tuple[FloatArray, FloatArray]
-    clean: tuple[FloatArray, FloatArray]
-    seeds: int
-    errors: Errors
-
-    def _reach(self, variances: FloatArray, level: float | FloatArray, scale: float = 1.0) -> FloatArray:
-        of_images = 2.0 * (scale * self.errors.images) ** 2
-        reach: FloatArray = np.sqrt(
-            stats.t.isf(level, self.seeds - 1) ** 2 * variances + stats.norm.isf(level) ** 2 * of_images
-        )
-        return reach
-
-    def counts(self) -> BoolArray:
-        """Whether an arm is not shown to lose more clean accuracy than the tolerance, (trials, arms, 1)."""
-        clean, variance = self.clean
-        counts: BoolArray = clean + self._reach(variance, THIRD, 0.5) >= -TOLERANCE
-        return counts
-
-    def relies_more(self, level: float) -> BoolArray:
-        """Whether |a| - |b| is shown to exceed the margin."""
-        (minus, minus_variance), (plus, plus_variance) = self.minus, self.plus
-        of_minus, of_plus = self._reach(minus_variance, level / 2), self._reach(plus_variance, level / 2)
-        above: BoolArray = np.minimum(minus - of_minus, plus - of_plus) > MARGIN
-        below: BoolArray = np.maximum(minus + of_minus, plus + of_plus) < -MARGIN
-        return above | below
-
-    def relies_as_little(self, level: float | FloatArray) -> BoolArray:
-        """Whether it is shown to lie below the margin."""
-        (minus, minus_variance), (plus, plus_variance) = self.minus, self.plus
-        of_minus, of_plus = self._reach(minus_variance, level / 2), self._reach(plus_variance, level / 2)
-        below: BoolArray = np.minimum(minus + of_minus, plus + of_plus) < MARGIN
-        above: BoolArray = np.maximum(minus - of_minus, plus - of_plus) > -MARGIN
-        return below & above
-
-    def keeps_less(self, level: float) -> BoolArray:
-        """Whether c is shown to lie below minus the tolerance."""
-        kept, variance = self.kept
-        below: BoolArray = kept + self._reach(variance, level, 0.5) < -TOLERANCE
-        return below
-
-    def keeps_enough(self, level: float | FloatArray) -> BoolArray:
-        """Whether it is shown to lie above that."""
-        kept, variance = self.kept
-        above: BoolArray = kept - self._reach(variance, level, 0.5) > -TOLERANCE
-        return above
+    share: Number
+    minus: Number
+    plus: Number
+    kept: Number
+    sees: Number
+    varied: Number
+    clean: Number
+    bare: Number
+    reference_sees: Number
+    reference_clean: Number
 
 
-def draw(
-    shares: FloatArray,
-    reference: float,
-    kept: FloatArray,
-    clean: FloatArray,
-    seeds: int,
-    errors: Errors,
-    rng: np.random.Generator,
-    trials: int,
-) -> Bounds:
-    """Experiments on true shares a and accuracies c, (arms, fills), d, (arms, 1), and layer masking's share b."""
-
-    def network(true: FloatArray, scale: float) -> FloatArray:
-        of_images = errors.images * rng.normal(size=(trials, *true.shape, 1))
-        return true[..., None] + scale * (of_images + errors.seeds * rng.normal(size=(trials, *true.shape, seeds)))
-
-    def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        return values.mean(axis=-1), values.var(axis=-1, ddof=1) / seeds
-
-    a, b = network(shares, 1.0), network(np.full((1, 1), reference), 1.0)
-    c = network(kept, 0.5) - network(np.zeros((1, 1)), 0.5)
-    d = network(clean, 0.5) - network(np.zeros((1, 1)), 0.5)
-    return Bounds(over_seeds(a - b), over_seeds(a + b), over_seeds(c), over_seeds(d), seeds, errors)
+def decide(found: Evidence) -> dict[str, BoolArray]:
+    """Which verdicts are given, (trials,) each; see `docs/claim.md`."""
+    may = found.reference_sees.above(KEPT_TOLERANCE, LEVEL) & ~found.reference_clean.below(-CLEAN_TOLERANCE, LEVEL / 6)
+    may = may[:, 0, 0]
+    lost = np.broadcast_to(found.clean.below(-CLEAN_TOLERANCE, LEVEL / 6), found.share.value.shape)
+    out = lost[..., :1] | found.bare.is_small(LEVEL / 6)[..., :1]
+    own = LEVEL / _number(out)
+    prevented = (_works(found, own, own) & found.bare.is_large(own))[..., :1]
+    relies = _relies_more(found, 2 * LEVEL / 3)[..., :1]
+    fails = found.kept.below(-KEPT_TOLERANCE, LEVEL / 3) | _relies_more(found, LEVEL / 3)
+    works = _works(found, LEVEL / _number(lost), LEVEL / _number(lost[..., :1]))
+    verdicts = {}
+    for claim, as_well, failing, left in (("first", prevented, relies, ~out), ("second", works, fails, ~lost)):
+        refuted = may & (as_well & left).any(axis=(1, 2))
+        every = (failing | ~left).all(axis=(1, 2)) & left.any(axis=(1, 2))
+        verdicts |= {f"{claim} supported": may & ~refuted & every, f"{claim} refuted": refuted}
+    return verdicts
 
 
-def first_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
-    """Whether it is supported and whether it is refuted, (trials,); the first fill is that of the training."""
-    more, as_little = found.relies_more(2 * THIRD), found.relies_as_little(LEVEL / _counted(found))
-    return _decide(more[..., :1], as_little[..., :1], found.counts())
+def _works(found: Evidence, level: FloatArray, of_arm: FloatArray) -> BoolArray:
+    """Whether a pair is shown not to rely and to be as accurate as it must be; clean accuracy is one for all fills."""
+    works = found.share.is_small(level) & found.kept.above(-KEPT_TOLERANCE, level)
+    works &= found.sees.above(KEPT_TOLERANCE, level) & found.varied.above(LEAST_VARIED, level)
+    return works & found.clean.above(-CLEAN_TOLERANCE, of_arm)
 
 
-def second_claim(found: Bounds) -> tuple[BoolArray, BoolArray]:
-    """Whether it is supported and whether it is refuted, (trials,); Holm's first step is Bonferroni's."""
-    level = LEVEL / (_counted(found) * found.minus[0].shape[2])
-    fails = found.keeps_less(THIRD) | found.relies_more(THIRD)
-    return _decide(fails, found.keeps_enough(level) & found.relies_as_little(level), found.counts())
+def _relies_more(found: Evidence, level: float) -> BoolArray:
+    """Whether |a| - |b| is shown to exceed the margin, from a - b and a + b."""
+    above = found.minus.above(MARGIN, level / 2) & found.plus.above(MARGIN, level / 2)
+    return above | (found.minus.below(-MARGIN, level / 2) & found.plus.below(-MARGIN, level / 2))
 
 
-def _counted(found: Bounds) -> FloatArray:
-    """Number of arms that count, at least 1, (trials, 1, 1)."""
-    number: FloatArray = np.maximum(found.counts().sum(axis=1, keepdims=True), 1).astype(np.float64)
+def _number(out: BoolArray) -> FloatArray:
+    """How many are not out, at least 1, (trials, 1, 1): it divides a level in Holm's first step."""
+    number: FloatArray = np.maximum((~out).sum(axis=(1, 2), keepdims=True), 1).astype(np.float64)
     return number
 
 
-def _decide(fails: BoolArray, as_well: BoolArray, counts: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """Whether every pair that counts fails, and there is one, and whether some pair that counts does as well."""
-    supported = np.logical_and.reduce(fails | ~counts, axis=(1, 2)) & np.logical_or.reduce(counts, axis=(1, 2))
-    return supported, np.logical_or.reduce(as_well & counts, axis=(1, 2))
+class World(NamedTuple):
+    """True numbers, and which verdicts are wrong under them.
+
+    Attributes:
+        kind: what kind of world it is, for the table.
+        wrong: wrong verdicts as numbers of `VERDICTS`.
+        share: used share of the first arm under the fill of its training, or of all pairs.
+        others: used share of the other pairs; None for the same.
+        reference: used share of layer masking.
+        bare: used share of the network without masks, under the first fill.
+        kept: accuracy with patches hidden minus layer masking's, of the first pair, or of all.
+        kept_others: the same of the other pairs; None for the same.
+        clean: accuracy with nothing hidden minus the baseline's, of the first arm.
+        sees: layer masking's accuracy with patches hidden minus chance.
+        varied: fraction of answers behind circles that are not the most frequent one, of all pairs.
+        heavy: whether tails are heavy.
+        few: fraction of seeds that learn a shortcut, which adds 0.5 to the used share.
+        spread: factor of all errors.
+    """
+
+    kind: str
+    wrong: tuple[int, ...]
+    share: float = 0.4
+    others: float | None = None
+    reference: float = 0.0
+    bare: float = 0.4
+    kept: float = 0.0
+    kept_others: float | None = None
+    clean: float = 0.0
+    sees: float = 0.3
+    varied: float = 0.6
+    heavy: bool = False
+    few: float = 0.0
+    spread: float = 1.0
 
 
-REFERENCES = (0.0, 0.02, 0.1)
+_BOTH, _COLLAPSE, _LOST, _FEW = "both rely", "collapse", "clean accuracy lost", "a few seeds differ"
+_HEAVY, _COUNTS, _LITTLE, _BORDER = "heavy tails", "an arm just counts", "layer masking relies a little", "borders"
+SUPPORTED, REFUTED, ALL = (0, 2), (1, 3), (0, 1, 2, 3)
+WORLDS = (
+    World(_BOTH, (1, 2, 3), reference=0.4),
+    World(_BOTH, (1, 2, 3), share=0.1, reference=0.1),
+    World(_BOTH, (1, 2, 3), share=-0.3, reference=0.3),
+    World(_COLLAPSE, (0, 1, 3), share=0.0, kept=-0.3),
+    World(_COLLAPSE, (0, 1, 3), share=0.0, others=0.4, kept=-0.3, kept_others=0.0),
+    World(_COLLAPSE, (0, 1, 3), share=0.0, kept=-0.06),
+    World(_COLLAPSE, ALL, share=0.0, sees=0.0),
+    World(_COLLAPSE, ALL, share=0.0, varied=0.02),
+    World(_LOST, REFUTED, share=0.0, others=0.4, clean=-0.05),
+    World(_FEW, REFUTED, share=0.0, few=0.2),
+    World(_FEW, REFUTED, share=0.0, few=0.1),
+    World(_HEAVY, REFUTED, share=0.2, heavy=True),
+    World(_HEAVY, SUPPORTED, share=0.0, others=0.4, heavy=True),
+    World(_HEAVY, ALL, share=0.05, heavy=True),
+    World(_HEAVY, ALL, share=0.0, kept=-0.03, heavy=True),
+    World(_COUNTS, SUPPORTED, share=0.0, others=0.4, clean=-0.03),
+    World(_LITTLE, REFUTED, share=0.07, reference=0.03),
+    World(_LITTLE, SUPPORTED, share=0.03, others=0.4, reference=0.03),
+    World(_LITTLE, REFUTED, share=0.2, reference=0.08),
+    World(_LITTLE, SUPPORTED, share=0.0, others=0.4, reference=0.1),
+    World(_BORDER, ALL, share=0.05),
+    World(_BORDER, SUPPORTED, share=0.05, others=0.4),
+    World(_BORDER, (2,), share=0.07, others=0.4, reference=0.02),
+    World(_BORDER, (0, 1, 2), share=0.0, others=0.4, bare=0.05),
+    World(_BORDER, ALL, share=0.0, kept=-0.03),
+    World(_BORDER, (0, 1, 2), share=0.0, others=0.4, bare=0.0),
+    World(_BORDER, SUPPORTED, share=0.0, others=0.4),
+)
+RIGHT = {
+    "every arm relies, .2": (SUPPORTED, World("", REFUTED, share=0.2)),
+    "the same, heavy tails": (SUPPORTED, World("", REFUTED, share=0.2, heavy=True)),
+    "one pair does not rely": (REFUTED, World("", SUPPORTED, share=0.0, others=0.4)),
+    "the same, half the spread": (REFUTED, World("", SUPPORTED, share=0.0, others=0.4, spread=0.5)),
+}
+"""Worlds that say how often a right verdict is given, with these verdicts."""
 
 
-class Truth(NamedTuple):
-    """Under which a verdict is wrong."""
+def draw(
+    world: World, arms: int, fills: int, seeds: int, errors: Errors, trials: int, rng: np.random.Generator
+) -> Evidence:
+    """Experiments, as the rule sees them."""
+    of_seeds, of_images = (world.spread * each for each in errors)
 
-    verdict: str
-    shares: FloatArray
-    reference: float
-    kept: FloatArray
-    clean: FloatArray
+    def filled(first: float, others: float | None) -> FloatArray:
+        values = np.full((arms, fills), first if others is None else others)
+        values[0, 0] = first
+        return values
 
+    def networks(true: FloatArray, scale: float) -> FloatArray:
+        shape = (trials, *true.shape, seeds)
+        noise = rng.standard_t(3, shape) / np.sqrt(3.0) if world.heavy else rng.normal(size=shape)
+        drawn: FloatArray = of_images * rng.normal(size=(*shape[:-1], 1)) + of_seeds * noise
+        return true[..., None] + scale * drawn
 
-def false_truths(arms: int, fills: int) -> Iterator[Truth]:
-    """Truths under which a verdict is wrong."""
-    full = np.ones((arms, fills))
-    one = np.zeros((arms, fills), dtype=np.bool_)
-    one[0, 0] = True
-    as_clean = np.zeros((arms, 1))
-    for b in REFERENCES:
-        border = b + MARGIN
-        for clean in (as_clean, np.where(one[:, :1], -TOLERANCE, 0.0)):  # the arm that counts just counts
-            for within in (1.0, 0.5, 0.0):  # one arm does not rely more, or one fill is within both
-                a = np.where(one, b + within * MARGIN, FAR)
-                yield Truth("first supported", a, b, 0 * full, clean)
-                for c in (-TOLERANCE, 0.0):
-                    yield Truth("second supported", a, b, np.where(one, c, -FAR), clean)
-        yield Truth("first refuted", border * full, b, 0 * full, as_clean)
-        yield Truth("second refuted", border * full, b, FAR * full, as_clean)
-        yield Truth("second refuted", b * full, b, -TOLERANCE * full, as_clean)
-        mixed = np.arange(arms * fills).reshape(arms, fills) % 2 == 0
-        kept = np.where(mixed, FAR, -TOLERANCE)
-        yield Truth("second refuted", np.where(mixed, border, b), b, kept, as_clean)
+    def number(values: FloatArray, networks: int, scale: float) -> Number:
+        variance = values.var(axis=-1, ddof=1) / seeds
+        return Number(values.mean(axis=-1), variance, networks * (scale * of_images) ** 2, seeds - 1.0)
 
-
-def false_verdicts(seeds: int, arms: int, fills: int, trials: int, rng: np.random.Generator) -> dict[str, float]:
-    """The largest frequency of each wrong verdict."""
-    worst: dict[str, float] = {}
-    for truth, errors in itertools.product(false_truths(arms, fills), ERRORS):
-        name = truth.verdict
-        claim, verdict = name.split()
-        found = draw(truth.shares, truth.reference, truth.kept, truth.clean, seeds, errors, rng, trials)
-        outcomes = first_claim(found) if claim == "first" else second_claim(found)
-        worst[name] = max(worst.get(name, 0.0), float(outcomes[verdict == "refuted"].mean()))
-    return worst
+    one = np.zeros((1, 1))
+    share, reference = networks(filled(world.share, world.others), 1.0), networks(one + world.reference, 1.0)
+    share = share + 0.5 * (rng.random(share.shape) < world.few)
+    bare = networks(np.array([[world.bare, *[0.4] * (fills - 1)]]), 1.0)
+    sees, varied = networks(one + world.sees, 0.5), networks(filled(world.varied, None), 0.5)
+    arm = networks(world.sees + filled(world.kept, world.kept_others), 0.5)
+    clean, of_reference, base = networks(filled(world.clean, 0.0)[:, :1], 0.5), networks(one, 0.5), networks(one, 0.5)
+    return Evidence(
+        share=number(share, 1, 1.0),
+        minus=number(share - reference, 2, 1.0),
+        plus=number(share + reference, 2, 1.0),
+        kept=number(arm - sees, 2, 0.5),
+        sees=number(arm, 1, 0.5),
+        varied=number(varied, 1, 0.5),
+        clean=number(clean - base, 2, 0.5),
+        bare=number(bare, 1, 1.0),
+        reference_sees=number(sees, 1, 0.5),
+        reference_clean=number(of_reference - base, 2, 0.5),
+    )
 
 
-def power(seeds: int, arms: int, fills: int, trials: int, rng: np.random.Generator) -> dict[str, float]:
-    """How often each right verdict is found with typical errors: where every share is .2 more, or one is equal."""
-    full, as_clean, result = np.ones((arms, fills)), np.zeros((arms, 1)), {}
-    supported = draw(0.2 * full, 0.0, 0 * full, as_clean, seeds, ERRORS[0], rng, trials)
-    equal = 0.2 * full
-    equal[0, 0] = 0.0
-    refuted = draw(equal, 0.0, 0 * full, as_clean, seeds, ERRORS[0], rng, trials)
-    for name, decide in (("first", first_claim), ("second", second_claim)):
-        result[f"{name} supported"] = float(decide(supported)[0].mean())
-        result[f"{name} refuted"] = float(decide(refuted)[1].mean())
-    return result
+def rates(world: World, seeds: int, errors: Sequence[Errors], trials: int) -> Iterator[FloatArray]:
+    """How often each verdict is given, (4,), for each design and spread."""
+    rng = np.random.default_rng(seeds)
+    for design, each in itertools.product(DESIGNS, errors):
+        yield np.array([found.mean() for found in decide(draw(world, *design, seeds, each, trials, rng)).values()])
 
 
-LOSSES = (0.0, 0.03, 0.04, 0.05, 0.08, 0.2)
+def lines(trials: int, seeds: Sequence[int] = SEEDS) -> Iterator[str]:
+    """Both tables in Markdown: the largest frequencies of wrong verdicts, and the smallest of right ones."""
+    numbers = " / ".join(map(str, seeds))
+    yield f"Wrong verdicts, %, with {numbers} seeds"
+    yield from ("| kind of world | " + " | ".join(VERDICTS) + " |", "|---" * 5 + "|")
+    for kind in dict.fromkeys(world.kind for world in WORLDS):
+        some = [world for world in WORLDS if world.kind == kind]
+        worst = np.full((len(VERDICTS), len(seeds)), np.nan)
+        for world, (place, number) in itertools.product(some, enumerate(seeds)):
+            wrong = list(world.wrong)
+            found = np.max([*rates(world, number, ERRORS, trials)], axis=0)[wrong]
+            worst[wrong, place] = np.fmax(worst[wrong, place], found)
+        yield _line(kind, worst)
+    yield from (
+        "",
+        f"Right verdicts, %, with {numbers} seeds",
+        "| world | first claim | second claim |",
+        "|---" * 3 + "|",
+    )
+    for name, (right, world) in RIGHT.items():
+        least = np.array([np.min([*rates(world, number, ERRORS[:1], trials)], axis=0)[list(right)] for number in seeds])
+        yield _line(name, least.T)
 
 
-def counted(seeds: int, trials: int, rng: np.random.Generator) -> list[float]:
-    """How often an arm counts that loses as much clean accuracy, for each of `LOSSES`, with typical errors."""
-    none = np.zeros((len(LOSSES), 1))
-    found = draw(none, 0.0, none, -np.array(LOSSES)[:, None], seeds, ERRORS[0], rng, trials)
-    return [float(each) for each in found.counts().mean(axis=(0, 2))]
-
-
-COLUMNS = ("first supported", "first refuted", "second supported", "second refuted")
-
-
-def lines(trials: int, seeds: Iterable[int] = SEEDS) -> Iterator[str]:
-    """Tables in Markdown: the largest level and the range of power, over numbers of arms and fills; what counts."""
-    head = "| seeds | " + " | ".join(COLUMNS) + " |", "|---" * 5 + "|"
-    levels, powers = list(head), list(head)
-    counts = ["| seeds | " + " | ".join(f"{100 * loss:.0f} points" for loss in LOSSES) + " |", "|---" * 7 + "|"]
-    for number in seeds:
-        rng = np.random.default_rng(number)
-        designs = list(itertools.product(ARMS, FILLS))
-        false = [false_verdicts(number, *design, trials, rng) for design in designs]
-        right = [power(number, *design, trials, rng) for design in designs]
-        levels.append(f"| {number} | " + " | ".join(f"{100 * max(e[c] for e in false):.2f} %" for c in COLUMNS) + " |")
-        ranges = (f"{100 * min(e[c] for e in right):.0f} to {100 * max(e[c] for e in right):.0f} %" for c in COLUMNS)
-        powers.append(f"| {number} | " + " | ".join(ranges) + " |")
-        shares = (f"{100 * fraction:.0f} %" for fraction in counted(number, trials, rng))
-        counts.append(f"| {number} | " + " | ".join(shares) + " |")
-    yield from ("False verdicts, the largest frequency", *levels, "", "Right verdicts", *powers)
-    yield from ("", "An arm counts that loses", *counts)
+def _line(name: str, found: FloatArray) -> str:
+    cells = ("" if np.isnan(each).all() else " / ".join(f"{100 * one:.1f}" for one in each) for each in found)
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=20_000)
+    parser.add_argument("--trials", type=int, default=4000)
     for line in lines(parser.parse_args().trials):
-        print(line)
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

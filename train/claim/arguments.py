@@ -160,6 +160,11 @@ def _check_arms(config: ClaimConfig) -> None:
                 f"an arm's name must be letters, digits, '_' and '-' (it names a folder), got '{name}'; rename it, and "
                 "say the rest in its title."
             )
+    if config.models[rule.baseline]["masking"] != "none":
+        raise InputError(
+            "rule.baseline must be an arm with masking 'none', for the first claim asks whether a network that was "
+            f"never trained on masks relies on outlines, got '{rule.baseline}'; name another arm."
+        )
     if rule.layer_masking_arm == rule.baseline or arms[rule.layer_masking_arm].augmentation_only:
         raise InputError(
             "rule.layer_masking_arm must be neither the baseline nor augmentation_only, got "

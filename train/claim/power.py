@@ -58,12 +58,16 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
         return [few]
     third, arms = third_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
     own, needed = (rule.margin + least_difference(seeds, images, level) for level in (third, third / 2.0))
-    refute = chance_to_show(rule.margin, seeds, images, level_of(rule) / 2.0 / arms)
+    below = chance_to_show(
+        rule.margin * 2.0**0.5, seeds, images, level_of(rule) / arms
+    )  # one share varies less than two
+    refute = max(0.0, 2.0 * below - 1.0)  # below the margin and above minus it
     usual, rare = (f"{100 * each:.0f}{PERCENT}" for each in (_POWER, refute))
     found = [
         f"With {seeds} seeds and {images:,} images, {usual} of experiments show that an arm relies more than layer "
         f"masking if its used share is larger by {decimal(own)} (first claim) or {decimal(needed)} (second). The "
-        f"margin is {decimal(rule.margin)}. If it does not rely more, {rare} of experiments show that."
+        f"margin is {decimal(rule.margin)}. If it does not rely, at the accuracy that the rule asks for, {rare} of "
+        "experiments show that."
     ]
     if own > _LARGE:
         found.append("This design can hardly support a claim: give more seeds, or more test images.")

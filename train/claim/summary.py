@@ -12,11 +12,20 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import magnitude_difference
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
+    Statistic,
+    WithError,
     estimate_pair,
+    estimate_with_error,
     mean_fraction_interval,
 )
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, clean_accuracy, retention
+from maskrobust.lm_modules.reliance.measures.accuracy import (
+    answers_behind_circles,
+    at_chance,
+    chance_level,
+    clean_accuracy,
+    retention,
+)
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -26,6 +35,7 @@ from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
     CLAIMS,
+    LEAST_VARIED,
     Pair,
     decide,
     few_seeds,
@@ -36,9 +46,9 @@ from maskrobust.train.claim.verdict import (
     rule_in_words,
     third_of_level,
     undecided,
+    without_training,
 )
 from maskrobust.train.report.results import TRAINING, Results
-from maskrobust.train.report.wording import in_sentence, listed, method_title
 from maskrobust.train.storage.provenance import provenance
 
 ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
@@ -63,13 +73,13 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         name: _clean_accuracy_loss(config, runs, name)
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
-    counting = [name for name, loss in losses.items() if not loss.is_shown]
     pairs = [
-        compare(config, runs, probe, arm, fill, counts=arm in counting)
+        compare(config, runs, probe, arm, fill, loss=losses[arm])
         for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
     ]
     reason = _why_undecided(config, runs, losses[rule.layer_masking_arm])
     verdicts = undecided(reason) if reason else decide(rule, pairs)
+    besides = without_training(rule, titles[rule.baseline], refuting(rule, "needed", pairs))
     rows: list[Row] = [
         *(
             row
@@ -113,8 +123,8 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
             {
                 "case": claim,
                 "outcome": found.outcome,
-                "reason": f"{found.reason}{_without_training(config, runs, probe, refuting(rule, claim, pairs))}"
-                if found.outcome == "refuted"
+                "reason": f"{found.reason}{besides}"
+                if claim == "needed" and found.outcome == "refuted"
                 else found.reason,
             }
             for claim, found in verdicts.items()
@@ -154,10 +164,12 @@ class _Loss(NamedTuple):
     Attributes:
         difference: that of the arm minus that of the baseline, with its 95 % interval.
         is_shown: whether it is shown to lie below what the rule tolerates, so that the arm does not count.
+        is_kept: p-value, small where it is shown to lie above that.
     """
 
     difference: Estimate
     is_shown: bool
+    is_kept: float
 
 
 def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
@@ -178,29 +190,22 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
             f"the baseline, and is shown to lose more than the tolerance of "
             f"{100 * config.rule.clean_accuracy_tolerance:.1f}, so its reliance cannot be compared."
         )
-    return few_seeds(len(config.seeds))
-
-
-def _without_training(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, refuting: Sequence[Pair]) -> str:
-    """A sentence where a baseline without masks relies as little under fills that refute a claim; empty otherwise."""
-    rule = config.rule
-    if config.models[rule.baseline]["masking"] != "none":
-        return ""
-    untrained = [
-        compare(config, runs, probe, rule.baseline, fill, counts=True)
-        for fill in dict.fromkeys(pair.fill for pair in refuting)
-    ]
-    fills = [in_sentence(method_title(pair.fill)) for pair in untrained if pair.relies_as_little < level_of(rule)]
-    if not fills:
-        return ""
-    named = f"'{config.arms[rule.baseline].title}', which was never trained on masks, relies as little under"
-    return f" {named} {listed(fills)}, so it is the fill that does it, not the training."
+    own, tolerance = _own_runs(config, runs, config.rule.layer_masking_arm), config.rule.retention_tolerance
+    kept = _number(config, retention(config.evaluation.hidden_fraction), own)
+    if few := few_seeds(len(config.seeds)):
+        return few
+    if kept is None or kept.level_above(chance_level(own[0])[0] + tolerance) >= level_of(config.rule):
+        return (
+            f"The layer-masking arm is not shown to be more than {100 * tolerance:.1f} points better than chance with "
+            "patches hidden, so nothing can be compared with it. Train for more epochs, or on more images."
+        )
+    return ""
 
 
 def compare(
-    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, arm: str, fill: MaskingMethod, *, counts: bool
+    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, arm: str, fill: MaskingMethod, *, loss: _Loss
 ) -> Pair:
-    """An arm under a fill against the layer-masking arm under its own method.
+    """An arm under a fill, alone, against the layer-masking arm under its own method, and against the baseline.
 
     Args:
         config: the claim.
@@ -208,28 +213,48 @@ def compare(
         probe: outcomes of the mask-only probe on the same images.
         arm: name of the arm.
         fill: masking method that it is asked under.
-        counts: see `Pair`.
+        loss: clean accuracy of the arm against the baseline.
     """
-    rule = config.rule
-    networks = [run.outcomes[fill] for run in runs[arm].values()], _own_runs(config, runs, rule.layer_masking_arm)
-    replicates, kept_accuracy = config.evaluation.replicates, retention(config.evaluation.hidden_fraction)
-    accuracy, signed = estimate_pair(kept_accuracy, *networks, replicates=replicates)
-    reliance_of, magnitude = magnitude_difference(reliance(probe), *networks, replicates=replicates)
+    rule, replicates = config.rule, config.evaluation.replicates
+    asked, bare = ([run.outcomes[fill] for run in runs[name].values()] for name in (arm, rule.baseline))
+    reference, kept_accuracy = (
+        _own_runs(config, runs, rule.layer_masking_arm),
+        retention(config.evaluation.hidden_fraction),
+    )
+    accuracy, signed = estimate_pair(kept_accuracy, asked, reference, replicates=replicates)
+    reliance_of, magnitude = magnitude_difference(reliance(probe), asked, reference, replicates=replicates)
+    less_than_bare, below = magnitude_difference(reliance(probe), asked, bare, replicates=replicates)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     kept, tolerance = signed[0], rule.retention_tolerance
+    share, share_of_bare = (_number(config, reliance(probe), each) for each in (asked, bare))
+    seen, varied = (_number(config, each, asked) for each in (kept_accuracy, answers_behind_circles()))
+    chance = chance_level(asked[0])[0]
     return Pair(
         arm,
         config.arms[arm].title,
         fill,
         is_own=fill == config.arms[arm].method,
-        counts=counts,
+        counts=not loss.is_shown,
         accuracy=accuracy.within(kept.interval(rule.confidence)),
         reliance=reliance_of if magnitude is None else reliance_of.within(magnitude.interval(*[level_of(rule)] * 2)),
+        less_than_bare=less_than_bare
+        if below is None
+        else less_than_bare.within(below.interval(*[level_of(rule)] * 2)),
         keeps_less=kept.negated().level_above(tolerance),
         keeps_enough=kept.level_above(-tolerance),
         relies_more=1.0 if magnitude is None else magnitude.level_to_exceed(rule.margin),
-        relies_as_little=1.0 if magnitude is None else magnitude.level_to_fall_below(rule.margin),
+        relies_little=1.0 if share is None else share.level_within(rule.margin),
+        sees=1.0
+        if seen is None or varied is None
+        else max(seen.level_above(chance + tolerance), varied.level_above(LEAST_VARIED)),
+        clean_kept=loss.is_kept,
+        something_to_prevent=1.0 if share_of_bare is None else share_of_bare.level_outside(rule.margin),
+        nothing_to_prevent=1.0 if share_of_bare is None else share_of_bare.level_within(rule.margin),
     )
+
+
+def _number(config: ClaimConfig, statistic: Statistic, runs: Sequence[Outcomes]) -> WithError | None:
+    return estimate_with_error(statistic, runs, replicates=config.evaluation.replicates)
 
 
 def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]:
@@ -258,11 +283,12 @@ def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]
 
 
 def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
-    """Rows of both differences of a pair; the row of reliance says what was shown."""
+    """Rows of the differences of a pair; the row of reliance against layer masking says what was shown."""
     of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
     hidden = {"hidden_fraction": config.evaluation.hidden_fraction}
     yield Row.of(pair.accuracy, measure="retention", parameters=hidden, **of)
     yield Row.of(pair.reliance, measure="reliance", reading=reading, **of)
+    yield Row.of(pair.less_than_bare, measure="reliance", **{**of, "compared_with": config.rule.baseline})
 
 
 def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -278,8 +304,9 @@ def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
     arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
     found, signed = estimate_pair(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
     assert signed is not None  # accuracy divides by nothing, and every image counts
-    p_value = signed[0].negated().level_above(config.rule.clean_accuracy_tolerance)
-    return _Loss(found.within(signed[0].interval()), p_value < third_of_level(config.rule))
+    lost, tolerance = signed[0].negated(), config.rule.clean_accuracy_tolerance
+    is_shown = lost.level_above(tolerance) < third_of_level(config.rule) / 2.0
+    return _Loss(found.within(signed[0].interval()), is_shown, signed[0].level_above(-tolerance))
 
 
 def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:

@@ -1,9 +1,12 @@
-"""The rule of a claim: compare every augmentation-only arm under every fill with the layer-masking arm.
+"""The rule of a claim: support by contrast with layer masking, refutation by an arm alone.
 
 A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
-misleads it (a negative one). So reliance is the magnitude of the used share, and an arm is compared with the
-layer-masking arm by |used share| - |used share|. How its bounds avoid the bias of estimated magnitudes is said at
-`MagnitudeDifference` of `lm_modules.reliance.estimates.comparison`.
+misleads it (a negative one). So reliance is the magnitude of the used share. A claim is supported by arms that rely
+more than the layer-masking arm, |used share| - |used share| above the margin, so that what moves every used share, such
+as a mask that leaves a rim of the object, supports nothing. It is refuted by an arm whose own used share is shown to
+lie within the margin, so that an arm which relies as much as a layer-masking arm that relies, too, refutes nothing.
+How bounds of |a| - |b| avoid the bias of estimated magnitudes is said at `MagnitudeDifference` of
+`lm_modules.reliance.estimates.comparison`.
 
 "Every pair ..." is shown wrongly only where a pair of which it is false is shown to be so, and needs no correction for
 the number of pairs (an intersection-union test; Berger, "Multiparameter hypothesis testing and acceptance sampling",
@@ -11,6 +14,7 @@ Technometrics 1982). "Some pair ..." has as many chances to be shown wrongly as 
 `scripts/benchmarks/claim_levels.py` simulates both claims.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -24,11 +28,18 @@ ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
 
 CLAIMS: Mapping[ClaimName, str] = {
-    "own": "Training with mask augmentation does not stop a network from reading the shape of the hole, as long as the "
-    "hole is filled as in training.",
-    "needed": "Layer masking is needed: no fill makes a network that was trained with mask augmentation rely on the "
-    "outline as little, at the same accuracy with patches hidden.",
+    "own": "Mask augmentation is not sufficient: under a fill by which a network trained without masks relies on the "
+    "outline of the hole, every network trained with masks in that fill still relies on it.",
+    "needed": "Nothing tried replaces layer masking: under every fill, each network trained with mask augmentation "
+    "relies more on the outline than the network with layer masking, or keeps less accuracy with patches hidden.",
 }
+
+LEAST_VARIED = 0.1
+"""Fraction of answers behind circles that must be other than the most frequent one.
+
+A network that gives nearly one answer behind every hole has a used share near 0 however far its logits follow the
+outline: 0.02 where the logits had a quarter of what they could have.
+"""
 
 _LEAST_SEEDS = 3
 """With two, Student's quantile for a bound of reliance is 25, with three it is 6; with one there is none."""
@@ -38,7 +49,9 @@ PLAIN_FILLS = frozenset(("black", "mean", "image_mean", "random_colour"))
 
 
 class Pair(NamedTuple):
-    """One augmentation-only arm under one fill against the layer-masking arm under its own method, over all seeds.
+    """One augmentation-only arm under one fill, over all seeds.
+
+    Every p-value is small where what its name says is shown.
 
     Attributes:
         arm: name of the augmentation-only arm.
@@ -48,10 +61,16 @@ class Pair(NamedTuple):
         counts: whether the arm is not shown to lose more clean accuracy against the baseline than the rule tolerates.
         accuracy: accuracy with patches hidden minus that of the layer-masking arm, with its 95 % interval.
         reliance: minus that of the layer-masking arm; with its 95 % interval.
-        keeps_less: p-value, small where accuracy is shown to lie below minus the rule's tolerance.
-        keeps_enough: p-value, small where it is shown to lie above that.
-        relies_more: p-value, small where reliance is shown to lie above the margin.
-        relies_as_little: p-value, small where it is shown to lie below that.
+        less_than_bare: used share minus that of the baseline under the same fill, as magnitudes, with its interval.
+        keeps_less: p-value of accuracy with patches hidden below layer masking's by more than the tolerance.
+        keeps_enough: p-value of the same above that.
+        relies_more: p-value of reliance above layer masking's by more than the margin.
+        relies_little: p-value of a used share within plus and minus the margin.
+        sees: p-value of accuracy with patches hidden above chance by more than the tolerance, and of answers behind
+            circles of which more than `LEAST_VARIED` are not the most frequent one.
+        clean_kept: p-value of clean accuracy that is no more below the baseline's than tolerated.
+        something_to_prevent: p-value of a used share of the baseline, under the same fill, beyond the margin.
+        nothing_to_prevent: p-value of the same within the margin.
     """
 
     arm: str
@@ -61,10 +80,15 @@ class Pair(NamedTuple):
     counts: bool
     accuracy: Estimate
     reliance: Estimate
+    less_than_bare: Estimate
     keeps_less: float
     keeps_enough: float
     relies_more: float
-    relies_as_little: float
+    relies_little: float
+    sees: float
+    clean_kept: float
+    something_to_prevent: float
+    nothing_to_prevent: float
 
     def failures(self, rule: DecisionRule) -> list[str]:
         """In which ways the fill is shown to fail."""
@@ -94,26 +118,29 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     """
     level, third, reference = level_of(rule), third_of_level(rule), titles[rule.layer_masking_arm]
     tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
+    clean, half = f"{100 * rule.clean_accuracy_tolerance:.1f} points", in_words(hidden_fraction)
     return [
-        f"An arm counts unless its clean accuracy on the validation split is shown to be more than "
-        f"{100 * rule.clean_accuracy_tolerance:.1f} points below that of '{titles[rule.baseline]}'; the layer-masking "
-        f"arm '{reference}' must count too.",
+        f"An arm counts unless its clean accuracy on the validation split is shown to be more than {clean} below that "
+        f"of '{titles[rule.baseline]}'; the layer-masking arm '{reference}' must count too, and must be shown to be "
+        f"better than chance with {half} of the patches hidden.",
         "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads.",
-        f"Each augmentation-only arm that counts is compared with '{reference}' under every fill that was measured, in "
-        f"accuracy with {in_words(hidden_fraction)} of the patches hidden and in reliance, on the same seeds and "
-        "images.",
-        "First claim, each arm under the fill of its training. Supported: every arm is shown to rely more, by more "
-        f"than the margin of {margin}. Refuted: some arm is shown to rely at most that much more.",
-        f"Second claim. A fill fails if it is shown to keep less accuracy, by more than {tolerance}, or to make the "
-        f"network rely more, by more than {margin}. Supported: every fill of every arm fails. Refuted: some fill is "
-        "shown to be within both.",
+        f"An arm relies more under a fill if its reliance is shown to exceed that of '{reference}' by more than "
+        f"{margin}. It does as well if its own used share is shown to lie within ±{margin}, its accuracy with {half} "
+        f"of the patches hidden within {tolerance} of that of '{reference}' and over {tolerance} above chance, its "
+        f"clean accuracy within {clean} of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its answers "
+        "behind circles are not the most frequent one.",
+        "First claim, each arm under the fill of its training, unless the baseline is shown not to rely under that "
+        "fill. Supported: every arm relies more. Refuted: some arm does as well under a fill by which the baseline is "
+        "shown to rely.",
+        f"Second claim. A fill fails if it is shown to keep less accuracy than '{reference}', by more than "
+        f"{tolerance}, or if the arm relies more. Supported: every fill of every arm fails. Refuted: some fill does as "
+        "well.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
-        f"Either verdict is wrong in at most {percent(level)} of experiments. Bounds are Student's t over seeds and "
-        "images. Support rests on three things: that an arm does not count, that a fill keeps less, and that the "
+        f"Either verdict is made to be wrong in at most {percent(level)} of experiments. Bounds are Student's t over "
+        "seeds and images. Support rests on three things: that an arm is out, that a fill keeps less, and that the "
         f"network relies more. Each has a third of the level ({third:.2g}, one-sided). In the first claim relying more "
         f"has two thirds. To refute a claim, levels are Holm's: {level:.3g} / m for the clearest of m arms, or of m "
-        "pairs of an arm and a fill. A bound of reliance uses half of its level for either sign that the used share "
-        "may have.",
+        "pairs of an arm and a fill. A bound of a magnitude uses half of its level for either sign.",
     ]
 
 
@@ -123,9 +150,10 @@ def level_of(rule: DecisionRule) -> float:
 
 
 def third_of_level(rule: DecisionRule) -> float:
-    """The third of `level_of` by which an arm is shown not to count, and for each way in which a fill can fail.
+    """The third of `level_of` by which an arm is shown to be out, and for each way in which a fill can fail.
 
-    The three together are wrong in at most the level. In the first claim, with one way to fail, that has two thirds.
+    The three together are wrong in at most the level. In the first claim, with one way to fail, that has two thirds. An
+    arm is out by its clean accuracy or, in the first claim, as there is nothing to prevent: each has half of a third.
     """
     return level_of(rule) / 3.0
 
@@ -162,6 +190,11 @@ def decide(rule: DecisionRule, pairs: Sequence[Pair]) -> dict[ClaimName, Verdict
     return {"own": _own(rule, [pair for pair in counted if pair.is_own]), "needed": _needed(rule, counted)}
 
 
+def nothing_to_prevent(rule: DecisionRule, pair: Pair) -> bool:
+    """Whether the baseline is shown not to rely under the fill, so that the first claim does not ask about it."""
+    return pair.nothing_to_prevent < third_of_level(rule) / 2.0
+
+
 def undecided(reason: str) -> dict[ClaimName, Verdict]:
     """Leave both claims undecided for one reason."""
     return dict.fromkeys(CLAIMS, Verdict("undecided", reason))
@@ -180,22 +213,55 @@ def readings(rule: DecisionRule, pairs: Sequence[Pair]) -> list[str]:
 
 
 def refuting(rule: DecisionRule, claim: ClaimName, pairs: Sequence[Pair]) -> list[Pair]:
-    """The pairs that refute a claim by Holm's procedure: they rely as little and, for the second, keep enough, too."""
-    if claim == "own":
-        looked_at = [(pair, pair.relies_as_little) for pair in pairs if pair.counts and pair.is_own]
-    else:
-        looked_at = [(pair, max(pair.keeps_enough, pair.relies_as_little)) for pair in pairs if pair.counts]
-    levels = holm_levels([p_value for _, p_value in looked_at], level_of(rule))
-    return [pair for (pair, p_value), level in zip(looked_at, levels, strict=True) if p_value < level]
+    """The pairs that refute a claim by Holm's procedure: they do as well as layer masking.
+
+    For the first claim the baseline must be shown to rely under the same fill, too: otherwise it is the fill that does
+    it, and not the training.
+    """
+    own = claim == "own"
+    asked = [
+        each for each in pairs if each.counts and (not own or (each.is_own and not nothing_to_prevent(rule, each)))
+    ]
+    fills = Counter(pair.arm for pair in asked)  # clean accuracy is shown for all fills of an arm at once
+
+    def p_value_of(pair: Pair) -> float:
+        found = max(pair.keeps_enough, pair.relies_little, pair.sees, pair.clean_kept / fills[pair.arm])
+        return max(found, pair.something_to_prevent) if own else found
+
+    p_values = [p_value_of(pair) for pair in asked]
+    levels = holm_levels(p_values, level_of(rule))
+    return [pair for pair, p_value, level in zip(asked, p_values, levels, strict=True) if p_value < level]
+
+
+def without_training(rule: DecisionRule, baseline: str, pairs: Sequence[Pair]) -> str:
+    """A sentence where the baseline is shown not to rely, either, under fills that refute a claim; empty otherwise."""
+    little = dict.fromkeys(pair.fill for pair in pairs if pair.nothing_to_prevent < level_of(rule))
+    if not little:
+        return ""
+    fills = listed([in_sentence(method_title(fill)) for fill in little])
+    return (
+        f" '{baseline}', which was never trained on masks, relies as little under {fills}, so this is due to the fill."
+    )
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
+    asked = [pair for pair in pairs if not nothing_to_prevent(rule, pair)]
+    left_out = [pair for pair in pairs if nothing_to_prevent(rule, pair)]
+    because = "the network without masks is shown not to rely under the same fill, so there is nothing to prevent."
+    besides = f" Not asked about: {_named(left_out)}, since {because}" if left_out else ""
+    if pairs and not asked:
+        return Verdict("undecided", f"{_named(pairs)}: {because}")
+    if as_well := refuting(rule, "own", pairs):
+        reason = (
+            f"{_named(as_well)}: shown not to rely on the outline, by a used share within ±{rule.margin:g}, and to "
+            f"keep its accuracy, under a fill by which the network without masks is shown to rely.{besides}"
+        )
+        return Verdict("refuted", reason)
+    if left := [pair for pair in asked if pair.relies_more >= 2.0 * third_of_level(rule)]:
+        found = _open(left)
+        return found._replace(reason=f"{found.reason}{besides}")
     more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
-    if as_little := refuting(rule, "own", pairs):
-        return Verdict("refuted", f"{_named(as_little)}: shown not to rely {more}")
-    if left := [pair for pair in pairs if pair.relies_more >= 2.0 * third_of_level(rule)]:
-        return _open(left)
-    return Verdict("supported", f"{_named(pairs)}: shown to rely {more}")
+    return Verdict("supported", f"{_named(asked)}: shown to rely {more}{besides}")
 
 
 def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
@@ -203,8 +269,8 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
         return Verdict(
             "refuted",
             f"{_named(as_well)}: shown to keep accuracy with patches hidden within "
-            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and to rely on the outline at most "
-            f"{rule.margin:g} of used share more.",
+            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and not to rely on the outline, by a "
+            f"used share within ±{rule.margin:g}.",
         )
     failures = [pair.failures(rule) for pair in pairs]
     if left := [pair for pair, ways in zip(pairs, failures, strict=True) if not ways]:

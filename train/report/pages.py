@@ -6,14 +6,14 @@ from maskrobust.train.report.blocks import Section, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.sections.claim import factorial, in_claim, pairs_of_the_rule, rule, verdict
+from maskrobust.train.report.sections.claim import every_arm, in_claim, pairs_of_the_rule, rule, verdict
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.sections.grid import grid
 from maskrobust.train.report.sections.run import run
 from maskrobust.train.report.tables import numbers
 
 CLAIM: tuple[Section[Results], ...] = (
-    Section("factorial", "Every training under every masking method", factorial, is_open=True),
+    Section("arms", "Every training under every masking method", every_arm, is_open=True),
     Section("compared", "Pairs of an arm and a fill behind the verdicts", pairs_of_the_rule),
     Section("rule", "The question, and the rule stated beforehand", rule),
 )

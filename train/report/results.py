@@ -132,7 +132,7 @@ class Results:
     @cached_property
     def comparisons(self) -> list[Row]:
         """The rows that compare two networks, or two masking methods of one, by reliance, with what was decided."""
-        return select(self.rows, measure="reliance")
+        return [row for row in select(self.rows, measure="reliance") if row.reading]
 
     @property
     def verdicts(self) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from maskrobust.lm_modules.reliance.results import Row
+from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.grid import decided_by, grid_lines
@@ -48,7 +48,7 @@ def _percent(row: Row | None) -> str:
 
 def verdict_panel(results: Results) -> Panel:
     """The verdicts on both claims, with their reasons, the fills that were tried, and what each pair has shown."""
-    lines = []
+    lines, baseline = [], results.content["rule"]["baseline"]
     for verdict, sentence in zip(results.verdicts, in_claim(results), strict=True):
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
@@ -59,6 +59,9 @@ def verdict_panel(results: Results) -> Panel:
     lines.append(Text(results.content["fills"]))
     for row in results.comparisons:
         difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
+        bare = only(results.rows, network=row.network, method=row.method, measure="reliance", compared_with=baseline)
+        if bare is not None and bare.value is not None:
+            difference += f"minus no masks {decimal(bare.value)} {interval(bare.low, bare.high, decimal)}, "
         arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
         lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     return Panel(Group(*lines), title="verdicts", padding=(1, 2))

@@ -8,13 +8,13 @@ from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 CONCLUSIONS = {
     "own": {
         "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
-        "refuted": "Filled as in training, a network relies on the outline no more than with layer masking.",
+        "refuted": "Mask augmentation is enough: filled as in training, a network does not rely on the outline.",
         "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
     },
     "needed": {
-        "supported": "Layer masking is needed: no fill does as well at the same accuracy with patches hidden.",
-        "refuted": "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden.",
-        "undecided": "Is layer masking needed, or does a fill do as well?",
+        "supported": "Nothing tried replaces layer masking: no fill does as well at the same accuracy, patches hidden.",
+        "refuted": "Layer masking can be replaced: a fill does as well at the same accuracy, patches hidden.",
+        "undecided": "Can a fill that was tried replace layer masking?",
     },
 }
 """What has come of each claim, by its name and the outcome of its verdict."""

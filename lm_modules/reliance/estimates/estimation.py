@@ -241,6 +241,14 @@ class WithError(NamedTuple):
         """The number with the other sign."""
         return self._replace(value=-self.value)
 
+    def level_within(self, margin: float) -> float:
+        """The level above which both bounds lie within plus and minus the margin: two one-sided tests, in [0, 1]."""
+        return max(self.negated().level_above(-margin), self.level_above(-margin))
+
+    def level_outside(self, margin: float) -> float:
+        """The level above which the magnitude is shown to exceed the margin, half of it for either sign, in [0, 1]."""
+        return min(1.0, 2.0 * min(self.level_above(margin), self.negated().level_above(margin)))
+
     def interval(self, confidence: float = 0.95) -> Interval:
         """The number between its two bounds, each at half of the level 1 - confidence."""
         level = (1.0 - confidence) / 2.0
@@ -270,6 +278,20 @@ class WithError(NamedTuple):
 
         quantiles = stats.t.isf(level, [self.seeds.degrees, self.objects.degrees])
         return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
+
+
+def estimate_with_error(
+    statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> WithError | None:
+    """A statistic over the runs of one network with what seeds and objects add to its variance; None if undefined.
+
+    The arguments are those of `estimate`, the variances those of `estimate_pair`.
+
+    Raises:
+        InputError: there is no run, or runs cover different images.
+    """
+    _, numbers = _sample(statistic, _stack(statistic, runs), 1, replicates, seed, confidence)
+    return numbers[0].with_error() if numbers else None
 
 
 def estimate_pair(

@@ -152,6 +152,21 @@ def commonest_class(label: int, condition: str) -> Statistic:
     return Statistic(columns)
 
 
+def answers_behind_circles() -> Statistic:
+    """Fraction of images behind whose circle a network names another class than the one it names most often, in [0, 1).
+
+    Where it is near 0 the used share is, too, however far logits follow the outline.
+    """
+
+    def columns(outcomes: Outcomes) -> Columns:
+        predictions = outcomes.predictions_under("circle")
+        known = predictions >= 0
+        most = np.bincount(predictions[known], minlength=1).argmax()
+        return columns_of(outcomes, known, predictions != most)
+
+    return Statistic(columns)
+
+
 def class_rows(
     network: str,
     runs: Mapping[str, Outcomes],

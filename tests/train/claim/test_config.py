@@ -18,6 +18,7 @@ REFUSALS: list[tuple[str, Any, str]] = [
     ("evaluation.plan.hidden_fractions", [0.0], "got True and [0.0]"),
     ("evaluation.plan.shapes", False, "got False"),
     ("rule.baseline", "nobody", "got 'nobody'"),
+    ("rule.baseline", "patches_mean", "masking 'none'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
     ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
     ("arms.a/b", {"title": "x"}, "got 'a/b'"),

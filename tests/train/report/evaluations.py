@@ -111,7 +111,7 @@ def claimed(
             for method in ["layer_masking" if arm == "masked" else "black"]
         },
         "methods": ["black", "inpainting", "layer_masking"],
-        "rule": {"layer_masking_arm": "masked"},
+        "rule": {"layer_masking_arm": "masked", "baseline": "patches"},
         "verdicts": [{"case": case, "outcome": outcome} for case, outcome in zip(CONCLUSIONS, outcomes, strict=True)],
         "hidden_fraction": 0.5,
     }

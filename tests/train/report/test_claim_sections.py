@@ -22,15 +22,16 @@ ARMS = {
             "keeps less",
             "Networks trained with mask augmentation still rely on the outline, filled as in training (used {}).",
             "0.30 to 0.43",
-            "Layer masking is needed: no fill does as well at the same accuracy with patches hidden (half {}).",
+            "Nothing tried replaces layer masking: no fill does as well at the same accuracy, patches hidden "
+            "(half {}).",
             "70% right at a used share of 0.21 for “patches” under inpainting",
         ),
         (
             ("refuted", "refuted"),
             "does as well",
-            "Filled as in training, a network relies on the outline no more than with layer masking (used {}).",
+            "Mask augmentation is enough: filled as in training, a network does not rely on the outline (used {}).",
             "0.30 for “blobs” under black fill",
-            "Layer masking is not needed: a fill does as well at the same accuracy with patches hidden (half {}).",
+            "Layer masking can be replaced: a fill does as well at the same accuracy, patches hidden (half {}).",
             "60% right at a used share of 0.43 for “patches” under black fill",
         ),
         (
@@ -38,7 +39,7 @@ ARMS = {
             "open",
             "Do networks trained with mask augmentation rely on outlines, filled as in training? Used {}.",
             "0.30 to 0.43",
-            "Is layer masking needed, or does a fill do as well? Half {}.",
+            "Can a fill that was tried replace layer masking? Half {}.",
             "60% right at a used share of 0.43 for “patches” under black fill",
         ),
     ],

@@ -112,12 +112,14 @@ def test_the_pairs_of_a_claim_have_the_accuracy_that_a_fill_keeps(made_claim, cl
     lines = [line for line in body_rows(Page(claim_page), "comparisons") if len(line) > 2]
     kept = [row for row in made_claim["rows"] if row["measure"] == "retention" and row["compared_with"]]
     assert [line[1] for line in lines] == [expected_cell(row) for row in kept] and len(lines) == 6
+    bare = [row for row in made_claim["rows"] if row["measure"] == "reliance" and row["compared_with"] == "no_masks"]
+    assert [line[3] for line in lines] == [expected_cell(row) for row in bare]
     own = [line for line in lines if "●" in line[0]]
     assert [squeezed(line[0]).lstrip("● ") for line in own] == ["Mean colour fill", "Random colour fill"]
 
 
-def test_the_factorial_has_the_share_of_every_arm_under_every_method_and_marks_its_own(made_claim, claim_page):
-    lines = body_rows(Page(claim_page), "factorial-shares")
+def test_the_table_of_arms_has_the_share_of_every_arm_under_every_method_and_marks_its_own(made_claim, claim_page):
+    lines = body_rows(Page(claim_page), "arm-shares")
     assert len(lines) == len(made_claim["arms"])
     for (name, arm), line in zip(made_claim["arms"].items(), lines, strict=True):
         for method, cell in zip(made_claim["methods"], line[1:], strict=True):
@@ -189,11 +191,12 @@ def test_an_undefined_number_has_a_footnote_or_says_why_in_its_line(claim):
     for row in claim["rows"]:
         if row["measure"] in ("swap_pull", "reliance"):
             reason = f"undefined because of {row['measure']}."
-            row |= {"value": None, "low": None, "high": None, "undefined_because": reason, "reading": "undefined"}
+            row |= {"value": None, "low": None, "high": None, "undefined_because": reason}
+            row["reading"] = "undefined" * bool(row["reading"] or row["measure"] == "swap_pull")
     html = render_claim(Results.read("claim", claim), [])
     page = Page(html)
     assert {line[-1] for line in lines_of(html) if line[2] == "Swap pull"} == {"undefined because of swap_pull."}
-    assert [squeezed(cell) for cell in page.tables["comparisons"][2][2:4]] == ["undefineda", "undefined"]
+    assert [squeezed(cell) for cell in page.tables["comparisons"][2][2:]] == ["undefineda", "undefineda", "undefined"]
     assert squeezed(page.texts["comparisons-notes"]) == "aundefined because of reliance."
 
 

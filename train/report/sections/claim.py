@@ -106,21 +106,21 @@ def rule(results: Results) -> Markup:
 def pairs_of_the_rule(results: Results) -> Markup:
     """Every augmentation-only arm under every fill against the layer-masking arm, and what was shown of the pair."""
     hidden = {"hidden_fraction": results.content["hidden_fraction"]}
+    baseline = results.network(results.content["rule"]["baseline"])
     groups = []
     for network in results.networks:
         lines = []
         for row in select(results.comparisons, network=network.name):
-            kept = only(
-                select(results.rows, network=network.name, method=row.method, compared_with=row.compared_with),
-                measure="retention",
-                parameters=hidden,
-            )
+            under_fill = select(results.rows, network=network.name, method=row.method)
+            kept = only(under_fill, compared_with=row.compared_with, measure="retention", parameters=hidden)
+            bare = only(under_fill, compared_with=baseline.name, measure="reliance")
             mark = _own_mark() + " " if row.method == network.arm["method"] else ""
-            cells = [cell_of(kept), cell_of(row), Cell(row.reading, look="words")]
+            cells = [cell_of(kept), cell_of(row), cell_of(bare), Cell(row.reading, look="words")]
             lines.append(Line(mark + Markup("{}").format(method_title(row.method)), cells))
         if lines:
             groups.append(LineGroup(lines, named(network)))
-    headings = ["Fill", "Accuracy minus layer masking's (points)", "Reliance minus layer masking's", "Shown"]
+    headings = ["Fill", "Accuracy minus layer masking's (points)", "Reliance minus layer masking's"]
+    headings += [f"Reliance minus that of “{baseline.title}” under the same fill", "Shown"]
     text = prose("pairs_of_the_rule", own=_own_mark(), rule=results.content["rule"])
     return text + table("comparisons", "Pairs behind the verdicts", headings, groups, look="comparisons")
 
@@ -130,7 +130,7 @@ def _own_mark() -> Markup:
     return html('<span class="mark" role="img" aria-label="own method">●</span>')
 
 
-def factorial(results: Results) -> Markup:
+def every_arm(results: Results) -> Markup:
     """The used share of every arm under every method, and the manipulation checks."""
     shares = {(row.network, row.method): row for row in select(results.over_seeds, measure=HEADLINE)}
     largest = max((abs(row.value) for row in shares.values() if row.value is not None), default=0.0) or 1.0
@@ -152,9 +152,9 @@ def factorial(results: Results) -> Markup:
     label = "Used share of every arm under every masking method"
     headings = ["Training", *map(method_title, results.methods)]
     return prose(
-        "factorial",
+        "every_arm",
         own=_own_mark(),
-        shares=table("factorial-shares", label, headings, [LineGroup(lines)], look="heat"),
+        shares=table("arm-shares", label, headings, [LineGroup(lines)], look="heat"),
         checks=_manipulation_checks(results),
     )
 
