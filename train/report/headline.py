@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
@@ -33,10 +33,13 @@ SAID: Mapping[State, tuple[str, str, str]] = {
 """What is said of one network, of several, and in a later clause of the same sentence."""
 
 LITTLE = {HEADLINE: 0.1, "silhouette_leak": 0.05}
-"""What counts as little of a measure. No outline pull is known to be little."""
+"""What counts as little of a measure. No outline pull, and no gain in log-odds, is known to be little."""
 
 MANY_CLASSES = 50
 """Number of classes above which the right one is often far from the top, where accuracy does not see it."""
+
+_NUMBERS = {OUTLINE_PULL: "pull {} logits", OUTLINE_GAIN: "outlines add {} to log-odds"}
+"""How the value of a measure that is no accuracy is told."""
 
 Key = tuple[str, str]
 """A network's name, and a masking method."""
@@ -62,14 +65,18 @@ def decisions(results: Results) -> dict[Key, Decision]:
     """What is said of each network under each way of hiding.
 
     The first of used share, leak and outline pull that has rows decides, and with many classes the outline pull ahead
-    of both. Intervals are widened to hold for all rows together (Bonferroni; as for normal errors). Networks at chance
-    are left out.
+    of both. With many classes, or where no accuracy behind outlines is shown to be above chance, the outline's gain in
+    log-odds decides ahead of all. Intervals are widened to hold for all rows together (Bonferroni; as for normal
+    errors). Networks at chance are left out.
     """
     lost = at_chance(results)
     own = [row for row in results.defined if row.network not in lost]
     order = [HEADLINE, "silhouette_leak", OUTLINE_PULL]
     many = results.content.get("num_classes", 0) > MANY_CLASSES
-    measure = next((each for each in (order[::-1] if many else order) if select(own, measure=each)), "")
+    chance, outlines = results.content["chance"], select(own, measure="silhouette_accuracy")
+    unseen = many or (chance is not None and all((row.low or 0.0) <= chance for row in outlines))
+    order = [OUTLINE_GAIN] * unseen + (order[::-1] if many else order)
+    measure = next((each for each in order if select(own, measure=each)), "")
     deciding, little = select(own, measure=measure, parameters={}), 0.0 if many else LITTLE.get(measure, 0.0)
     wider = NormalDist().inv_cdf(1 - 0.025 / max(1, len(deciding))) / NormalDist().inv_cdf(0.975)
     answers = select(own, measure="commonest_answer")
@@ -80,7 +87,7 @@ def decisions(results: Results) -> dict[Key, Decision]:
         low, high = (value + wider * ((value if end is None else end) - value) for end in (row.low, row.high))
         one = meaningless_because(row) or (measure != HEADLINE and key in same)
         state = "one" if one else _state(low, high, little)
-        blind = many and measure != OUTLINE_PULL and state == "open"
+        blind = many and measure not in _NUMBERS and state == "open"
         found[key] = Decision("unseen" if blind else state, row, low, high)
     return found
 
@@ -158,8 +165,9 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
                 numbers += [f"chance {_range([], chance)}"] * is_first
             else:
                 numbers += [f"{_range(circle)} behind circles"]
-            if not outline or found[0].row.measure == OUTLINE_PULL:
-                numbers = [f"pull {_range([each.row for each in found], write=decimal)} logits"]
+            if not outline or found[0].row.measure in _NUMBERS:
+                number = _NUMBERS.get(found[0].row.measure, _NUMBERS[OUTLINE_PULL])
+                numbers = [number.format(_range([each.row for each in found], write=decimal))]
             elif state == "open":
                 measure = found[0].row.measure.replace("_", " ")
                 ends = (min(each.low for each in found), max(each.high for each in found))

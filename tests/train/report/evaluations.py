@@ -33,6 +33,7 @@ def evaluated(
     lost: Sequence[str] = (),
     shapes: bool = True,
     pulls: dict[tuple[str, str], float] | None = None,
+    gains: dict[tuple[str, str], float] | None = None,
     compared: Sequence[tuple[str, str, str, float, float]] = (),
     ways: Sequence[tuple[str, str, str, float, float]] = (),
     **content: Any,
@@ -48,6 +49,7 @@ def evaluated(
         lost: networks at chance.
         shapes: whether images have object masks.
         pulls: outline pulls, which are within 0.1 of these.
+        gains: gains in log-odds, likewise.
         compared: (network, other, method, difference of |used share|, half of its interval).
         ways: (network, method, other method, difference, half).
         content: what else its file says.
@@ -68,8 +70,9 @@ def evaluated(
                 ends = [each / told for each in (leak, leak - error, leak + error)]
                 measure = "used_share" if labels else "silhouette_leak"
                 rows.append(Row(name, method, measure, *ends, images, 0, reading=poor or same))
-    for (name, method), pull in (pulls or {}).items():
-        rows.append(Row(name, method, "outline_pull", pull, pull - 0.1, pull + 0.1, 400, 0))
+    for measure, given in (("outline_pull", pulls), ("outline_gain", gains)):
+        for (name, method), value in (given or {}).items():
+            rows.append(Row(name, method, measure, value, value - 0.1, value + 0.1, 400, 0))
     pairs = [(name, method, other, "", *ends) for name, other, method, *ends in compared]
     pairs += [(name, method, name, other, *ends) for name, method, other, *ends in ways]
     for name, method, other, other_method, value, half in pairs:

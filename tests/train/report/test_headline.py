@@ -162,6 +162,27 @@ KNOWN = {
             "logits)."
         ],
     ),
+    "many classes, and log-odds": (
+        evaluated({"a": A}, pulls={("a", PAINT): 0.0}, gains={("a", PAINT): 1.55, ("a", SKIP): 0.02}, num_classes=1000),
+        [
+            "a reads outlines under mean colour fill (outlines add 1.55 to log-odds), not shown under layer masking "
+            "(outlines add 0.02 to log-odds).",
+        ],
+    ),
+    "no accuracy behind outlines above chance, and log-odds": (
+        evaluated({"a": NONE}, gains={("a", PAINT): 0.4, ("a", SKIP): 0.0}),
+        [
+            "a reads outlines under mean colour fill (outlines add 0.40 to log-odds), not shown under layer masking "
+            "(outlines add 0.00 to log-odds).",
+        ],
+    ),
+    "accuracy behind outlines above chance": (
+        evaluated({"a": A}, gains={("a", PAINT): 0.0, ("a", SKIP): 0.0}),
+        [
+            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "(26%).",
+        ],
+    ),
     "pulls only": (
         evaluated({"a": A, "b": B}, shapes=False, pulls={("a", PAINT): 0.42, ("b", PAINT): 0.5}),
         [

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
 from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.examples import ExampleStrip
@@ -32,6 +32,7 @@ _DECIDES = {
     HEADLINE: "used share",
     "silhouette_leak": "outline minus circle",
     OUTLINE_PULL: "outline pull, in logits",
+    OUTLINE_GAIN: "gain in log-odds",
 }
 
 
