@@ -101,7 +101,7 @@ def decide(found: Evidence) -> dict[str, BoolArray]:
     relies = _relies_more(found, 2 * LEVEL / 3)[..., :1]
     fails = found.kept.below(-KEPT_TOLERANCE, LEVEL / 3) | _relies_more(found, LEVEL / 3)
     works = _works(found, LEVEL / _number(lost), LEVEL / _number(lost[..., :1]))
-    verdicts = {}
+    verdicts: dict[str, BoolArray] = {}
     for claim, as_well, failing, left in (("first", prevented, relies, ~out), ("second", works, fails, ~lost)):
         refuted = may & (as_well & left).any(axis=(1, 2))
         every = (failing | ~left).all(axis=(1, 2)) & left.any(axis=(1, 2))

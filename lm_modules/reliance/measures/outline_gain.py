@@ -27,7 +27,9 @@ def outline_gain() -> Statistic:
     """Mean over images of what the outline adds to the log-odds of the image's class, in nats; 0 is best."""
 
     def columns(outcomes: Outcomes) -> Columns:
-        behind, around = (outcomes.log_odds_under(each)[:, _OWN] for each in ("silhouette", "circle"))
+        behind, around = (
+            outcomes.log_odds_under(each)[:, _OWN].astype(np.float64) for each in ("silhouette", "circle")
+        )
         return _columns(outcomes, outcomes.object_valid, behind - around)
 
     return Statistic(columns)
