@@ -13,7 +13,7 @@ from tests.train.data.conftest import write_fashion_files
 from tests.train.data.layouts import write_pairs
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_pets import write_pets
-from tests.train.data.sets.test_shards import write_folder
+from tests.train.data.sets.test_shards import named, write_folder
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
 TINY_NETWORK = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
@@ -86,7 +86,7 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
         case "Pets":
             small = TINY_FILES | {"root": str(write_pets(folder / "pets"))}
         case "Shards":
-            small = TINY_FILES | {"root": str(write_folder(folder / "shards"))}
+            small = TINY_FILES | named(write_folder(folder / "shards"))
         case _:
             raise AssertionError(f"no test data for {data}")
     return small

@@ -1,7 +1,6 @@
 """Batches of one split, on a device, and its empty scenes."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +11,6 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.data.shards.reader import EvaluationStream
 from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
@@ -21,35 +19,24 @@ Item = TypeVar("Item")
 def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
     """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
 
+    That is one with a map-style data set; of a stream, such as shards, all are read up to the last that is wanted.
+
     Args:
         batches: batches as `AnnotatedDataModule.whole_split` returns them.
         numbers: numbers of the batches that are wanted, ascending from 0; may be endless.
 
     Returns:
-        Each with its number, ascending; but of shards, where each loader process reads batches that follow each other.
+        Each with its number, ascending.
     """
     if not isinstance(batches, DataLoader):
         return at_numbers(batches, numbers)
     dataset = batches.dataset
+    if batches.batch_sampler is None or isinstance(dataset, IterableDataset):
+        return at_numbers(batches, numbers)
+    found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
-    if isinstance(dataset, EvaluationStream):
-        found, wanted = _parted(_in_runs([*at_numbers(dataset.batches, numbers)], batches.num_workers))
-        loader = Loader(dataset.with_batches(wanted), batch_size=None, **options)
-    elif batches.batch_sampler is not None and not isinstance(dataset, IterableDataset):
-        found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
-        loader = Loader(dataset, batch_sampler=indices, **options)
-    else:
-        return at_numbers(batches, numbers)
-    return zip(found, loader, strict=True)
-
-
-def _in_runs(entries: Sequence[Item], workers: int) -> list[Item]:
-    """Entries in an order in which those at w, w + n, w + 2 n, ..., which process w of n reads, follow each other."""
-    number = max(1, workers)
-    runs = [len(range(worker, len(entries), number)) for worker in range(number)]
-    starts = [0, *accumulate(runs)]
-    return [entries[starts[place % number] + place // number] for place in range(len(entries))]
+    return zip(found, Loader(dataset, batch_sampler=indices, **options), strict=True)
 
 
 def _parted(numbered: Iterable[tuple[int, Item]]) -> tuple[list[int], list[Item]]:

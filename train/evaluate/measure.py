@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.augment.batch import check_all_known
+from maskrobust.augment.batch import check_all_known, first_images
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
@@ -270,6 +270,8 @@ def _ask(
 
     share = partial(_share, store, progress)
     total = length_hint(batches)
+    if config.quick and not total:  # of an unknown number, the first ones
+        batches = first_images(batches, QUICK_IMAGES)
     every = max(1, -(-total // (QUICK_IMAGES // data.batch_size or 1))) if config.quick else 1
     wanted = range(0, total, every)
     about_images = share(f"{kind}images", "asking about images", wanted, ask_about, write_answers, read_answers)

@@ -18,7 +18,10 @@ _MAY_CHANGE = frozenset(
     [
         "model.weights",
         "model.new_head",
-        *(f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers")),
+        *(
+            f"data.{name}"
+            for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test")
+        ),
     ]
 )
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader

@@ -14,7 +14,6 @@ from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder
 from maskrobust.train.types import AnnotatedDataModule, Split
 
-_SMALLEST_SIDE = 32
 _ABOUT_LOADING = ("batch_size", "num_workers")
 """Arguments of data modules that leave the samples as they are."""
 
@@ -25,13 +24,11 @@ class ShardsConfig:
 
     Attributes:
         data: where the samples come from, instantiated.
-        out: folder of the shards and of manifest.json.
+        out: folder of the shards and of shards.yaml, the options that read them.
         source: class path and arguments of `data`, those that decide the samples.
         splits: splits to write. By default those that the data have.
-        samples_per_shard: samples in a shard, from 1 to 1,000,000. The last shard of a split may hold fewer.
+        samples_per_shard: samples in a shard, at least 1. The last shard of a split may hold fewer.
         workers: number of processes that encode, at least 1.
-        resize: shorter side in pixels, at least 32, to which larger images and their masks are reduced, so that a
-            training decodes less. None stores image files byte for byte.
     """
 
     data: AnnotatedDataModule
@@ -40,7 +37,6 @@ class ShardsConfig:
     splits: tuple[Split, ...]
     samples_per_shard: int = 1000
     workers: int = os.cpu_count() or 1
-    resize: int | None = None
 
 
 def parse_config(arguments: Sequence[str]) -> ShardsConfig:
@@ -63,16 +59,11 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
     if getattr(config.data, "nodata", None) is not None:
         raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
     from maskrobust.train.data.base import check_masks_follow_objects  # here: the import takes seconds
-    from maskrobust.train.data.shards.format import LARGEST_SHARD
 
     check_masks_follow_objects(config.data, "a shard")
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
-    if config.samples_per_shard > LARGEST_SHARD:
-        raise InputError(f"samples_per_shard may be {LARGEST_SHARD} at most, got {config.samples_per_shard}; lower it.")
     check_at_least("workers", config.workers, 1)
-    if config.resize is not None:
-        check_at_least("resize", config.resize, _SMALLEST_SIDE)
     check_distinct("splits", config.splits)
     return config
 
@@ -82,12 +73,10 @@ def main(arguments: Sequence[str]) -> None:
     console = Console()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
     check_folder(config.out)
-    from maskrobust.train.data.shards.format import MANIFEST
-    from maskrobust.train.shards.writing import write_shards
+    from maskrobust.train.shards.writing import DESCRIPTION, write_shards
 
     with CountingDisplay(console) as progress:
-        manifest = write_shards(config, progress)
-    for split, shards in manifest.splits.items():
-        samples, masks = manifest.count(split)
-        console.print(f"{split}: {samples} samples, {masks} with a mask; shards: {len(shards)}")
-    console.print(f"shards: {config.out / MANIFEST}", markup=False, soft_wrap=True)
+        counts = write_shards(config, progress)
+    for split, samples in counts.items():
+        console.print(f"{split}: {samples} samples")
+    console.print(f"train on them: maskrobust fit --config {config.out / DESCRIPTION}", markup=False, soft_wrap=True)

@@ -10,15 +10,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
-from maskrobust.errors import InputError
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
-from maskrobust.train.data.batches import numbered_batches, pictures_to_centre_by
+from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.loading import EpochSampler, Position
-from maskrobust.train.data.sets import shards as shards_module
 from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
-from tests.train.data.sets.test_shards import write_folder
+from tests.train.data.sets.test_shards import named, write_folder
 from tests.train.tiny import TINY_DATA
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
@@ -127,7 +125,7 @@ def test_more_workers_than_cores_are_told_in_a_line_and_once(tmp_path, monkeypat
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: {0}, raising=False)
     loading._tell_of_few_cores.cache_clear()
     small, own = {"image_size": 32, "batch_size": 2, "num_workers": 2}, write_tree(tmp_path / "tree", SPLITS)
-    shards = Shards(str(write_folder(tmp_path / "shards")), **small | {"image_size": 16})
+    shards = Shards(**named(write_folder(tmp_path / "shards")), **small)
     for data in (Cues(**SIZES, num_workers=2), Folder(str(own[0]), str(own[1]), **small), shards):
         for split in ("train", "val"):
             assert next(iter(loader(data, split))).ids.numel()
@@ -236,26 +234,6 @@ def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samp
         assert not torch.equal(scene[seen], image[seen])
 
 
-@pytest.mark.parametrize(("split", "other"), [("test", "train"), ("val", "train"), ("train", "val")])
-def test_pictures_are_scenes_of_another_split(split, other):
-    data = Cues(**TINY_DATA)
-    data.setup("fit")
-    found = pictures_to_centre_by(data, split, ["black", "mean+centred"])
-    assert torch.equal(found, data.empty_scenes(other, 8).images)
-    assert not any(torch.equal(one, each) for one in found for each in data.empty_scenes(split, 8).images)
-
-
-def test_nothing_is_drawn_where_nothing_is_centred():
-    assert pictures_to_centre_by(None, "test", ["black", "layer_masking"]) is None
-
-
-def test_data_without_scenes_are_refused_with_the_method_to_ask_under_instead():
-    data = Cues(**TINY_DATA)
-    data.empty_scenes = lambda *_: None
-    with pytest.raises(InputError, match=r"^'mean\+centred' takes off .*, but Cues has none; ask under 'mean' alone"):
-        pictures_to_centre_by(data, "test", ["black", "mean+centred"])
-
-
 ODD = [1, 3, 5]
 
 
@@ -283,7 +261,7 @@ def data(request, tmp_path):
     if request.param == "cues":
         return Cues(**TINY_DATA | {"batch_size": 4})
     workers = 2 if "processes" in request.param else 0
-    return Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=workers)
+    return Shards(**named(write_folder(tmp_path)), image_size=32, batch_size=2, num_workers=workers)
 
 
 def test_some_batches_are_what_they_are_among_all(data):
@@ -292,24 +270,6 @@ def test_some_batches_are_what_they_are_among_all(data):
     assert sorted(found) == [number for number in ODD if number < len(every)] and found
     pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
     assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
-
-
-def test_a_loader_process_opens_the_shards_of_its_own_run_of_batches_alone(tmp_path):
-    folder, opened = write_folder(tmp_path / "shards"), tmp_path / "opened"  # of 5, 3 and 4 samples
-    root = f"pipe:echo {{}} >> '{opened}'; cat '{folder}'/{{}}"
-    data = Shards(root, image_size=16, batch_size=2, num_workers=2)
-    found = dict(numbered_batches(data.whole_split("val"), count()))
-    assert sorted(found) == [*range(6)]
-    shards = [name for name in opened.read_text().split() if name != "manifest.json"]
-    assert sorted(shards) == [f"val-{number:06d}.tar" for number in (0, 1, 1, 2)]
-
-
-def test_a_process_of_several_reads_the_whole_split_of_shards(tmp_path, monkeypatch):
-    data = Shards(str(write_folder(tmp_path)), image_size=16, batch_size=2, num_workers=0)
-    alone = Batch.cat([*data.whole_split("val")])
-    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 2))
-    assert torch.equal(Batch.cat([*data.whole_split("val")]).images, alone.images)
-    assert len(Batch.cat([*data.val_dataloader()]).ids) < len(alone.ids)
 
 
 OWN_MODULE = """

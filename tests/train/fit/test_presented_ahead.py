@@ -17,7 +17,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Shards, loading
 from maskrobust.train.data.loading import EpochSampler, Position
 from tests.train.data.sets.test_folder import write_tree
-from tests.train.data.sets.test_shards import write_folder
+from tests.train.data.sets.test_shards import named, write_folder
 
 SIZE, CLASSES = 32, 3
 
@@ -139,7 +139,7 @@ def make_data(kind, folder, workers):
         return Folder(str(folder / "images"), image_size=SIZE, batch_size=4, num_workers=workers)
     if not folder.exists():
         write_folder(folder)
-    return Shards(str(folder), view="as_is", image_size=SIZE, batch_size=4, num_workers=workers, steps_per_epoch=5)
+    return Shards(**named(folder), image_size=SIZE, batch_size=4, num_workers=workers)
 
 
 pytestmark = [

@@ -125,12 +125,14 @@ def test_what_pretrain_cannot_do_is_refused_in_one_sentence(whole, tmp_path, cap
 def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     root, _ = write_tree(tmp_path, ["train"])
     main(["shards", "--data=Images", f"--data.root={root}", "--data.val_fraction=0.3", f"--out={tmp_path}"])
-    shards = ["--data=Shards", f"--data.root={tmp_path}", "--data.image_size=32", "--data.batch_size=4"]
+    names = {split: f"{tmp_path}/{split}-000000.tar" for split in ("train", "val")}
+    shards = ["--data=Shards", *(f"--data.{split}={name}" for split, name in names.items())]
+    shards += ["--data.train_samples=8", "--data.image_size=32", "--data.batch_size=4"]
     options = [each for each in OPTIONS if "--data" not in each]
     main(["pretrain", *shards, *options, "--data.num_workers=0", f"--trainer.default_root_dir={tmp_path}"])
     assert last(tmp_path).is_file()
     assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
-    refused = sentence_of(["evaluate", "--network=x", *shards[:2], f"--out={tmp_path / 'evaluation'}"], capsys)
+    refused = sentence_of(["evaluate", "--network=x", *shards[:3], f"--out={tmp_path / 'evaluation'}"], capsys)
     assert refused.startswith("Shards takes no labels from a network")
-    claim = ["claim", "--config=claim_cues.yaml", *shards[:2], f"--out={tmp_path / 'claim'}"]
+    claim = ["claim", "--config=claim_cues.yaml", *shards[:3], f"--out={tmp_path / 'claim'}"]
     assert sentence_of(claim, capsys).startswith("a claim needs images with labels")

@@ -1,313 +1,145 @@
-"""`maskrobust shards`, and training from shards and on pets: bytes as they were, errors in one sentence."""
+"""`maskrobust shards` writes what WebDataset reads, and trainings on shards: killed, resumed, on two processes."""
 
 import hashlib
-import io
 import json
-import tarfile
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
-from PIL import ExifTags, Image
+import webdataset
+from PIL import Image
 
 from maskrobust.augment.batch import Batch
-from maskrobust.lm_modules.callbacks import RelianceCallback
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder, InMemoryDataModule, Shards
-from maskrobust.train.data.base import AnnotatedDataModule, EncodedSample, encode_png
-from maskrobust.train.shards.writing import shrink
+from maskrobust.train.data import Folder, Shards
+from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.shards import writing
 from maskrobust.train.storage.files import read_json
+from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
-from tests.train.data.sets.test_shards import COUNTS, write_folder
+from tests.train.data.sets.test_shards import COUNTS, make, named, serving, write_folder
+from tests.train.fit.test_resume import assert_same
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
+from tests.train.tiny import FEW_MEASURES
 
-SIZES = ["--data.train_images=20", "--data.val_images=5", "--data.test_images=3"]
+resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
-def write(out, *options, data="Cues", sizes=SIZES, workers=1):
-    main(
-        ["shards", f"--data={data}", *sizes, "--samples_per_shard=8", f"--out={out}", f"--workers={workers}", *options]
-    )
-    return out
+def write_arguments(tree, out, *more, workers=1):
+    given = ["shards", "--data=Folder", f"--data.root={tree[0]}", f"--data.mask_root={tree[1]}"]
+    return [*given, "--samples_per_shard=5", f"--out={out}", f"--workers={workers}", *more]
 
 
 def checksums(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tar*")}
 
 
-def by_id(batches):
-    batch = Batch.cat(batches)
-    order = batch.ids.argsort()
-    return batch.select(order)
+def test_image_files_are_kept_byte_for_byte_with_label_mask_and_size(tmp_path):
+    tree = write_tree(tmp_path)
+    Image.effect_noise((70, 50), 60).convert("RGB").save(tree[0] / "train" / "cat" / "photo.JPEG")
+    main(write_arguments(tree, tmp_path / "out"))
+    data = Folder(str(tree[0]), str(tree[1]))
+    for split in ("train", "val", "test"):
+        urls = [str(path) for path in sorted((tmp_path / "out").glob(f"{split}-*.tar"))]
+        with pytest.warns(UserWarning, match="shardshuffle"):
+            stored = {int(each["__key__"]): each for each in webdataset.WebDataset(urls)}
+        files = {file.id: file for file in data.files(split)}
+        assert stored.keys() == files.keys() and len(urls) == -(-len(files) // 5)
+        for each, file in files.items():
+            parts = stored[each]
+            assert parts[file.image.suffix.lower()[1:]] == file.image.read_bytes()
+            height, width = np.asarray(Image.open(file.image)).shape[:2]
+            assert json.loads(parts["json"]) == {"id": each, "height": height, "width": width}
+            assert (parts["cls"], "mask.png" in parts) == (f"{file.label}".encode(), file.mask is not None)
+    content = writing.yaml.safe_load((tmp_path / "out" / "shards.yaml").read_text())["data"]["init_args"]
+    shards = Shards(**content, image_size=32, num_workers=0)
+    assert (shards.class_names, shards.mean, shards.train_samples) == (data.class_names, [*data.mean], 13)
+    pictures = [joined(each.whole_split("val")).images.sum(dim=(1, 2, 3)).sort()[0] for each in (shards, Folder(
+        str(tree[0]), str(tree[1]), image_size=32, num_workers=0))]  # fmt: skip
+    assert torch.equal(*pictures)
 
 
-def test_shards_of_generated_images_hold_every_pixel_and_id(tmp_path):
-    folder = write(tmp_path / "out")
-    data, shards = Cues(20, 5, 3), Shards(str(folder), view="as_is", image_size=48, num_workers=0)
-    assert (shards.class_names, shards.mean, shards.std) == (data.class_names, data.mean, data.std)
-    for own, stored in (
-        (data.whole_split("train"), shards.whole_split("train")),
-        (data.val_dataloader(), shards.val_dataloader()),
-        (data.test_dataloader(), shards.test_dataloader()),
-    ):
-        assert all(torch.equal(a, b) for a, b in zip(by_id(own)[:4], by_id(stored)[:4], strict=True))
+def test_a_writer_that_was_killed_is_gone_on_with_to_the_same_bytes_and_leaves_no_half_a_shard(
+    tmp_path, monkeypatch, capsys
+):
+    tree = write_tree(tmp_path)
+    main(write_arguments(tree, tmp_path / "whole", workers=2))
+    encode, encoded = writing._encode, []
 
+    def broken(sample):
+        encoded.append(sample.id)
+        if len(encoded) == 8:
+            raise KeyboardInterrupt
+        return encode(sample)
 
-def test_images_of_which_only_some_have_labels_are_refused(tmp_path, monkeypatch, capsys):
-    stored = Cues.stored_samples
-    monkeypatch.setattr(
-        Cues,
-        "stored_samples",
-        lambda data, split: [each._replace(label=each.label - 1) for each in stored(data, split)],
-    )
-    arguments = ["shards", "--data=Cues", *SIZES, f"--out={tmp_path / 'out'}", "--workers=1"]
-    assert sentence_of(arguments, capsys).startswith("shards hold labels for all images or for none, but some of ")
+    monkeypatch.setattr(writing, "_encode", broken)
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # what Ctrl-C becomes
+        main(write_arguments(tree, tmp_path / "out"))
+    whole = checksums(tmp_path / "whole")
+    left = checksums(tmp_path / "out")
+    assert left["train-000000.tar"] == whole["train-000000.tar"] and len(left) == 2 and "train-000001.tar" not in left
+    monkeypatch.setattr(writing, "_encode", encode)
+    assert "holds shards" in sentence_of(write_arguments(tree, tmp_path / "out", "--samples_per_shard=4"), capsys)
+    main(write_arguments(tree, tmp_path / "out"))
+    assert checksums(tmp_path / "out") == whole
+    assert "holds shards; choose another --out" in sentence_of(write_arguments(tree, tmp_path / "out"), capsys)
 
 
 def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files(tmp_path):
-    classes, images = 4, 20
-    for split in ("train", "val"):
-        for number in range(classes * images):
-            path = tmp_path / "images" / split / f"class_{number // images}" / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
-    given = [f"--data.root={tmp_path / 'images'}", "--splits=[train,val]"]
-    folder = write(tmp_path / "out", f"--samples_per_shard={images}", data="Folder", sizes=given)
-    for split in ("train", "val"):
-        held = [labels_in(path) for path in sorted(folder.glob(f"{split}-*.tar"))]
-        assert [len(labels) for labels in held] == [images] * classes
-        for labels in held:  # expected: 5 of each class, and 15 neighbours of different classes
-            assert len(set(labels)) == classes and max(map(labels.count, labels)) <= 11
-            assert sum(a != b for a, b in pairwise(labels)) >= 8
+    for number in range(80):
+        path = tmp_path / "images" / "val" / f"class_{number // 20}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    main(
+        ["shards", "--data=Folder", f"--data.root={tmp_path / 'images'}", f"--out={tmp_path}", "--samples_per_shard=20"]
+    )
+    for number in range(4):
+        with pytest.warns(UserWarning, match="shardshuffle"):
+            labels = [each["cls"] for each in webdataset.WebDataset(f"{tmp_path}/val-{number:06d}.tar")]
+        assert len(set(labels)) == 4 and max(map(labels.count, labels)) <= 11
+        assert sum(a != b for a, b in pairwise(labels)) >= 8
 
 
-def labels_in(path):
-    with tarfile.open(path) as tar:
-        return [json.loads(tar.extractfile(each).read())["label"] for each in tar if each.name.endswith(".json")]
-
-
-def test_the_same_call_writes_the_same_bytes_on_any_number_of_processes(tmp_path, capsys):
-    first = checksums(write(tmp_path / "one"))
-    shards = {"train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000.tar", "test-000000.tar"}
-    assert first.keys() == {"manifest.json", *shards}
-    assert checksums(write(tmp_path / "two", workers=2)) == first
-    assert "train: 20 samples, 20 with a mask; shards: 3" in capsys.readouterr().out
-
-
-def test_image_files_are_kept_byte_for_byte_with_a_mask_of_the_same_pixels(tmp_path):
-    root, mask_root = write_tree(tmp_path)
-    photo = root / "train" / "cat" / "photo.JPEG"
-    Image.effect_noise((70, 50), 60).convert("RGB").save(photo)
-    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
-    folder = write(tmp_path / "out", data="Folder", sizes=sizes)
-    stored: dict[int, dict[str, bytes]] = {}
-    for path in folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                key, _, suffix = member.name.partition(".")
-                stored.setdefault(int(key), {})[suffix] = tar.extractfile(member).read()
-    data = Folder(str(root), str(mask_root))
-    files = [file for split in ("train", "val", "test") for file in data.files(split)]
-    assert stored.keys() == {file.id for file in files}
-    assert photo in {file.image for file in files}
-    for file in files:
-        parts = stored[file.id]
-        assert parts[file.image.suffix.lower()[1:]] == file.image.read_bytes()
-        assert json.loads(parts["json"]) == {"id": file.id, "label": file.label, "mask": file.mask is not None}
-        assert ("mask.png" in parts) is (file.mask is not None)
-        if file.mask is not None:
-            written, own = Image.open(io.BytesIO(parts["mask.png"])), np.asarray(Image.open(file.mask))
-            assert written.mode == "1" and np.array_equal(np.asarray(written), own > 0)
-
-
-def test_an_image_has_the_same_pixels_in_a_folder_and_in_shards_of_it(tmp_path):
-    root, mask_root = tmp_path / "images", tmp_path / "masks"
-    photo = Image.effect_noise((70, 50), 60).convert("RGB")
-    depth = Image.fromarray(np.random.default_rng(0).integers(0, 65_536, (50, 70), dtype=np.uint16))
-    inside = np.zeros((50, 70), dtype=np.uint8)
-    inside[5:20, 10:60] = 255
-    for split in ("train", "val", "test"):
-        for folder in (root, mask_root):
-            (folder / split / "cat").mkdir(parents=True)
-        for orientation in range(1, 9):
-            tags = Image.Exif()
-            tags[ExifTags.Base.Orientation] = orientation
-            name = f"{split}/cat/{orientation}"
-            photo.save(root / f"{name}.jpg", exif=tags)
-            depth.save(root / f"{name}-depth.png", exif=tags)
-            depth.save(root / f"{name}-depth2.tif", exif=tags)
-            for end in ("", "-depth", "-depth2"):  # drawn on what is seen
-                Image.fromarray(upright(inside, orientation)).save(mask_root / f"{name}{end}.png")
-    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
-    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
-    stored = Shards(str(write(tmp_path / "out", data="Folder", sizes=sizes)), image_size=32, num_workers=0)
-    for split in ("train", "val"):
-        one, other = own.whole_split(split), stored.whole_split(split)
-        first, second = by_id(one), by_id(other)
-        assert first.object_mask.flatten(1).any(dim=1).all()
-        assert all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
-
-
-def upright(pixels, orientation):
-    exchanged = pixels.T if orientation > 4 else pixels
-    down, across = -1 if orientation in (3, 4, 7, 8) else 1, -1 if orientation in (2, 3, 6, 7) else 1
-    return np.ascontiguousarray(exchanged[::down, ::across])
-
-
-def test_evaluation_shows_the_same_pixels_of_larger_images_that_were_reduced_to_its_own_size(tmp_path):
-    root, mask_root = write_tree(tmp_path)
-    sizes = [f"--data.root={root}", f"--data.mask_root={mask_root}"]
-    folder = write(tmp_path / "out", "--resize=37", data="Folder", sizes=sizes)  # 256 / 224 of 32
-    assert read_json(folder / "manifest.json")["source"]["resize"] == 37
-    own = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
-    stored = Shards(str(folder), image_size=32, num_workers=0)
-    for split in ("train", "val"):
-        pair = by_id(own.whole_split(split))[:4], by_id(stored.whole_split(split))[:4]
-        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
-
-
-def test_an_image_is_reduced_as_pillow_reduces_it_and_its_mask_to_the_nearest_pixel():
-    random = np.random.default_rng(0)
-    image = Image.fromarray(random.integers(0, 256, (9, 12), dtype=np.uint8)).resize((120, 90)).convert("RGB")
-    mask = random.random((90, 120)) < 0.3
-    tags, stream = Image.Exif(), io.BytesIO()
-    tags[ExifTags.Base.Orientation] = 6  # a quarter turn to the right
-    image.transpose(Image.Transpose.ROTATE_90).save(stream, "jpeg", quality=100, subsampling=0, exif=tags)
-    sample = EncodedSample(7, stream.getvalue(), "jfif", encode_png(mask), 3)
-    small = shrink(sample, 40, "photo")
-    assert (small.id, small.suffix, small.label) == (7, "jpg", 3)
-    found = Image.open(io.BytesIO(small.image))
-    assert (found.format, found.size, dict(found.getexif())) == ("JPEG", (53, 40), {})
-    expected = np.asarray(image.resize((53, 40), Image.Resampling.BILINEAR)).astype(int)
-    assert np.abs(np.asarray(found).astype(int) - expected).max() < 8  # a nearest pixel is off by 60
-    rows, columns = np.arange(40) * 90 // 40, np.arange(53) * 120 // 53
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(small.object_mask))), mask[rows][:, columns])
-    assert shrink(sample, 90, "photo") == sample
-    speck = np.zeros((90, 120), dtype=bool)
-    speck[1, 1] = True
-    assert shrink(sample._replace(object_mask=encode_png(speck)), 40, "photo").object_mask is None
-
-
-class Plain(AnnotatedDataModule):
-    """A data module that knows nothing but its batches."""
+class Twice(AnnotatedDataModule):
+    """Two splits with one id, and a sample without a label in the second."""
 
     num_classes, class_names, mean, std = 2, ("a", "b"), (0.5,) * 3, (0.5,) * 3
-
-    def batches(self):
-        grey = torch.arange(0, 256, dtype=torch.float32).reshape(1, 1, 16, 16) / 255
-        yield Batch(torch.tensor([5]), grey.expand(1, 3, -1, -1), torch.zeros(1, 1, 16, 16).bool(), torch.tensor([1]))
+    splits = ("val", "test")
+    label = 1
 
     def whole_split(self, split):
-        return self.batches()
+        yield Batch(
+            torch.tensor([5]), torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32).bool(), torch.tensor([self.label])
+        )
 
 
-def test_any_data_module_is_written_without_loss(tmp_path):
-    folder = write(tmp_path / "out", "--splits=[val]", data=f"{__name__}.Plain", sizes=[])
-    (batch,) = Shards(str(folder), view="as_is", image_size=16, num_workers=0).val_dataloader()
-    batch = batch.to("cpu")
-    (expected,) = Plain().batches()
-    assert all(torch.equal(a, b) for a, b in zip(batch[:4], expected[:4], strict=True))
+class Unlabelled(Twice):
+    """A sample without a label, though there are classes."""
 
-
-class Views(InMemoryDataModule):
-    """Twelve objects, each in four views that hold much the same; nothing to train on."""
-
-    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
-    splits = ("val", "test")
-
-    def __init__(self) -> None:
-        super().__init__(batch_size=8, num_workers=0, seed=0)
-
-    def ids(self, split):
-        return torch.arange(48) + 48 * (split == "test")
-
-    def make_samples(self, split, ids):
-        random, numbers = np.random.default_rng(0), self.object_of(ids) % 12
-        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
-        for place, number in enumerate(numbers.tolist()):
-            object_mask[place, :, 4 : 10 + number, 6:20] = True
-        images = torch.from_numpy(random.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8))[numbers]
-        return Batch(ids, images, object_mask, self.object_of(ids) % 2)
-
-    def object_of(self, ids):
-        return ids // 4
-
-
-def test_shards_know_which_views_show_one_object(tmp_path):
-    folder = write(tmp_path / "shards", data=f"{__name__}.Views", sizes=[])
-    again = [f"--data.root={folder}", "--data.view=as_is", "--data.image_size=32"]
-    copied = write(tmp_path / "copied", data="Shards", sizes=again)
-    data, shards = Views(), Shards(str(copied))
-    assert shards.splits == data.splits
-    ids = torch.cat([data.samples(split).ids for split in data.splits]).flip(0)
-    assert torch.equal(shards.object_of(ids), data.object_of(ids))
-    assert shards.object_of(torch.tensor([1000, 5])).tolist() == [1000, 1]
-
-
-def test_what_a_process_of_the_pool_finds_wrong_is_one_sentence(tmp_path, capsys):
-    root, mask_root = write_tree(tmp_path)
-    mask = next((mask_root / "train").rglob("*.png"))
-    Image.fromarray(np.ones((9, 8), dtype=np.uint8)).save(mask)
-    given = ["shards", "--data=Folder", f"--data.root={root}", f"--data.mask_root={mask_root}", "--workers=2"]
-    sentence = sentence_of([*given, f"--out={tmp_path / 'out'}"], capsys)
-    assert sentence.startswith(f"'{mask}' must have the size of its image") and sentence.endswith("from that image.")
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-def test_a_folder_that_holds_shards_is_refused(tmp_path, capsys):
-    folder = write(tmp_path / "out")
-    before = checksums(folder)
-    given = ["shards", "--data=Cues", *SIZES, f"--out={folder}"]
-    assert "holds shards; choose another --out, or delete them" in sentence_of(given, capsys)
-    assert checksums(folder) == before
-    for path in folder.glob("*.tar"):
-        path.unlink()
-    assert "holds shards" in sentence_of(given, capsys)  # a manifest would be that of shards half written
-
-
-class Twice(Plain):
-    """Two splits with one id."""
-
-    splits = ("val", "test")
-
-
-def test_an_id_that_comes_twice_is_refused(tmp_path, capsys):
-    given = ["shards", f"--data={__name__}.Twice", f"--out={tmp_path / 'out'}", "--workers=1"]
-    assert "ids must be unique over all splits, got 5 twice" in sentence_of(given, capsys)
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    splits, label = ("val",), -1
 
 
 @pytest.mark.parametrize(
-    "option", ["--samples_per_shard=0", "--workers=0", "--resize=31", "--splits=[]", "--splits=[val,val]"]
+    ("data", "said"),
+    [
+        ("Twice", "ids must be unique over all splits, got 5 twice"),
+        ("Unlabelled", "shards hold labels for all images or"),
+    ],
 )
+def test_samples_that_shards_cannot_hold_are_refused(data, said, tmp_path, capsys):
+    assert said in sentence_of(
+        ["shards", f"--data={__name__}.{data}", f"--out={tmp_path / 'o'}", "--workers=1"], capsys
+    )
+
+
+@pytest.mark.parametrize("option", ["--samples_per_shard=0", "--workers=0", "--splits=[]", "--splits=[val,val]"])
 def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
     name = option.split("=")[0].removeprefix("--")
     assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)
     assert not (tmp_path / "out").exists()
-
-
-resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
-SMALL = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
-
-
-def fit_arguments(shards, out, *more):
-    return [
-        "fit",
-        "--config=fashion_shards.yaml",
-        f"--data.init_args.root={shards}",
-        f"--trainer.default_root_dir={out}",
-        "--trainer.max_epochs=2",
-        "--trainer.enable_progress_bar=false",
-        "--model.architecture_options={width: 16}",
-        *SMALL,
-        *more,
-    ]
 
 
 @pytest.fixture
@@ -315,57 +147,74 @@ def folder(tmp_path):
     return write_folder(tmp_path / "shards")
 
 
-@resumes
-def test_a_run_that_is_stopped_within_an_epoch_takes_the_steps_that_are_left(folder, tmp_path, monkeypatch):
-    steps = sum(COUNTS["train"]) // 4
-    read: list[tuple[int, list[int]]] = []
-    take = MaskRobustClassifier.training_step
+def fit_arguments(place, out, *more, counts=COUNTS):
+    shards = [f"--data.init_args.{name}={value}" for name, value in named(place, counts).items()]
+    small = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
+    run_options = [f"--trainer.default_root_dir={out}", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]
+    network = ["--model.architecture_options={width: 16}", "--data.init_args.num_workers=2"]
+    return ["fit", "--config=fashion_shards.yaml", *shards, *small, *run_options, *network, *more]
 
-    def watched(module, batch, batch_idx):
-        read.append((module.trainer.global_step, batch.ids.tolist()))
-        return take(module, batch, batch_idx)
 
-    monkeypatch.setattr(MaskRobustClassifier, "training_step", watched)
-    parts = fit_arguments(folder, tmp_path / "parts", "--data.init_args.num_workers=2", "--ckpt_path=auto")
-    stop = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=term"]
-    with pytest.raises(SystemExit):
-        main([*parts, *stop, "--trainer.callbacks.step=3", "--trainer.callbacks.validating=false"])
-    main(parts)
-    assert [step for step, _ in read] == list(range(2 * steps))
-    ids = [each for _, each in read]
-    assert ids[3:6] == ids[:3]  # the epoch's stream from its start
-    assert ids[steps] not in ids[:steps]
+STEPS = sum(COUNTS["train"]) // 4
 
 
 @resumes
-def test_two_processes_train_to_the_end_on_uneven_shards_and_evaluate_as_one_does(folder, tmp_path):
-    reliance = [
-        "--trainer.callbacks+=maskrobust.lm_modules.callbacks.RelianceCallback",
-        "--trainer.callbacks.plan={patch_size: 8}",
-        "--trainer.callbacks.methods=[black]", "--trainer.callbacks.replicates=20",
-    ]  # fmt: skip
-    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.init_args.num_workers=1"]
-    command = fit_arguments(folder, tmp_path / "two", *two, *reliance, "--trainer.max_epochs=1")
-    assert "sync_dist" not in run(command), "figures that all processes have joined need no advice"
-    trained = rows(tmp_path / "two")
+@pytest.mark.parametrize(
+    ("at", "saved"), [({"step": 4}, 2), ({"step": STEPS, "validating": True}, STEPS - 1), ({"step": STEPS}, STEPS - 1)],
+    ids=["in an epoch", "in validation", "at its end"],
+)  # fmt: skip
+def test_a_killed_run_goes_on_at_its_step_and_says_where_its_draws_are_others(at, saved, folder, tmp_path):
+    kill = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=kill"]
+    kill += [f"--trainer.callbacks.{name}={str(value).lower()}" for name, value in at.items()]
+    arguments = fit_arguments(f"pipe:cat {folder}", tmp_path / "parts", "--save_every_n_steps=2", "--ckpt_path=auto")
+    run([*arguments, *kill], status=-9)
+    checkpoint = torch.load(last(tmp_path))
+    assert checkpoint["global_step"] == saved
+    checkpoint["config"]["data"]["init_args"]["train"] = f"pipe:touch {tmp_path / 'executed'}"
+    torch.save(checkpoint, last(tmp_path))
+    said = run(arguments)
+    assert f"the training goes on after batch {saved} of epoch 1 with other draws from its shards" in said
+    assert torch.load(last(tmp_path))["global_step"] == 2 * STEPS
+    assert not (tmp_path / "executed").exists(), "no command is taken from a checkpoint"
+
+
+@resumes
+def test_a_run_killed_after_an_epoch_ends_with_the_weights_of_one_that_was_not(folder, tmp_path):
+    main(fit_arguments(folder, tmp_path / "whole"))
+    kill = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=kill"]
+    arguments = fit_arguments(folder, tmp_path / "parts", "--save_every_n_steps=1", "--ckpt_path=auto")
+    run([*arguments, *kill, f"--trainer.callbacks.step={STEPS + 1}"], status=-9)
+    assert torch.load(last(tmp_path / "parts"))["global_step"] == STEPS
+    assert "other draws" not in run(arguments)
+    ended, whole = (torch.load(last(tmp_path / name)) for name in ("parts", "whole"))
+    for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        assert_same(ended[name], whole[name], name)
+
+
+@resumes
+@pytest.mark.parametrize("counts", [COUNTS, {"train": (28,), "val": (12,)}], ids=["uneven shards", "one shard"])
+def test_two_processes_train_in_step_and_validate_as_one_does(counts, tmp_path):
+    """With two loader processes each: uneven shards through a command, and one shard over HTTP."""
+    folder = write_folder(tmp_path / "shards", counts)
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1"]
+    with serving(folder) as address:
+        place = f"pipe:cat {folder}" if counts is COUNTS else address
+        run(fit_arguments(place, tmp_path / "two", *two, counts=counts))
     checkpoint = last(tmp_path / "two")
-    assert torch.load(checkpoint)["global_step"] == sum(COUNTS["train"]) // (4 * 2)
-    callback = RelianceCallback(("black",), plan=ReliancePlan(patch_size=8), replicates=20)
-    options: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(callbacks=[callback], enable_checkpointing=False, enable_model_summary=False, **options)
-    data = Shards(str(folder), view="as_is", image_size=32, batch_size=4, num_workers=0)
-    trainer.validate(MaskRobustClassifier.load_from_checkpoint(checkpoint), data, verbose=False)
-    alone = trainer.callback_metrics
-    together = next(row for row in trained if row["val/accuracy"])
-    names = [name for name in alone if name.startswith(("val/", "reliance/")) and not alone[name].isnan()]
-    assert "val/accuracy" in names and any(name.startswith("reliance/black/") for name in names)
-    assert [float(alone[name]) for name in names] == pytest.approx([float(together[name]) for name in names], rel=1e-5)
+    assert torch.load(checkpoint)["global_step"] == 28 // (4 * 2)
+    together = next(row for row in rows(tmp_path / "two") if row["val/accuracy"])
+    classifier = MaskRobustClassifier.load_from_checkpoint(checkpoint).eval()
+    batch = joined(make(folder, counts).val_dataloader())
+    with torch.inference_mode():
+        right = (classifier(batch.images).argmax(dim=1) == batch.labels).float().mean()
+    assert float(together["val/accuracy"]) == pytest.approx(float(right), abs=1e-5)
 
 
-def test_a_fault_that_a_loader_process_finds_is_one_sentence(folder, tmp_path, capsys):
-    path = folder / "val-000001.tar"
-    path.write_bytes(path.read_bytes()[:3000])
-    more = ["--data.init_args.num_workers=1", "--trainer.num_sanity_val_steps=-1"]
-    sentence = sentence_of(fit_arguments(folder, tmp_path / "runs", *more), capsys)
-    assert sentence.startswith("'val-000001.tar' breaks off after ") and sentence.endswith("with maskrobust shards.")
-    assert "Traceback" not in sentence
+def test_an_evaluation_asks_about_every_sample_once_and_a_quick_one_about_some(folder, tmp_path):
+    data = ["--data=Shards", *(f"--data.{name}={value}" for name, value in named(folder).items())]
+    given = ["evaluate", "--network=small_resnet:random", *data, "--data.image_size=32", "--data.batch_size=4"]
+    for number, more in enumerate(([], ["--quick"])):
+        out = tmp_path / f"out{number}"
+        main([*given, "--data.num_workers=2", f"--out={out}", *more, *FEW_MEASURES, "--split=val"])
+        images = {row["images"] for row in read_json(out / "reliance.json")["rows"]}
+        assert max(images) == 12

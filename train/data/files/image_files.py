@@ -444,11 +444,6 @@ def evaluation_view(image_size: int) -> View:
     return partial(_cut_centre, image_size)
 
 
-def shrinking_view(shorter_side: int) -> View:
-    """The shorter side resized to `shorter_side` by the filter of `evaluation_view`, nothing cropped."""
-    return partial(_resize, shorter_side)
-
-
 def _resized(image_size: int) -> int:
     return round(image_size * RESIZED_OVER_CROPPED)
 

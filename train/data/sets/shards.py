@@ -1,172 +1,202 @@
-"""`Shards`: WebDataset tar files, as `maskrobust shards` writes them, from disk or over the network."""
+"""`Shards`: WebDataset's tar files, on a disk, in a bucket or behind a command."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import torch
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Colour
-from maskrobust.train.data.files.image_files import evaluation_view, training_view
-from maskrobust.train.data.loading import (
-    Loader,
-    PresentAhead,
-    TrainingLoader,
-    loading_options,
-    rank_and_number,
-)
-from maskrobust.train.data.shards.format import ShardRecord, read_manifest
-from maskrobust.train.data.shards.reader import EvaluationStream, ShardReader, TrainingStream
+from maskrobust.train.data.files.image_files import View, evaluation_view, training_view
+from maskrobust.train.data.loading import Loader, PresentAhead, TrainingLoader, loading_options, rank_and_number
+from maskrobust.train.data.shard_streams import EvaluationStream, SampleReader, TrainingStream, read_shard, shard_urls
 from maskrobust.train.types import Split
-
-ShardView = Literal["crop", "as_is"]
 
 
 class Shards(AnnotatedDataModule):
-    """Shards with images, object masks, labels and ids, as `maskrobust shards` writes them from any data module.
+    """WebDataset's shards: for each sample an image, its label in `cls` or `json`, and an object mask in `mask.png`.
 
-    Training reads a resampled stream: each loader process of each rank draws shards with replacement and shuffles
-    samples in a buffer, and an epoch has a fixed number of steps, so that no rank runs dry before the others. What an
-    epoch reads is a function of (order_seed, rank, loader process, epoch); a run that resumes within an epoch reads
-    from its start. Evaluation reads each sample once over all ranks, in the order of the shards.
-
-    A shard that breaks off or cannot be opened, an image or mask that cannot be read, a mask that is missing though one
-    was written, a label out of range, and a key that comes twice in a shard are faults, which are named in an
-    `InputError`.
+    A split names paths, folders, URLs (https:, s3:, gs:, hf:, ...) or "pipe:COMMAND", with brace lists as in
+    'data/train-{000000..000146}.tar', joined by "::" or as a list. Training draws shards with replacement, and an epoch
+    has a fixed number of steps; see `shard_streams.TrainingStream`. Evaluation reads each sample once over all
+    processes. Views are those of `FileDataModule`. A sample's id, which its holes depend on, is a hash of split, shard
+    and key. The environment variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded.
 
     Args:
-        root: folder with manifest.json and the shards, or an address: what WebDataset takes (https:, pipe:, gs:, hf:,
-            ...) or else fsspec (s3:, ...), where "{}" stands for a file's name, as in "pipe:aws s3 cp s3://mine/{} -".
-        view: "crop": random crops for training and the centre for evaluation, as `Folder` does; "as_is": images that
-            have already `image_size`, without any augmentation.
-        image_size: side of the square images, at least 1.
+        train: shards to train on; None where there are none.
+        val: shards of the validation split.
+        test: shards of the test split.
+        train_samples: number of training images, which an epoch has as many of; needed to train.
+        classes: number of classes or their names, in label order; 0 for images without labels; None to find them by
+            reading the first shard.
+        label_field: field of `json` that holds the label; None to read `cls`. A label is a number, or one of `classes`.
+        mask: suffix of object masks, in which what is not black is the object.
+        on_bad: "stop" to end at a sample that cannot be read; "skip" to leave it out, and say how many were. A shard
+            that breaks off always ends the run.
+        image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
         shuffle_buffer: encoded samples that each loader process keeps to shuffle, at least 1; at 100 kB each, 1000
             take 100 MB.
-        steps_per_epoch: training batches for each rank and epoch, at least 1; None for as many as there are samples.
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
+        mean: mean of the training pixels, in [0, 1]; None for that of weights that are trained further, or ImageNet's.
+        std: standard deviation of the training pixels; likewise.
 
     Raises:
-        InputError: the manifest cannot be read, or an argument is below its minimum.
+        InputError: no shards are named, those named cannot be read, or an argument is below its minimum.
     """
 
     training_stage = "train"
 
     def __init__(
         self,
-        root: str,
+        train: str | list[str] | None = None,
+        val: str | list[str] | None = None,
+        test: str | list[str] | None = None,
         *,
-        view: ShardView = "crop",
+        train_samples: int | None = None,
+        classes: int | list[str] | None = None,
+        label_field: str | None = None,
+        mask: str = "mask.png",
+        on_bad: Literal["stop", "skip"] = "stop",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
         shuffle_buffer: int = 1000,
-        steps_per_epoch: int | None = None,
         seed: int = 0,
+        mean: Colour | None = None,
+        std: Colour | None = None,
     ) -> None:
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
-        check_at_least("image_size", image_size, 1)
+        check_at_least("image_size", image_size, 32)
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
-        if steps_per_epoch is not None:
-            check_at_least("steps_per_epoch", steps_per_epoch, 1)
-        self.root = root
-        self.manifest = read_manifest(root)
-        self.class_names, self.num_classes = self.manifest.class_names, len(self.manifest.class_names)
-        self.mean, self.std = self.manifest.mean, self.manifest.std
-        self.view: ShardView = view
-        self.image_size, self.shuffle_buffer, self.steps_per_epoch = image_size, shuffle_buffer, steps_per_epoch
+        given: dict[Split, str | list[str] | None] = {"train": train, "val": val, "test": test}
+        self.urls = {split: shard_urls(urls) for split, urls in given.items() if urls}
+        if not self.urls:
+            raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
+        self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
+        self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
+        self.class_names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
+        if classes is None:
+            self.class_names = self._found_classes()
+        self.num_classes = len(self.class_names)
+        if (mean is None) is not (std is None):
+            raise InputError("mean and std describe the same pixels, got one of them; give both or none.")
+        self._colours_are_given = mean is not None
+        self.mean, self.std = mean or IMAGENET_MEAN, std or IMAGENET_STD
+
+    def _found_classes(self) -> tuple[str, ...]:
+        split, (url, *others) = next(iter(self.urls.items()))
+        labels = {*map(self._reader(split, evaluation_view(32)).label, read_shard(url))} - {None}
+        numbers = [label for label in labels if isinstance(label, int)]
+        names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
+        rank_zero_info(f"{len(names)} classes in the shard '{url}'{f', of {len(others) + 1}' if others else ''}")
+        return names
 
     def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
-        """Take these in place of the manifest's, which are those of the data that the shards were written from."""
-        rank_zero_info(f"mean colour and standard deviation are those of {source}")
-        self.mean, self.std = mean, std
+        """Take these where none were given, and say so; see `AnnotatedDataModule`."""
+        if not self._colours_are_given:
+            rank_zero_info(f"mean colour and standard deviation are those of {source}")
+            self.mean, self.std, self._colours_are_given = mean, std, True
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that were written."""
-        return tuple(split for split in get_args(Split) if split in self.manifest.splits)
+        """The splits that have shards."""
+        return tuple(self.urls)
 
-    def object_of(self, ids: Tensor) -> Tensor:
-        """What the data said that the shards were written from; see `AnnotatedDataModule`."""
-        objects = self.manifest.objects
-        return torch.tensor([objects.get(each, each) for each in ids.tolist()], device=ids.device) if objects else ids
-
-    def records(self, split: Split) -> tuple[ShardRecord, ...]:
+    def shards(self, split: Split) -> list[str]:
         """The shards of a split, in order.
 
         Raises:
-            InputError: none were written.
+            InputError: none were named.
         """
-        if split not in self.manifest.splits:
-            written = ", ".join(self.manifest.splits)
-            raise InputError(f"'{self.root}' must hold the split '{split}', but holds {written}; write it, too.")
-        return self.manifest.splits[split]
+        if split not in self.urls:
+            raise InputError(
+                f"the split '{split}' needs shards, got those of {', '.join(self.urls)}; give data.{split}."
+            )
+        return self.urls[split]
 
-    def listed(self, split: Split) -> dict[str, Any]:
-        """The manifest, which says how many samples each shard has."""
-        return self.manifest.model_dump(mode="json")
+    def listed(self, split: Split) -> object:
+        """The shards, and the number of loader processes, on which it depends what makes a batch."""
+        return {"shards": self.shards(split), "num_workers": self.num_workers}
 
     def setup(self, stage: str | None = None) -> None:
-        """Tell what the splits hold that `stage` needs."""
+        """Tell how many shards the splits have that `stage` needs, and which colours are assumed."""
         for split in SPLITS_OF_STAGE[stage]:
-            shards = len(self.records(split))
-            samples, masks = self.manifest.count(split)
-            rank_zero_info(f"{split}: {samples} images, {masks} with an object mask; shards: {shards}")
+            rank_zero_info(f"{split}: {len(self.shards(split))} shards")
+        if not self._colours_are_given:
+            rank_zero_info(
+                "mean colour and standard deviation are taken to be ImageNet's; give mean and std for others"
+            )
+            self._colours_are_given = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The resampled stream of this rank, from the trainer's position on where there is a trainer."""
-        records = self.records("train")
-        rank, ranks = rank_and_number()
+        """The resampled stream of this rank, from the trainer's position on where there is a trainer.
+
+        Raises:
+            InputError: `train_samples` was not given.
+        """
+        urls, (rank, ranks) = self.shards("train"), rank_and_number()
+        if self.train_samples is None:
+            raise InputError("a training on shards needs the number of its images, got none; give data.train_samples.")
+        check_at_least("train_samples", self.train_samples, 1)
         stream = TrainingStream(
-            self._reader(),
-            records,
-            training_view(self.image_size) if self.view == "crop" else None,
+            urls,
+            self._reader("train", training_view(self.image_size)),
             self.batch_size,
-            self.steps_per_epoch or max(1, self.manifest.count("train")[0] // (self.batch_size * ranks)),
-            self.order_seed,
-            rank,
-            self.shuffle_buffer,
+            steps=max(1, self.train_samples // (self.batch_size * ranks)),
+            samples_per_shard=-(-self.train_samples // len(urls)),
+            seed=self.order_seed,
+            rank=rank,
+            shuffle_buffer=self.shuffle_buffer,
         )
 
         def begin() -> PresentAhead | None:
-            stream.begin(self.position())
+            position = self.position()
+            if position is not None and position.batches:
+                rank_zero_info(
+                    f"the training goes on after batch {position.batches} of epoch {position.epoch + 1} with other "
+                    "draws from its shards than it would have had without the interruption"
+                )
+            stream.begin(position)
             return self.presenter()
 
-        return TrainingLoader(stream, begin, **self._loader_options())
+        return TrainingLoader(stream, begin, **self._options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the validation split."""
-        return self._loader_of(self.records("val"), *rank_and_number())
+        return self._loader_of("val", *rank_and_number())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """This rank's batches of the test split."""
-        return self._loader_of(self.records("test"), *rank_and_number())
+        return self._loader_of("test", *rank_and_number())
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
-        """All of a split in order, in the view of evaluation, on every rank."""
-        return self._loader_of(self.records(split))
+        """All of a split, in the view of evaluation, on every rank."""
+        return self._loader_of(split)
 
     def annotated_batches(self, split: Split) -> DataLoader[Batch]:
-        """The shards that hold a mask, or where there is none the first shard; the others are not read."""
-        records = self.records(split)
-        return self._loader_of([each for each in records if each.masks] or records[:1])
+        """The samples that have an object mask, or where there is none the first; all shards are read."""
+        return self._loader_of(split, masks_only=True)
 
-    def _loader_of(self, records: Sequence[ShardRecord], rank: int = 0, ranks: int = 1) -> DataLoader[Batch]:
-        view = evaluation_view(self.image_size) if self.view == "crop" else None
-        stream = EvaluationStream(self._reader(), records, view, self.batch_size, rank, ranks)
-        return Loader(stream, **self._loader_options())
+    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> DataLoader[Batch]:
+        reader = self._reader(split, evaluation_view(self.image_size))
+        return Loader(
+            EvaluationStream(self.shards(split), reader, self.batch_size, rank, ranks, masks_only), **self._options()
+        )
 
-    def _reader(self) -> ShardReader:
-        return ShardReader(self.root, self.num_classes, self.image_size if self.view == "as_is" else None)
+    def _reader(self, split: Split, view: View) -> SampleReader:
+        folders = {url.rpartition("/")[0] for url in self.shards(split)}
+        place = f"{folders.pop()}/" if len(folders) == 1 else ""
+        skip = self.on_bad == "skip"
+        return SampleReader(split, place, self.class_names, self.label_field, self.mask, view, skip)
 
-    def _loader_options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         return {"batch_size": None, **loading_options(self.num_workers)}

@@ -161,8 +161,8 @@ def test_shards_of_one_split_need_that_split_alone(tmp_path, split):
     root, _ = write_tree(tmp_path, (split,))
     main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
     main([
-        "shards", "--data=Shards", f"--data.root={tmp_path / 'out'}", "--data.image_size=32",
-        f"--splits=[{split}]", f"--out={tmp_path / 'again'}", "--workers=1",
+        "shards", "--data=Shards", f"--data.{split}={tmp_path / 'out'}", "--data.image_size=32",
+        f"--out={tmp_path / 'again'}", "--workers=1",
     ])  # fmt: skip
     for folder in ("out", "again"):
         assert [path.name for path in (tmp_path / folder).glob("*.tar")] == [f"{split}-000000.tar"]

@@ -1,9 +1,19 @@
-"""Training and evaluation from shards: every sample once, streams that can be repeated, faults by name."""
+"""Shards as WebDataset's users write them: every sample once, streams that can be repeated, faults by name."""
 
 import io
 import json
+import logging
+import subprocess
 import tarfile
-from itertools import chain
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,55 +21,58 @@ import torch
 import webdataset
 from PIL import Image
 
-from maskrobust.errors import InputError
+from maskrobust.augment.batch import Batch
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data import Folder, Shards
-from maskrobust.train.data.base import PixelSample
+from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.loading import Loader, Position
-from maskrobust.train.data.shards.format import Manifest
-from maskrobust.train.data.shards.reader import EvaluationStream, ShardReader, TrainingStream
-from maskrobust.train.shards.writing import files_of, in_random_order
-from maskrobust.train.storage.files import read_json, write_json
-from maskrobust.train.types import Split
+from maskrobust.train.data.sets import shards as shards_module
+from maskrobust.train.data.shard_streams import TrainingStream, sample_id, shard_urls
+from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
 
 SIZE = 32
-COUNTS: dict[Split, tuple[int, ...]] = {"train": (3, 17, 8), "val": (5, 3, 4), "test": (7,)}
+COUNTS: dict[str, tuple[int, ...]] = {"train": (3, 17, 8), "val": (5, 3, 4), "test": (7,)}
 
 
-def make_sample(number, size=SIZE):
-    """Noise with an object of its own height; every fourth sample has no mask."""
-    image = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    object_mask = np.zeros((size, size), dtype=bool)
-    object_mask[4 : 8 + number % 9, 6:20] = number % 4 != 0
-    return PixelSample((1 << 62) + number, image, object_mask, number % 5)
+def png(pixels: Any) -> bytes:
+    """An encoded image."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
 
 
-def write_samples(folder, splits, classes=5):
-    """Shards of given samples, and their manifest."""
+def make_sample(number: int) -> dict[str, Any]:
+    """The files of a sample: noise with an object of its own height; every fourth sample has no mask."""
+    image = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    object_mask = np.zeros((SIZE, SIZE), dtype=bool)
+    object_mask[4 : 8 + number % 9, 6:20] = True
+    files = {"__key__": f"{number:04d}", "png": png(image), "cls": f"{number % 5}".encode()}
+    return files | ({"mask.png": png(object_mask)} if number % 4 else {})
+
+
+def write_folder(folder: Path, counts: Any = COUNTS) -> Path:
+    """Shards of given sizes by WebDataset's writer, with keys that go on from shard to shard."""
     folder.mkdir(parents=True, exist_ok=True)
-    records = {}
-    for split, shards in splits.items():
-        for number, samples in enumerate(shards):
-            name = f"{split}-{number:06d}.tar"
-            with webdataset.TarWriter(str(folder / name), encoder=False, mtime=0) as tar:
-                for sample in samples:
-                    tar.write(files_of(sample.encode()))
-            masks = sum(sample.encode().object_mask is not None for sample in samples)
-            records.setdefault(split, []).append({"name": name, "samples": len(samples), "masks": masks})
-    manifest = Manifest(
-        class_names=tuple(map(str, range(classes))), mean=(0.5,) * 3, std=(0.2,) * 3, source={}, splits=records
-    )
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    numbers = count()
+    for split, sizes in counts.items():
+        for shard, size in enumerate(sizes):
+            with webdataset.TarWriter(str(folder / f"{split}-{shard:06d}.tar"), encoder=False) as tar:
+                for _ in range(size):
+                    tar.write(make_sample(next(numbers)))
     return folder
 
 
-def write_folder(folder, counts=COUNTS):
-    """Shards of given sizes, with ids that go on from shard to shard."""
-    samples = map(make_sample, range(sum(chain.from_iterable(counts.values()))))
-    return write_samples(
-        folder, {split: [[next(samples) for _ in range(size)] for size in sizes] for split, sizes in counts.items()}
-    )
+def named(place: object, counts: Any = COUNTS) -> dict[str, Any]:
+    """The options that read such shards below a place."""
+    shards = {split: f"{place}/{split}-{{000000..{len(sizes) - 1:06d}}}.tar" for split, sizes in counts.items()}
+    return shards | {"train_samples": sum(counts.get("train", (1,))), "classes": 5}
+
+
+def make(place: object, counts: Any = COUNTS, **options: Any) -> Shards:
+    """The data module of such shards, small."""
+    return Shards(**{**named(place, counts), "image_size": SIZE, "batch_size": 4, "num_workers": 0, **options})
 
 
 @pytest.fixture
@@ -67,235 +80,348 @@ def folder(tmp_path):
     return write_folder(tmp_path / "shards")
 
 
-def make(root, **options):
-    given = {"view": "as_is", "image_size": SIZE, "batch_size": 4, "num_workers": 0, **options}
-    return Shards(str(root), **given)
-
-
 def equal(one, other):
     return all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
 
 
-def streams(folder, split, batch_size, ranks):
-    """As each rank would make its own."""
-    reader, records = ShardReader(str(folder), 5), make(folder).records(split)
-    return [EvaluationStream(reader, records, None, batch_size, rank, ranks) for rank in range(ranks)]
+def by_id(batches):
+    batch = joined(batches)
+    return batch.select(batch.ids.argsort())
 
 
-def loaded(stream, workers):
-    return list(Loader(stream, batch_size=None, num_workers=workers))
+@pytest.mark.parametrize(("split", "ranks", "workers"), [("val", 1, 0), ("val", 2, 2), ("val", 3, 2), ("test", 3, 2)])
+def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(folder, split, ranks, workers, monkeypatch):
+    found = []
+    for rank in range(ranks):
+        monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, ranks))
+        data = make(folder, batch_size=3, num_workers=workers)
+        found.append([*(data.val_dataloader() if split == "val" else data.test_dataloader())])
+    assert len({len(batches) for batches in found}) == 1
+    ids = Counter(chain.from_iterable(batch.ids.tolist() for batches in found for batch in batches))
+    first = sum(COUNTS["train"]) + (sum(COUNTS["val"]) if split == "test" else 0)
+    keys = iter(range(first, first + sum(COUNTS[split])))
+    expected = {
+        sample_id(split, f"{split}-{shard:06d}.tar", f"{next(keys):04d}"): 1
+        for shard, size in enumerate(COUNTS[split])
+        for _ in range(size)
+    }
+    assert ids == expected
+    assert len(joined(make(folder).whole_split(split)).ids) == len(expected)
 
 
-@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (1, 2), (2, 0), (3, 2)])
-def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(folder, ranks, workers):
-    by_rank = [loaded(stream, workers) for stream in streams(folder, "val", 3, ranks)]
-    first = sum(COUNTS["train"])
-    expected = [make_sample(number) for number in range(first, first + sum(COUNTS["val"]))]
-    ids = [torch.cat([batch.ids for batch in batches]).tolist() for batches in by_rank]
-    assert sorted(chain.from_iterable(ids)) == [sample.id for sample in expected]
-    assert len({len(batches) for batches in by_rank}) == 1
-    assert ids == [[sample.id for sample in expected[rank::ranks]] for rank in range(ranks)]
-    together = joined(chain.from_iterable(by_rank))
-    for sample in expected:
-        (row,) = (together.ids == sample.id).nonzero().flatten().tolist()
-        assert np.array_equal(together.images[row].mul(255).round().byte().permute(1, 2, 0).numpy(), sample.image)
-        assert np.array_equal(together.object_mask[row, 0].numpy(), sample.object_mask)
-        assert together.labels[row] == sample.label
+def test_a_rank_without_a_sample_for_a_batch_repeats_one_of_another(folder, monkeypatch):
+    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (7, 8))
+    (batch,) = make(folder, batch_size=2).test_dataloader()
+    assert batch.ids.tolist() == [sample_id("test", "test-000000.tar", f"{sum(map(sum, COUNTS.values())) - 1:04d}")]
 
 
-def training(folder, rank=0, epoch=0, seed=0, buffer=16):
-    stream = TrainingStream(ShardReader(str(folder), 5), make(folder).records("train"), None, 4, 6, seed, rank, buffer)
-    stream.begin(Position(epoch, 0))
-    return stream
+def test_an_image_has_the_same_pixels_mask_and_label_in_a_folder_and_in_shards(tmp_path):
+    root, mask_root = write_tree(tmp_path)
+    data = Folder(str(root), str(mask_root), image_size=32, num_workers=0)
+    with webdataset.ShardWriter(f"{tmp_path}/%d.tar", maxcount=2, encoder=False, verbose=0) as writer:
+        for file in data.files("val"):
+            mask = {} if file.mask is None else {"seg.png": file.mask.read_bytes()}
+            about = json.dumps({"class": data.class_names[file.label]}).encode()
+            writer.write(
+                {"__key__": f"{file.label}/{file.image.stem}", "png": file.image.read_bytes(), "json": about} | mask
+            )
+    shards = Shards(
+        val=f"{tmp_path}/{{0..2}}.tar", classes=[*data.class_names], label_field="class", mask="seg.png", image_size=32,
+        num_workers=0,
+    )  # fmt: skip
+    found, expected = joined(shards.val_dataloader()), joined(data.val_dataloader())
+    assert expected.object_mask.any() and equal(found[1:4], expected[1:4])
 
 
-def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder):
-    one, two = loaded(training(folder), 0), loaded(training(folder), 2)
-    for batches in (one, two):
-        assert [len(batch.ids) for batch in batches] == [4] * 6
-        assert set(joined(batches).ids.tolist()) <= {make_sample(number).id for number in range(sum(COUNTS["train"]))}
-    assert equal(joined(one), joined(loaded(training(folder), 0)))
-    others = [{"rank": 1}, {"epoch": 1}, {"seed": 1}]
-    assert not any(equal(joined(one), joined(loaded(training(folder, **change), 0))) for change in others)
-    assert equal(joined(two[::2]), joined(one[:3])) and not torch.equal(two[0].ids, two[1].ids)
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a server of a folder, on this machine alone."""
+    require_component("curl", "apt install curl")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
 
 
-@pytest.mark.parametrize(("workers", "batches"), [(0, 3), (2, 2)])
-def test_a_loader_that_starts_within_an_epoch_reads_what_the_epoch_began_with(folder, workers, batches):
-    loader = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16).train_dataloader()
-    epochs = [list(loader) for _ in range(4)]
-    assert not torch.equal(epochs[0][0].ids, epochs[1][0].ids)
-    data = make(folder, num_workers=workers, steps_per_epoch=5, shuffle_buffer=16)
-    positions = [Position(2, batches), Position(3, 0)]
-    data.position = lambda: positions.pop(0)
-    later = data.train_dataloader()
-    assert equal(joined(later), joined(epochs[2][: 5 - batches]))
-    assert equal(joined(later), joined(epochs[3]))
+@pytest.fixture
+def server(folder):
+    with serving(folder) as address:
+        yield address
 
 
-def test_epochs_that_end_within_a_shard_read_every_part_of_it(folder):
-    records, found = make(folder).records("train"), set()
-    stream = TrainingStream(ShardReader(str(folder), 5), records, None, 4, 1, seed=0, rank=0, shuffle_buffer=1)
-    for epoch in range(60):
-        stream.begin(Position(epoch, 0))
-        found.update(joined(stream).ids.tolist())
-    assert len(found) == sum(COUNTS["train"])
+def pack(folder, name, *options):
+    """The samples of the validation split, as the command tar packs them."""
+    files = folder / "files"
+    files.mkdir()
+    for number in range(28, 40):
+        sample = make_sample(number)
+        for suffix, content in sample.items():
+            if suffix != "__key__":
+                (files / f"{sample['__key__']}.{suffix}").write_bytes(content)
+    subprocess.run(["tar", *options, "--sort=name", "-cf", folder / name, "-C", files, "."], check=True)
+    return str(folder / name)
 
 
-def test_every_batch_from_the_first_on_holds_as_many_classes_as_independent_draws(tmp_path):
-    classes, size = 50, 40
-    samples = [*in_random_order([make_sample(n)._replace(label=n * classes // 2000) for n in range(2000)])]
-    write_samples(tmp_path, {"train": [samples[n : n + 100] for n in range(0, 2000, 100)]}, classes)
-    loader = make(tmp_path, batch_size=size, num_workers=2, shuffle_buffer=200, steps_per_epoch=24).train_dataloader()
-    found = [len(batch.labels.unique()) for _ in range(2) for batch in loader]
-    expected = classes * (1 - (1 - 1 / classes) ** size)
-    assert min(found[:2]) > expected - 8 and abs(sum(found) / len(found) - expected) < 1.5
+@pytest.mark.parametrize("place", ["braces", "list", "folder", "joined", "http", "cached", "pipe", "tar", "tgz"])
+def test_shards_are_read_from_wherever_webdataset_reads_them(folder, place, request, tmp_path, monkeypatch):
+    expected = by_id(make(folder).val_dataloader())
+    names = [f"val-{number:06d}.tar" for number in range(3)]
+    for name in names:
+        (tmp_path / "only").mkdir(exist_ok=True)
+        (tmp_path / "only" / name).write_bytes((folder / name).read_bytes())
+    if place in ("http", "cached"):
+        url = request.getfixturevalue("server")
+        if place == "cached":
+            monkeypatch.setenv("WDS_CACHE", str(tmp_path / "cache"))
+    given: Any = {
+        "braces": f"{folder}/val-{{000000..000002}}.tar",
+        "list": [str(folder / name) for name in names],
+        "folder": str(tmp_path / "only"),
+        "joined": f"{folder}/{names[0]}::{folder}/val-{{000001..000002}}.tar",
+        "pipe": f"pipe:cat '{folder}'/val-{{000000..000002}}.tar",
+    }.get(place)
+    if place in ("http", "cached"):
+        given = f"{url}/val-{{000000..000002}}.tar"
+    elif place in ("tar", "tgz"):
+        given = pack(folder, f"plain.{place}", *["-z"] * (place == "tgz"))
+    data = make(folder, val=given, train=given, num_workers=2 if place == "http" else 0)
+    for _ in range(2):
+        found = by_id(data.val_dataloader())
+        assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
+        assert torch.equal(found.images.sum(dim=(1, 2, 3)).sort()[0], expected.images.sum(dim=(1, 2, 3)).sort()[0])
+        if place not in ("tar", "tgz"):
+            assert set(found.ids.tolist()) == set(expected.ids.tolist()), "wherever they lie"
+    assert len(joined(data.train_dataloader()).ids) == 28
+    assert len([*tmp_path.glob("cache/*")]) == (3 if place == "cached" else 0)
 
 
-def test_crops_depend_on_the_stream_alone_and_masks_follow_the_image(tmp_path):
-    tree = write_tree(tmp_path)
-    data = Folder(str(tree[0]), str(tree[1]), image_size=32, num_workers=0)
-    write_samples(tmp_path / "s", {split: [data.stored_samples(split)] for split in ("train", "val", "test")}, 2)
-    shards = make(tmp_path / "s", view="crop", steps_per_epoch=5)
-    assert equal(joined(shards.test_dataloader()), joined(data.test_dataloader()))
-    assert equal(joined(shards.whole_split("train")), joined(data.whole_split("train")))
-    batch = joined(shards.train_dataloader())
-    shown = batch.object_mask.flatten(1).any(dim=1)
-    red = (batch.images[:, :1] > 0.5) & (batch.images[:, 1:2] < 0.3)
-    assert (red == batch.object_mask)[shown].float().mean() > 0.95
-    assert equal(batch, joined(make(tmp_path / "s", view="crop", steps_per_epoch=5).train_dataloader()))
+class Keys:
+    """Reads the key of a sample alone."""
+
+    def decoded(self, samples):
+        nothing = torch.zeros(1)
+        yield from (Batch(torch.tensor(int(each["__key__"])), nothing, nothing, nothing) for each in samples)
 
 
-def test_addresses_of_webdataset_and_fsspec_are_read_like_a_folder(folder):
-    import fsspec
+@pytest.mark.parametrize("begun", [0, 9], ids=["whole epochs", "epochs that were resumed"])
+def test_every_part_of_a_shard_is_trained_on_equally_often_though_epochs_end_within_shards(tmp_path, begun):
+    urls = shard_urls(str(write_folder(tmp_path / "equal", {"train": (8, 8, 8)})))
+    stream = TrainingStream(urls, Keys(), 2, 12, samples_per_shard=8, seed=0, rank=0, shuffle_buffer=4)  # type: ignore[arg-type]
+    epochs, found = 400, Counter[int]()
+    for epoch in range(epochs):
+        stream.begin(Position(epoch, begun))
+        found.update(each for batch in stream for each in batch.ids.tolist())
+    expected = epochs * (12 - begun) * 2 / 24
+    assert len(found) == 24 and sum(found.values()) == 24 * expected
+    assert max(abs(times - expected) for times in found.values()) < 4.5 * expected**0.5
+    places = [sum(found[shard * 8 + place] for shard in range(3)) for place in range(8)]
+    assert max(abs(times - 3 * expected) for times in places) < 4.5 * (3 * expected) ** 0.5
 
-    expected = joined(make(folder).val_dataloader())
-    memory = fsspec.filesystem("memory")
-    for path in folder.iterdir():
-        memory.pipe(f"/shards/{path.name}", path.read_bytes())
-    for root in (f"pipe:cat '{folder}'/{{}}", f"file:{folder}", "memory://shards"):
-        assert equal(joined(make(root).val_dataloader()), expected), root
-        assert len(joined(make(root, steps_per_epoch=2).train_dataloader()).ids) == 8
+
+def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder, monkeypatch):
+    def epoch(rank=0, epoch=0, batches=0, **options):
+        monkeypatch.setattr(shards_module, "rank_and_number", lambda: (rank, 1))
+        data = make(folder, shuffle_buffer=16, **options)
+        data.position = lambda: Position(epoch, batches)
+        return [*data.train_dataloader()]
+
+    one, two = epoch(), epoch(num_workers=2)
+    assert [len(batch.ids) for batch in one] == [len(batch.ids) for batch in two] == [4] * 7
+    assert equal(joined(one), joined(epoch())) and equal(joined(two), joined(epoch(num_workers=2)))
+    assert equal(joined(two[::2]), joined(one[:4])) and not torch.equal(two[0].ids, two[1].ids)
+    for change in ({"rank": 1}, {"epoch": 1}, {"seed": 1}):
+        assert not equal(joined(one), joined(epoch(**change))), change
+    assert len(epoch(batches=3)) == len(epoch(batches=3, num_workers=2)) == 4
+    assert not equal(joined(epoch(batches=3)), joined(one[3:]))
 
 
-def rewrite(folder, name, change):
-    """Change the files of a shard, and make its manifest agree but for the count."""
-    with tarfile.open(folder / name) as tar:
-        files = {each.name: tar.extractfile(each).read() for each in tar}
-    with tarfile.open(folder / name, "w") as tar:
-        for file_name, content in change(files).items():
-            entry = tarfile.TarInfo(file_name.removesuffix("*"))
+def test_a_million_ids_are_different_and_tell_split_shard_and_key_apart():
+    ids = np.array(
+        [sample_id("train", f"{shard:06d}.tar", f"{key:04d}") for shard in range(1000) for key in range(1000)]
+    )
+    assert ids.dtype == np.int64 and len(np.unique(ids)) == 10**6
+    bits = (ids[:, None] >> np.arange(64)) & 1
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.004  # 8 standard deviations
+    assert sample_id("a", "b", "c") != sample_id("ab", "", "c") != sample_id("a", "", "bc")
+
+
+def spoilt(folder, change=None, shard="val-000000.tar"):
+    """Write the files of a shard again, as (name, content), after a change."""
+    with tarfile.open(folder / shard) as tar:
+        files = [(each.name, tar.extractfile(each).read()) for each in tar]  # type: ignore[union-attr]
+    with tarfile.open(folder / shard, "w") as tar:
+        for name, content in change(files):
+            entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
 
 
-def key_of(number):
-    return f"{(1 << 62) + number:019d}"
+def replace(suffix, content):
+    """Replace one file of the second sample."""
+    return partial(spoilt, change=lambda files: [(n, content if n == f"0029.{suffix}" else c) for n, c in files])
 
 
-VAL_KEY = key_of(29)
+def rename(old, new):
+    return partial(spoilt, change=lambda files: [(n.replace(old, new), c) for n, c in files])
 
 
-def truncate(folder):
-    path = folder / "val-000000.tar"
-    path.write_bytes(path.read_bytes()[:9000])
+def drop(name):
+    return partial(spoilt, change=lambda files: [(n, c) for n, c in files if n != name])
 
 
-def cut_at_a_sample(folder):
-    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if key_of(32) not in k})
+def cut(size):
+    return lambda folder: (folder / "val-000000.tar").write_bytes((folder / "val-000000.tar").read_bytes()[:size])
 
 
-def break_the_image(folder):
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": files[f"{VAL_KEY}.png"][:200]})
+def write(content):
+    return lambda folder: (folder / "val-000000.tar").write_bytes(content)
 
 
-def make_the_image_float(folder):
-    stream = io.BytesIO()
-    Image.new("F", (SIZE, SIZE), 0.5).save(stream, "tiff")
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.png": stream.getvalue()})
+def link(folder):
+    with tarfile.open(folder / "val-000000.tar", "w") as tar:
+        entry = tarfile.TarInfo("0029.png")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(entry)
 
 
-def drop_the_image(folder):
-    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.png"})
+def climb(folder):
+    drop("0029.cls")(folder)
+    rename("0029.", "../../executed\n29.")(folder)
 
 
-def drop_the_mask(folder):
-    rewrite(folder, "val-000000.tar", lambda files: {k: v for k, v in files.items() if k != f"{VAL_KEY}.mask.png"})
+SAMPLE, SHARD = "val-000000.tar/0029' ", "val-000000.tar' cannot be read after "
+BROKEN = make_sample(29)["png"][:300]
+FAULTS = {
+    "a shard that breaks off in a file": (cut(9000), SHARD + "1 samples (unexpected end of data)"),
+    "a shard that breaks off between files": (cut(512 * 3), SHARD),
+    "a shard without the mark of its end": (cut(27648), SHARD),
+    "an empty file": (cut(0), SHARD + "0 samples (it has no mark of its end)"),
+    "a shard without samples": (partial(spoilt, change=lambda _: []), SHARD + "0 samples (it holds no sample)"),
+    "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + '0 samples (it has b"<?xml'),
+    "a link": (link, SHARD + "0 samples (it holds no sample)"),
+    "no label": (drop("0029.cls"), SAMPLE + "has no label (cls)"),
+    "text for a number": (replace("cls", b"cat"), SAMPLE + "has the label 'cat', which is none of the 5"),
+    "a number too large": (replace("cls", b"5"), SAMPLE + "has the label '5', which is none of the 5"),
+    "a negative label": (replace("cls", b"-1"), SAMPLE + "has the label '-1', which is none of the 5"),
+    "a label of no text": (replace("cls", b"\xff\xfe"), SAMPLE + "has 'utf-8' codec"),
+    "two images": (rename("0029.mask.png", "0029.jpg"), SAMPLE + "has 2 images in "),
+    "an image twice": (rename("0030.png", "0029.png"), "val-000000.tar' cannot be read after "),
+    "a key that comes again": (rename("0032.", "0029."), "the key '0029' do not follow each other, or come twice"),
+    "no image": (drop("0029.png"), SAMPLE + "has 0 images in ['cls', 'mask.png']"),
+    "an image that breaks off": (replace("png", BROKEN), "val-000000.tar/0029' cannot be read as an image"),
+    "no image inside": (replace("png", b"GIF"), "val-000000.tar/0029' cannot be read as an image"),
+    "a mask of another size": (
+        replace("mask.png", png(np.ones((5, 6), dtype=bool))),
+        SAMPLE + "has an image of (32, 32) pixels (height, width), but a mask of (5, 6)",
+    ),
+    "a name that climbs and has two lines": (climb, r"/../../executed\n29' has no label"),
+}
 
 
-def shrink_the_mask(folder):
-    stream = io.BytesIO()
-    Image.new("1", (5, 6)).save(stream, "png")
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.mask.png": stream.getvalue()})
-
-
-def relabel(folder):
-    about = json.dumps({"id": (1 << 62) + 29, "label": 5, "mask": True}).encode()
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": about})
-
-
-def spoil_the_label(folder):
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": b"{"})
-
-
-def lose_the_label(folder):
-    about = json.dumps({"id": 32, "label": -1, "mask": False}).encode()
-    rewrite(folder, "val-000000.tar", lambda files: files | {f"{VAL_KEY}.json": about})
-
-
-def repeat_a_key(folder):
-    def change(files):
-        again = {f"{name}*": content for name, content in files.items() if name.startswith(VAL_KEY)}
-        return {name: content for name, content in files.items() if key_of(32) not in name} | again
-
-    rewrite(folder, "val-000000.tar", change)
-
-
-def delete(folder):
-    (folder / "val-000000.tar").unlink()
-
-
-FAULTS = [
-    (cut_at_a_sample, "val-000000.tar", "holds 4 samples, where the manifest says 5"),
-    (make_the_image_float, f"val-000000.tar/{VAL_KEY}", "has an image or a mask that cannot be read (mode F holds"),
-    (drop_the_image, f"val-000000.tar/{VAL_KEY}", "has no image"),
-    (shrink_the_mask, f"val-000000.tar/{VAL_KEY}", "has an image of 32 x 32 pixels (height x width)"),
-    (spoil_the_label, f"val-000000.tar/{VAL_KEY}", "has no readable label"),
-    (lose_the_label, f"val-000000.tar/{VAL_KEY}", "has the label -1, which is not in [0, "),
-]
-
-
-@pytest.mark.parametrize(("spoil", "place", "what"), FAULTS, ids=lambda each: getattr(each, "__name__", None))
-def test_a_fault_is_named_in_one_sentence(folder, spoil, place, what):
-    """Others are in tests/train/faults."""
+@pytest.mark.parametrize(("spoil", "said"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_named_in_one_sentence_and_nothing_is_written(folder, spoil, said):
     spoil(folder)
+    before = sorted(folder.parent.rglob("*"))
     with pytest.raises(InputError) as refused:
         list(make(folder).val_dataloader())
-    assert f"'{place}' {what}" in str(refused.value) and "\n" not in str(refused.value)
-    assert str(refused.value).endswith("write that shard again with maskrobust shards.")
+    message = str(refused.value)
+    assert said in message and "\n" not in message and message.endswith(".") and len(message) < 600
+    assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_images_of_another_size_are_not_taken_as_they_are(folder):
-    with pytest.raises(ValueError, match=r"has 32 x 32 pixels \(height x width\), where image_size 48"):
-        list(make(folder, image_size=48).val_dataloader())
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            "http://127.0.0.1:{port}/missing.tar",
+            "cannot be read after 0 samples (what fetches it ended with status 22)",
+        ),
+        ("pipe:exit 3", "cannot be read after 0 samples (what fetches it ended with status 3)"),
+        (
+            "pipe:head -c 9000 '{folder}/val-000000.tar'; exit 4",
+            "after 1 samples (what fetches it ended with status 4)",
+        ),
+        ("nonsense://x", "nonsense://x: no gopen handler defined"),
+    ],
+)
+def test_what_cannot_be_fetched_is_named_in_one_sentence(given, said, folder, server):
+    data = make(folder, val=given.format(port=server.rpartition(":")[2], folder=folder))
+    with pytest.raises(InputError) as refused:
+        list(data.val_dataloader())
+    assert said in str(refused.value) and "\n" not in str(refused.value) and "curl" not in str(refused.value)
 
 
-def test_webdataset_reads_them(folder):
-    dataset = webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False).decode("rgb8")
-    for number, sample in enumerate(dataset):
-        expected = make_sample(number)
-        has_mask = bool(expected.object_mask.any())
-        assert (sample["__key__"], "mask.png" in sample) == (key_of(number), has_mask)
-        assert sample["json"] == {"id": expected.id, "label": expected.label, "mask": has_mask}
-        assert np.array_equal(sample["png"], expected.image)
-    assert number + 1 == COUNTS["train"][0]
+def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, caplog, monkeypatch):
+    spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") and n[3] in "890" else c) for n, c in files])
+    data = make(folder, on_bad="skip", batch_size=1)
+    with caplog.at_level(logging.WARNING):
+        assert len(joined(data.val_dataloader()).ids) == 12 - 3
+    told = [record.getMessage() for record in caplog.records]
+    assert [each.split(" by ")[0] for each in told] == ["val: 1 samples skipped", "val: 2 samples skipped"]
+    batches = []
+    for rank in range(2):
+        monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 2))
+        batches.append(len([*data.val_dataloader()]))
+    assert batches == [5, 5], "as many on each rank, though none of the first turn is left"
+    for name in folder.glob("train*"):
+        spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") else c) for n, c in files], name.name)
+    with pytest.raises(InputError, match=r"has the label '\?'"):
+        next(iter(data.train_dataloader()))
 
 
-def test_a_manifest_that_is_missing_or_foreign_is_refused_in_one_sentence(folder):
-    content = read_json(folder / "manifest.json")
-    write_json(folder / "manifest.json", content | {"splits": {"val": content["splits"]["val"]}})
-    with pytest.raises(ValueError, match="write it, too"):
-        make(folder).setup("fit")
-    for root in (folder / "nowhere", "nonsense://x", "pipe:exit 1; {}"):
-        with pytest.raises(ValueError, match=r"must hold manifest.json, which cannot be read"):
-            make(root)
+def test_classes_are_given_or_found_in_a_shard_and_said(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        found = make(folder, classes=None, train=f"{folder}/train-000001.tar")
+        few = make(folder, classes=None)
+        found.setup("fit")
+    assert found.class_names == ("0", "1", "2", "3", "4") and few.num_classes == 3
+    said = [record.getMessage() for record in caplog.records]
+    assert any(each.startswith("3 classes in the shard '") and each.endswith(", of 3") for each in said)
+    assert any("taken to be ImageNet's" in each for each in said) and "train: 1 shards" in said
+    for name in folder.iterdir():
+        spoilt(
+            folder,
+            lambda files: [(n, f"class{c.decode()}".encode() if n.endswith(".cls") else c) for n, c in files],
+            name.name,
+        )
+    named_classes = make(folder, classes=None, train=f"{folder}/train-000001.tar")
+    assert named_classes.class_names == tuple(f"class{number}" for number in range(5))
+    assert set(joined(named_classes.whole_split("val")).labels.tolist()) == set(range(5))
+    unlabelled = make(folder, classes=0)
+    assert unlabelled.num_classes == 0 and set(joined(unlabelled.whole_split("val")).labels.tolist()) == {-1}
+
+
+def test_shards_that_are_not_there_are_named_before_anything_is_read(folder):
+    with pytest.raises(MissingFileError, match=r"val-000003.tar' must be a shard, or a folder of .tar"):
+        make(folder, val=f"{folder}/val-{{000000..000003}}.tar")
+    with pytest.raises(InputError, match="Shards must be told of shards, got none"):
+        Shards()
+    with pytest.raises(InputError, match=r"the split 'test' needs shards, got those of train, val; give data.test"):
+        make(folder, test=None).test_dataloader()
+    with pytest.raises(InputError, match=r"got none; give data\.train_samples"):
+        make(folder, train_samples=None).train_dataloader()
+    with pytest.raises(InputError, match="must be a list of shards, but is not"):
+        make(folder, val="${nowhere}/x.tar")
+
+
+def test_only_samples_with_a_mask_are_decoded_for_silhouettes(folder):
+    spoilt(folder, lambda files: [(n, b"?" if n == "0032.png" else c) for n, c in files])  # which has none
+    batch = joined(make(folder).annotated_batches("val"))
+    assert batch.object_mask.flatten(1).any(dim=1).sum() == 9 and len(batch.ids) == 10
+
+
+def test_batches_are_numbered_alike_at_each_call(folder):
+    data = make(folder, num_workers=2)
+    every = [*data.whole_split("val")]
+    found = dict(numbered_batches(data.whole_split("val"), count(1, 2)))
+    assert [*found] == [*range(1, len(every), 2)] and all(equal(found[number], every[number]) for number in found)
+    assert data.listed("val") != make(folder, num_workers=1).listed("val")
+
+
+def test_a_loader_of_shards_is_one_that_says_when_it_has_few_cores(folder):
+    assert isinstance(make(folder).val_dataloader(), Loader)

@@ -1,1 +1,0 @@
-"""The format of shards (tar files of samples), and reading them."""
