@@ -1,6 +1,6 @@
 """Accuracy with nothing, the object or patches hidden (retention), and by mask family: the transfer matrix."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -236,10 +236,6 @@ def manipulation_check() -> Statistic:
     )
 
 
-HIDE_THE_OBJECT = frozenset({"objects", "covers", "enclosing_circles"})
-"""Families that hide the whole object: accuracy above chance is nothing to be wished for there."""
-
-
 @measure(
     title="{family}",
     definition="Accuracy under every masking method and mask family, of those that a network was trained on and of "
@@ -258,22 +254,3 @@ def transfer_accuracy(family: str) -> Statistic:
         family: one of the plan's `transfer_families`; the columns raise InputError otherwise.
     """
     return Statistic(lambda outcomes: right_answers(outcomes, transfer_condition(family)))
-
-
-def worst_cell(rows: Iterable[Row]) -> Row | None:
-    """The row of a transfer matrix with the lowest accuracy; None where no cell is defined.
-
-    Cells behind which the whole object is hidden do not count: nothing is to be recognised there. Its interval is that
-    of the cell on its own: as the lowest of many, it is lower than what it would be again.
-
-    Args:
-        rows: rows of one network; those of other measures than `transfer_accuracy` are passed over.
-    """
-    cells = [
-        row
-        for row in rows
-        if row.measure == "transfer_accuracy"
-        and row.value is not None
-        and row.parameters["family"] not in HIDE_THE_OBJECT
-    ]
-    return min(cells, key=lambda row: (row.value is None, row.value), default=None)
