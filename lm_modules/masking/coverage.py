@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry, map_output
+from maskrobust.lm_modules.masking.dispatch import Run
+from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.rules.normalisation import batch_norm, group_norm, instance_norm, sync_batch_norm
 from maskrobust.lm_modules.masking.table import Rule

@@ -10,7 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 
 def hide(features: Tensor, visible: Tensor) -> Tensor:
@@ -41,11 +42,6 @@ def hide_finite(features: Tensor, visible: Tensor) -> Tensor:
 def _spread(numbers: Tensor, channels: int) -> Tensor:
     """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout."""
     return F.conv2d(numbers, numbers.new_ones(channels, 1, 1, 1))
-
-
-def is_transformed() -> bool:
-    """Whether a transform of `torch.func` is at work, or derivatives in forward mode."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def neighbour_rings(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:

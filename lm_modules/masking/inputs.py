@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment.batch import farthest_value
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.torch_private import within_compiled
 
 
 def check_network(network: object) -> None:
@@ -20,25 +21,20 @@ def check_network(network: object) -> None:
         raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Whether a module is what `torch.compile` returned for another one."""
-    return isinstance(getattr(module, "_orig_mod", None), nn.Module)
-
-
-def without_compiling(network: nn.Module) -> nn.Module:
+def network_to_mask(network: nn.Module) -> nn.Module:
     """The network that `torch.compile` was given; any other as it is.
 
     Warns:
         UserWarning: it is another one than was given.
     """
-    if not is_compiled(network):
+    within = within_compiled(network)
+    if within is None:
         return network
     warnings.warn(
         "network was compiled by torch.compile, which takes no masked features, so layer masking computes the network "
         "within; compile the masked network instead, as in torch.compile(LayerMasking(network)).",
         stacklevel=3,
     )
-    within: nn.Module = network._orig_mod  # type: ignore[assignment]
     return within
 
 

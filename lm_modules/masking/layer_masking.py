@@ -14,20 +14,21 @@ from torch import Tensor, nn
 from maskrobust.augment.batch import check_visible, is_mapped
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
+from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.inputs import (
     check_images,
     check_network,
-    is_compiled,
+    network_to_mask,
     warn_of_bytes,
     why_it_failed,
-    without_compiling,
 )
-from maskrobust.lm_modules.masking.masked import Masked, Observe, Run, carry, map_output
+from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import PADDINGS, can_inspect
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
+from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler
 from maskrobust.lm_modules.masking.visible_map import (
     MaskingOptions,
     MergeRule,
@@ -139,7 +140,7 @@ class LayerMasking(nn.Module):
         padding: PaddingRule = "mean",
     ) -> None:
         check_network(network)
-        network = without_compiling(network)
+        network = network_to_mask(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in (choices := [*PADDINGS, "zeros"]):
@@ -281,6 +282,7 @@ class LayerMasking(nn.Module):
             return finish(output)
         try:
             modules = [*self.network.modules()]
+            ask_for_rules(modules)
             with masks_kept(modules), _uncompiled(modules):
                 output = run_located(self.network, images)
                 if several is not None:
@@ -289,16 +291,11 @@ class LayerMasking(nn.Module):
         finally:
             run.is_over = True
 
+    @as_constant
     def _steps_for_compiler(self) -> int:
-        from torch._dynamo.variables import torch_function
-        from torch._dynamo.variables.torch import get_overridable_functions
-
-        get_overridable_functions().update(each for each in RULES if not isinstance(each, type))
-        torch_function._get_all_args = _arguments_and_those_in_tuples
+        ask_for_rules(self.network.modules())
+        teach_compiler([each for each in RULES if not isinstance(each, type)])
         return count_steps(self.network, self.options)
-
-    # As torch.compiler.assume_constant_result marks a function; that imports the compiler, which takes seconds.
-    _steps_for_compiler._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
     def _map_of(self, visible: Tensor) -> VisibleMap:
         """The map of a mask; on a CPU a mask that comes again and again keeps its map, with all that is planned."""
@@ -440,16 +437,6 @@ class LayerMasking(nn.Module):
         return rows
 
 
-def _arguments_and_those_in_tuples(args: Any, kwargs: Any) -> list[Any]:
-    """What Dynamo looks for tensor subclasses in; torch's own leaves out tuples, as in `torch.cat((a, b), 1)`."""
-    from torch._dynamo.variables.lists import TupleVariable
-    from torch._dynamo.variables.torch_function import _flatten_vts
-    from torch.utils._pytree import arg_tree_leaves
-
-    found = _flatten_vts(arg_tree_leaves(*args, **kwargs))
-    return [part for each in found for part in (each.items if isinstance(each, TupleVariable) else [each])]
-
-
 @contextmanager
 def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     """Within the context every module is in one mode; afterwards each is in its own again."""
@@ -464,7 +451,7 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
     """Within the context no module that has been compiled by itself is: `torch.compile` takes no masked features."""
-    if all(module._compiled_call_impl is None and not is_compiled(module) for module in modules):
+    if not any(map(is_compiled, modules)):
         return nullcontext()
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 _Array = NDArray[Any]
 _Map = NDArray[np.bool_]
@@ -200,7 +201,7 @@ def can_inspect(positions: Tensor) -> bool:
     """
     is_plain_tensor = type(positions) is Tensor  # and no stand-in, such as a fake one
     is_on_cpu = is_plain_tensor and positions.device.type == "cpu"
-    return is_on_cpu and not torch.compiler.is_compiling() and not functional.is_transformed()
+    return is_on_cpu and not torch.compiler.is_compiling() and not is_transformed()
 
 
 def propagate_visible(

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry, map_output, masked_in, share_memory
+from maskrobust.lm_modules.masking.dispatch import Run
+from maskrobust.lm_modules.masking.masked import Masked, carry, map_output, masked_in
+from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import convolution, transposed_convolution
 from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise, power, quotient, quotient_of_number, singular
 from maskrobust.lm_modules.masking.rules.reshaping import expand, expand_as, view, view_as
 from maskrobust.lm_modules.masking.table import ANSWERED, ANY_SIZES, Rule, UnsupportedNetworkError, name_of
+from maskrobust.lm_modules.masking.torch_private import are_aliases, handing_on
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, MaskingOptions, VisibleMap
 from maskrobust.lm_modules.masking.wrapping import follow
 
@@ -276,13 +279,12 @@ class SizesOfRun:
                     f"({str(error).splitlines()[0]}); leave them out, or enlarge them."
                 ) from error
             for place, part in zip(places, parts, strict=True):
-                if isinstance(result, Masked) and (result.memory is not None or _is_view_of(result, part)):
+                if isinstance(result, Masked) and (result.memory is not None or are_aliases(result, part)):
                     changed.append(place)
             results.append(_rows_of(result, rows, places[0].axes[0]) if takes_all else result)
         joined = _joined(results, self._rows, operation, places[0].axes[0])
         if changed and isinstance(joined, Masked):  # a copy of what would be a view, which still counts as one
-            joined.memory = share_memory(changed[0])
-            joined.known_state = joined.memory.state
+            share(joined, share_memory(changed[0]))
         return joined
 
     def _part(self, x: Masked, index: int, rows: Tensor | None) -> Masked:
@@ -360,7 +362,7 @@ class SizesOfRun:
                 visit(calls)
 
         try:
-            with torch._C._EnableTorchFunction():  # a rule is computed without
+            with handing_on():  # a rule is computed without
                 calls.end(follow(self._network, self._options, tuple(shape), note, origins))
             return calls
         except InputError:
@@ -435,10 +437,6 @@ def _filled(value: Any, parts: Iterator[Masked]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_filled(each, parts) for each in value)
     return {name: _filled(each, parts) for name, each in value.items()} if type(value) is dict else value
-
-
-def _is_view_of(result: Tensor, part: Tensor) -> bool:
-    return bool(torch._C._is_alias_of(result, part))  # type: ignore[attr-defined]
 
 
 def _rows_of(result: Any, rows: Tensor, of_images: int) -> Any:

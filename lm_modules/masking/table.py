@@ -9,7 +9,6 @@ operation with `masking_rule`.
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -117,8 +116,7 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
             ANY_SIZES.add(apply)
         for target in targets:
             if isinstance(target, type):
-                RULES[target] = Rule(apply)
-                _ask_for_rule(target)
+                RULES[target] = Rule(apply)  # see `dispatch.ask_for_rules`
                 continue
             for operation, rule in _variants(target, apply):
                 RULES[operation] = rule
@@ -161,7 +159,7 @@ def _place_of_inplace(function: Any) -> int | None:
     return names.index("inplace") if "inplace" in names else None
 
 
-class _Module:
+class RuledModule:
     """A module as an operation of its rule: called, it computes what its class does, without its hooks."""
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
@@ -171,37 +169,15 @@ class _Module:
         return getattr(self._module, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the class computes."""
         return self._forward(self._module, *args, **kwargs)
-
-
-_ASKING: set[type] = set()
-
-
-def _ask_for_rule(kind: type[nn.Module]) -> None:
-    """From now on the forward of a class asks for its rule where it is called with masked features."""
-    from maskrobust.lm_modules.masking.masked import apply_rule, masked_in
-
-    if kind in _ASKING:
-        return
-    _ASKING.add(kind)
-    own = kind.forward
-
-    @wraps(own)
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        rule = RULES.get(kind)
-        if rule is None or not masked_in((*args, *kwargs.values())):
-            return own(self, *args, **kwargs)
-        with torch._C.DisableTorchFunctionSubclass():
-            return apply_rule(_Module(self, own), rule, args, kwargs)
-
-    kind.forward = forward
 
 
 def name_of(operation: Any) -> str:
     """An operation as Python reads it, such as torch.Tensor.roll."""
     if isinstance(operation, OpOverload | OpOverloadPacket):
         return f"torch.ops.{operation}"
-    if isinstance(operation, _Module):
+    if isinstance(operation, RuledModule):
         return type(operation._module).__name__
     name: str | None = resolve_name(operation)
     if name is not None:

@@ -25,6 +25,7 @@ from maskrobust.lm_modules.masking.morphology import (
     propagate_visible,
     row_indices,
 )
+from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror", "zeros"]
@@ -255,7 +256,7 @@ class VisibleMap:
     def _is_planned_in_run(self) -> bool:
         """Whether compiled code fills only the positions that rings reach, as eager code on a CPU does."""
         is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        is_on_cpu = self.positions.device.type == "cpu" and not functional.is_transformed()
+        is_on_cpu = self.positions.device.type == "cpu" and not is_transformed()
         return is_compiled and is_on_cpu and self.options.detach_padding
 
     def padding_rows(self, rings: int) -> list[PaddingRows]:

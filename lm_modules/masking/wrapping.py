@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.masked import Masked, Run, carry, masked_in
+from maskrobust.lm_modules.masking.dispatch import Run, ask_for_rules
+from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.torch_private import hands_on, without_compiling
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
 _SIZES = (256, 224, 299, 64, 32, 28)
@@ -53,6 +54,7 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
     """
     _refuse_attention(network)
     _load_rules_for(network)
+    ask_for_rules(network.modules())
     with _random_states_kept():
         for training in (False, True):
             _try_sizes(network, options, training=training)
@@ -102,7 +104,7 @@ def _run_twin(
     images = carry(given, MapOfSize.of(shape[0], shape[2], shape[3], options))
     images.run = run = Run()
     run.note = note
-    with _WithoutValues(note), _NothingBelowRules(twin) as watch:
+    with torch.device("meta"), _WithoutValues(note), _NothingBelowRules(twin) as watch:
         try:
             output = run_located(twin, images)
         finally:
@@ -204,9 +206,9 @@ class _WithoutValues(TorchFunctionMode):
             return args[0]
         if func is Tensor.to:
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
-        if func in _device_constructors() or "device" in kwargs:
+        if "device" in kwargs:
             kwargs["device"] = "meta"
-        is_of_network = torch._C._is_torch_function_enabled()  # and not of a rule of the module around it
+        is_of_network = hands_on()  # and not of a rule of the module around it
         try:
             result = func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
         except NotImplementedError as error:
@@ -266,7 +268,7 @@ class _NothingBelowRules(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if torch._C._is_torch_function_enabled() and any(isinstance(each, Masked) for each in _flat(args)):
+        if hands_on() and any(isinstance(each, Masked) for each in _flat(args)):
             frames = [frame for frame, _ in traceback.walk_stack(None)][::-1]
             self.refusal = (
                 f"{at_layer(frames, self._network)}, masked features reach torch.ops.{func} without their mask, as "
@@ -314,7 +316,7 @@ def _twin_without_values(network: nn.Module, origins: dict[int, int] | None = No
 
     for module, twin in twins.items():
         twin.__dict__.update({name: {} if name in _HOOKS else of_twin(value) for name, value in vars(module).items()})
-        twin.__dict__["_compiled_call_impl"] = None  # of the network, with its hooks
+        without_compiling(twin)  # of the network, with its hooks
     return twins[network]
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Frame, Masked, carry, share_memory
+from maskrobust.lm_modules.masking.masked import Masked, carry
+from maskrobust.lm_modules.masking.memory import Frame, share_memory
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import Padding, Window

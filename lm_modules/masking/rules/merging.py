@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Axes, Masked, carry, masked_in
+from maskrobust.lm_modules.masking.dispatch import Axes
+from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap

@@ -16,6 +16,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
 from maskrobust.lm_modules.masking.masked import Masked
 from maskrobust.lm_modules.masking.rules.pointwise import check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 
 @masking_rule(F.batch_norm, any_sizes=True)
@@ -43,7 +44,7 @@ def batch_norm(
     norm = BatchNorm(running_mean, running_var, weight, bias, momentum, eps)
     if visible.can_inspect and visible.number > 1:
         return x.with_fresh(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
-    if not visible.can_inspect and not torch.compiler.is_compiling() and not functional.is_transformed():
+    if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Axes, Masked, carry, share_memory, without_axes
+from maskrobust.lm_modules.masking.dispatch import Axes
+from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
+from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
@@ -18,8 +20,7 @@ from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap,
 
 def _view_of(x: Masked, view: Masked) -> Masked:
     """A view; where layer masking has made features channels-last it may be a copy, which still counts as one."""
-    memory = share_memory(x)
-    view.memory, view.known_state = memory, memory.state
+    share(view, share_memory(x))
     return view
 
 

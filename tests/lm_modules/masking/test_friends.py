@@ -1,6 +1,8 @@
 """What users of torch do with a network beside calling it, done with a masked one."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import timm
@@ -260,3 +262,29 @@ def test_a_layer_put_in_after_the_network_was_wrapped_is_masked():
     masked.fc = nn.Linear(network.fc.in_features, 2)
     assert network.fc is masked.fc and masked(IMAGES, VISIBLE).shape == (3, 2)
     assert dict(masked.named_parameters()).keys() == dict(network.named_parameters()).keys()
+
+
+CHANGED = """
+import timm.layers, torch
+from torch import nn
+
+def attributes():
+    kinds = [nn.Module]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return {kind: dict(vars(kind)) for kind in kinds}
+
+before = attributes()
+import maskrobust
+from maskrobust import LayerMasking
+LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), timm.layers.LayerNorm2d(4)))
+after = attributes()
+names = [(kind, name) for kind in before for name in before[kind]]
+print([f"{kind.__name__}.{name}" for kind, name in names if after[kind].get(name) is not before[kind][name]])
+"""
+
+
+def test_importing_the_library_changes_no_class_of_another_one():
+    """Nor does wrapping, but for the classes with a rule that the network has."""
+    found = subprocess.run([sys.executable, "-c", CHANGED], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

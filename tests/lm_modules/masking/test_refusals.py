@@ -237,6 +237,40 @@ def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation():
     assert LayerMasking(network)(draw_images(), holes()).isfinite().all()
 
 
+def test_features_of_another_pass_are_refused():
+    kept = []
+    masked = LayerMasking(classifier(Function(lambda x: kept[0] + x if kept else x)))
+    with masked.network[0][0].register_forward_hook(lambda _module, _args, output: seen.append(output)):
+        seen = []
+        masked(draw_images(size=32), holes(32))
+        kept += seen
+        refuse(lambda: masked(draw_images(size=32), holes(32)), ["add", "another forward pass", "'0.1'"])
+
+
+class Stepped(torch.autograd.Function):
+    """Its derivative calls a function that has no rule on the features that it saved."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return gradient * torch.heaviside(x, torch.zeros((), dtype=x.dtype))
+
+
+def test_a_derivative_may_compute_anything_from_saved_features():
+    gradients = []
+    for activation in (torch.relu, Stepped.apply):
+        images = draw_images(size=32).requires_grad_()
+        torch.manual_seed(0)
+        LayerMasking(classifier(Function(activation)))(images, holes(32)).sum().backward()
+        gradients.append(images.grad)
+    torch.testing.assert_close(*gradients)
+
+
 class Scaled(nn.Module):
     """A factor that a rule may refuse."""
 
