@@ -193,7 +193,11 @@ def test_titles_are_not_read_as_markup(claim):
 
 @pytest.mark.parametrize("width", [60, 120])
 def test_the_panel_says_verdict_reason_fills_and_pairs(claim, width):
-    first, second = (row for row in claim["rows"] if row["measure"] == "reliance" and row["method"] == "mean")
+    rows = [row for row in claim["rows"] if row["measure"] == "reliance" and row["method"] == "mean"]
+    first, second = (row for row in rows if row["compared_with"] == "layer_masking")
+    bare, none = (row for row in rows if row["compared_with"] == "no_masks")
+    bare |= {"value": -0.1, "low": -0.2, "high": 0.0}
+    none |= {"value": None, "low": None, "high": None}
     first |= {"value": 0.21, "low": 0.15, "high": 0.27}
     second |= {"value": None, "low": None, "high": None, "reading": "open"}
     lines = printed(verdict_panel(Results.read("claim", claim)), width)
@@ -203,5 +207,6 @@ def test_the_panel_says_verdict_reason_fills_and_pairs(claim, width):
         said = (claim["claims"][verdict["case"]], verdict["outcome"].capitalize(), verdict["reason"])
         assert all(each in text for each in said) and "Undecided. Undecided" not in text
     assert all(" ".join(sentence.split()) in text for sentence in in_claim(Results.read("claim", claim)))
-    assert f"'Patches, mean fill' under mean colour fill: 0.21 [0.15, 0.27], {first['reading']}" in text
+    numbers = "0.21 [0.15, 0.27], minus no masks −0.10 [−0.20, 0.00]"
+    assert f"'Patches, mean fill' under mean colour fill: {numbers}, {first['reading']}" in text
     assert "'Other silhouettes, random colours' under mean colour fill: open" in text
