@@ -20,11 +20,8 @@ from maskrobust.lm_modules.masking.batch_norm import (
 )
 from maskrobust.lm_modules.masking.morphology import PADDINGS, row_indices
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
-from maskrobust.lm_modules.methods import WRAPPERS
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
-from tests.lm_modules.masking.networks import build, draw_images, holes
 from tests.lm_modules.masking.reference import Run, Seen, fill
-from tests.pages.commands import script
 
 SIZES = [(1, 1), (1, 7), (5, 8), (9, 4)]
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
@@ -129,30 +126,6 @@ def test_an_output_is_visible_when_its_window_holds_a_visible_position():
             expected = F.max_pool2d(framed, kernel, stride, 0, dilation) > 0
             for propagate in (functional.propagate_visible, morphology.propagate_visible):
                 assert torch.equal(propagate(visible, kernel, stride, padding, dilation), expected)
-
-
-@pytest.fixture
-def variants():
-    before = dict(PADDINGS), dict(WRAPPERS)
-    yield script("padding_variants")
-    for registry, kept in zip((PADDINGS, WRAPPERS), before, strict=True):
-        registry.clear()
-        registry.update(kept)  # type: ignore[call-overload]
-
-
-def eight_to_the_right(_images, visible):
-    return torch.tensor([0, 8])[None, :, None, None].expand(len(visible), 2, *visible.shape[2:])
-
-
-@torch.no_grad()
-def test_hidden_pixels_change_no_bit_under_any_of_them_and_they_differ(variants):
-    network, images, visible, found = build("small_resnet"), draw_images(size=32), holes(32), []
-    for name in variants.register(eight_to_the_right):
-        masked = WRAPPERS[name](network)
-        found.append(masked(images, visible))
-        assert torch.equal(masked(torch.where(visible, images, math.nan), visible), found[-1]), name
-        torch.testing.assert_close(masked(images, torch.ones_like(visible)), network(images))
-    assert len(torch.stack(found).round(decimals=4).unique(dim=0)) == len(found) == 3
 
 
 CHANNELS = 3
