@@ -175,6 +175,7 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     load_weights(network, path)
     trained = _classes_in(path) if origin.is_own_class else None
     count = trained or _outputs_of(network, name)
+    origin = origin._replace(colours_are_assumed=not (isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys()))
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
         colours = {"mean": saved["mean"], "std": saved["std"]}
         shown = Preprocessing().with_changes({**colours, **read_training_view(content)})

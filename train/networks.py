@@ -7,6 +7,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
@@ -25,7 +26,8 @@ def load_for(
 ) -> TrainedNetwork:
     """Load a network by its name, for pictures that the data may have cropped already.
 
-    Its own crop is reduced by the crop that the data have made. A line says if it sees them in another size.
+    Its own crop, which pictures of its size do not get, is reduced for others by the crop that the data have made. A
+    line says if it sees them in another size, and one if the mean and standard deviation of a file are assumed.
 
     Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 
@@ -38,14 +40,28 @@ def load_for(
         image_size: side of pictures from files, in pixels.
 
     Raises:
-        MissingFileError, InputError: the network cannot be loaded.
+        MissingFileError, InputError: the network cannot be loaded, or a crop is given for pictures that get none.
     """
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
     network = load_network(name, preprocess, num_classes=num_classes).configured(precision=precision)
+    if (
+        network.origin is not None
+        and network.origin.colours_are_assumed
+        and not {"mean", "std"} <= {*(preprocess or {})}
+    ):
+        rank_zero_info(
+            f"{name}: the file says no mean and standard deviation, so {network.preprocessing.mean} and "
+            f"{network.preprocessing.std} are assumed; --preprocess '{{mean: [...], std: [...]}}' changes them"
+        )
     size, given = network.preprocessing.size, getattr(data, "image_size", image_size)
     if size is not None and given is not None and size != (given, given) and "size" not in (preprocess or {}):
         rank_zero_info(f"{name}: pictures of {given} pixels are shown at {size[0]} x {size[1]}, as in its training")
     if preprocess is not None and "crop" in preprocess:
+        if size == (given, given):
+            raise InputError(
+                f"a crop is for pictures of another size than the network's, but both are {given}; give another "
+                "--data.image_size, or leave the crop out."
+            )
         return network
     cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
     return network.configured(preprocessing=network.preprocessing.after_crop(cut))

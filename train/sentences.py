@@ -13,6 +13,8 @@ _ABOUT_PATHS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
     *(errno.ENAMETOOLONG, errno.ELOOP),
 )
+_OUT_OF_MEMORY = r"^(OutOfMemoryError|_?\w*MemoryError): |out of memory|can't allocate memory|not enough memory"
+"""Of torch's errors on a GPU and on a CPU, of NumPy's and of Python's own."""
 _EMPTY_LINES = (
     *("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a <class 'NoneType'>"),
     *("Subclass types expect", "a class path (str)", "a dict with"),
@@ -34,7 +36,7 @@ def one_sentence(error: Exception, command: str) -> str | None:
     """What to tell a user about an error, on one line; None where it is a fault of the program, not of its input.
 
     The user's to correct is an `InputError` (possibly deep inside a library's error that it caused), what the argument
-    parser refuses, a path that cannot be used, and a library that cannot be imported.
+    parser refuses, a path that cannot be used, a library that cannot be imported, and memory that ran out.
 
     Args:
         error: the error that has ended the command.
@@ -44,11 +46,21 @@ def one_sentence(error: Exception, command: str) -> str | None:
         if isinstance(each, InputError):
             # A DataLoader's process sends its traceback as the message, the message itself at the end.
             return _on_one_line(re.split(rf"^(?:[\w.]+\.)?{type(each).__name__}: ", str(each), flags=re.MULTILINE)[-1])
+    if any(re.search(_OUT_OF_MEMORY, f"{type(each).__name__}: {each}") for each in _chain(error)):
+        return _about_memory(command)
     if isinstance(error, argparse.ArgumentError):
         return f"{about_arguments(error)}; see maskrobust {command} --help."
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "maskrobust":
         return _on_one_line(about_library(error))
     return _about_files(error) if isinstance(error, OSError) else None
+
+
+def _about_memory(command: str) -> str:
+    precision = "--trainer.precision bf16-mixed" if command in ("fit", "pretrain") else "--precision bf16"
+    return (
+        "memory ran out; make --data.batch_size or --data.image_size smaller, or compute in bfloat16 where it was the "
+        f"network that took it ({precision})."
+    )
 
 
 def about_arguments(error: argparse.ArgumentError) -> str:

@@ -96,6 +96,12 @@ class SilhouetteBank:
         unique_ids, first = unique_first(torch.cat(ids))
         return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids, object_of(unique_ids))
 
+    def seem_inverted(self) -> bool:
+        """Whether masks may be black on the objects: most of them cover half of the picture, or all four corners."""
+        covered = self.object_masks.flatten(1).sum(dim=1) > self.object_masks[0].numel() / 2
+        corners = self.object_masks[:, 0, :: self.object_masks.shape[2] - 1, :: self.object_masks.shape[3] - 1]
+        return bool((covered | corners.flatten(1).all(dim=1)).float().mean() > 0.5)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a bank that `save` has written, onto the CPU; a file without `objects` has masks of one object each.

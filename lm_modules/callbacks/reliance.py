@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneS
 from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS, WITHOUT_OBJECTS, ReliancePlan
+from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS, INVERTED, WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -268,6 +268,8 @@ class RelianceCallback(pl.Callback):
                 rank_zero_info(f"RelianceCallback: {WITHOUT_OBJECTS}")
                 return self.plan.without_objects()
             self._bank = SilhouetteBank.from_batches(annotated)
+            if self._bank.seem_inverted():
+                rank_zero_warn(f"RelianceCallback: {INVERTED}")
             if self.plan.scenes:
                 self._scenes = self._read_scenes(source, device)
             held_out = torch.arange(len(self._bank)) % 5 == 0

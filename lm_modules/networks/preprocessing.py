@@ -27,7 +27,8 @@ class Preprocessing:
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, above 0.
         size: height and width in pixels at which the network sees the picture; None for the picture's own.
-        crop: fraction in (0, 1] of the picture, along the side that limits it, that is cut from its centre.
+        crop: fraction in (0, 1] of the picture, along the side that limits it, that is cut from its centre; a picture
+            that has `size` is taken to be cut already, as those of a data module are, and is not cut again.
         interpolation: the interpolation with which the cut is brought to `size`, with antialiasing.
 
     Raises:
@@ -80,8 +81,13 @@ class Preprocessing:
         return replace(self, crop=min(1.0, self.crop / fraction))
 
     def cut(self, pixels: Tensor) -> Tensor:
-        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side."""
+        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side.
+
+        All of a picture that has `size`.
+        """
         height, width = pixels.shape[2:]
+        if (height, width) == self.size:
+            return pixels
         target_height, target_width = self.size or (height, width)
         scale = self.crop * min(height / target_height, width / target_width)
         rows, columns = max(1, round(target_height * scale)), max(1, round(target_width * scale))
@@ -106,7 +112,7 @@ class Preprocessing:
         With R the interpolation, a position of the result is visible where R(visible) >= 0.5, and shows
         R(images x visible) / R(visible) there: no hidden pixel has a part in a visible one, and the hole keeps its
         place and its size. A hidden position shows R(images), for fills that look into the hole. A picture of which
-        everything is visible is as from `resize`; one that has the size already is only cut.
+        everything is visible is as from `resize`; one that has the size already stays as it is.
 
         Args:
             images: (B, C, H, W) float in [0, 1]; hidden pixels may hold anything.

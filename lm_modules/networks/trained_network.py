@@ -92,12 +92,15 @@ class Origin(NamedTuple):
         options: further keyword arguments of a named architecture.
         is_own_class: whether it is the user's own.
         layer_masking: options of `LayerMasking`.
+        colours_are_assumed: whether its weights are of a file that does not say with which mean and standard deviation
+            they were trained.
     """
 
     architecture: str
     options: Mapping[str, Any] = {}
     is_own_class: bool = False
     layer_masking: Mapping[str, Any] = {}
+    colours_are_assumed: bool = False
 
 
 class TrainedNetwork(nn.Module):

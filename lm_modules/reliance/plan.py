@@ -108,6 +108,12 @@ class ReliancePlan:
 
 Method = TypeVar("Method", bound=str)
 
+INVERTED = (
+    "most object masks cover half of the picture or all of its corners; are they inverted? An object is white, and "
+    "what is around it black."
+)
+"""What is asked where `SilhouetteBank.seem_inverted`."""
+
 WITHOUT_OBJECTS = (
     "no image has an object mask: the used share and all else that is about outlines, scenes, curves by saliency and "
     "silhouettes in the transfer matrix are left out"

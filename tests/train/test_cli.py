@@ -9,11 +9,13 @@ import sys
 from contextlib import suppress
 
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentParser
 from torch.utils.data import Dataset
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
@@ -328,3 +330,43 @@ def test_an_input_error_that_was_dealt_with_does_not_hide_a_later_fault():
     fault.__context__ = InputError("dealt with.")
     fault.__suppress_context__ = True  # as `raise ... from None` does
     assert one_sentence(fault, "fit") is None
+
+
+class Hungry(SmallResNet):
+    """A network that asks for more memory than any machine has."""
+
+    def __init__(self, num_classes=2):
+        super().__init__(num_classes)
+
+    def forward(self, images):
+        return super().forward(images) + torch.empty(2**50)
+
+
+FIT = ["fit", "--data=Folder", "--data.num_workers=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]
+OWN = f"{__name__}.Hungry"
+
+
+@pytest.mark.parametrize(
+    ("command", "precision"),
+    [
+        ([*FIT, "--data.image_size=32", f"--model.architecture={OWN}"], "--trainer.precision bf16-mixed"),
+        ([*FIT, "--data.image_size=500000000", "--model.architecture=small_resnet"], "--trainer.precision bf16-mixed"),
+        (["evaluate", "--data=Folder", "--data.image_size=32", f"--network={OWN}", "--out=out"], "--precision bf16"),
+    ],
+    ids=["first step", "colours", "evaluation"],
+)
+def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(
+    command, precision, tmp_path, capsys, monkeypatch
+):
+    write_tree(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    said = sentence_of([*command, "--data.root=images"], capsys)
+    assert said.startswith(
+        "memory ran out; make --data.batch_size or --data.image_size smaller, or compute in bfloat16"
+    )
+    assert said.endswith(f"({precision}).")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_memory_of_a_gpu_and_of_python_is_told_alike(error):
+    assert "bfloat16" in str(one_sentence(error, "evaluate"))

@@ -1,13 +1,13 @@
 """`maskrobust export`, and networks by name as commands ask them."""
 
-from dataclasses import replace
-
 import onnxruntime
 import pytest
 import torch
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules import loading
 from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.train import networks
@@ -27,9 +27,6 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     network = TrainedNetwork("net", tiny.eval(), Preprocessing(size=(48, 40), crop=0.9), 8, origin=origin)
     monkeypatch.setattr(loading, "load_network", {"net": network}.__getitem__)
     main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
-    network = network.configured(
-        preprocessing=replace(network.preprocessing, crop=1.0)
-    )  # the file takes what is cut already
     height, width = network.preprocessing.size or (0, 0)
     assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
@@ -90,6 +87,29 @@ def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training
     assert said == [
         f"{trained_on_48}: pictures of {side} pixels are shown at 48 x 48, as in its training" for side in (96, 224)
     ]
+
+
+def test_what_is_assumed_of_a_files_colours_is_said_with_the_option_that_changes_it(
+    tmp_path, trained_on_48, monkeypatch
+):
+    said: list[str] = []
+    monkeypatch.setattr(networks, "rank_zero_info", said.append)
+    torch.save(SmallResNet(10).state_dict(), tmp_path / "weights.pt")
+    name = f"small_resnet:{tmp_path / 'weights.pt'}"
+    load_for(name, None, "32")
+    assert said == [
+        f"{name}: the file says no mean and standard deviation, so (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) are "
+        "assumed; --preprocess '{mean: [...], std: [...]}' changes them"
+    ]
+    load_for(name, None, "32", preprocess={"mean": [0.5] * 3, "std": [0.2] * 3})
+    for known in (trained_on_48, "small_resnet:random"):
+        load_for(known, None, "32")
+    assert len(said) == 1
+
+
+def test_a_crop_for_pictures_that_get_none_is_refused(trained_on_48):
+    with pytest.raises(InputError, match=r"but both are 48; give another --data.image_size, or leave the crop out"):
+        load_for(trained_on_48, Cues(**{**TINY_DATA, "image_size": 48}), "32", preprocess={"crop": 0.7})
 
 
 def printed(arguments, capsys, monkeypatch):

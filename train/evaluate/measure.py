@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import Progress
 
 from maskrobust.augment import Batch, SilhouetteBank
@@ -27,7 +27,7 @@ from maskrobust.lm_modules.reliance.arrays import check_finite, read_arrays
 from maskrobust.lm_modules.reliance.holes.scenes import SceneLogits
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
+from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import (
@@ -160,6 +160,8 @@ def ask(
     data.setup_split(config.split)
     with stage(progress, "reading object masks"):
         bank = _read_bank(data, config.split)
+    if bank is not None and bank.seem_inverted():
+        rank_zero_warn(INVERTED)
     of_data = {"objects of the data": bank and bank_digest(bank)}
     of_data["list of images"] = fingerprint(data.listed(config.split))  # also of those without an object
     store = replace(store, settings={**store.settings, **of_data})

@@ -51,6 +51,7 @@ from maskrobust.train.fit.checkpoints import (
 )
 from maskrobust.train.fit.loggers import (
     WandbOptions,
+    check_importable,
     log_configuration,
     loggers,
     remember_wandb_run,
@@ -153,6 +154,7 @@ class FitCLI(LightningCLI):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
+        check_importable(config.trainer.logger)
         if config.seed_everything is not None:
             check_within(f"[0, {2**32 - 1}]", "seed_everything", config.seed_everything)  # what NumPy takes
         _check_length(config.trainer, self.command)

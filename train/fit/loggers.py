@@ -3,19 +3,25 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from jsonargparse import Namespace
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_info
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import define_metric
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.reliance.catalogue import Goal
+from maskrobust.train.arguments import as_list
 
 Artifacts = Literal["none", "final", "all"]
 
+_PATIENCE = 30.0
+"""Seconds that W&B waits for a server before a training."""
 _CHECKPOINT_KEY = "wandb"
 _GOALS: Mapping[str, Goal] = {
     "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
@@ -71,6 +77,8 @@ class WandbRun(WandbLogger):
     """
 
     def __init__(self, name: str, folder: Path, options: WandbOptions, run_id: str | None = None) -> None:
+        import wandb
+
         self._folder = folder
         super().__init__(
             name=name,
@@ -82,6 +90,7 @@ class WandbRun(WandbLogger):
             tags=list(options.tags),
             log_model=_LOG_MODEL[options.artifacts],
             mode=_mode(),
+            settings=wandb.Settings(init_timeout=_PATIENCE, x_graphql_timeout_seconds=_PATIENCE),
         )
         self._wandb_init.pop("anonymous", None)  # of which W&B warns, whatever Lightning gives it
 
@@ -93,6 +102,8 @@ class WandbRun(WandbLogger):
             InputError: W&B cannot be reached, or does not take the run.
         """
         begins = self._experiment is None
+        if begins and self._wandb_init["mode"] is None:
+            rank_zero_info(f"connecting to Weights & Biases, for up to {_PATIENCE:.0f} seconds")
         self._folder.mkdir(parents=True, exist_ok=True)
         with _refusals_as_value_errors():
             run = super().experiment
@@ -131,6 +142,23 @@ def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: 
         return chosen
     run_id = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
     return [*chosen, WandbRun(run_name, root, options, run_id)]
+
+
+def check_importable(chosen: Any) -> None:
+    """Refuse TensorBoard's logger where its package is missing.
+
+    Args:
+        chosen: the trainer's loggers as they were parsed.
+
+    Raises:
+        InputError: it is missing.
+    """
+    named = [str(each.get("class_path", "")) for each in as_list(chosen) if isinstance(each, Namespace)]
+    wanted = any(name.endswith("TensorBoardLogger") for name in named)
+    if wanted and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
+        raise InputError(
+            "TensorBoardLogger needs the package tensorboard, which is not installed; run 'pip install tensorboard'."
+        )
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:

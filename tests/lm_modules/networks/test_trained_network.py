@@ -210,6 +210,13 @@ def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone():
     assert torch.equal(cut, images[:, :, 6:18, 6:18]) and torch.equal(seen, visible[:, :, 6:18, 6:18])
 
 
+def test_a_picture_of_the_size_is_not_cut_whatever_the_crop():
+    images, visible = picture(), box()
+    shown = Preprocessing(size=(24, 24), crop=0.5)
+    assert all(map(torch.equal, shown.view(images, visible), (images, visible)))
+    assert torch.equal(shown.resize(images), images)
+
+
 def test_a_crop_that_the_pictures_have_had_is_not_made_again():
     assert Preprocessing(crop=0.875).after_crop(0.875).crop == 1.0
     assert Preprocessing(crop=0.95).after_crop(0.875).crop == 1.0

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
-from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
+from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
@@ -234,3 +235,14 @@ def test_what_needs_labels_refuses_images_without(command, message, tmp_path, ca
     given = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
     arguments = [*command, "--data=ImagesWithMasks", *given, f"--out={tmp_path / 'out'}"]
     assert message in sentence_of(arguments, capsys)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_masks_that_seem_inverted_are_asked_about(inverted, tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.evaluate.measure.rank_zero_warn", said.append)
+    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
+    for path in (tmp_path / "masks").rglob("*.png") if inverted else ():
+        Image.fromarray(~np.asarray(Image.open(path)).astype(np.bool_)).save(path)
+    main(evaluate(ImagesWithMasks(**options), options, tmp_path))
+    assert said == [INVERTED] * inverted

@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import wandb
 import yaml
 from PIL import Image
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.train.cli import main
 from maskrobust.train.fit.loggers import WandbOptions, loggers
@@ -264,3 +266,28 @@ def test_a_claim_has_no_checkpoints_to_upload(tmp_path, capsys):
         ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--wandb.artifacts=all"], capsys
     )
     assert "wandb.artifacts" in sentence and "got all" in sentence
+
+
+def test_tensorboard_is_refused_before_the_training_where_it_is_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("maskrobust.train.fit.loggers.find_spec", lambda _: None)
+    given = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path}"]
+    said = sentence_of(arguments(tmp_path, *given), capsys)
+    assert "needs the package tensorboard, which is not installed; run 'pip install tensorboard'." in said
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.fit.loggers.rank_zero_info", said.append)
+    asked: list[dict[str, Any]] = []
+    with settings(WANDB_API_KEY="a" * 40, WANDB_BASE_URL="http://127.0.0.1:9"):
+
+        def begin(**options):
+            asked.append(options)
+            raise wandb.errors.CommError("connection refused")
+
+        monkeypatch.setattr(wandb, "init", begin)
+        with pytest.raises(InputError, match=r"must begin in Weights & Biases, but that failed \(connection refused\)"):
+            _ = loggers(tmp_path, "run", WandbOptions(), None)[1].experiment
+    assert said == ["connecting to Weights & Biases, for up to 30 seconds"]
+    assert asked[0]["settings"].init_timeout == 30.0

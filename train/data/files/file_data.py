@@ -34,6 +34,7 @@ from maskrobust.train.data.files.image_files import (
     ImageFile,
     MaskCode,
     NoData,
+    check_headers,
     decode_image,
     decode_mask,
     decode_visible,
@@ -42,7 +43,7 @@ from maskrobust.train.data.files.image_files import (
     size_of,
     training_view,
 )
-from maskrobust.train.data.loading import collate
+from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
@@ -231,6 +232,7 @@ class FileDataModule(AnnotatedDataModule):
         self.image_size = image_size
         self._mean, self._std = mean, std
         self._sizes_told = False
+        self._places: dict[Split, set[tuple[int, int]]] = {}
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
@@ -265,6 +267,7 @@ class FileDataModule(AnnotatedDataModule):
         if "train" not in self.splits:
             return IMAGENET_MEAN, IMAGENET_STD
         files = self.files("train")
+        self._check_headers()
         some = _spread(files, _COLOUR_IMAGES)
         mean, std = measured_colours(some, self.image_size, self.nodata)
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
@@ -272,6 +275,13 @@ class FileDataModule(AnnotatedDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
+        if stage == "fit" and rank_and_number()[0] == 0:
+            self._check_headers()
+            if both := len(self._places["train"] & self._places.get("val", set())):
+                rank_zero_warn(
+                    f"{both} of {len(self._places['val'])} validation images are files of training images, by a link "
+                    "or a second path, so validation says little about other images; give others."
+                )
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
@@ -279,6 +289,13 @@ class FileDataModule(AnnotatedDataModule):
             if not self._sizes_told:
                 self._sizes_told = True
                 self._tell_of_small_images(files)
+
+    def _check_headers(self) -> None:
+        """Read all headers once: an image that cannot be read would end a training in mid-epoch."""
+        if not self._places:
+            splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
+            paths = [[file.image for file in self.files(split)] for split in splits]
+            self._places = dict(zip(splits, check_headers(paths), strict=True))
 
     def _tell_of_small_images(self, files: Sequence[ImageFile]) -> None:
         """Say that images are enlarged, by the median of a few of them, spread over the list."""

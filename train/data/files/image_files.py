@@ -5,7 +5,8 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -17,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from maskrobust.augment.visible_pixels import check_nodata, visible_from
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
@@ -45,8 +48,12 @@ _ABOUT_BANDS = (
     "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
     "blue of 8"
 )
+_HEADER, _READERS, _AT_ONCE, _MANY = 2**14, 16, 1024, 20_000
+"""Bytes that hold most headers, threads that read them, files in memory at once, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
+_TRIMAPS = ({1, 2, 3}, {1, 2})
+"""Numbers of a trimap, with and without a band along the outline."""
 _TRANSPOSING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -203,6 +210,62 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
+def check_headers(splits: Sequence[Sequence[Path]]) -> list[set[tuple[int, int]]]:
+    """Read the header of every image, several at once, and name all that cannot be read.
+
+    Args:
+        splits: the image files of each split.
+
+    Returns:
+        For each split device and inode of its files, one pair for a file that comes by two paths, or by a link.
+
+    Raises:
+        InputError: some cannot be read; a line says each, if there are several.
+    """
+    number = sum(map(len, splits))
+    if number > _MANY:
+        rank_zero_info(f"reading the headers of {number} images")
+    known, faults = [set[tuple[int, int]]() for _ in splits], list[str]()
+    with ThreadPoolExecutor(_READERS) as readers:
+        for paths, found in zip(splits, known, strict=True):
+            for some in (paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)):
+                for path, (start, place) in zip(some, readers.map(_start_of, some), strict=True):
+                    found.add(place)
+                    faults += filter(None, [_fault_of(path, start)])
+    if len(faults) > 1:
+        for fault in faults:
+            rank_zero_info(printable(fault.rpartition("; ")[0]))
+        raise InputError(
+            f"all {number} images must be readable, but {len(faults)} are not; repair the files that are named above, "
+            "or remove them from the data set."
+        )
+    if faults:
+        raise InputError(faults[0])
+    return known
+
+
+def _start_of(path: Path) -> tuple[bytes, tuple[int, int]]:
+    try:
+        with path.open("rb") as file:
+            place = os.fstat(file.fileno())
+            return file.read(_HEADER), (place.st_dev, place.st_ino)
+    except OSError:
+        return b"", (0, 0)  # what is wrong with it `_fault_of` finds out
+
+
+def _fault_of(path: Path, start: bytes) -> str:
+    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `start`."""
+    try:
+        with _opened(start, str(path)):
+            return ""
+    except InputError:
+        try:
+            with _opened(read_file(path), str(path)):
+                return ""
+        except InputError as error:
+            return str(error)
+
+
 def decode_image(content: bytes, name: str) -> Tensor:
     """An encoded image as (3, H, W) uint8, turned as its EXIF orientation says.
 
@@ -269,11 +332,11 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
 
     Args:
         content: bytes of a mask file.
-        code: "binary": what is not black is the object, however dark. "imagenet_s" (Gao et al., "Large-scale
-            Unsupervised Semantic Segmentation", TPAMI 2022): a pixel's class is red + 256 green, or its grey value, 0
-            is no object, and 1000, which is to be ignored, counts as none. "trimap" (Parkhi et al., "Cats and Dogs",
-            CVPR 2012): 1 is the object, 2 the background, and 3 the band along the outline, which counts as object: a
-            hole must not leave its fur.
+        code: "binary": what is not black is the object, however dark; a trimap is refused. "imagenet_s" (Gao et al.,
+            "Large-scale Unsupervised Semantic Segmentation", TPAMI 2022): a pixel's class is red + 256 green, or its
+            grey value, 0 is no object, and 1000, which is to be ignored, counts as none. "trimap" (Parkhi et al., "Cats
+            and Dogs", CVPR 2012): 1 is the object, 2 the background, and 3 the band along the outline, which counts as
+            object: a hole must not leave its fur.
         name: what messages call the mask.
 
     Raises:
@@ -315,6 +378,8 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
         return np.asarray(numbers != _TRIMAP_BACKGROUND)
     if code == "binary":
         numbers = _numbers_or_colours(image)
+        if {*np.unique(numbers).tolist()} in _TRIMAPS:
+            raise InputError("it holds 1, 2 and 3 alone, as a trimap does, and nothing black: set mask_code to trimap")
         return np.asarray(numbers.any(axis=2)) if numbers.ndim == 3 else numbers.astype(np.bool_)
     classes = _imagenet_s_classes(image)
     return np.asarray((classes > 0) & (classes != IMAGENET_S_IGNORE))

@@ -234,6 +234,15 @@ def test_a_mask_that_is_no_trimap_is_not_read_as_one(numbers):
         decode_mask(encoded(Image.fromarray(numbers), "png"), "trimap", "mask")
 
 
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [1, 2]])
+def test_a_trimap_is_no_binary_mask(numbers):
+    trimap = encoded(Image.fromarray(np.resize(np.uint8(numbers), (6, 6))), "png")
+    with pytest.raises(InputError, match=r"it holds 1, 2 and 3 alone, as a trimap does.*set mask_code to trimap"):
+        decode_mask(trimap, "binary", "a mask")
+    assert decode_mask(trimap, "trimap", "a mask").any()
+    assert decode_mask(encoded(Image.new("L", (6, 6), 1), "png"), "binary", "a mask").all()
+
+
 def test_the_id_of_a_file_whose_name_is_no_utf_8_is_a_hash_as_of_others():
     names = [Path(os.fsdecode(name)) for name in (b"cat/\xff.jpg", b"cat/\xfe.jpg")]
     assert len({*map(id_of, names)}) == 2 and all(0 <= id_of(each) < 2**63 for each in names)

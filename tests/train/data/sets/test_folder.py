@@ -343,3 +343,33 @@ def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(tree
         f"images of 63 pixels (shorter side, median of 9) are enlarged to image_size {image_size}"
     )
     assert not said or "image_size 63 leaves them at their own" in said[0]
+
+
+def test_all_images_that_cannot_be_read_are_listed_before_a_training(tree, monkeypatch, capsys):
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.data.files.image_files.rank_zero_info", said.append)
+    broken = [tree[0] / "train/bird/0.png", tree[0] / "val/cat/1.png"]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:20])
+    for use in (lambda data: data.mean, lambda data: data.setup("fit")):
+        said.clear()
+        with pytest.raises(InputError, match="all 17 images must be readable, but 2 are not; repair the files that"):
+            use(make(tree))
+        assert [str(path) in line for path, line in zip(broken, said, strict=True)] == [True, True]
+
+
+def test_long_headers_are_read_whole(tree):
+    path = tree[0] / "train/bird/0.jpg"
+    Image.new("RGB", (40, 40)).save(path, comment=b"x" * 60_000)
+    make(tree).setup("fit")
+
+
+@pytest.mark.parametrize("link", ["a folder", "a file"])
+def test_validation_on_training_images_by_a_link_is_warned_of(tree, link):
+    inside = "" if link == "a folder" else "bird/2.png"
+    place = tree[0] / "val" / inside
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    place.symlink_to(tree[0] / "train" / inside)
+    number = "12 of 12" if link == "a folder" else "1 of 5"
+    with pytest.warns(UserWarning, match=f"^{number} validation images are files of training images"):
+        Folder(str(tree[0]), image_size=32, num_workers=0).setup("fit")
