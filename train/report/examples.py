@@ -180,55 +180,35 @@ def with_predictions(
     Args:
         strips: what `example_strips` returns.
         outcomes: the outcomes by masking method of a strip (None for nothing hidden) and number of a network, for the
-            networks whose predictions are wanted there.
+            networks whose predictions are wanted there. Images that a network was not asked about are left out.
         class_names: one name for each class, in label order.
     """
-    return [
-        strip._replace(
-            classes=tuple(class_names[label] for label in strip.labels),
-            answers=_answers(strip, outcomes.get(strip.method, {}), class_names),
-        )
-        for strip in strips
-    ]
-
-
-def _answers(
-    strip: ExampleStrip, outcomes: Mapping[int, Outcomes], class_names: Sequence[str]
-) -> tuple[tuple[Prediction, ...], ...]:
-    """For each picture of a strip the predicted classes, each with the networks that predict it.
-
-    Args:
-        strip: the strip with its ids, true labels and condition.
-        outcomes: the outcomes by number of a network. Images that it was not asked about are left out.
-        class_names: one name for each class, in label order.
-
-    Returns:
-        One tuple for each picture, in the order of the networks that come first.
-    """
-    predicted = {number: _predictions(run, strip) for number, run in outcomes.items()}
     found = []
-    for place, label in enumerate(strip.labels):
-        numbers: dict[int, list[int]] = {}
-        for number, classes in predicted.items():
-            if classes[place] >= 0:
-                numbers.setdefault(classes[place], []).append(number)
+    for strip in strips:
+        answers: list[dict[int, list[int]]] = [{} for _ in strip.ids]
+        for number, run in outcomes.get(strip.method, {}).items():
+            asked = strip.condition in run.predictions
+            predicted = (
+                dict(zip(run.ids.tolist(), run.predictions_under(strip.condition), strict=True)) if asked else {}
+            )
+            for place, identity in enumerate(strip.ids):
+                if (answer := int(predicted.get(identity, -1))) >= 0:
+                    answers[place].setdefault(answer, []).append(number)
         found.append(
-            tuple(
-                Prediction(
-                    class_names[each] if each < len(class_names) else ANOTHER_CLASS, each == label, tuple(networks)
-                )
-                for each, networks in numbers.items()
+            strip._replace(
+                classes=tuple(class_names[label] for label in strip.labels),
+                answers=tuple(
+                    tuple(_prediction(each, label, numbers, class_names) for each, numbers in by_class.items())
+                    for by_class, label in zip(answers, strip.labels, strict=True)
+                ),
             )
         )
-    return tuple(found)
+    return found
 
 
-def _predictions(outcomes: Outcomes, strip: ExampleStrip) -> list[int]:
-    """Predicted class of each picture; -1 where the network was not asked about it, as about shapes by some plans."""
-    if strip.condition not in outcomes.predictions:
-        return [-1] * len(strip.ids)
-    by_id = dict(zip(outcomes.ids.tolist(), outcomes.predictions_under(strip.condition).tolist(), strict=True))
-    return [by_id.get(identity, -1) for identity in strip.ids]
+def _prediction(answer: int, label: int, numbers: Sequence[int], class_names: Sequence[str]) -> Prediction:
+    name = class_names[answer] if answer < len(class_names) else ANOTHER_CLASS
+    return Prediction(name, answer == label, tuple(numbers))
 
 
 def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
