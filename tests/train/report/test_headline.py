@@ -67,6 +67,14 @@ KNOWN = {
             "hiding makes the difference.",
         ],
     ),
+    "the way of hiding is shown to matter for one of two networks alone": (
+        evaluated({"a": A, "b": B}, compared=ALIKE, ways=WAYS[:1]),
+        [
+            "Both networks read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly "
+            "under layer masking (26 and 24%).",
+            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.08).",
+        ],
+    ),
     "training makes a difference, and so does the way of hiding": (
         evaluated({"a": A, "b": {**B, PAINT: (0.5, 0.25, 0.5)}}, compared=[("b", "a", PAINT, -0.15, 0.05)], ways=WAYS),
         [
