@@ -212,7 +212,7 @@ def _refuse_other_runs(operation: Any, operands: Sequence[Ruled]) -> None:
 
 def _changed_by(operation: Any, args: Sequence[Any]) -> Ruled:
     """The first argument of an operation that changes it in place."""
-    if not isinstance(args[0], Ruled):
+    if not isinstance(args[0], Ruled):  # test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence, "add_"
         raise UnsupportedNetworkError(
             f"{name_of(operation)} writes masked features into a tensor without a mask; compute it out of place."
         )
@@ -266,7 +266,7 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
         if torch.compiler.is_compiling():
             if result.is_of_copies:
                 changed.features.copy_(result.features)
-        elif not are_aliases(result, changed):
+        elif not are_aliases(result, changed):  # tests/fuzz/test_networks.py, "in place"
             changed.copy_(result)
         changed.visible, changed.axes = result.visible, result.axes
     changed.branches = changed.parts = None

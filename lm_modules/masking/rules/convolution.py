@@ -17,69 +17,6 @@ from maskrobust.lm_modules.masking.visible_map import Padding, Window
 NO_PADDING: Padding = (0, 0, 0, 0)
 
 
-def slide(
-    x: Masked,
-    window: Window,
-    compute: Callable[[Tensor], Tensor],
-    *,
-    hidden: Literal["neighbours", "zero"],
-    outside: float = 0.0,
-) -> Masked:
-    """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
-
-    Args:
-        x: (B, C, H, W) masked features.
-        window: of the computation.
-        compute: the plain computation, alone in taking what it is given.
-        hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
-        outside: what it reads in its own padding, and outside of images that are smaller than the map.
-
-    Raises:
-        NotImplementedError: the features are not (B, C, H, W).
-    """
-    # In ceil mode windows may start in a frame, but not in their own padding.
-    frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
-    inside = x if frame is None else frame.inside
-    check_images_first(inside)
-    if frame is not None:
-        window = window._replace(padding=_sum(window.padding, frame.padding))
-    rings = window.rings if hidden == "neighbours" else 0
-    features: Tensor = inside
-    if inside.visible.is_whole:
-        pass
-    elif hidden == "zero":
-        features = inside.with_hidden_zero()
-    elif rings and not inside.visible.is_whole_under(window):
-        features = inside.with_neighbour_padding(rings, owns_gradient=True)
-    reads_beyond = inside.visible.extent is not None and window.reads_beyond
-    value = outside if frame is None else frame.value
-    if reads_beyond:
-        features = inside.with_zero_outside(features) if value == 0 else inside.visible.cut(features, value)
-    if frame is not None:
-        features = F.pad(features, frame.padding, value=frame.value)
-        if reads_beyond and value != outside:
-            features = x.visible.cut(features, outside)
-    visible, computed = inside.visible.window(window), compute(features)
-    if reads_beyond and outside != 0:
-        computed = visible.cut(computed)  # finite everywhere
-    result = carry(computed, visible)
-    result.rings = rings
-    return result
-
-
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """(vertical, horizontal) of an argument that may be one number for both."""
-    if isinstance(value, int):
-        return value, value
-    return (value[0], value[-1])
-
-
-def symmetric(padding: int | tuple[int, ...]) -> Padding:
-    """(left, right, top, bottom) of a padding given as a number or as (vertical, horizontal)."""
-    vertical, horizontal = pair(padding)
-    return horizontal, horizontal, vertical, vertical
-
-
 @masking_rule(F.conv2d, any_sizes=True)
 def convolution(
     operation: Operation,
@@ -145,14 +82,6 @@ def transposed_convolution(
     return result
 
 
-def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
-    if isinstance(weight, Masked) or isinstance(bias, Masked):
-        raise NotImplementedError(
-            "layer masking needs convolutions whose weights are not made from masked features; give the module around "
-            "this operation a rule of its own with masking_rule."
-        )
-
-
 @masking_rule(F.pad, any_sizes=True)
 def pad(
     _operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
@@ -188,6 +117,77 @@ def pad(
         inside, before = (x, NO_PADDING) if x.frame is None or x.frame.value != filler else x.frame[:2]
         padded.frame = Frame(inside, _sum(before, sizes), filler, share_memory(inside).state)
     return padded
+
+
+def slide(
+    x: Masked,
+    window: Window,
+    compute: Callable[[Tensor], Tensor],
+    *,
+    hidden: Literal["neighbours", "zero"],
+    outside: float = 0.0,
+) -> Masked:
+    """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
+
+    Args:
+        x: (B, C, H, W) masked features.
+        window: of the computation.
+        compute: the plain computation, alone in taking what it is given.
+        hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
+        outside: what it reads in its own padding, and outside of images that are smaller than the map.
+
+    Raises:
+        NotImplementedError: the features are not (B, C, H, W).
+    """
+    # In ceil mode windows may start in a frame, but not in their own padding.
+    frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
+    inside = x if frame is None else frame.inside
+    check_images_first(inside)
+    if frame is not None:
+        window = window._replace(padding=_sum(window.padding, frame.padding))
+    rings = window.rings if hidden == "neighbours" else 0
+    features: Tensor = inside
+    if inside.visible.is_whole:
+        pass
+    elif hidden == "zero":
+        features = inside.with_hidden_zero()
+    elif rings and not inside.visible.is_whole_under(window):
+        features = inside.with_neighbour_padding(rings, owns_gradient=True)
+    reads_beyond = inside.visible.extent is not None and window.reads_beyond
+    value = outside if frame is None else frame.value
+    if reads_beyond:
+        features = inside.with_zero_outside(features) if value == 0 else inside.visible.cut(features, value)
+    if frame is not None:
+        features = F.pad(features, frame.padding, value=frame.value)
+        if reads_beyond and value != outside:
+            features = x.visible.cut(features, outside)
+    visible, computed = inside.visible.window(window), compute(features)
+    if reads_beyond and outside != 0:
+        computed = visible.cut(computed)  # finite everywhere
+    result = carry(computed, visible)
+    result.rings = rings
+    return result
+
+
+def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """(vertical, horizontal) of an argument that may be one number for both."""
+    if isinstance(value, int):
+        return value, value
+    return (value[0], value[-1])
+
+
+def symmetric(padding: int | tuple[int, ...]) -> Padding:
+    """(left, right, top, bottom) of a padding given as a number or as (vertical, horizontal)."""
+    vertical, horizontal = pair(padding)
+    return horizontal, horizontal, vertical, vertical
+
+
+def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
+    if isinstance(weight, Masked) or isinstance(bias, Masked):
+        raise NotImplementedError(
+            "layer masking needs convolutions whose weights are not made from masked features; give the module around "
+            "this operation a rule of its own with masking_rule."
+        )
 
 
 def _sum(first: Padding, second: Padding) -> Padding:

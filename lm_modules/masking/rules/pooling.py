@@ -58,29 +58,6 @@ def average_pool(
     return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
 
 
-def _divisors(extent: Tensor, size: tuple[int, int], window: Window, count_include_pad: bool) -> Tensor:
-    """How many positions the window of each result counts, as torch counts them, for each image by itself.
-
-    Args:
-        extent: (B, 2) int64, sizes of the images.
-        size: (H', W') of the results.
-        window: of the pool.
-        count_include_pad: whether the padding counts.
-
-    Returns:
-        (B, 1, H', W') int64; at least 1.
-    """
-    counts = []
-    for axis, length in enumerate(size):
-        padding = window.padding[2 - 2 * axis]
-        start = torch.arange(length, device=extent.device) * window.stride[axis] - padding
-        end = torch.minimum(start + window.kernel_size[axis], extent[:, axis, None] + padding)
-        if not count_include_pad:
-            start, end = start.clamp(min=0), torch.minimum(end, extent[:, axis, None])
-        counts.append((end - start).clamp(min=1))
-    return counts[0][:, None, :, None] * counts[1][:, None, None, :]
-
-
 @masking_rule(F.lp_pool2d, any_sizes=True)
 def power_pool(
     operation: Operation, x: Masked, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
@@ -90,14 +67,6 @@ def power_pool(
         raise DependsOnSize
     settings = kernel_size, stride or kernel_size
     return _slide(x, *settings, 0, 1, ceil_mode, lambda features: operation(features, norm_type, *settings, ceil_mode))
-
-
-def _slide(
-    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-    compute: Callable[[Tensor], Tensor], outside: float = 0.0,
-) -> Masked:  # fmt: skip
-    window = Window(pair(size), pair(stride), symmetric(padding), pair(dilation), ceil_mode)
-    return slide(x, window, compute, hidden="zero", outside=outside)
 
 
 @masking_rule(F.adaptive_avg_pool2d, any_sizes=True)
@@ -130,15 +99,6 @@ def adaptive_max_pool(
     visible = None if _is_one(output_size) else _bins(x, output_size)
     pooled = torch.as_tensor(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size))
     return pooled if visible is None else carry(pooled, visible)
-
-
-def _bins(x: Masked, output_size: Any) -> VisibleMap:
-    spread = partial(F.adaptive_avg_pool2d, output_size=output_size)
-    return x.visible.derive(("adaptive", str(output_size)), spread)
-
-
-def _is_one(output_size: Any) -> bool:
-    return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
 
 
 @masking_rule(torch.mean, any_sizes=True)
@@ -216,6 +176,46 @@ def vector_norm(
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype)
     )
+
+
+def _divisors(extent: Tensor, size: tuple[int, int], window: Window, count_include_pad: bool) -> Tensor:
+    """How many positions the window of each result counts, as torch counts them, for each image by itself.
+
+    Args:
+        extent: (B, 2) int64, sizes of the images.
+        size: (H', W') of the results.
+        window: of the pool.
+        count_include_pad: whether the padding counts.
+
+    Returns:
+        (B, 1, H', W') int64; at least 1.
+    """
+    counts = []
+    for axis, length in enumerate(size):
+        padding = window.padding[2 - 2 * axis]
+        start = torch.arange(length, device=extent.device) * window.stride[axis] - padding
+        end = torch.minimum(start + window.kernel_size[axis], extent[:, axis, None] + padding)
+        if not count_include_pad:
+            start, end = start.clamp(min=0), torch.minimum(end, extent[:, axis, None])
+        counts.append((end - start).clamp(min=1))
+    return counts[0][:, None, :, None] * counts[1][:, None, None, :]
+
+
+def _slide(
+    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
+    compute: Callable[[Tensor], Tensor], outside: float = 0.0,
+) -> Masked:  # fmt: skip
+    window = Window(pair(size), pair(stride), symmetric(padding), pair(dilation), ceil_mode)
+    return slide(x, window, compute, hidden="zero", outside=outside)
+
+
+def _bins(x: Masked, output_size: Any) -> VisibleMap:
+    spread = partial(F.adaptive_avg_pool2d, output_size=output_size)
+    return x.visible.derive(("adaptive", str(output_size)), spread)
+
+
+def _is_one(output_size: Any) -> bool:
+    return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
 
 
 def _refuse_least(x: Masked, order: Any) -> None:

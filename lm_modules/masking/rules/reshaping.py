@@ -17,11 +17,8 @@ from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
-
-def _view_of(x: Masked, view: Masked) -> Masked:
-    """A view; where layer masking has made features channels-last it may be a copy, which still counts as one."""
-    share(view, share_memory(x))
-    return view
+_NEAREST = ("nearest", "nearest-exact")
+_LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
 
 
 @masking_rule(Tensor.view_as, Tensor.reshape_as, any_sizes=True)
@@ -53,26 +50,6 @@ def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked |
     return _view_of(x, carry(features, x.visible, _axes_of_view(x, features)))
 
 
-def _axes_of_view(x: Masked, features: Tensor) -> Axes:
-    """The axes of a mask in a view: those ahead of all channels stay there, and so do those behind."""
-    before, after, axes = tuple(x.shape), tuple(features.shape), x.axes
-    for ahead in (1, 2, 3):
-        behind, added = 3 - ahead, len(after) - len(before)
-        expected = (*range(ahead), *range(x.ndim - behind, x.ndim))
-        if (
-            len(after) >= 3
-            and axes == expected
-            and before[:ahead] == after[:ahead]
-            and before[x.ndim - behind :] == after[len(after) - behind :]
-        ):
-            images, height, width = (axis if axis < ahead else axis + added for axis in axes)
-            return images, height, width
-    raise NotImplementedError(
-        "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
-        f"from which hidden ones can simply be dropped; {OWN_RULE}"
-    )
-
-
 @masking_rule(Tensor.contiguous, any_sizes=True)
 def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
     """The same features in another order of memory."""
@@ -97,19 +74,6 @@ def transpose(operation: Operation, x: Masked, *axes: int, **named: int) -> Mask
     order = list(range(x.ndim))
     order[first], order[second] = order[second], order[first]
     return _permuted(operation(x, first, second), x, order)
-
-
-def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
-    images, height, width = (order.index(axis) for axis in x.axes)
-    if images > min(height, width):
-        raise NotImplementedError(
-            f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
-            f"axes {x.axes}; {OWN_RULE}"
-        )
-    if height < width:
-        return carry(features, x.visible, (images, height, width))
-    transposed = x.visible.derive("transpose", lambda numbers: numbers.transpose(2, 3))
-    return carry(features, transposed, (images, width, height))
 
 
 @masking_rule(F.channel_shuffle, any_sizes=True)
@@ -224,27 +188,6 @@ def index(_operation: Operation, x: Masked, place: Any) -> Masked:
     return carry(x.features[tuple(places)], _sliced(x, kept), axes)
 
 
-def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
-    places = list(place) if isinstance(place, tuple) else [place]
-    at = next((at for at, each in enumerate(places) if isinstance(each, EllipsisType)), len(places))
-    after = places[at + 1 :]
-    missing = axes - sum(each is not None for each in places[:at] + after)
-    return places[:at] + [slice(None)] * missing + after
-
-
-def _sliced(x: Masked, places: Sequence[slice]) -> VisibleMap:
-    """The map of a slice; from images that are all visible it shows everything."""
-    height, width = (places[axis] for axis in x.spatial_axes)
-    if height == width == slice(None):
-        return x.visible
-    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
-    return x.visible.derive(key, lambda numbers: numbers[:, :, height, width])
-
-
-_NEAREST = ("nearest", "nearest-exact")
-_LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
-
-
 @masking_rule(F.interpolate, F.upsample)
 def interpolate(
     _operation: Operation, x: Masked, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
@@ -294,3 +237,59 @@ def pixel_shuffle(operation: Operation, x: Masked, upscale_factor: int) -> Maske
 
     visible = x.visible.derive(("pixel_shuffle", side), enlarged, extent_after=lambda extent: extent * side)
     return carry(operation(x, side), visible)
+
+
+def _view_of(x: Masked, view: Masked) -> Masked:
+    """A view; where layer masking has made features channels-last it may be a copy, which still counts as one."""
+    share(view, share_memory(x))
+    return view
+
+
+def _axes_of_view(x: Masked, features: Tensor) -> Axes:
+    """The axes of a mask in a view: those ahead of all channels stay there, and so do those behind."""
+    before, after, axes = tuple(x.shape), tuple(features.shape), x.axes
+    for ahead in (1, 2, 3):
+        behind, added = 3 - ahead, len(after) - len(before)
+        expected = (*range(ahead), *range(x.ndim - behind, x.ndim))
+        if (
+            len(after) >= 3
+            and axes == expected
+            and before[:ahead] == after[:ahead]
+            and before[x.ndim - behind :] == after[len(after) - behind :]
+        ):
+            images, height, width = (axis if axis < ahead else axis + added for axis in axes)
+            return images, height, width
+    raise NotImplementedError(
+        "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
+        f"from which hidden ones can simply be dropped; {OWN_RULE}"
+    )
+
+
+def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
+    images, height, width = (order.index(axis) for axis in x.axes)
+    if images > min(height, width):
+        raise NotImplementedError(
+            f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
+            f"axes {x.axes}; {OWN_RULE}"
+        )
+    if height < width:
+        return carry(features, x.visible, (images, height, width))
+    transposed = x.visible.derive("transpose", lambda numbers: numbers.transpose(2, 3))
+    return carry(features, transposed, (images, width, height))
+
+
+def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
+    places = list(place) if isinstance(place, tuple) else [place]
+    at = next((at for at, each in enumerate(places) if isinstance(each, EllipsisType)), len(places))
+    after = places[at + 1 :]
+    missing = axes - sum(each is not None for each in places[:at] + after)
+    return places[:at] + [slice(None)] * missing + after
+
+
+def _sliced(x: Masked, places: Sequence[slice]) -> VisibleMap:
+    """The map of a slice; from images that are all visible it shows everything."""
+    height, width = (places[axis] for axis in x.spatial_axes)
+    if height == width == slice(None):
+        return x.visible
+    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
+    return x.visible.derive(key, lambda numbers: numbers[:, :, height, width])

@@ -179,6 +179,8 @@ class Written(nn.Module):
     def forward(self, x):
         x = F.threshold(1 - self.stem(F.pad(x, (1, 1, 1, 1))).sigmoid(), 0.3, 0.2)
         x = 2**-x + x**2 + 1 / (1 + x)
+        x += 0.1
+        F.relu(x, inplace=True).pow_(2)
         first, second = x.chunk(2, dim=1)
         x = torch.cat((second, first), dim=1)  # a tuple, not a list
         x = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)

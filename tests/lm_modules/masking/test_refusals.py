@@ -1,8 +1,10 @@
 """The table of rules: what has none or cannot be masked is refused, in which words, and that the remedy works."""
 
+import ast
 import contextlib
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import get_testing_overrides
 
 import maskrobust
-from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
 from maskrobust.lm_modules.masking.table import RULES, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
@@ -342,6 +344,22 @@ def test_rules_bind_the_arguments_of_their_functions_as_torch_does():
         assert len(given) >= len(expected) or len(taken) > len(given), f"{name_of(function)}: {expected}, but {given}"
         checked += 1
     assert checked > 40
+
+
+RULE_FILES = sorted(Path(rules.__file__).parent.glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.stem)
+def test_a_file_of_rules_holds_constants_then_rules_then_what_others_use_then_its_own_helpers(path):
+    def place(node):
+        if not isinstance(node, ast.FunctionDef):
+            return 0
+        if any(isinstance(each, ast.Call) and ast.unparse(each.func) == "masking_rule" for each in node.decorator_list):
+            return 1
+        return 3 if node.name.startswith("_") else 2
+
+    places = [place(node) for node in ast.parse(path.read_text()).body]
+    assert 1 in places and places == sorted(places)
 
 
 LEFT_OUT = {"out", "inplace", "_stacklevel"}
