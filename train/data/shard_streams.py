@@ -212,9 +212,10 @@ class SampleReader:
             if self.classes and number not in range(len(self.classes)):
                 raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
         image = decode_image(sample[images[0]], name)
-        object_mask = torch.zeros_like(image[:1], dtype=torch.bool)
         if self.mask in sample:
             object_mask = decode_mask(sample[self.mask], "binary", f"{name}.{self.mask}")
+        else:
+            object_mask = torch.zeros_like(image[:1], dtype=torch.bool)
         size, size_of_mask = tuple(image.shape[1:]), tuple(object_mask.shape[1:])
         with _named(sample):
             if size != size_of_mask:

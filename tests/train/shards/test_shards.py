@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
+import signal
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import webdataset
 from PIL import Image
@@ -158,14 +161,28 @@ def fit_arguments(place, out, *more, counts=COUNTS):
 STEPS = sum(COUNTS["train"]) // 4
 
 
+class KilledInValidation(pl.Callback):
+    """Kills its process in the validation of the first epoch."""
+
+    def on_validation_batch_start(self, trainer, *_):
+        if trainer.global_step == STEPS:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+KILL = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=kill"]
+
+
 @resumes
 @pytest.mark.parametrize(
-    ("at", "saved"), [({"step": 4}, 2), ({"step": STEPS, "validating": True}, STEPS - 1), ({"step": STEPS}, STEPS - 1)],
+    ("kill", "saved"),
+    [
+        ([*KILL, "--trainer.callbacks.step=4"], 2),
+        ([f"--trainer.callbacks+={__name__}.KilledInValidation"], STEPS - 1),
+        ([*KILL, f"--trainer.callbacks.step={STEPS}"], STEPS - 1),
+    ],
     ids=["in an epoch", "in validation", "at its end"],
-)  # fmt: skip
-def test_a_killed_run_goes_on_at_its_step_and_says_where_its_draws_are_others(at, saved, folder, tmp_path):
-    kill = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=kill"]
-    kill += [f"--trainer.callbacks.{name}={str(value).lower()}" for name, value in at.items()]
+)
+def test_a_killed_run_goes_on_at_its_step_and_says_where_its_draws_are_others(kill, saved, folder, tmp_path):
     arguments = fit_arguments(f"pipe:cat {folder}", tmp_path / "parts", "--save_every_n_steps=2", "--ckpt_path=auto")
     run([*arguments, *kill], status=-9)
     checkpoint = torch.load(last(tmp_path))
@@ -181,9 +198,8 @@ def test_a_killed_run_goes_on_at_its_step_and_says_where_its_draws_are_others(at
 @resumes
 def test_a_run_killed_after_an_epoch_ends_with_the_weights_of_one_that_was_not(folder, tmp_path):
     main(fit_arguments(folder, tmp_path / "whole"))
-    kill = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--trainer.callbacks.kind=kill"]
     arguments = fit_arguments(folder, tmp_path / "parts", "--save_every_n_steps=1", "--ckpt_path=auto")
-    run([*arguments, *kill, f"--trainer.callbacks.step={STEPS + 1}"], status=-9)
+    run([*arguments, *KILL, f"--trainer.callbacks.step={STEPS + 1}"], status=-9)
     assert torch.load(last(tmp_path / "parts"))["global_step"] == STEPS
     assert "other draws" not in run(arguments)
     ended, whole = (torch.load(last(tmp_path / name)) for name in ("parts", "whole"))
