@@ -277,9 +277,10 @@ class FileDataModule(AnnotatedDataModule):
         """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
         if stage == "fit" and rank_and_number()[0] == 0:
             self._check_headers()
-            if both := len(self._places["train"] & self._places.get("val", set())):
+            train, val = (self._places.get(split, set()) for split in SPLITS_OF_STAGE["fit"])
+            if both := len(train & val):
                 rank_zero_warn(
-                    f"{both} of {len(self._places['val'])} validation images are files of training images, by a link "
+                    f"{both} of {len(val)} validation images are files of training images, by a link "
                     "or a second path, so validation says little about other images; give others."
                 )
         for split in SPLITS_OF_STAGE[stage]:
