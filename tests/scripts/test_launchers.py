@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +17,11 @@ from torch.distributed import run as torchrun
 from maskrobust.train.running import launch
 from tests.processes import fast_python
 from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run
-from tests.train.networks import Announcing
+from tests.train.networks import Waiting
 from tests.train.runs import last
 from tests.train.tiny import tiny_fit
 
+ENDLESS = 10**9  # epochs
 DDP = "--trainer.strategy=ddp"
 
 
@@ -200,7 +202,8 @@ def stopped(command, environment, number, has_begun):
     with subprocess.Popen(command, **options) as started:
         try:
             deadline = time.monotonic() + 200
-            while not has_begun() and time.monotonic() < deadline:
+            while not has_begun():
+                assert started.poll() is None and time.monotonic() < deadline, "it does not begin"
                 time.sleep(0.05)
             (os.killpg if number == signal.SIGINT else os.kill)(started.pid, number)
             _, said = started.communicate(timeout=100)
@@ -214,7 +217,7 @@ def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_
     clone, real, tmp_path
 ):
     runs = tmp_path / "runs"
-    long = ["--trainer.max_epochs=1000", "--model.objective=consistency", "--ckpt_path=auto"]
+    long = [f"--trainer.max_epochs={ENDLESS}", "--model.objective=consistency", "--ckpt_path=auto"]
     command = fit_on_two(clone, runs, *long)
     (said,) = stopped(command, real, signal.SIGTERM, lambda: any(runs.rglob("best.ckpt")))  # it has validated
     assert said.startswith("maskrobust: stopped by SIGTERM after ")
@@ -224,17 +227,17 @@ def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_
 
 def test_an_evaluation_on_two_processes_is_stopped(clone, real, tmp_path):
     """That it resumes is in tests/train/evaluate/test_evaluate_processes.py."""
-    sizes = {"image_size": 48, "batch_size": 4, "test_images": 400, "train_images": 32, "val_images": 32}
+    sizes = {"image_size": 48, "batch_size": 4, "test_images": 32, "train_images": 32, "val_images": 32}
     data = ["--data=Cues", *(f"--data.{name}={value}" for name, value in sizes.items())]
-    torch.save(Announcing().state_dict(), tmp_path / "weights.pt")
+    torch.save(Waiting().state_dict(), tmp_path / "weights.pt")
     given = [
         *data,
-        f"--network=tests.train.networks.Announcing:{tmp_path / 'weights.pt'}",
+        f"--network=tests.train.networks.Waiting:{tmp_path / 'weights.pt'}",
         "--methods=[black]",
         "--plan.patch_size=8",
     ]
     out = tmp_path / "out"
     command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given, f"--out={out}"]
-    asked = tmp_path / "asked"
-    said = stopped(command, {**real, "ASKED": str(asked)}, signal.SIGINT, asked.exists)
+    asked = [tmp_path / f"{rank}" for rank in range(2)]
+    said = stopped(command, {**real, "ASKED": str(tmp_path)}, signal.SIGINT, lambda: all(map(Path.exists, asked)))
     assert said == ["maskrobust: stopped; call the same command again to go on."]

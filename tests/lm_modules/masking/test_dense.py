@@ -175,7 +175,7 @@ SIZES = {"hidden_sizes": [16, 32], "depths": [1, 1]}
 def test_networks_of_hugging_face_are_masked_and_return_what_they_return(kind, options, monkeypatch):
     """In a folder of their own: torchmetrics imports transformers, for seconds, wherever it is installed."""
     folder = Path(sys.prefix) / "transformers"
-    require_component(folder, f"{sys.executable} -m pip install --target {folder} 'transformers>=5'")
+    require_component(folder / "transformers", f"{sys.executable} -m pip install --target {folder} 'transformers>=5'")
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
     import transformers
 

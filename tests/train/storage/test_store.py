@@ -109,7 +109,7 @@ def test_processes_that_finish_at_once_leave_one_whole_entry(store):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join()
     assert len(found) == 8 and set(found) == {text_in(store.root / "a")}
     assert list(store.root.iterdir()) == [store.root / "a"]
 
