@@ -155,7 +155,7 @@ def test_a_pool_whose_divisor_the_exporter_drops_is_not_exported(pool):
         torch.export.export(masked, (IMAGES, VISIBLE))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
 @pytest.mark.parametrize("make", [modern, lambda: Leaking(torch.mean)])
 def test_torchscript_is_refused_in_one_sentence(make):
     module = make()

@@ -82,7 +82,6 @@ def test_averages_of_weights_are_masked_as_weights(small):
     assert not torch.allclose(kept.module(IMAGES, VISIBLE), masked(IMAGES, VISIBLE))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # by torch's first derivative
 @pytest.mark.parametrize("padding", ["mean", "mirror"])
 @pytest.mark.parametrize("detach_padding", [False, True])
 def test_forward_mode_has_the_derivative_along_a_direction(small, padding, detach_padding):

@@ -159,7 +159,7 @@ def refuse(act, named):
 
 
 @pytest.mark.parametrize(("make", "named"), REFUSED, ids=[" ".join(named[:2]) for _, named in REFUSED])
-@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
 def test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence(make, named):
     refuse(lambda: LayerMasking(make()), named)
 
@@ -206,7 +206,7 @@ def test_one_decorated_function_makes_a_network_supported(target, layer):
     assert not torch.equal(logits, rolled(images, visible))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated")
 def test_the_remedies_of_refusals_can_be_run():
     remedies = set()
     for make, _ in REFUSED:
