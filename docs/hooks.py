@@ -29,7 +29,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Give a page the links of the site, and its place in search."""
     source = page.file.src_uri
-    page.meta["search"] = {"boost": BOOST.get(source, 1)}
+    page.meta["search"] = {"boost": BOOST.get(source.replace("reference/", "reference.md/").partition("/")[0], 1)}
     of_the_top = {on_site: name for name, on_site in TOP_PAGES.items()}
     return site_links(markdown, of_the_top.get(source, f"docs/{source}"))
 

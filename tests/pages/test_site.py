@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import shutil
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -85,11 +86,36 @@ def test_the_site_loads_nothing_from_elsewhere(site):
 
 
 def test_the_reference_shows_every_name_with_its_docstring(site):
-    text = (site / "reference.html").read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
     for name in PUBLIC:
         (heading,) = re.finditer(rf'<h3 id="maskrobust\.(?:\w+\.)*{name}"', text)
         described = text[heading.end() :].partition('<div class="doc doc-contents')[2]
         assert "<p>" in re.split("<h[234] ", described)[0], name
+
+
+def test_what_a_function_returns_is_told_in_one_row(site):
+    pages = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
+    _, *tables = pages.split('<span class="doc-section-title">Returns:</span>')
+    rows = [table.partition("</table>")[0].partition("<tbody>")[2].count("<tr") for table in tables]
+    assert rows == [1] * len(rows) != []
+
+
+def test_the_site_is_searched_in_pages_that_are_opened_from_a_folder(site):
+    require_component("chromium", "apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page, asked = browser.new_page(), list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((site / "index.html").as_uri())
+        page.locator("input[name=query]").click()
+        page.keyboard.type("silhouettes")
+        page.locator(".md-search-result__item a").first.wait_for(timeout=100_000)
+        found = page.locator(".md-search-result__item").first.inner_text()
+        browser.close()
+    assert "silhouettes" in found.lower()
+    assert {urlsplit(each).scheme for each in asked} <= {"file", "data", "blob", "about"}
 
 
 def test_links_that_leave_the_folder_become_those_of_the_site():
@@ -103,14 +129,16 @@ def test_links_that_leave_the_folder_become_those_of_the_site():
     assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
 
 
-REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+INTRODUCTION = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+LISTED = re.findall(r"\]\((reference/[\w-]+\.md)\)", INTRODUCTION)
+REFERENCE = "".join((ROOT / "docs" / each).read_text(encoding="utf-8") for each in LISTED)
 PUBLIC = [name for name in maskrobust.__all__ if not isinstance(getattr(maskrobust, name), ModuleType)]
 DIRECTIVE = re.compile(r"^::: maskrobust\.(?:\w+\.)*(\w+)$", flags=re.MULTILINE)
 EXAMPLE = re.compile(r"^```pycon\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
 def test_the_reference_says_on_top_what_its_lines_of_colons_stand_for():
-    assert ":::" in REFERENCE.partition("\n## ")[0].partition("```")[0]
+    assert ":::" in INTRODUCTION.partition("```")[0]
 
 
 def test_every_public_name_has_its_place_in_the_reference():
@@ -128,7 +156,7 @@ def test_every_public_name_is_in_the_example_below_it(name):
 @pytest.mark.usefixtures("registries")
 def test_the_examples_print_what_the_page_says():
     tiny = "onnx_model(LayerMasking(torch.nn.Conv2d(3, 2, 3).eval()),"  # the exporter takes seconds for each layer
-    text = "\n".join(EXAMPLE.findall(REFERENCE)).replace("onnx_model(masked,", tiny)
+    text = "\n".join(EXAMPLE.findall(INTRODUCTION + REFERENCE)).replace("onnx_model(masked,", tiny)
     program = doctest.DocTestParser().get_doctest(text, {}, "reference.md", None, 0)
     said: list[str] = []
     with torch.random.fork_rng(devices=[]):
