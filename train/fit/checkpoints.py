@@ -1,5 +1,6 @@
 """Write checkpoints atomically, and refuse to resume from one of another training."""
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from glob import escape
@@ -69,21 +70,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return
         try:
             _write(checkpoint, Path(path))
-        except (OSError, RuntimeError) as error:
-            # torch may complain that it cannot finish the file, after the error that says why
-            cause = error if isinstance(error, OSError) else error.__context__
-            if not isinstance(cause, OSError):
-                raise
+        except OSError as error:
             raise CheckpointError(
-                f"the checkpoint '{path}' cannot be written ({cause.strerror}); make room, and go on with --ckpt_path "
+                f"the checkpoint '{path}' cannot be written ({error.strerror}); make room, and go on with --ckpt_path "
                 "last, from what was saved before."
-            ) from cause
+            ) from error
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
     _remove_remains(path)
+    content = io.BytesIO()  # torch aborts the process where writing to a file raises, as a signal's handler may
+    torch.save(checkpoint, content)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save(checkpoint, file)
+        file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
 

@@ -32,6 +32,7 @@ from maskrobust.train.claim.arms import train
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import Loader
 from maskrobust.train.fit import quiet_lightning
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.running import progress as module
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import ClaimProgress, CountingDisplay, stage
@@ -123,6 +124,25 @@ def test_an_evaluation_is_stopped_while_it_measures(tmp_path, monkeypatch):
         wait_for((tmp_path / "0").exists)
         assert has_children(process)  # its loader's
         stop(process, signal.SIGTERM)
+    assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
+
+
+def save_and_be_stopped(folder):
+    writer = torch._C.PyTorchFileWriter
+
+    def begin(*given):
+        begun = writer(*given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return begun
+
+    torch._C.PyTorchFileWriter = begin  # type: ignore[assignment, misc]
+    with cli._stopped_by_signals(goes_on=True):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10**5)}, folder / "last.ckpt")
+
+
+def test_a_process_is_stopped_while_it_saves(tmp_path):
+    with started(save_and_be_stopped, tmp_path, errors=tmp_path / "errors") as process:
+        assert process.wait() == 128 + signal.SIGTERM
     assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
 
 
