@@ -18,6 +18,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
     masked_batch_norm,
     native_batch_norm,
 )
+from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.morphology import PADDINGS, row_indices
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
@@ -228,5 +229,6 @@ def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     monkeypatch.setattr(dist, "get_world_size", lambda _group: 1)
     monkeypatch.setattr(dist, "all_gather", lambda rows, tensor, **_: joined.append(rows[0].copy_(tensor)))
     module = draw_module(nn.SyncBatchNorm, track_running_stats=False).train(training)
+    ask_for_rules([module])  # as wrapping does
     module(Masked(draw_features(6, CHANNELS, 4, 5, torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions())))
     assert len(joined) == training  # once a layer
