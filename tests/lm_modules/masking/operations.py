@@ -131,7 +131,7 @@ ALONE: dict[str, Operation] = {
     "weighed groups": weighed_groups,
     "stack and reduce": lambda x: torch.stack([x, x.abs()], dim=1).sum(dim=1),
     "images behind channels": lambda x: (x.transpose(0, 1) * 2).tanh().swapaxes(0, 1),
-    "images behind groups": lambda x: x.view(len(x), 2, 3, *x.shape[2:]).permute(1, 0, 2, 3, 4).sum(0),
+    "images behind groups": lambda x: x.view(x.size(0), 2, 3, *x.shape[2:]).permute(1, 0, 2, 3, 4).sum(0),
     "a new first axis": lambda x: x[None].sigmoid().sum(0),
     "a transposed map": lambda x: x.transpose(2, 3).softmax(1).transpose(3, 2),
 }
