@@ -82,6 +82,20 @@ class Plan(list[PlanRow]):
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
 
+class MaskedMap(NamedTuple):
+    """One map that a network returns, with what is visible of it.
+
+    Attributes:
+        features: (B, C, h, w), 0 where hidden.
+        visible: (B, 1, h, w) bool, True where a position is visible; False beyond an image that is smaller than others.
+        sizes: (B, 2) int64 on a CPU, height and width of the map of each image alone, in positions.
+    """
+
+    features: Tensor
+    visible: Tensor
+    sizes: Tensor
+
+
 def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[PlanRow]:
     """The rows of one operation: one for each of several results.
 
@@ -205,6 +219,19 @@ class LayerMasking(nn.Module):
         """
         output = self._answer(images, visible, sizes, finish=lambda output: output)
         return [_as_tensors(output, index) for index in range(len(images))]
+
+    def maps(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
+        """What the network returns, each map with its visible positions and the size that each image alone gives.
+
+        Args:
+            images: as in `forward`, as are all.
+            visible: likewise.
+            sizes: likewise.
+
+        Returns:
+            What the network returns, with a `MaskedMap` for each tensor of four axes; other tensors as they are.
+        """
+        return map_output(_with_visible, self._answer(images, visible, sizes, finish=lambda output: output))
 
     def _answer(
         self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any] | None = None
@@ -471,6 +498,20 @@ def _as_tensors(output: Any, index: int | None = None) -> Any:
         return value if index is None or not isinstance(value, Tensor) else value[index : index + 1]
 
     return map_output(as_tensor, output)
+
+
+def _with_visible(value: Any) -> Any:
+    """A map with its visible positions: all of them for a plain tensor, such as pooled features."""
+    if not isinstance(value, Tensor) or value.ndim != 4:
+        return value
+    if not isinstance(value, Masked):
+        return MaskedMap(value, torch.ones_like(value[:, :1], dtype=torch.bool), _sizes_of(value.shape[2:], len(value)))
+    extent, (count, *size) = value.visible.extent, value.visible.size
+    return MaskedMap(value.as_plain(), value.positions, _sizes_of(size, count) if extent is None else extent)
+
+
+def _sizes_of(size: Sequence[int], count: int) -> Tensor:
+    return torch.tensor([[*size]]).expand(count, 2)
 
 
 def _refuse_further_arguments(network: nn.Module) -> None:

@@ -120,6 +120,28 @@ def over_channels(
     return carry(operation(x, dim, keepdim), x.visible, x.axes if keepdim else without_axes(x.axes, [dim % x.ndim]))
 
 
+@masking_rule(F.normalize, any_sizes=True)
+def normalize(
+    operation: Operation,
+    x: Masked,
+    p: float = 2.0,
+    dim: int = 1,
+    eps: float = 1e-12,
+    out: None = None,  # noqa: ARG001
+) -> Masked:
+    """Position by position, divided by the norm over its channels, as in SSD's VGG-16.
+
+    Raises:
+        NotImplementedError: the axis is one of images or positions.
+    """
+    if dim % x.ndim in x.axes:
+        raise NotImplementedError(
+            f"layer masking normalises over the channels only, got axis {dim} of shape {tuple(x.shape)}, whose axes "
+            f"{x.axes} are images, height and width; {OWN_RULE}"
+        )
+    return x.with_fresh(operation(x.with_hidden_one(), p, dim, eps))
+
+
 @masking_rule(F.linear, F.layer_norm, F.rms_norm, any_sizes=True)
 def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer or a norm over the channels of one position, where these are the last axis.

@@ -110,6 +110,7 @@ ALONE: dict[str, Operation] = {
     "F.linear": Function(lambda x, own: channels_last(lambda y: F.linear(y, own.weight, own.bias))(x), nn.Linear(6, 3)),
     "layer norm": Function(lambda x, own: channels_last(own)(x), nn.LayerNorm(6)),
     "F.layer_norm": channels_last(lambda x: F.layer_norm(x, normalized_shape=(6,), eps=1e-5)),
+    "F.normalize": lambda x: F.normalize(x) + F.normalize(x, p=1.0, dim=-3, eps=1e-6),
     "F.softmax": lambda x: F.softmax(x, dim=1),
     "x.log_softmax": lambda x: x.log_softmax(-3),
     "softmax, channels last": channels_last(lambda x: x.softmax(-1)),

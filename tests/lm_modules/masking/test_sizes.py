@@ -74,6 +74,33 @@ def assert_as_alone(network: nn.Module, sizes: Tensor, *, holes: bool, channels:
     assert canvas.grad is not None and not canvas.grad[canvas.isnan()].any()
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_maps_come_with_their_visible_positions_and_the_size_of_each_image_alone(holes):
+    network = seeded(lambda: randomise(ContextNet())).double().eval()
+    masked, (canvas, visible, images, shown) = LayerMasking(network), draw_batch(SIZES, holes=holes)
+    found = masked.maps(canvas, visible if holes else None, sizes=SIZES)
+    for at, (image, seen) in enumerate(zip(images, shown, strict=True)):
+        alone, coverage = masked(image, seen), masked.coverage(seen)
+        for each, map_alone, covered in (
+            (found["maps"][1], alone["maps"][1], coverage["maps"][1]),
+            (found["wide"][0], alone["wide"][0], coverage["wide"][0]),
+        ):
+            height, width = each.sizes[at]
+            assert (height, width) == map_alone.shape[2:]
+            assert_close(each.features[at : at + 1, :, :height, :width], map_alone, 1e-9)
+            assert torch.equal(each.visible[at : at + 1, :, :height, :width], covered > 0)
+            assert each.visible[at].sum() == (covered > 0).sum()
+
+
+def test_maps_of_whole_images_are_visible_everywhere_and_other_tensors_stay_as_they_are():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images, everything = torch.rand(2, 3, 8, 9), torch.ones(2, 1, 8, 9, dtype=torch.bool)
+    found = LayerMasking(network[0]).eval().maps(images, everything)
+    assert torch.equal(found.features, network[0](images))
+    assert found.visible.shape == (2, 1, 6, 7) and found.visible.all() and found.sizes.tolist() == [[6, 7], [6, 7]]
+    assert torch.equal(LayerMasking(network).eval().maps(images, everything), network(images))
+
+
 @pytest.mark.parametrize("make", SMALL_NETWORKS, ids=lambda make: make.__name__)
 @pytest.mark.parametrize("options", [None, *OPTIONS], ids=["whole", "defaults", "others"])
 def test_each_image_is_answered_as_if_alone(make, options):
