@@ -35,7 +35,7 @@ from torch.utils.data import _utils
 
 IMPORTED = [
     *("albumentations", "attrs", "docstring_parser", "fsspec.implementations.chained", "PIL.JpegImagePlugin", "pytest"),
-    *("matplotlib.backends.backend_svg", "matplotlib.pyplot", "skimage.segmentation.slic_superpixels"),
+    "skimage.segmentation.slic_superpixels",
     *(f"sklearn.{name}" for name in ("discriminant_analysis", "linear_model", "neighbors", "neural_network")),
     *("torch.distributed.run", "torch.distributed.algorithms.ddp_comm_hooks", "torch.utils.serialization.config"),
     *(f"maskrobust.train.{name}" for name in ("cli", "data", "evaluate", "claim", "explain", "fit.command", "masks")),

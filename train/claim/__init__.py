@@ -18,7 +18,7 @@ from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.fit import quiet_lightning
-from maskrobust.train.report.examples import ExampleStrip, draw_examples
+from maskrobust.train.report.examples import draw_examples
 from maskrobust.train.report.pages import render_claim
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.running.progress import ClaimProgress
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> None:
     runs, probe = measured
     results = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
     write_json(config.out / "claim.json", results.as_json())
-    write_text(config.out / "report.html", render_claim(results, _examples(config, runs)))
+    evaluation, look = config.evaluation, Preprocessing(mean=config.data.mean)
+    shown = draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, look)
+    write_text(config.out / "report.html", render_claim(results, shown))
     console.print(results_table(results))
     console.print(verdict_panel(results))
     written = f"numbers: {config.out / 'claim.json'}\nreport:  {config.out / 'report.html'}"
@@ -86,14 +88,3 @@ def _images_with_an_object(config: ClaimConfig) -> int:
     """How many images of the split that is measured have an object mask."""
     batches = config.data.annotated_batches(config.evaluation.split)
     return sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)
-
-
-def _examples(config: ClaimConfig, runs: dict[str, dict[int, MeasuredRun]]) -> Sequence[ExampleStrip]:
-    """Pictures of the split that is measured, with predictions of the first seed.
-
-    Under a masking method stand the predictions of the arms whose own it is, with nothing hidden those of all arms.
-    """
-    evaluation, first = config.evaluation, config.seeds[0]
-    look = Preprocessing(mean=config.data.mean)
-    own = [(look, {arm.method: runs[name][first].outcomes[arm.method]}) for name, arm in config.arms.items()]
-    return draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, own)

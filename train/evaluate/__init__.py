@@ -47,8 +47,8 @@ def main(arguments: Sequence[str]) -> None:
                         seconds=seconds,
                         command=shlex.join(sys.argv),
                     )
-            shown = [(networks[name].preprocessing, run) for name, run in answered.runs.items()]
-            examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, shown)
+            look = networks[next(iter(answered.runs))].preprocessing
+            examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
             write_json(config.out / "reliance.json", results.as_json())
             write_text(config.out / "reliance.csv", results.as_csv())
             write_text(config.out / "report.html", render_reliance(results, examples))

@@ -1,4 +1,4 @@
-"""Building blocks of report pages: text, tables, bars, charts, pictures.
+"""Building blocks of report pages: text, tables, bars, pictures.
 
 Whatever goes into a block or a page is escaped, and what is invisible in it spelt out; `Markup` alone stays as it is.
 """
@@ -54,14 +54,12 @@ class Cell(NamedTuple):
         interval: the interval in brackets; empty where there is none.
         reason: why the value is undefined, for a footnote; empty where it is defined.
         look: CSS classes of the cell, and of its heading when in the first line.
-        shade: depth of its colour in [0, 1]; None for no colour.
     """
 
     value: str | Markup = ""
     interval: str = ""
     reason: str = ""
     look: str = ""
-    shade: float | None = None
 
 
 class Line(NamedTuple):
@@ -166,16 +164,6 @@ def table(
     letters = (ascii_lowercase[n % 26] * (n // 26 + 1) for n in itertools.count())
     notes = {"": ""} | {reason: next(letters) for reason in reasons if reason}
     return block("table", identity, label, headings, groups, look, notes)
-
-
-def legend(networks: Iterable[Network], label: str = "Networks") -> Markup:
-    """Which number and colour stands for which network."""
-    return block("legend", label, [named(network) for network in networks])
-
-
-def panels(drawings: Iterable[Markup], caption: Markup | str = "") -> Markup:
-    """Charts beside and below each other, as there is room."""
-    return block("panels", list(drawings), caption)
 
 
 def facts(items: Iterable[tuple[str | Markup, Any]], identity: str = "", look: str = "facts") -> Markup:

@@ -1,6 +1,6 @@
 """Pictures for reports: images with the holes of the measures, under each masking method."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,29 +13,13 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
-from maskrobust.lm_modules.reliance.measures.accuracy import ANOTHER_CLASS
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.report.blocks import Section, block, legend, prose
+from maskrobust.train.report.blocks import Section, block, prose
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import Split
-
-
-class Prediction(NamedTuple):
-    """A class that networks predict for a picture.
-
-    Attributes:
-        class_name: name of the predicted class.
-        right: whether it is the true class.
-        networks: numbers, from 1, of the networks that predict it.
-    """
-
-    class_name: str
-    right: bool
-    networks: tuple[int, ...]
 
 
 class ExampleStrip(NamedTuple):
@@ -46,20 +30,12 @@ class ExampleStrip(NamedTuple):
         method: the masking method; None for the originals.
         images: (H, W, 3) uint8 each.
         condition: name of what is hidden, as `Outcomes` knows it.
-        ids: ids of the images.
-        labels: true classes of the images.
-        classes: names of these; see `with_predictions`, as for the next.
-        answers: what networks predict for each image.
     """
 
     label: str
     method: MaskingMethod | None
     images: tuple[NDArray[np.uint8], ...]
     condition: str = ""
-    ids: tuple[int, ...] = ()
-    labels: tuple[int, ...] = ()
-    classes: tuple[str, ...] = ()
-    answers: tuple[tuple[Prediction, ...], ...] = ()
 
 
 def draw_examples(
@@ -68,9 +44,9 @@ def draw_examples(
     plan: ReliancePlan,
     seed: int,
     methods: Sequence[MaskingMethod],
-    networks: Sequence[tuple[Preprocessing, Mapping[MaskingMethod, Outcomes]]],
-) -> Sequence[ExampleStrip]:
-    """A few images of a split under every masking method, as the first network is shown them, and all predictions.
+    preprocessing: Preprocessing,
+) -> list[ExampleStrip]:
+    """A few images of a split under every masking method, as a network with this preprocessing is shown them.
 
     Args:
         data: set up for the split.
@@ -78,20 +54,13 @@ def draw_examples(
         plan: whose holes are shown; see `example_strips`.
         seed: seed for the evaluation masks.
         methods: the masking methods, in order.
-        networks: for each network its preprocessing, and its outcomes under the masking methods below whose pictures
-            its predictions stand; those of the first stand below pictures with nothing hidden.
+        preprocessing: see `example_strips`.
     """
     few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
     if few is None:
         plan, first = plan.without_objects(), next(iter(batches_on(data.whole_split(split), "cpu")))
         few = of_different_classes(first, 4)
-    numbered = [*enumerate((found for _, found in networks), start=1)]
-    strips = example_strips(few, methods, plan, seed, networks[0][0])
-    outcomes: dict[MaskingMethod | None, dict[int, Outcomes]] = {
-        method: {number: found[method] for number, found in numbered if method in found} for method in methods
-    }
-    outcomes[None] = {number: next(iter(found.values())) for number, found in numbered}
-    return with_predictions(strips, outcomes, data.class_names) if data.num_classes else strips
+    return example_strips(few, methods, plan, seed, preprocessing)
 
 
 def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
@@ -153,7 +122,6 @@ def example_strips(
     bank = SilhouetteBank.from_batches([batch]) if plan.shapes else None
     drawn = ConditionSource(bank, shown, seed).draw(batch)
     valid = drawn.holes.valid if plan.shapes else torch.ones_like(drawn.holes.valid)
-    of_images = {"ids": tuple(batch.ids[valid].tolist()), "labels": tuple(batch.labels[valid].tolist())}
     labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
     if plan.shapes:
         labels |= {
@@ -161,54 +129,13 @@ def example_strips(
             "circle": "Enclosing circle of the object hidden",
         }
     originals = preprocessing.resize(batch.images[valid])
-    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean", **of_images)]
+    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean")]
     for method in methods:
         for condition, label in labels.items():
             images, visible = preprocessing.view(batch.images, drawn.visible(condition))
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition, **of_images))
+            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition))
     return strips
-
-
-def with_predictions(
-    strips: Sequence[ExampleStrip],
-    outcomes: Mapping[MaskingMethod | None, Mapping[int, Outcomes]],
-    class_names: Sequence[str],
-) -> list[ExampleStrip]:
-    """The strips with the true classes of their pictures, and what networks took them for.
-
-    Args:
-        strips: what `example_strips` returns.
-        outcomes: the outcomes by masking method of a strip (None for nothing hidden) and number of a network, for the
-            networks whose predictions are wanted there. Images that a network was not asked about are left out.
-        class_names: one name for each class, in label order.
-    """
-    found = []
-    for strip in strips:
-        answers: list[dict[int, list[int]]] = [{} for _ in strip.ids]
-        for number, run in outcomes.get(strip.method, {}).items():
-            asked = strip.condition in run.predictions
-            predicted = (
-                dict(zip(run.ids.tolist(), run.predictions_under(strip.condition), strict=True)) if asked else {}
-            )
-            for place, identity in enumerate(strip.ids):
-                if (answer := int(predicted.get(identity, -1))) >= 0:
-                    answers[place].setdefault(answer, []).append(number)
-        found.append(
-            strip._replace(
-                classes=tuple(class_names[label] for label in strip.labels),
-                answers=tuple(
-                    tuple(_prediction(each, label, numbers, class_names) for each, numbers in by_class.items())
-                    for by_class, label in zip(answers, strip.labels, strict=True)
-                ),
-            )
-        )
-    return found
-
-
-def _prediction(answer: int, label: int, numbers: Sequence[int], class_names: Sequence[str]) -> Prediction:
-    name = class_names[answer] if answer < len(class_names) else ANOTHER_CLASS
-    return Prediction(name, answer == label, tuple(numbers))
 
 
 def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
@@ -219,10 +146,10 @@ def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
 
 def examples(strips: Sequence[ExampleStrip]) -> Section[Results]:
     """The section of a page with these pictures."""
-    return Section("examples", "What the network is shown", lambda results: _shown(results, strips))
+    return Section("examples", "What the network is shown", lambda _: _shown(strips))
 
 
-def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
+def _shown(strips: Sequence[ExampleStrip]) -> Markup | None:
     """Strips by masking method, in order; None where there is no picture."""
     groups: dict[str | None, list[ExampleStrip]] = {}
     for strip in strips:
@@ -230,12 +157,8 @@ def _shown(results: Results, strips: Sequence[ExampleStrip]) -> Markup | None:
             groups.setdefault(strip.method, []).append(strip)
     if not groups:
         return None
-    text = prose(
-        "examples",
-        predicted_by=results.name if any(strip.answers for strip in strips) else "",
-        legend=legend(results.networks) if len(results.networks) > 1 else "",
-    )
+    text = prose("examples")
     for method, of_method in groups.items():
         title, masked = ("Nothing hidden", False) if method is None else (method_title(method), not is_fill(method))
-        text += block("strips", title, of_method, results.networks, masked)
+        text += block("strips", title, of_method, masked)
     return text

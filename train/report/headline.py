@@ -142,11 +142,11 @@ def said(results: Results) -> list[str]:
     return [*told, *(each for each, applies in remarks.items() if applies)] or ["Nothing can be said of holes."]
 
 
-def hidden_patches(rows: Sequence[Row]) -> list[Row]:
-    """The accuracies with patches hidden of the fraction that is nearest to a half."""
+def hidden_patches(rows: Sequence[Row], wanted: float = 0.5) -> list[Row]:
+    """The accuracies with patches hidden of the fraction that is nearest to the one that is wanted."""
     found = select(rows, measure="retention")
     fractions = [float(row.parameters["hidden_fraction"]) for row in found]
-    nearest = min(fractions, key=lambda each: abs(each - 0.5), default=0.0)
+    nearest = min(fractions, key=lambda each: abs(each - wanted), default=0.0)
     return [row for row, each in zip(found, fractions, strict=True) if each == nearest]
 
 

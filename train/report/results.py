@@ -151,11 +151,6 @@ class Results:
         own: str | None = self.content["own_methods"].get(network.name)
         return own
 
-    def is_in_the_rule(self, network: Network) -> bool:
-        """Whether a network is one of the arms that the rule of a claim compares."""
-        arm = network.arm
-        return bool(arm) and bool(arm["augmentation_only"] or network.name == self.content["rule"]["layer_masking_arm"])
-
 
 def meaningless_because(row: Row) -> str:
     """Why a number means nothing although it is defined, such as that of a network with one answer; empty otherwise."""

@@ -1,4 +1,4 @@
-"""Every number of a result table: one table of all rows, which its reader sorts and thins out, and its cells."""
+"""Every number of a result table: one table of all rows, which its reader sorts and thins out."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, Group, catalogue
+from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, page_part
-from maskrobust.train.report.results import Results, meaningless_because
-from maskrobust.train.report.wording import GOALS, PERCENT, family_title, in_sentence, interval, method_title, writer
+from maskrobust.train.report.blocks import page_part
+from maskrobust.train.report.results import Results
+from maskrobust.train.report.wording import GOALS, family_title, in_sentence, interval, method_title, writer
 
 GROUP_TITLES: Mapping[Group, str] = {
     "outline": "outlines",
@@ -25,21 +25,6 @@ GROUP_TITLES: Mapping[Group, str] = {
 """What the table can be thinned out to."""
 
 SORTED_BY = ("measure", "network", "way of hiding", "value")
-
-
-def cell_of(row: Row | None, *, sign: bool = True) -> Cell:
-    """A number in the unit of its measure, a footnote where it means nothing; empty where there is no row.
-
-    `sign`: with a percent sign.
-    """
-    if row is None or row.value is None:
-        return Cell() if row is None else Cell("undefined", reason=row.undefined_because or "")
-    write = writer(catalogue()[row.measure].unit, difference=bool(row.compared_with))
-    value = write(row.value)
-    reason = (
-        f"Means nothing: {meaningless_because(row)}." if row.measure == HEADLINE and meaningless_because(row) else ""
-    )
-    return Cell(value if sign else value.removesuffix(PERCENT), interval(row.low, row.high, write), reason)
 
 
 def numbers(results: Results) -> Markup:
@@ -64,7 +49,9 @@ def numbers(results: Results) -> Markup:
     )
     lines = []
     for row, *places in zip(rows, *map(place, by), strict=True):
-        entry, cell = catalogue()[row.measure], cell_of(row)
+        entry = catalogue()[row.measure]
+        write = writer(entry.unit, difference=bool(row.compared_with))
+        value = "undefined" if row.value is None else write(row.value)
         other_method = f" minus {in_sentence(method_title(row.compared_method))}" if row.compared_method else ""
         other = f" minus {title[row.compared_with]}" * (bool(row.compared_with) and not row.compared_method)
         lines.append({
@@ -73,7 +60,7 @@ def numbers(results: Results) -> Markup:
             "cells": [title[row.network] + other, (method_title(row.method) if row.method else "") + other_method],
             "measure": _heading(row),
             "definition": f"{entry.definition} {GOALS[entry.goal]}".strip(),
-            "numbers": [cell.value, cell.interval, f"{row.images:,}"],
+            "numbers": [value, interval(row.low, row.high, write), f"{row.images:,}"],
             "says": row.undefined_because or row.reading,
         })  # fmt: skip
     choices = {"Sorted by": SORTED_BY, "Shown": ["all", *(GROUP_TITLES[each] for each in groups)]}

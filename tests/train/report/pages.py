@@ -108,9 +108,3 @@ document.body.innerHTML = "<pre>" + btoa(unescape(encodeURIComponent(JSON.string
 def brightness(colour):
     """Red, green and blue of a CSS colour like "rgb(1, 2, 3)", added up: 0 to 765."""
     return sum(map(int, re.findall(r"\d+", colour)[:3]))
-
-
-def body_rows(page, table):
-    """The lines of numbers, without head, titles of the networks, and the line of image counts."""
-    rows = [[squeezed(cell) for cell in row] for row in page.tables[table][1:] if len(row) > 1]
-    return [row for row in rows if row[0] != "Images"]

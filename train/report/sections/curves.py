@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import folded, html, legend, panels, prose
-from maskrobust.train.report.charts import Curve, line_chart
+from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import family_title, method_title
 
@@ -18,63 +18,48 @@ _ORDERS = {
 }
 
 
-class Panel(NamedTuple):
-    """One curve: the family of the segments that are hidden, and the order in which they are hidden."""
+class Curve(NamedTuple):
+    """One line of a chart.
 
-    family: str
-    order: str
+    Attributes:
+        network: whose line it is.
+        rows: its points, in the order of their hidden fractions.
+        label_at: hidden fraction and accuracy where its number stands, apart from those of the other lines.
+    """
 
-    @property
-    def title(self) -> str:
-        """As in "SLIC, object hidden first"."""
-        return f"{family_title(self.family)}, {_ORDERS[self.order]}"
+    network: Network
+    rows: Sequence[Row]
+    label_at: tuple[float, float]
 
 
 def curves(results: Results) -> Markup | None:
     """The arms of a claim under their own methods, or networks under each method; None where there is no curve."""
-    rows = select(results.over_seeds, measure="curve_accuracy")
-    if not rows:
-        return None
+    rows = select(results.defined, measure="curve_accuracy")
     if results.name == "claim":
-        own = [row for row in rows if row.method == results.network(row.network).arm["method"]]
-        return _curves(results, own, "curves")
-    drawn = [
-        (method_title(method), _curves(results, found, f"curves-{method}"))
-        for method in results.methods
-        if (found := select(rows, method=method))
-    ]
-    (title, first), *others = drawn
-    return html("<h3>{{ title }}</h3>{{ first }}", title=title, first=first) + Markup().join(
-        folded(title, each) for title, each in others
-    )
+        own = [row for row in rows if row.method == results.own_method(results.network(row.network))]
+        groups = {"Every arm under the masking method stated for it": own}
+    else:
+        groups = {method_title(method): select(rows, method=method) for method in results.methods}
+    charts = {title: _charts(results, of_group) for title, of_group in groups.items() if of_group}
+    return page_part("curves.html", groups=charts, networks=results.networks) if charts else None
 
 
-def _curves(results: Results, rows: Sequence[Row], identity: str) -> Markup:
-    places = dict.fromkeys(Panel(str(row.parameters["family"]), str(row.parameters["order"])) for row in rows)
-    families, orders = (list(dict.fromkeys(each)) for each in zip(*places, strict=True))
-    shown = sorted(places, key=lambda panel: (families.index(panel.family), orders.index(panel.order)))
-    networks = [each for each in results.networks if select(rows, network=each.name)]
-    charts = [_chart(results, rows, networks, panel, f"{identity}-{place}") for place, panel in enumerate(shown)]
-    caption = prose("curves_caption", legend=legend(results.networks), is_claim=results.name == "claim")
-    return panels(charts, caption)
+def _charts(results: Results, rows: Sequence[Row]) -> dict[str, list[Curve]]:
+    """The lines of every chart, by its title, as in "SLIC, object hidden first"."""
+    found: dict[str, list[Curve]] = {}
+    for family in dict.fromkeys(str(row.parameters["family"]) for row in rows):
+        for order, words in _ORDERS.items():
+            about = {"family": family, "order": order}
+            of_chart = [row for row in rows if about.items() <= row.parameters.items()]
+            drawn = [each for each in results.networks if select(of_chart, network=each.name)]
+            for place, network in enumerate(drawn):
+                points = sorted(select(of_chart, network=network.name), key=_hidden)
+                x, y = [_hidden(row) for row in points], [row.value or 0.0 for row in points]
+                at = x[0] + (0.04 + 0.92 * (place + 0.5) / len(drawn)) * (x[-1] - x[0])
+                curve = Curve(network, points, (at, float(np.interp(at, x, y))))
+                found.setdefault(f"{family_title(family)}, {words}", []).append(curve)
+    return found
 
 
-def _chart(results: Results, rows: Sequence[Row], networks: Sequence[Network], panel: Panel, identity: str) -> Markup:
-    points = [row for row in rows if (row.parameters["family"], row.parameters["order"]) == panel]
-    drawn = [
-        Curve.of(
-            select(points, network=each.name),
-            each.colour,
-            str(each.number),
-            strong=not each.arm or results.is_in_the_rule(each),
-        )
-        for each in networks
-    ]
-    return line_chart(
-        drawn,
-        identity,
-        panel.title,
-        "Hidden fraction of the image (%)",
-        "Accuracy (%)",
-        label="Chart: accuracy against the hidden fraction of the image",
-    )
+def _hidden(row: Row) -> float:
+    return float(row.parameters["hidden_fraction"])

@@ -8,10 +8,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
-from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.examples import ExampleStrip
-from maskrobust.train.report.headline import Decision, at_chance, decisions, hidden_patches, said
+from maskrobust.train.report.headline import at_chance, decisions, hidden_patches
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import decimal, in_words, interval, percent
 
@@ -24,9 +24,8 @@ WORDS = {
     "open": "not shown",
     "one": "one answer",
     "lost": "at chance",
-    "": "not measured",
 }
-"""The word on a network under a way of hiding, by what is decided; "lost" and "": nothing is."""
+"""The word on a network under a way of hiding, by what is decided; "lost": nothing is."""
 
 _DECIDES = {
     HEADLINE: "used share",
@@ -41,7 +40,8 @@ class GridLine(NamedTuple):
 
     Attributes:
         network: the network.
-        state: what is said of it.
+        state: what is said of it; empty where nothing is.
+        word: the word for that, in a claim what is shown of it against layer masking.
         share: the number that decides, with its interval.
         trained: whether it was trained with this way of hiding.
         outline: accuracy with the object hidden along its outline; None where it is not known, as for the others.
@@ -52,6 +52,7 @@ class GridLine(NamedTuple):
 
     network: Network
     state: str
+    word: str
     share: str
     trained: bool
     outline: Row | None
@@ -59,53 +60,51 @@ class GridLine(NamedTuple):
     half: Row | None
     clean: Row | None
 
-    @property
-    def word(self) -> str:
-        """The word on it."""
-        return WORDS[self.state]
-
 
 def grid_lines(results: Results) -> dict[str, list[GridLine]]:
     """For each way of hiding one line for each network."""
-    decided, lost = decisions(results), at_chance(results)
-    half = hidden_patches(results.defined)
+    is_claim, lost = results.name == "claim", at_chance(results)
+    decided = {} if is_claim else decisions(results)
+    half = hidden_patches(results.defined, results.content.get("hidden_fraction", 0.5))
     found: dict[str, list[GridLine]] = {}
     for method in results.methods:
         for network in results.networks:
             key = {"network": network.name, "method": method}
             decision = decided.get((network.name, method))
+            row = only(results.defined, measure=HEADLINE, **key) if is_claim else decision.row if decision else None
             state = "lost" if network.name in lost else decision.state if decision else ""
+            pair = next((each for each in select(results.comparisons, **key)), None) if is_claim else None
+            word = pair.reading if pair else WORDS.get(state, "" if is_claim else "not measured")
             measures = ("silhouette_accuracy", "circle_accuracy", "clean_accuracy")
             outline, circle, clean = (only(results.defined, measure=measure, **key) for measure in measures)
-            is_own, share = results.own_method(network) == method, _share(decision)
-            line = GridLine(network, state, share, is_own, outline, circle, only(half, **key), clean)
+            is_own = results.own_method(network) == method
+            line = GridLine(network, state, word, _share(row), is_own, outline, circle, only(half, **key), clean)
             found.setdefault(method, []).append(line)
     return found
 
 
-def _share(decision: Decision | None) -> str:
-    if decision is None:
+def _share(row: Row | None) -> str:
+    if row is None:
         return ""
-    row = decision.row
     write = percent if row.measure == "silhouette_leak" else decimal
     return f"{write(row.value or 0.0)} {interval(row.low, row.high, write)}"
 
 
 def decided_by(results: Results) -> str:
     """What the words of the grid rest on; empty where nothing is decided."""
+    if results.name == "claim":
+        return _DECIDES[HEADLINE]
     return next((_DECIDES[each.row.measure] for each in decisions(results).values()), "")
 
 
 def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
-    """The headline and the grid: its sentences, and a row for each network under each way of hiding."""
-    first, *remarks = said(results)
+    """The grid: a row for each network under each way of hiding."""
     lines = grid_lines(results)
     every = [line for of_method in lines.values() for line in of_method]
     half = [line.half for line in every if line.half]
     return page_part(
         "grid.html",
-        first=first,
-        remarks=remarks,
+        is_claim=results.name == "claim",
         grid=lines,
         chance=results.content["chance"],
         objects=max((line.outline.images for line in every if line.outline and line.circle), default=0),

@@ -1,11 +1,11 @@
-"""The report section on how its numbers were made, with files to download."""
+"""The report section on how its numbers were made, with a file to download."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
 
-from maskrobust.train.report.blocks import compact_json, download, facts, folded, html, named, prose
+from maskrobust.train.report.blocks import download, facts, folded, html, named, prose
 from maskrobust.train.report.results import Results
 
 
@@ -23,7 +23,7 @@ def command_line(command: str) -> Markup:
 
 
 def run(results: Results) -> Markup:
-    """Command, machine, settings, and the files to download."""
+    """Command, machine, settings, and the file to download."""
     content, found = results.content, results.content["provenance"]
     about = machine_facts(content)
     if results.name == "claim":
@@ -36,7 +36,6 @@ def run(results: Results) -> Markup:
         command=command_line(found["command"]),
         about=facts(about),
         settings=_arms(results) if results.name == "claim" else _networks(results),
-        json=download(f"{results.name}.json", compact_json(results.as_json()), "application/json"),
         csv=download(f"{results.name}.csv", results.as_csv(), "text/csv;charset=utf-8"),
     )
 
