@@ -1,0 +1,3 @@
+"""Detectors that ignore hidden pixels."""
+
+from maskrobust.lm_modules.detection.detector import MaskedDetector as MaskedDetector
