@@ -108,13 +108,6 @@ def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
     assert np.argwhere(~visible[0, 0].numpy()).tolist() == [[1, 1], [2, 2]]
 
 
-def test_masks_of_several_forms_hide_together():
-    images, padding = pictures(1), torch.zeros(1, 4, 5, dtype=torch.bool)
-    padding[..., 4] = True
-    images[:, :, 0] = NAN
-    assert visible_from(images, padding_mask=padding).sum() == 12
-
-
 @pytest.mark.parametrize(
     ("images", "given", "message"),
     [

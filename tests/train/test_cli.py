@@ -11,14 +11,12 @@ from contextlib import suppress
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 from torch.utils.data import Dataset
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
-from maskrobust.train.arguments import PARSER_OPTIONS, parse_with_data
 from maskrobust.train.cli import COMMANDS, main
 from maskrobust.train.data import SHIPPED
 from maskrobust.train.data.loading import Loader
@@ -219,19 +217,6 @@ def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its
     linked = {"mean", "std"} if command == "pretrain" else {"num_classes", "mean", "std"}
     assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - linked
     assert checked["wandb"] == {field.name for field in dataclasses.fields(WandbOptions)}
-
-
-def test_a_later_configuration_wins_over_an_earlier_one_and_the_command_line_over_both(tmp_path):
-    numbers = {"first": {"one": 1, "two": 1, "three": 1}, "second": {"two": 2, "three": 2}}
-    configs = []
-    for name, content in numbers.items():
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"data": {"class_path": "Cues"}, **content}))
-        configs += ["--config", str(tmp_path / f"{name}.yaml")]
-    parser = ArgumentParser(prog="maskrobust any", **PARSER_OPTIONS)
-    for name in numbers["first"]:
-        parser.add_argument(f"--{name}", type=int, default=0)
-    found, _ = parse_with_data(parser, [*configs, "--three", "3"])
-    assert [found[name] for name in ("one", "two", "three")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -131,15 +131,6 @@ def test_a_replay_repeats_hole_and_fill_from_plain_parameters():
     assert np.array_equal(other["visible"], done["visible"])
 
 
-def test_a_pipeline_comes_back_from_json():
-    pipeline = compose(TrackVisible(), A.HorizontalFlip(), HIDE("rectangles", fill="mean", hidden_fraction=(0.2, 0.4)))
-    restored = A.from_dict(json.loads(json.dumps(A.to_dict(pipeline))))
-    assert A.to_dict(restored) == A.to_dict(pipeline)
-    for each in (pipeline, restored):
-        each.set_random_seed(2)
-    assert np.array_equal(restored(image=photograph())["image"], pipeline(image=photograph())["image"])
-
-
 def one_hole(**options):
     return compose(HideRegions(p=1.0, **options), seed=1)
 

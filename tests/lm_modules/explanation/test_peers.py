@@ -24,7 +24,6 @@ from maskrobust import (
     visibility_forward,
 )
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.lime import lime_weights
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.networks import seeded
 from tests.pages.commands import blocks
@@ -101,21 +100,6 @@ def test_coefficients_are_those_of_the_package_lime_on_its_masks(predict):
     asked_by_us = ask(predict, IMAGE, NINTHS.queries(0, z))
     np.testing.assert_allclose(lime(z, asked_by_us, kernel_width=0.25 * ROOT_TWO).scores, theirs, atol=1e-5)
     assert np.abs(lime(z, answers, kernel_width=0.25).scores - theirs).max() > 1e-3 and np.ptp(theirs) > 0.02
-
-
-def test_captums_lime_has_the_coefficients_of_ours_on_its_masks(predict):
-    captum, linear = pytest.importorskip("captum.attr"), pytest.importorskip("captum._utils.models.linear_model")
-    forward = Recorded(visibility_forward(predict, IMAGE))
-    options = {"target": CLASS, "feature_mask": NINTHS.labels[:, None], "return_input_shape": False}
-    explain = captum.Lime(
-        forward,
-        interpretable_model=linear.SkLearnRidge(alpha=1.0),
-        similarity_func=lambda _original, _perturbed, shown, **_: torch.tensor(lime_weights(shown == 1)),
-    ).attribute
-    theirs = seeded(lambda: explain(EVERYTHING, n_samples=100, perturbations_per_eval=7, **options))
-    z = queries_of(np.concatenate(forward.given)[:, 0] == 1, NINTHS)
-    np.testing.assert_allclose(lime(z, np.concatenate(forward.answers)).scores[:, CLASS], theirs[0], atol=1e-5)
-    assert np.ptp(theirs[0].numpy()) > 0.02
 
 
 @pytest.mark.parametrize("perturbations_per_eval", [1, 3])

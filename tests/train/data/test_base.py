@@ -13,7 +13,6 @@ from maskrobust.augment import Batch
 from maskrobust.train.data import Cues, Folder, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.loading import EpochSampler, Position
-from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import named, write_folder
@@ -132,14 +131,6 @@ def test_more_workers_than_cores_are_told_in_a_line_and_once(tmp_path, monkeypat
         assert dict(numbered_batches(data.whole_split("val"), iter([0])))
     (line,) = [record.getMessage() for record in caplog.records if "num_workers" in record.getMessage()]
     assert line.startswith("num_workers is 2, but this process may use 1 core, ") and line.endswith("or num_workers 1.")
-
-
-def test_a_batch_holds_the_bytes_of_its_samples_as_shares_of_255(make_data):
-    data = make_data()
-    batch, samples = joined(data.test_dataloader()), data.samples("test")
-    assert torch.equal((batch.images.double() * 255).round().to(torch.uint8), samples.images)
-    assert (batch.images.double() * 255 - samples.images).abs().max() < 1e-4
-    assert all(torch.equal(batch[position], samples[position]) for position in (0, 2, 3))
 
 
 def ids_of_rank(data, rank, epoch, monkeypatch):
@@ -270,37 +261,3 @@ def test_some_batches_are_what_they_are_among_all(data):
     assert sorted(found) == [number for number in ODD if number < len(every)] and found
     pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
     assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
-
-
-OWN_MODULE = """
-import torch
-
-from maskrobust.augment import Batch
-from maskrobust.train.data import InMemoryDataModule
-
-
-class Squares(InMemoryDataModule):
-    class_names, num_classes, mean, std = ("small", "large"), 2, (0.5,) * 3, (0.5,) * 3
-
-    def __init__(self, side: int = 8) -> None:
-        super().__init__(batch_size=4, num_workers=0, seed=0)
-        self.side = side
-
-    def ids(self, split):
-        return torch.arange(8) + 100 * ("train", "val", "test").index(split)
-
-    def make_samples(self, split, ids):
-        labels = ids % 2
-        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
-        object_mask[:, :, : self.side, : self.side] = True
-        object_mask[labels == 1, :, : 2 * self.side, : 2 * self.side] = True
-        return Batch(ids, 255 * object_mask.to(torch.uint8).expand(-1, 3, -1, -1), object_mask, labels)
-"""
-
-
-def test_an_option_of_an_own_module_is_parsed_with_its_type(tmp_path, monkeypatch):
-    """One of files is trained on in tests/pages/test_commands.py; one in a YAML is in tests/train/masks."""
-    (tmp_path / "own_data.py").write_text(OWN_MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
-    data = parse_config(["--network=a.ckpt", "--out=out", "--data=own_data.Squares", "--data.side=5"]).data
-    assert type(data).__name__ == "Squares" and data.samples("val").object_mask.sum() == 4 * 25 + 4 * 100

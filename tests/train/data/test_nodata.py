@@ -1,7 +1,5 @@
 """Pixels that hold no data: read from files, hidden in training and evaluation, or refused."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,6 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.data.files.file_data import FileDataset
 from maskrobust.train.data.files.image_files import ImageFile, decode_visible
@@ -188,25 +185,6 @@ def test_a_fill_covers_pixels_without_data_of_every_training_image(fill, tmp_pat
     model.build_masks(None)
     first, second = (model.present(each).images for each in batches(write_images(tmp_path)))
     assert torch.equal(first, second) and first.amin() > 0.1
-
-
-def test_fit_and_evaluate_take_a_folder_with_pixels_without_data(tmp_path):
-    roots = [write_images(tmp_path / f"images{under}", under) for under in (0, 1)]
-    rows = []
-    for root in roots:
-        data = ["--data=Folder", f"--data.root={root}", "--data.nodata=alpha", "--data.image_size=32"]
-        data += ["--data.batch_size=4", "--data.num_workers=0"]
-        out = tmp_path / f"out-{root.name}"
-        options = ["--model.masking=layer_masking", "--model.patch_size=8", "--run_name=a"]
-        main(["fit", *data, *TINY_NETWORK, *TWO_STEPS, *options, f"--trainer.default_root_dir={out}"])
-        checkpoint = out / "a" / "version_0" / "checkpoints" / "last.ckpt"
-        main([
-            *("evaluate", f"--network={checkpoint}", *data, "--quick", f"--out={out / 'evaluation'}"),
-            *("--methods=[layer_masking, mean]", "--plan.patch_size=8", "--replicates=20"),
-        ])  # fmt: skip
-        written = json.loads((out / "evaluation" / "reliance.json").read_text())["rows"]
-        rows.append([{**row, "network": ""} for row in written])
-    assert rows[0] == rows[1] and len(rows[0]) > 5
 
 
 @pytest.mark.parametrize(

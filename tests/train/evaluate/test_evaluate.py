@@ -3,7 +3,6 @@
 import csv
 import itertools
 import json
-import sys
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs
 from tests.lm_modules.reliance.tables import answering, make_outcomes
-from tests.train.data.layouts import write_classes, write_pairs
+from tests.train.data.layouts import write_classes
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
@@ -102,16 +101,6 @@ def test_further_checkpoints_and_methods_are_compared_with_the_first_image_by_im
     for found, (one, other) in zip((of_network, of_method), runs, strict=True):
         expected = estimate_difference(silhouette_accuracy(), [one], [other], replicates=50)
         assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
-
-
-def test_a_difference_is_that_of_the_further_checkpoint_minus_the_first(tmp_path):
-    reliance, runs = made_up(tmp_path, {"first": 0.0, "further": 0.5})
-    for name, condition in (("clean_accuracy", "clean"), ("silhouette_accuracy", "silhouette")):
-        before, after = (
-            (run["black"].predictions_under(condition) == run["black"].labels).mean() for run in runs.values()
-        )
-        (row,) = (row for row in reliance["rows"] if (row["measure"], row["compared_with"]) == (name, "first"))
-        assert row["value"] == pytest.approx(after - before) != 0
 
 
 def test_every_pair_of_checkpoints_is_told_apart_or_not_by_the_magnitudes_of_their_used_shares(tmp_path):
@@ -206,14 +195,6 @@ def test_predictions_are_those_that_the_accuracies_count(evaluated, checkpoints)
         right = [line["label"] == line["prediction"] for line in lines if about.items() <= line.items()]
         (row,) = rows_of(evaluated, network=path, method="black", measure=measure, compared_with="")
         assert len(right) == row.images and sum(right) / len(right) == pytest.approx(row.value)
-
-
-def test_the_report_shows_the_checkpoints_and_what_they_took_the_examples_for(evaluated):
-    page = Page((evaluated / "report.html").read_text())
-    reliance = json.loads((evaluated / "reliance.json").read_text())
-    assert all(path in page.texts["networks"] for path in reliance["networks"])
-    names = [name.replace("_", " ") for name in Cues(**TINY_DATA).class_names]
-    assert any(name.replace("_", " ") in page.texts["examples"] for name in names)
 
 
 def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, capsys, monkeypatch):
@@ -320,28 +301,6 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
     assert [row.value for row in some] == [pytest.approx(right.float().mean().item())]
 
 
-OWN_NETWORK = """
-from maskrobust.lm_modules.networks.architectures import SmallResNet
-
-
-class MyNet(SmallResNet):
-    def __init__(self):
-        super().__init__(8, width=20)
-"""
-
-
-def test_a_network_of_a_users_own_class_is_measured_from_its_folder(tmp_path, monkeypatch, capsys):
-    (tmp_path / "my_network_of_test_evaluate.py").write_text(OWN_NETWORK)
-    torch.save(SmallResNet(8, width=20).state_dict(), tmp_path / "weights.pt")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*sys.path])
-    name = "my_network_of_test_evaluate.MyNet:weights.pt"
-    main(["evaluate", "--network", name, *FEW, "--precision=bf16", "--preprocess={size: 32}", "--out=out"])
-    assert rows_of(tmp_path / "out", network=name, measure="clean_accuracy")
-    settings = json.loads((tmp_path / "out/reliance.json").read_text())["settings"]
-    assert settings["precision"] == "bf16"
-
-
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -376,21 +335,3 @@ def test_outputs_of_classes_are_numbers_or_names(tmp_path):
     path = tmp_path / "classes.csv"
     path.write_text(f'class,output\nn01440764,0\n\n"golden, retriever",n02099601\n4,5\ncat,{"9" * 200}\n')
     assert read_classes(path) == {"n01440764": 0, "golden, retriever": "n02099601", "4": 5, "cat": "9" * 200}
-
-
-@pytest.mark.parametrize("labels", [True, False])
-def test_a_network_whose_logits_are_not_finite_is_refused_by_its_name(labels, tmp_path, capsys):
-    state = SmallResNet(8, width=16).state_dict()
-    state["conv1.weight"][0] = torch.inf  # allowed in a file; the logits are NaN
-    torch.save(state, tmp_path / "broken.pt")
-    data = DATA
-    if not labels:
-        pairs = {name: path for name, path in write_pairs(tmp_path).items() if name != "labels"}
-        pairs |= {"image_size": "32", "num_workers": "0"}
-        data = ["--data=ImagesWithMasks", *(f"--data.{name}={value}" for name, value in pairs.items())]
-    network = f"--network=small_resnet:{tmp_path / 'broken.pt'}"
-    command = ["evaluate", network, *data, *FEW_MEASURES, "--methods=[black]", f"--out={tmp_path / 'out'}"]
-    sentence = sentence_of(command, capsys)
-    assert "broken.pt" in sentence and "must be finite, but are NaN or infinite for" in sentence
-    assert "pictures with nothing hidden; check the network's weights" in sentence
-    assert not (tmp_path / "out" / "reliance.json").exists()

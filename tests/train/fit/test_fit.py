@@ -1,6 +1,5 @@
 """`maskrobust fit`: where a run logs, what it resumes from, and what it says."""
 
-import errno
 import json
 import os
 import re
@@ -132,12 +131,6 @@ def test_a_shipped_config_is_found_however_it_is_given(given, capsys, tmp_path, 
     assert stopped.value.code == 0
     assert "run_name: cues" in capsys.readouterr().out
     assert "run_name: cues" in find_config("cues").read_text()
-
-
-def test_a_run_logs_nothing_where_it_is_told_not_to(tmp_path):
-    main(arguments_of("fit", tmp_path, "--trainer.logger=false"))
-    assert list(tmp_path.rglob("metrics.csv")) == []
-    assert (tmp_path / "config.yaml").is_file()
 
 
 def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
@@ -273,23 +266,3 @@ def test_a_metric_that_no_checkpoint_can_go_by_is_one_sentence(tmp_path, capsys)
     sentence = sentence_of(arguments_of("fit", tmp_path, *more), capsys)
     assert sentence.startswith("`ModelCheckpoint(monitor='val/acc')` could not find the monitored key")
     assert "HINT" not in sentence and sentence.endswith("; change the trainer's options.")
-
-
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.EACCES, "cannot be used (Permission denied); choose another"),
-        (errno.ENOSPC, "cannot be written (No space left on device); make room"),
-    ],
-)
-def test_a_folder_that_cannot_be_written_is_one_sentence(number, told, tmp_path, capsys, monkeypatch):
-    make = os.mkdir
-
-    def refuse(path, *mode):
-        if "locked" in str(path):
-            raise OSError(number, os.strerror(number), str(path))
-        make(path, *mode)
-
-    monkeypatch.setattr(os, "mkdir", refuse)
-    sentence = sentence_of(arguments_of("fit", tmp_path / "locked"), capsys)
-    assert str(tmp_path / "locked") in sentence and told in sentence

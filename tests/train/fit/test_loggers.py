@@ -1,7 +1,6 @@
 """Weights & Biases: real offline runs of `fit` and `claim`, read back from their files."""
 
 import json
-import sys
 from contextlib import contextmanager
 from typing import Any
 
@@ -209,13 +208,6 @@ def test_a_run_is_not_resumed_in_another_project(option, given, folder, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wandb_can_be_disabled_from_outside(tmp_path):
-    with settings(WANDB_MODE="disabled"):
-        main(arguments(tmp_path, "--wandb=true", "--trainer.max_epochs=1"))
-    assert "wandb" not in torch.load(tmp_path / "cues/version_0/checkpoints/last.ckpt")
-    assert list(tmp_path.rglob("*.wandb")) == []
-
-
 def test_credentials_that_are_no_good_are_one_sentence(tmp_path, capsys):
     with settings(WANDB_API_KEY="short"):
         sentence = sentence_of(arguments(tmp_path, "--wandb=true"), capsys)
@@ -232,13 +224,6 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
         main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
     (run,) = offline_runs(tmp_path)
     assert run.exit_code == 1
-
-
-def test_a_missing_package_is_one_sentence(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    said = sentence_of(arguments(tmp_path, "--wandb.group=any"), capsys)
-    assert "wandb is needed here" in said and "pip install wandb" in said
-    assert list(tmp_path.iterdir()) == []
 
 
 @logged_out

@@ -158,20 +158,3 @@ def test_a_network_is_trained_with_it_and_measured_without(tmp_path, capsys):
     forget()
     assert load_network(str(checkpoint)).num_classes == 8
     assert "my_objectives" not in sys.modules
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        (
-            "my_objectives.away",
-            "module 'my_objectives' registers no 'away'; decorate its function with @objective('away')",
-        ),
-        (
-            "cross",
-            f"objective must be one of {', '.join(OBJECTIVES)}, or named after its own",
-        ),
-    ],
-)
-def test_a_mistake_in_its_name_is_one_sentence(name, told, tmp_path, capsys):
-    assert told in sentence_of(["fit", *tiny_fit("cues.yaml", tmp_path), f"--model.objective={name}"], capsys)

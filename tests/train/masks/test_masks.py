@@ -6,7 +6,6 @@ import io
 import itertools
 import shlex
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,15 +13,13 @@ import skimage.data
 import torch
 import yaml
 from PIL import Image
-from rich.progress import Progress
 from scipy import ndimage
 
 from maskrobust import load_network
 from maskrobust.augment import FAMILIES, FILLS, Batch, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule
-from maskrobust.train.masks import GalleryConfig
-from maskrobust.train.masks.drawing import OUTLINE, draw_gallery
+from maskrobust.train.masks.drawing import OUTLINE
 from maskrobust.train.report.wording import family_title, method_title
 from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs
@@ -146,15 +143,6 @@ def test_the_page_loads_nothing_and_names_are_no_markup(page, page_text):
     sources = [each[key] for _, each in page.elements for key in ("src", "href") if key in each]
     assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     assert "url(" not in page_text and "http" not in page_text.replace("http-equiv", "")
-
-
-def test_the_same_arguments_draw_the_same_gallery_and_another_seed_another():
-    def drawn(seed):
-        config = GalleryConfig(data=Discs(), out=Path(), images=1, families=("patches",), fills=("black",), seed=seed)
-        return draw_gallery(config, Progress(disable=True)).images[0].rows[0].pictures[1]
-
-    assert np.array_equal(drawn(1), drawn(1))
-    assert not np.array_equal(drawn(1), drawn(2))
 
 
 def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(tmp_path, capsys):
@@ -359,15 +347,3 @@ def test_the_gallery_shows_them(tmp_path):
     hole = (page.pictures()["Stripes (period 10), Black fill"][0] == 0).all(axis=2)
     assert np.array_equal(hole[0], np.arange(40) % 10 < 5)
     assert (page.pictures()["Stripes (period 10), Grey"][0][hole] == 128).all()
-
-
-@pytest.mark.parametrize(
-    ("option", "named"),
-    [
-        ("--families=[my_masks.dots]", "module 'my_masks' registers no 'dots'; decorate its function with"),
-        ("--families=[{my_masks.stripes: {periods: 3}}]", "takes the options hidden_fraction, period, got 'periods'"),
-        ("--fills=[my_marks.grey]", "fills names 'my_marks.grey', whose module cannot be imported"),
-    ],
-)
-def test_a_mistake_in_such_a_name_is_one_sentence(option, named, tmp_path, capsys):
-    assert named in sentence_of(["masks", DISCS, f"--out={tmp_path / 'out'}", option], capsys)

@@ -24,7 +24,6 @@ from rich.console import Console
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
 from maskrobust.train.claim.arguments import parse_config
@@ -51,10 +50,6 @@ def wait_for(happened):
     while not happened():
         assert time.monotonic() < end, "it does not happen"
         time.sleep(0.05)
-
-
-def has_children(process):
-    return bool(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
 
 
 def living(group):
@@ -112,17 +107,6 @@ def test_a_claim_is_stopped_while_it_trains(tmp_path):
     given = ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--data.init_args.num_workers=1"]
     with started(run_command, given, errors=tmp_path / "errors") as process:
         wait_for(lambda: any((tmp_path / "out").rglob("metrics.csv")))
-        stop(process, signal.SIGTERM)
-    assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
-
-
-def test_an_evaluation_is_stopped_while_it_measures(tmp_path, monkeypatch):
-    few = ["--data.train_images=32", "--data.val_images=32", "--data.test_images=32", "--data.num_workers=1"]
-    given = ["evaluate", *CUES, *few, "--network=tests.train.networks.Waiting", f"--out={tmp_path / 'out'}"]
-    monkeypatch.setenv("ASKED", f"{tmp_path}")
-    with started(run_command, given, errors=tmp_path / "errors") as process:
-        wait_for((tmp_path / "0").exists)
-        assert has_children(process)  # its loader's
         stop(process, signal.SIGTERM)
     assert (tmp_path / "errors").read_text().splitlines() == [GOES_ON]
 
@@ -261,51 +245,6 @@ def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path):
             os.killpg(process.pid, 0)  # the child is there
 
 
-def count_up(folder, times):
-    """Add 1 to the number in a file, which goes wrong where two do it at once."""
-    path = folder.parent / "number"
-    done = 0
-    while done < times:
-        with suppress(InputError), locked(folder):
-            number = int(path.read_text())
-            time.sleep(0.001)
-            path.write_text(f"{number + 1}")
-            done += 1
-        time.sleep(0.001)
-
-
-def test_of_processes_that_come_and_go_at_once_no_two_are_in_the_folder(tmp_path):
-    (tmp_path / "number").write_text("0")
-    (tmp_path / "out").mkdir()
-    with ExitStack() as stack:
-        processes = [stack.enter_context(started(count_up, tmp_path / "out", 30)) for _ in range(3)]
-        assert [process.wait() for process in processes] == [0] * 3
-    assert (tmp_path / "number").read_text() == "90"
-
-
-def test_of_two_evaluations_of_one_folder_the_first_ends_well_and_the_second_says_why_it_does_not(
-    tmp_path, monkeypatch
-):
-    command, errors, statuses = [*EVALUATE, f"--out={tmp_path / 'out'}"], tmp_path / "errors", []
-    ask = Measurement.ask
-
-    def ask_while_another_is_called(self, batch):
-        if not statuses:
-            with started(main, command, errors=errors) as second:
-                statuses.append(second.wait())
-        return ask(self, batch)
-
-    monkeypatch.setattr(Measurement, "ask", ask_while_another_is_called)
-    main(command)
-    (sentence,) = errors.read_text().splitlines()
-    assert statuses == [2] and f"process {os.getpid()} on {socket.gethostname()} is at work there" in sentence
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "reliance.csv",
-        "reliance.json",
-        "report.html",
-    ]
-
-
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_told_and_not_in_the_way(number, tmp_path, monkeypatch):
     def without_locks(*_):
@@ -353,14 +292,6 @@ def test_what_is_tracked_counts_without_a_terminal(fast):
             time.sleep(0.12)  # longer than the look of the thread that counts on a terminal
             assert progress.tasks[0].completed == number - 1
         assert progress.tasks[0].completed == 4
-
-
-def test_a_quiet_console_gets_nothing(fast):
-    progress, written = display(quiet=True)
-    with progress:
-        progress.add_task("asking about images", total=4)
-        time.sleep(0.3)
-    assert written.getvalue() == ""
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import sys
-import threading
 from dataclasses import fields, replace
 from typing import Any, get_args
 
@@ -92,25 +91,6 @@ def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_ent
         write_slowly("of the slow one")(folder)
 
     assert text_in(store.get_or_make("a", slow)) == "of the fast one"
-    assert list(store.root.iterdir()) == [store.root / "a"]
-
-
-def test_processes_that_finish_at_once_leave_one_whole_entry(store):
-    barrier, found = threading.Barrier(8), list[str]()
-
-    def process(number):
-        def make(folder):
-            barrier.wait()
-            write(f"{number}")(folder)
-
-        found.append(text_in(store.get_or_make("a", make)))
-
-    threads = [threading.Thread(target=process, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8 and set(found) == {text_in(store.root / "a")}
     assert list(store.root.iterdir()) == [store.root / "a"]
 
 

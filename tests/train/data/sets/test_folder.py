@@ -168,34 +168,12 @@ def test_shards_of_one_split_need_that_split_alone(tmp_path, split):
         assert [path.name for path in (tmp_path / folder).glob("*.tar")] == [f"{split}-000000.tar"]
 
 
-def test_images_without_a_training_folder_are_validated_and_tested(tmp_path):
-    tree = write_tree(tmp_path, ("val", "test"))
-    data = make(tree)
-    for stage, batches in (("validate", data.val_dataloader), ("test", data.test_dataloader)):
-        data.setup(stage)
-        assert set(joined(batches()).labels.tolist()) == {0, 1}
-    with pytest.raises(MissingFileError, match=r"needs the folder '.*/train', which does not exist; check root"):
-        data.setup("fit")
-
-
 def test_class_folders_without_a_folder_train_are_told_how_to_be_laid_out(tmp_path):
     for name in (".cache", "bird", "cat"):
         (tmp_path / name).mkdir()
     laid_out = r"holds 'bird', 'cat'; .* move them into '.*/train', and set val_fraction"
     with pytest.raises(MissingFileError, match=laid_out):
         Folder(str(tmp_path))
-
-
-def test_a_classifier_is_trained_and_validated_on_a_folder_from_the_command_line(tmp_path, capsys):
-    root, mask_root = write_tree(tmp_path, ("train", "val"))
-    data = [f"--data.root={root}", f"--data.mask_root={mask_root}", "--data.image_size=32", "--data.num_workers=0"]
-    model = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
-    model += ["--model.masking=fill", "--model.mask_family=silhouettes", "--model.fill=random_colour"]
-    trainer = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-    main(["fit", "--data=Folder", *data, *model, *trainer, f"--trainer.default_root_dir={tmp_path / 'runs'}"])
-    run = tmp_path / "runs" / "run" / "version_0"
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"next: maskrobust evaluate --config {run}/config.yaml")
-    assert "val/accuracy" in (run / "metrics.csv").read_text()
 
 
 def test_some_images_stand_for_all_classes(tree):
