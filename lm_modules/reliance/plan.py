@@ -1,8 +1,8 @@
 """`ReliancePlan`: which measures are computed, on which holes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least, check_within
@@ -106,8 +106,6 @@ class ReliancePlan:
         )
 
 
-Method = TypeVar("Method", bound=str)
-
 INVERTED = (
     "most object masks cover half of the picture or all of its corners; are they inverted? An object is white, and "
     "what is around it black."
@@ -126,13 +124,3 @@ ABOUT_CRUDE_MASKS = (
     "about these masks."
 )
 """What is said wherever numbers are shown that rest on crude masks."""
-
-
-def with_transfer_methods(
-    plans: Mapping[Method, ReliancePlan], methods: Iterable[Method]
-) -> dict[Method, ReliancePlan]:
-    """The plans by masking method, and for further methods one that asks about the transfer matrix alone."""
-    some = next(iter(plans.values()))
-    matrix = replace(some, shapes=False, hidden_fractions=(), nearest=False, curve_families=(), scenes=0)
-    further = [method for method in methods if method not in plans]
-    return {**plans, **dict.fromkeys(further if some.transfer_families else (), matrix)}

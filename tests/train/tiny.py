@@ -59,7 +59,7 @@ def write_claim(path: Path, **changes: Any) -> Path:
     content |= {"arms": arms, "seeds": [1]}
     few = {"curve_families": ["patches"], "curve_orders": ["random"], "curve_fractions": [0.0, 0.5]}
     few |= {"transfer_families": ["patches", "objects"], "sampled_fraction": 0.25}
-    content["evaluation"] |= {"methods": ["mean", "layer_masking"], "transfer_methods": ["image_mean"]}
+    content["evaluation"] |= {"methods": ["mean", "layer_masking"]}
     content["evaluation"] |= {"plan": content["evaluation"]["plan"] | few, "replicates": 20}
     path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
     return path

@@ -115,8 +115,7 @@ def _arm_model(name: str, arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(config: ClaimConfig) -> None:
     """Refuse sections that contradict each other."""
-    for name in ("methods", "transfer_methods"):
-        check_methods(getattr(config.evaluation, name), f"evaluation.{name}")
+    check_methods(config.evaluation.methods, "evaluation.methods")
     import_measures(config.evaluation.plan.own_measures)
     for name, model in config.models.items():
         try:
@@ -127,8 +126,6 @@ def _check(config: ClaimConfig) -> None:
     _check_plan(config.evaluation.plan)
     check_labelled(config.data, "a claim")
     check_masks_follow_objects(config.data, "a claim")
-    if getattr(config.data, "nodata", None) is not None:
-        raise InputError("a claim compares arms on images of which every pixel holds data, got nodata; leave it out.")
     if config.training.images_by_seed:
         config.data.draw_training(0)  # refuses data that have one training split
     check_distinct("seeds", config.seeds)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.fit.loggers import WandbOptions
 from maskrobust.train.storage.store import Store
@@ -100,7 +100,6 @@ class Evaluation:
         methods: masking methods under which every network is measured.
         plan: what is measured; see `ReliancePlan`. The first of hidden_fractions is that of the accuracy which fills
             must keep. Curves are drawn for each arm under its own method.
-        transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
         seed: seed of the evaluation masks.
         replicates: bootstrap resamples for each interval.
         split: which split to use. Take "val" to choose settings before the test split is looked at.
@@ -108,7 +107,6 @@ class Evaluation:
 
     methods: list[MaskingMethod]
     plan: ReliancePlan = field(default_factory=ReliancePlan)
-    transfer_methods: tuple[MaskingMethod, ...] = ()
     seed: int = 0
     replicates: PositiveInt = 2000
     split: Split = "test"
@@ -130,8 +128,7 @@ class Evaluation:
             own_methods: masking methods that its arms were trained for; curves are drawn for these.
         """
         without_curves = replace(self.plan, curve_families=())
-        by_method = {method: self.plan if method in own_methods else without_curves for method in self.methods}
-        return with_transfer_methods(by_method, self.transfer_methods)
+        return {method: self.plan if method in own_methods else without_curves for method in self.methods}
 
     @property
     def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:

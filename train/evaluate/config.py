@@ -13,7 +13,7 @@ from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_m
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
@@ -62,7 +62,6 @@ class EvaluationConfig:
         methods: masking methods to test the networks under.
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
-        transfer_methods: masking methods of the transfer matrix's rows, in addition to `methods`.
         replicates: bootstrap resamples for each interval.
         seed: seed of holes, probe and resamples.
         predictions: whether to write predictions.csv, with each network's prediction for each image.
@@ -82,7 +81,6 @@ class EvaluationConfig:
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN
-    transfer_methods: tuple[MaskingMethod, ...] = ()
     replicates: int = 2000
     seed: int = 0
     predictions: bool = False
@@ -101,7 +99,7 @@ class EvaluationConfig:
     @cached_property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What is asked under each masking method."""
-        return with_transfer_methods(dict.fromkeys(self.methods, self.plan), self.transfer_methods)
+        return dict.fromkeys(self.methods, self.plan)
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
@@ -138,8 +136,7 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)
     check_methods(config.methods, "methods")
-    check_methods(config.transfer_methods, "transfer_methods")
-    if config.compile and TOKEN_DROPPING in (*config.methods, *config.transfer_methods):
+    if config.compile and TOKEN_DROPPING in config.methods:
         raise InputError(
             f"compile makes one graph of images of one size, but under {TOKEN_DROPPING} they differ in their tokens; "
             "leave one of the two out."

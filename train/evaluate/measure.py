@@ -107,7 +107,7 @@ def settings_of(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]
     """
     plain = {each.name: getattr(config, each.name) for each in fields(config) if each.name not in _WITHOUT_INFLUENCE}
     plan, options = config.plan, config.data_options
-    own = (*config.methods, *config.transfer_methods, *plan.transfer_families, *plan.own_measures)
+    own = (*config.methods, *plan.transfer_families, *plan.own_measures)
     arguments = {name: value for name, value in options.get("init_args", {}).items() if name != "num_workers"}
     return {
         **plain,

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -174,12 +173,7 @@ def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
 
     Returns:
         A level for each hypothesis, in the order given.
-
-    Raises:
-        InputError: level is outside (0, 1).
     """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"level must lie between 0 and 1, got {level}; 0.025 is usual for one direction.")
     levels = [level] * len(p_values)
     rejecting, current = True, level
     for rank, place in enumerate(np.argsort(p_values, kind="stable")):

@@ -60,13 +60,9 @@ class CrossedMean:
         Args:
             confidence: confidence level in (0, 1).
 
-        Raises:
-            InputError: confidence is outside (0, 1).
         """
         from scipy import stats  # here: it takes a second, which the help of commands does without
 
-        if not 0.0 < confidence < 1.0:
-            raise InputError(f"confidence must lie between 0 and 1, got {confidence}; 0.95 is usual.")
         degrees = [self.objects.degrees, *(part.degrees for part in self.scenes), np.inf, self.seeds.degrees]
         reach = float(np.sqrt(self._sum(stats.t.ppf((1.0 + confidence) / 2.0, degrees) ** 2)))
         return Interval(self.value, self.value - reach, self.value + reach)

@@ -10,7 +10,7 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, difference_rows, result_rows, under_methods
-from maskrobust.lm_modules.reliance.plan import ReliancePlan, with_transfer_methods
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.results import select
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, as_logits, shape_bank, shape_batch
@@ -154,7 +154,11 @@ TWO_PLANS_IN = ReliancePlan(
     patch_size=4, curve_families=("patches",), curve_orders=("random",), curve_fractions=(0.5,),
     transfer_families=("rectangles",),
 )  # fmt: skip
-PLANS = with_transfer_methods({"black": TWO_PLANS_IN, "layer_masking": ReliancePlan(patch_size=4)}, ["mean"])
+PLANS = {
+    "black": TWO_PLANS_IN,
+    "layer_masking": ReliancePlan(patch_size=4),
+    "mean": ReliancePlan(shapes=False, hidden_fractions=(), transfer_families=("rectangles",)),
+}
 
 
 def classifier(seed):

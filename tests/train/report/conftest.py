@@ -63,7 +63,7 @@ def _answers(plans, seed):
 
 def summarised_claim(folder):
     """What `maskrobust claim` would write."""
-    evaluation = content_of("claim_cues.yaml")["evaluation"] | {"transfer_methods": ["blur"], "replicates": 40}
+    evaluation = content_of("claim_cues.yaml")["evaluation"] | {"replicates": 40}
     evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_fraction": 1.0}
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
@@ -99,7 +99,6 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
         list(networks),
         methods=("black", "layer_masking"),
         plan=ReliancePlan(**(given | changes)),
-        transfer_methods=("blur",),
         replicates=40,
     )
     runs = {

@@ -256,8 +256,6 @@ def test_unusable_input_is_refused():
         bootstrap_means(np.zeros((2, 0)))
     with pytest.raises(ValueError, match="finite"):
         bootstrap_means(np.array([[0.0, np.nan]]))
-    with pytest.raises(ValueError, match=r"got 1\.0"):
-        percentile_interval(0.0, np.zeros(3), confidence=1.0)
 
 
 def test_objects_are_drawn_with_all_of_their_images():
