@@ -1,4 +1,4 @@
-"""What masked pre-training teaches an encoder about the outline of a hole: the tables of docs/pretraining.md.
+"""What masked pre-training teaches an encoder about the outline of a hole: the tables of docs/results-pretraining.md.
 
     python docs/studies/pretraining_study.py runs/pretraining --photographs /usr/share/backgrounds
 
