@@ -47,7 +47,8 @@ class EvaluationConfig:
 
     Attributes:
         data: where the images come from, instantiated.
-        out: folder for reliance.json, reliance.csv and report.html.
+        out: folder for reliance.json, reliance.csv and report.html, which are replaced where an earlier call has
+            written them.
         network: names of the networks to measure, as `load_network` takes them. The others are compared with the first.
         classes: file that maps each class of the data, by its name, to the index, WordNet id or class name of an
             output. By default the class's own name is looked up.

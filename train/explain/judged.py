@@ -10,7 +10,7 @@ from maskrobust.lm_modules.explanation.judging import FEW_OBJECTS, JUDGES
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, prose, table
+from maskrobust.train.report.blocks import Cell, Line, prose, table
 from maskrobust.train.report.wording import GOALS, count, interval, method_title, writer
 
 TRUSTED = 0.5
@@ -56,7 +56,7 @@ def judged(shown: Explanations) -> Markup | None:
     if not shown.settings["judge"]:
         return None
     judged_by = [row.images for row in shown.rows if row.measure in JUDGES and row.value is not None]
-    text = prose("judged", few=FEW_OBJECTS if min(judged_by, default=0) < FEW_OBJECTS else 0)
+    text = prose("judged", "explain", few=FEW_OBJECTS if min(judged_by, default=0) < FEW_OBJECTS else 0)
     return text + Markup().join(judged_table(shown, each) for each in JUDGES.values())
 
 
@@ -73,13 +73,14 @@ def judged_table(shown: Explanations, judge: Described) -> Markup:
         f"judged-{judge.name}",
         judge.title,
         ["Explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"],
-        [LineGroup([_line(shown, *about, found) for about, found in lines.items()])],
+        [_line(shown, *about, found) for about, found in lines.items()],
         look="figures judged",
     )
     counted = [row for row in rows if row.value is not None] or rows
     images, left_out = ([getattr(row, name) for row in counted] for name in ("images", "left_out"))
     return prose(
         "judged_table",
+        "explain",
         judge=judge,
         goal=GOALS[judge.goal],
         images=count(min(images), max(images)),

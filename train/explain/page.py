@@ -35,9 +35,7 @@ from maskrobust.train.explain.judged import (
 from maskrobust.train.report.blocks import (
     Cell,
     Line,
-    LineGroup,
     Section,
-    block,
     compact_json,
     download,
     facts,
@@ -82,6 +80,7 @@ def _style(shown: Explanations) -> Markup:
     """Each picture once, and rules that show the view which is picked."""
     return prose(
         "style",
+        "explain",
         columns=2 + len(shown.methods),
         colour_for=FOR_CLASS,
         against=AGAINST_CLASS,
@@ -111,7 +110,7 @@ def agreement(shown: Explanations) -> Markup | None:
         lines.append(Line(title, [Cell(alike), *map(Cell, even)]))
     evens = [f"Even, {in_sentence(method_title(each))}" for each in shown.methods]
     headings = ["Explainer and segments", "Rank correlation", *evens]
-    return prose("agreement") + table("agreement", "How far masking methods agree", headings, [LineGroup(lines)])
+    return prose("agreement", "explain") + table("agreement", "How far masking methods agree", headings, lines)
 
 
 def explanations(shown: Explanations) -> Markup:
@@ -131,10 +130,9 @@ def explanations(shown: Explanations) -> Markup:
     headings = ["Image", *map(method_title, shown.methods)]
 
     def of(identity: str, images: Sequence[Sequence[Line]]) -> Markup:
-        group = LineGroup([*itertools.chain(*images)])
-        return table(identity, "Explanations", headings, [group], look="gallery")
+        return table(identity, "Explanations", headings, [*itertools.chain(*images)], look="gallery")
 
-    text = prose("explanations", choices=_choices(shown), left_out=len(shown.images) - MOST_IMAGES)
+    text = prose("explanations", "explain", choices=_choices(shown), left_out=len(shown.images) - MOST_IMAGES)
     text += of("explanations", lines[:_UNFOLDED])
     further = lines[_UNFOLDED:]
     return text + folded(f"{len(further)} more images", of("further", further)) if further else text
@@ -155,8 +153,9 @@ def _line(
     strength = np.abs(scores) / np.where(largest > 0, largest, 1)[:, np.newaxis]
     numbered = np.argsort(-rankable(strength.max(axis=0)), kind="stable")[:_NUMBERED]
     class_name = shown.class_names[label]
-    subject = block(
+    subject = prose(
         "subject",
+        "explain",
         place=place,
         title=title,
         marked=list(enumerate(centres(labels, numbered), start=1)),
@@ -170,8 +169,9 @@ def _line(
     )
     cells = [
         Cell(
-            block(
+            prose(
                 "scores",
+                "explain",
                 place=place,
                 title=f"{title}, {class_name}, {method_title(method)}",
                 overlay=score_overlay(labels, scores[at], float(largest[at])),
@@ -193,7 +193,10 @@ def _bars(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[i
     ends = np.stack([low, scores, high, np.zeros_like(scores)])
     room = 0.05 * np.ptp(ends) or 0.01
     placed = np.round(100.0 * (ends - ends.min() + room) / (np.ptp(ends) + 2 * room), 2).T.tolist()
-    drawn = [block("bar", *each, _ORANGE if score > 0 else _BLUE) for each, score in zip(placed, scores, strict=True)]
+    drawn = [
+        prose("bar", "explain", low=left, value=at, high=right, zero=zero, colour=_ORANGE if score > 0 else _BLUE)
+        for (left, at, right, zero), score in zip(placed, scores, strict=True)
+    ]
     texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores]
     return [*zip(itertools.count(1), drawn, texts)]
 
@@ -222,7 +225,9 @@ def _ordinal(number: int) -> str:
 def how_to_read(shown: Explanations) -> Markup:
     """What the pictures mean."""
     settings = shown.settings
-    return prose("how_to_read", scale=_SCALES[settings["scale"]], settings=settings, alone=_ALONE, trusted=TRUSTED)
+    return prose(
+        "how_to_read", "explain", scale=_SCALES[settings["scale"]], settings=settings, alone=_ALONE, trusted=TRUSTED
+    )
 
 
 def how_it_was_run(shown: Explanations) -> Markup:
@@ -253,5 +258,5 @@ def render_explanations(
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
     title = in_explanations(rows, methods)
     quick = QUICK if settings["quick"] else ""
-    header = prose("explain_header", title=title, fits=badly_fitted(rows, methods, TRUSTED), quick=quick)
+    header = prose("header", "explain", title=title, fits=badly_fitted(rows, methods, TRUSTED), quick=quick)
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

@@ -25,7 +25,7 @@ class GalleryConfig:
 
     Attributes:
         data: where the images come from, instantiated.
-        out: folder of masks.html.
+        out: folder of masks.html, which is replaced where an earlier call has written it.
         images: number of images, at least 1.
         split: which split to use.
         families: mask families, in the order of rows. Options of one are given as in {rectangles: {count: 3}}.

@@ -17,7 +17,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.masks import GalleryConfig
-from maskrobust.train.report.blocks import Cell, Line, LineGroup, Section, facts, folded, prose, render_page, table
+from maskrobust.train.report.blocks import Cell, Line, Section, facts, folded, prose, render_page, table
 from maskrobust.train.report.examples import of_different_classes, to_pictures
 from maskrobust.train.report.sections.run import command_line
 from maskrobust.train.report.wording import PERCENT, family_title, method_title
@@ -165,10 +165,10 @@ def render_gallery(gallery: Gallery, command: str) -> str:
     """The page of what is drawn, as `render_page` makes it; `command` is the one that drew it."""
     left_out = [(family_title(name), reason) for name, reason in gallery.left_out.items()]
     left = facts(left_out, "left-out", "definitions") if left_out else ""
-    run = prose("masks_run", columns=gallery.columns, left_out=left, command=command_line(command))
+    run = prose("run", "masks", columns=gallery.columns, left_out=left, command=command_line(command))
     hidden = [100 * row.hidden for image in gallery.images for row in image.rows]
     title = f"The holes hide {min(hidden):.0f} to {max(hidden):.0f}{PERCENT} of the pixels of these images."
-    header = prose("masks_header", title=title, outline=OUTLINE, images=gallery.images)
+    header = prose("header", "masks", title=title, outline=OUTLINE, images=gallery.images)
     images: Section[Gallery] = Section("images", "Every mask family with every fill", _images, is_open=True)
     sections = (images, Section[Gallery]("run", "How it was drawn", lambda _: run))
     style = f"\n.wide {{ --columns: {len(gallery.columns) + 1}; }}\n"
@@ -181,8 +181,8 @@ def _images(gallery: Gallery) -> Markup:
         lines = []
         for row in image.rows:
             tiles = zip(columns, row.pictures, strict=True)
-            cells = [Cell(prose("masks_tile", row=row, column=name, picture=picture)) for name, picture in tiles]
+            cells = [Cell(prose("tile", "masks", row=row, column=name, picture=picture)) for name, picture in tiles]
             lines.append(Line(family_title(row.family), cells))
-        shown = table(f"gallery-{place}", image.title, ["Family", *columns], [LineGroup(lines)], look="gallery")
-        text += prose("masks_image", place=place, image=folded(image.title, shown, is_open=place == 1))
+        shown = table(f"gallery-{place}", image.title, ["Family", *columns], lines, look="gallery")
+        text += prose("image", "masks", place=place, image=folded(image.title, shown, is_open=place == 1))
     return text

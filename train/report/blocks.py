@@ -76,13 +76,6 @@ class Line(NamedTuple):
     look: str = ""
 
 
-class LineGroup(NamedTuple):
-    """Lines of a table below a title of their own, which may be empty."""
-
-    lines: Sequence[Line]
-    title: str | Markup = ""
-
-
 def html(template: str, **content: Any) -> Markup:
     """A template of Jinja in which the blocks of `blocks.html` are known as `blocks`, rendered; values are escaped."""
     return Markup(_compiled(template).render(**content))
@@ -90,17 +83,17 @@ def html(template: str, **content: Any) -> Markup:
 
 def block(name: str, *content: Any, **further: Any) -> Markup:
     """A block of `blocks.html`."""
-    return Markup(getattr(_environment().get_template("blocks.html").module, name)(*content, **further))
+    return Markup(getattr(_environment().get_template("report/blocks.html").module, name)(*content, **further))
 
 
-def prose(name: str, **content: Any) -> Markup:
-    """Words of `prose.html`, with what they name."""
-    return Markup(getattr(_environment().get_template("prose.html").module, name)(**content))
+def prose(name: str, room: str = "report", **content: Any) -> Markup:
+    """Words of the `prose.html` of a folder of `train`, with what they name."""
+    return Markup(getattr(_environment().get_template(f"{room}/prose.html").module, name)(**content))
 
 
 def page_part(template: str, **content: Any) -> Markup:
     """A template of this folder, rendered; values are escaped."""
-    return Markup(_environment().get_template(template).render(**content))
+    return Markup(_environment().get_template(f"report/{template}").render(**content))
 
 
 def render_page(
@@ -128,7 +121,7 @@ def render_page(
         HTML with a content security policy that forbids scripts and every request; equal arguments give equal text.
     """
     sheet = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return _environment().get_template("page.html").render(
+    return _environment().get_template("report/page.html").render(
         command=command,
         title=title,
         header=header,
@@ -147,7 +140,7 @@ def table(
     identity: str,
     label: str,
     headings: Sequence[str | Markup],
-    groups: Sequence[LineGroup],
+    lines: Sequence[Line],
     *,
     look: str = "figures",
 ) -> Markup:
@@ -157,13 +150,13 @@ def table(
         identity: its id.
         label: says what it shows, for those who cannot see it.
         headings: headings of the columns; the first one is above the titles of the lines.
-        groups: its lines, at least one.
+        lines: its lines, at least one.
         look: CSS classes.
     """
-    reasons = dict.fromkeys(cell.reason for group in groups for line in group.lines for cell in line.cells)
+    reasons = dict.fromkeys(cell.reason for line in lines for cell in line.cells)
     letters = (ascii_lowercase[n % 26] * (n // 26 + 1) for n in itertools.count())
     notes = {"": ""} | {reason: next(letters) for reason in reasons if reason}
-    return block("table", identity, label, headings, groups, look, notes)
+    return block("table", identity, label, headings, lines, look, notes)
 
 
 def facts(items: Iterable[tuple[str | Markup, Any]], identity: str = "", look: str = "facts") -> Markup:
@@ -217,7 +210,7 @@ def _as_address(picture: Image.Image, **options: Any) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parents[1]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_visible,
@@ -232,7 +225,7 @@ def _environment() -> Environment:
 
 @cache
 def _compiled(template: str) -> Template:
-    return _environment().from_string("{% import 'blocks.html' as blocks %}" + template)
+    return _environment().from_string("{% import 'report/blocks.html' as blocks %}" + template)
 
 
 def _visible(value: Any) -> Any:

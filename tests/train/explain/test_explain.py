@@ -151,6 +151,16 @@ def test_each_overlay_shows_the_scores_that_its_label_says(explained):
         np.testing.assert_allclose(np.sort(highest), np.sort(scores[place])[-2:], rtol=1e-9)
 
 
+def test_a_second_call_replaces_every_file_of_the_first(tmp_path):
+    photographs(tmp_path / "images", count=1)
+    before, after = (
+        {file.name: file.read_bytes() for file in explain(tmp_path, f"--plan.explainers=[{explainer}]").iterdir()}
+        for explainer in ("occlusion", "lime")
+    )
+    assert before.keys() == after.keys() and len(after) == 5
+    assert all(after[name] != before[name] for name in after)
+
+
 def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
     text = (explained / "report.html").read_text()
     page = Page(text)
