@@ -11,7 +11,7 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import check_finite
+from maskrobust.lm_modules.reliance.arrays import check_finite, on_disk
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
@@ -180,7 +180,7 @@ class Measurement(Generic[Key]):
                 found[key] = Outcomes(
                     num_classes=self._num_classes,
                     predictions={name: values.cpu().numpy() for name, values in chosen.items()},
-                    features={name: values.float().cpu().numpy() for name, values in ahead.items()},
+                    features={name: on_disk(values.float().cpu().numpy()) for name, values in ahead.items()},
                     log_odds={name: values.float().cpu().numpy() for name, values in odds.items()},
                     **facts,
                 )

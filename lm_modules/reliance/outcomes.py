@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.errors import InputError, did_you_mean
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, on_disk, read_arrays
 
 _BY_CONDITION = ("predictions", "features", "log_odds")
 
@@ -56,7 +56,8 @@ class Outcomes:
         swap_valid: (N,) bool, False where the bank has no two other classes.
         scenes: answers about empty scenes; None where it was not asked about them.
         features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
-            where the plan does not ask about the nearest picture.
+            where the plan does not ask about the nearest picture. They take several KB an image, so `merge`, `load`
+            and `Measurement` keep them in temporary files (`on_disk`).
         log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, behind
             "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an output has no others.
             Of an image without a label it is that of the class predicted with nothing hidden.
@@ -106,7 +107,7 @@ class Outcomes:
         _, kept = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
         tables = [part._arrays() for part in parts]
         joined = {
-            name: np.concatenate([table[name] for table in tables])[kept]
+            name: _kept(name, np.concatenate([table[name] for table in tables])[kept])
             for name in tables[0]
             if name != "num_classes" and not name.startswith("scenes/")
         }
@@ -164,6 +165,7 @@ class Outcomes:
         found = read_arrays(path, [*_plain_fields(), "predictions/clean"])
         of_scenes = {name: found[f"scenes/{name}"] for name in SceneAnswers._fields if f"scenes/{name}" in found}
         scenes = SceneAnswers(**of_scenes) if of_scenes else None
+        found = {name: _kept(name, values) for name, values in found.items()}
         return cls._of(found, num_classes=int(found["num_classes"]), scenes=scenes)
 
     @classmethod
@@ -188,3 +190,8 @@ class Outcomes:
 def _plain_fields() -> list[str]:
     """Names of the fields that are one array or number each."""
     return [each.name for each in fields(Outcomes) if each.name not in ("scenes", *_BY_CONDITION)]
+
+
+def _kept(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """An array as it is kept: features on the disk, all others in memory."""
+    return on_disk(values) if name.startswith("features/") else values

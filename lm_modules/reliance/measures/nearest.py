@@ -1,6 +1,6 @@
 """The nearest picture, a measure without classes: are a picture's features with a hole still nearest to its own?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,16 +17,19 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 _ALIKE, _ROWS_AT_ONCE = 1e-6, 256
 
 
-def nearest_is_own(hidden: Tensor, clean: Tensor) -> Tensor:
+def nearest_is_own(hidden: Tensor, clean: Tensor, *, subtract_means: bool = False) -> Tensor:
     """Whether of all clean pictures the one with the nearest features is a masked picture's own.
 
     Near is a large cosine, s_ij = h_i . c_j / (|h_i| |c_j|), which is 0 where a length is 0. The answer is yes where
     s_ii > s_ij + 1e-6 for all other j. Clean pictures that are alike cannot be told apart, so a tie counts as no. With
     nothing hidden the answer is yes for all pictures but those whose features another one has, or a multiple of them.
 
+    It is computed in float64 for 256 pictures at a time, so it needs little memory beside its inputs.
+
     Args:
         hidden: (N, D) features h_i with something hidden.
         clean: (N, D) features c_i of the same pictures, in the same order, with nothing hidden.
+        subtract_means: subtract the mean over the pictures first, from h_i that of all h, from c_i that of all c.
 
     Returns:
         (N,) bool.
@@ -39,19 +42,30 @@ def nearest_is_own(hidden: Tensor, clean: Tensor) -> Tensor:
             f"features must be (N, D) of the same pictures with and without holes, got {tuple(hidden.shape)} and "
             f"{tuple(clean.shape)}; give both for all."
         )
-    candidates, found = F.normalize(clean.double()).mT, []
-    for rows in torch.arange(len(hidden), device=hidden.device).split(_ROWS_AT_ONCE):
-        cosines = F.normalize(hidden[rows].double()) @ candidates
-        own = cosines.gather(1, rows[:, None])
-        others = cosines.scatter(1, rows[:, None], -torch.inf)
-        found.append((own > others + _ALIKE).all(dim=1))
+    means = [_mean(each) if subtract_means else 0.0 for each in (hidden, clean)]
+
+    def directions(features: Tensor, mean: Tensor | float) -> Iterator[Tensor]:
+        return (F.normalize(rows.double() - mean) for rows in features.split(_ROWS_AT_ONCE))
+
+    found, start = [], 0
+    for asked, own_rows in zip(directions(hidden, means[0]), directions(clean, means[1]), strict=True):
+        own = (asked * own_rows).sum(dim=1)
+        is_own, first = torch.ones_like(own, dtype=torch.bool), 0
+        for candidates in directions(clean, means[1]):
+            cosines = asked @ candidates.mT
+            if first == start:
+                cosines.fill_diagonal_(-torch.inf)
+            is_own &= own > cosines.amax(dim=1) + _ALIKE
+            first += len(candidates)
+        found.append(is_own)
+        start += len(asked)
     return torch.cat(found)
 
 
-def without_mean(features: Tensor) -> Tensor:
-    """Features (N, D) minus their mean over the pictures, float64: what shifts all pictures alike is taken off."""
-    numbers = features.double()
-    return numbers - numbers.mean(dim=0)
+def _mean(features: Tensor) -> Tensor:
+    """Mean (D,) float64 over the pictures."""
+    sums = [rows.double().sum(dim=0) for rows in features.split(_ROWS_AT_ONCE)]
+    return torch.stack(sums).sum(dim=0) / len(features)
 
 
 def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
@@ -76,7 +90,7 @@ def nearest(hidden_fraction: float) -> Statistic:
     Args:
         hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
     """
-    return Statistic(lambda outcomes: _columns(outcomes, *_features(outcomes, hidden_fraction)))
+    return Statistic(lambda outcomes: _columns(outcomes, hidden_fraction, subtract_means=False))
 
 
 @measure(
@@ -91,18 +105,15 @@ def nearest(hidden_fraction: float) -> Statistic:
     compared=True,
 )
 def nearest_centred(hidden_fraction: float) -> Statistic:
-    """Mean of `nearest_is_own` of `without_mean`, in [0, 1]; its interval takes clean pictures and means as given.
+    """Mean of `nearest_is_own` with means subtracted, in [0, 1]; its interval takes clean pictures and means as given.
 
     Args:
         hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
     """
-    return Statistic(lambda outcomes: _columns(outcomes, *map(without_mean, _features(outcomes, hidden_fraction))))
+    return Statistic(lambda outcomes: _columns(outcomes, hidden_fraction, subtract_means=True))
 
 
-def _features(outcomes: Outcomes, hidden_fraction: float) -> tuple[Tensor, Tensor]:
-    hidden, clean = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
-    return torch.from_numpy(hidden), torch.from_numpy(clean)
-
-
-def _columns(outcomes: Outcomes, hidden: Tensor, clean: Tensor) -> Columns:
-    return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), nearest_is_own(hidden, clean).numpy())
+def _columns(outcomes: Outcomes, hidden_fraction: float, *, subtract_means: bool) -> Columns:
+    features = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
+    found = nearest_is_own(*map(torch.from_numpy, features), subtract_means=subtract_means)
+    return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), found.numpy())

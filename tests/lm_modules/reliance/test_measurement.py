@@ -1,5 +1,7 @@
 """A measurement: what it asks and keeps, and that neither batches nor other networks change an answer."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -240,6 +242,32 @@ def test_features_are_what_the_last_layer_makes_the_logits_of_behind_the_same_ho
     in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a", "layer_masking"]
     for name, features in in_parts.features.items():
         np.testing.assert_allclose(features, found["a", "layer_masking"].features[name], atol=1e-5)
+
+
+def resident():
+    """Bytes of memory that lie in no file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the memory of a process")
+def test_features_lie_in_files_and_not_in_memory():
+    plan = ReliancePlan(patch_size=4, shapes=False, hidden_fractions=(0.5,), nearest=True)
+    asked = Asked(
+        count_visible, plan, features=lambda images, *_: images.sum((1, 2, 3))[:, None] + torch.arange(2.0**16)
+    )
+    measurement = Measurement({"a": asked}, None, NUM_CLASSES)
+    measurement.run([shape_batch(8, seed=9)])
+    before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(20)]
+    parts = [measurement.ask(each._replace(ids=each.ids + 1000 * place)) for place, each in enumerate(batches)]
+    size = sum(values.nbytes for part in parts for values in part["a"].features.values())
+    assert size == 2 * 20 * 16 * 2**16 * 4 and resident() - before < size / 4
+    merged = measurement.joined(parts, [])["a"]
+    assert resident() - before < size / 4
+    order = np.argsort(np.concatenate([part["a"].ids for part in parts]))
+    for name in ("clean", "retention/0.5"):
+        found = np.concatenate([part["a"].features[name] for part in parts])
+        np.testing.assert_array_equal(merged.features[name], found[order])
 
 
 def test_who_plans_the_nearest_picture_and_gives_no_features_is_told(batch):
