@@ -21,7 +21,9 @@ from maskrobust.train.arguments import as_list
 Artifacts = Literal["none", "final", "all"]
 
 _PATIENCE = 30.0
-"""Seconds that W&B waits for a server before a training."""
+"""Seconds that W&B waits for a server before a training, all together."""
+_WHO_AM_I = 3 * 5.0
+"""Those of them in which W&B asks who is logged in: once at `wandb.login`, twice at `wandb.init`."""
 _CHECKPOINT_KEY = "wandb"
 _GOALS: Mapping[str, Goal] = {
     "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
@@ -90,7 +92,7 @@ class WandbRun(WandbLogger):
             tags=list(options.tags),
             log_model=_LOG_MODEL[options.artifacts],
             mode=_mode(),
-            settings=wandb.Settings(init_timeout=_PATIENCE, x_graphql_timeout_seconds=_PATIENCE),
+            settings=wandb.Settings(init_timeout=_PATIENCE - _WHO_AM_I, x_graphql_timeout_seconds=_PATIENCE),
         )
         self._wandb_init.pop("anonymous", None)  # of which W&B warns, whatever Lightning gives it
 

@@ -275,4 +275,4 @@ def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch
         with pytest.raises(InputError, match=r"must begin in Weights & Biases, but that failed \(connection refused\)"):
             _ = loggers(tmp_path, "run", WandbOptions(), None)[1].experiment
     assert said == ["connecting to Weights & Biases, for up to 30 seconds"]
-    assert asked[0]["settings"].init_timeout == 30.0
+    assert asked[0]["settings"].init_timeout == 15.0  # W&B asks three times for who is logged in, for 5 seconds each
