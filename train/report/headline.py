@@ -41,6 +41,12 @@ MANY_CLASSES = 50
 _NUMBERS = {OUTLINE_PULL: "pull {} logits", OUTLINE_GAIN: "outlines add {} to log-odds"}
 """How the value of a measure that is no accuracy is told."""
 
+CHANCE_SUSPECTS = (
+    "If a network at chance should be better, check its mean and standard deviation (--preprocess), which output each "
+    "class is (--classes), and whether outputs that are no class of the data win (--answers present)."
+)
+"""What is said where a network is at chance with nothing hidden."""
+
 Key = tuple[str, str]
 """A network's name, and a masking method."""
 
@@ -133,6 +139,7 @@ def said(results: Results) -> list[str]:
         **dict.fromkeys(_compared(results, kept), told),
         "Whether the networks differ was not tested.": len(kept) > 1 and not _pairs(results, kept),
         f"{_who([*lost], title, 'at chance')} with nothing hidden ({poor}), so behind holes nothing counts.": lost,
+        CHANCE_SUSPECTS: lost,
         "Only this way of hiding was tested; others can give other answers.": len({m for _, m in decided}) == 1,
         "Nothing was asked behind outlines: that needs object masks.": not measured,
         "The images have no labels: right is what is predicted with nothing hidden, too.": not results.has_labels,

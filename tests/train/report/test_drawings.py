@@ -14,7 +14,8 @@ from maskrobust.train.report.results import Results, short_names
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.terminal import results_table, verdict_panel
-from maskrobust.train.report.wording import in_sentence, method_title
+from maskrobust.train.report.wording import in_sentence, listed, method_title
+from tests.train.report.pages import squeezed
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,20 @@ def test_in_80_columns_each_network_is_a_line_below_its_way_of_hiding_and_each_v
                     )
                     assert line[:end].endswith(f" {100 * row.value:.0f}")
         assert lines == []
+
+
+def test_below_the_table_each_reason_says_of_which_numbers_it_is(made_reliance):
+    content = json.loads(json.dumps(made_reliance))
+    for row in content["rows"]:
+        if row["measure"] in ("used_share", "circle_accuracy", "swap_pull") and not row["compared_with"]:
+            row |= {"value": None, "low": None, "high": None, "undefined_because": f"Reason of {row['measure']}."}
+    results = Results.read("reliance", content)
+    text = squeezed(" ".join(printed(results_table(results), 80)))
+    methods = listed([in_sentence(method_title(method)) for method in results.methods])
+    about = f"undefined for {listed([each.title for each in results.networks])} under {methods}"
+    for measure in ("used_share", "circle_accuracy"):
+        assert text.count(f"{measure.replace('_', ' ')} is {about}: Reason of {measure}.") == 1
+    assert "swap" not in text
 
 
 def test_titles_are_not_read_as_markup(claim):

@@ -18,11 +18,15 @@ SEEN = {PAINT: (0.27, 0.26, 0.5), SKIP: (0.25, 0.25, 0.53)}
 ALIKE = [("b", "a", PAINT, 0.03, 0.05), ("b", "a", SKIP, -0.01, 0.06)]
 WAYS = [("a", SKIP, PAINT, -0.46, 0.08), ("b", SKIP, PAINT, -0.5, 0.08)]
 ONLY = "Only this way of hiding was tested; others can give other answers."
+SUSPECTS = (
+    "If a network at chance should be better, check its mean and standard deviation (--preprocess), which output each "
+    "class is (--classes), and whether outputs that are no class of the data win (--answers present)."
+)
 
 KNOWN = {
     "all at chance": (
         evaluated({"a": A, "b": B}, lost=("a", "b")),
-        ["Both networks are at chance with nothing hidden (26 and 26%), so behind holes nothing counts."],
+        ["Both networks are at chance with nothing hidden (26 and 26%), so behind holes nothing counts.", SUSPECTS],
     ),
     "one of three at chance": (
         evaluated({"a": A, "b": NONE, "c": B}, lost=("b",), compared=[("c", "a", PAINT, 0.01, 0.1)]),
@@ -31,6 +35,7 @@ KNOWN = {
             "layer masking (26 and 24%).",
             "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.11).",
             "b is at chance with nothing hidden (26%), so behind holes nothing counts.",
+            SUSPECTS,
         ],
     ),
     "one network reads": (
