@@ -20,6 +20,11 @@ from maskrobust.tensor_files import read_safetensors
 _FIELDS = {"object_masks": torch.bool, "labels": torch.int64, "ids": torch.int64, "objects": torch.int64}
 
 
+def one_object_each(ids: Tensor) -> Tensor:
+    """Which object each sample shows where a data module does not say: one of its own, named by the sample's id."""
+    return ids
+
+
 @dataclass(frozen=True)
 class SilhouetteBank:
     """Object masks of one size with their labels, sorted by sample id.
@@ -41,8 +46,8 @@ class SilhouetteBank:
             object.__setattr__(self, "objects", self.ids)
         if len(self) == 0:
             raise InputError(
-                "silhouettes are drawn from object masks, but the data have none; give masks, as with --data.mask_root "
-                "for a Folder, or choose a mask family that needs none, such as patches."
+                "silhouettes are drawn from object masks, but the data have none; give masks, as by mask_root of a "
+                "Folder, or choose a mask family that needs none, such as patches."
             )
 
     def __len__(self) -> int:
@@ -72,7 +77,7 @@ class SilhouetteBank:
         return torch.stack([farthest // width, farthest % width], dim=1), depths.amax(dim=1)
 
     @classmethod
-    def from_batches(cls, batches: Iterable[Batch], object_of: Callable[[Tensor], Tensor] = torch.clone) -> Self:
+    def from_batches(cls, batches: Iterable[Batch], object_of: Callable[[Tensor], Tensor] = one_object_each) -> Self:
         """Collect every non-empty object mask of some batches; the result does not depend on their order.
 
         Args:

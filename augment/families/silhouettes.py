@@ -73,10 +73,10 @@ def draw_outside(keys: Tensor, start: Tensor, end: Tensor, left_out_start: Tenso
 
     Args:
         keys: (B,) int64 keys.
-        start: (B,) int64, as are all the others.
-        end: see above.
-        left_out_start: see above.
-        left_out_end: see above.
+        start: (B,) int64, smallest integer.
+        end: (B,) int64, one above the largest.
+        left_out_start: (B,) int64, smallest integer that is not drawn.
+        left_out_end: (B,) int64, one above the largest that is not drawn.
 
     Returns:
         (B,) int64; `end` where nothing is left to draw.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.augment.batch import first_images, first_objects
+from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError, check_at_least, did_you_mean
 from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, is_a, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
@@ -160,7 +161,7 @@ class RelianceCallback(pl.Callback):
             self._bank,
             network.num_classes,
             seed=self.seed,
-            object_of=getattr(data, "object_of", torch.clone),
+            object_of=getattr(data, "object_of", one_object_each),
             scenes=self._scenes,
         )
         own_answers, own_read = [], []

@@ -51,9 +51,9 @@ def ask(
 ) -> FloatArray:
     """Ask a network about one image under each query, without gradients.
 
-    Queries are batched by visible area, so that layer masking can compute sparse ones on rows, and answers put back in
-    order. A random fill's key depends on `key` and the query's position alone: holes and fills are the same for any
-    batch size and device, and answers differ by rounding only.
+    The network is asked in order of visible area, and its answers are put back in the order of the queries. A random
+    fill's key depends on `key` and the query's position alone: holes and fills are the same for any batch
+    size and device, and answers differ by rounding only.
 
     Args:
         predict: a network in eval mode under a masking method (`maskrobust.predictor`).

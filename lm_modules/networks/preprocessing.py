@@ -106,7 +106,7 @@ class Preprocessing:
         images = self.cut(images)
         return images if self._fits(images) else self._interpolated(images).clamp(0.0, 1.0)
 
-    def view(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    def resize_masked(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures with a hole as the network sees them, before the hole is filled and before normalisation.
 
         With R the interpolation, a position of the result is visible where R(visible) >= 0.5, and shows

@@ -274,7 +274,7 @@ class TrainedNetwork(nn.Module):
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
 
         def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            images, visible = self.preprocessing.view(images, visible)
+            images, visible = self.preprocessing.resize_masked(images, visible)
             with self._autocast(images.device):
                 found = predict(images.to(memory_format=self._memory_format), visible, keys)
             return finish(found)

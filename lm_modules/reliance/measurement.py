@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -112,7 +113,7 @@ class Measurement(Generic[Key]):
         num_classes: int,
         *,
         seed: int = 0,
-        object_of: Callable[[Tensor], Tensor] = torch.clone,
+        object_of: Callable[[Tensor], Tensor] = one_object_each,
         scenes: EmptyScenes | None = None,
     ) -> None:
         for name, each in asked.items():

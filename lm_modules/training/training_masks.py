@@ -28,6 +28,7 @@ from maskrobust.augment import (
     sample_keys,
     uniform,
 )
+from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 
 TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
@@ -132,7 +133,7 @@ def build_silhouette_bank(mask_family: Choice, source: object, device: torch.dev
             f"mask_family '{needing[0]}' needs a data module with annotated_batches() to take silhouettes from, got "
             f"{type(source).__name__}; train with one of maskrobust.train.data, or choose another mask family."
         )
-    object_of = getattr(source, "object_of", torch.clone)
+    object_of = getattr(source, "object_of", one_object_each)
     bank = SilhouetteBank.from_batches(source.annotated_batches("train"), object_of)
     return bank.to(device)
 

@@ -132,7 +132,7 @@ def example_strips(
     strips = [ExampleStrip("Original", None, to_pictures(originals), "clean")]
     for method in methods:
         for condition, label in labels.items():
-            images, visible = preprocessing.view(batch.images, drawn.visible(condition))
+            images, visible = preprocessing.resize_masked(batch.images, drawn.visible(condition))
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition))
     return strips

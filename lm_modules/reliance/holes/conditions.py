@@ -33,7 +33,8 @@ _SWAP_STREAM, _PATCH_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM =
 
 
 OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
-"""Conditions that hide an object along its outline or by a circle, or the shape of another object."""
+"""Conditions that hide an object along its outline or by a circle, or the shape of an object of another class j, and
+then that of an object of a third class k, of about the same area."""
 
 
 class Condition(NamedTuple):

@@ -43,7 +43,7 @@ def question():
 @torch.no_grad()
 def test_a_picture_is_brought_to_size_filled_and_normalised():
     images, visible, keys = question()
-    shown, seen = SHOWN.view(images, visible)
+    shown, seen = SHOWN.resize_masked(images, visible)
     filled = apply_fill("mean", shown, seen, keys=keys, mean=SHOWN.mean)
     expected = draw()(normalise(filled, SHOWN.mean, SHOWN.std))
     torch.testing.assert_close(trained().predictor("mean")(images, visible, keys), expected)
@@ -161,8 +161,8 @@ def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(size, 
     expected = tv.resize(cut, list(size), interpolation=mode, antialias=True).clamp(0, 1)
     everything = torch.ones(2, 1, 24, 24, dtype=torch.bool)
     assert torch.equal(shown.resize(picture()), expected)
-    assert torch.equal(shown.view(picture(), everything)[0], expected)
-    assert shown.view(picture(), everything)[1].all()
+    assert torch.equal(shown.resize_masked(picture(), everything)[0], expected)
+    assert shown.resize_masked(picture(), everything)[1].all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
@@ -170,9 +170,9 @@ def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(size, 
 def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
     shown = Preprocessing(size=size, crop=0.9, interpolation=interpolation)
     visible = box()
-    images, seen = shown.view(picture(), visible)
+    images, seen = shown.resize_masked(picture(), visible)
     for other in (picture(seed=1), torch.full_like(picture(), torch.nan)):
-        redrawn, also_seen = shown.view(torch.where(visible, picture(), other), visible)
+        redrawn, also_seen = shown.resize_masked(torch.where(visible, picture(), other), visible)
         assert torch.equal(seen, also_seen) and not seen[0].all()
         assert torch.equal(images.where(seen, 0), redrawn.where(seen, 0))
 
@@ -180,14 +180,14 @@ def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
 def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch):
     shown, visible = Preprocessing(size=(15, 15), crop=0.9, interpolation="bicubic"), box()
     one, interpolate = picture()[:1], F.interpolate
-    expected, sizes = shown.view(one.repeat(2, 1, 1, 1), visible), list[int]()
+    expected, sizes = shown.resize_masked(one.repeat(2, 1, 1, 1), visible), list[int]()
 
     def counted(images, *size, **options):
         sizes.append(len(images))
         return interpolate(images, *size, **options)
 
     monkeypatch.setattr(F, "interpolate", counted)
-    found = shown.view(one.expand(2, -1, -1, -1), visible)
+    found = shown.resize_masked(one.expand(2, -1, -1, -1), visible)
     assert all(map(torch.equal, found, expected))
     assert sizes == [2, 2, 1]  # holes, pictures with holes, the picture
 
@@ -195,7 +195,7 @@ def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch):
 @pytest.mark.parametrize("size", SIZES)
 def test_a_hole_keeps_its_place_and_its_size(size):
     visible = box()
-    _, seen = Preprocessing(size=size).view(picture(), visible)
+    _, seen = Preprocessing(size=size).resize_masked(picture(), visible)
     cut = Preprocessing(size=size).cut(visible)
     expected = F.interpolate(cut.float(), size, mode="area") >= 0.5
     assert (seen != expected).float().mean() < 0.06
@@ -205,15 +205,17 @@ def test_a_hole_keeps_its_place_and_its_size(size):
 def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone():
     images, visible = picture(), box()
     for shown in (Preprocessing(), Preprocessing(size=(24, 24))):
-        assert torch.equal(shown.view(images, visible)[0], images) and torch.equal(shown.resize(images), images)
-    cut, seen = Preprocessing(crop=0.5).view(images, visible)
+        assert torch.equal(shown.resize_masked(images, visible)[0], images) and torch.equal(
+            shown.resize(images), images
+        )
+    cut, seen = Preprocessing(crop=0.5).resize_masked(images, visible)
     assert torch.equal(cut, images[:, :, 6:18, 6:18]) and torch.equal(seen, visible[:, :, 6:18, 6:18])
 
 
 def test_a_picture_of_the_size_is_not_cut_whatever_the_crop():
     images, visible = picture(), box()
     shown = Preprocessing(size=(24, 24), crop=0.5)
-    assert all(map(torch.equal, shown.view(images, visible), (images, visible)))
+    assert all(map(torch.equal, shown.resize_masked(images, visible), (images, visible)))
     assert torch.equal(shown.resize(images), images)
 
 
