@@ -1,6 +1,7 @@
 """The HTML page of `maskrobust explain`: a row for each image, a column for each masking method."""
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,6 @@ from maskrobust.train.report.blocks import (
     Cell,
     Line,
     Section,
-    compact_json,
     download,
     facts,
     folded,
@@ -237,7 +237,7 @@ def how_it_was_run(shown: Explanations) -> Markup:
         """{{ command }}{{ about }}<p class="downloads">{{ json }}</p>""",
         command=command_line(shown.content["provenance"]["command"]),
         about=facts(about, "settings"),
-        json=download("explanations.json", compact_json(shown.content), "application/json"),
+        json=download("explanations.json", json.dumps(shown.content, allow_nan=False), "application/json"),
     )
 
 

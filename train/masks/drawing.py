@@ -171,7 +171,7 @@ def render_gallery(gallery: Gallery, command: str) -> str:
     header = prose("header", "masks", title=title, outline=OUTLINE, images=gallery.images)
     images: Section[Gallery] = Section("images", "Every mask family with every fill", _images, is_open=True)
     sections = (images, Section[Gallery]("run", "How it was drawn", lambda _: run))
-    style = f"\n.wide {{ --columns: {len(gallery.columns) + 1}; }}\n"
+    style = prose("style", "masks", columns=len(gallery.columns) + 1)
     return render_page("masks", title, header, sections, gallery, look="wide", style=style)
 
 

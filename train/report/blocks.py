@@ -7,7 +7,7 @@ import base64
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from string import ascii_lowercase
@@ -176,15 +176,6 @@ def download(name: str, text: str, kind: str) -> Markup:
     return Markup('<a id="{}" download="{}" href="data:{};base64,{}">Download {}</a>').format(
         identity, name, kind, data, name
     )
-
-
-def compact_json(content: Mapping[str, Any]) -> str:
-    """JSON without white space.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
 def picture_address(pixels: Any, largest: int | None = _LARGEST_PICTURE) -> str:
