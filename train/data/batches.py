@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
+from maskrobust.train.data.shard_streams import EvaluationLoader
 from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
@@ -19,7 +20,7 @@ Item = TypeVar("Item")
 def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
     """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
 
-    That is one with a map-style data set; of a stream, such as shards, all are read up to the last that is wanted.
+    That is one with a map-style data set. Of shards the samples of other batches are read, but not decoded.
 
     Args:
         batches: batches as `AnnotatedDataModule.whole_split` returns them.
@@ -28,15 +29,14 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
     Returns:
         Each with its number, ascending.
     """
-    if not isinstance(batches, DataLoader):
-        return at_numbers(batches, numbers)
-    dataset = batches.dataset
-    if batches.batch_sampler is None or isinstance(dataset, IterableDataset):
+    if isinstance(batches, EvaluationLoader):
+        return batches.numbered(numbers)
+    if not isinstance(batches, DataLoader) or batches.batch_sampler is None:
         return at_numbers(batches, numbers)
     found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
-    return zip(found, Loader(dataset, batch_sampler=indices, **options), strict=True)
+    return zip(found, Loader(batches.dataset, batch_sampler=indices, **options), strict=True)
 
 
 def _parted(numbered: Iterable[tuple[int, Item]]) -> tuple[list[int], list[Item]]:

@@ -4,41 +4,50 @@ Shards may come from anyone. Nothing in them is executed, and nothing is written
 """
 
 import logging
+import math
 import os
 import shlex
+import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import chain, count, islice, tee
 from pathlib import Path
 from random import Random
-from re import fullmatch, match
+from re import match
 from typing import Any, Self
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from webdataset.cache import FileCache
 from webdataset.filters import shuffle
 from webdataset.gopen import gopen, gopen_schemes, set_options
-from webdataset.shardlists import ResampledShards, expand_urls, split_by_worker
+from webdataset.shardlists import ResampledShards, expand_urls
 from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, View, decode_image, decode_mask
-from maskrobust.train.data.loading import Position, PresentAhead, collate
+from maskrobust.train.data.loading import Loader, Position, PresentAhead, TrainingLoader, collate
 from maskrobust.train.storage.files import parse_json, printable
 
 Encoded = dict[str, Any]
 """A sample as WebDataset groups it: "__key__", "__url__", and the bytes of each file by its suffix."""
 
-_SHARDS = (".tar", ".tar.gz", ".tgz")
-_ENDED_BY_US = {0, 141, 23, -13}
+_SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
+_ENDED_BY_US = (0, 141, 23, -13)
 """Status of a command that was read to its end, and of a shell, of curl and of others that write to a closed pipe."""
 _MOST_BAD_IN_A_ROW = 1000
 _log = logging.getLogger("pytorch_lightning.shards")  # shown as Lightning's own lines are
+
+
+def _open_s3(url: str, *_: object) -> Any:
+    return gopen(f"pipe:aws s3 cp {shlex.quote(url)} -")
+
+
+gopen_schemes.setdefault("s3", _open_s3)
 
 
 def shard_urls(given: str | Sequence[str]) -> list[str]:
@@ -58,12 +67,9 @@ def shard_urls(given: str | Sequence[str]) -> list[str]:
         raise InputError(f"'{given}' must be a list of shards, but is not ({error}); correct it.") from error
     urls = []
     for url in named:
-        if match("[a-z0-9]{2,}:", url):
-            is_s3 = url.startswith("s3:") and "s3" not in gopen_schemes
-            urls.append(f"pipe:aws s3 cp {shlex.quote(url)} -" if is_s3 else url)
-            continue
-        inside = sorted(str(path) for path in Path(url).glob("*") if path.name.endswith(_SHARDS))
-        if not inside and not Path(url).is_file():
+        is_url = match("[a-z0-9]{2,}:", url)
+        inside = [] if is_url else sorted(str(path) for pattern in _SHARDS for path in Path(url).glob(pattern))
+        if not (is_url or inside or Path(url).is_file()):
             raise MissingFileError(f"'{url}' must be a shard, or a folder of {', '.join(_SHARDS)}; check the path.")
         urls += inside or [url]
     return urls
@@ -88,10 +94,9 @@ class _Header(tarfile.TarInfo):
         try:
             return super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # as tarfile itself does
         except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+            if buf and not any(buf):
                 raise
-            found = f"{bytes(buf[:20])!r} in place of a header" if buf else "no mark of its end"
-            raise tarfile.ReadError(f"it has {found}") from error
+            raise tarfile.ReadError(f"it has {bytes(buf[:20])!r} where a header or its end belongs") from error
 
 
 def _files(stream: Any, url: str) -> Iterator[Encoded]:
@@ -115,44 +120,37 @@ def _open(url: str) -> Any:
         cache_size=int(os.environ.get("WDS_CACHE_SIZE", "-1")),
         url_to_name=lambda url: f"{blake2b(url.encode()).hexdigest()[:32]}.tar",  # its own are equal for two folders
     )
-    return next(iter(cache([{"url": url}])))["stream"]
-
-
-def _close(stream: Any) -> int | None:
-    """Close a shard; the status of the command that fetches it where that is an error."""
-    is_command = set_options(stream, ignore_errors=True)
-    if stream is not None:
-        stream.close()
-    return stream.status if is_command and stream.status not in _ENDED_BY_US else None
+    return open(cache.get_file(url), "rb")
 
 
 def read_shard(url: str) -> Iterator[Encoded]:
     """The samples of a shard in order, one in memory at a time.
 
     Raises:
-        InputError: it cannot be opened or read to its end, holds no sample, or has a key or a file twice.
+        InputError: it cannot be opened or read to its end, holds no sample, or has two files of one name together.
     """
     stream: Any = None
-    keys: set[str] = set()
+    samples = 0
     try:
-        stream = _open(url)
-        set_options(stream, ignore_errors=True)
-        for sample in group_by_keys(_files(stream, url)):
-            if sample["__key__"] in keys:
-                raise ValueError(f"the files of the key '{sample['__key__']}' do not follow each other, or come twice")
-            keys.add(sample["__key__"])
-            yield sample
-        if not keys or _close(stream):
+        with closing(_open(url)) as stream:
+            set_options(stream, ignore_errors=True)  # a command may be ended before it has written all
+            for sample in group_by_keys(_files(stream, url)):
+                samples += 1
+                yield sample
+        if not samples or getattr(stream, "status", 0) not in _ENDED_BY_US:
             raise ValueError("it holds no sample")
-    except (tarfile.TarError, OSError, EOFError, ValueError, AssertionError, RecursionError) as error:
-        said = [*error.args, error][0] if not isinstance(error, OSError) else error.strerror or "it cannot be fetched"
-        why = said if (status := _close(stream)) is None else f"what fetches it ended with status {status}"
+    except (tarfile.TarError, OSError, EOFError, ValueError, AssertionError) as error:
+        status = getattr(stream, "status", 0)
+        said = (error.strerror or "it cannot be fetched") if isinstance(error, OSError) else [*error.args, error][0]
+        why = said if status in _ENDED_BY_US else f"what fetches it ended with status {status}"
         raise InputError(
-            f"the shard '{_one_line(url)}' cannot be read after {len(keys)} samples ({_one_line(why)}); copy or write "
-            "it again."
+            f"the shard '{_one_line(url)}' cannot be read after {samples} samples ({_one_line(why)}); copy or write it "
+            "again."
         ) from error
-    finally:
-        _close(stream)
+
+
+def _one_line(text: object) -> str:
+    return printable(f"{text}"[:200]).replace("\n", r"\n")
 
 
 @dataclass
@@ -162,38 +160,37 @@ class SampleReader:
     Attributes:
         split: the split, for ids.
         place: what the URLs of all its shards begin with; the rest is the name of a shard.
-        classes: names of the classes; none where labels are not read.
+        classes: number of each class by its name; none where labels are not read.
         label_field: the field of the file "json" that holds the label; None to read the file "cls".
         mask: suffix of the object mask.
         view: geometry of image and mask.
         skip: whether a sample that cannot be read is passed over.
-        bad: how many were, in this process.
+        skipped: (number of loader processes, at least 1) int64, in shared memory: how many were, in this pass.
     """
 
     split: str
     place: str
-    classes: Sequence[str]
+    classes: dict[str, int]
     label_field: str | None
     mask: str
     view: View
     skip: bool
-    bad: int = 0
+    skipped: torch.Tensor
 
-    def label(self, sample: Encoded) -> int | str | None:
-        """A label as it is written, a number or the name of a class; None where there is none.
+    def label(self, sample: Encoded) -> str | int:
+        """A label as it is written: a number, or the name of a class.
 
         Raises:
-            InputError: it is neither.
+            ValueError: there is none, or it is neither.
         """
-        with _named(sample):
-            if self.label_field is None:
-                found = sample["cls"].decode().strip() if "cls" in sample else None
-            else:
-                content = parse_json(sample.get("json", b"null"))
-                found = content.get(self.label_field) if isinstance(content, dict) else None
-            if isinstance(found, bool) or not isinstance(found, int | str | None):
-                raise ValueError(f"the label {found}, where a number or the name of a class belongs")
-        return int(found) if isinstance(found, str) and fullmatch("[0-9]{1,9}", found) else found
+        if self.label_field is None:
+            label = sample.get("cls", b"").decode().strip()
+        else:
+            fields = parse_json(sample.get("json", b"{}"))
+            label = fields.get(self.label_field, "") if isinstance(fields, dict) else ""
+        if label == "" or not isinstance(label, str | int):
+            raise ValueError(f"no label, as a number or the name of a class, in {self.label_field or 'cls'}")
+        return int(label) if f"{label}".isdecimal() and label not in self.classes else label
 
     def decode(self, sample: Encoded) -> Batch:
         """A sample as a `Batch` whose tensors lack the leading dimension; its label is -1 where none are read.
@@ -201,63 +198,58 @@ class SampleReader:
         Raises:
             InputError: something is wrong with it, which the message says, with its shard and key.
         """
-        images = [each for each in sample if f".{each}" in IMAGE_SUFFIXES]
-        label = self.label(sample) if self.classes else -1
-        number = self.classes.index(label) if isinstance(label, str) and label in self.classes else label
-        with _named(sample) as name:
+        name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
+        try:
+            images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
             if len(images) != 1:
                 raise ValueError(f"{len(images)} images in {[*sample][2:]}, where one belongs")
-            if number is None:
-                raise ValueError(f"no label ({self.label_field or 'cls'})")
+            label = self.label(sample) if self.classes else -1
+            number = self.classes.get(label, label) if isinstance(label, str) else label
             if self.classes and number not in range(len(self.classes)):
                 raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
-        image = decode_image(sample[images[0]], name)
-        if self.mask in sample:
-            object_mask = decode_mask(sample[self.mask], "binary", f"{name}.{self.mask}")
-        else:
+            image = decode_image(sample[images[0]], name)
             object_mask = torch.zeros_like(image[:1], dtype=torch.bool)
-        size, size_of_mask = tuple(image.shape[1:]), tuple(object_mask.shape[1:])
-        with _named(sample):
+            if self.mask in sample:
+                object_mask = decode_mask(sample[self.mask], "binary", f"{name}.{self.mask}")
+            size, size_of_mask = tuple(image.shape[1:]), tuple(object_mask.shape[1:])
             if size != size_of_mask:
                 raise ValueError(f"an image of {size} pixels (height, width), but a mask of {size_of_mask}")
-        key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
-        return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(number))
+            key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
+            return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(int(number)))
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(
+                f"'{name}' has {_one_line(error)}; correct it, or skip such samples by data.on_bad."
+            ) from error
 
     def decoded(self, samples: Iterable[Encoded]) -> Iterator[Batch]:
-        """Samples as `decode` makes them, but for those that are passed over; the 1st, 2nd, 4th, 8th, ... is told.
+        """Samples as `decode` makes them, but for those that are passed over, of which the first is named.
 
         Raises:
             InputError: a sample cannot be read, and is not to be passed over; or 1000 in a row cannot.
         """
-        in_a_row = 0
+        worker, in_a_row = get_worker_info(), 0
+        skipped = self.skipped[worker.id if worker else 0]
         for sample in samples:
             try:
                 read = self.decode(sample)
             except InputError as error:
-                self.bad, in_a_row = self.bad + 1, in_a_row + 1
+                in_a_row += 1
                 if not self.skip or in_a_row == _MOST_BAD_IN_A_ROW:
                     raise
-                if self.bad.bit_count() == 1:
-                    _log.warning(f"{self.split}: {self.bad} samples skipped by a loader process, the last as {error}")
+                if not skipped:
+                    _log.warning(f"{self.split}: skipped, as others will be: {error}")
+                skipped += 1
                 continue
             in_a_row = 0
             yield read
 
-
-@contextmanager
-def _named(sample: Encoded) -> Iterator[str]:
-    """A sample's name; an `InputError` says with it what a `ValueError` says that the sample has."""
-    name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
-    try:
-        yield name
-    except ValueError as error:
-        raise InputError(
-            f"'{name}' has {_one_line(error)}; correct it, or skip such samples by data.on_bad."
-        ) from error
-
-
-def _one_line(text: object) -> str:
-    return printable(f"{text}"[:200]).replace("\n", r"\n")
+    def tell_skipped(self) -> None:
+        """Log how many samples all loader processes have passed over in the pass that ends, if any."""
+        if total := int(self.skipped.sum()):
+            _log.warning(f"{self.split}: {total} samples that cannot be read were skipped")
+        self.skipped.zero_()
 
 
 def _samples(urls: Iterable[str]) -> Iterator[Encoded]:
@@ -309,14 +301,18 @@ class TrainingStream(IterableDataset[Batch]):
         self._position.copy_(torch.tensor(position or Position(self._next_epoch, 0)))
         self._next_epoch = int(self._position[0]) + 1
 
+    @property
+    def position(self) -> Position:
+        """Where the passes start that begin from now on."""
+        return Position(*self._position.tolist())
+
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Any]:
         """Batches up to the end of the epoch: all of them, or in a loader process its part."""
-        worker = get_worker_info()
+        worker, position = get_worker_info(), self.position
         place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        position = Position(*self._position.tolist())
         draws = Random(f"{self.seed} {self.rank} {place} {position.epoch} {position.batches}")
         shards = ResampledShards(self.urls, deterministic=True, seed=draws.getrandbits(63), worker_seed=int)
         encoded = islice(_samples(each["url"] for each in shards), draws.randrange(self.samples_per_shard), None)
@@ -329,21 +325,30 @@ class TrainingStream(IterableDataset[Batch]):
             yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
 
-@dataclass(eq=False)
-class EvaluationStream(IterableDataset[Batch]):
-    """Each sample once, over all ranks and loader processes together, and as many batches on each rank.
+class ShardTrainingLoader(TrainingLoader):
+    """A loader of a `TrainingStream` that tells with its last batch how many samples were skipped."""
 
-    Each loader process reads every n-th shard (WebDataset's `split_by_worker`), whose samples the ranks take in turns:
-    each rank reads all shards, and decodes its own samples. Only where a rank has no sample for a batch that others
-    have, one comes twice: ids tell.
+    def __iter__(self) -> Any:
+        stream: Any = self.dataset
+        for number, batch in enumerate(super().__iter__(), 1):
+            if number == stream.steps - stream.position.batches:
+                stream.reader.tell_skipped()
+            yield batch
+
+
+@dataclass(eq=False)
+class EvaluationBatches(Dataset[Batch | list[Batch] | None]):
+    """The batches of a split by their number from 0, asked for in ascending order.
+
+    Each process passes over the samples of batches that it is not asked for without decoding them.
 
     Args:
         urls: the shards.
         reader: reader of their samples.
         batch_size: samples in a batch, at most.
-        rank: rank of this process among those that evaluate.
-        ranks: number of processes.
-        masks_only: leave samples without an object mask out, but for the first of each loader process.
+        rank: rank of this process among those that have the same numbers asked of them, and deal the samples.
+        ranks: number of these processes.
+        masks_only: leave samples without an object mask out, but for the first.
     """
 
     urls: list[str]
@@ -353,14 +358,55 @@ class EvaluationStream(IterableDataset[Batch]):
     ranks: int
     masks_only: bool
 
+    def __post_init__(self) -> None:
+        self._next, self._samples = math.inf, iter(list[Encoded]())
+
+    def __getitem__(self, number: int) -> Batch | list[Batch] | None:
+        """This rank's samples of a batch of all ranks; empty where none can be read, None behind the last batch.
+
+        Only where a rank has no sample of a batch that others have, one comes twice: ids tell.
+        """
+        if number < self._next:
+            samples = enumerate(_samples(self.urls))
+            wanted = (each for place, each in samples if not self.masks_only or self.reader.mask in each or not place)
+            self._next, self._samples = 0, wanted
+        whole = self.batch_size * self.ranks
+        passed = int(number - self._next) * whole
+        turn = [*islice(self._samples, passed, passed + whole)]
+        self._next = number + 1
+        own = [*self.reader.decoded(turn[self.rank :: self.ranks] or turn[-1:])]
+        if not own and self.ranks > 1:  # the others may have one
+            own = [*islice(self.reader.decoded(turn), 1)]
+        return (collate(own) if own else []) if turn else None
+
+
+class EvaluationLoader:
+    """Loads `EvaluationBatches`, all or those with some numbers.
+
+    Args:
+        batches: the batches.
+        options: options for a `DataLoader`.
+    """
+
+    def __init__(self, batches: EvaluationBatches, **options: Any) -> None:
+        self._batches, self._options = batches, options
+        self._loader = self._loading(range(sys.maxsize))
+
     def __iter__(self) -> Iterator[Batch]:
-        """Batches of this loader process."""
-        samples = enumerate(_samples(split_by_worker(self.urls)))
-        wanted = (sample for place, sample in samples if not self.masks_only or self.reader.mask in sample or not place)
-        batch = list[Batch]()
-        while turn := [*islice(wanted, self.batch_size * self.ranks)]:
-            own = [*self.reader.decoded(turn[self.rank :: self.ranks] or turn[-1:])]
-            if not own and self.ranks > 1:  # the others may have one
-                own = batch or [*islice(self.reader.decoded(turn), 1)]
-            if batch := own:
-                yield collate(batch)
+        return (batch for _, batch in self._read(count(), self._loader))
+
+    def numbered(self, numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
+        """Batches with these numbers, ascending from 0, as far as there are any, each with its number."""
+        asked, named = tee(numbers)
+        return self._read(named, self._loading(asked))
+
+    def _loading(self, numbers: Iterable[int]) -> Loader[Batch]:
+        return Loader(self._batches, sampler=numbers, **self._options)  # type: ignore[arg-type]  # any iterable will do
+
+    def _read(self, numbers: Iterator[int], loader: Loader[Batch]) -> Iterator[tuple[int, Batch]]:
+        for number, batch in zip(numbers, loader, strict=False):
+            if batch is None:
+                break
+            if batch:
+                yield number, batch
+        self._batches.reader.tell_skipped()

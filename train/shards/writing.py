@@ -38,8 +38,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> dict[str, int]:
         The number of samples in each split.
 
     Raises:
-        InputError: the folder holds other shards, a split is empty, an id comes twice, some samples alone have no
-            label, or a sample cannot be encoded.
+        InputError: the folder holds other shards, a split is empty, or a sample cannot be encoded.
     """
     data, out = config.data, config.out
     settings = json.loads(json.dumps({**config.source, "samples_per_shard": config.samples_per_shard}, default=str))
@@ -51,16 +50,11 @@ def write_shards(config: ShardsConfig, progress: Progress) -> dict[str, int]:
     data.prepare_data()
     counts: dict[str, int] = {}
     described: dict[str, Any] = {}
-    seen: set[int] = set()
     for split in config.splits:
         data.setup_split(split)
         samples = in_random_order(data.stored_samples(split))
         if not samples:
             raise InputError(f"the split '{split}' must hold samples, but holds none; leave it out of --splits.")
-        for sample in samples:
-            if sample.id in seen:
-                raise InputError(f"ids must be unique over all splits, got {sample.id} twice; correct the data.")
-            seen.add(sample.id)
         ids = fingerprint([sample.id for sample in samples])
         if noted.setdefault(split, ids) != ids:
             raise others
@@ -104,11 +98,6 @@ def _write(config: ShardsConfig, split: Split, first: int, samples: Iterable[Enc
     """Write shards from number `first` on, each under another name until it is whole."""
     writer = None
     for sample in samples:
-        if config.data.class_names and sample.label < 0:
-            raise InputError(
-                f"shards hold labels for all images or for none, but some of the split '{split}' have none; leave "
-                "it out of --splits."
-            )
         writer = writer or ShardWriter(
             f"{str(config.out).replace('%', '%%')}/{split}-%06d.tar{_PART}",
             config.samples_per_shard,

@@ -1,9 +1,12 @@
 """`Shards`: WebDataset's tar files, on a disk, in a bucket or behind a command."""
 
 import warnings
+from functools import partial
 from typing import Any, Literal
 
+import torch
 from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
@@ -12,8 +15,16 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Colour
 from maskrobust.train.data.files.image_files import View, evaluation_view, training_view
-from maskrobust.train.data.loading import Loader, PresentAhead, TrainingLoader, loading_options, rank_and_number
-from maskrobust.train.data.shard_streams import EvaluationStream, SampleReader, TrainingStream, read_shard, shard_urls
+from maskrobust.train.data.loading import PresentAhead, loading_options, rank_and_number
+from maskrobust.train.data.shard_streams import (
+    EvaluationBatches,
+    EvaluationLoader,
+    SampleReader,
+    ShardTrainingLoader,
+    TrainingStream,
+    read_shard,
+    shard_urls,
+)
 from maskrobust.train.types import Split
 
 
@@ -23,7 +34,7 @@ class Shards(AnnotatedDataModule):
     A split names paths, folders, URLs (https:, s3:, gs:, hf:, ...) or "pipe:COMMAND", with brace lists as in
     'data/train-{000000..000146}.tar', joined by "::" or as a list. Training draws shards with replacement, and an epoch
     has a fixed number of steps; see `shard_streams.TrainingStream`. Evaluation reads each sample once over all
-    processes. Views are those of `FileDataModule`. A sample's id, which its holes depend on, is a hash of split, shard
+    processes. A sample's id, which its holes depend on, is a hash of split, shard
     and key. The environment variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded.
 
     Args:
@@ -37,6 +48,8 @@ class Shards(AnnotatedDataModule):
         mask: suffix of object masks, in which what is not black is the object.
         on_bad: "stop" to end at a sample that cannot be read; "skip" to leave it out, and say how many were. A shard
             that breaks off always ends the run.
+        view: "crop": random crops for training and the centre for evaluation, as `Folder` does; "as_is": images that
+            have `image_size` already, such as generated ones, are neither cropped nor flipped.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -63,6 +76,7 @@ class Shards(AnnotatedDataModule):
         label_field: str | None = None,
         mask: str = "mask.png",
         on_bad: Literal["stop", "skip"] = "stop",
+        view: Literal["crop", "as_is"] = "crop",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
@@ -80,19 +94,17 @@ class Shards(AnnotatedDataModule):
         if not self.urls:
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
-        self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
+        self.view, self.image_size, self.shuffle_buffer = view, image_size, shuffle_buffer
         self.class_names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
         if classes is None:
             self.class_names = self._found_classes()
         self.num_classes = len(self.class_names)
-        if (mean is None) is not (std is None):
-            raise InputError("mean and std describe the same pixels, got one of them; give both or none.")
-        self._colours_are_given = mean is not None
+        self._colours_are_given = mean is not None and std is not None
         self.mean, self.std = mean or IMAGENET_MEAN, std or IMAGENET_STD
 
     def _found_classes(self) -> tuple[str, ...]:
         split, (url, *others) = next(iter(self.urls.items()))
-        labels = {*map(self._reader(split, evaluation_view(32)).label, read_shard(url))} - {None}
+        labels = {*map(self._reader(split).label, read_shard(url))}
         numbers = [label for label in labels if isinstance(label, int)]
         names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
         rank_zero_info(f"{len(names)} classes in the shard '{url}'{f', of {len(others) + 1}' if others else ''}")
@@ -121,18 +133,16 @@ class Shards(AnnotatedDataModule):
             )
         return self.urls[split]
 
-    def listed(self, split: Split) -> object:
-        """The shards, and the number of loader processes, on which it depends what makes a batch."""
-        return {"shards": self.shards(split), "num_workers": self.num_workers}
+    def listed(self, split: Split) -> list[str]:
+        """The shards."""
+        return self.shards(split)
 
     def setup(self, stage: str | None = None) -> None:
         """Tell how many shards the splits have that `stage` needs, and which colours are assumed."""
         for split in SPLITS_OF_STAGE[stage]:
             rank_zero_info(f"{split}: {len(self.shards(split))} shards")
         if not self._colours_are_given:
-            rank_zero_info(
-                "mean colour and standard deviation are taken to be ImageNet's; give mean and std for others"
-            )
+            rank_zero_info("mean colour and standard deviation are ImageNet's where mean and std do not say others")
             self._colours_are_given = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -142,19 +152,11 @@ class Shards(AnnotatedDataModule):
             InputError: `train_samples` was not given.
         """
         urls, (rank, ranks) = self.shards("train"), rank_and_number()
-        if self.train_samples is None:
-            raise InputError("a training on shards needs the number of its images, got none; give data.train_samples.")
         check_at_least("train_samples", self.train_samples, 1)
-        stream = TrainingStream(
-            urls,
-            self._reader("train", training_view(self.image_size)),
-            self.batch_size,
-            steps=max(1, self.train_samples // (self.batch_size * ranks)),
-            samples_per_shard=-(-self.train_samples // len(urls)),
-            seed=self.order_seed,
-            rank=rank,
-            shuffle_buffer=self.shuffle_buffer,
-        )
+        samples: Any = self.train_samples
+        steps, per_shard = max(1, samples // (self.batch_size * ranks)), -(-samples // len(urls))
+        reader, size = self._reader("train", training=True), self.batch_size
+        stream = TrainingStream(urls, reader, size, steps, per_shard, self.order_seed, rank, self.shuffle_buffer)
 
         def begin() -> PresentAhead | None:
             position = self.position()
@@ -166,37 +168,44 @@ class Shards(AnnotatedDataModule):
             stream.begin(position)
             return self.presenter()
 
-        return TrainingLoader(stream, begin, **self._options())
+        # Lightning suspects that every loader process yields all of it.
+        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
+        return ShardTrainingLoader(stream, begin, batch_size=None, **loading_options(self.num_workers))
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """This rank's batches of the validation split."""
+    def val_dataloader(self) -> EvaluationLoader:
+        """This rank's part of each batch of the validation split."""
         return self._loader_of("val", *rank_and_number())
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """This rank's batches of the test split."""
+    def test_dataloader(self) -> EvaluationLoader:
+        """This rank's part of each batch of the test split."""
         return self._loader_of("test", *rank_and_number())
 
-    def whole_split(self, split: Split) -> DataLoader[Batch]:
+    def whole_split(self, split: Split) -> EvaluationLoader:
         """All of a split, in the view of evaluation, on every rank."""
         return self._loader_of(split)
 
-    def annotated_batches(self, split: Split) -> DataLoader[Batch]:
+    def annotated_batches(self, split: Split) -> EvaluationLoader:
         """The samples that have an object mask, or where there is none the first; all shards are read."""
         return self._loader_of(split, masks_only=True)
 
-    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> DataLoader[Batch]:
-        reader = self._reader(split, evaluation_view(self.image_size))
-        return Loader(
-            EvaluationStream(self.shards(split), reader, self.batch_size, rank, ranks, masks_only), **self._options()
-        )
+    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> EvaluationLoader:
+        reader = self._reader(split)
+        batches = EvaluationBatches(self.shards(split), reader, self.batch_size, rank, ranks, masks_only)
+        return EvaluationLoader(batches, batch_size=None, **loading_options(self.num_workers))
 
-    def _reader(self, split: Split, view: View) -> SampleReader:
+    def _reader(self, split: Split, training: bool = False) -> SampleReader:
         folders = {url.rpartition("/")[0] for url in self.shards(split)}
         place = f"{folders.pop()}/" if len(folders) == 1 else ""
+        classes = {name: number for number, name in enumerate(self.class_names)}
+        view: View = (training_view if training else evaluation_view)(self.image_size)
+        if self.view == "as_is":
+            view = partial(_as_is, self.image_size)
+        skipped = torch.zeros(max(1, self.num_workers), dtype=torch.int64).share_memory_()
         skip = self.on_bad == "skip"
-        return SampleReader(split, place, self.class_names, self.label_field, self.mask, view, skip)
+        return SampleReader(split, place, classes, self.label_field, self.mask, view, skip, skipped)
 
-    def _options(self) -> dict[str, Any]:
-        # Lightning suspects that every loader process yields all of it.
-        warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
-        return {"batch_size": None, **loading_options(self.num_workers)}
+
+def _as_is(size: int, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
+    if image.shape[1:] != (size, size):
+        raise ValueError(f"an image of {tuple(image.shape[1:])} pixels (height, width), which image_size {size} is not")
+    return image, object_mask

@@ -25,9 +25,9 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data import Folder, Shards
 from maskrobust.train.data.batches import numbered_batches
-from maskrobust.train.data.loading import Loader, Position
+from maskrobust.train.data.loading import Position
 from maskrobust.train.data.sets import shards as shards_module
-from maskrobust.train.data.shard_streams import TrainingStream, sample_id, shard_urls
+from maskrobust.train.data.shard_streams import SampleReader, TrainingStream, sample_id, shard_urls
 from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
@@ -300,18 +300,17 @@ FAULTS = {
     "a shard that breaks off in a file": (cut(9000), SHARD + "1 samples (unexpected end of data)"),
     "a shard that breaks off between files": (cut(512 * 3), SHARD),
     "a shard without the mark of its end": (cut(27648), SHARD),
-    "an empty file": (cut(0), SHARD + "0 samples (it has no mark of its end)"),
+    "an empty file": (cut(0), SHARD + "0 samples (it has b'' where a header or its end belongs)"),
     "a shard without samples": (partial(spoilt, change=lambda _: []), SHARD + "0 samples (it holds no sample)"),
     "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + '0 samples (it has b"<?xml'),
     "a link": (link, SHARD + "0 samples (it holds no sample)"),
-    "no label": (drop("0029.cls"), SAMPLE + "has no label (cls)"),
+    "no label": (drop("0029.cls"), SAMPLE + "has no label, as a number or the name of a class, in cls"),
     "text for a number": (replace("cls", b"cat"), SAMPLE + "has the label 'cat', which is none of the 5"),
     "a number too large": (replace("cls", b"5"), SAMPLE + "has the label '5', which is none of the 5"),
     "a negative label": (replace("cls", b"-1"), SAMPLE + "has the label '-1', which is none of the 5"),
     "a label of no text": (replace("cls", b"\xff\xfe"), SAMPLE + "has 'utf-8' codec"),
     "two images": (rename("0029.mask.png", "0029.jpg"), SAMPLE + "has 2 images in "),
     "an image twice": (rename("0030.png", "0029.png"), "val-000000.tar' cannot be read after "),
-    "a key that comes again": (rename("0032.", "0029."), "the key '0029' do not follow each other, or come twice"),
     "no image": (drop("0029.png"), SAMPLE + "has 0 images in ['cls', 'mask.png']"),
     "an image that breaks off": (replace("png", BROKEN), "val-000000.tar/0029' cannot be read as an image"),
     "no image inside": (replace("png", b"GIF"), "val-000000.tar/0029' cannot be read as an image"),
@@ -358,20 +357,27 @@ def test_what_cannot_be_fetched_is_named_in_one_sentence(given, said, folder, se
 
 def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, caplog, monkeypatch):
     spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") and n[3] in "890" else c) for n, c in files])
-    data = make(folder, on_bad="skip", batch_size=1)
-    with caplog.at_level(logging.WARNING):
-        assert len(joined(data.val_dataloader()).ids) == 12 - 3
-    told = [record.getMessage() for record in caplog.records]
-    assert [each.split(" by ")[0] for each in told] == ["val: 1 samples skipped", "val: 2 samples skipped"]
-    batches = []
+    for workers in (0, 2):
+        loader = make(folder, on_bad="skip", batch_size=1, num_workers=workers).val_dataloader()
+        for _ in range(2):
+            caplog.clear()
+            assert len(joined(loader).ids) == 12 - 3
+            told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+            assert told[-1] == "val: 3 samples that cannot be read were skipped"
+            assert workers or told[0].startswith("val: skipped, as others will be: ")
     for rank in range(2):
         monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 2))
-        batches.append(len([*data.val_dataloader()]))
-    assert batches == [5, 5], "as many on each rank, though none of the first turn is left"
+        batches = len([*make(folder, on_bad="skip", batch_size=1).val_dataloader()])
+        assert batches == 5, "as many on each rank, though none of the first turn is left"
+    spoilt(folder, lambda files: [(n, b"?" if n == "0001.cls" else c) for n, c in files], "train-000000.tar")
+    one = make(folder, on_bad="skip", train=f"{folder}/train-000000.tar", train_samples=40, num_workers=2)
+    caplog.clear()
+    assert [len(batch.ids) for batch in one.train_dataloader()] == [4] * 10
+    assert caplog.records[-1].getMessage().endswith(" samples that cannot be read were skipped")
     for name in folder.glob("train*"):
         spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") else c) for n, c in files], name.name)
     with pytest.raises(InputError, match=r"has the label '\?'"):
-        next(iter(data.train_dataloader()))
+        next(iter(make(folder, on_bad="skip").train_dataloader()))
 
 
 def test_classes_are_given_or_found_in_a_shard_and_said(folder, caplog):
@@ -415,13 +421,40 @@ def test_only_samples_with_a_mask_are_decoded_for_silhouettes(folder):
     assert batch.object_mask.flatten(1).any(dim=1).sum() == 9 and len(batch.ids) == 10
 
 
-def test_batches_are_numbered_alike_at_each_call(folder):
-    data = make(folder, num_workers=2)
-    every = [*data.whole_split("val")]
-    found = dict(numbered_batches(data.whole_split("val"), count(1, 2)))
-    assert [*found] == [*range(1, len(every), 2)] and all(equal(found[number], every[number]) for number in found)
-    assert data.listed("val") != make(folder, num_workers=1).listed("val")
+@pytest.fixture
+def decodes(monkeypatch, tmp_path):
+    """A file with a line for each sample that is decoded, in whichever process."""
+    decode, decoded = SampleReader.decode, tmp_path / "decoded"
+
+    def noted(reader, sample):
+        with decoded.open("a") as lines:
+            lines.write(f"{sample['__key__']}\n")
+        return decode(reader, sample)
+
+    monkeypatch.setattr(SampleReader, "decode", noted)
+    return decoded
 
 
-def test_a_loader_of_shards_is_one_that_says_when_it_has_few_cores(folder):
-    assert isinstance(make(folder).val_dataloader(), Loader)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers, decodes, monkeypatch):
+    every = [*make(folder, batch_size=2).whole_split("val")]
+    for rank in range(3):
+        decodes.write_text("")
+        batches = make(folder, batch_size=2, num_workers=workers).whole_split("val")
+        found = dict(numbered_batches(batches, count(rank, 3)))
+        assert [*found] == [*range(rank, 6, 3)] and all(equal(found[number], every[number]) for number in found)
+        assert sorted(decodes.read_text().split()) == [
+            f"{28 + 2 * number + place:04d}" for number in found for place in range(2)
+        ]
+        decodes.write_text("")
+        monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 3))
+        assert len([*make(folder, batch_size=2, num_workers=workers).val_dataloader()]) == 2
+        assert sorted(decodes.read_text().split()) == [f"{number:04d}" for number in range(28 + rank, 40, 3)]
+
+
+def test_images_that_have_their_size_already_can_be_left_as_they_are(folder):
+    with Image.open(io.BytesIO(make_sample(28)["png"])) as image:
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+    assert torch.equal(next(iter(make(folder, view="as_is").val_dataloader())).images[0], pixels)
+    with pytest.raises(InputError, match=r"has an image of \(32, 32\) pixels .* image_size 48 is not"):
+        list(make(folder, view="as_is", image_size=48).train_dataloader())
