@@ -310,7 +310,10 @@ FAULTS = {
     "a negative label": (replace("cls", b"-1"), SAMPLE + "has the label '-1', which is none of the 5"),
     "a label of no text": (replace("cls", b"\xff\xfe"), SAMPLE + "has 'utf-8' codec"),
     "two images": (rename("0029.mask.png", "0029.jpg"), SAMPLE + "has 2 images in "),
-    "an image twice": (rename("0030.png", "0029.png"), "val-000000.tar' cannot be read after "),
+    "an image twice": (
+        partial(spoilt, change=lambda files: [file for file in files for _ in range(1 + (file[0] == "0029.png"))]),
+        SHARD + "1 samples (0029.png: duplicate file name",
+    ),
     "no image": (drop("0029.png"), SAMPLE + "has 0 images in ['cls', 'mask.png']"),
     "an image that breaks off": (replace("png", BROKEN), "val-000000.tar/0029' cannot be read as an image"),
     "no image inside": (replace("png", b"GIF"), "val-000000.tar/0029' cannot be read as an image"),
