@@ -11,7 +11,7 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, count, islice, tee
 from pathlib import Path
@@ -233,7 +233,8 @@ class SampleReader:
         skipped = self.skipped[worker.id if worker else 0]
         for sample in samples:
             try:
-                read = self.decode(sample)
+                yield self.decode(sample)
+                in_a_row = 0
             except InputError as error:
                 in_a_row += 1
                 if not self.skip or in_a_row == _MOST_BAD_IN_A_ROW:
@@ -241,9 +242,6 @@ class SampleReader:
                 if not skipped:
                     _log.warning(f"{self.split}: skipped, as others will be: {error}")
                 skipped += 1
-                continue
-            in_a_row = 0
-            yield read
 
     def tell_skipped(self) -> None:
         """Log how many samples all loader processes have passed over in the pass that ends, if any."""
@@ -376,7 +374,8 @@ class EvaluationBatches(Dataset[Batch | list[Batch] | None]):
         self._next = number + 1
         own = [*self.reader.decoded(turn[self.rank :: self.ranks] or turn[-1:])]
         if not own and self.ranks > 1:  # the others may have one
-            own = [*islice(self.reader.decoded(turn), 1)]
+            uncounted = replace(self.reader, skipped=torch.zeros_like(self.reader.skipped))
+            own = [*islice(uncounted.decoded(turn), 1)]
         return (collate(own) if own else []) if turn else None
 
 

@@ -34,7 +34,7 @@ class ShardsConfig:
     data: AnnotatedDataModule
     out: Path
     source: Mapping[str, Any]
-    splits: tuple[Split, ...]
+    splits: tuple[Split, ...] | None = None
     samples_per_shard: int = 1000
     workers: int = os.cpu_count() or 1
 
@@ -47,14 +47,9 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
         InputError: an argument leaves its domain, or a configuration file has no data.
     """
     parser = Parser(prog="maskrobust shards", description=__doc__, **PARSER_OPTIONS)
-    parser.add_class_arguments(ShardsConfig, skip={"data", "source", "splits"})
-    parser.add_argument(
-        "--splits", type=tuple[Split, ...] | None, help="splits to write; by default those that the data have"
-    )
+    parser.add_class_arguments(ShardsConfig, skip={"data", "source"})
     values, described = parse_with_data(parser, arguments, unlabelled=True)
     kept = {name: value for name, value in described.get("init_args", {}).items() if name not in _ABOUT_LOADING}
-    if values["splits"] is None:
-        values["splits"] = values["data"].splits
     config = ShardsConfig(**values, source=described | {"init_args": kept})
     if getattr(config.data, "nodata", None) is not None:
         raise InputError("shards do not keep which pixels hold no data; leave nodata out, or train on the files.")
@@ -64,7 +59,7 @@ def parse_config(arguments: Sequence[str]) -> ShardsConfig:
 
     check_at_least("samples_per_shard", config.samples_per_shard, 1)
     check_at_least("workers", config.workers, 1)
-    check_distinct("splits", config.splits)
+    check_distinct("splits", config.data.splits if config.splits is None else config.splits)
     return config
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from operator import methodcaller
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> dict[str, int]:
     data.prepare_data()
     counts: dict[str, int] = {}
     described: dict[str, Any] = {}
-    for split in config.splits:
+    for split in config.splits or data.splits:
         data.setup_split(split)
         samples = in_random_order(data.stored_samples(split))
         if not samples:
@@ -61,7 +62,7 @@ def write_shards(config: ShardsConfig, progress: Progress) -> dict[str, int]:
         write_json(unfinished, noted)
         written = len([*out.glob(f"{split}-*.tar")])
         left = samples[written * config.samples_per_shard :]
-        encoded = call_in_processes(_encode, ((sample,) for sample in left), config.workers)
+        encoded = call_in_processes(methodcaller("encode"), ((sample,) for sample in left), config.workers)
         _write(config, split, written, progress.track(encoded, total=len(left), description=f"writing {split}"))
         last = math.ceil(len(samples) / config.samples_per_shard) - 1
         counts[split], described[split] = len(samples), f"{out}/{split}-{{000000..{last:06d}}}.tar"
@@ -79,10 +80,6 @@ def in_random_order(samples: Iterable[StoredSample]) -> list[StoredSample]:
     found = [*samples]
     order = sample_keys(0, torch.tensor([sample.id for sample in found], dtype=torch.int64)).argsort()
     return [found[place] for place in order.tolist()]
-
-
-def _encode(sample: StoredSample) -> EncodedSample:
-    return sample.encode()
 
 
 def files_of(sample: EncodedSample) -> dict[str, Any]:

@@ -378,7 +378,7 @@ def _object_pixels(image: Image.Image, code: MaskCode) -> NDArray[np.bool_]:
         return np.asarray(numbers != _TRIMAP_BACKGROUND)
     if code == "binary":
         numbers = _numbers_or_colours(image)
-        if {*np.unique(numbers).tolist()} in _TRIMAPS:
+        if numbers.all() and {*np.unique(numbers).tolist()} in _TRIMAPS:
             raise InputError("it holds 1, 2 and 3 alone, as a trimap does, and nothing black: set mask_code to trimap")
         return np.asarray(numbers.any(axis=2)) if numbers.ndim == 3 else numbers.astype(np.bool_)
     classes = _imagenet_s_classes(image)

@@ -368,14 +368,17 @@ def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, cap
             told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
             assert told[-1] == "val: 3 samples that cannot be read were skipped"
             assert workers or told[0].startswith("val: skipped, as others will be: ")
+    caplog.clear()
     for rank in range(2):
         monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 2))
         batches = len([*make(folder, on_bad="skip", batch_size=1).val_dataloader()])
         assert batches == 5, "as many on each rank, though none of the first turn is left"
+    told = [record.getMessage() for record in caplog.records if record.getMessage().endswith("were skipped")]
+    assert sum(int(each.split()[1]) for each in told) == 3
     spoilt(folder, lambda files: [(n, b"?" if n == "0001.cls" else c) for n, c in files], "train-000000.tar")
     one = make(folder, on_bad="skip", train=f"{folder}/train-000000.tar", train_samples=40, num_workers=2)
     caplog.clear()
-    assert [len(batch.ids) for batch in one.train_dataloader()] == [4] * 10
+    assert [len(batch.ids) for batch in one.train_dataloader()] == [4] * 5
     assert caplog.records[-1].getMessage().endswith(" samples that cannot be read were skipped")
     for name in folder.glob("train*"):
         spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") else c) for n, c in files], name.name)
