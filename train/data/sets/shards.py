@@ -142,7 +142,9 @@ class Shards(AnnotatedDataModule):
         for split in SPLITS_OF_STAGE[stage]:
             rank_zero_info(f"{split}: {len(self.shards(split))} shards")
         if not self._colours_are_given:
-            rank_zero_info("mean colour and standard deviation are ImageNet's where mean and std do not say others")
+            rank_zero_info(
+                "mean colour and standard deviation are taken to be ImageNet's; give mean and std for others"
+            )
             self._colours_are_given = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
