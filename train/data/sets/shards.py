@@ -2,7 +2,7 @@
 
 import warnings
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -154,8 +154,9 @@ class Shards(AnnotatedDataModule):
             InputError: `train_samples` was not given.
         """
         urls, (rank, ranks) = self.shards("train"), rank_and_number()
-        check_at_least("train_samples", self.train_samples, 1)
-        samples: Any = self.train_samples
+        if (samples := self.train_samples) is None:
+            raise InputError("a training on shards needs the number of its images, got none; give data.train_samples.")
+        check_at_least("train_samples", samples, 1)
         steps, per_shard = max(1, samples // (self.batch_size * ranks)), -(-samples // len(urls))
         reader, size = self._reader("train", training=True), self.batch_size
         stream = TrainingStream(urls, reader, size, steps, per_shard, self.order_seed, rank, self.shuffle_buffer)

@@ -409,7 +409,7 @@ def test_classes_are_given_or_found_in_a_shard_and_said(folder, caplog):
 
 
 def test_shards_that_are_not_there_are_named_before_anything_is_read(folder):
-    with pytest.raises(MissingFileError, match=r"val-000003.tar' must be a shard, or a folder of .tar"):
+    with pytest.raises(MissingFileError, match=r"val-000003.tar' must be a shard, or a folder of \*\.tar"):
         make(folder, val=f"{folder}/val-{{000000..000003}}.tar")
     with pytest.raises(InputError, match="Shards must be told of shards, got none"):
         Shards()
