@@ -33,16 +33,11 @@ def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterat
         return batches.numbered(numbers)
     if not isinstance(batches, DataLoader) or batches.batch_sampler is None:
         return at_numbers(batches, numbers)
-    found, indices = _parted(at_numbers(batches.batch_sampler, numbers))
+    wanted = [*at_numbers(batches.batch_sampler, numbers)]
+    found, indices = [number for number, _ in wanted], [entry for _, entry in wanted]
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
     return zip(found, Loader(batches.dataset, batch_sampler=indices, **options), strict=True)
-
-
-def _parted(numbered: Iterable[tuple[int, Item]]) -> tuple[list[int], list[Item]]:
-    """Numbers and entries."""
-    pairs = [*numbered]
-    return [number for number, _ in pairs], [entry for _, entry in pairs]
 
 
 def at_numbers(entries: Iterable[Item], numbers: Iterator[int]) -> Iterator[tuple[int, Item]]:

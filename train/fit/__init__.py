@@ -18,11 +18,9 @@ def drop_distractions() -> None:
     And that there is a GPU where the CPU was chosen: an Apple GPU cannot be used, any other one by whoever wants it.
     And that `srun` is installed and was not used: a login node of a cluster may train something small.
     """
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_tip)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: not str(record.msg).startswith("💡 Tip: ")
+    )
     warnings.filterwarnings("ignore", ".isinstance.treespec, LeafSpec.. is deprecated", FutureWarning)
     warnings.filterwarnings("ignore", "GPU available but not used")
     warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
-
-
-def _is_no_tip(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith("💡 Tip: ")

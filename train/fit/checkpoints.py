@@ -78,19 +78,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    _remove_remains(path)
+    for remains in path.parent.glob(f".{escape(path.name)}.*"):  # of a process that was killed while it wrote
+        remains.unlink()
     content = io.BytesIO()  # torch aborts the process where writing to a file raises, as a signal's handler may
     torch.save(checkpoint, content)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-
-
-def _remove_remains(path: Path) -> None:
-    """Remove what a process has left that was killed while it wrote to `path`."""
-    for remains in path.parent.glob(f".{escape(path.name)}.*"):
-        remains.unlink()
 
 
 def _forget_elsewhere(states: Any, folder: Path) -> None:

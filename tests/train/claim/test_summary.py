@@ -1,6 +1,5 @@
 """From outcomes to a verdict: pairs, comparisons' signs, and numbers that are not defined."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 
@@ -9,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.claim.arguments import parse_config
@@ -24,7 +22,6 @@ from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
 from tests.train.tiny import tiny_claim
 
 IMAGES = 400
-Change = Callable[[Outcomes], Outcomes]
 
 
 @pytest.fixture(scope="module")

@@ -239,13 +239,11 @@ FAULTS = [
     (["--images=[IMAGES, OTHER]"], "different names"),
     (["--images=TEXT"], "cannot be read as an image"),
     (["--targets=[10]"], "got '10'"),
-    (["--segments=[voronoi]"], "voronoi"),
     (["--patch_size=64"], "two segments"),
     (["--patch_size=4"], "samples"),
     (["--plan.samples=16"], "at least 19 samples"),
     (["--plan.explainers=[rise]"], "rise"),
     (["--plan.design=paper", "--plan.visible_fraction=0.8"], "design"),
-    (["--methods=[blak]"], "blak"),
 ]
 
 

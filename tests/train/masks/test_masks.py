@@ -213,11 +213,8 @@ def test_images_of_different_classes_are_drawn_where_the_first_batch_holds_a_sin
 
 
 FAULTS = [
-    ("--families=[circles]", "circles"),
     ("--families=[{rectangles: {counts: 3}}]", "families 'rectangles' takes the options"),
-    ("--fills=[green]", "green"),
     ("--families=[]", "families must name at least one"),
-    ("--patch_size=0", "patch_size must be at least 1"),
     ("--split=trial", "split"),
 ]
 

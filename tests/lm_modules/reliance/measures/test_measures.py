@@ -120,10 +120,6 @@ def test_clean_accuracy_and_retention_count_all_images(outcomes):
 FAMILIES = ("blobs", "slic", "rectangles", "objects")
 
 
-def plan_of(*families):
-    return ReliancePlan(shapes=False, transfer_families=families)
-
-
 @pytest.fixture
 def asked_outcomes():
     """Blobs are read in 3 of 4 images, segments and objects never, rectangles at random; 20 images are not asked."""
