@@ -108,6 +108,12 @@ def test_nodata_is_what_all_bands_hold_and_nan_what_any_holds():
     assert np.argwhere(~visible[0, 0].numpy()).tolist() == [[1, 1], [2, 2]]
 
 
+def test_masks_of_several_forms_hide_together():
+    images, padding, opacity = pictures(1), torch.zeros(1, 4, 5, dtype=torch.bool), torch.ones(1, 4, 5)
+    padding[..., 4], opacity[..., 0], images[:, :, 0] = True, 0.0, NAN
+    assert visible_from(images, padding_mask=padding, alpha=opacity).sum() == 9
+
+
 @pytest.mark.parametrize(
     ("images", "given", "message"),
     [
