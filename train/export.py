@@ -1,6 +1,8 @@
 """`maskrobust export`: a network under layer masking as one ONNX file."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from maskrobust.errors import InputError
@@ -42,7 +44,9 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         size: height and width of the pictures, or one number for both; by default the network's own.
 
     Returns:
-        A sentence about the file: its inputs, and how it was checked.
+        A sentence about the file: its inputs, and how it was checked. Its output is called `logits`. Its metadata hold,
+        as JSON: the method, the classes, mean and standard deviation (which the file applies), and size, crop and
+        interpolation, with which a picture of another size is brought to the size of the inputs.
 
     Raises:
         MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no
@@ -61,7 +65,10 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
     if shown.size is None:
         raise InputError(f"an ONNX file needs the size of its pictures, which '{name}' does not say; give --size 224.")
     height, width = shown.size
-    model = onnx_model(PixelNetwork(network, method, shown.size), shown.size)
+    about = {"method": method, "classes": network.class_names, **asdict(shown)}
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    pixels = PixelNetwork(network, method, shown.size)
+    model = onnx_model(pixels, shown.size, output="logits", metadata=metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(model)
     return (

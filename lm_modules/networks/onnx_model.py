@@ -1,6 +1,7 @@
 """`onnx_model`: a network under layer masking as an ONNX file, checked in ONNX Runtime against the network itself."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 
@@ -33,7 +34,7 @@ class PixelNetwork(nn.Module):
 
     def __init__(self, network: TrainedNetwork, method: MaskingMethod, size: tuple[int, int]) -> None:
         super().__init__()
-        self.network = network.configured(preprocessing=replace(network.preprocessing, size=size, crop=1.0))
+        self.network = network.configured(preprocessing=replace(network.preprocessing, size=size))
         self._predict = self.network.predictor(method)
         self.eval()
 
@@ -43,8 +44,15 @@ class PixelNetwork(nn.Module):
 
 
 @torch.no_grad()
-def onnx_model(network: nn.Module, size: tuple[int, int], *, any_sizes: bool = False) -> bytes:
-    """A masked network in ONNX, with its weights: inputs `images` and `visible`, of any batch.
+def onnx_model(
+    network: nn.Module,
+    size: tuple[int, int],
+    *,
+    any_sizes: bool = False,
+    output: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """A masked network in ONNX, with its weights: inputs `images` and `visible`, whose first axis is called `batch`.
 
     Before it is returned, ONNX Runtime computes it with other masks than that of the export, for batches of 1, 3 and 8:
     each output must be that in PyTorch within `TOLERANCE`, with everything visible too, and not change by a bit when
@@ -56,6 +64,8 @@ def onnx_model(network: nn.Module, size: tuple[int, int], *, any_sizes: bool = F
         size: height and width of the images.
         any_sizes: have a third input, `sizes` (B, 2) int64: height and width of each image at the top left of its
             canvas. `network` takes it by this name; see `LayerMasking.forward`.
+        output: name of the output of a network that returns one tensor; by default torch names it.
+        metadata: what the file says of itself: its `metadata_props`.
 
     Returns:
         What an .onnx file holds.
@@ -79,12 +89,16 @@ def onnx_model(network: nn.Module, size: tuple[int, int], *, any_sizes: bool = F
         network,
         kwargs=example,
         input_names=[*example],
+        output_names=None if output is None else [output],
         opset_version=OPSET,
-        dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in example},
+        dynamic_shapes={name: {0: "batch" if name == "images" else torch.export.Dim.DYNAMIC} for name in example},
         verbose=False,
     )
     assert program is not None
-    model: bytes = program.model_proto.SerializeToString()
+    proto = program.model_proto
+    for name, value in (metadata or {}).items():
+        proto.metadata_props.add(key=name, value=value)
+    model: bytes = proto.SerializeToString()
     _check(model, network, size, any_sizes)
     return model
 

@@ -1,5 +1,7 @@
 """`maskrobust export`, and networks by name as commands ask them."""
 
+import json
+
 import onnxruntime
 import pytest
 import torch
@@ -24,7 +26,9 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     """Of two convolutions: the exporter takes seconds for each."""
     origin = Origin("tiny", layer_masking={"merge": "union", "padding": "mirror"})
     tiny = randomise(Tiny())
-    network = TrainedNetwork("net", tiny.eval(), Preprocessing(size=(48, 40), crop=0.9), 8, origin=origin)
+    names = ["disc", "a, b", *"cdefgh"]
+    preprocessing = Preprocessing(size=(48, 40), crop=0.9)
+    network = TrainedNetwork("net", tiny.eval(), preprocessing, 8, class_names=names, origin=origin)
     monkeypatch.setattr(loading, "load_network", {"net": network}.__getitem__)
     main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
     height, width = network.preprocessing.size or (0, 0)
@@ -36,8 +40,17 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     with torch.no_grad():
         expected = network.predictor("layer_masking_mirror")(picture, visible, torch.arange(5))
     session = onnxruntime.InferenceSession(tmp_path / "a" / "net.onnx")
-    (found,) = session.run(None, {"images": picture.numpy(), "visible": visible.numpy()})
+    (found,) = session.run(["logits"], {"images": picture.numpy(), "visible": visible.numpy()})
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
+    shapes = [each.shape for each in (*session.get_inputs(), *session.get_outputs())]
+    assert shapes == [["batch", 3, height, width], ["batch", 1, height, width], ["batch", 8]]
+    about = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert (about.pop("method"), about.pop("classes")) == ("layer_masking_mirror", names)
+    said = Preprocessing().with_changes(about)  # enough to show it a picture of another size as the network sees it
+    large = torch.rand(5, 3, 90, 70, generator=torch.Generator().manual_seed(1))
+    (found,) = session.run(["logits"], {"images": said.resize(large).numpy(), "visible": (visible | True).numpy()})
+    with torch.no_grad():
+        assert torch.allclose(torch.from_numpy(found), network(large), atol=1e-4)
 
 
 @pytest.mark.parametrize(
