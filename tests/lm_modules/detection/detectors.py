@@ -98,7 +98,7 @@ def build(name: str) -> nn.Module:
             if isinstance(each, nn.Conv2d) and ("head" in part or "rpn" in part):  # scores that differ
                 nn.init.normal_(each.weight, std=0.1)
         if not isinstance(detector, SSD):
-            detector.transform.size_divisible = 16
+            detector.transform.size_divisible = 8  # so that the strides of anchors depend on the canvas
         return detector.eval()
 
     return seeded(make)
