@@ -239,7 +239,7 @@ def test_a_folder_of_a_run_is_refused_with_the_best_checkpoint_of_its_newest_ver
     place = "onnx" if command == "export" else "out"
     arguments = [command, f"--network={tmp_path / given}", f"--{place}={tmp_path / 'out'}", *data[command]]
     best = tmp_path / "run" / "version_1" / "checkpoints" / "best.ckpt"
-    assert f"name a checkpoint in it, such as '{best}'" in " ".join(sentence_of(arguments, capsys).split())
+    assert f"name a file in it, such as '{best}'" in " ".join(sentence_of(arguments, capsys).split())
 
 
 class Nothing(Dataset[int]):
