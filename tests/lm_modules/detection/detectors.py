@@ -107,7 +107,7 @@ def build(name: str) -> nn.Module:
 def draw_batch(dtype: torch.dtype = torch.float32):
     """Three images of three sizes; what is visible of them; targets, of which the hole hides some and cuts others."""
     generator = torch.Generator().manual_seed(0)
-    images = [torch.rand(3, *size, generator=generator, dtype=dtype) for size in ((50, 65), (80, 45), (48, 48))]
+    images = [torch.rand(3, *size, generator=generator, dtype=dtype) for size in ((50, 72), (80, 45), (48, 48))]
     visible = [torch.ones(1, *each.shape[1:], dtype=torch.bool) for each in images]
     visible[0][:, 10:36, 20:50] = False
     visible[1][:, :30] = False

@@ -239,7 +239,7 @@ MISTAKES = {
     "no images": (lambda: call([]), InputError, ["at least one image"]),
     "lists for tensors": (lambda: call(IMAGES, [each.tolist() for each in VISIBLE]), TypeError, ["visible", "list"]),
     "4 images, 3 masks": (lambda: call([*IMAGES, IMAGES[0]], VISIBLE), InputError, ["visible", "4 images, got 3"]),
-    "another size": (lambda: call(IMAGES, [VISIBLE[0]] * 3), InputError, ["(3, 80, 45)", "(1, 50, 65)", "image 1"]),
+    "another size": (lambda: call(IMAGES, [VISIBLE[0]] * 3), InputError, ["(3, 80, 45)", "(1, 50, 72)", "image 1"]),
     "numbers for bools": (lambda: call(IMAGES, [each.float() for each in VISIBLE]), TypeError, ["visible", "bool"]),
     "bytes": (lambda: call([(255 * each).byte() for each in IMAGES]), TypeError, ["float in [0, 1]", "uint8"]),
     "NaN in sight": (lambda: call(with_nan(IMAGES, VISIBLE)), InputError, ["NaN", "image 0", "visible_from"]),
