@@ -263,8 +263,7 @@ main(['masks', '--data', 'Cues', '--out', 'out'])
         r"maskrobust: error: (\w+) is needed here, .*; install it with pip install \S+, or all .*", told
     )
     remedies = {"skimage": "scikit-image", "scipy": "scipy", "pytorch_lightning": "pytorch-lightning"}
-    remedies["safetensors"] = "safetensors"
-    lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "load_network": "safetensors"}
+    lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "linear_imputation": "scipy"}
     lacking |= dict.fromkeys(("MaskRobustClassifier", "MaskedPretraining", "RelianceCallback"), "pytorch_lightning")
     assert json.loads(line) == {
         name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "

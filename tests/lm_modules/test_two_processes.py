@@ -15,6 +15,7 @@ from torch._dynamo.utils import counters
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.masking import Masked, VisibleMap
+from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.trained_network import CompiledNetwork
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -40,6 +41,7 @@ def four_samples(counts, momentum):
 
 def outcome(module, features, visible, slope):
     leaf = features.clone().requires_grad_()
+    ask_for_rules([module])  # as wrapping it does
     output = module(Masked(leaf, VisibleMap(visible, MaskingOptions()))).as_plain()
     gradient, weight, bias = torch.autograd.grad((output * slope).sum(), [leaf, module.weight, module.bias])
     buffers = dict(module.named_buffers())

@@ -131,7 +131,7 @@ def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_mask
         main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
     assert counters["stats"]["unique_graphs"] == 2
     expected = [row for row in alone if row["network"] in (network, "") and not row["compared_with"]]
-    found = rows_in(tmp_path)
+    found = [row for row in rows_in(tmp_path) if not row["compared_with"]]
     assert len(found) == len(expected) > 0
     for row, eager in zip(found, expected, strict=True):
         for name, value in eager.items():  # the end of an interval may be the next resample of 24 images
