@@ -14,7 +14,7 @@ from tests.lm_modules.callbacks.test_strangers_trainer import Described, Strange
 
 @pytest.fixture(scope="module")
 def other():
-    """The package. Its import takes the messages of `pytorch_lightning` as well; afterwards these go where they went."""
+    """The package. Its import takes the messages of `pytorch_lightning`, too; afterwards these go where they went."""
     before = rank_zero.log
     import lightning
     import lightning.pytorch.callbacks
