@@ -10,7 +10,7 @@ import shlex
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, count, islice, tee
@@ -153,6 +153,20 @@ def _one_line(text: object) -> str:
     return printable(f"{text}"[:200]).replace("\n", r"\n")
 
 
+@contextmanager
+def _naming(sample: Encoded) -> Iterator[str]:
+    """A sample's name; an `InputError` says with it what a `ValueError` says that the sample has."""
+    name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
+    try:
+        yield name
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(
+            f"'{name}' has {_one_line(error)}; correct it, or skip such samples by data.on_bad."
+        ) from error
+
+
 @dataclass
 class SampleReader:
     """What the files of a sample mean.
@@ -177,20 +191,21 @@ class SampleReader:
     skip: bool
     skipped: torch.Tensor
 
-    def label(self, sample: Encoded) -> str | int:
-        """A label as it is written: a number, or the name of a class.
+    def label(self, sample: Encoded) -> str | int | None:
+        """A label as it is written: a number, or the name of a class; None where there is none.
 
         Raises:
-            ValueError: there is none, or it is neither.
+            InputError: it is neither.
         """
-        if self.label_field is None:
-            label = sample.get("cls", b"").decode().strip()
-        else:
-            fields = parse_json(sample.get("json", b"{}"))
-            label = fields.get(self.label_field, "") if isinstance(fields, dict) else ""
-        if label == "" or not isinstance(label, str | int):
-            raise ValueError(f"no label, as a number or the name of a class, in {self.label_field or 'cls'}")
-        return int(label) if f"{label}".isdecimal() and label not in self.classes else label
+        with _naming(sample):
+            if self.label_field is None:
+                label = sample.get("cls", b"").decode().strip() or None
+            else:
+                fields = parse_json(sample.get("json", b"{}"))
+                label = fields.get(self.label_field) if isinstance(fields, dict) else None
+            if not isinstance(label, str | int | None):
+                raise ValueError(f"the label {label}, where a number or the name of a class belongs")
+            return int(label) if isinstance(label, str) and label.isdecimal() and label not in self.classes else label
 
     def decode(self, sample: Encoded) -> Batch:
         """A sample as a `Batch` whose tensors lack the leading dimension; its label is -1 where none are read.
@@ -198,12 +213,13 @@ class SampleReader:
         Raises:
             InputError: something is wrong with it, which the message says, with its shard and key.
         """
-        name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
-        try:
+        with _naming(sample) as name:
             images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
             if len(images) != 1:
                 raise ValueError(f"{len(images)} images in {[*sample][2:]}, where one belongs")
             label = self.label(sample) if self.classes else -1
+            if label is None:
+                raise ValueError(f"no label ({self.label_field or 'cls'})")
             number = self.classes.get(label, label) if isinstance(label, str) else label
             if self.classes and number not in range(len(self.classes)):
                 raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
@@ -216,12 +232,6 @@ class SampleReader:
                 raise ValueError(f"an image of {size} pixels (height, width), but a mask of {size_of_mask}")
             key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
             return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(int(number)))
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(
-                f"'{name}' has {_one_line(error)}; correct it, or skip such samples by data.on_bad."
-            ) from error
 
     def decoded(self, samples: Iterable[Encoded]) -> Iterator[Batch]:
         """Samples as `decode` makes them, but for those that are passed over, of which the first is named.

@@ -104,7 +104,7 @@ class Shards(AnnotatedDataModule):
 
     def _found_classes(self) -> tuple[str, ...]:
         split, (url, *others) = next(iter(self.urls.items()))
-        labels = {*map(self._reader(split).label, read_shard(url))}
+        labels = {*map(self._reader(split).label, read_shard(url))} - {None}
         numbers = [label for label in labels if isinstance(label, int)]
         names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
         rank_zero_info(f"{len(names)} classes in the shard '{url}'{f', of {len(others) + 1}' if others else ''}")

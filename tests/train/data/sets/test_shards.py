@@ -304,7 +304,7 @@ FAULTS = {
     "a shard without samples": (partial(spoilt, change=lambda _: []), SHARD + "0 samples (it holds no sample)"),
     "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + '0 samples (it has b"<?xml'),
     "a link": (link, SHARD + "0 samples (it holds no sample)"),
-    "no label": (drop("0029.cls"), SAMPLE + "has no label, as a number or the name of a class, in cls"),
+    "no label": (drop("0029.cls"), SAMPLE + "has no label (cls)"),
     "text for a number": (replace("cls", b"cat"), SAMPLE + "has the label 'cat', which is none of the 5"),
     "a number too large": (replace("cls", b"5"), SAMPLE + "has the label '5', which is none of the 5"),
     "a negative label": (replace("cls", b"-1"), SAMPLE + "has the label '-1', which is none of the 5"),
