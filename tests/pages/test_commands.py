@@ -84,7 +84,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     # The exporter takes 20 s for the network of a page: tests/lm_modules/masking/test_export.py.
-    monkeypatch.setattr("maskrobust.lm_modules.networks.onnx_model.onnx_model", lambda *_: b"the network")
+    monkeypatch.setattr("maskrobust.lm_modules.networks.onnx_model.onnx_model", lambda *_, **_options: b"the network")
     registered, imported = [dict(registry) for registry in (FAMILIES, FILLS)], set(sys.modules)
     yield tmp_path
     wandb.finish()

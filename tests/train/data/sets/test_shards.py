@@ -387,7 +387,7 @@ def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, cap
 
 
 def test_classes_are_given_or_found_in_a_shard_and_said(folder, caplog):
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, "pytorch_lightning.utilities.rank_zero"):
         found = make(folder, classes=None, train=f"{folder}/train-000001.tar")
         few = make(folder, classes=None)
         found.setup("fit")
