@@ -11,7 +11,6 @@ from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.batch import check_floating, check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
-from maskrobust.lm_modules.token_dropping import TokenDropping
 
 MaskingMethod = str
 """A name of `augment.FILLS`, "my_module.my_name" for an own fill, or a name of `WRAPPERS`."""
@@ -33,7 +32,7 @@ Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, without what makes it take `visible`."""
-    return network.network if isinstance(network, LayerMasking | TokenDropping) else network
+    return network.network if isinstance(network, LayerMasking) else network
 
 
 def _with_layer_masking(network: nn.Module, padding: PaddingRule) -> LayerMasking:
@@ -43,9 +42,9 @@ def _with_layer_masking(network: nn.Module, padding: PaddingRule) -> LayerMaskin
     return LayerMasking(unwrapped(network), padding=padding)
 
 
-WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking | TokenDropping]] = {
+WRAPPERS: dict[MaskingMethod, Callable[[nn.Module], LayerMasking]] = {
     **{method: partial(_with_layer_masking, padding=padding) for padding, method in LAYER_MASKINGS.items()},
-    TOKEN_DROPPING: lambda network: TokenDropping(unwrapped(network)),
+    TOKEN_DROPPING: lambda network: LayerMasking(unwrapped(network), partial_patches="hidden"),
 }
 """Masking methods that give the hole to the network: what makes a network take `visible` beside the images."""
 
@@ -122,14 +121,14 @@ def predictor(
 
     Raises:
         InputError: the method is unknown; the network is a module that takes no `visible` under a method of `WRAPPERS`;
-            or its padding is that of another method of `LAYER_MASKINGS`.
+            or its padding is that of another method of `LAYER_MASKINGS`, or it pads partly hidden patches under
+            "token_dropping".
     """
     check_methods((method,), "method")
     if method in WRAPPERS and isinstance(network, nn.Module) and not _takes_visible(network):
         raise InputError(
             f"method '{method}' needs a network that takes images and visible, got {type(network).__name__}, which "
-            f"takes images alone; wrap it, as in {'TokenDropping' if method == TOKEN_DROPPING else 'LayerMasking'}"
-            "(network)."
+            "takes images alone; wrap it, as in LayerMasking(network)."
         )
     if isinstance(network, LayerMasking) and method in LAYER_MASKINGS.values():
         padding = network.options.padding
@@ -138,6 +137,9 @@ def predictor(
                 f"method '{method}' needs the padding of its name, got a network with padding '{padding}'; wrap it "
                 "anew, or name the other method."
             )
+
+    if method == TOKEN_DROPPING and isinstance(network, LayerMasking) and network.options.partial_patches == "padded":
+        raise InputError(f"method '{method}' needs LayerMasking(network, partial_patches='hidden'); wrap it anew.")
 
     is_checked = tuple(mean) == (0.0,) * len(mean) and tuple(std) == (1.0,) * len(std)
 

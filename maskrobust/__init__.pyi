@@ -70,7 +70,6 @@ from .lm_modules.reliance.functional import (
     used_share as used_share,
 )
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
-from .lm_modules.token_dropping import TokenDropping as TokenDropping
 from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier
 from .lm_modules.training.objectives import objective as objective
 from .lm_modules.training.pretraining import MaskedPretraining as MaskedPretraining

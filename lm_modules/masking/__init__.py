@@ -10,6 +10,7 @@ from maskrobust.lm_modules.masking.table import (
 from maskrobust.lm_modules.masking.visible_map import (
     MergeRule as MergeRule,
     PaddingRule as PaddingRule,
+    PartialPatches as PartialPatches,
     VisibleMap as VisibleMap,
     Window as Window,
 )

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from maskrobust.lm_modules.masking.memory import Watched, note_change, refuse_stale, watch
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
+    ANYWHERE,
     ASKING_SIZES,
     MADE_IN_SHAPE,
     RULES,
+    LosesMap,
     Rule,
     RuledModule,
     UnsupportedNetworkError,
@@ -120,6 +122,18 @@ class Ruled(Watched):
         """A plain tensor of its own with 0 at hidden positions."""
         raise NotImplementedError
 
+    def take_positions_of(self, other: Self) -> None:
+        """Be where other features are, from now on."""
+        raise NotImplementedError
+
+
+class OffGrid(Ruled):
+    """Such a tensor whose positions are no map, as those of tokens."""
+
+    def as_map(self) -> Ruled:
+        """The same as a map; refused where the positions are none."""
+        raise NotImplementedError
+
 
 _RENAMED = {"axis": "dim", "keepdims": "keepdim"}
 _TENSORS = ("input", "tensors", "other")
@@ -164,7 +178,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None
     if changed is not None and compiles:  # which takes a tensor that is changed for a plain one
         args = [changed.with_fresh(changed.features), *args[1:]]
-    result = _compute(run, operation, rule, args, kwargs)
+    result = _compute(run, operation, rule, operands, args, kwargs)
     if changed is not None:
         result = _written(operation, changed, result)
     elif type(result) in (tuple, list):
@@ -174,13 +188,30 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     return result if run is None else run.tell(operation, rule, args, kwargs, result)
 
 
-def _compute(run: Run | None, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _compute(
+    run: Run | None, operation: Any, rule: Rule, operands: Sequence[Ruled], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
     try:
-        if run is None or run.sizes is None:
-            return rule.apply(operation, *args, **kwargs)
-        return run.sizes.apply(run, operation, rule, args, kwargs)
+        if run is not None and run.sizes is not None:
+            return run.sizes.apply(run, operation, rule, args, kwargs)
+        if not any(isinstance(each, OffGrid) for each in operands):
+            try:
+                return rule.apply(operation, *args, **kwargs)
+            except LosesMap:
+                if rule.apply not in ANYWHERE:
+                    raise
+        anywhere = ANYWHERE.get(rule.apply)
+        if anywhere is not None:
+            return anywhere(operation, *args, **kwargs)
+        return rule.apply(operation, *map(_as_maps, args), **{name: _as_maps(each) for name, each in kwargs.items()})
     except NotImplementedError as error:
         raise UnsupportedNetworkError(str(error)) from error
+
+
+def _as_maps(value: Any) -> Any:
+    if isinstance(value, OffGrid):
+        return value.as_map()
+    return type(value)(map(_as_maps, value)) if type(value) in (list, tuple) else value
 
 
 def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -268,7 +299,7 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
                 changed.features.copy_(result.features)
         elif not are_aliases(result, changed):  # tests/fuzz/test_networks.py, "in place"
             changed.copy_(result)
-        changed.visible, changed.axes = result.visible, result.axes
+        changed.take_positions_of(result)
     changed.branches = changed.parts = None
     note_change(changed)
     return changed

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.masking.inputs import (
     warn_of_bytes,
     why_it_failed,
 )
-from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
+from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import PADDINGS, can_inspect
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
@@ -33,6 +33,7 @@ from maskrobust.lm_modules.masking.visible_map import (
     MaskingOptions,
     MergeRule,
     PaddingRule,
+    PartialPatches,
     VisibleMap,
     within_extent,
 )
@@ -107,7 +108,11 @@ def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[P
     """
     name, rule_name = name_of(operation).rpartition(".")[2], rule.apply.__name__
     for part in result if isinstance(result, tuple) else (result,):
-        if isinstance(part, Masked):
+        if isinstance(part, Arranged):
+            shown = part.positions
+            fraction = shown.count_nonzero().item() / shown.numel()
+            yield PlanRow(layer, name, rule_name, 1, shown[0].numel(), 0, fraction)
+        elif isinstance(part, Masked):
             _, height, width = part.visible.size
             fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
             yield PlanRow(layer, name, rule_name, height, width, part.rings, fraction)
@@ -131,6 +136,9 @@ class LayerMasking(nn.Module):
         padding: what these values are: "mean" of their known neighbours, ring by ring (the paper), "mirror", the
             features mirrored at the edge of the hole (`functional.mirrored_places`), or "zeros", for comparison: zeros
             show the outline of a hole to every layer.
+        partial_patches: what becomes of a partly hidden patch in a network that begins with patches, as vision
+            transformers do: "padded", as by any convolution, or "hidden" as a whole, so that the network gets the
+            visible patches alone and no outline within them.
 
     Raises:
         UnsupportedNetworkError: naming the layer and operation without a rule, and how to add one.
@@ -152,6 +160,7 @@ class LayerMasking(nn.Module):
         merge: MergeRule = "intersection",
         detach_padding: bool = True,
         padding: PaddingRule = "mean",
+        partial_patches: PartialPatches = "padded",
     ) -> None:
         check_network(network)
         network = network_to_mask(network)
@@ -159,7 +168,9 @@ class LayerMasking(nn.Module):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         if padding not in (choices := [*PADDINGS, "zeros"]):
             raise InputError(f"padding must be one of {', '.join(choices)}, got '{padding}'; choose one of these.")
-        options = MaskingOptions(merge, detach_padding, padding)
+        if partial_patches not in ("padded", "hidden"):
+            raise InputError(f"partial_patches must be padded or hidden, got '{partial_patches}'; choose one of these.")
+        options = MaskingOptions(merge, detach_padding, padding, partial_patches)
         _refuse_further_arguments(network)
         refuse_unsupported(network, options)
         self._set_up(network, options)

@@ -10,11 +10,13 @@ from functools import cache
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.dispatch import Axes, Ruled, ruled_in
+from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
+from maskrobust.lm_modules.masking.dispatch import Axes, OffGrid, Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
@@ -75,7 +77,7 @@ class Masked(Ruled):
     def features(self) -> Tensor:
         """The same memory as a plain tensor, without the mask."""
         with torch._C.DisableTorchFunctionSubclass():
-            if type(self) is Masked and not torch.compiler.is_compiling():
+            if type(self) in (Masked, Arranged) and not torch.compiler.is_compiling():
                 return super().as_subclass(Tensor)
             return torch.ops.aten.alias(self)  # type: ignore[no-any-return]
 
@@ -88,6 +90,30 @@ class Masked(Ruled):
     def is_images_first(self) -> bool:
         """Whether the features are (B, C, H, W)."""
         return self.axes == IMAGES_FIRST and self.ndim == 4
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """The positions in the axes of the features; what a frame has added counts as zeros that the network sees.
+
+        Raises:
+            NotImplementedError: the images have several sizes.
+        """
+        if self.visible.extent is not None:
+            raise NotImplementedError("layer masking needs images of one size in networks that attend.")
+        places = self.visible.places
+        if self.frame is not None:
+            inside, padding = self.frame.inside, self.frame.padding
+            places = inside.visible.places.once(
+                ("frame", padding),
+                lambda: Places(F.pad(inside.visible.positions, padding, value=1)[:, 0], inside.visible),
+            )
+        return Arrangement(
+            places,
+            tuple(
+                channels(size) if axis not in self.axes or size == 1 else (Part(size, self.axes.index(axis)),)
+                for axis, size in enumerate(self.shape)
+            ),
+        )
 
     @property
     def positions(self) -> Tensor:
@@ -130,6 +156,14 @@ class Masked(Ruled):
                 return zero_rows(self.features, self.visible.hidden_row_indices)
             hide = functional.hide_finite if self.is_images_first else functional.hide
             return hide(self, self.positions)
+
+    def take_positions_of(self, other: "Masked") -> None:
+        """Be where other features are, from now on."""
+        if isinstance(self, Arranged) or isinstance(other, Arranged):
+            self.__class__ = other.__class__
+            vars(self).update({name: each for name, each in vars(other).items() if name in _OF_POSITIONS})
+        else:
+            self.visible, self.axes = other.visible, other.axes
 
     def as_plain(self) -> Tensor:
         """A plain tensor of its own with 0 at hidden positions."""
@@ -207,6 +241,9 @@ class Masked(Ruled):
         return pad_rows(self.features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 
+_OF_POSITIONS = ("visible", "axes", "own_arrangement")
+
+
 def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
     """Features that nobody else holds, with the map of their visible positions; see `Masked`."""
     if isinstance(features, Masked):
@@ -220,6 +257,83 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
             f"{visible.size[2]} positions of the mask, got shape {tuple(shape)}; give this operation, or the module "
             "around it, a rule of its own with masking_rule."
         )
+    masked = _as_masked(features, Masked)
+    # On the tensor itself: torch.compile does not read attributes of its class.
+    masked.visible, masked.axes = visible, axes
+    return masked
+
+
+def arrange(features: Tensor, arrangement: Arrangement) -> Masked:
+    """Features that nobody else holds, with positions in any arrangement; a map where they are one."""
+    of_map = arrangement.map_and_axes
+    if of_map is not None:
+        return carry(features, *of_map)
+    masked = _as_masked(features.features if isinstance(features, Masked) else features, Arranged)
+    assert isinstance(masked, Arranged)
+    masked.own_arrangement = arrangement
+    return masked
+
+
+class Arranged(Masked, OffGrid):
+    """Features whose positions are no map, such as tokens, windows or attention.
+
+    Attributes:
+        own_arrangement: where the positions lie.
+    """
+
+    own_arrangement: Arrangement
+
+    @property
+    def arrangement(self) -> Arrangement:
+        """Where the positions lie."""
+        return self.own_arrangement
+
+    @property
+    def visible(self) -> VisibleMap:  # type: ignore[override]
+        """The map of features (B, C, H, W) or (B, H, W, C); refused where they are none."""
+        return self.own_arrangement.as_map()[0]
+
+    @property
+    def axes(self) -> Axes:  # type: ignore[override]
+        """The axes of such a map."""
+        return self.own_arrangement.as_map()[1]
+
+    @property
+    def positions(self) -> Tensor:
+        """The visible positions, bool, in a shape that broadcasts against `features`."""
+        return self.own_arrangement.positions
+
+    def with_fresh(self, features: Tensor) -> Masked:  # type: ignore[override]
+        """Features that nobody else holds, at the same positions."""
+        masked = arrange(features, self.own_arrangement)
+        masked.run = self.run
+        return masked
+
+    def with_hidden_one(self) -> Tensor:
+        """The features with 1 at hidden positions."""
+        return self.as_plain_with(1.0)
+
+    def with_hidden_zero(self) -> Tensor:
+        """The features with 0 at hidden positions."""
+        return self.as_plain_with(0.0)
+
+    def as_plain_with(self, value: float) -> Tensor:
+        """A plain tensor of its own with a value at hidden positions."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.features.masked_fill(~self.positions, value)
+
+    def as_map(self) -> Masked:
+        """The same as a map; refused where they are none."""
+        masked = carry(self.features, *self.own_arrangement.as_map())
+        masked.run, masked.memory, masked.known_state = self.run, self.memory, self.known_state
+        return masked
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, axes={self.own_arrangement.axes})"
+
+
+def _as_masked(features: Tensor, kind: type[Masked]) -> Masked:
+    """The tensor itself where it can be, of another class."""
     masked: Masked
     is_own = not torch.compiler.is_compiling() and not (
         torch.is_grad_enabled() and (features.grad_fn is None or is_view(features))
@@ -227,22 +341,20 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> M
     if is_own:
         # The tensor itself: a view of it would be copied in the backward pass of changes in place, and takes time.
         masked = features  # type: ignore[assignment]
-        masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
+        masked.__class__ = kind if type(features) is Tensor else _masked_class(kind, type(features))
     elif type(features) is Tensor:
-        masked = features.as_subclass(Masked)
+        masked = features.as_subclass(kind)
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)
-        masked.__class__ = _masked_class(type(features))
-    # On the tensor itself: torch.compile does not read attributes of its class.
-    masked.visible, masked.axes, masked.rings, masked.frame = visible, axes, 0, None
-    masked.branches, masked.parts = None, None
+        masked.__class__ = _masked_class(kind, type(features))
+    masked.rings, masked.frame, masked.branches, masked.parts = 0, None, None, None
     masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 
 
 @cache
-def _masked_class(kind: type[Tensor]) -> type[Masked]:
-    return type("Masked", (Masked, kind), {})
+def _masked_class(masked: type[Masked], kind: type[Tensor]) -> type[Masked]:
+    return type("Masked", (masked, kind), {})
 
 
 def map_output(change: Callable[[Any], Any], output: Any) -> Any:

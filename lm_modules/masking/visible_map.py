@@ -7,7 +7,7 @@ None of it depends on features, so it is computed once in a forward pass and kep
 import math
 import operator
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.arrangement import Places
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
@@ -29,6 +30,7 @@ from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror", "zeros"]
+PartialPatches = Literal["padded", "hidden"]
 Padding = tuple[int, int, int, int]
 
 
@@ -102,11 +104,14 @@ class MaskingOptions:
         detach_padding: values filled in beside visible positions carry no gradient (the paper).
         padding: what these values are: the mean of known neighbours, ring by ring (the paper), the features mirrored at
             the edge of the hole, or 0.
+        partial_patches: what becomes of a patch that is partly hidden, where a network begins with patches: its hidden
+            pixels are padded, or it is hidden as a whole. "padded" from there on.
     """
 
     merge: MergeRule = "intersection"
     detach_padding: bool = True
     padding: PaddingRule = "mean"
+    partial_patches: PartialPatches = "padded"
 
 
 @dataclass(eq=False)
@@ -192,6 +197,18 @@ class VisibleMap:
         return bool(self.positions.all())
 
     @property
+    def places(self) -> Places:
+        """The positions in no order of their own, for features that are no map; made once."""
+        if "places" not in self._plans:
+            self._plans["places"] = Places(self.positions[:, 0], self, is_map=True)
+        places: Places = self._plans["places"]
+        return places
+
+    def alike(self, positions: Tensor) -> "VisibleMap":
+        """A map of other positions."""
+        return VisibleMap(positions, self.options)
+
+    @property
     def hidden_images(self) -> Tensor:
         """(B,) bool: images of which nothing is visible."""
         return ~self.positions.flatten(1).any(dim=1)
@@ -273,6 +290,8 @@ class VisibleMap:
         known = self._derived.get(window)
         if known is not None:
             return known
+        if self.options.partial_patches == "hidden":
+            return self._derived.setdefault(window, self._whole_patches(window))
         positions = propagate_visible(self.positions, *window)
         if self.extent is not None or window.may_miss(*self.size[1:]):
             positions = positions | self.whole_images[:, None, None, None]
@@ -285,6 +304,29 @@ class VisibleMap:
         elif window.reads_its_place and self._has_size_after(single, derived):
             larger.append(derived)
         return derived
+
+    def _whole_patches(self, window: Window) -> "VisibleMap":
+        """The map of patches, of which only those are visible that are so as a whole."""
+        after = self.options_after(window)
+        positions = ~propagate_visible(~self.positions, *window)
+        patches = self._after(positions, None if self.extent is None else window.extent_after(self.extent))
+        patches.options = after
+        return patches
+
+    def options_after(self, window: Window) -> MaskingOptions:
+        """The options behind a convolution or pool: patches have been looked at once, by the first.
+
+        Raises:
+            NotImplementedError: partly visible patches are to be hidden, but the network does not begin with patches.
+        """
+        if self.options.partial_patches == "padded":
+            return self.options
+        if window != Window(window.kernel_size, window.kernel_size):
+            raise NotImplementedError(
+                "partial_patches='hidden' needs a network that begins with patches, by a convolution whose stride is "
+                f"its kernel, got a kernel of {window.kernel_size} with stride {window.stride}; leave it 'padded'."
+            )
+        return replace(self.options, partial_patches="padded")
 
     def _after(self, positions: Tensor, extent: Tensor | None) -> "VisibleMap":
         """A later map."""
@@ -327,6 +369,8 @@ class VisibleMap:
     def is_whole_under(self, window: Window) -> bool:
         """Whether each window sees all of its positions or none, as the 4 x 4 windows of a stem do of patches."""
         size = window.kernel_size
+        if self.options.partial_patches == "hidden":
+            return True
         if (
             self.extent is not None
             or window != Window(size, size)

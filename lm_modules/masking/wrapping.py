@@ -22,10 +22,6 @@ from maskrobust.lm_modules.masking.torch_private import hands_on, without_compil
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
 _SIZES = (256, 224, 299, 64, 32, 28)
-_ATTENTION = (
-    ("qkv",), ("q", "k"), ("q", "kv"), ("query", "key"), ("to_qkv",), ("in_proj_weight",), ("num_heads", "scale"),
-    ("num_heads", "head_dim"),
-)  # fmt: skip
 _ATEN = torch.ops.aten
 _IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
 _ALIKE = _IN_PLACE | {
@@ -52,7 +48,6 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
         UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message
             names the layer, the operation and the remedy.
     """
-    _refuse_attention(network)
     _load_rules_for(network)
     ask_for_rules(network.modules())
     with _random_states_kept():
@@ -70,18 +65,24 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
     """How many rules the first pass applies that gets through; -1 where none does.
 
     A network may take images of one size alone, or of none that is tried.
+
+    Raises:
+        UnsupportedNetworkError: at one size of images, and no other gets through.
     """
+    refusal = None
     for channels in _possible_channels(network):
         failures: set[str] = set()
         for size in _SIZES:
             try:
                 return _run_without_values(network, options, (2, channels, size, size), training=training)
-            except UnsupportedNetworkError:
-                raise
+            except UnsupportedNetworkError as error:
+                refusal = refusal or error
             except Exception as error:
                 if str(error) in failures:  # of the channels, then, and not of the size
                     break
                 failures.add(str(error))
+    if refusal is not None:
+        raise refusal
     return -1
 
 
@@ -161,7 +162,9 @@ class MapOfSize(VisibleMap):
 
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
-        return self._of_size(self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window)))
+        after = self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window))
+        options = self.options_after(window)
+        return self._of_size(after) if options == self.options else MapOfSize(after, options)
 
     def derive(
         self,
@@ -177,6 +180,10 @@ class MapOfSize(VisibleMap):
     def merge(self, *others: VisibleMap, intersection: bool | None = None) -> VisibleMap:
         """The map of several operands."""
         return self._of_size(torch.broadcast_tensors(self.positions, *(other.positions for other in others))[0])
+
+    def alike(self, positions: Tensor) -> VisibleMap:
+        """A map of other positions."""
+        return MapOfSize(positions, self.options)
 
     def concatenated(self, others: Sequence[VisibleMap], axis: int) -> VisibleMap:
         """Maps side by side."""
@@ -366,13 +373,3 @@ def _load_rules_for(network: nn.Module) -> None:
         there = dict(RULES)
         timm_layers.register()
         RULES.update(there)
-
-
-def _refuse_attention(network: nn.Module) -> None:
-    for path, module in network.named_modules():
-        if any(all(hasattr(module, name) for name in names) for names in _ATTENTION):
-            raise UnsupportedNetworkError(
-                f"{type(network).__name__} attends from each position to all others (layer '{path}', "
-                f"{type(module).__name__}), but layer masking is for convolutional networks; a transformer can simply "
-                "drop hidden tokens, as the masking method token_dropping does with timm's."
-            )

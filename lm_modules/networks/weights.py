@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.lm_modules.masking import MergeRule, PaddingRule
+from maskrobust.lm_modules.masking import MergeRule, PaddingRule, PartialPatches
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.tensor_files import is_plain, read_safetensors
 
@@ -247,6 +247,7 @@ class LayerMaskingOptions(TypedDict, total=False):
     merge: MergeRule
     detach_padding: bool
     padding: PaddingRule
+    partial_patches: PartialPatches
 
 
 def check_layer_masking(options: Mapping[str, Any]) -> None:
@@ -259,7 +260,8 @@ def check_layer_masking(options: Mapping[str, Any]) -> None:
     if unknown:
         expected = ", ".join(LayerMaskingOptions.__annotations__)
         raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
-    for name, choices in (("merge", get_args(MergeRule)), ("padding", get_args(PaddingRule))):
+    literals = {"merge": MergeRule, "padding": PaddingRule, "partial_patches": PartialPatches}
+    for name, choices in ((name, get_args(literal)) for name, literal in literals.items()):
         if options.get(name, choices[0]) not in choices:
             raise InputError(
                 f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."

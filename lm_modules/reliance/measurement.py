@@ -71,7 +71,7 @@ def under_methods(networks: Mapping[str, TrainedNetwork], plans: Plans) -> dict[
         plans: what is asked under each method.
 
     Raises:
-        UnsupportedNetworkError: layer masking or token dropping is asked for and cannot read a network.
+        UnsupportedNetworkError: layer masking is asked for and cannot read a network.
     """
     return {
         (name, method): Asked(

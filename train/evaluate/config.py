@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from maskrobust.errors import InputError, check_at_least, check_distinct
-from maskrobust.lm_modules.methods import TOKEN_DROPPING, MaskingMethod, check_methods
+from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
@@ -137,11 +137,6 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)
     check_methods(config.methods, "methods")
-    if config.compile and TOKEN_DROPPING in config.methods:
-        raise InputError(
-            f"compile makes one graph of images of one size, but under {TOKEN_DROPPING} they differ in their tokens; "
-            "leave one of the two out."
-        )
     return config
 
 

@@ -138,7 +138,7 @@ def explain_whole(
         report: told how far it is.
 
     Raises:
-        UnsupportedNetworkError: a method is layer masking or token dropping, which cannot read the network.
+        UnsupportedNetworkError: a method is layer masking, which cannot read the network.
         InputError: no method is chosen, or the picture is too small for the explainer's windows or segments.
     """
     predictors = [network.predictor(method) for method in methods]

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskrobust.lm_modules.masking.masked import Masked, carry
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
-from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import Padding, Window
 
 NO_PADDING: Padding = (0, 0, 0, 0)
@@ -95,7 +95,9 @@ def pad(
     filler = 0.0 if value is None else float(value)
     if mode == "constant" and filler not in (0.0, -math.inf):
         raise NotImplementedError(f"layer masking pads with 0 only, got the constant {value}; {OWN_RULE}")
-    if len(pad) != 4 or not x.is_images_first:
+    if not x.is_images_first:
+        raise LosesMap(f"layer masking pads the axes of images and positions only, got {tuple(pad)}; {OWN_RULE}")
+    if len(pad) != 4:
         raise NotImplementedError(
             f"layer masking pads height and width of (B, C, H, W) features only, got {tuple(pad)} for shape "
             f"{tuple(x.shape)} with axes {x.axes}; {OWN_RULE}"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.masked import IMAGES_FIRST, Masked, carry, masked_in, without_axes
-from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
@@ -110,7 +110,8 @@ def over_channels(
         NotImplementedError: the axis is one of positions, or not given.
     """
     if dim is None or dim % x.ndim in x.axes:
-        raise NotImplementedError(
+        positions = dim is not None and dim % x.ndim != x.axes[0] and operation not in (torch.argmax, Tensor.argmax)
+        raise (LosesMap if positions else NotImplementedError)(
             f"layer masking takes a softmax or an argmax over the channels only, got axis {dim} of shape "
             f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
         )
@@ -135,7 +136,7 @@ def normalize(
         NotImplementedError: the axis is one of images or positions.
     """
     if dim % x.ndim in x.axes:
-        raise NotImplementedError(
+        raise LosesMap(
             f"layer masking normalises over the channels only, got axis {dim} of shape {tuple(x.shape)}, whose axes "
             f"{x.axes} are images, height and width; {OWN_RULE}"
         )

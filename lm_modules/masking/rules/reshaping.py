@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
-from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 _NEAREST = ("nearest", "nearest-exact")
@@ -74,6 +74,25 @@ def transpose(operation: Operation, x: Masked, *axes: int, **named: int) -> Mask
     order = list(range(x.ndim))
     order[first], order[second] = order[second], order[first]
     return _permuted(operation(x, first, second), x, order)
+
+
+@masking_rule(torch.roll)
+def roll(operation: Operation, x: Masked, shifts: Any, dims: Any = None) -> Masked:
+    """Positions rolled with the mask's.
+
+    Raises:
+        NotImplementedError: images are rolled, or no axis is given.
+    """
+    if dims is None:
+        raise NotImplementedError(f"layer masking rolls channels or positions, got no axes; {OWN_RULE}")
+    axes, steps = ((dims,), (shifts,)) if isinstance(dims, int) else (dims, shifts)
+    by = {axis % x.ndim: step for axis, step in zip(axes, steps, strict=True) if step}
+    if x.axes[0] in by:
+        raise NotImplementedError(f"layer masking rolls channels or positions, got axes {dims}; {OWN_RULE}")
+    height, width = (by.get(axis, 0) for axis in x.spatial_axes)
+    visible = x.visible.derive(("roll", height, width), lambda numbers: numbers.roll((height, width), (2, 3)))
+    visible._derived.setdefault(("roll", -height, -width), x.visible)
+    return carry(operation(x, shifts, dims), visible, x.axes)
 
 
 @masking_rule(F.channel_shuffle, any_sizes=True)
@@ -259,9 +278,9 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
         ):
             images, height, width = (axis if axis < ahead else axis + added for axis in axes)
             return images, height, width
-    raise NotImplementedError(
+    raise LosesMap(
         "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
-        f"from which hidden ones can simply be dropped; {OWN_RULE}"
+        f"which images of several sizes in one batch, and coverage, do not allow; {OWN_RULE}"
     )
 
 

@@ -1,7 +1,6 @@
 """Layer masking on the networks of torchvision and timm; the big ones are checked by `scripts/architectures`."""
 
 import inspect
-import re
 
 import pytest
 import timm
@@ -9,19 +8,16 @@ import torch
 import torchvision
 from torch import nn
 
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, VisibleMap
-from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.masking import LayerMasking, VisibleMap
 from tests.lm_modules.masking.architectures import (
     COLUMNS,
     MARK,
     PAGE,
-    REFUSALS,
     architectures,
     build,
     by_family,
     check,
     known_architectures,
-    reason_of,
     section,
     size_of,
 )
@@ -36,6 +32,7 @@ CHECKED_HERE = {
     "mobilenet_v3_small": "mirror",
     "shufflenet_v2_x0_5": "mean",
     "timm/ghostnetv2_100": "mean",
+    "timm/mobilevit_xxs": "mean",
     "timm/skresnet18": "mean",
     "timm/test_convnext": "mirror",
     "timm/tf_efficientnet_cc_b0_4e": "mean",
@@ -52,19 +49,6 @@ def test_network_has_all_six_properties(architecture, padding):
 
 KNOWN = known_architectures()
 REFUSED = [each for each in KNOWN if each.refused]
-
-
-@pytest.mark.parametrize("architecture", ["timm/edgenext_xx_small", "timm/swiftformer_xs", "vit_b_16"])
-def test_a_refusal_names_the_layer_and_the_reason(architecture):
-    network = build_outline(architecture, 10)
-    with pytest.raises(UnsupportedNetworkError) as refusal:
-        LayerMasking(network)
-    message = str(refusal.value)
-    layer = re.search(r"layer '([^']+)'", message)
-    assert layer and network.get_submodule(layer[1]) is not network
-    reason = reason_of(architecture)
-    assert REFUSALS[reason] in message
-    assert architecture in [each.architecture for each in REFUSED if each.refused == reason]
 
 
 def test_the_table_holds_every_classifier_of_torchvision_once():

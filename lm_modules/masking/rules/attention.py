@@ -1,0 +1,551 @@
+"""Rules for positions in any arrangement, as of tokens, windows and attention.
+
+One rule does for every product: a result is visible where any two factors of a term of it are. So the product of
+queries and keys is visible where both are, that of attention and values where the query is, and masking ends where
+positions are contracted, as by attention over channels. A softmax over positions leaves hidden ones out.
+"""
+
+from collections.abc import Sequence
+from types import EllipsisType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskrobust.lm_modules.masking.arrangement import (
+    IMAGES,
+    Arrangement,
+    Axis,
+    Part,
+    Places,
+    attends_to_itself,
+    channels,
+    product,
+    remade,
+    united,
+)
+from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, masked_in
+from maskrobust.lm_modules.masking.rules import convolution, merging, normalisation, pointwise, pooling, reshaping
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
+from maskrobust.lm_modules.masking.table import Operation, anywhere, masking_rule
+
+_NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)
+
+
+@anywhere(pointwise.pointwise, pointwise.moved)
+def at_each(operation: Operation, *operands: Any, **kwargs: Any) -> Masked | Tensor:
+    """Known where every masked operand is."""
+    masked = masked_in((*operands, *kwargs.values()))
+    result = operation(*operands, **kwargs)
+    if operation in (Tensor.to, Tensor.type_as) and not isinstance(operands[0], Masked):
+        return torch.as_tensor(result)
+    return _met(result, masked)
+
+
+@anywhere(merging.residual)
+def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
+    """Sum or difference: visible where the merge rule says so."""
+    first, *others = masked = masked_in((left, right))
+    union = first.arrangement.places.like.options.merge == "union" and bool(others)
+    if union:
+        left, right = first.with_hidden_zero(), others[0].with_hidden_zero()
+    result = _met(operation(left, right, **kwargs), masked, in_any=union)
+    result.is_of_copies = union
+    return result
+
+
+@anywhere(pointwise.quotient, pointwise.singular)
+def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Quotients, roots, powers and logarithms, of 1 at hidden positions."""
+    whole = [_with_hidden_one(operand) for operand in operands]
+    if operation in (torch.div, Tensor.div, torch.true_divide, Tensor.__truediv__) and operands:
+        whole[0] = operands[0]
+    result = _met(operation(*whole, **kwargs), masked_in((*operands, *kwargs.values())))
+    result.is_of_copies = True
+    return result
+
+
+@anywhere(pointwise.over_last_axis)
+def over_last_axis(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked:
+    """A linear layer or a norm over channels that are the last axis.
+
+    Where positions have become channels, as in the merging of patches, a result is visible where any of them is, and
+    hidden ones count as 0.
+
+    Raises:
+        NotImplementedError: the last axis is one of positions alone, or a norm goes over further axes.
+    """
+    shape = kwargs.get("normalized_shape", args[0]) if operation is not F.linear else (1,)
+    kinds = {part.source for part in x.arrangement.axes[-1]} if isinstance(x, Masked) else {0}
+    if len(shape) != 1 or (kinds and None not in kinds):
+        raise NotImplementedError(f"layer masking needs the channels on the last axis, and norms over them; {OWN_RULE}")
+    arrangement, features = x.arrangement, x.features
+    if arrangement.varies(-1):
+        features = features.masked_fill(~arrangement.positions, 0.0)
+        arrangement = arrangement.reduced([x.ndim - 1])
+    result = operation(features, *args, **kwargs)
+    return arrange(result, arrangement.resized(result.shape))
+
+
+@anywhere(pointwise.over_channels)
+def softmax(operation: Operation, x: Masked, dim: int | None = None, *args: Any, **kwargs: Any) -> Masked:
+    """Over channels position by position; over positions of the visible ones.
+
+    Raises:
+        NotImplementedError: another function than a softmax over positions.
+    """
+    if dim is None:
+        raise NotImplementedError(f"layer masking needs the axis of a softmax; {OWN_RULE}")
+    axis, arrangement = dim % x.ndim, x.arrangement
+    if not arrangement.varies(axis):
+        if operation in (torch.argmax, Tensor.argmax):
+            raise NotImplementedError(f"layer masking takes no argmax of tokens; {OWN_RULE}")
+        return x.with_fresh(operation(x.features, dim, *args, **kwargs))
+    if operation not in (F.softmax, torch.softmax, Tensor.softmax):
+        raise NotImplementedError(f"layer masking takes a softmax of positions alone; {OWN_RULE}")
+    least = torch.finfo(x.dtype).min
+    result = operation(x.features.masked_fill(~arrangement.positions, least), dim, *args, **kwargs)
+    return arrange(result, arrangement)
+
+
+@anywhere(pointwise.normalize)
+def normalize(operation: Operation, x: Masked, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Masked:
+    """Of channels, or of the visible positions of a channel.
+
+    Raises:
+        NotImplementedError: the axis is that of the images.
+    """
+    arrangement = x.arrangement
+    if any(part.source == IMAGES for part in arrangement.kinds[dim]):
+        raise NotImplementedError(f"layer masking normalises over no images, got axis {dim}; {OWN_RULE}")
+    zeroed = x.features.masked_fill(~arrangement.positions, 0.0) if arrangement.varies(dim) else x.features
+    return arrange(operation(zeroed, p, dim, eps), arrangement)
+
+
+@anywhere(normalisation.batch_norm, normalisation.group_norm)
+def norm_of_tokens(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
+    """Of (B, C, N) or (N, C), as of a map that is one position wide."""
+    rule = normalisation.group_norm if operation is F.group_norm else normalisation.batch_norm
+    wide = x.features.reshape(*x.shape, *[1] * (4 - x.ndim))
+    of_map = arrange(wide, x.arrangement.resized_behind(wide.ndim))
+    if not isinstance(of_map, Arranged):
+        return rule(operation, of_map, *args, **kwargs)
+    result = rule(operation, of_map.as_map(), *args, **kwargs)
+    return arrange(result.features.reshape(x.shape), x.arrangement)
+
+
+@anywhere(reshaping.view)
+def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
+    """Any view; into a vector for each image, hidden positions are 0 and masking ends."""
+    if args and isinstance(args[0], torch.dtype):
+        raise NotImplementedError(f"layer masking does not look at the bits of features as {args[0]}; {OWN_RULE}")
+    features, before = operation(x.features.contiguous(), *args, **kwargs), x.arrangement
+    after = before.viewed(features.shape)
+    if features.ndim == 2 and after.axes[0] == before.axes[0] and after.varies(1):
+        return operation(x.features.masked_fill(~before.positions, 0.0).contiguous(), *args, **kwargs)  # type: ignore[no-any-return]
+    return reshaping._view_of(x, arrange(features, after))
+
+
+@anywhere(reshaping.view_as)
+def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
+    """In the shape of another tensor."""
+    return view(Tensor.reshape, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
+
+
+@anywhere(reshaping.contiguous)
+def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
+    """The same features in another order of memory."""
+    return reshaping._view_of(x, x.with_fresh(operation(x.features, **kwargs)))
+
+
+@anywhere(reshaping.permute)
+def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = ()) -> Masked:
+    """Another order of axes."""
+    given = tuple(dims or (axes[0] if not isinstance(axes[0], int) else axes))
+    return arrange(operation(x.features, given), x.arrangement.permuted([axis % x.ndim for axis in given]))
+
+
+@anywhere(reshaping.transpose)
+def transpose(operation: Operation, x: Masked, *axes: int, **named: int) -> Masked:
+    """Two axes swapped."""
+    first, second = (*axes, *named.values())
+    order = list(range(x.ndim))
+    order[first], order[second] = order[second], order[first]
+    return arrange(operation(x.features, first, second), x.arrangement.permuted(order))
+
+
+@masking_rule(Tensor.mT.__get__)  # type: ignore[attr-defined]
+@anywhere()
+def transposed(_operation: Operation, x: Masked) -> Masked:
+    """The last two axes swapped."""
+    return transpose(torch.transpose, x, -2, -1)
+
+
+@anywhere(reshaping.unsqueeze)
+def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
+    """A new axis of channels."""
+    return arrange(operation(x.features, dim), x.arrangement.with_axis(dim % (x.ndim + 1)))
+
+
+@anywhere(reshaping.squeeze)
+def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked:
+    """An axis of size 1 less."""
+    axes = [] if dim is None else [each % x.ndim for each in ((dim,) if isinstance(dim, int) else dim)]
+    if not axes:
+        raise NotImplementedError(f"layer masking squeezes axes that are given, got {dim}; {OWN_RULE}")
+    return arrange(operation(x.features, dim), x.arrangement.without([axis for axis in axes if x.shape[axis] == 1]))
+
+
+@anywhere(reshaping.expand)
+def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
+    """Axes of size 1 repeated, or new ones ahead."""
+    result = operation(x.features, *sizes)
+    return arrange(result, x.arrangement.resized(result.shape))
+
+
+@anywhere(reshaping.expand_as)
+def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
+    """In the shape of another tensor."""
+    return expand(Tensor.expand, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
+
+
+@masking_rule(Tensor.repeat)
+@anywhere()
+def repeat(operation: Operation, x: Masked, *repeats: Any) -> Masked:
+    """Axes repeated as a whole, or new ones ahead."""
+    result = operation(x.features, *repeats)
+    counts = repeats if isinstance(repeats[0], int) else repeats[0]
+    arrangement = x.arrangement.resized((1,) * (len(counts) - x.ndim) + tuple(x.shape))
+    axes = [(*channels(count), *axis) for count, axis in zip(counts, arrangement.axes, strict=True)]
+    return arrange(result, arrangement.with_axes(axes).viewed(result.shape))
+
+
+@masking_rule(torch.repeat_interleave)
+@anywhere()
+def repeat_interleave(operation: Operation, x: Masked, *given: Any, **named: Any) -> Masked:
+    """Each of an axis repeated.
+
+    Raises:
+        NotImplementedError: not all as often, or no axis is given.
+    """
+    repeats, dim = (
+        {**dict(zip(("repeats", "dim"), given, strict=False)), **named}.get(key) for key in ("repeats", "dim")
+    )
+    if dim is None or not isinstance(repeats, int):
+        raise NotImplementedError(f"layer masking repeats along an axis, all as often; {OWN_RULE}")
+    axes = [*x.arrangement.axes]
+    axes[dim] = (*axes[dim], *channels(repeats))
+    result = operation(x.features, *given, **named)
+    return arrange(result, x.arrangement.with_axes(axes).viewed(result.shape))
+
+
+@anywhere(reshaping.split)
+def split(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> tuple[Masked, ...]:
+    """Channels, or positions, in parts."""
+    axis, start, found = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % x.ndim, 0, []
+    for part in operation(x.features, *args, **kwargs):
+        found.append(arrange(part, x.arrangement.sliced(axis, start, part.shape[axis])))
+        start += part.shape[axis]
+    return tuple(found)
+
+
+@anywhere(reshaping.unbind)
+def unbind(operation: Operation, x: Masked, dim: int = 0) -> tuple[Masked, ...]:
+    """Channels one by one, or positions."""
+    axis = dim % x.ndim
+    parts = enumerate(operation(x.features, dim))
+    return tuple(arrange(part, x.arrangement.sliced(axis, at, 1).without([axis])) for at, part in parts)
+
+
+@anywhere(reshaping.narrow)
+def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -> Masked:
+    """A slice."""
+    return arrange(operation(x.features, dim, start, length), x.arrangement.sliced(dim % x.ndim, start, length))
+
+
+@anywhere(reshaping.index)
+def index(_operation: Operation, x: Any, place: Any) -> Masked | Tensor:
+    """Slices, and one of an axis, such as the class token, with which masking ends.
+
+    Raises:
+        NotImplementedError: another index.
+    """
+    places = reshaping._one_for_each_axis(place, getattr(x, "ndim", 0))
+    if not isinstance(x, Masked) or not all(each is None or type(each) in (slice, int) for each in places):
+        raise NotImplementedError(f"layer masking needs an index of slices and numbers, got {place}; {OWN_RULE}")
+    assert EllipsisType not in map(type, places)
+    arrangement, removed = x.arrangement, []
+    for axis, each in enumerate(places):
+        if each is None:
+            arrangement = arrangement.with_axis(axis)
+        elif isinstance(each, int):
+            arrangement = arrangement.sliced(axis, each % arrangement.shape[axis], 1)
+            removed.append(axis)
+        else:
+            taken = range(*each.indices(arrangement.shape[axis]))
+            arrangement = arrangement.sliced(axis, taken.start, len(taken), taken.step)
+    return ended(x.features[tuple(places)], arrangement.without(removed))
+
+
+@anywhere(merging.concatenate)
+def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
+    """Channels of several branches, visible where any is; or positions side by side, where plain ones are visible.
+
+    Raises:
+        NotImplementedError: the axis is that of the images.
+    """
+    masked = masked_in(branches)
+    axis, like = dim % masked[0].ndim, masked[0]
+    each_of = [arrangement_of(branch, like) for branch in branches]
+    if not any(each.varies(axis) for each in each_of):
+        zeroed = [
+            each.features.masked_fill(~each.arrangement.positions, 0.0) if isinstance(each, Masked) else each
+            for each in branches
+        ]
+        result = operation(zeroed, axis)
+        return _met_resized(result, masked, axis)
+    result = operation([each.features if isinstance(each, Masked) else each for each in branches], axis)
+
+    def join() -> Arrangement:
+        shapes = [each.positions.shape for each in each_of]
+        size = [max(sizes) for sizes in zip(*shapes, strict=True)]
+        masks = [
+            each.positions.expand([branch.shape[at] if at == axis else one for at, one in enumerate(size)])
+            for each, branch in zip(each_of, branches, strict=True)
+        ]
+        axes = [*map(united, zip(*(each.kinds for each in each_of), strict=True))]
+        if any(part.source == 0 for part in axes[axis]):
+            raise NotImplementedError(f"layer masking concatenates no images; {OWN_RULE}")
+        axes[axis] = (Part(result.shape[axis], 1),)
+        return remade(torch.cat(masks, axis), axes, like.arrangement.places.like)
+
+    key = ("joined", axis, tuple(each_of))
+    return arrange(result, like.arrangement.places.once(key, join))
+
+
+@anywhere(convolution.pad)
+def pad(
+    operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
+) -> Masked:
+    """Zeros ahead of windows that attend, which the network sees; of a map (B, C, H, W) as ahead of a convolution.
+
+    Raises:
+        NotImplementedError: images are padded, or with something else than zeros.
+    """
+    arrangement = x.arrangement
+    if len(pad) == 4 and x.ndim == 4 and not arrangement.varies(1) and arrangement.varies(2) and arrangement.varies(3):
+        return convolution.pad(operation, x.as_map() if isinstance(x, Arranged) else x, pad, mode, value)
+    sizes = [(0, 0)] * (x.ndim - len(pad) // 2) + [*zip(pad[-2::-2], pad[::-2], strict=True)]
+    padded = [axis for axis, each in enumerate(sizes) if any(each)]
+    result = operation(x.features, pad, mode, value)
+    if not any(map(arrangement.varies, padded)):
+        return arrange(result, arrangement.resized(result.shape))
+    if mode != "constant" or value not in (None, 0) or min(pad) < 0:
+        raise NotImplementedError(f"layer masking pads tokens with zeros, got mode '{mode}' and {value}; {OWN_RULE}")
+
+    def frame() -> Arrangement:
+        positions, axes = arrangement.positions, arrangement.kinds
+        for axis in padded:
+            if any(part.source == 0 for part in axes[axis]):
+                raise NotImplementedError(f"layer masking pads no images; {OWN_RULE}")
+            axes[axis] = (Part(result.shape[axis], 1),)
+            positions = positions.expand([size if at == axis else -1 for at, size in enumerate(x.shape)])
+        flat = [each for pair in sizes[::-1] for each in pair]
+        return remade(F.pad(positions, flat, value=1), axes, arrangement.places.like)
+
+    return arrange(result, arrangement.places.once(("pad", arrangement.axes, tuple(pad)), frame))
+
+
+@anywhere(pooling.mean, pooling.total, pooling.largest, pooling.norm, pooling.vector_norm)
+def reduce(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked | Tensor:
+    """Over positions of the visible ones, over channels position by position."""
+    names = ("p", "dim", "keepdim") if operation in _NORMS else ("dim", "keepdim")
+    named = {**dict(zip(names, args, strict=False)), **kwargs}
+    dim, keepdim, dtype = named.get("dim"), named.get("keepdim", False), named.get("dtype")
+    axes = sorted(axis % x.ndim for axis in ((dim,) if isinstance(dim, int) else dim or ()))
+    arrangement = x.arrangement
+    if not axes:
+        raise NotImplementedError(f"layer masking needs the axes of a reduction; {OWN_RULE}")
+    after = arrangement.reduced(axes)
+    after = after if keepdim else after.without(axes)
+    if not any(map(arrangement.varies, axes)):
+        return arrange(operation(x.features, *args, **kwargs), after)
+    positions = arrangement.positions
+    if operation in (torch.mean, Tensor.mean):
+        wide = dtype or torch.promote_types(x.dtype, torch.float32)
+        counts = positions.expand(
+            [size if at in axes else one for at, (size, one) in enumerate(zip(x.shape, positions.shape, strict=True))]
+        )
+        sums = x.features.masked_fill(~positions, 0.0).sum(axes, keepdim, dtype=wide)
+        result = (sums / counts.sum(axes, keepdim).clamp(min=1)).to(dtype or x.dtype)
+    elif operation in (torch.amax, Tensor.amax):
+        result = operation(x.features.masked_fill(~positions, torch.finfo(x.dtype).min), *args, **kwargs)
+        result = result.masked_fill(~after.positions, 0.0)
+    else:
+        result = operation(x.features.masked_fill(~positions, 0.0), *args, **kwargs)
+    return ended(result, after)
+
+
+@masking_rule(torch.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
+@anywhere()
+def matrix_product(operation: Operation, input: Any, other: Any) -> Masked | Tensor:
+    """Visible where any two factors of a term are; hidden ones count as 0."""
+    first, second = (other, input) if operation is Tensor.__rmatmul__ else (input, other)
+    like = masked_in((first, second))[0]
+    if min(first.ndim, second.ndim) < 2:
+        raise NotImplementedError(f"layer masking multiplies matrices, got a vector; {OWN_RULE}")
+    left, right = arrangement_of(first, like), arrangement_of(second, like)
+    plain = [each.features if isinstance(each, Masked) else each for each in (first, second)]
+    if left.varies(-1) or right.varies(-2):
+        if isinstance(first, Masked) and not attends_to_itself(left, right):
+            plain[0] = plain[0].masked_fill(~left.positions, 0.0)
+        if isinstance(second, Masked):
+            plain[1] = plain[1].masked_fill(~right.positions, 0.0)
+    result = torch.matmul(*plain)
+    return ended(result, product(left, right, result.shape))
+
+
+@masking_rule(torch.bmm)
+@anywhere()
+def product_of_batches(_operation: Operation, input: Any, mat2: Any, **_dtype: Any) -> Masked | Tensor:
+    """Likewise."""
+    return matrix_product(torch.matmul, input, mat2)
+
+
+@masking_rule(torch.einsum)
+@anywhere()
+def einsum(operation: Operation, equation: str, *operands: Any) -> Masked | Tensor:
+    """Likewise.
+
+    Raises:
+        NotImplementedError: the equation names no result, or has an ellipsis.
+    """
+    given = operands[0] if type(operands[0]) in (list, tuple) else operands
+    terms, arrow, named = equation.replace(" ", "").partition("->")
+    if not arrow or "." in equation:
+        raise NotImplementedError(f"layer masking needs an equation that names all axes, got '{equation}'; {OWN_RULE}")
+    like = masked_in(given)[0]
+    each_of = [arrangement_of(each, like) for each in given]
+    zeroed = [
+        each.features.masked_fill(~own.positions, 0.0) if isinstance(each, Masked) else each
+        for each, own in zip(given, each_of, strict=True)
+    ]
+    found: dict[str, list[Axis]] = {}
+    for letters, own in zip(terms.split(","), each_of, strict=True):
+        for axis, letter in enumerate(letters):
+            found.setdefault(letter, []).append(own.kinds[axis])
+
+    def multiply() -> Arrangement:
+        mask = operation(equation, *(own.positions.float() for own in each_of)) > 0
+        return remade(mask, [united(found[letter]) for letter in named], like.arrangement.places.like)
+
+    key = ("einsum", equation, tuple(each_of))
+    return ended(operation(equation, *zeroed), like.arrangement.places.once(key, multiply))
+
+
+@masking_rule(F.scaled_dot_product_attention)
+@anywhere()
+def attention(
+    operation: Operation, query: Any, key: Any, value: Any, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Masked | Tensor:  # fmt: skip
+    """To the visible keys."""
+    like = masked_in((query, key, value))[0]
+    queries, keys, values = (arrangement_of(each, like) for each in (query, key, value))
+    plain = [each.features if isinstance(each, Masked) else each for each in (query, key, value)]
+    if isinstance(attn_mask, Masked) or any(each.varies(-1) for each in (queries, keys, values)) or is_causal:
+        raise NotImplementedError(f"layer masking needs attention with channels last and a plain mask; {OWN_RULE}")
+    bias = _bias(keys, query.dtype) if keys.varies(-2) else None
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros((), dtype=query.dtype, device=query.device).where(
+                attn_mask, torch.finfo(query.dtype).min / 2
+            )
+        bias = attn_mask if bias is None else bias + attn_mask
+    if bias is not None:
+        bias = bias.expand(*bias.shape[:-2], query.shape[-2], key.shape[-2])
+    result = operation(*plain, attn_mask=bias, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa)
+    if queries.places is keys.places is values.places and queries.axes[:-1] == keys.axes[:-1] == values.axes[:-1]:
+        return arrange(result, queries.resized(result.shape))
+    order = [*range(keys.positions.ndim - 2), -1, -2]
+    weights = product(queries, keys.permuted(order), [*result.shape[:-1], key.shape[-2]])
+    return ended(result, product(weights, values, result.shape))
+
+
+@masking_rule(F.multi_head_attention_forward)
+@anywhere()
+def multi_head_attention(
+    operation: Operation, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
+) -> tuple[Masked, Any]:
+    """Attention to the visible keys, as of `torch.nn.MultiheadAttention`.
+
+    Raises:
+        NotImplementedError: queries, keys and values are not at the same positions, or have a mask of their own.
+    """
+    masked = masked_in((query, key, value))
+    arrangement = masked[0].arrangement
+    if len(masked) != 3 or any(each.arrangement != arrangement for each in masked) or query.ndim != 3:
+        raise NotImplementedError(f"layer masking needs attention of tokens to themselves; {OWN_RULE}")
+    if kwargs.get("key_padding_mask") is not None:
+        raise NotImplementedError(f"layer masking needs attention without key_padding_mask; {OWN_RULE}")
+    length, images, _ = query.shape
+    shown = _or_all(arrangement.positions, 0)[:, :, 0].expand(length, images).T
+    given = {**kwargs, "key_padding_mask": ~shown}
+    result, weights = operation(query.features, key.features, value.features, *args, **given)
+    if weights is not None:
+        weights = weights.masked_fill(~shown[:, None], 0.0)
+    return arrange(result, arrangement), weights
+
+
+def arrangement_of(x: Any, like: Masked) -> Arrangement:
+    """Where the positions of an operand lie; a plain one has none."""
+    if isinstance(x, Masked):
+        return x.arrangement
+    places = like.arrangement.places
+    everywhere = places.once("everywhere", lambda: Places(places.shown.new_ones(1), places.like))
+    return Arrangement(everywhere, tuple(map(channels, x.shape)))
+
+
+def ended(features: Tensor, arrangement: Arrangement) -> Masked | Tensor:
+    """Masked features; a plain tensor with 0 for hidden images where no positions are left."""
+    if not arrangement.ends:
+        return arrange(features, arrangement)
+    return features.masked_fill(~arrangement.positions, 0.0)
+
+
+def _met(result: Tensor, masked: Sequence[Masked], *, in_any: bool = False) -> Masked:
+    first, *others = (each.arrangement for each in masked)
+    return arrange(result, first.met(others, result.shape, in_any=in_any))
+
+
+def _with_hidden_one(operand: Any) -> Any:
+    if not isinstance(operand, Masked):
+        return operand
+    return operand.features.masked_fill(~operand.arrangement.positions, 1.0)
+
+
+def _met_resized(result: Tensor, masked: Sequence[Masked], axis: int) -> Masked:
+    size = [*result.shape]
+    first, *others = (
+        each.arrangement.with_axes(
+            [*each.arrangement.axes[:axis], channels(size[axis]), *each.arrangement.axes[axis + 1 :]]
+        )
+        for each in masked
+    )
+    return arrange(result, first.met(others, size, in_any=True))
+
+
+def _bias(keys: Arrangement, dtype: torch.dtype) -> Tensor:
+    """(..., 1, keys): 0 for visible keys, and for all where none is; the least half number for the others."""
+
+    def make() -> Tensor:
+        shown = _or_all(keys.positions, -2).mT
+        return torch.zeros((), dtype=dtype, device=shown.device).where(shown, torch.finfo(dtype).min / 2)
+
+    bias: Tensor = keys.places.once(("bias", keys.axes, dtype), make)
+    return bias
+
+
+def _or_all(positions: Tensor, axis: int) -> Tensor:
+    return positions | ~positions.any(axis, keepdim=True)

@@ -1,0 +1,232 @@
+"""Layer masking of networks that attend: against tokens dropped by hand, and what a hidden pixel can do."""
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+import torchvision
+from timm.models.davit import DaVit
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.edgenext import EdgeNeXt
+from timm.models.efficientformer_v2 import EfficientFormerV2
+from timm.models.gcvit import GlobalContextVit
+from timm.models.hiera import Hiera
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.nn import functional as F
+
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.methods import predictor
+from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+
+# --- the reference: a vision transformer that gets its visible tokens alone ------------------------------------------
+
+SIDE, PATCH = 32, 8
+SMALL = {"img_size": SIDE, "patch_size": PATCH, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 5}
+TRANSFORMERS = {
+    "vit": partial(VisionTransformer, **SMALL),
+    "deit": partial(VisionTransformerDistilled, **SMALL),
+    "registers": partial(VisionTransformer, **SMALL, reg_tokens=3, no_embed_class=True, init_values=1.0),
+    "clip": partial(VisionTransformer, **SMALL, pre_norm=True),
+    "any_size": partial(VisionTransformer, **SMALL, dynamic_img_size=True),
+    "mean": partial(VisionTransformer, **SMALL, global_pool="avg"),
+}
+
+
+def draw(build):
+    """A network none of whose parameters is 0, as class tokens and biases are at first."""
+    torch.manual_seed(0)
+    network = build().eval()
+    for name, parameter in network.named_parameters():
+        if parameter.ndim < 2 and name.endswith("weight"):
+            nn.init.uniform_(parameter, 0.5, 1.5)
+        elif parameter.ndim < 2 or name.endswith(("token", "pos_embed")):
+            nn.init.normal_(parameter, std=0.3)
+        else:
+            nn.init.normal_(parameter, std=1.5 * parameter[0].numel() ** -0.5)
+    return network
+
+
+def question():
+    """Images of which everything, nothing, some patches, and a disc that cuts through patches may be seen."""
+    generator = torch.Generator().manual_seed(0)
+    images, visible = torch.randn(5, 3, SIDE, SIDE, generator=generator), torch.ones(5, 1, SIDE, SIDE, dtype=torch.bool)
+    visible[1] = False
+    some = torch.rand(1, 1, 4, 4, generator=generator) < 0.4
+    visible[2] = some.repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)[0]
+    down, across = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    visible[3] = (down - 15) ** 2 + (across - 12) ** 2 > 60
+    visible[4] = visible[3].roll(PATCH, 2)
+    return images, visible
+
+
+def by_hand(network, image, visible):
+    """Logits of one image (3, H, W), patch by patch, of those that are wholly visible."""
+    positions = list(network.pos_embed[0])
+    beside = [] if network.cls_token is None else [network.cls_token[0, 0]]
+    if isinstance(network, VisionTransformerDistilled):
+        beside.append(network.dist_token[0, 0])
+    if network.reg_token is not None:
+        beside.extend(network.reg_token[0])
+    if not network.no_embed_class:
+        beside = [token + positions.pop(0) for token in beside]
+    tokens, embed = beside, network.patch_embed.proj
+    for place, position in enumerate(positions):
+        top, left = place // (SIDE // PATCH) * PATCH, place % (SIDE // PATCH) * PATCH
+        if visible[0, top : top + PATCH, left : left + PATCH].all():
+            pixels = image[:, top : top + PATCH, left : left + PATCH]
+            token = (embed.weight * pixels).sum(dim=(1, 2, 3))
+            tokens.append(position + (token if embed.bias is None else token + embed.bias))
+    sequence = network.norm_pre(torch.stack(tokens)[None])
+    for block in network.blocks:
+        sequence = block(sequence)
+    if network.global_pool == "avg":
+        return network.head(network.fc_norm(network.norm(sequence)[0, network.num_prefix_tokens :].mean(0)))
+    classes = network.norm(sequence)[0]
+    if not isinstance(network, VisionTransformerDistilled):
+        return network.head(network.fc_norm(classes[0]))
+    return (network.head(classes[0]) + network.head_dist(classes[1])) / 2
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_vision_transformer_is_the_one_that_gets_its_visible_tokens_alone(name, fused, training):
+    network, (images, visible) = draw(TRANSFORMERS[name]).double().train(training), question()
+    if name == "mean":  # of no token at all there is none
+        images, visible = images[[0, 2, 3, 4]], visible[[0, 2, 3, 4]]
+    for block in network.blocks:
+        block.attn.fused_attn = fused
+
+    masked = LayerMasking(network, partial_patches="hidden")
+
+    def answers(compute):
+        given = images.double().requires_grad_()
+        logits = compute(given)
+        direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).double()
+        gradients = torch.autograd.grad((logits * direction).sum(), [given, *network.parameters()], allow_unused=True)
+        return [logits, *(each for each in gradients if each is not None)]
+
+    expected = answers(
+        lambda given: torch.stack([by_hand(network, *each) for each in zip(given, visible, strict=True)])
+    )
+    for one, other in zip(answers(lambda given: masked(given, visible)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    assert len({tuple(row) for row in expected[0].detach().flatten(1).round(decimals=3).tolist()}) == len(images)
+
+
+# --- properties of real networks, made small --------------------------------------------------------------------------
+
+OF_STAGES = {"depths": (1, 1, 1, 1), "num_classes": 5}
+NETWORKS = {
+    "vit": (TRANSFORMERS["vit"], 32),
+    "torchvision vit": (
+        partial(torchvision.models.VisionTransformer, 32, 8, 2, 2, 24, 48, num_classes=5), 32,
+    ),
+    "swin": (
+        partial(SwinTransformer, img_size=32, patch_size=2, window_size=4, embed_dim=16, depths=(2, 2),
+                num_heads=(2, 2), num_classes=5), 32,
+    ),
+    "swin of torchvision": (
+        partial(torchvision.models.SwinTransformer, [2, 2], 16, [2, 2], [2, 2], [4, 4], stochastic_depth_prob=0.0,
+                num_classes=5), 32,
+    ),
+    "maxvit": (
+        partial(torchvision.models.MaxVit, input_size=(32, 32), stem_channels=8, partition_size=4,
+                block_channels=[8, 16], block_layers=[1, 1],
+                head_dim=4, stochastic_depth_prob=0.0, num_classes=5), 32,
+    ),
+    "hiera": (
+        partial(Hiera, img_size=(64, 64), embed_dim=16, num_heads=1, stages=(1, 1, 1), q_pool=2, mask_unit_size=(4, 4),
+                num_classes=5), 64,
+    ),
+    "gcvit": (
+        partial(GlobalContextVit, img_size=64, num_heads=(2, 2, 2, 2), window_ratio=(16, 16, 16, 32), embed_dim=16,
+                **OF_STAGES), 64,
+    ),
+    "efficientformerv2": (
+        partial(EfficientFormerV2, (1, 1, 1, 2), embed_dims=(8, 16, 16, 16), img_size=64, num_vit=1, num_classes=5), 64,
+    ),
+    "davit": (partial(DaVit, embed_dims=(8, 16, 16, 16), num_heads=(1, 2, 2, 2), window_size=2, **OF_STAGES), 64),
+    "edgenext": (partial(EdgeNeXt, dims=(8, 16, 16, 16), **OF_STAGES), 64),
+    "coatnet": (partial(timm.create_model, "test_coatnet", img_size=64, num_classes=5), 64),
+    "mobilevit": (partial(timm.create_model, "mobilevit_xxs", num_classes=5), 64),
+}  # fmt: skip
+
+
+def with_holes(size):
+    """Images whose right half is hidden, of which only a corner is visible, and that have a hole along no patches."""
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(2))
+    visible = torch.ones(3, 1, size, size, dtype=torch.bool)
+    visible[0, :, :, size // 2 :] = False
+    visible[1, :, size // 4 :] = visible[1, :, :, size // 4 :] = False
+    visible[2, :, 5 : size // 2 + 3, 3 : size // 2 + 1] = False
+    return images, visible
+
+
+def prepared(name):
+    """A network whose batch norms know its images, so that it tells them apart."""
+    build, size = NETWORKS[name]
+    network = draw(build)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.train().momentum = 1.0
+    with torch.no_grad():
+        network(torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(3)))
+    return network.eval(), size
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_hidden_pixel_matters_and_all_visible_and_alone_are_as_expected(name):
+    network, size = prepared(name)
+    masked, (images, visible) = LayerMasking(network), with_holes(size)
+    with torch.no_grad():
+        plain, found = network(images), masked(images, visible)
+        for other in (torch.nan, 1e30):
+            assert torch.equal(masked(images.where(visible, other), visible), found)
+        assert torch.equal(masked(images, torch.ones_like(visible)), plain)
+        shown = torch.cat([torch.ones_like(visible), visible])  # of which the mask is not all True
+        for of_batch, alone in ((masked(torch.cat([images, images]), shown), torch.cat([plain, found])),
+                                (found[1:2], masked(images[1:2], visible[1:2]))):  # fmt: skip
+            torch.testing.assert_close(of_batch, alone, rtol=1e-4, atol=1e-4 * plain.std().item())
+        assert (found - plain).abs().amax(1).min() > 0.01 * plain.std()
+        nothing = masked(images, torch.zeros_like(visible))
+        assert nothing.isfinite().all() and torch.allclose(nothing, nothing[:1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_are_finite_in_training_and_0_at_hidden_pixels_alone(name):
+    network, size = prepared(name)
+    masked, (images, visible) = LayerMasking(network).train(), with_holes(size)
+    given = images.where(visible, torch.nan).requires_grad_()
+    (masked(given, visible) * torch.randn(3, 5, generator=torch.Generator().manual_seed(4))).sum().backward()
+    assert given.grad.isfinite().all() and (given.grad[(~visible).expand_as(images)] == 0).all()
+    assert (given.grad.abs().sum(1, keepdim=True)[visible] > 0).float().mean() > 0.9
+    assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+
+
+# --- patches that are partly visible ----------------------------------------------------------------------------------
+
+
+def test_token_dropping_hides_patches_that_are_partly_visible():
+    network, (images, visible) = draw(TRANSFORMERS["vit"]), question()
+    masked = LayerMasking(network, partial_patches="hidden")
+    logits = masked(images.requires_grad_(), visible)
+    (gradient,) = torch.autograd.grad(logits.square().sum(), images)
+    whole = -F.max_pool2d(-visible.float(), PATCH).repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
+    seen = whole.bool().expand_as(images)
+    assert (gradient[~seen] == 0).all() and (gradient[seen] != 0).all() and (seen != visible).any()
+    padded = LayerMasking(network)
+    assert not torch.allclose(padded(images, visible)[3], logits[3])
+    pictures, keys = images.detach().sigmoid(), torch.arange(len(images))
+    by_name = TrainedNetwork("tokens", network, Preprocessing((0.5,) * 3, (0.5,) * 3), 5).predictor("token_dropping")
+    torch.testing.assert_close(by_name(pictures, visible, keys), masked(pictures * 2 - 1, visible))
+    with pytest.raises(InputError, match=r"'token_dropping' needs .*partial_patches='hidden'"):
+        predictor(padded, "token_dropping", (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(UnsupportedNetworkError, match=r"layer 'conv1'.* begins with patches, .* leave it 'padded'"):
+        LayerMasking(SmallResNet(10), partial_patches="hidden")
