@@ -67,7 +67,7 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
     A network may take images of one size alone, or of none that is tried.
 
     Raises:
-        UnsupportedNetworkError: at one size of images, and no other gets through.
+        UnsupportedNetworkError: at a size that the network alone takes, or at another one where none gets through.
     """
     refusal = None
     for channels in _possible_channels(network):
@@ -76,6 +76,8 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
             try:
                 return _run_without_values(network, options, (2, channels, size, size), training=training)
             except UnsupportedNetworkError as error:
+                if _takes(network, (2, channels, size, size), training=training):
+                    raise
                 refusal = refusal or error
             except Exception as error:
                 if str(error) in failures:  # of the channels, then, and not of the size
@@ -94,6 +96,20 @@ def _run_without_values(
         twin.train(training)
     with torch.set_grad_enabled(training is not False):
         return _run_twin(twin, options, shape)[0]
+
+
+def _takes(network: nn.Module, shape: tuple[int, int, int, int], *, training: bool | None) -> bool:
+    """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256."""
+    twin = _twin_without_values(network)
+    if training is not None:
+        twin.train(training)
+    dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            twin(torch.empty(shape, dtype=dtype, device="meta"))
+    except Exception:
+        return False
+    return True
 
 
 def _run_twin(
