@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
-from maskrobust import LayerMasking, MaskedDetector, UnsupportedNetworkError
+from maskrobust import LayerMasking, MaskedDetector
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.detection.boxes import is_visible, visible_fraction
 from maskrobust.lm_modules.detection.stand_ins import MaskedPool
@@ -280,11 +280,14 @@ class Yolo(nn.Module):
         return torch.cat([x.reshape(len(x), -1, 5 + CLASSES) for x in levels], 1) if self.decodes else levels
 
 
-def test_a_head_with_an_axis_of_anchors_is_masked_and_one_that_flattens_its_maps_is_refused():
+def test_a_head_with_an_axis_of_anchors_is_masked_and_its_rows_are_its_maps_where_it_flattens_them():
     images, visible = torch.rand(2, 3, 32, 40), torch.ones(2, 1, 32, 40, dtype=torch.bool)
     visible[:, :, 8:24, 10:30] = False
-    masked, redrawn = LayerMasking(Yolo(decodes=False)).eval(), images.masked_fill(~visible, torch.nan)
-    for one, other in zip(masked(images, visible), masked(redrawn, visible), strict=True):
+    network, redrawn = Yolo(decodes=False), images.masked_fill(~visible, torch.nan)
+    masked = LayerMasking(network).eval()
+    maps = masked(images, visible)
+    for one, other in zip(maps, masked(redrawn, visible), strict=True):
         assert torch.equal(one, other) and one.shape[-1] == 5 + CLASSES and not one[:, :, 8 * one.shape[2] // 16].all()
-    with pytest.raises(UnsupportedNetworkError, match="at layer '' of Yolo"):
-        LayerMasking(Yolo(decodes=True))
+    network.decodes = True
+    rows = LayerMasking(network).eval()(redrawn, visible)
+    assert torch.equal(rows, torch.cat([each.reshape(2, -1, 5 + CLASSES) for each in maps], 1))
