@@ -14,6 +14,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import new_network
 from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.fit import quiet_lightning
@@ -70,6 +71,8 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")
+    for sentence in power_in_words(config, _images_with_an_object(config)):
+        console.print(sentence, markup=False)
     with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:
         if missing := make_runs(config, progress):
             console.print(
@@ -79,3 +82,9 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
             return None
         probe = measured_probe(config, progress)
     return {arm: {seed: measured_run(config, arm, seed) for seed in config.seeds} for arm in config.arms}, probe
+
+
+def _images_with_an_object(config: ClaimConfig) -> int:
+    """How many images of the split that is measured have an object mask."""
+    batches = config.data.annotated_batches(config.evaluation.split)
+    return sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)

@@ -31,6 +31,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.config import ClaimConfig
+from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
 from maskrobust.train.claim.verdict import (
     CLAIMS,
@@ -66,6 +67,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
     replicates = config.evaluation.replicates
+    with_object = int((_own_runs(config, runs, rule.baseline)[0].object_fraction > 0.0).sum())
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
     losses = {
         name: _clean_accuracy_loss(config, runs, name)
@@ -128,6 +130,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
             for claim, found in verdicts.items()
         ],
         "fills": fills_in_words(config.evaluation.fills),
+        "power": " ".join(power_in_words(config, with_object)),
         "rule": {
             "text": rule_in_words(rule, titles, config.evaluation.hidden_fraction),
             **config.content["rule"],

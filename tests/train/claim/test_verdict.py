@@ -1,5 +1,8 @@
 """The rule on pairs of an arm and a fill: what decides, at which level, in which words; and what a design can show."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,6 +11,13 @@ import claim_levels
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part, WithError
 from maskrobust.train.claim.config import DecisionRule
+from maskrobust.train.claim.power import (
+    IMAGE_DEVIATION,
+    SEED_DEVIATION,
+    chance_to_show,
+    least_difference,
+    power_in_words,
+)
 from maskrobust.train.claim.verdict import (
     LEAST_VARIED,
     Pair,
@@ -17,6 +27,7 @@ from maskrobust.train.claim.verdict import (
     readings,
     rule_in_words,
 )
+from maskrobust.train.report.wording import decimal
 
 RULE = DecisionRule(baseline="plain", layer_masking_arm="masked", margin=0.05, clean_accuracy_tolerance=0.03)
 TITLES = {"plain": "No masks", "masked": "Layer masking"}
@@ -229,3 +240,32 @@ def test_the_rule_in_words_names_its_numbers_and_the_fills_that_were_tried():
 @pytest.mark.parametrize(("seeds", "begins"), [(1, "One seed cannot"), (2, "Two seeds cannot"), (3, ""), (8, "")])
 def test_fewer_than_three_seeds_decide_nothing(seeds, begins):
     assert few_seeds(seeds).startswith(begins) and bool(few_seeds(seeds)) is bool(begins)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_the_chance_to_show_a_difference_is_that_of_experiments(seeds):
+    rng, images, level, distance = np.random.default_rng(0), 1000, 0.0125, 0.15
+    of_images = IMAGE_DEVIATION / images**0.5
+    runs = distance + SEED_DEVIATION * rng.normal(size=(20_000, seeds)) + of_images * rng.normal(size=(20_000, 1))
+    reach = np.hypot(
+        stats.t.isf(level, seeds - 1) * runs.std(axis=1, ddof=1) / seeds**0.5, stats.norm.isf(level) * of_images
+    )
+    expected = (runs.mean(axis=1) > reach).mean()
+    assert chance_to_show(distance, seeds, images, level) == pytest.approx(expected, abs=0.015)
+    assert chance_to_show(least_difference(seeds, images, level), seeds, images, level) == pytest.approx(0.8)
+
+
+def design(seeds):
+    arms = {name: SimpleNamespace(augmentation_only=name != "masked") for name in ("a", "b", "masked")}
+    config: Any = SimpleNamespace(seeds=[*range(seeds)], rule=RULE, arms=arms)
+    return power_in_words(config, 1000)
+
+
+def test_the_power_is_said_and_a_design_that_cannot_decide_is_told_so():
+    assert design(2) == [few_seeds(2)]
+    (power, *warnings) = design(3)
+    assert power.startswith("With 3 seeds and 1,000 images, 80\u202f% of experiments") and "margin is 0.05" in power
+    assert any("hardly refute" in each for each in warnings)
+    (power,) = design(8)
+    own, needed = (decimal(0.05 + least_difference(8, 1000, 0.025 / part)) for part in (3, 6))  # half for each sign
+    assert f"larger by {own} (first claim) or {needed} (second)" in power and own != needed

@@ -124,7 +124,7 @@ def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(mad
         assert page.texts[f"claim-{case}"] == made_claim["claims"][case]
     assert made_claim["question"] in page.texts["question"]
     assert all(sentence in page.texts["rule"] for sentence in made_claim["rule"]["text"])
-    assert made_claim["fills"] in page.texts["fills"]
+    assert made_claim["fills"] in page.texts["fills"] and made_claim["power"] in page.texts["power"]
 
 
 def test_every_measure_that_is_shown_is_defined_where_the_pointer_rests(made_claim, claim_page):

@@ -72,5 +72,5 @@ def verdict(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
 
 
 def rule(results: Results) -> Markup:
-    """The question, both claims, and the rule that was stated beforehand."""
-    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule")})
+    """The question, both claims, the rule that was stated beforehand, and what the design could show."""
+    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule", "power")})
