@@ -310,7 +310,7 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
         (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
-        (["--network=swin_t:random"], "transformer"),
+        (["--network=timm/mixer_s32_224:random"], "layer masking"),
     ],
 )
 def test_a_network_that_the_data_do_not_fit_is_one_sentence(options, named, tmp_path, capsys):

@@ -234,7 +234,7 @@ def test_a_yaml_holds_every_option_and_the_command_line_wins_wherever_it_stands(
 FAULTS = [
     (["--network=small_resnet:nowhere.pt"], "nowhere.pt"),
     (["--network=[small_resnet:random, small_resnet:random]"], "name each once"),
-    (["--network=timm/vit_tiny_patch16_224:random"], "layer masking"),
+    (["--network=timm/mixer_s32_224:random"], "layer masking"),
     (["--images=NOWHERE"], "does not exist"),
     (["--images=[IMAGES, OTHER]"], "different names"),
     (["--images=TEXT"], "cannot be read as an image"),
