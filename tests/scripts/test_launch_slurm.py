@@ -71,7 +71,7 @@ def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requ
     play(
         clone,
         f"""[[ "$*" == *cues.yaml* ]] || exec {python} -m maskrobust "$@"
-[[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; sleep 99 & wait""",
+[[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; while true; do sleep 0.1; done""",
     )
     runs = tmp_path / "runs"
     given = arguments(runs, interruption={"kind": "wait", "step": 3})[1:]
