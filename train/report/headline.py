@@ -1,7 +1,7 @@
 """What an evaluation has found, in sentences that are made from rows that were tested, and from nothing else.
 
-The headline is about all networks where the same holds for all, else about the first. Only rows that compare two
-networks, or two ways of hiding, compare them.
+The headline is about the networks of which the same is said, the largest such group, and the next sentences about the
+others. Only rows that compare two networks, or two ways of hiding, compare them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +38,9 @@ LITTLE = {HEADLINE: 0.1, "silhouette_leak": 0.05}
 MANY_CLASSES = 50
 """Number of classes above which the right one is often far from the top, where accuracy does not see it."""
 
+_GROUPS = 3
+"""For how many groups of networks, of each of which the same is said, there is a sentence."""
+
 _NUMBERS = {OUTLINE_PULL: "pull {} logits", OUTLINE_GAIN: "outlines add {} to log-odds"}
 """How the value of a measure that is no accuracy is told."""
 
@@ -59,12 +62,14 @@ class Decision(NamedTuple):
         row: the row that decides.
         low: lower end of its interval, which holds for all networks and ways of hiding together.
         high: upper end.
+        little: what counts as little of its measure; 0 where nothing does.
     """
 
     state: State
     row: Row
     low: float
     high: float
+    little: float
 
 
 def decisions(results: Results) -> dict[Key, Decision]:
@@ -94,7 +99,7 @@ def decisions(results: Results) -> dict[Key, Decision]:
         one = meaningless_because(row) or (measure != HEADLINE and key in same)
         state = "one" if one else _state(low, high, little)
         blind = many and measure not in _NUMBERS and state == "open"
-        found[key] = Decision("unseen" if blind else state, row, low, high)
+        found[key] = Decision("unseen" if blind else state, row, low, high, little)
     return found
 
 
@@ -124,8 +129,9 @@ def said(results: Results) -> list[str]:
     kept = [name for name in title if name not in lost]
     decided = decisions(results)
     states = {name: {method: each.state for (of, method), each in decided.items() if of == name} for name in kept}
-    alike = [name for name in kept if all(each == states[name] for each in states.values())] or kept[:1]
-    told = [_told(results, alike, states[kept[0]], decided)] if kept and states[kept[0]] else []
+    groups = [[other for other in kept if states[other] == states[name]] for name in kept if states[name]]
+    groups = sorted((group for n, group in enumerate(groups) if group not in groups[:n]), key=lambda group: -len(group))
+    told, *others = [_told(results, group, states[group[0]], decided) for group in groups[:_GROUPS]] or [""]
     own = [row for row in results.defined if row.network in kept]
     half = hidden_patches(own)
     poor, measured = _range([*lost.values()]), select(results.defined, measure="circle_accuracy")
@@ -135,10 +141,11 @@ def said(results: Results) -> list[str]:
     fraction = in_words(float(half[0].parameters["hidden_fraction"])) if half else ""
     remarks = {
         f"{_who(kept, title, 'right in')} {right}, with {fraction} of the patches hidden.": half and not told,
-        f"This is about {title[alike[0]] if alike else ''} alone; the grid shows all.": told and alike != kept,
+        **dict.fromkeys(others, True),
+        "The grid shows the other networks.": len(groups) > _GROUPS,
         **dict.fromkeys(_compared(results, kept), told),
         "Whether the networks differ was not tested.": len(kept) > 1 and not _pairs(results, kept),
-        f"{_who([*lost], title, 'at chance')} with nothing hidden ({poor}), so behind holes nothing counts.": lost,
+        f"{_who([*lost], title, 'at chance')} with nothing hidden ({poor}), so nothing is said of holes.": lost,
         CHANCE_SUSPECTS: lost,
         "Only this way of hiding was tested; others can give other answers.": len({m for _, m in decided}) == 1,
         "Nothing was asked behind outlines: that needs object masks.": not measured,
@@ -146,7 +153,9 @@ def said(results: Results) -> list[str]:
         **{f"{capitalised(each)}.": True for each in settings["left_out"]},
         f"Crude: {ABOUT_CRUDE_MASKS.format(masks=settings.get('crude_masks'))}": settings.get("crude_masks"),
     }
-    return [*told, *(each for each, applies in remarks.items() if applies)] or ["Nothing can be said of holes."]
+    return [*[told] * bool(told), *(each for each, applies in remarks.items() if applies)] or [
+        "Nothing can be said of holes."
+    ]
 
 
 def hidden_patches(rows: Sequence[Row], wanted: float = 0.5) -> list[Row]:
@@ -167,7 +176,7 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
             of = [row for row in results.defined if row.network in names and row.method == method]
             outline, circle = (select(of, measure=f"{hole}_accuracy") for hole in ("silhouette", "circle"))
             found, is_first = [decided[name, method] for name in names], not clauses and not under
-            numbers = [_range(outline) + " right behind them" * is_first]
+            numbers = [_range(outline) + " named right" * is_first]
             if chance and state != "misled" and all(_tells_nothing(row, chance, state) for row in circle):
                 numbers += [f"chance {_range([], chance)}"] * is_first
             else:
@@ -204,12 +213,13 @@ def _compared(results: Results, kept: Sequence[str]) -> Iterator[str]:
         of = [each for each in select(results.defined, method=row.method) if each.measure == "silhouette_accuracy"]
         right = (_range(select(of, network=each)) for each in (row.network, row.compared_with))
         told = f"{title[row.network]} {row.reading} on outlines than {title[row.compared_with]}"
-        yield f"Under {in_sentence(method_title(row.method))}, {told} ({' against '.join(right)} right behind them)."
+        yield f"Under {in_sentence(method_title(row.method))}, {told} ({' against '.join(right)} named right)."
     ways = _ways_that_differ(results, kept)
     if pairs and not shown:
         most = decimal(max(abs(end or 0.0) for row in pairs for end in (row.low, row.high)))
         so = ": the way of hiding makes the difference" * bool(ways)
-        yield f"Hidden in the same way, no two networks are shown to differ (|used share| by at most {most}){so}."
+        who = "the networks are not" if len(kept) == 2 else "no two networks are"
+        yield f"Hidden in the same way, {who} shown to rely differently (used shares may differ by up to {most}){so}."
     elif ways:
         (more, less), *_ = ways
         relies = f"{_who(kept, title)} {'rely' if len(kept) > 1 else 'relies'} more on outlines"

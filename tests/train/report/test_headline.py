@@ -18,6 +18,9 @@ SEEN = {PAINT: (0.27, 0.26, 0.5), SKIP: (0.25, 0.25, 0.53)}
 ALIKE = [("b", "a", PAINT, 0.03, 0.05), ("b", "a", SKIP, -0.01, 0.06)]
 WAYS = [("a", SKIP, PAINT, -0.46, 0.08), ("b", SKIP, PAINT, -0.5, 0.08)]
 ONLY = "Only this way of hiding was tested; others can give other answers."
+NO_PAIR = (
+    "Hidden in the same way, the networks are not shown to rely differently (used shares may differ by up to {}){}."
+)
 SUSPECTS = (
     "If a network at chance should be better, check its mean and standard deviation (--preprocess), which output each "
     "class is (--classes), and whether outputs that are no class of the data win (--answers present)."
@@ -25,23 +28,23 @@ SUSPECTS = (
 
 KNOWN = {
     "all at chance": (
-        evaluated({"a": A, "b": B}, lost=("a", "b")),
-        ["Both networks are at chance with nothing hidden (26 and 26%), so behind holes nothing counts.", SUSPECTS],
+        evaluated({"a": NONE, "b": NONE}, lost=("a", "b")),
+        ["Both networks are at chance with nothing hidden (26 and 26%), so nothing is said of holes.", SUSPECTS],
     ),
     "one of three at chance": (
         evaluated({"a": A, "b": NONE, "c": B}, lost=("b",), compared=[("c", "a", PAINT, 0.01, 0.1)]),
         [
-            "a and c read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly under "
+            "a and c read outlines under mean colour fill (62 and 63% named right; chance 25%), hardly under "
             "layer masking (26 and 24%).",
-            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.11).",
-            "b is at chance with nothing hidden (26%), so behind holes nothing counts.",
+            NO_PAIR.format("0.11", ""),
+            "b is at chance with nothing hidden (26%), so nothing is said of holes.",
             SUSPECTS,
         ],
     ),
     "one network reads": (
         evaluated({"a": A}, ways=WAYS[:1]),
         [
-            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "a reads outlines under mean colour fill (62% named right; chance 25%), hardly under layer masking "
             "(26%).",
             "a relies more on outlines under mean colour fill than under layer masking.",
         ],
@@ -49,57 +52,56 @@ KNOWN = {
     "one of two reads": (
         evaluated({"a": A, "b": SEEN}, compared=[("b", "a", PAINT, -0.45, 0.07), ("b", "a", SKIP, 0.01, 0.06)]),
         [
-            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "a reads outlines under mean colour fill (62% named right; chance 25%), hardly under layer masking "
             "(26%).",
-            "This is about a alone; the grid shows all.",
-            "Under mean colour fill, b relies less on outlines than a (27% against 62% right behind them).",
+            "b hardly reads outlines under mean colour fill (27% named right; chance 25%) and layer masking (25%).",
+            "Under mean colour fill, b relies less on outlines than a (27% against 62% named right).",
         ],
     ),
     "none reads": (
         evaluated({"a": NONE, "b": NONE}, compared=[("b", "a", PAINT, 0.0, 0.06)]),
         [
-            "Both networks hardly read outlines under mean colour fill (26 and 26% right behind them; chance 25%) and "
+            "Both networks hardly read outlines under mean colour fill (26 and 26% named right; chance 25%) and "
             "layer masking (25 and 25%).",
-            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.06).",
+            NO_PAIR.format("0.06", ""),
         ],
     ),
     "two trainings are alike under each way of hiding": (
         evaluated({"a": A, "b": B}, compared=ALIKE, ways=WAYS),
         [
-            "Both networks read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly "
+            "Both networks read outlines under mean colour fill (62 and 63% named right; chance 25%), hardly "
             "under layer masking (26 and 24%).",
-            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.08): the way of "
-            "hiding makes the difference.",
+            NO_PAIR.format("0.08", ": the way of hiding makes the difference"),
         ],
     ),
     "the way of hiding is shown to matter for one of two networks alone": (
         evaluated({"a": A, "b": B}, compared=ALIKE, ways=WAYS[:1]),
         [
-            "Both networks read outlines under mean colour fill (62 and 63% right behind them; chance 25%), hardly "
+            "Both networks read outlines under mean colour fill (62 and 63% named right; chance 25%), hardly "
             "under layer masking (26 and 24%).",
-            "Hidden in the same way, no two networks are shown to differ (|used share| by at most 0.08).",
+            NO_PAIR.format("0.08", ""),
         ],
     ),
     "training makes a difference, and so does the way of hiding": (
         evaluated({"a": A, "b": {**B, PAINT: (0.5, 0.25, 0.5)}}, compared=[("b", "a", PAINT, -0.15, 0.05)], ways=WAYS),
         [
-            "Both networks read outlines under mean colour fill (62 and 50% right behind them; chance 25%), hardly "
+            "Both networks read outlines under mean colour fill (62 and 50% named right; chance 25%), hardly "
             "under layer masking (26 and 24%).",
-            "Under mean colour fill, b relies less on outlines than a (50% against 62% right behind them).",
+            "Under mean colour fill, b relies less on outlines than a (50% against 62% named right).",
             "Both networks rely more on outlines under mean colour fill than under layer masking.",
         ],
     ),
     "only under layer masking": (
         evaluated({"a": {PAINT: NONE[PAINT], SKIP: (0.5, 0.25, 0.5)}}),
         [
-            "a reads outlines under layer masking (50% right behind them; chance 25%), hardly under mean colour fill "
+            "a reads outlines under layer masking (50% named right; chance 25%), hardly under mean colour fill "
             "(26%)."
         ],
     ),
     "one class for all": (
         evaluated({"a": {PAINT: (0.25, 0.25, 0.26), SKIP: NONE[SKIP]}}, one=[("a", PAINT)]),
         [
-            "a hardly reads outlines under layer masking (25% right behind them; chance 25%), one answer to all under "
+            "a hardly reads outlines under layer masking (25% named right; chance 25%), one answer to all under "
             "mean colour fill."
         ],
     ),
@@ -121,42 +123,42 @@ KNOWN = {
             ],
         ),
         [
-            "v0 reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
-            "(26%).",
-            "This is about v0 alone; the grid shows all.",
-            "Under mean colour fill, v3 relies less on outlines than v0 (26% against 62% right behind them).",
-            "Under mean colour fill, v4 relies more on outlines than v3 (63% against 26% right behind them).",
+            "4 of 5 networks read outlines under mean colour fill (62 to 63% named right; chance 25%), hardly under "
+            "layer masking (24 to 26%).",
+            "v3 hardly reads outlines under mean colour fill (26% named right; chance 25%) and layer masking (25%).",
+            "Under mean colour fill, v3 relies less on outlines than v0 (26% against 62% named right).",
+            "Under mean colour fill, v4 relies more on outlines than v3 (63% against 26% named right).",
         ],
     ),
     "few images": (
         evaluated({"a": {PAINT: (0.4, 0.3, 0.5), SKIP: (0.25, 0.28, 0.5)}}, images=40),
         [
-            "a is not shown to read outlines under mean colour fill (40% right behind them; chance 25%; used share "
+            "a is not shown to read outlines under mean colour fill (40% named right; chance 25%; used share "
             "-0.14 to 0.41) and layer masking (25%; used share -0.30 to 0.22)."
         ],
     ),
     "outlines mislead": (
         evaluated({"a": {PAINT: (0.15, 0.27, 0.5), SKIP: NONE[SKIP]}}),
         [
-            "a is misled by outlines under mean colour fill (15% right behind them; 27% behind circles), hardly under "
+            "a is misled by outlines under mean colour fill (15% named right; 27% behind circles), hardly under "
             "layer masking (25%)."
         ],
     ),
     "a little": (
         evaluated({"a": {PAINT: (0.31, 0.26, 0.5)}}),
-        ["a reads a little from outlines under mean colour fill (31% right behind them; chance 25%).", ONLY],
+        ["a reads a little from outlines under mean colour fill (31% named right; chance 25%).", ONLY],
     ),
     "the background tells the class": (
         evaluated({"a": {PAINT: (0.74, 0.55, 0.5), SKIP: (0.56, 0.55, 0.5)}}),
         [
-            "a reads outlines under mean colour fill (74% right behind them; 55% behind circles), hardly under layer "
+            "a reads outlines under mean colour fill (74% named right; 55% behind circles), hardly under layer "
             "masking (56%; 55% behind circles)."
         ],
     ),
     "no labels": (
         evaluated({"a": {PAINT: (0.55, 0.31, 0.5), SKIP: (0.3, 0.3, 0.5)}}, labels=False),
         [
-            "a reads outlines under mean colour fill (55% right behind them; 31% behind circles), hardly under layer "
+            "a reads outlines under mean colour fill (55% named right; 31% behind circles), hardly under layer "
             "masking (30%; 30% behind circles).",
             "The images have no labels: right is what is predicted with nothing hidden, too.",
         ],
@@ -164,7 +166,7 @@ KNOWN = {
     "many classes": (
         evaluated({"a": {PAINT: (0.04, 0.01, 0.3), SKIP: (0.01, 0.01, 0.4)}}, num_classes=1000, chance=0.01),
         [
-            "a reads outlines under mean colour fill (4% right behind them; chance 1%), not seen in accuracy "
+            "a reads outlines under mean colour fill (4% named right; chance 1%), not seen in accuracy "
             "under layer masking (1%)."
         ],
     ),
@@ -192,7 +194,7 @@ KNOWN = {
     "accuracy behind outlines above chance": (
         evaluated({"a": A}, gains={("a", PAINT): 0.0, ("a", SKIP): 0.0}),
         [
-            "a reads outlines under mean colour fill (62% right behind them; chance 25%), hardly under layer masking "
+            "a reads outlines under mean colour fill (62% named right; chance 25%), hardly under layer masking "
             "(26%).",
         ],
     ),

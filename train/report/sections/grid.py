@@ -12,7 +12,7 @@ from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.headline import at_chance, decisions, hidden_patches
-from maskrobust.train.report.results import Network, Results
+from maskrobust.train.report.results import Network, Results, meaningless_because
 from maskrobust.train.report.wording import decimal, in_words, interval, percent
 
 WORDS = {
@@ -42,7 +42,7 @@ class GridLine(NamedTuple):
         network: the network.
         state: what is said of it; empty where nothing is.
         word: the word for that, in a claim what is shown of it against layer masking.
-        share: the number that decides, with its interval.
+        share: the number that decides, with the interval that holds for all lines together, or why it says nothing.
         trained: whether it was trained with this way of hiding.
         outline: accuracy with the object hidden along its outline; None where it is not known, as for the others.
         circle: the same by a circle.
@@ -78,16 +78,16 @@ def grid_lines(results: Results) -> dict[str, list[GridLine]]:
             measures = ("silhouette_accuracy", "circle_accuracy", "clean_accuracy")
             outline, circle, clean = (only(results.defined, measure=measure, **key) for measure in measures)
             is_own = results.own_method(network) == method
-            line = GridLine(network, state, word, _share(row), is_own, outline, circle, only(half, **key), clean)
+            ends = (decision.low, decision.high) if decision else (row.low, row.high) if row else (None, None)
+            share = (meaningless_because(row) or _share(row, *ends)) if row else ""
+            line = GridLine(network, state, word, share, is_own, outline, circle, only(half, **key), clean)
             found.setdefault(method, []).append(line)
     return found
 
 
-def _share(row: Row | None) -> str:
-    if row is None:
-        return ""
+def _share(row: Row, low: float | None, high: float | None) -> str:
     write = percent if row.measure == "silhouette_leak" else decimal
-    return f"{write(row.value or 0.0)} {interval(row.low, row.high, write)}"
+    return f"{write(row.value or 0.0)} {interval(low, high, write)}"
 
 
 def decided_by(results: Results) -> str:
@@ -110,6 +110,9 @@ def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
         objects=max((line.outline.images for line in every if line.outline and line.circle), default=0),
         hidden=in_words(float(half[0].parameters["hidden_fraction"])) if half else "",
         decides=decided_by(results),
+        little=0.0
+        if results.name == "claim"
+        else max((each.little for each in decisions(results).values()), default=0.0),
         pictures=_pictures(shown),
         has_labels=results.has_labels,
     )
