@@ -82,6 +82,9 @@ def load_network(
     and crop of the training. With a FILE it is that of the architecture's default weights; without any it is
     ImageNet's mean and standard deviation, at the pictures' own size. 1000 outputs without names are ImageNet's.
 
+    Pictures of any size are brought to the network's size, and nothing is cropped: those of a data module are cropped
+    already. Of a whole photograph `network.preprocessing.cut(photograph)` is what the training would have shown.
+
     Args:
         name: as above. What a FILE says is never imported or executed.
         preprocess: values of `Preprocessing` to change.

@@ -45,8 +45,8 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
 
     Returns:
         A sentence about the file: its inputs, and how it was checked. Its output is called `logits`. Its metadata hold,
-        as JSON: the method, the classes, mean and standard deviation (which the file applies), and size, crop and
-        interpolation, with which a picture of another size is brought to the size of the inputs.
+        as JSON: the method, the classes, mean and standard deviation (which the file applies), and size and
+        interpolation, with which a picture is brought to the size of the inputs, and crop, of a whole photograph.
 
     Raises:
         MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no

@@ -24,10 +24,9 @@ def load_for(
     are_outputs_given: bool = False,
     image_size: int | None = None,
 ) -> TrainedNetwork:
-    """Load a network by its name, for pictures that the data may have cropped already.
+    """Load a network by its name.
 
-    Its own crop, which pictures of its size do not get, is reduced for others by the crop that the data have made. A
-    line says if it sees them in another size, and one if the mean and standard deviation of a file are assumed.
+    A line says if it sees pictures in another size, and one if the mean and standard deviation of a file are assumed.
 
     Random weights have as many outputs as the data have classes, unless a file gives each class an output.
 
@@ -35,13 +34,17 @@ def load_for(
         name: see `load_network`.
         data: whose pictures they are; None for pictures from files.
         precision: precision of its computation.
-        preprocess: changes to its preprocessing; a crop among them is left as it is.
+        preprocess: changes to its preprocessing.
         are_outputs_given: whether a file gives each class an output.
         image_size: side of pictures from files, in pixels.
 
     Raises:
-        MissingFileError, InputError: the network cannot be loaded, or a crop is given for pictures that get none.
+        MissingFileError, InputError: the network cannot be loaded, or a crop is given.
     """
+    if "crop" in (preprocess or {}):
+        raise InputError(
+            "a crop is made where a photograph is read, and is the same for all networks; leave it out of --preprocess."
+        )
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
     network = load_network(name, preprocess, num_classes=num_classes).configured(precision=precision)
     if (
@@ -56,15 +59,7 @@ def load_for(
     size, given = network.preprocessing.size, getattr(data, "image_size", image_size)
     if size is not None and given is not None and size != (given, given) and "size" not in (preprocess or {}):
         rank_zero_info(f"{name}: pictures of {given} pixels are shown at {size[0]} x {size[1]}, as in its training")
-    if preprocess is not None and "crop" in preprocess:
-        if size == (given, given):
-            raise InputError(
-                f"a crop is for pictures of another size than the network's, but both are {given}; give another "
-                "--data.image_size, or leave the crop out."
-            )
-        return network
-    cut = AnnotatedDataModule.crop_fraction if data is None else data.crop_fraction
-    return network.configured(preprocessing=network.preprocessing.after_crop(cut))
+    return network
 
 
 def select_data_outputs(

@@ -27,9 +27,9 @@ class Preprocessing:
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, above 0.
         size: height and width in pixels at which the network sees the picture; None for the picture's own.
-        crop: fraction in (0, 1] of the picture, along the side that limits it, that is cut from its centre; a picture
-            that has `size` is taken to be cut already, as those of a data module are, and is not cut again.
-        interpolation: the interpolation with which the cut is brought to `size`, with antialiasing.
+        crop: fraction in (0, 1] of a photograph, along the side that limits it, that the network's training showed.
+            Whoever reads a photograph crops it, as data modules and commands do, or `cut`; a network crops nothing.
+        interpolation: the interpolation with which a picture is brought to `size`, with antialiasing.
 
     Raises:
         InputError: a value leaves its range.
@@ -72,30 +72,28 @@ class Preprocessing:
             given["size"] = (given["size"], given["size"])
         return replace(self, **given)
 
-    def after_crop(self, fraction: float) -> "Preprocessing":
-        """The same for pictures that show only a fraction of a photograph's shorter side already: what is left to cut.
+    def cut(self, photographs: Tensor) -> Tensor:
+        """What the network's training would have shown of whole photographs: a rectangle of the proportions of `size`.
 
         Args:
-            fraction: a fraction in (0, 1].
-        """
-        return replace(self, crop=min(1.0, self.crop / fraction))
+            photographs: (B, C, H, W).
 
-    def cut(self, pixels: Tensor) -> Tensor:
-        """The central rectangle of the target's proportions that takes the fraction `crop` of the limiting side.
-
-        All of a picture that has `size`.
+        Returns:
+            (B, C, H', W') around the same centre, the fraction `crop` of the limiting side.
         """
+        return self._centre(photographs, self.crop)
+
+    def _centre(self, pixels: Tensor, fraction: float = 1.0) -> Tensor:
+        """The central rectangle of the target's proportions that takes a fraction of the limiting side."""
         height, width = pixels.shape[2:]
-        if (height, width) == self.size:
-            return pixels
         target_height, target_width = self.size or (height, width)
-        scale = self.crop * min(height / target_height, width / target_width)
+        scale = fraction * min(height / target_height, width / target_width)
         rows, columns = max(1, round(target_height * scale)), max(1, round(target_width * scale))
         top, left = (height - rows) // 2, (width - columns) // 2
         return pixels[:, :, top : top + rows, left : left + columns]
 
     def resize(self, images: Tensor) -> Tensor:
-        """Whole pictures as the network sees them, before normalisation.
+        """Pictures without a hole as the network sees them, before normalisation: the part of its proportions, resized.
 
         Args:
             images: (B, C, H, W) float in [0, 1].
@@ -103,7 +101,7 @@ class Preprocessing:
         Returns:
             (B, C, *size) float in [0, 1].
         """
-        images = self.cut(images)
+        images = self._centre(images)
         return images if self._fits(images) else self._interpolated(images).clamp(0.0, 1.0)
 
     def resize_masked(self, images: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +119,7 @@ class Preprocessing:
         Returns:
             (B, C, *size) float and (B, 1, *size) bool.
         """
-        images, visible = self.cut(images), self.cut(visible)
+        images, visible = self._centre(images), self._centre(visible)
         if self._fits(images):
             return images, visible
         weight = self._interpolated(visible.to(images.dtype))

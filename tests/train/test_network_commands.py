@@ -5,8 +5,9 @@ import json
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 
-from maskrobust.errors import InputError
+from maskrobust import Batch
 from maskrobust.lm_modules import loading
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -75,24 +76,29 @@ def trained_on_48(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("trained") / "last.ckpt")
 
 
-def test_size_and_crop_of_the_training_travel_with_the_checkpoint(trained_on_48):
-    network = load_network(trained_on_48)
-    assert (network.preprocessing.size, network.preprocessing.crop) == ((48, 48), Cues.crop_fraction)
-    images = torch.rand(2, 3, 96, 96)
-    shown = Preprocessing(size=(48, 48), crop=Cues.crop_fraction).resize(images)
-    plain = network.configured(preprocessing=Preprocessing(network.preprocessing.mean, network.preprocessing.std))
-    torch.testing.assert_close(network(images), plain(shown))
-    view, hole = torch.ones(2, 1, 96, 96, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
-    view[:, :, 30:60, 30:60] = False
-    for method in ("black", "layer_masking"):
-        assert network.predictor(method)(images, view, hole).shape == (2, 8)
+@pytest.mark.parametrize("side", [48, 96])
+def test_pictures_of_a_data_module_are_not_cropped_again_whatever_their_size(trained_on_48, side):
+    data = Cues(**{**TINY_DATA, "image_size": side})
+    batch = Batch.cat(list(data.test_dataloader())).to("cpu")
+    shown = F.interpolate(batch.images, 48, mode="bilinear", antialias=True)
+    everything = torch.ones(len(shown), 1, side, side, dtype=torch.bool)
+    for network in (load_network(trained_on_48), load_for(trained_on_48, data, "32")):
+        assert (network.preprocessing.size, network.preprocessing.crop) == ((48, 48), data.crop_fraction)
+        looks = network.preprocessing
+        mean, std = (torch.tensor(each)[:, None, None] for each in (looks.mean, looks.std))
+        with torch.no_grad():
+            expected = network.network((shown - mean) / std)
+            torch.testing.assert_close(network(batch.images), expected, rtol=1e-4, atol=1e-5)
+            for method in ("black", "layer_masking"):
+                found = network.predictor(method)(batch.images, everything, batch.ids)
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training(trained_on_48, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(networks, "rank_zero_info", said.append)
     same, large = (Cues(**{**TINY_DATA, "image_size": side}) for side in (48, 96))
-    assert load_for(trained_on_48, same, "32").preprocessing.crop == 1.0  # the data's pictures are cut already
+    load_for(trained_on_48, same, "32")
     assert said == []
     load_for(trained_on_48, large, "32")
     load_for(trained_on_48, None, "32", image_size=224)
@@ -118,11 +124,6 @@ def test_what_is_assumed_of_a_files_colours_is_said_with_the_option_that_changes
     for known in (trained_on_48, "small_resnet:random"):
         load_for(known, None, "32")
     assert len(said) == 1
-
-
-def test_a_crop_for_pictures_that_get_none_is_refused(trained_on_48):
-    with pytest.raises(InputError, match=r"but both are 48; give another --data.image_size, or leave the crop out"):
-        load_for(trained_on_48, Cues(**{**TINY_DATA, "image_size": 48}), "32", preprocess={"crop": 0.7})
 
 
 def printed(arguments, capsys, monkeypatch):

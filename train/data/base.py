@@ -151,8 +151,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         batch_size: samples per batch of one process.
         left_out_classes: names of classes whose images are passed over; none unless a subclass can.
         crude_masks: what stands for object masks where these do not follow the objects, in words; empty where they do.
-        crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show already; a network crops
-            only what it wants less than that.
+        crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """

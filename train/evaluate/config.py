@@ -54,8 +54,8 @@ class EvaluationConfig:
             output. By default the class's own name is looked up.
         answers: which outputs can be predicted: "all" (one without a class of the data counts as wrong), or only those
             of classes that are "present" in the data.
-        preprocess: preprocessing of all networks, in place of that of their weights: any of size, crop, interpolation,
-            mean, std, as in {size: 224}.
+        preprocess: preprocessing of all networks, in place of that of their weights: any of size, interpolation, mean,
+            std, as in {size: 224}.
         device: device to compute on, such as cpu, cuda or cuda:1. By default a GPU for each process, or the CPU if
             there is none.
         precision: "32" for float32, or "bf16" for bfloat16 (autocast).

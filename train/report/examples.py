@@ -108,7 +108,7 @@ def example_strips(
         methods: masking methods, in the order of the strips.
         plan: patches are hidden by the first of its hidden fractions, objects where it has shapes.
         seed: seed for the evaluation masks.
-        preprocessing: the network's preprocessing: size and crop of its pictures, and the colour of the fill "mean".
+        preprocessing: the network's preprocessing: size of its pictures, and the colour of the fill "mean".
 
     Returns:
         1 + 3 x len(methods) strips, fewer where the plan asks less. Without a fill a grey checkerboard marks the

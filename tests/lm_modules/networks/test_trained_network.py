@@ -160,15 +160,16 @@ def test_a_picture_without_a_hole_is_torchvisions_central_crop_and_resize(size, 
     mode = tv.InterpolationMode(interpolation)
     expected = tv.resize(cut, list(size), interpolation=mode, antialias=True).clamp(0, 1)
     everything = torch.ones(2, 1, 24, 24, dtype=torch.bool)
-    assert torch.equal(shown.resize(picture()), expected)
-    assert torch.equal(shown.resize_masked(picture(), everything)[0], expected)
-    assert shown.resize_masked(picture(), everything)[1].all()
+    cropped, everything = shown.cut(picture()), shown.cut(everything)
+    assert torch.equal(shown.resize(cropped), expected)
+    assert torch.equal(shown.resize_masked(cropped, everything)[0], expected)
+    assert shown.resize_masked(cropped, everything)[1].all()
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", SIZES)
 def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
-    shown = Preprocessing(size=size, crop=0.9, interpolation=interpolation)
+    shown = Preprocessing(size=size, interpolation=interpolation)
     visible = box()
     images, seen = shown.resize_masked(picture(), visible)
     for other in (picture(seed=1), torch.full_like(picture(), torch.nan)):
@@ -178,7 +179,7 @@ def test_what_is_hidden_has_no_part_in_what_is_visible(size, interpolation):
 
 
 def test_a_picture_that_stands_for_a_batch_is_interpolated_once(monkeypatch):
-    shown, visible = Preprocessing(size=(15, 15), crop=0.9, interpolation="bicubic"), box()
+    shown, visible = Preprocessing(size=(15, 15), interpolation="bicubic"), box()
     one, interpolate = picture()[:1], F.interpolate
     expected, sizes = shown.resize_masked(one.repeat(2, 1, 1, 1), visible), list[int]()
 
@@ -202,27 +203,12 @@ def test_a_hole_keeps_its_place_and_its_size(size):
     assert seen.float().mean() == pytest.approx(cut.float().mean().item(), abs=0.04)
 
 
-def test_a_picture_of_the_size_already_stays_as_it_is_and_may_be_cut_alone():
+def test_a_picture_of_the_size_already_stays_as_it_is_whatever_the_crop_and_a_photograph_may_be_cut_alone():
     images, visible = picture(), box()
-    for shown in (Preprocessing(), Preprocessing(size=(24, 24))):
-        assert torch.equal(shown.resize_masked(images, visible)[0], images) and torch.equal(
-            shown.resize(images), images
-        )
-    cut, seen = Preprocessing(crop=0.5).resize_masked(images, visible)
-    assert torch.equal(cut, images[:, :, 6:18, 6:18]) and torch.equal(seen, visible[:, :, 6:18, 6:18])
-
-
-def test_a_picture_of_the_size_is_not_cut_whatever_the_crop():
-    images, visible = picture(), box()
-    shown = Preprocessing(size=(24, 24), crop=0.5)
-    assert all(map(torch.equal, shown.resize_masked(images, visible), (images, visible)))
-    assert torch.equal(shown.resize(images), images)
-
-
-def test_a_crop_that_the_pictures_have_had_is_not_made_again():
-    assert Preprocessing(crop=0.875).after_crop(0.875).crop == 1.0
-    assert Preprocessing(crop=0.95).after_crop(0.875).crop == 1.0
-    assert Preprocessing(crop=0.7).after_crop(0.875).crop == pytest.approx(0.8)
+    for shown in (Preprocessing(crop=0.5), Preprocessing(size=(24, 24), crop=0.5)):
+        assert all(map(torch.equal, shown.resize_masked(images, visible), (images, visible)))
+        assert torch.equal(shown.resize(images), images)
+        assert torch.equal(shown.cut(images), images[:, :, 6:18, 6:18])
 
 
 def test_changes_are_as_a_command_line_gives_them():

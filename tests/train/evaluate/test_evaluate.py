@@ -168,16 +168,6 @@ def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated):
         assert row.reading == ("pulled" if row.low > 0.0 else "no evidence")
 
 
-def test_a_network_cuts_what_the_datas_pictures_do_not_leave_out_already():
-    data = Cues(**TINY_DATA)
-    name = "resnet18:random"  # its default weights want a central crop of 224 / 256
-    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(1.0)
-    data.crop_fraction = 1.0
-    assert load_for(name, data, "32").preprocessing.crop == pytest.approx(224 / 256)
-    assert load_for(name, None, "32").preprocessing.crop == pytest.approx(1.0)
-    assert load_for(name, data, "bf16", preprocess={"crop": 0.5}).preprocessing.crop == 0.5
-
-
 def test_the_csv_holds_every_row(evaluated):
     lines = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
     for line, row in zip(lines, rows_of(evaluated), strict=True):
@@ -307,7 +297,7 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
         (["--network=small_resnet:random", "--classes=nowhere.csv"], "does not exist"),
         (["--network=small_resnet:random", "--classes={folder}/line.csv"], "line 3"),
         (["--network=small_resnet:random", "--preprocess={zoom: 3}"], "'zoom'"),
-        (["--network=small_resnet:random", "--preprocess={crop: 3}"], "crop"),
+        (["--network=small_resnet:random", "--preprocess={crop: 0.7}"], "leave it out of --preprocess"),
         (["--network=small_resnet:random", "--device=warp"], "device"),
         (["--network=small_resnet:random", "--device=cuda:99"], "device"),
         (["--network=timm/mixer_s32_224:random"], "layer masking"),

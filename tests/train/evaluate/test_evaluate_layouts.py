@@ -178,7 +178,6 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     torch.save(Brightness().state_dict(), tmp_path / "first.pt")
     torch.save({name: weights.flip(0) for name, weights in Brightness().state_dict().items()}, tmp_path / "second.pt")
     network = load_network(first, None)
-    network = network.configured(preprocessing=network.preprocessing.after_crop(data.crop_fraction))
     seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
     assert len(set(seen)) >= 3
     names = [file.image.stem for file in data.files("val")]
