@@ -48,10 +48,19 @@ def on_disk(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Args:
         values: at least one number.
+
+    Raises:
+        InputError: there is no room for the file.
     """
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # errors: Windows keeps a file that is mapped
         path = Path(folder) / "values"
-        values.tofile(path)
+        try:
+            path.write_bytes(np.ascontiguousarray(values).data)
+        except OSError as error:
+            raise InputError(
+                f"features are kept in '{Path(folder).parent}', where {values.nbytes / 1e6:.0f} MB more cannot be "
+                f"written ({error.strerror}); make room, or set the variable TMPDIR to a folder with more."
+            ) from error
         mapped = torch.from_file(str(path), shared=False, size=values.size, dtype=torch.float32)
     found: NDArray[np.float32] = mapped.numpy().reshape(values.shape)
     return found

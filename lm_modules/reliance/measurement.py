@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
@@ -181,7 +183,7 @@ class Measurement(Generic[Key]):
                 found[key] = Outcomes(
                     num_classes=self._num_classes,
                     predictions={name: values.cpu().numpy() for name, values in chosen.items()},
-                    features={name: on_disk(values.float().cpu().numpy()) for name, values in ahead.items()},
+                    features=_in_one_file(ahead),
                     log_odds={name: values.float().cpu().numpy() for name, values in odds.items()},
                     **facts,
                 )
@@ -239,6 +241,14 @@ def _behind(
         logits[condition, image] = answer.to(logits.dtype)
     check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
     return {each.name: values for each, values in zip(conditions, logits, strict=True)}
+
+
+def _in_one_file(features: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    """Features (B, D) by condition, on the disk: a file for each would come to more than a process may map."""
+    if not features:
+        return {}
+    together = on_disk(torch.stack([*features.values()]).float().cpu().numpy())
+    return dict(zip(features, together, strict=True))
 
 
 def _check(logits: Tensor, outputs: int) -> Tensor:

@@ -14,7 +14,9 @@ from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
-_ALIKE, _ROWS_AT_ONCE = 1e-6, 256
+_ALIKE = 1e-6
+_MOST_ROWS, _MOST_NUMBERS = 1024, 2**21
+"""Pictures compared at once with as many others, fewer where their features are more than so many float64 numbers."""
 
 
 def nearest_is_own(hidden: Tensor, clean: Tensor, *, subtract_means: bool = False) -> Tensor:
@@ -24,7 +26,7 @@ def nearest_is_own(hidden: Tensor, clean: Tensor, *, subtract_means: bool = Fals
     s_ii > s_ij + 1e-6 for all other j. Clean pictures that are alike cannot be told apart, so a tie counts as no. With
     nothing hidden the answer is yes for all pictures but those whose features another one has, or a multiple of them.
 
-    It is computed in float64 for 256 pictures at a time, so it needs little memory beside its inputs.
+    It is computed in float64 block by block, so it needs little memory beside its inputs.
 
     Args:
         hidden: (N, D) features h_i with something hidden.
@@ -42,29 +44,32 @@ def nearest_is_own(hidden: Tensor, clean: Tensor, *, subtract_means: bool = Fals
             f"features must be (N, D) of the same pictures with and without holes, got {tuple(hidden.shape)} and "
             f"{tuple(clean.shape)}; give both for all."
         )
-    means = [_mean(each) if subtract_means else 0.0 for each in (hidden, clean)]
+    means = [_mean(each) if subtract_means else None for each in (hidden, clean)]
+    rows_at_once = max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, hidden.shape[1])))
 
-    def directions(features: Tensor, mean: Tensor | float) -> Iterator[Tensor]:
-        return (F.normalize(rows.double() - mean) for rows in features.split(_ROWS_AT_ONCE))
+    def directions(features: Tensor, mean: Tensor | None) -> Iterator[Tensor]:
+        for rows in features.split(rows_at_once):
+            numbers = rows.to(torch.float64, copy=True)
+            if mean is not None:
+                numbers -= mean
+            yield F.normalize(numbers, out=numbers)
 
-    found, start = [], 0
-    for asked, own_rows in zip(directions(hidden, means[0]), directions(clean, means[1]), strict=True):
-        own = (asked * own_rows).sum(dim=1)
-        is_own, first = torch.ones_like(own, dtype=torch.bool), 0
-        for candidates in directions(clean, means[1]):
+    found = []
+    for place, asked in enumerate(directions(hidden, means[0])):
+        own = best_other = asked.new_full((len(asked),), -torch.inf)
+        for other_place, candidates in enumerate(directions(clean, means[1])):
             cosines = asked @ candidates.mT
-            if first == start:
+            if other_place == place:
+                own = cosines.diagonal().clone()
                 cosines.fill_diagonal_(-torch.inf)
-            is_own &= own > cosines.amax(dim=1) + _ALIKE
-            first += len(candidates)
-        found.append(is_own)
-        start += len(asked)
+            best_other = torch.maximum(best_other, cosines.amax(dim=1))
+        found.append(own > best_other + _ALIKE)
     return torch.cat(found)
 
 
 def _mean(features: Tensor) -> Tensor:
     """Mean (D,) float64 over the pictures."""
-    sums = [rows.double().sum(dim=0) for rows in features.split(_ROWS_AT_ONCE)]
+    sums = [rows.double().sum(dim=0) for rows in features.split(_MOST_ROWS)]
     return torch.stack(sums).sum(dim=0) / len(features)
 
 

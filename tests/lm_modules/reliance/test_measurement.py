@@ -1,5 +1,6 @@
 """A measurement: what it asks and keeps, and that neither batches nor other networks change an answer."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
+from maskrobust.lm_modules.reliance.arrays import on_disk
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
@@ -259,15 +261,27 @@ def test_features_lie_in_files_and_not_in_memory():
     measurement = Measurement({"a": asked}, None, NUM_CLASSES)
     measurement.run([shape_batch(8, seed=9)])
     before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(20)]
+    maps = Path("/proc/self/maps").read_text().count("values (deleted)")
     parts = [measurement.ask(each._replace(ids=each.ids + 1000 * place)) for place, each in enumerate(batches)]
     size = sum(values.nbytes for part in parts for values in part["a"].features.values())
     assert size == 2 * 20 * 16 * 2**16 * 4 and resident() - before < size / 4
+    assert Path("/proc/self/maps").read_text().count("values (deleted)") - maps == 20  # a process may map 65,530 files
     merged = measurement.joined(parts, [])["a"]
     assert resident() - before < size / 4
     order = np.argsort(np.concatenate([part["a"].ids for part in parts]))
     for name in ("clean", "retention/0.5"):
         found = np.concatenate([part["a"].features[name] for part in parts])
         np.testing.assert_array_equal(merged.features[name], found[order])
+
+
+def test_features_that_find_no_room_are_one_sentence_that_names_the_variable():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with pytest.raises(InputError, match=r"features are kept in '.*', where 4 MB more cannot be .*variable TMPDIR"):
+            on_disk(np.zeros(10**6, dtype=np.float32))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_who_plans_the_nearest_picture_and_gives_no_features_is_told(batch):

@@ -27,7 +27,9 @@ def looked_up(hidden, clean):
     return found
 
 
-def test_it_is_the_picture_with_the_largest_cosine_and_a_tie_is_none():
+@pytest.mark.parametrize("rows", [64, 1024])
+def test_it_is_the_picture_with_the_largest_cosine_and_a_tie_is_none(rows, monkeypatch):
+    monkeypatch.setattr("maskrobust.lm_modules.reliance.measures.nearest._MOST_ROWS", rows)
     rng = np.random.default_rng(0)
     clean = rng.normal(size=(300, 6)).astype(np.float32)
     hidden = (clean + rng.normal(size=clean.shape) * rng.uniform(0, 2, (300, 1))).astype(np.float32)
@@ -72,7 +74,9 @@ def test_the_measure_is_their_fraction_with_an_interval_over_objects():
         estimate(nearest(0.7), [outcomes])
 
 
-def test_a_shift_that_all_pictures_share_does_not_count_once_means_are_subtracted():
+@pytest.mark.parametrize("numbers", [20, 2**21])
+def test_a_shift_that_all_pictures_share_does_not_count_once_means_are_subtracted(numbers, monkeypatch):
+    monkeypatch.setattr("maskrobust.lm_modules.reliance.measures.nearest._MOST_NUMBERS", numbers)
     rng = np.random.default_rng(3)
     outcomes = make_outcomes(60, seed=2)
     hidden, clean = outcomes.features["retention/0.5"], outcomes.features["clean"]
