@@ -56,7 +56,8 @@ def _undefined(results: Results) -> Iterator[str]:
     for (measure, reason), rows in found.items():
         titles = dict.fromkeys(results.network(row.network).title for row in rows)
         methods = dict.fromkeys(in_sentence(method_title(row.method)) for row in rows)
-        yield f"{measure.replace('_', ' ')} is undefined for {listed([*titles])} under {listed([*methods])}: {reason}"
+        why = f" {reason.removeprefix('undefined ')}" if reason.startswith("undefined ") else f": {reason}"
+        yield f"{measure.replace('_', ' ')} is undefined for {listed([*titles])} under {listed([*methods])}{why}"
 
 
 def _percent(row: Row | None) -> str:

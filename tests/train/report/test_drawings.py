@@ -111,15 +111,16 @@ def test_in_80_columns_each_network_is_a_line_below_its_way_of_hiding_and_each_v
 
 def test_below_the_table_each_reason_says_of_which_numbers_it_is(made_reliance):
     content = json.loads(json.dumps(made_reliance))
+    reasons = {"used_share": "undefined because it is.", "circle_accuracy": "No circle.", "swap_pull": "No swap."}
     for row in content["rows"]:
-        if row["measure"] in ("used_share", "circle_accuracy", "swap_pull") and not row["compared_with"]:
-            row |= {"value": None, "low": None, "high": None, "undefined_because": f"Reason of {row['measure']}."}
+        if row["measure"] in reasons and not row["compared_with"]:
+            row |= {"value": None, "low": None, "high": None, "undefined_because": reasons[row["measure"]]}
     results = Results.read("reliance", content)
     text = squeezed(" ".join(printed(results_table(results), 80)))
     methods = listed([in_sentence(method_title(method)) for method in results.methods])
     about = f"undefined for {listed([each.title for each in results.networks])} under {methods}"
-    for measure in ("used_share", "circle_accuracy"):
-        assert text.count(f"{measure.replace('_', ' ')} is {about}: Reason of {measure}.") == 1
+    assert text.count(f"used share is {about} because it is.") == 1
+    assert text.count(f"circle accuracy is {about}: No circle.") == 1
     assert "swap" not in text
 
 
