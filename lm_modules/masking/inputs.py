@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from maskrobust.augment.batch import farthest_value
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.torch_private import within_compiled
+from maskrobust.lm_modules.masking.wrapping import takes_shape
 
 
 def check_network(network: object) -> None:
@@ -64,12 +65,13 @@ def warn_of_bytes(images: Tensor, visible: Tensor) -> None:
         )
 
 
-def why_it_failed(network: nn.Module, images: Tensor) -> InputError | None:
+def why_it_failed(network: nn.Module, images: Tensor, error: RuntimeError) -> InputError | None:
     """What is wrong with images on which a network fails with or without a mask; None where they seem right.
 
     Args:
         network: under layer masking it has raised an error.
         images: (B, C, H, W) that it was given.
+        error: of the network.
     """
     first = next((each for each in network.modules() if isinstance(each, nn.Conv2d)), None)
     if first is None or _takes(network, images):
@@ -88,7 +90,17 @@ def why_it_failed(network: nn.Module, images: Tensor) -> InputError | None:
             f"images must have the {first.in_channels} channels of the network's first convolution, got {channels}; "
             f"{remedy}."
         )
+    height, width = images.shape[2:]
+    if takes_shape(network, (2, channels, *_COMMON)) and not takes_shape(network, (2, channels, height, width)):
+        return InputError(
+            f"{type(network).__name__} takes images of {_COMMON[0]} x {_COMMON[1]} pixels, but none of {height} x "
+            f"{width} ({str(error).splitlines()[0]}); resize them, or leave them out."
+        )
     return None
+
+
+_COMMON = (224, 224)
+"""Size of images that most networks take."""
 
 
 @torch.no_grad()

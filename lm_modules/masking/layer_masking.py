@@ -212,7 +212,8 @@ class LayerMasking(nn.Module):
         try:
             return self._answer(images, visible, sizes)
         except RuntimeError as error:
-            reason = why_it_failed(self.network, images)
+            height, width = images.shape[2:] if sizes is None else sizes.amax(0).tolist()
+            reason = why_it_failed(self.network, images[:, :, :height, :width], error)
             if reason is None:
                 raise
             raise reason from error

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.masking.rules.reshaping import expand, expand_as, vie
 from maskrobust.lm_modules.masking.table import ANSWERED, ANY_SIZES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import are_aliases, handing_on
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, MaskingOptions, VisibleMap
-from maskrobust.lm_modules.masking.wrapping import follow
+from maskrobust.lm_modules.masking.wrapping import Names, follow, name_of_tensor
 
 _BROADCASTING = (
     pointwise, power, quotient, quotient_of_number, singular, residual, difference_from, concatenate,
@@ -133,9 +133,9 @@ class Calls(list[Call]):
     by its values.
     """
 
-    def __init__(self, origins: dict[int, int]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._origins, self._made = origins, dict[int, tuple[Tensor, Hashable]]()
+        self.names: Names = {}
 
     def note(self, operation: Any, rule: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
         """Add a call."""
@@ -145,7 +145,7 @@ class Calls(list[Call]):
         tensors = tuple(self._name(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
         self.append(Call.of(operation, rule, args, kwargs, result, tensors))
         for place, each in enumerate(made):
-            self._made[id(each)] = each, (len(self), place)  # kept, so that no other tensor gets its identity
+            self.names[id(each)] = each, (len(self), place)
 
     def end(self, output: Any) -> None:
         """Add what the network returns, as a call of its own."""
@@ -158,11 +158,7 @@ class Calls(list[Call]):
     def _name(self, value: Any) -> Hashable:
         if not isinstance(value, Tensor):
             return None
-        if id(value) in self._made:
-            return self._made[id(value)][1]
-        if value.is_meta:
-            return self._origins.get(id(value))
-        return id(value) if isinstance(value, nn.Parameter) else str(value.tolist())
+        return self.names[id(value)][1] if id(value) in self.names else name_of_tensor(value)
 
 
 def _return() -> None:
@@ -342,9 +338,11 @@ class SizesOfRun:
 
     def _follow(self, size: Sequence[int]) -> Calls:
         """All functions of torch that the network calls for images of one size."""
-        settings = [each for module in self._network.modules() for each in vars(module).values()]
-        plain = tuple(each for each in settings if isinstance(each, bool | int | float | str))  # its mode among them
-        key = (*self._shape[:2], *size, plain)
+        network = self._network
+        parts = tuple(map(id, (*network.modules(), *network.parameters(), *network.buffers())))
+        settings = [each for module in network.modules() for each in (type(module), *vars(module).values())]
+        plain = tuple(each for each in settings if isinstance(each, type | bool | int | float | str))  # and its mode
+        key = (*self._shape[:2], *size, parts, plain)
         if key not in self._known:
             calls = self._pass((*self._shape[:2], *size))
             if len(self._known) >= _KNOWN_SIZES:
@@ -353,8 +351,7 @@ class SizesOfRun:
         return self._known[key]
 
     def _pass(self, shape: Sequence[int], visit: Callable[[Calls], None] | None = None) -> Calls:
-        origins: dict[int, int] = {}
-        calls = Calls(origins)
+        calls = Calls()
 
         def note(*call: Any) -> None:
             calls.note(*call)
@@ -363,7 +360,7 @@ class SizesOfRun:
 
         try:
             with handing_on():  # a rule is computed without
-                calls.end(follow(self._network, self._options, tuple(shape), note, origins))
+                calls.end(follow(self._network, self._options, tuple(shape), note, calls.names))
             return calls
         except InputError:
             raise

@@ -76,7 +76,7 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
             try:
                 return _run_without_values(network, options, (2, channels, size, size), training=training)
             except UnsupportedNetworkError as error:
-                if _takes(network, (2, channels, size, size), training=training):
+                if takes_shape(network, (2, channels, size, size), training=training):
                     raise
                 refusal = refusal or error
             except Exception as error:
@@ -98,8 +98,14 @@ def _run_without_values(
         return _run_twin(twin, options, shape)[0]
 
 
-def _takes(network: nn.Module, shape: tuple[int, int, int, int], *, training: bool | None) -> bool:
-    """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256."""
+def takes_shape(network: nn.Module, shape: tuple[int, int, int, int], *, training: bool | None = None) -> bool:
+    """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256.
+
+    Args:
+        network: stays as it is.
+        shape: of the images.
+        training: mode to try it in; None for the present one of each module.
+    """
     twin = _twin_without_values(network)
     if training is not None:
         twin.train(training)
@@ -112,8 +118,23 @@ def _takes(network: nn.Module, shape: tuple[int, int, int, int], *, training: bo
     return True
 
 
+Names = dict[int, tuple[Tensor, Hashable]]
+"""By its identity a tensor, kept so that no other one gets the identity, and its name."""
+
+
+def name_of_tensor(value: Tensor) -> Hashable:
+    """A tensor that no function of torch has returned: a parameter by its identity, any other by its values."""
+    if value.is_meta:
+        return None
+    return id(value) if isinstance(value, nn.Parameter) else str(value.tolist())
+
+
 def _run_twin(
-    twin: nn.Module, options: MaskingOptions, shape: tuple[int, ...], note: Callable[..., None] | None = None
+    twin: nn.Module,
+    options: MaskingOptions,
+    shape: tuple[int, ...],
+    note: Callable[..., None] | None = None,
+    names: Names | None = None,
 ) -> tuple[int, Any]:
     """How many rules the pass applies, and what the twin returns."""
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
@@ -121,7 +142,7 @@ def _run_twin(
     images = carry(given, MapOfSize.of(shape[0], shape[2], shape[3], options))
     images.run = run = Run()
     run.note = note
-    with torch.device("meta"), _WithoutValues(note), _NothingBelowRules(twin) as watch:
+    with torch.device("meta"), _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
         try:
             output = run_located(twin, images)
         finally:
@@ -135,7 +156,7 @@ def follow(
     options: MaskingOptions,
     shape: tuple[int, ...],
     note: Callable[..., None],
-    origins: dict[int, int],
+    names: Names,
 ) -> Any:
     """A pass on tensors without values, in the present mode of each module.
 
@@ -145,7 +166,7 @@ def follow(
         shape: of the images.
         note: called with operation, rule, arguments, keywords and result of each function of torch; the rule is None
             where nothing is masked.
-        origins: is given the identity of each tensor of the network, by that of the tensor that stands for it.
+        names: is given those of tensors that stand for others: the identity of one of the network, or `name_of_tensor`.
 
     Returns:
         What the network returns, without values.
@@ -155,7 +176,7 @@ def follow(
         RuntimeError: the network asks for values, or does not take such images.
     """
     with _random_states_kept():
-        return _run_twin(_twin_without_values(network, origins), options, shape, note)[1]
+        return _run_twin(_twin_without_values(network, names), options, shape, note, names)[1]
 
 
 class MapOfSize(VisibleMap):
@@ -215,11 +236,12 @@ class _WithoutValues(TorchFunctionMode):
 
     Attributes:
         note: called after each function that is called without masked features; see `follow`.
+        names: likewise.
     """
 
-    def __init__(self, note: Callable[..., None] | None = None) -> None:
+    def __init__(self, note: Callable[..., None] | None = None, names: Names | None = None) -> None:
         super().__init__()
-        self.note = note
+        self.note, self.names = note, names
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -233,7 +255,9 @@ class _WithoutValues(TorchFunctionMode):
             kwargs["device"] = "meta"
         is_of_network = hands_on()  # and not of a rule of the module around it
         try:
-            result = func(*map(_without_values, args), **{name: _without_values(each) for name, each in kwargs.items()})
+            args = [_without_values(each, self.names) for each in args]
+            kwargs = {name: _without_values(each, self.names) for name, each in kwargs.items()}
+            result = func(*args, **kwargs)
         except NotImplementedError as error:
             if "meta" not in str(error).lower():
                 raise
@@ -243,12 +267,15 @@ class _WithoutValues(TorchFunctionMode):
         return result
 
 
-def _without_values(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        if value.is_meta:
-            return value
-        return nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
-    return type(value)(map(_without_values, value)) if type(value) in (list, tuple) else value
+def _without_values(value: Any, names: Names | None = None) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)(_without_values(each, names) for each in value)
+    if not isinstance(value, Tensor) or value.is_meta:
+        return value
+    twin = nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
+    if names is not None:
+        names[id(twin)] = twin, name_of_tensor(value)
+    return twin
 
 
 def _alike(tensor: Tensor) -> Tensor:
@@ -314,12 +341,12 @@ def _flat(values: Sequence[Any]) -> Iterator[Any]:
             yield value
 
 
-def _twin_without_values(network: nn.Module, origins: dict[int, int] | None = None) -> nn.Module:
+def _twin_without_values(network: nn.Module, names: Names | None = None) -> nn.Module:
     """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values.
 
     Args:
         network: stays as it is.
-        origins: see `follow`.
+        names: see `follow`.
     """
     twins = {module: object.__new__(type(module)) for module in network.modules()}
 
@@ -333,8 +360,8 @@ def _twin_without_values(network: nn.Module, origins: dict[int, int] | None = No
         if type(value) is dict:
             return {key: of_twin(each) for key, each in value.items()}
         twin = _without_values(value)
-        if origins is not None and isinstance(value, Tensor):
-            origins[id(twin)] = id(value)
+        if names is not None and isinstance(value, Tensor):
+            names[id(twin)] = twin, id(value)
         return twin
 
     for module, twin in twins.items():

@@ -92,6 +92,18 @@ def test_another_dtype_than_the_weights_is_right_where_autocast_or_the_network_s
         assert LayerMasking(Small())(images.bfloat16(), visible).isfinite().all()
 
 
+@pytest.mark.parametrize("sizes", [None, torch.tensor([(6, 12), (6, 12)])])
+def test_images_that_are_all_too_small_are_told_in_one_sentence_with_the_error_of_torch(sizes):
+    masked = LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 3, 4, 1), nn.ReflectionPad2d(3), nn.Conv2d(4, 4, 7)).eval())
+    images, visible = drawn()
+    with pytest.raises(InputError, match=r"^Sequential takes images of 224 x 224 pixels, but none of 6 x 12 \(.*\); r"):
+        masked(
+            images if sizes is not None else images[:, :, :6],
+            visible if sizes is not None else visible[:, :, :6],
+            sizes=sizes,
+        )
+
+
 def test_an_error_of_the_network_itself_stays_what_it_is():
     class Failing(Small):
         def forward(self, images):

@@ -371,6 +371,45 @@ def test_what_a_network_is_known_to_do_at_a_size_is_asked_anew_once_it_was_chang
         masked(canvas, sizes=SMALL)
 
 
+class TimesSize(nn.Identity):
+    """Takes features, and their height, which an identity passes over."""
+
+    def forward(self, x: Tensor, height: int) -> Tensor:
+        return x * height
+
+
+class Headed(nn.Module):
+    """Asks for the size, and hands it to a head that does not need it."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), head
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return self.head(x.mean((2, 3)), x.shape[2])
+
+
+class WithoutSize(nn.Identity):
+    """Likewise, without it."""
+
+    def forward(self, x: Tensor, _height: int) -> Tensor:
+        return x
+
+
+def test_what_a_network_is_known_to_do_is_asked_anew_once_a_part_or_weights_are_others():
+    masked, (canvas, _, images, _) = LayerMasking(Headed(WithoutSize()).double().eval()), draw_batch(SMALL, holes=False)
+    masked(canvas[:2], sizes=SMALL[:2])
+    masked.network.conv.weight = nn.Parameter(-masked.network.conv.weight)
+    several = SMALL[:2].clone()
+    several[1, 0] -= 1  # a size that it has not been followed at
+    expected = torch.cat([masked.network(images[0]), masked.network(images[1][:, :, :-1])])
+    assert_close(masked(canvas[:2], sizes=several), expected, 1e-9, "of other weights")
+    masked.network.head = TimesSize()
+    with pytest.raises(UnsupportedNetworkError, match="mul depends on the size"):
+        masked(canvas[:2], sizes=several)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -409,6 +448,9 @@ def ending(function: Callable[..., Any], layers: int = 1) -> nn.Module:
     return seeded(lambda: Function(lambda x, first, *others: function(first(x), *others), *convolutions))
 
 
+OUTSIDE = {size: (torch.full((1, 4, 1, 1), size / 9.0), nn.Conv2d(4, 4, 1).double()) for size in (8, 9)}
+"""A constant and a layer for each height, which no network holds."""
+
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a sum over a number of positions": (
         ending(lambda x: x.sum((2, 3)) / (x.size(2) * x.size(3))), "torch.Tensor.div depends on the size",
@@ -417,6 +459,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a sign by height": (ending(lambda x: x.mean((2, 3)) * (1 if x.shape[2] > 8 else -1)), "mul depends on the size"),
     "numel": (ending(lambda x: x.mean((2, 3)) * x.numel()), "mul depends on the size"),
     "stride": (ending(lambda x: x.mean((2, 3)) + x.stride(1)), "add depends on the size"),
+    "a constant from outside": (ending(lambda x: (x * OUTSIDE[x.shape[2]][0]).mean((2, 3))), "mul depends on the size"),
+    "a layer from outside": (ending(lambda x: OUTSIDE[x.shape[2]][1](x).mean((2, 3))), "conv2d depends on the size"),
     "a filled tensor": (ending(lambda x: x * x.new_full((1, 4, 1, 1), x.shape[2])), "new_full depends on the size"),
     "another answer": (
         ending(lambda x: [x.mean((2, 3)), x.amax((2, 3))][x.shape[2] > 8]), "returns depends on the size",
