@@ -74,7 +74,8 @@ def over_last_axis(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> M
     hidden ones count as 0.
 
     Raises:
-        NotImplementedError: the last axis is one of positions alone, or a norm goes over further axes.
+        NotImplementedError: the last axis is one of positions alone, a norm goes over further axes, or over all
+            positions, whose statistics would count the hidden ones.
     """
     shape = kwargs.get("normalized_shape", args[0]) if operation is not F.linear else (1,)
     kinds = {part.source for part in x.arrangement.axes[-1]} if isinstance(x, Masked) else {0}
@@ -84,6 +85,11 @@ def over_last_axis(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> M
     if arrangement.varies(-1):
         features = features.masked_fill(~arrangement.positions, 0.0)
         arrangement = arrangement.reduced([x.ndim - 1])
+        if operation is not F.linear and arrangement.ends:
+            raise NotImplementedError(
+                "layer masking needs norms over channels, but here one goes over all positions; use group norm, whose "
+                "statistics can leave hidden positions out."
+            )
     result = operation(features, *args, **kwargs)
     return arrange(result, arrangement.resized(result.shape))
 

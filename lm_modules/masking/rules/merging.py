@@ -62,7 +62,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
 def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
     """Several branches along a new axis of channels, by the same rule as `concatenate`.
 
-    Along axis 0 their sum is that of `residual`.
+    Along axis 0 their sum is that of `residual`, and their mean that sum divided by their number.
 
     Raises:
         NotImplementedError: a branch is not masked.

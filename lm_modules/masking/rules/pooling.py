@@ -107,12 +107,16 @@ def mean(
 ) -> Masked | Tensor:
     """Over height and width: of the visible positions, and masking ends; over the channels: position by position.
 
-    Over height or width alone, kept with size 1: of the visible positions along it, which is visible where any is.
+    Over height or width alone, kept with size 1: of the visible positions along it, which is visible where any is. Over
+    branches that were stacked along axis 0: their `residual` sum, divided by their number.
 
     Raises:
         NotImplementedError: over other axes.
     """
     spatial = _spatial(x, dim)
+    if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
+        summed = sum_branches(x.branches)
+        return summed.with_fresh((summed.features / len(x.branches)).to(dtype or x.dtype))
     if spatial == x.spatial_axes:
         means = x.mean_over_visible().to(dtype or x.dtype)
         kept = [1 if axis in spatial else size for axis, size in enumerate(x.shape) if keepdim or axis not in spatial]

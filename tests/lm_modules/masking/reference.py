@@ -348,8 +348,9 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     if dim is None:
         dim = next(each for each in given if type(each) is int)
     axes = {each % seen.x.ndim for each in ([dim] if isinstance(dim, int) else dim)}
-    if name == "sum" and axes == {0} and seen.branches is not None:
-        return reduce(lambda left, right: residual(torch.add, left, right), seen.branches)
+    if name in ("sum", "mean") and axes == {0} and seen.branches is not None:
+        added = reduce(lambda left, right: residual(torch.add, left, right), seen.branches)
+        return added if name == "sum" else added.like(added.x / len(seen.branches))
     if axes != set(seen.spatial):
         assert not axes & set(seen.axes)
         result = seen.moved(lambda x: function(x, *args, **kwargs))

@@ -268,10 +268,11 @@ def test_an_operation_computes_what_the_reference_does_with_all_options(name):
             assert_as_reference(module, images, visible, training=training, **options)
 
 
-def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum():
+@pytest.mark.parametrize("reduce", [torch.sum, lambda stacked, dim: 3 * stacked.mean(dim)])
+def test_branches_stacked_along_the_first_axis_to_be_summed_are_a_residual_sum(reduce):
     stacked, added = (
         branches(merge)
-        for merge in (lambda left, right: torch.stack([left, right, right]).sum(dim=0), lambda a, b: a + 2 * b)
+        for merge in (lambda left, right: reduce(torch.stack([left, right, right]), 0), lambda a, b: a + 2 * b)
     )
     added.load_state_dict(stacked.state_dict())
     images, visible = draw_features(6, 4, *SIZE).float(), draw_visible(*SIZE)

@@ -106,6 +106,10 @@ REFUSED = [
     (calling(lambda x: x[:, :, 0]), ["index", "'0.1'", "masking_rule"]),
     (calling(lambda x: x[0]), ["keeps all images", "rule of its own"]),
     (calling(lambda x: x[x > 0]), ["torch.Tensor.gt", "'0.1'"]),
+    (
+        calling(lambda x: F.layer_norm(x.reshape(len(x), 2, -1), (x.numel() // len(x) // 2,)).view_as(x)),
+        ["over all positions", "'0.1'", "group norm"],
+    ),
     (calling(lambda x: x.permute(2, 0, 1, 3)), ["images ahead of height", "(2, 0, 1, 3)", "masking_rule"]),
     (calling(lambda x: torch.cat([x, x], 0)), ["axis 0", "'0.1'"]),
     (calling(lambda x: torch.stack([x, x.detach().new_ones(x.shape)], 1)), ["masked features", "'0.1'"]),
