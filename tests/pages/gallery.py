@@ -1,4 +1,4 @@
-"""The scripts of docs/gallery.md; `python -m tests.pages.gallery` draws their pictures anew."""
+"""The scripts of docs/gallery; `python -m tests.pages.gallery` draws their pictures anew."""
 
 import contextlib
 import re
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from tests.pages.commands import blocks
-
-PAGE = Path(__file__).parents[2] / "docs" / "gallery.md"
-PICTURES = PAGE.with_suffix("")
+PICTURES = Path(__file__).parents[2] / "docs" / "gallery"
+SCRIPTS = [PICTURES / f"{name}.py" for name in ("hide", "train", "evaluate")]  # the last reads what the second writes
 
 
 def draw(folder: Path, sizes: dict[str, int]) -> list[Path]:
@@ -26,13 +24,13 @@ def draw(folder: Path, sizes: dict[str, int]) -> list[Path]:
     """
     plt.switch_backend("agg")
     with contextlib.chdir(folder):
-        for block in (each for each in blocks(PAGE) if "savefig" in each.text):
+        for script in SCRIPTS:
             text = re.sub(
                 r"\b(\w+)=\d+",
                 lambda given: f"{given[1]}={sizes[given[1]]}" if given[1] in sizes else given[0],
-                block.text,
+                script.read_text(encoding="utf-8"),
             )
-            exec(compile(text, str(block.file_name), "exec"), {"__name__": "__main__"})
+            exec(compile(text, script.name, "exec"), {"__name__": "__main__"})
             plt.close("all")
     return sorted(folder.glob("*.png"))
 

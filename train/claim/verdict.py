@@ -35,7 +35,7 @@ CLAIMS: Mapping[ClaimName, str] = {
 }
 
 LEAST_VARIED = 0.1
-"""Fraction of answers behind circles that must be other than the most frequent one.
+"""Fraction of predictions behind circles that must be other than the most frequent one.
 
 A network that gives nearly one answer behind every hole has a used share near 0 however far its logits follow the
 outline: 0.02 where the logits had a quarter of what they could have.
@@ -66,7 +66,7 @@ class Pair(NamedTuple):
         keeps_enough: p-value of the same above that.
         relies_more: p-value of reliance above layer masking's by more than the margin.
         relies_little: p-value of a used share within plus and minus the margin.
-        sees: p-value of accuracy with patches hidden above chance by more than the tolerance, and of answers behind
+        sees: p-value of accuracy with patches hidden above chance by more than the tolerance, and of predictions behind
             circles of which more than `LEAST_VARIED` are not the most frequent one.
         clean_kept: p-value of clean accuracy that is no more below the baseline's than tolerated.
         something_to_prevent: p-value of a used share of the baseline, under the same fill, beyond the margin.
@@ -127,7 +127,7 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         f"An arm relies more under a fill if its reliance is shown to exceed that of '{reference}' by more than "
         f"{margin}. It does as well if its own used share is shown to lie within ±{margin}, its accuracy with {half} "
         f"of the patches hidden within {tolerance} of that of '{reference}' and over {tolerance} above chance, its "
-        f"clean accuracy within {clean} of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its answers "
+        f"clean accuracy within {clean} of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its predictions "
         "behind circles are not the most frequent one.",
         "First claim, each arm under the fill of its training, unless the baseline is shown not to rely under that "
         "fill. Supported: every arm relies more. Refuted: some arm does as well under a fill by which the baseline is "

@@ -213,12 +213,12 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
 
 
 def _one_answer(commonest: Row | None, majority: Row | None) -> str:
-    """Why the answers behind holes say nothing; empty where they say something, or where the data have one class."""
+    """Why predictions behind holes say nothing; empty where they say something, or the data have one class."""
     if commonest is None or commonest.value is None or commonest.value < NEARLY_ONE:
         return ""
     if majority is not None and majority.value is not None and majority.value >= NEARLY_ONE:
         return ""
-    return f"{100 * commonest.value:.0f}\u202f% of its answers behind object holes are one class"
+    return f"{100 * commonest.value:.0f}\u202f% of its predictions behind object holes are one class"
 
 
 def predictions_csv(

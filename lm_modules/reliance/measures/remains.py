@@ -22,7 +22,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
     by_seed=False,
 )
 def commonest_answer() -> Estimator:
-    """The fraction of the answers behind both object holes that are the most frequent one, in [1/K, 1].
+    """The fraction of predictions behind both object holes that are the most frequent one, in [1/K, 1].
 
     Over images with a valid object; over several runs the largest of all. Without an interval: it is no mean.
     """

@@ -130,15 +130,15 @@ def test_a_game_has_the_shapley_values_of_its_definition(predict):
 
 @importing_shap_warns
 def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
-    for library in ("captum", "lime", "shap", "shapiq"):
+    for library in ("lime", "shap", "shapiq"):
         pytest.importorskip(library)
     names: dict[str, Any] = {}
     for block in (block for block in blocks(PAGE) if block.language == "python"):
         exec(compile(block.text.replace("samples=256", "samples=32"), PAGE.name, "exec"), names)
-    printed = ["(1, 1, 48, 48)", "16", "(1, 48, 48, 3, 8)", "(16,)"]
+    printed = ["16", "(1, 48, 48, 3, 8)", "(16,)"]
     assert capsys.readouterr().out.splitlines()[-len(printed) :] == printed
     assert names["fall"].shape == (1, 8) and names["fall"].isfinite().all()
-    for scores in (names["ablation"], names["values"].get_n_order_values(1), names["owen"].values):
+    for scores in (names["values"].get_n_order_values(1), names["owen"].values):
         assert np.ptp(np.asarray(scores)) > 0
 
 
@@ -245,5 +245,4 @@ def test_the_code_of_our_own_page_runs_and_gives_the_shapes_it_says(capsys):
     count, classes = names["segments"].count(0), names["data"].num_classes
     assert capsys.readouterr().out.count(f"({count}, {classes})") == 1
     assert names["heat"].shape == (*names["images"].shape[2:], classes)
-    assert np.ptp(names["explanation"].scores) > 0 and np.ptp(names["falls"]) > 0
-    assert names["falls"].shape == names["heat"].shape
+    assert np.ptp(names["explanation"].scores) > 0

@@ -4,7 +4,7 @@ architectures.csv has a line for each classifier of torchvision, for the small m
 that are checked, and for the smallest model of each other one.
 
 `python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
-table, one at a time, and writes the last section of docs/layer-masking.md. With `--sizes` it says instead how far
+table, one at a time, and writes docs/reference/architectures.md. With `--sizes` it says instead how far
 images of several sizes in one batch are answered otherwise than alone.
 """
 
@@ -27,7 +27,7 @@ from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
 from maskrobust.lm_modules.networks.architectures import build_outline
 
-PAGE = Path(__file__).parents[3] / "docs" / "layer-masking.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "architectures.md"
 MARK = "<!-- architectures -->\n\n"  # what follows is written by `main`
 TABLE = Path(__file__).with_suffix(".csv")
 USUAL_SIZE = 64
@@ -302,7 +302,7 @@ def _run(case: Case, *, everything: bool = False, scribble: bool = False) -> Any
 
 
 def section(results: dict[str, dict[str, bool | str]]) -> str:
-    """The last section of docs/layer-masking.md.
+    """What docs/reference/architectures.md says below its mark.
 
     Args:
         results: of `check` by architecture.
@@ -315,7 +315,7 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
     of_timm = by_family([each for each in known if not each.refused])
     of_torchvision = of_timm.pop("torchvision")
     parts = [
-        "## Tested architectures",
+        "## What was checked",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
         f"weights (in float64 where these blow rounding up), images of 32 to 299 pixels and both paddings. "
         f"{'All' if len(passed) == len(results) else len(passed)} of them have all six properties below.",
@@ -327,7 +327,8 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         "families of timm, which attend between positions, have not been checked or are refused. "
         "`tests/lm_modules/masking/architectures.csv` has every name. A network "
         "that is not listed is supported if `LayerMasking(maskrobust.build_network(NAME, 10))` raises no "
-        "`UnsupportedNetworkError`, and no part of it lies on a path that [wrapping does not reach](#how-it-works).",
+        "`UnsupportedNetworkError`, and no part of it lies on a path that "
+        "[wrapping does not reach](../layer-masking.md#how-it-works).",
     ]
     return "\n\n".join(parts) + "\n"
 

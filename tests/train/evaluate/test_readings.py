@@ -44,8 +44,8 @@ def read(share, reason, commonest, majority=0.3):
     ("at_chance", "commonest", "majority", "reason"),
     [
         ("", 0.4, 0.3, ""),
-        ("", 1.0, 0.3, "100\u202f% of its answers behind object holes are one class"),
-        ("", 0.96, 0.3, "96\u202f% of its answers behind object holes are one class"),
+        ("", 1.0, 0.3, "100\u202f% of its predictions behind object holes are one class"),
+        ("", 0.96, 0.3, "96\u202f% of its predictions behind object holes are one class"),
         ("", 0.96, 0.97, ""),  # the data have one class: what else should it answer?
         (AT_CHANCE, 0.4, 0.3, AT_CHANCE),
     ],
