@@ -42,12 +42,14 @@ class Places:
         shown: (B, ...) bool; 1 image long where it is the same for all.
         like: a map from which others can be made.
         is_map: whether the positions are those of `like`.
+        windows: how many windows of each image are taken for images.
         factors: the queries and keys (transposed) whose product these positions are; None otherwise.
     """
 
     shown: Tensor
     like: "VisibleMap"
     is_map: bool = False
+    windows: int = 1
     factors: tuple["Arrangement", "Arrangement"] | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
@@ -76,18 +78,14 @@ class Arrangement:
 
     @property
     def kinds(self) -> list[Axis]:
-        """The axes with 0 for the source of the images, 1 for that of positions.
+        """The axes with 0 for the source of the images, 1 for that of positions, such as windows taken for images."""
+        return [tuple(kind for part in axis for kind in self._kinds(part)) for axis in self.axes]
 
-        Where windows have been taken for images, the outermost part of them is the images.
-        """
-        images = self.places.shown.shape[IMAGES]
-        return [
-            tuple(
-                Part(part.size, part.source and 1 if part.source != IMAGES else int(part.size * part.step != images))
-                for part in axis
-            )
-            for axis in self.axes
-        ]
+    def _kinds(self, part: Part) -> Axis:
+        if part.source != IMAGES:
+            return (Part(part.size, part.source and 1),)
+        windows = min(part.size, max(self.places.windows // part.step, 1))
+        return tuple(Part(size, kind) for kind, size in enumerate((part.size // windows, windows)) if size > 1)
 
     @property
     def positions(self) -> Tensor:
@@ -233,6 +231,7 @@ class Arrangement:
                     (slice(None),) * source + (slice(None, None, step),)
                 ],
                 self.places.like,
+                windows=self.places.windows,
             ),
         )
         new = (part._replace(size=size),) if size > 1 else ()
@@ -289,7 +288,8 @@ class Arrangement:
 
         def make() -> "VisibleMap":
             shown = self.positions.squeeze(6 - sum(axes)).expand(images, height, width)
-            return self.places.like.alike(shown[:, None].contiguous())
+            of_image = math.prod([part.size for part in self.kinds[axes[0]] if part.source == IMAGES])
+            return self.places.like.alike(shown[:, None].contiguous(), images // of_image)
 
         return self.places.once(("map", self.axes), make), axes
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from maskrobust.lm_modules.masking.dispatch import Run
-from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
+from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.rules.normalisation import batch_norm, group_norm, instance_norm, sync_batch_norm
-from maskrobust.lm_modules.masking.table import Rule
+from maskrobust.lm_modules.masking.table import Rule, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
 from maskrobust.lm_modules.masking.wrapping import run_located
 
@@ -117,6 +117,11 @@ class Covering:
     @staticmethod
     def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
         leaves = tree_leaves(arguments)
+        if any(isinstance(each, Arranged) for each in (*leaves, *tree_leaves(result))):
+            raise UnsupportedNetworkError(
+                "coverage follows maps, but here positions become tokens or windows, as in a network that attends; "
+                "ask it of a network that returns the maps ahead of this layer."
+            )
         of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
         if isinstance(result, Masked):
             assert isinstance(result.visible, CoveredMap)

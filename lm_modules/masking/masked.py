@@ -22,6 +22,10 @@ from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
+NEEDS_ONE_SIZE = (
+    "layer masking needs images of one size in networks that attend, got several; give those of each size to the "
+    "network in a batch of their own."
+)
 IMAGES_FIRST: Axes = (0, 2, 3)
 """Axes of the images, of height and of width in (B, C, H, W)."""
 
@@ -99,13 +103,17 @@ class Masked(Ruled):
             NotImplementedError: the images have several sizes.
         """
         if self.visible.extent is not None:
-            raise NotImplementedError("layer masking needs images of one size in networks that attend.")
+            raise NotImplementedError(NEEDS_ONE_SIZE)
         places = self.visible.places
         if self.frame is not None:
             inside, padding = self.frame.inside, self.frame.padding
             places = inside.visible.places.once(
                 ("frame", padding),
-                lambda: Places(F.pad(inside.visible.positions, padding, value=1)[:, 0], inside.visible),
+                lambda: Places(
+                    F.pad(inside.visible.positions, padding, value=1)[:, 0],
+                    inside.visible,
+                    windows=inside.visible.options.windows,
+                ),
             )
         return Arrangement(
             places,

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.dispatch import Run
-from maskrobust.lm_modules.masking.masked import Masked, carry, map_output, masked_in
+from maskrobust.lm_modules.masking.masked import NEEDS_ONE_SIZE, Arranged, Masked, carry, map_output, masked_in
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import convolution, transposed_convolution
 from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
@@ -93,6 +93,8 @@ class Call(NamedTuple):
         tensors: tuple[Hashable, ...] = (),
     ) -> "Call":
         """What is noted of a call."""
+        if isinstance(result, Arranged):
+            raise UnsupportedNetworkError(NEEDS_ONE_SIZE)
         shapes = rule is None
         given = (
             _without_tensors(tuple(args), shapes),

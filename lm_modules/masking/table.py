@@ -154,7 +154,7 @@ def _variants(function: Any, apply: RuleFunction) -> Iterator[tuple[Any, Rule]]:
     is_method = not name.startswith("__") and function in (getattr(torch, name, None), getattr(Tensor, name, None))
     is_functional = getattr(functional, name, None) is function
     if not is_method and not is_functional:
-        yield function, Rule(apply, _place_of_inplace(function))
+        yield function, Rule(apply, _place_of_inplace(function), changes=function is Tensor.__setitem__)
     for owner in (torch, Tensor) if is_method else (functional,) if is_functional else ():
         plain, changing = getattr(owner, bare, None), getattr(owner, f"{bare}_", None)
         if callable(plain):

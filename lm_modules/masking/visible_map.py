@@ -106,12 +106,14 @@ class MaskingOptions:
             the edge of the hole, or 0.
         partial_patches: what becomes of a patch that is partly hidden, where a network begins with patches: its hidden
             pixels are padded, or it is hidden as a whole. "padded" from there on.
+        windows: how many windows of each image the batch of a map holds, where windows are taken for images.
     """
 
     merge: MergeRule = "intersection"
     detach_padding: bool = True
     padding: PaddingRule = "mean"
     partial_patches: PartialPatches = "padded"
+    windows: int = 1
 
 
 @dataclass(eq=False)
@@ -200,13 +202,13 @@ class VisibleMap:
     def places(self) -> Places:
         """The positions in no order of their own, for features that are no map; made once."""
         if "places" not in self._plans:
-            self._plans["places"] = Places(self.positions[:, 0], self, is_map=True)
+            self._plans["places"] = Places(self.positions[:, 0], self, is_map=True, windows=self.options.windows)
         places: Places = self._plans["places"]
         return places
 
-    def alike(self, positions: Tensor) -> "VisibleMap":
-        """A map of other positions."""
-        return VisibleMap(positions, self.options)
+    def alike(self, positions: Tensor, windows: int = 1) -> "VisibleMap":
+        """A map of other positions, with so many windows for each image."""
+        return VisibleMap(positions, replace(self.options, windows=windows))
 
     @property
     def hidden_images(self) -> Tensor:

@@ -4,6 +4,7 @@ import random
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType, MethodType
 from typing import Any
 
@@ -21,6 +22,7 @@ from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, without_compiling
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
+_FLEX_ATTENTION = "torch.nn.attention.flex_attention"
 _SIZES = (256, 224, 299, 64, 32, 28)
 _ATEN = torch.ops.aten
 _IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
@@ -89,7 +91,7 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
 
 
 def _run_without_values(
-    network: nn.Module, options: MaskingOptions, shape: tuple[int, int, int, int], *, training: bool | None
+    network: nn.Module, options: MaskingOptions | None, shape: tuple[int, int, int, int], *, training: bool | None
 ) -> int:
     twin = _twin_without_values(network)
     if training is not None:
@@ -106,13 +108,8 @@ def takes_shape(network: nn.Module, shape: tuple[int, int, int, int], *, trainin
         shape: of the images.
         training: mode to try it in; None for the present one of each module.
     """
-    twin = _twin_without_values(network)
-    if training is not None:
-        twin.train(training)
-    dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
     try:
-        with torch.no_grad(), torch.device("meta"):
-            twin(torch.empty(shape, dtype=dtype, device="meta"))
+        _run_without_values(network, None, shape, training=training)
     except Exception:
         return False
     return True
@@ -131,16 +128,17 @@ def name_of_tensor(value: Tensor) -> Hashable:
 
 def _run_twin(
     twin: nn.Module,
-    options: MaskingOptions,
+    options: MaskingOptions | None,
     shape: tuple[int, ...],
     note: Callable[..., None] | None = None,
     names: Names | None = None,
 ) -> tuple[int, Any]:
-    """How many rules the pass applies, and what the twin returns."""
+    """How many rules the pass applies, and what the twin returns; without options of masking, of the twin alone."""
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
-    given = torch.empty(shape, dtype=dtype, device="meta")
-    images = carry(given, MapOfSize.of(shape[0], shape[2], shape[3], options))
-    images.run = run = Run()
+    images, run = torch.empty(shape, dtype=dtype, device="meta"), Run()
+    if options is not None:
+        images = carry(images, MapOfSize.of(shape[0], shape[2], shape[3], options))
+        images.run = run
     run.note = note
     with torch.device("meta"), _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
         try:
@@ -218,9 +216,9 @@ class MapOfSize(VisibleMap):
         """The map of several operands."""
         return self._of_size(torch.broadcast_tensors(self.positions, *(other.positions for other in others))[0])
 
-    def alike(self, positions: Tensor) -> VisibleMap:
+    def alike(self, positions: Tensor, windows: int = 1) -> VisibleMap:
         """A map of other positions."""
-        return MapOfSize(positions, self.options)
+        return MapOfSize(positions, replace(self.options, windows=windows))
 
     def concatenated(self, others: Sequence[VisibleMap], axis: int) -> VisibleMap:
         """Maps side by side."""
@@ -285,15 +283,18 @@ def _alike(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def run_located(network: nn.Module, images: Masked) -> Any:
+def run_located(network: nn.Module, images: Tensor) -> Any:
     """Call a network; a refusal says at which layer."""
     try:
         return network(images)
-    except UnsupportedNetworkError as error:
-        if str(error).startswith("at layer "):
-            raise
+    except Exception as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-        raise UnsupportedNetworkError(f"{at_layer(frames, network)}, {error}") from error
+        message = str(error)
+        if any(frame.f_globals.get("__name__") == _FLEX_ATTENTION for frame in frames):
+            message = f"layer masking has no rule for {_FLEX_ATTENTION}; use scaled_dot_product_attention."
+        elif not isinstance(error, UnsupportedNetworkError) or message.startswith("at layer "):
+            raise
+        raise UnsupportedNetworkError(f"{at_layer(frames, network)}, {message}") from error
 
 
 def at_layer(frames: Iterable[FrameType], network: nn.Module) -> str:

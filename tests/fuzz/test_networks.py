@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
+from tests.fuzz.attending import attention, token_head
 from tests.fuzz.networks import (
     BLOCKS,
     LAYERS,
@@ -180,6 +181,22 @@ def check_on_accelerators(one):
         check_gradients(one) if one.chance.random() < 0.7 else check_outputs(one)
 
 
+def check_attention(one):
+    """Gradients, and each image as alone; some where Python may not ask what a mask holds."""
+    check_on_accelerators(one) if one.chance.random() < 0.3 else check_gradients(one)
+    norms = [module for module in one.example.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if one.training or any(not norm.track_running_stats for norm in norms):
+        return
+    images, masked = one.images(), one.masked()
+    with torch.no_grad():
+        together = masked(images, one.example.visible)
+        alone = [
+            tensors_of(masked(image[None], shown[None]))
+            for image, shown in zip(images, one.example.visible, strict=True)
+        ]
+    compare([torch.cat(each) for each in zip(*alone, strict=True)], together, "images alone")
+
+
 def check_single_precision(one):
     """In float32, where rounding is what it is: kernels differ from those of float64."""
     with torch.no_grad():
@@ -316,6 +333,7 @@ KINDS = {
     "checkpoints": Kind(check_gradients, (checkpointed, checkpointed, *LAYERS), modes=BOTH),
     "axes": Kind(check_gradients, (moving_axes, moving_axes, *LAYERS), modes=BOTH),
     "sizes": Kind(check_sizes, (*BLOCKS, *BLOCKS, asking, asking), (head, head, asking_head), refuses=0.7),
+    "attention": Kind(check_attention, (attention, attention, *LAYERS), (head, token_head, token_head), modes=BOTH),
     "on accelerators": Kind(check_on_accelerators, modes=BOTH),
     "single precision": Kind(check_single_precision, modes=BOTH),
     "hooks": Kind(check_hooks, modes=BOTH),

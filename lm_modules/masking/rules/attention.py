@@ -5,6 +5,7 @@ queries and keys is visible where both are, that of attention and values where t
 positions are contracted, as by attention over channels. A softmax over positions leaves hidden ones out.
 """
 
+import math
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
@@ -27,7 +28,7 @@ from maskrobust.lm_modules.masking.arrangement import (
 )
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, masked_in
 from maskrobust.lm_modules.masking.rules import convolution, merging, normalisation, pointwise, pooling, reshaping
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, anywhere, masking_rule
 
 _NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)
@@ -80,7 +81,9 @@ def over_last_axis(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> M
     shape = kwargs.get("normalized_shape", args[0]) if operation is not F.linear else (1,)
     kinds = {part.source for part in x.arrangement.axes[-1]} if isinstance(x, Masked) else {0}
     if len(shape) != 1 or (kinds and None not in kinds):
-        raise NotImplementedError(f"layer masking needs the channels on the last axis, and norms over them; {OWN_RULE}")
+        raise NotImplementedError(
+            f"layer masking has no rule for linear layers or norms over positions, as in a mixer; {OWN_RULE}"
+        )
     arrangement, features = x.arrangement, x.features
     if arrangement.varies(-1):
         features = features.masked_fill(~arrangement.positions, 0.0)
@@ -194,39 +197,6 @@ def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
     return arrange(operation(x.features, dim), x.arrangement.with_axis(dim % (x.ndim + 1)))
 
 
-@anywhere(reshaping.squeeze)
-def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked:
-    """An axis of size 1 less."""
-    axes = [] if dim is None else [each % x.ndim for each in ((dim,) if isinstance(dim, int) else dim)]
-    if not axes:
-        raise NotImplementedError(f"layer masking squeezes axes that are given, got {dim}; {OWN_RULE}")
-    return arrange(operation(x.features, dim), x.arrangement.without([axis for axis in axes if x.shape[axis] == 1]))
-
-
-@anywhere(reshaping.expand)
-def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
-    """Axes of size 1 repeated, or new ones ahead."""
-    result = operation(x.features, *sizes)
-    return arrange(result, x.arrangement.resized(result.shape))
-
-
-@anywhere(reshaping.expand_as)
-def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
-    """In the shape of another tensor."""
-    return expand(Tensor.expand, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
-
-
-@masking_rule(Tensor.repeat)
-@anywhere()
-def repeat(operation: Operation, x: Masked, *repeats: Any) -> Masked:
-    """Axes repeated as a whole, or new ones ahead."""
-    result = operation(x.features, *repeats)
-    counts = repeats if isinstance(repeats[0], int) else repeats[0]
-    arrangement = x.arrangement.resized((1,) * (len(counts) - x.ndim) + tuple(x.shape))
-    axes = [(*channels(count), *axis) for count, axis in zip(counts, arrangement.axes, strict=True)]
-    return arrange(result, arrangement.with_axes(axes).viewed(result.shape))
-
-
 @masking_rule(torch.repeat_interleave)
 @anywhere()
 def repeat_interleave(operation: Operation, x: Masked, *given: Any, **named: Any) -> Masked:
@@ -264,12 +234,6 @@ def unbind(operation: Operation, x: Masked, dim: int = 0) -> tuple[Masked, ...]:
     return tuple(arrange(part, x.arrangement.sliced(axis, at, 1).without([axis])) for at, part in parts)
 
 
-@anywhere(reshaping.narrow)
-def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -> Masked:
-    """A slice."""
-    return arrange(operation(x.features, dim, start, length), x.arrangement.sliced(dim % x.ndim, start, length))
-
-
 @anywhere(reshaping.index)
 def index(_operation: Operation, x: Any, place: Any) -> Masked | Tensor:
     """Slices, and one of an axis, such as the class token, with which masking ends.
@@ -292,6 +256,76 @@ def index(_operation: Operation, x: Any, place: Any) -> Masked | Tensor:
             taken = range(*each.indices(arrangement.shape[axis]))
             arrangement = arrangement.sliced(axis, taken.start, len(taken), taken.step)
     return ended(x.features[tuple(places)], arrangement.without(removed))
+
+
+@masking_rule(Tensor.__setitem__)
+@anywhere()
+def write(_operation: Operation, x: Masked, k: Any, v: Any) -> Masked:
+    """A slice changed in place, as visible as what is written.
+
+    Raises:
+        NotImplementedError: another index.
+    """
+    places = tuple(reshaping._one_for_each_axis(k, x.ndim))
+    if not all(type(each) is slice for each in places):
+        raise NotImplementedError(f"layer masking writes to slices alone, got {k}; {OWN_RULE}")
+    features, own = x.features.clone(), x.arrangement
+    written = torch.as_tensor(v).expand_as(features[places]) if not isinstance(v, Masked) else v
+    features[places] = written.features if isinstance(written, Masked) else written
+    other = arrangement_of(written, x).resized(features[places].shape)
+    axes = [
+        united(kinds) if each == slice(None) else _positions(size)
+        for each, size, *kinds in zip(places, x.shape, own.kinds, other.kinds, strict=True)
+    ]
+    varying = [axis if any(part.source is not None for part in axis) else () for axis in axes]
+    mask = own.positions.expand([math.prod([part.size for part in axis]) for axis in varying]).clone()
+    mask[places] = other.positions
+    return arrange(features, remade(mask, axes, own.places.like))
+
+
+@masking_rule(F.unfold)
+@anywhere()
+def windows_of(
+    operation: Operation, x: Masked, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Masked:
+    """Windows of a map side by side, with zeros around it that the network sees."""
+    check_images_first(x := x.as_map() if isinstance(x, Arranged) else x)
+    result = operation(x.features, kernel_size, dilation, padding, stride)
+    of_map, (down, across) = x.arrangement, convolution.pair(padding)
+
+    def cut() -> Arrangement:
+        framed = F.pad(x.positions.float(), (across, across, down, down), value=1.0)
+        shown = operation(framed, kernel_size, dilation, 0, stride) > 0
+        within = (*channels(x.shape[1]), *_positions(shown.shape[1]))
+        axes = [of_map.kinds[0], within, _positions(shown.shape[2])]
+        return remade(shown.repeat(1, x.shape[1], 1), axes, of_map.places.like)
+
+    key = ("unfold", x.shape[1], str((kernel_size, dilation, padding, stride)))
+    return arrange(result, of_map.places.once(key, cut))
+
+
+@masking_rule(Tensor.unfold)
+@anywhere()
+def windows_along(operation: Operation, x: Masked, dimension: int, size: int, step: int) -> Masked:
+    """Windows of an axis, whose insides are a new axis behind.
+
+    Raises:
+        NotImplementedError: the axis is that of the images.
+    """
+    axis, arrangement, result = dimension % x.ndim, x.arrangement, operation(x.features, dimension, size, step)
+    axes = [*arrangement.kinds, channels(size)]
+    if any(part.source == IMAGES for part in axes[axis]):
+        raise NotImplementedError(f"layer masking cuts no windows of images; {OWN_RULE}")
+
+    def cut() -> Arrangement:
+        if not arrangement.varies(axis):
+            axes[axis], shown = channels(result.shape[axis]), arrangement.positions[..., None]
+        else:
+            axes[axis], axes[-1] = _positions(result.shape[axis]), _positions(size)
+            shown = operation(arrangement.positions, dimension, size, step)
+        return remade(shown, axes, arrangement.places.like)
+
+    return arrange(result, arrangement.places.once(("unfold", arrangement.axes, axis, size, step), cut))
 
 
 @anywhere(merging.concatenate)
@@ -323,7 +357,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
         axes = [*map(united, zip(*(each.kinds for each in each_of), strict=True))]
         if any(part.source == 0 for part in axes[axis]):
             raise NotImplementedError(f"layer masking concatenates no images; {OWN_RULE}")
-        axes[axis] = (Part(result.shape[axis], 1),)
+        axes[axis] = _positions(result.shape[axis])
         return remade(torch.cat(masks, axis), axes, like.arrangement.places.like)
 
     key = ("joined", axis, tuple(each_of))
@@ -355,7 +389,7 @@ def pad(
         for axis in padded:
             if any(part.source == 0 for part in axes[axis]):
                 raise NotImplementedError(f"layer masking pads no images; {OWN_RULE}")
-            axes[axis] = (Part(result.shape[axis], 1),)
+            axes[axis] = _positions(result.shape[axis])
             positions = positions.expand([size if at == axis else -1 for at, size in enumerate(x.shape)])
         flat = [each for pair in sizes[::-1] for each in pair]
         return remade(F.pad(positions, flat, value=1), axes, arrangement.places.like)
@@ -393,11 +427,11 @@ def reduce(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked
     return ended(result, after)
 
 
-@masking_rule(torch.matmul, Tensor.__matmul__, Tensor.__rmatmul__)
+@masking_rule(torch.matmul, torch.bmm, Tensor.__matmul__, Tensor.__rmatmul__)
 @anywhere()
-def matrix_product(operation: Operation, input: Any, other: Any) -> Masked | Tensor:
+def matrix_product(operation: Operation, *factors: Any) -> Masked | Tensor:
     """Visible where any two factors of a term are; hidden ones count as 0."""
-    first, second = (other, input) if operation is Tensor.__rmatmul__ else (input, other)
+    first, second = factors[::-1] if operation is Tensor.__rmatmul__ else factors
     like = masked_in((first, second))[0]
     if min(first.ndim, second.ndim) < 2:
         raise NotImplementedError(f"layer masking multiplies matrices, got a vector; {OWN_RULE}")
@@ -410,13 +444,6 @@ def matrix_product(operation: Operation, input: Any, other: Any) -> Masked | Ten
             plain[1] = plain[1].masked_fill(~right.positions, 0.0)
     result = torch.matmul(*plain)
     return ended(result, product(left, right, result.shape))
-
-
-@masking_rule(torch.bmm)
-@anywhere()
-def product_of_batches(_operation: Operation, input: Any, mat2: Any, **_dtype: Any) -> Masked | Tensor:
-    """Likewise."""
-    return matrix_product(torch.matmul, input, mat2)
 
 
 @masking_rule(torch.einsum)
@@ -460,7 +487,11 @@ def attention(
     like = masked_in((query, key, value))[0]
     queries, keys, values = (arrangement_of(each, like) for each in (query, key, value))
     plain = [each.features if isinstance(each, Masked) else each for each in (query, key, value)]
-    if isinstance(attn_mask, Masked) or any(each.varies(-1) for each in (queries, keys, values)) or is_causal:
+    if is_causal:
+        raise NotImplementedError(f"layer masking takes no causal attention, whose tokens have an order; {OWN_RULE}")
+    if isinstance(attn_mask, Masked):  # as one that is made from queries
+        attn_mask = attn_mask.with_hidden_zero()
+    if any(each.varies(-1) for each in (queries, keys, values)):
         raise NotImplementedError(f"layer masking needs attention with channels last and a plain mask; {OWN_RULE}")
     bias = _bias(keys, query.dtype) if keys.varies(-2) else None
     if attn_mask is not None:
@@ -551,6 +582,10 @@ def _bias(keys: Arrangement, dtype: torch.dtype) -> Tensor:
 
     bias: Tensor = keys.places.once(("bias", keys.axes, dtype), make)
     return bias
+
+
+def _positions(size: int) -> Axis:
+    return (Part(size, 1),) if size > 1 else ()
 
 
 def _or_all(positions: Tensor, axis: int) -> Tensor:

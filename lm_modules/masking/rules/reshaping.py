@@ -17,7 +17,7 @@ from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
-_NEAREST = ("nearest", "nearest-exact")
+_RINGS = {"nearest": 0, "nearest-exact": 0, "bilinear": 1, "bicubic": 2}
 _LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
 
 
@@ -217,19 +217,20 @@ def interpolate(
     Where visible ones have a weight below 3e-5, it is hidden.
 
     Raises:
-        NotImplementedError: another mode than nearest, nearest-exact or bilinear, or antialias.
+        NotImplementedError: another mode than nearest, nearest-exact, bilinear or bicubic, or antialias.
     """
     check_images_first(x)
-    if mode not in (*_NEAREST, "bilinear") or antialias:
+    if mode not in _RINGS or antialias:
         raise NotImplementedError(
-            "layer masking interpolates maps with mode nearest, nearest-exact or bilinear and without antialias, got "
-            f"mode '{mode}' and antialias={antialias}; {OWN_RULE}"
+            f"layer masking interpolates maps with mode {', '.join(_RINGS)} and without antialias, got mode '{mode}' "
+            f"and antialias={antialias}; {OWN_RULE}"
         )
     settings = (size, scale_factor, mode, align_corners, recompute_scale_factor)
-    rings = 0 if mode in _NEAREST else 1
+    rings = _RINGS[mode]
 
     def resized(numbers: Tensor) -> Tensor:
-        return torch.as_tensor(F.interpolate(numbers, *settings))
+        of_mask = "bilinear" if mode == "bicubic" else mode  # without weights below 0
+        return torch.as_tensor(F.interpolate(numbers, *settings[:2], of_mask, *settings[3:]))
 
     visible = x.visible.derive(("interpolate", str(settings)), resized, least=_LEAST_WEIGHT)
     result = carry(F.interpolate(x.with_neighbour_padding(rings), *settings), visible)

@@ -242,6 +242,7 @@ WINDOWED: dict[str, Operation] = {
     "bilinear, aligned": nn.UpsamplingBilinear2d(size=(7, 11)),
     "bilinear, 1.5": nn.Upsample(scale_factor=1.5, mode="bilinear", recompute_scale_factor=True),
     "bilinear, smaller": lambda x: F.interpolate(x, (3, 4), None, "bilinear"),
+    "bicubic": lambda x: F.interpolate(x, (9, 5), mode="bicubic"),
     "bilinear, by shape": lambda x: F.interpolate(x, x.shape[-2:], mode="bilinear", align_corners=False),
     "shuffle": nn.PixelShuffle(2),
     "F.pixel_unshuffle": lambda x: F.pixel_unshuffle(x[:, :, :8], 2),

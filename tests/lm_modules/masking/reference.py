@@ -289,7 +289,8 @@ def interpolate(
 ) -> Seen:  # fmt: skip
     settings = (size, scale_factor, mode, align_corners)
     kwargs.pop("antialias", None)
-    reached = F.interpolate(seen.v[:, None].double(), *settings, **kwargs)[:, 0] > 1e-6
+    of_mask = (size, scale_factor, "bilinear" if mode == "bicubic" else mode, align_corners)
+    reached = F.interpolate(seen.v[:, None].double(), *of_mask, **kwargs)[:, 0] > 1e-6
     return Seen(F.interpolate(fill(seen), *settings, **kwargs), spread_whole(reached, seen.v), seen.run)
 
 

@@ -12,10 +12,14 @@ from timm.models.edgenext import EdgeNeXt
 from timm.models.efficientformer_v2 import EfficientFormerV2
 from timm.models.gcvit import GlobalContextVit
 from timm.models.hiera import Hiera
+from timm.models.hieradet_sam2 import HieraDet
+from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.tnt import TNT
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import flex_attention
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
@@ -23,6 +27,8 @@ from maskrobust.lm_modules.methods import predictor
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from tests.conftest import assert_one_sentence
+from tests.lm_modules.masking.cases import Function
 
 # --- the reference: a vision transformer that gets its visible tokens alone ------------------------------------------
 
@@ -155,6 +161,15 @@ NETWORKS = {
     "davit": (partial(DaVit, embed_dims=(8, 16, 16, 16), num_heads=(1, 2, 2, 2), window_size=2, **OF_STAGES), 64),
     "edgenext": (partial(EdgeNeXt, dims=(8, 16, 16, 16), **OF_STAGES), 64),
     "coatnet": (partial(timm.create_model, "test_coatnet", img_size=64, num_classes=5), 64),
+    "sam 2": (
+        partial(HieraDet, embed_dim=16, num_heads=1, stages=(1, 2, 2), global_att_blocks=(4,), window_spec=(8, 4, 2),
+                q_pool=2, global_pos_size=(4, 4), num_classes=5), 64,
+    ),
+    "mvitv2": (
+        partial(MultiScaleVit, MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=8, num_heads=1), img_size=64,
+                num_classes=5), 64,
+    ),
+    "tnt": (partial(TNT, img_size=32, patch_size=8, embed_dim=24, inner_dim=8, depth=2, num_classes=5), 32),
     "mobilevit": (partial(timm.create_model, "mobilevit_xxs", num_classes=5), 64),
 }  # fmt: skip
 
@@ -208,6 +223,52 @@ def test_gradients_are_finite_in_training_and_0_at_hidden_pixels_alone(name):
     assert given.grad.isfinite().all() and (given.grad[(~visible).expand_as(images)] == 0).all()
     assert (given.grad.abs().sum(1, keepdim=True)[visible] > 0).float().mean() > 0.9
     assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+class Tokens(nn.Module):
+    """Patches, some layer over their tokens, and a head on the mean."""
+
+    def __init__(self, layer, *parts):
+        super().__init__()
+        self.patches, self.layer, self.head = nn.Conv2d(3, 8, 8, 8), Function(layer, *parts), nn.Linear(8, 2)
+
+    def forward(self, images):
+        tokens = self.layer(self.patches(images).flatten(2).transpose(1, 2))
+        return self.head(tokens.mean(1))
+
+
+REFUSED = {
+    "causal attention": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "no causal attention"),
+    "flex attention": (
+        lambda x: flex_attention(x[:, None], x[:, None], x[:, None])[:, 0], "torch.nn.attention.flex_attention"
+    ),
+    "a mixer": (lambda x: F.linear(x.mT, x.new_ones(1024, 1024)).mT, "linear layers or norms over positions"),
+    "a recurrent layer": (lambda x, layer: layer(x)[0], "torch.lstm", nn.LSTM(8, 8, batch_first=True)),
+    "a state-space layer": (lambda x: x.cumsum(1), "torch.Tensor.cumsum"),
+    "tokens by number": (lambda x: x[:, torch.arange(3)], "index of slices and numbers"),
+    "a sorted sequence": (lambda x: x.sort(1).values, "torch.Tensor.sort"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_networks_of_tokens_are_refused_by_name_when_wrapped(name):
+    layer, named, *parts = REFUSED[name]
+    with pytest.raises(UnsupportedNetworkError) as refusal:
+        LayerMasking(Tokens(layer, *parts))
+    assert_one_sentence(refusal, "layer 'layer", named)
+
+
+def test_coverage_and_images_of_several_sizes_are_refused_by_name():
+    masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
+    with pytest.raises(UnsupportedNetworkError) as refusal:
+        masked.coverage(visible)
+    assert_one_sentence(refusal, "coverage follows maps")
+    with pytest.raises(UnsupportedNetworkError) as refusal:
+        masked(images, visible, sizes=torch.tensor([[SIDE, SIDE]] * 4 + [[SIDE, SIDE // 2]]))
+    assert_one_sentence(refusal, "images of one size in networks that attend")
 
 
 # --- patches that are partly visible ----------------------------------------------------------------------------------

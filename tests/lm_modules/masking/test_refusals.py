@@ -78,9 +78,9 @@ def of_layers(*layers):
 REFUSED = [
     # network, what the message names
     (calling(lambda x: x.flip(2)), ["torch.Tensor.flip", "'0.1'", "masking_rule(torch.Tensor.flip)", "Sequential"]),
-    (of_layers(nn.Sequential(nn.ReLU(), nn.Fold((4, 4), 2))), ["functional.fold", "'0.1.1'", "masking_rule(torch.nn."]),
+    (of_layers(nn.Sequential(nn.ReLU(), nn.RReLU())), ["functional.rrelu", "'0.1.1'", "masking_rule(torch.nn."]),
     (of_layers(Doubled()), ["special.expit", "'0.1'", "masking_rule(torch.special.expit)"]),
-    (calling(lambda x: F.interpolate(x, (8, 8), mode="bicubic")), ["interpolates", "bicubic", "'0.1'", "masking_rule"]),
+    (calling(lambda x: F.interpolate(x, (8, 8), mode="area")), ["interpolates", "area", "'0.1'", "masking_rule"]),
     (
         calling(lambda x: F.interpolate(x, (8, 8), mode="bilinear", antialias=True)),
         ["interpolates", "antialias=True", "'0.1'", "masking_rule"],
