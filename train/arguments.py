@@ -29,44 +29,9 @@ def names_of(parser: ArgumentParser) -> list[str]:
     return [*parser.get_defaults(skip_validation=True).keys()]
 
 
-_ELSEWHERE = {
-    "--network": ("--ckpt_path", "--model.weights"),
-    "--ckpt_path": ("--network",),
-    "--checkpoint": ("--network", "--ckpt_path"),
-    "--weights": ("--network", "--model.weights"),
-    "--arch": ("--model.architecture",),
-    "--architecture": ("--model.architecture",),
-    "--epochs": ("--trainer.max_epochs",),
-    "--max_epochs": ("--trainer.max_epochs",),
-    "--lr": ("--model.learning_rate",),
-    "--learning_rate": ("--model.learning_rate",),
-    "--batch_size": ("--data",),
-    "--gpus": ("--trainer.devices", "--device"),
-    "--devices": ("--trainer.devices", "--device"),
-    "--device": ("--trainer.accelerator",),
-    "--out": ("--trainer.default_root_dir",),
-    "--seed": ("--seed_everything",),
-}
-"""Options of other commands and projects, and what they are called here."""
-
-
-def _nearest(option: str, known: Sequence[str]) -> str:
-    """The option that an unknown one may be meant for, as words for a message; empty if none is near."""
-    found = [each for each in _ELSEWHERE.get(option, ()) if each in known]
-    if found:
-        written = "--data.batch_size" if option == "--batch_size" else " or ".join(found)
-        return f" (did you mean {written}?)"
-    group = option.partition(".")[0]
-    if group in ("--model", "--trainer") and not any(each.startswith(group) for each in known):
-        return " (an option of fit)"
-    return did_you_mean(option, known)
-
-
 def with_nearest(message: str, known: Iterable[str]) -> str:
     """A message about unknown options, each with the known option that it is nearest to."""
-    if re.search(
-        r"\((did you mean|an option of) ", message
-    ):  # jsonargparse passes an error on to the error of the parser around
+    if re.search(r"\(did you mean ", message):  # jsonargparse passes an error on to the error of the parser around
         return message
     options = [*known]
     if in_yaml := re.search(r"(?:Group '([\w.]+)' does not accept o|[oO])ption '([\w.]+)'", message):
@@ -74,7 +39,7 @@ def with_nearest(message: str, known: Iterable[str]) -> str:
         return message + did_you_mean(name, [each.removeprefix("--") for each in options])
     if not message.startswith("unrecognized arguments: "):
         return message
-    return re.sub(r"(?<= )(--[\w.]+)\S*", lambda found: found[0] + _nearest(found[1], options), message)
+    return re.sub(r"(?<= )(--[\w.]+)\S*", lambda found: found[0] + did_you_mean(found[1], options), message)
 
 
 _OF_A_RUN = (

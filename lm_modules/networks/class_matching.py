@@ -105,7 +105,7 @@ def match_classes(
         raise InputError(
             f"each class must be one output of '{network.name}', but {first_few(unclear)} of the data's {len(classes)} "
             f"match none or several; name them by WordNet id or class name, give --classes a file with the output of "
-            "each class, or leave them out, by --data.leave_out where the data have it."
+            "each class, or leave them out of the data."
         )
     outputs = [outputs[0] for outputs in found.values()]
     often = [output for output, count in Counter(outputs).items() if count > 1]

@@ -1,6 +1,5 @@
 """The command line: its help, what is told of a mistake or an error, and that nothing takes seconds for nothing."""
 
-import dataclasses
 import inspect
 import os
 import re
@@ -17,13 +16,10 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
+from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import COMMANDS, main
 from maskrobust.train.data import SHIPPED
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.fit.command import FitCLI, main as fit_main
-from maskrobust.train.fit.loggers import WandbOptions
-from maskrobust.train.fit.options import RUN_OPTIONS, groups
-from maskrobust.train.fit.pretrain import main as pretrain_main
 from maskrobust.train.sentences import one_sentence
 from tests.train.data.sets.test_folder import write_tree
 
@@ -51,27 +47,18 @@ def test_every_option_is_explained_by_its_help(command, capsys):
         assert "--samples_per_shard SAMPLES_PER_SHARD" in texts
 
 
-def test_the_help_of_fit_is_short_and_each_group_tells_its_options_in_full(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    main(["fit", "--help"])
-    short = capsys.readouterr().out
-    assert len(short.splitlines()) <= 120
-    for name in set(inspect.signature(MaskRobustClassifier).parameters) - {"num_classes", "mean", "std"}:
-        assert f"--model.{name} " in short
-    main(["fit", "--help.trainer"])
-    trainer = capsys.readouterr().out
-    assert "--trainer.reload_dataloaders_every_n_epochs" in trainer and "1000" not in trainer
-    main(["fit", "--help.model.fill"])
-    assert re.findall(r"--[\w.]+", capsys.readouterr().out.partition("\n\n")[2]) == ["--model.fill"]
-
-
-def test_the_help_of_the_objective_tells_every_one_that_is_registered(capsys):
-    main(["fit", "--help.model.objective"])
-    told = " ".join(capsys.readouterr().out.split())
-    for name, each in OBJECTIVES.items():
-        assert f"{name}: {(each.function.__doc__ or '').splitlines()[0]}" in told
-    main(["fit", "--help"])
-    assert f"{', '.join(OBJECTIVES)} or your own" in " ".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize(("command", "model"), [("fit", MaskRobustClassifier), ("pretrain", MaskedPretraining)])
+def test_the_help_of_a_training_tells_every_option_of_its_model_with_its_default(command, model, capsys):
+    main([command, "--help"])
+    text = capsys.readouterr().out
+    told = {each.split()[0]: " ".join(each.split()) for each in re.split(r"\n(?=  --|\n)", text) if each.split()}
+    for name, each in inspect.signature(model).parameters.items():
+        if (name in ("num_classes", "mean", "std") and model is MaskRobustClassifier) or name in ("mean", "std"):
+            continue
+        line = told[f"--model.{name}"]
+        default = str(each.default).lower() if isinstance(each.default, bool) else str(each.default)
+        assert line.endswith(f"[{default}]") or each.default in (None, inspect.Parameter.empty), line
+    assert f"{', '.join(OBJECTIVES)} or your own" in " ".join(text.split()) or command == "pretrain"
 
 
 NEAREST = [
@@ -80,7 +67,6 @@ NEAREST = [
     ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
     ("fit --data=Cues --wandb.projct x", "--wandb.project"),
     ("fit --data=Cues --sed_everything 1", "--seed_everything"),
-    ("fit --help.trainr", "--help.trainer"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
     ("explain --imags 3", "--images"),
     ("masks --out=o --data=Cuse", "Cues"),
@@ -112,8 +98,7 @@ def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
     code = f"""
 import sys
 from maskrobust.train.cli import main
-misspelt = [["fit", "--data", "Cues", "--modle", "x"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
-misspelt += [["explain", "--imags=3"], ["pretrain", "--trainer.max_epoch=2"], ["fit", "--wandb.projct=x"]]
+misspelt = [["explain", "--imags=3"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 helped = [[command, "--help"] for command in {sorted({*COMMANDS} - IMPORTS_THEM)}]
 for words in [*misspelt, *helped, ["--help"]]:
     try:
@@ -194,29 +179,6 @@ def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     (tmp_path / "own.yaml").write_text("{data: Cues, network: x, out: o, plan: 3}")
     sentence = sentence_of(["evaluate", f"--config={tmp_path / 'own.yaml'}"], capsys)
     assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
-
-
-@pytest.mark.parametrize("command", ["fit", "pretrain"])
-def test_the_names_of_the_options_of_fit_that_are_checked_early_are_those_of_its_parser(command, monkeypatch):
-    found: dict[str, set[str]] = {}
-
-    def note(self, _parser, _arguments):
-        parser = self._parser("fit")
-        for option in (each for action in parser._actions for each in action.option_strings):
-            first, *second = option.removeprefix("--").rstrip("+").split(".")
-            if option.startswith("--"):
-                found.setdefault(first, set()).update(second[:1])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(FitCLI, "parse_arguments", note)
-    with pytest.raises(KeyboardInterrupt):
-        (pretrain_main if command == "pretrain" else fit_main)([command])
-    assert set(found) == set(RUN_OPTIONS)
-    checked = {name: set(group.defaults()) for name, group in groups(command).items()}
-    assert set(checked) == {"model", "trainer", "wandb"}
-    linked = {"mean", "std"} if command == "pretrain" else {"num_classes", "mean", "std"}
-    assert found["trainer"] == checked["trainer"] and found["model"] == checked["model"] - linked
-    assert checked["wandb"] == {field.name for field in dataclasses.fields(WandbOptions)}
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,6 @@ FAULTS = {
     "a mask of another size": (FOLDER, lambda: Image.new("L", (20, 20)).save("masks/train/bird/2.png"), "bird/2.png"),
     "a YAML that is none": (["fit", "--config=own.yaml"], lambda: Path("own.yaml").write_text("a: [b"), "own.yaml"),
     "a misspelt option": ([*CUES, "--model.maskng=fill"], None, "(did you mean --model.masking?)"),
-    "an option of another command": ([*CUES, "--network=a.ckpt"], None, "did you mean --ckpt_path or --model.weights?"),
     "a negative learning rate": ([*CUES, "--model.learning_rate=-0.1"], None, "learning_rate must be above 0"),
     "an arm that there is none of": ([*CLAIM, "--rule.baseline=no_mask"], None, "no_mask"),
     "a missing checkpoint": ([*CUES, "--ckpt_path=none.ckpt"], None, "none.ckpt"),

@@ -126,14 +126,7 @@ def _check(config: ClaimConfig) -> None:
     _check_plan(config.evaluation.plan)
     check_labelled(config.data, "a claim")
     check_masks_follow_objects(config.data, "a claim")
-    if config.training.images_by_seed:
-        config.data.draw_training(0)  # refuses data that have one training split
     check_distinct("seeds", config.seeds)
-    if config.wandb is not None and config.wandb.artifacts != "none":
-        raise InputError(
-            f"wandb.artifacts must be none, for a claim saves no checkpoints, got {config.wandb.artifacts}; leave it "
-            "out."
-        )
 
 
 def _check_plan(plan: ReliancePlan) -> None:

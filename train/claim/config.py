@@ -82,14 +82,11 @@ class Training:
         epochs: passes over the training split.
         accelerator: "auto" for a GPU with float64 if there is one, else the CPU; "cpu" or "gpu" as in Lightning.
         precision: precision as in Lightning.
-        images_by_seed: whether each seed trains on images of its own, which `Cues` and `Fashion` can draw. The test
-            images stay the same.
     """
 
     epochs: PositiveInt
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: TrainerPrecision = "32-true"
-    images_by_seed: bool = False
 
 
 @dataclass(frozen=True)
@@ -198,11 +195,7 @@ class ClaimConfig:
         folder = self.out / "arms" / arm / f"seed-{seed}"
         sections = {"data": self.content_of("data"), "training": self.content_of("training")}
         settings = flattened({**sections, "model": self.models[arm], "seed": seed})
-        evaluated = {
-            "evaluation": self.content_of("evaluation"),
-            "own methods": [self.arms[arm].method],
-            "manipulation_checks": self.manipulation_checks,
-        }
+        evaluated = {"evaluation": self.content_of("evaluation"), "own methods": [self.arms[arm].method]}
         return StoredRun(
             arm=arm,
             seed=seed,
@@ -212,11 +205,6 @@ class ClaimConfig:
             methods=tuple(self.plans_of(arm)),
             answered=Store(folder, settings | flattened(evaluated)),
         )
-
-    @property
-    def manipulation_checks(self) -> dict[str, dict[str, Any]]:
-        """Model arguments of the arms that train on masks, by which `claim.manipulation_check` asks every network."""
-        return {name: model for name, model in self.models.items() if model["masking"] != "none"}
 
     def content_of(self, section: str) -> Any:
         """A section of `content` without what changes no network and no prediction: loader processes, replicates."""

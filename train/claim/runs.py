@@ -1,41 +1,33 @@
 """Make the runs of a claim, and keep what they answer, with the mask-only probe."""
 
 import itertools
-import math
 import shlex
 import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.augment.batch import first_images
+from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.measurement import Measurement, Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.training_masks import PresentedImages
 from maskrobust.train.claim.arms import frozen_network, train
 from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
 from maskrobust.train.data.batches import batches_on, scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
-from maskrobust.train.storage.files import read_json, write_json
+from maskrobust.train.storage.files import write_json
 from maskrobust.train.storage.provenance import provenance
 from maskrobust.train.storage.store import FolderTakenError, Store, locked
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
-_PROBE, _CHECKS = "outcomes.npz", "manipulation_check.json"
-
-CHECK_IMAGES = 256
-"""How many images of the measured split, from its first on, each check asks a network about."""
+_PROBE = "outcomes.npz"
 
 
 class MeasuredRun(NamedTuple):
@@ -44,12 +36,10 @@ class MeasuredRun(NamedTuple):
     Attributes:
         outcomes: the outcomes by masking method, on the split that is measured.
         validation: on the validation split, with nothing hidden.
-        manipulation_check: for each arm, how accurate it is under the masks of that arm's training.
     """
 
     outcomes: Mapping[MaskingMethod, Outcomes]
     validation: Outcomes
-    manipulation_check: Mapping[str, float | None]
 
 
 def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
@@ -90,8 +80,6 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         InputError: the folder holds a run of this name with another configuration, or the training diverged.
     """
     run = config.run_of(arm, seed)
-    if config.training.images_by_seed:
-        config.data.draw_training(seed)
 
     def make(folder: Path) -> None:
         start = time.monotonic()
@@ -117,7 +105,7 @@ def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
 
     outcomes = {method: load("outcomes", method) for method in run.methods}
     (asked,) = config.evaluation.validation_plans
-    return MeasuredRun(outcomes, load("validation", asked), read_json(answers / _CHECKS))
+    return MeasuredRun(outcomes, load("validation", asked))
 
 
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: ClaimProgress, folder: Path) -> None:
@@ -143,14 +131,12 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         found = measurement.run(progress.track(batches, task_id=progress.current))
         for (_, method), outcomes in found.items():
             outcomes.save(folder / f"{kind}-{method}.npz")
-    few = Batch.cat([*first_images(config.data.whole_split(evaluation.split), CHECK_IMAGES)])
-    write_json(folder / _CHECKS, manipulation_check(config, classifier, few.to(classifier.device)))
 
 
 def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
     """What a network that sees nothing but object masks predicts on the split that is measured.
 
-    Trained on the masks of the training split (its draw 0), stopped on the validation split's; once, and kept on disk.
+    Trained on the masks of the training split, stopped on the validation split's; once, and kept on disk.
 
     Raises:
         InputError: the folder holds a probe of other data, or a damaged file.
@@ -158,8 +144,6 @@ def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcome
 
     def make(folder: Path) -> None:
         progress.begin("training", "the mask-only probe")
-        if config.training.images_by_seed:
-            config.data.draw_training(0)
         probe = train_outline_probe(config.data, _PROBE_SEED)
         with torch.inference_mode():
             probe_outcomes(probe, config.data.whole_split(config.evaluation.split)).save(folder / _PROBE)
@@ -178,56 +162,3 @@ def refuse_foreign(config: ClaimConfig) -> None:
     for run in all_runs(config):
         run.trained.get(run.folder.name)
         run.is_measured()
-
-
-def check_in_words(model: Mapping[str, Any]) -> str:
-    """The quantity that is measured for a training with these arguments of `MaskRobustClassifier`."""
-    if model["objective"] == "consistency":
-        return "Same answer behind its training masks as with nothing hidden"
-    if model["objective"] == "abstention":
-        return "Entropy of the prediction where the object is hidden by a decoy, of the largest possible"
-    return "Accuracy behind its training masks"
-
-
-def manipulation_check(config: ClaimConfig, classifier: MaskRobustClassifier, few: Batch) -> dict[str, float | None]:
-    """How well a network does in the task of each arm's training, in [0, 1]; see `check_in_words`.
-
-    Every image is masked, by holes that follow from the evaluation's seed and the sample id.
-
-    Args:
-        config: the claim, whose data are set up.
-        classifier: the network, in eval mode.
-        few: images on its device.
-
-    Returns:
-        By the name of each arm that trains on masks; None where no image is masked so that it can be told.
-    """
-    return {arm: _check(config, model, classifier, few) for arm, model in config.manipulation_checks.items()}
-
-
-def _check(config: ClaimConfig, model: Mapping[str, Any], classifier: MaskRobustClassifier, few: Batch) -> float | None:
-    data, masks = config.data, {"mask_probability": 1.0, "mask_ramp": 0.0}
-    pupil = MaskRobustClassifier(
-        num_classes=data.num_classes,
-        mean=data.mean,
-        std=data.std,
-        **{**model, **masks, "seed": config.evaluation.seed, "weights": None},
-    )
-    pupil.network = classifier.network
-    pupil.to(classifier.device).eval()
-    pupil.build_masks(data)
-    with torch.inference_mode():
-        shown = pupil.present(few)
-        scores, counted = _scores(pupil, few, shown)
-    return scores[counted].double().mean().item() if counted.any() else None
-
-
-def _scores(pupil: MaskRobustClassifier, few: Batch, shown: PresentedImages) -> tuple[Tensor, Tensor]:
-    """A number in [0, 1] for each image, and which of them count: (B,) and (B,) bool."""
-    logits = pupil(shown.images, shown.visible)
-    if pupil.objective.name == "consistency":
-        return logits.argmax(dim=1) == pupil(few.images).argmax(dim=1), shown.is_masked
-    if pupil.objective.name == "abstention":
-        surprise = torch.special.entr(logits.softmax(dim=1)).sum(dim=1)
-        return surprise / math.log(logits.shape[1]), shown.hides_object
-    return logits.argmax(dim=1) == few.labels, shown.is_masked

@@ -2,11 +2,8 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from maskrobust.augment import read_choice
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import magnitude_difference
@@ -16,7 +13,6 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     WithError,
     estimate_pair,
     estimate_with_error,
-    mean_fraction_interval,
 )
 from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import (
@@ -32,7 +28,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.power import power_in_words
-from maskrobust.train.claim.runs import CHECK_IMAGES, MeasuredRun, check_in_words
+from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import (
     CLAIMS,
     LEAST_VARIED,
@@ -48,7 +44,7 @@ from maskrobust.train.claim.verdict import (
     undecided,
     without_training,
 )
-from maskrobust.train.report.results import TRAINING, Results
+from maskrobust.train.report.results import Results
 from maskrobust.train.storage.provenance import provenance
 
 ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
@@ -114,7 +110,6 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
                 by_seed=True,
             )
         ),
-        *manipulation_check_rows(config, runs),
     ]
     content = {
         "question": config.question,
@@ -145,10 +140,6 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
                 "augmentation_only": arm.augmentation_only,
                 "method": arm.method,
                 "training": arm.model,
-                "trained_on": _trained_on(config.models[name]),
-                "manipulation_check": ""
-                if (check := config.manipulation_checks.get(name)) is None
-                else check_in_words(check),
             }
             for name, arm in config.arms.items()
         },
@@ -257,31 +248,6 @@ def _number(config: ClaimConfig, statistic: Statistic, runs: Sequence[Outcomes])
     return estimate_with_error(statistic, runs, replicates=config.evaluation.replicates)
 
 
-def manipulation_check_rows(config: ClaimConfig, runs: ArmRuns) -> Iterator[Row]:
-    """How well each arm that trains on masks, and the baseline, do in what the former was trained for.
-
-    The value is a mean over seeds; from two seeds on it has an interval over seeds, see `mean_fraction_interval`.
-    """
-    asked = min(CHECK_IMAGES, len(_own_runs(config, runs, config.rule.baseline)[0]))
-    for training, network in itertools.product(config.manipulation_checks, config.arms):
-        if network in (training, config.rule.baseline):
-            found = [run.manipulation_check.get(training) for run in runs[network].values()]
-            values = [value for value in found if value is not None]
-            if values:
-                low, high = mean_fraction_interval(values)
-                yield Row(
-                    network,
-                    TRAINING,
-                    "manipulation_check",
-                    float(np.mean(values)),
-                    low,
-                    high,
-                    images=asked,
-                    left_out=0,
-                    parameters={"training": training},
-                )
-
-
 def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
     """Rows of the differences of a pair; the row of reliance against layer masking says what was shown."""
     of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
@@ -289,15 +255,6 @@ def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
     yield Row.of(pair.accuracy, measure="retention", parameters=hidden, **of)
     yield Row.of(pair.reliance, measure="reliance", reading=reading, **of)
     yield Row.of(pair.less_than_bare, measure="reliance", **{**of, "compared_with": config.rule.baseline})
-
-
-def _trained_on(model: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Mask families and fills of a training, by name; none where it masks nothing, no fill under layer masking."""
-    masked, filled = model["masking"] != "none", model["masking"] in ("fill", "mixture")
-    return {
-        "families": list(read_choice(model["mask_family"], "mask_family")) if masked else [],
-        "fills": list(read_choice(model["fill"], "fill")) if filled else [],
-    }
 
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:

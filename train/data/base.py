@@ -1,22 +1,20 @@
 """Base classes of data modules."""
 
-import io
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch, check_all_known, first_images, first_objects, in_unit_range
-from maskrobust.augment.fills.drawing import to_pixels
+from maskrobust.augment.batch import Batch, first_images, first_objects, in_unit_range
 from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
@@ -46,75 +44,6 @@ SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 
 Colour = tuple[float, float, float]
 """Red, green and blue, in [0, 1]."""
-
-
-class EncodedSample(NamedTuple):
-    """One sample in the form of files.
-
-    Attributes:
-        id: unique over all splits of a data set.
-        image: content of an image file.
-        suffix: suffix of that file, lower case, without a dot.
-        object_mask: content of a PNG of the image's size, white on the object; None where there is none.
-        label: the label, in [0, num_classes).
-    """
-
-    id: int
-    image: bytes
-    suffix: str
-    object_mask: bytes | None
-    label: int
-
-
-class StoredSample(Protocol):
-    """A sample that another process can be asked to encode, so it must be picklable."""
-
-    @property
-    def id(self) -> int:
-        """Unique over all splits of a data set."""
-
-    @property
-    def name(self) -> str:
-        """The name of its image, for messages."""
-
-    def encode(self) -> EncodedSample:
-        """The sample in the form of files; the same call returns the same bytes."""
-
-
-class PixelSample(NamedTuple):
-    """A sample that is known by its pixels alone, encoded without loss.
-
-    Attributes:
-        id: unique over all splits of a data set.
-        image: (H, W, 3) uint8.
-        object_mask: (H, W) bool, True on the object; False everywhere stands for no mask.
-        label: the label, in [0, num_classes).
-    """
-
-    id: int
-    image: NDArray[np.uint8]
-    object_mask: NDArray[np.bool_]
-    label: int
-
-    @property
-    def name(self) -> str:
-        """The image by its id."""
-        return f"image {self.id}"
-
-    def encode(self) -> EncodedSample:
-        """PNG files of image and mask."""
-        object_mask = encode_png(self.object_mask) if self.object_mask.any() else None
-        return EncodedSample(self.id, encode_png(self.image), "png", object_mask, self.label)
-
-
-def encode_png(pixels: NDArray[np.uint8] | NDArray[np.bool_]) -> bytes:
-    """A PNG of (H, W, 3) uint8 colours, or one of a single bit per pixel of (H, W) bool.
-
-    The latter is small enough to be compressed weakly, which is read faster.
-    """
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "png", compress_level=1 if pixels.dtype == np.bool_ else 6)
-    return stream.getvalue()
 
 
 class InMemoryDataset(Dataset[Batch]):
@@ -149,7 +78,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         std: standard deviation of the training pixels, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
-        left_out_classes: names of classes whose images are passed over; none unless a subclass can.
         crude_masks: what stands for object masks where these do not follow the objects, in words; empty where they do.
         crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
@@ -157,7 +85,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     """
 
     training_stage: Literal["train", "fit"] = "fit"
-    left_out_classes: tuple[str, ...] = ()
     crude_masks: str = ""
     crop_fraction: float = 0.875
 
@@ -223,19 +150,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         stages: dict[Split, str] = {"train": self.training_stage, "val": "validate", "test": "test"}
         self.setup(stages[split])
 
-    def draw_training(self, number: int) -> None:
-        """Make the draw of the training split with this number, from 0 on: other images of the same kind.
-
-        Validation and test splits stay the same; draw 0 is the one that there is from the start.
-
-        Raises:
-            InputError: the data have one training split, and no more images to draw from.
-        """
-        raise InputError(
-            f"{type(self).__name__} has one training split, got draw {number} asked of it; use Cues or Fashion, or set "
-            "training.images_by_seed to false."
-        )
-
     def annotated_batches(self, split: Split) -> Iterable[Batch]:
         """Batches that hold every object mask of a split, on each process: a source of silhouettes and for the probe.
 
@@ -243,13 +157,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         it reads them; here it is the whole split.
         """
         return self.whole_split(split)
-
-    def listed(self, split: Split) -> object:
-        """What is known of a split's samples before any is read, as plain values; nothing unless a subclass knows it.
-
-        The data must be set up for the split. What was kept of another list is not continued with.
-        """
-        return None
 
     def some_images(self, split: Split, count: int) -> Iterable[Batch]:
         """Batches of up to `count` images of a split, at least 1, that stand for all of it, on each process.
@@ -344,19 +251,47 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return None
 
-    def stored_samples(self, split: Split) -> Iterable[StoredSample]:
-        """Every sample of a split once, ready to be encoded; the data must be set up for it.
 
-        Images are those of evaluation in 8 bits for each colour; a subclass may store its own files instead.
+class ColouredDataModule(AnnotatedDataModule):
+    """A data module whose mean and standard deviation are given, those of weights, or else found when needed first.
 
-        Raises:
-            InputError: the samples say which pixels may be seen.
-        """
-        for batch in self.whole_split(split):
-            check_all_known(batch, "shards")
-            images = to_pixels(batch.to("cpu").images, torch.uint8).permute(0, 2, 3, 1).numpy()
-            masks, labels = batch.object_mask[:, 0].numpy(), batch.labels.tolist()
-            yield from map(PixelSample, batch.ids.tolist(), images, masks, labels)
+    Args:
+        mean: mean of the training pixels, in [0, 1]; None to find it.
+        std: their standard deviation; likewise.
+    """
+
+    def __init__(self, mean: Colour | None, std: Colour | None) -> None:
+        super().__init__()
+        self._mean, self._std = mean, std
+
+    @property
+    def mean(self) -> Colour:
+        """Mean of the training pixels, in [0, 1], for red, green and blue."""
+        return self._mean or self._measured_colours[0]
+
+    @mean.setter
+    def mean(self, colour: Colour) -> None:
+        self._mean = colour
+
+    @property
+    def std(self) -> Colour:
+        """Their standard deviation, in the same unit."""
+        return self._std or self._measured_colours[1]
+
+    @std.setter
+    def std(self, deviation: Colour) -> None:
+        self._std = deviation
+
+    @property
+    @abstractmethod
+    def _measured_colours(self) -> tuple[Colour, Colour]:
+        """Mean and standard deviation where neither was given."""
+
+    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
+        """Take these for what was not given, and say so; see `AnnotatedDataModule`."""
+        if self._mean is None or self._std is None:
+            rank_zero_info(f"mean colour and standard deviation are those of {source}")
+        self._mean, self._std = self._mean or mean, self._std or std
 
 
 class InMemoryDataModule(AnnotatedDataModule):
@@ -375,7 +310,6 @@ class InMemoryDataModule(AnnotatedDataModule):
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
-        self.training_draw = 0
         self._made: dict[Split, dict[int, tuple[Batch, int]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -410,12 +344,6 @@ class InMemoryDataModule(AnnotatedDataModule):
             new = self.make_samples(split, torch.tensor(missing))
             made |= {each: (new, row) for row, each in enumerate(new.ids.tolist())}
         return made
-
-    def _set_draw(self, number: int) -> None:
-        """Have the training split made anew where its draw is another one."""
-        if number != self.training_draw:
-            self.training_draw = number
-            self._made.pop("train", None)
 
     def setup(self, stage: str | None = None) -> None:
         """Find the ids of the splits that `stage` needs: a file that lists them is refused before a training begins."""

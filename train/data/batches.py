@@ -1,6 +1,8 @@
 """Batches of one split, on a device, and its empty scenes."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -11,44 +13,37 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.loading import Loader
-from maskrobust.train.data.shard_streams import EvaluationLoader
+from maskrobust.train.data.shard_streams import EvaluationStream
 from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
 
 
-def numbered_batches(batches: Iterable[Batch], numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
-    """Some of the batches of a split, each as it is among all of them; a `DataLoader` does not read the others.
+def numbered_batches(batches: Iterable[Batch], numbers: range) -> Iterator[tuple[int, Batch]]:
+    """Some of the batches of a split, each with its number and as it is among all of them.
 
-    That is one with a map-style data set. Of shards the samples of other batches are read, but not decoded.
+    A `DataLoader` with a map-style data set does not read the others. Of shards they are read, but not decoded.
 
     Args:
         batches: batches as `AnnotatedDataModule.whole_split` returns them.
-        numbers: numbers of the batches that are wanted, ascending from 0; may be endless.
-
-    Returns:
-        Each with its number, ascending.
+        numbers: numbers of the batches that are wanted, ascending from 0, as far as there are any.
     """
-    if isinstance(batches, EvaluationLoader):
-        return batches.numbered(numbers)
-    if not isinstance(batches, DataLoader) or batches.batch_sampler is None:
+    if not isinstance(batches, DataLoader):
+        return at_numbers(batches, numbers)
+    kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
+    options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
+    if isinstance(batches.dataset, EvaluationStream):
+        return iter(Loader(replace(batches.dataset, numbers=numbers), batch_size=None, **options))
+    if batches.batch_sampler is None:
         return at_numbers(batches, numbers)
     wanted = [*at_numbers(batches.batch_sampler, numbers)]
     found, indices = [number for number, _ in wanted], [entry for _, entry in wanted]
-    kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
-    options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
     return zip(found, Loader(batches.dataset, batch_sampler=indices, **options), strict=True)
 
 
-def at_numbers(entries: Iterable[Item], numbers: Iterator[int]) -> Iterator[tuple[int, Item]]:
-    """Pairs of ascending numbers and the entries at them; entries after the last one are not read."""
-    wanted = next(numbers, None)
-    for number, entry in enumerate(entries if wanted is not None else ()):
-        if number == wanted:
-            yield number, entry
-            wanted = next(numbers, None)
-            if wanted is None:
-                return
+def at_numbers(entries: Iterable[Item], numbers: range) -> Iterator[tuple[int, Item]]:
+    """Pairs of wanted numbers and the entries at them."""
+    return ((number, entry) for number, entry in enumerate(islice(entries, numbers.stop)) if number in numbers)
 
 
 def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch]:

@@ -1,14 +1,12 @@
 """Load batches: the training order as a function of (seed, epoch), resuming, and loader processes."""
 
 import gc
-import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import chain, count, cycle, islice, repeat
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -23,9 +21,6 @@ from maskrobust.augment.random import sample_keys
 
 Loaded_co = TypeVar("Loaded_co", covariant=True)
 Result = TypeVar("Result")
-
-_log = logging.getLogger("pytorch_lightning.loading")
-"""Shown as Lightning's own lines are."""
 
 
 class Position(NamedTuple):
@@ -42,6 +37,10 @@ class Position(NamedTuple):
     batches: int
     step: int = 0
     batches_per_step: int = 1
+
+    def next_epoch(self) -> Self:
+        """The start of the epoch after this one."""
+        return self._replace(epoch=self.epoch + 1, batches=0)
 
     def steps(self) -> Iterator[int]:
         """The optimiser step, counted from 0, that each batch from here to the end of the epoch is for; without end."""
@@ -125,28 +124,11 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class Loader(DataLoader[Loaded_co]):
-    """A `DataLoader` that says once, in a line, where its processes are more than the cores that they may use.
-
-    torch warns of it at each loader and each epoch. A signal that would end this process waits until it has started.
-    """
+    """A `DataLoader` for which a signal that would end this process waits until it has started."""
 
     def __iter__(self) -> Any:
         with held_signals():
             return super().__iter__()
-
-    def check_worker_number_rationality(self) -> None:
-        """Log a line at the first loader of this process with so many loader processes, where these are too many."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if self.num_workers > cores:
-            _tell_of_few_cores(self.num_workers, cores)
-
-
-@cache
-def _tell_of_few_cores(num_workers: int, cores: int) -> None:
-    _log.warning(
-        f"num_workers is {num_workers}, but this process may use {cores} core{'s' if cores > 1 else ''}, so its loader "
-        f"processes wait for each other; give it more (under Slurm by --cpus-per-task), or num_workers {cores}."
-    )
 
 
 class TrainingSamples(Dataset[Batch]):
@@ -220,30 +202,6 @@ def loading_options(num_workers: int) -> dict[str, Any]:
         "persistent_workers": num_workers > 0,
         "worker_init_fn": begin_worker,
     }
-
-
-class _Calls(Dataset[Result]):
-    """The result of a function at each of its arguments."""
-
-    def __init__(self, function: Callable[..., Result]) -> None:
-        self.function = function
-
-    def __getitem__(self, arguments: tuple[Any, ...]) -> Result:
-        return self.function(*arguments)
-
-
-def call_in_processes(
-    function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], workers: int
-) -> Iterator[Result]:
-    """The results of calls in other processes, in the order of their arguments, with a bounded number under way.
-
-    Args:
-        function: a function that a module defines, so that another process can import it.
-        arguments: arguments of each call; they are taken as calls finish, so that about 2 x `workers` are in memory.
-        workers: processes, at least 1; a single one is this process.
-    """
-    options = loading_options(workers if workers > 1 else 0) | {"pin_memory": False}
-    yield from Loader(_Calls(function), batch_size=None, sampler=arguments, **options)
 
 
 def collate(samples: Iterable[Batch]) -> Batch:

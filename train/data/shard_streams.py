@@ -4,50 +4,43 @@ Shards may come from anyone. Nothing in them is executed, and nothing is written
 """
 
 import logging
-import math
 import os
 import shlex
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import chain, count, islice, tee
+from itertools import count, cycle, islice
+from operator import itemgetter
 from pathlib import Path
 from random import Random
 from re import match
 from typing import Any, Self
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 from webdataset.cache import FileCache
 from webdataset.filters import shuffle
 from webdataset.gopen import gopen, gopen_schemes, set_options
-from webdataset.shardlists import ResampledShards, expand_urls
+from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, View, decode_image, decode_mask
-from maskrobust.train.data.loading import Loader, Position, PresentAhead, TrainingLoader, collate
+from maskrobust.train.data.loading import Loader, Position, PresentAhead, collate
 from maskrobust.train.storage.files import parse_json, printable
 
 Encoded = dict[str, Any]
 """A sample as WebDataset groups it: "__key__", "__url__", and the bytes of each file by its suffix."""
 
 _SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
-_ENDED_BY_US = (0, 141, 23, -13)
-"""Status of a command that was read to its end, and of a shell, of curl and of others that write to a closed pipe."""
 _MOST_BAD_IN_A_ROW = 1000
 _log = logging.getLogger("pytorch_lightning.shards")  # shown as Lightning's own lines are
 
-
-def _open_s3(url: str, *_: object) -> Any:
-    return gopen(f"pipe:aws s3 cp {shlex.quote(url)} -")
-
-
-gopen_schemes.setdefault("s3", _open_s3)
+gopen_schemes.setdefault("s3", lambda url, *_: gopen(f"pipe:aws s3 cp {shlex.quote(url)} -"))
 
 
 def shard_urls(given: str | Sequence[str]) -> list[str]:
@@ -86,11 +79,7 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
-        """Parse a block of 512 bytes.
-
-        Raises:
-            tarfile.ReadError: it is neither a header nor the mark of the end.
-        """
+        """Parse a block of 512 bytes; a ReadError where it is neither a header nor the mark of the end."""
         try:
             return super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # as tarfile itself does
         except tarfile.HeaderError as error:
@@ -113,14 +102,15 @@ def _files(stream: Any, url: str) -> Iterator[Encoded]:
 
 def _open(url: str) -> Any:
     """A shard as WebDataset opens it, from its cache where the environment names one."""
-    if "WDS_CACHE" not in os.environ:
+    if (folder := os.environ.get("WDS_CACHE")) is None:
         return gopen(url)
-    cache = FileCache(
-        os.path.expanduser(os.environ["WDS_CACHE"]),
-        cache_size=int(os.environ.get("WDS_CACHE_SIZE", "-1")),
-        url_to_name=lambda url: f"{blake2b(url.encode()).hexdigest()[:32]}.tar",  # its own are equal for two folders
-    )
-    return open(cache.get_file(url), "rb")
+    size = int(os.environ.get("WDS_CACHE_SIZE", "-1"))
+    named = FileCache(folder, cache_size=size, url_to_name=_name_in_cache)  # its own names are equal for two folders
+    return open(named.get_file(url), "rb")
+
+
+def _name_in_cache(url: str) -> str:
+    return f"{blake2b(url.encode(), digest_size=16).hexdigest()}.tar"
 
 
 def read_shard(url: str) -> Iterator[Encoded]:
@@ -137,34 +127,19 @@ def read_shard(url: str) -> Iterator[Encoded]:
             for sample in group_by_keys(_files(stream, url)):
                 samples += 1
                 yield sample
-        if not samples or getattr(stream, "status", 0) not in _ENDED_BY_US:
+        if not samples or getattr(stream, "status", 0):
             raise ValueError("it holds no sample")
     except (tarfile.TarError, OSError, EOFError, ValueError, AssertionError) as error:
         status = getattr(stream, "status", 0)
         said = (error.strerror or "it cannot be fetched") if isinstance(error, OSError) else [*error.args, error][0]
-        why = said if status in _ENDED_BY_US else f"what fetches it ended with status {status}"
+        why = _one_line(f"what fetches it ended with status {status}" if status else said)
         raise InputError(
-            f"the shard '{_one_line(url)}' cannot be read after {samples} samples ({_one_line(why)}); copy or write it "
-            "again."
+            f"the shard '{_one_line(url)}' cannot be read after {samples} samples ({why}); copy or write it again."
         ) from error
 
 
 def _one_line(text: object) -> str:
     return printable(f"{text}"[:200]).replace("\n", r"\n")
-
-
-@contextmanager
-def _naming(sample: Encoded) -> Iterator[str]:
-    """A sample's name; an `InputError` says with it what a `ValueError` says that the sample has."""
-    name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
-    try:
-        yield name
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            f"'{name}' has {_one_line(error)}; correct it, or skip such samples by data.on_bad."
-        ) from error
 
 
 @dataclass
@@ -179,7 +154,7 @@ class SampleReader:
         mask: suffix of the object mask.
         view: geometry of image and mask.
         skip: whether a sample that cannot be read is passed over.
-        skipped: (number of loader processes, at least 1) int64, in shared memory: how many were, in this pass.
+        skipped: how many this process has passed over.
     """
 
     split: str
@@ -189,23 +164,14 @@ class SampleReader:
     mask: str
     view: View
     skip: bool
-    skipped: torch.Tensor
+    skipped: int = 0
 
-    def label(self, sample: Encoded) -> str | int | None:
-        """A label as it is written: a number, or the name of a class; None where there is none.
-
-        Raises:
-            InputError: it is neither.
-        """
-        with _naming(sample):
-            if self.label_field is None:
-                label = sample.get("cls", b"").decode().strip() or None
-            else:
-                fields = parse_json(sample.get("json", b"{}"))
-                label = fields.get(self.label_field) if isinstance(fields, dict) else None
-            if not isinstance(label, str | int | None):
-                raise ValueError(f"the label {label}, where a number or the name of a class belongs")
-            return int(label) if isinstance(label, str) and label.isdecimal() and label not in self.classes else label
+    def label(self, sample: Encoded) -> str:
+        """A label as it is written; empty where there is none."""
+        if self.label_field is None:
+            return str(sample.get("cls", b"").decode().strip())
+        fields = parse_json(sample.get("json", b"{}"))
+        return str(fields.get(self.label_field, "")) if isinstance(fields, dict) else ""
 
     def decode(self, sample: Encoded) -> Batch:
         """A sample as a `Batch` whose tensors lack the leading dimension; its label is -1 where none are read.
@@ -213,34 +179,43 @@ class SampleReader:
         Raises:
             InputError: something is wrong with it, which the message says, with its shard and key.
         """
-        with _naming(sample) as name:
+        name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
+        try:
             images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
             if len(images) != 1:
                 raise ValueError(f"{len(images)} images in {[*sample][2:]}, where one belongs")
-            label = self.label(sample) if self.classes else -1
-            if label is None:
-                raise ValueError(f"no label ({self.label_field or 'cls'})")
-            number = self.classes.get(label, label) if isinstance(label, str) else label
-            if self.classes and number not in range(len(self.classes)):
-                raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
+            label = self._number(self.label(sample)) if self.classes else -1
             image = decode_image(sample[images[0]], name)
             object_mask = torch.zeros_like(image[:1], dtype=torch.bool)
             if self.mask in sample:
                 object_mask = decode_mask(sample[self.mask], "binary", f"{name}.{self.mask}")
-            size, size_of_mask = tuple(image.shape[1:]), tuple(object_mask.shape[1:])
-            if size != size_of_mask:
+            if (size := [*image.shape[1:]]) != (size_of_mask := [*object_mask.shape[1:]]):
                 raise ValueError(f"an image of {size} pixels (height, width), but a mask of {size_of_mask}")
-            key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
-            return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(int(number)))
+        except InputError:
+            raise
+        except ValueError as error:
+            why = f"'{name}' has {_one_line(error)}"
+            raise InputError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
+        key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
+        return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(label))
+
+    def _number(self, label: str) -> int:
+        if not label:
+            raise ValueError(f"no label ({self.label_field or 'cls'})")
+        number = self.classes.get(label, int(label) if label.isdecimal() else -1)
+        if number not in range(len(self.classes)):
+            raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
+        return number
 
     def decoded(self, samples: Iterable[Encoded]) -> Iterator[Batch]:
-        """Samples as `decode` makes them, but for those that are passed over, of which the first is named.
+        """Samples as `decode` makes them, but for those that are passed over.
+
+        The first, second, fourth, eighth, ... of these is logged, with their number so far.
 
         Raises:
             InputError: a sample cannot be read, and is not to be passed over; or 1000 in a row cannot.
         """
-        worker, in_a_row = get_worker_info(), 0
-        skipped = self.skipped[worker.id if worker else 0]
+        in_a_row = 0
         for sample in samples:
             try:
                 yield self.decode(sample)
@@ -249,41 +224,53 @@ class SampleReader:
                 in_a_row += 1
                 if not self.skip or in_a_row == _MOST_BAD_IN_A_ROW:
                     raise
-                if not skipped:
-                    _log.warning(f"{self.split}: skipped, as others will be: {error}")
-                skipped += 1
-
-    def tell_skipped(self) -> None:
-        """Log how many samples all loader processes have passed over in the pass that ends, if any."""
-        if total := int(self.skipped.sum()):
-            _log.warning(f"{self.split}: {total} samples that cannot be read were skipped")
-        self.skipped.zero_()
+                self.skipped += 1
+                if self.skipped.bit_count() == 1:
+                    _log.warning(f"{self.split}: {self.skipped} skipped by this process so far, the last one: {error}")
 
 
-def _samples(urls: Iterable[str]) -> Iterator[Encoded]:
-    return chain.from_iterable(map(read_shard, urls))
+def from_anywhere(urls: Sequence[str], most: int, draws: Random) -> Iterator[Encoded]:
+    """All samples again and again, in shards of a random order, from a random sample on.
+
+    Each sample is equally likely to be the first one, and so to be any other: none is read less often, wherever an
+    epoch ends. For that a shard and a place below `most` are drawn until the shard reaches to that place.
+
+    Args:
+        urls: the shards.
+        most: samples in the largest shard, at most; of a larger one the first so many can be the first one.
+        draws: random numbers.
+    """
+    order, first = [*urls], None
+    while first is None:
+        draws.shuffle(order)
+        begun = islice(read_shard(order[0]), draws.randrange(most), None)
+        first = next(begun, None)
+    yield first
+    yield from begun
+    for url in cycle([*order[1:], order[0]]):
+        yield from read_shard(url)
 
 
 @dataclass(eq=False)
 class TrainingStream(IterableDataset[Batch]):
-    """A fixed number of batches for each epoch, from shards drawn with replacement.
+    """A fixed number of batches for each epoch, the same on every rank.
 
-    Each loader process of each rank draws shards uniformly (WebDataset's `ResampledShards`). It leaves out up to a
-    shard of samples, so that each place in a shard is equally likely however short the epoch, and shuffles the rest in
-    WebDataset's buffer. The batches w, w + n, w + 2 n, ... of an epoch are those of process w of n. What a process
-    reads is a function of (seed, rank, w, epoch, and the batch of the epoch that the training goes on with).
+    Each loader process of each rank reads all shards in an order of its own, `from_anywhere` on, through WebDataset's
+    shuffle buffer. The batches w, w + n, w + 2 n, ... of an epoch are those of process w of n. What a process reads is
+    a function of (seed, rank, w, epoch, and the batch of the epoch that the training goes on with).
 
     Args:
         urls: the shards.
         reader: reader of their samples.
         batch_size: samples per batch.
-        steps: batches per epoch, on every rank.
-        samples_per_shard: mean number of samples in a shard.
-        seed: seed for the choice of shards, their order and the crops.
+        steps: batches per epoch.
+        most: samples in the largest shard, at most.
+        seed: seed for the order and the crops.
         rank: rank of this process among those that train.
         shuffle_buffer: encoded samples in the buffer, at least 1; as many are in the memory of each loader process.
 
     Attributes:
+        position: where the next pass starts.
         present_ahead: what the loader process does with a batch; None for nothing.
     """
 
@@ -291,28 +278,12 @@ class TrainingStream(IterableDataset[Batch]):
     reader: SampleReader
     batch_size: int
     steps: int
-    samples_per_shard: int
+    most: int
     seed: int
     rank: int
     shuffle_buffer: int
+    position: Position = field(default=Position(-1, 0))
     present_ahead: PresentAhead | None = None
-
-    def __post_init__(self) -> None:
-        self._position, self._next_epoch = torch.tensor(Position(0, 0)).share_memory_(), 0
-
-    def begin(self, position: Position | None) -> None:
-        """Let the passes that begin from now on start at a position, also in loader processes that are running.
-
-        Args:
-            position: position of the training; None for the start of the next epoch.
-        """
-        self._position.copy_(torch.tensor(position or Position(self._next_epoch, 0)))
-        self._next_epoch = int(self._position[0]) + 1
-
-    @property
-    def position(self) -> Position:
-        """Where the passes start that begin from now on."""
-        return Position(*self._position.tolist())
 
     def __len__(self) -> int:
         return self.steps
@@ -322,9 +293,8 @@ class TrainingStream(IterableDataset[Batch]):
         worker, position = get_worker_info(), self.position
         place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         draws = Random(f"{self.seed} {self.rank} {place} {position.epoch} {position.batches}")
-        shards = ResampledShards(self.urls, deterministic=True, seed=draws.getrandbits(63), worker_seed=int)
-        encoded = islice(_samples(each["url"] for each in shards), draws.randrange(self.samples_per_shard), None)
-        samples = self.reader.decoded(shuffle(self.shuffle_buffer, rng=draws)(encoded))
+        encoded = shuffle(self.shuffle_buffer, rng=draws)(from_anywhere(self.urls, self.most, draws))
+        samples = self.reader.decoded(encoded)
         batches = range(position.batches + place, self.steps, workers)
         for _, optimiser_step in zip(batches, islice(position.steps(), place, None, workers), strict=False):
             with torch.random.fork_rng(devices=[]):
@@ -333,89 +303,49 @@ class TrainingStream(IterableDataset[Batch]):
             yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
 
 
-class ShardTrainingLoader(TrainingLoader):
-    """A loader of a `TrainingStream` that tells with its last batch how many samples were skipped."""
-
-    def __iter__(self) -> Any:
-        stream: Any = self.dataset
-        for number, batch in enumerate(super().__iter__(), 1):
-            if number == stream.steps - stream.position.batches:
-                stream.reader.tell_skipped()
-            yield batch
-
-
 @dataclass(eq=False)
-class EvaluationBatches(Dataset[Batch | list[Batch] | None]):
-    """The batches of a split by their number from 0, asked for in ascending order.
+class EvaluationStream(IterableDataset[tuple[int, Batch]]):
+    """Batches of a split with their numbers from 0, every sample once over all ranks and loader processes.
 
-    Each process passes over the samples of batches that it is not asked for without decoding them.
+    Each loader process reads all shards, and decodes the samples of its own batches alone. So batches are the same on
+    any number of processes, and each rank has as many, however few the shards are. Only where a rank has no sample of a
+    batch that others have, one comes twice: ids tell.
 
     Args:
         urls: the shards.
         reader: reader of their samples.
-        batch_size: samples in a batch, at most.
-        rank: rank of this process among those that have the same numbers asked of them, and deal the samples.
-        ranks: number of these processes.
+        batch_size: samples of one rank in a batch, at most.
         masks_only: leave samples without an object mask out, but for the first.
+        rank: rank of this process among those that share each batch.
+        ranks: number of these processes.
+        numbers: numbers of the batches that are wanted.
     """
 
     urls: list[str]
     reader: SampleReader
     batch_size: int
-    rank: int
-    ranks: int
-    masks_only: bool
+    masks_only: bool = False
+    rank: int = 0
+    ranks: int = 1
+    numbers: range = range(sys.maxsize)
 
-    def __post_init__(self) -> None:
-        self._next, self._samples = math.inf, iter(list[Encoded]())
-
-    def __getitem__(self, number: int) -> Batch | list[Batch] | None:
-        """This rank's samples of a batch of all ranks; empty where none can be read, None behind the last batch.
-
-        Only where a rank has no sample of a batch that others have, one comes twice: ids tell.
-        """
-        if number < self._next:
-            samples = enumerate(_samples(self.urls))
-            wanted = (each for place, each in samples if not self.masks_only or self.reader.mask in each or not place)
-            self._next, self._samples = 0, wanted
-        whole = self.batch_size * self.ranks
-        passed = int(number - self._next) * whole
-        turn = [*islice(self._samples, passed, passed + whole)]
-        self._next = number + 1
-        own = [*self.reader.decoded(turn[self.rank :: self.ranks] or turn[-1:])]
-        if not own and self.ranks > 1:  # the others may have one
-            uncounted = replace(self.reader, skipped=torch.zeros_like(self.reader.skipped))
-            own = [*islice(uncounted.decoded(turn), 1)]
-        return (collate(own) if own else []) if turn else None
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        worker = get_worker_info()
+        own = self.numbers[worker.id :: worker.num_workers] if worker else self.numbers
+        every = enumerate(sample for url in self.urls for sample in read_shard(url))
+        samples = (each for place, each in every if not self.masks_only or self.reader.mask in each or not place)
+        for number in count():
+            turn = [*islice(samples, self.batch_size * self.ranks)]
+            if not turn:
+                return
+            if number in own:
+                decoded = [*self.reader.decoded(turn[self.rank :: self.ranks])]
+                if decoded := decoded or [*islice(self.reader.decoded(turn), 1)]:
+                    yield number, collate(decoded)
 
 
-class EvaluationLoader:
-    """Loads `EvaluationBatches`, all or those with some numbers.
-
-    Args:
-        batches: the batches.
-        options: options for a `DataLoader`.
-    """
-
-    def __init__(self, batches: EvaluationBatches, **options: Any) -> None:
-        self._batches, self._options = batches, options
-        self._loader = self._loading(range(sys.maxsize))
+class EvaluationLoader(Loader[Any]):
+    """A loader of an `EvaluationStream` that leaves the numbers out."""
 
     def __iter__(self) -> Iterator[Batch]:
-        return (batch for _, batch in self._read(count(), self._loader))
-
-    def numbered(self, numbers: Iterator[int]) -> Iterator[tuple[int, Batch]]:
-        """Batches with these numbers, ascending from 0, as far as there are any, each with its number."""
-        asked, named = tee(numbers)
-        return self._read(named, self._loading(asked))
-
-    def _loading(self, numbers: Iterable[int]) -> Loader[Batch]:
-        return Loader(self._batches, sampler=numbers, **self._options)  # type: ignore[arg-type]  # any iterable will do
-
-    def _read(self, numbers: Iterator[int], loader: Loader[Batch]) -> Iterator[tuple[int, Batch]]:
-        for number, batch in zip(numbers, loader, strict=False):
-            if batch is None:
-                break
-            if batch:
-                yield number, batch
-        self._batches.reader.tell_skipped()
+        return map(itemgetter(1), super().__iter__())

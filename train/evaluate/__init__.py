@@ -17,47 +17,43 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.evaluate.measure import ask, load, settings_of
+    from maskrobust.train.evaluate.measure import ask, load
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
     from maskrobust.train.report.headline import said
     from maskrobust.train.report.pages import render_reliance
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
-    from maskrobust.train.storage.store import Store, locked
 
     check_folder(config.out)
     with joined():
         console = Console(quiet=not is_first())
         with first_of_each_machine_first():
             networks, data = load(config), config.data
-        store = Store(config.out / "partial", settings_of(config, networks))
-        with locked(config.out):
-            with CountingDisplay(console) as progress:
-                answered = ask(config, networks, data, store, progress)
-                if answered is None:
-                    return
-                seconds = time.monotonic() - start
-                with stage(progress, "computing intervals"):
-                    results = summarise(
-                        config,
-                        data,
-                        answered,
-                        {name: each.own_method for name, each in networks.items() if each.own_method},
-                        seconds=seconds,
-                        command=shlex.join(sys.argv),
-                    )
-            look = networks[next(iter(answered.runs))].preprocessing
-            examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
-            write_json(config.out / "reliance.json", results.as_json())
-            write_text(config.out / "reliance.csv", results.as_csv())
-            write_text(config.out / "report.html", render_reliance(results, examples))
-            if config.predictions:
-                names = answered.class_names or dict.fromkeys(answered.runs, data.class_names)
-                sample_name = functools.partial(data.sample_name, config.split)
-                predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
-                write_text(config.out / "predictions.csv", predictions)
-            store.remove()
+        with CountingDisplay(console) as progress:
+            answered = ask(config, networks, data, progress)
+            if answered is None:
+                return
+            seconds = time.monotonic() - start
+            with stage(progress, "computing intervals"):
+                results = summarise(
+                    config,
+                    data,
+                    answered,
+                    {name: each.own_method for name, each in networks.items() if each.own_method},
+                    seconds=seconds,
+                    command=shlex.join(sys.argv),
+                )
+        look = networks[next(iter(answered.runs))].preprocessing
+        examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
+        write_json(config.out / "reliance.json", results.as_json())
+        write_text(config.out / "reliance.csv", results.as_csv())
+        write_text(config.out / "report.html", render_reliance(results, examples))
+        if config.predictions:
+            names = answered.class_names or dict.fromkeys(answered.runs, data.class_names)
+            sample_name = functools.partial(data.sample_name, config.split)
+            predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
+            write_text(config.out / "predictions.csv", predictions)
     console.print(results_table(results), markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)

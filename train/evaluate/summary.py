@@ -94,7 +94,6 @@ def summarise(
         "settings": {
             "split": config.split,
             "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,
-            "left_out_classes": list(data.left_out_classes),
             "crude_masks": data.crude_masks,
             "answers": config.answers,
             "precision": config.precision,

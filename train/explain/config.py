@@ -45,7 +45,7 @@ class ExplainConfig:
         network: names of the networks; they have the same classes.
         images: image files, and folders of them; none where data are given.
         data: where the images come from otherwise, instantiated.
-        out: folder for the report, explanations.npz, explanations.json, explanations.csv and scores.csv, which are
+        out: folder for the report, explanations.npz, explanations.json and explanations.csv, which are
             replaced where an earlier call has written them, as `evaluate` and `masks` do.
         methods: masking methods to explain the networks under.
         plan: how images are explained; see `ExplanationPlan`.

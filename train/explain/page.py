@@ -24,7 +24,6 @@ from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.explain.config import QUICK
-from maskrobust.train.explain.findings import badly_fitted, in_explanations, mean_of
 from maskrobust.train.explain.judged import (
     TRUSTED,
     WARNING,
@@ -46,7 +45,7 @@ from maskrobust.train.report.blocks import (
     table,
 )
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import decimal, in_sentence, method_title, percent
+from maskrobust.train.report.wording import decimal, in_sentence, listed, method_title, percent
 
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -105,8 +104,8 @@ def agreement(shown: Explanations) -> Markup | None:
         about = {"explainer": explainer, "segments": segments}
         rows = [row for row in shown.rows if row.network == network and about.items() <= row.parameters.items()]
         title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
-        even = [_percent(mean_of(select(rows, measure="evenness", method=each))) for each in shown.methods]
-        alike = _number(mean_of(select(rows, measure="rank_correlation")))
+        even = [_percent(_mean(select(rows, measure="evenness", method=each))) for each in shown.methods]
+        alike = _number(_mean(select(rows, measure="rank_correlation")))
         lines.append(Line(title, [Cell(alike), *map(Cell, even)]))
     evens = [f"Even, {in_sentence(method_title(each))}" for each in shown.methods]
     headings = ["Explainer and segments", "Rank correlation", *evens]
@@ -210,6 +209,12 @@ def _warning(explainer: str, r_squared: float) -> str:
     return f"{WARNING}R² {decimal(r_squared)}: explains little"
 
 
+def _mean(rows: Sequence[Row]) -> float:
+    """The mean of the values that are defined, NaN where none is."""
+    values = [row.value for row in rows if row.value is not None]
+    return sum(values) / len(values) if values else float("nan")
+
+
 def _percent(value: float) -> str:
     return "undefined" if np.isnan(value) else percent(value)
 
@@ -243,7 +248,7 @@ def how_it_was_run(shown: Explanations) -> Markup:
 
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("pictures", "The explanations", explanations, is_open=True),
-    Section("agreement", "How far the masking methods agree", agreement),
+    Section("agreement", "How far the masking methods agree", agreement, is_open=True),
     Section("reading", "How to read it", how_to_read),
     Section("judged", "How good the explanations are", judged),
     Section("run", "How it was run", how_it_was_run),
@@ -256,7 +261,7 @@ def render_explanations(
     """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
     settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
     shown = Explanations(content, settings, methods, networks, rows, images, class_names)
-    title = in_explanations(rows, methods)
-    quick = QUICK if settings["quick"] else ""
-    header = prose("header", "explain", title=title, fits=badly_fitted(rows, methods, TRUSTED), quick=quick)
+    under = listed([in_sentence(method_title(each)) for each in methods])
+    title = f"What predictions for {len(images)} image{'s' * (len(images) > 1)} rest on, under {under}"
+    header = prose("header", "explain", title=title, quick=QUICK if settings["quick"] else "")
     return render_page("explain", title, header, SECTIONS, shown, look="wide explanations", style=_style(shown))

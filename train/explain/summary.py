@@ -15,7 +15,7 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.explain.measure import ExplainedImages
 from maskrobust.train.explain.page import render_explanations
-from maskrobust.train.report.results import as_csv, rows_as_csv
+from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.storage.files import write_archive, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
 
@@ -50,11 +50,10 @@ def write_results(
         "rows": [row.as_json() for row in rows],
         "provenance": provenance(seconds, command),
     }
-    names = ("explanations.json", "explanations.csv", "scores.csv", "explanations.npz", "report.html")
+    names = ("explanations.json", "explanations.csv", "explanations.npz", "report.html")
     paths = {name: config.out / name for name in names}
     write_json(paths["explanations.json"], content)
     write_text(paths["explanations.csv"], rows_as_csv(rows))
-    write_text(paths["scores.csv"], scores_as_csv(config, explained))
     write_archive(
         paths["explanations.npz"],
         {"seed": np.array(config.seed)}
@@ -118,19 +117,3 @@ def _row(network: str, method: str, measure: str, value: float, parameters: dict
     defined = not math.isnan(value)
     reason = None if defined else "answers, or scores, do not vary."
     return Row(network, method, measure, value if defined else None, None, None, 1, 0, reason, parameters)
-
-
-def scores_as_csv(config: ExplainConfig, explained: ExplainedImages) -> str:
-    """Every score with its interval, a line each; bounds are empty where there are none."""
-    head = ("image", "network", "method", "segments", "explainer", "class", "segment", "score", "low", "high")
-    lines = []
-    for image, found in explained.images.items():
-        for segments, explainer in itertools.product(config.segments, config.plan.explainers):
-            parts = found.explanations[Explained(segments, explainer)][:3]
-            for place, position, segment, number in np.ndindex(parts[0].shape):
-                values = [float(part[place, position, segment, number]) for part in parts]
-                name = explained.class_names[found.classes[number]]
-                about = (explained.networks[place], config.methods[position], segments, explainer, name)
-                bounds = ("" if math.isnan(value) else value for value in values[1:])
-                lines.append((image, *about, segment, values[0], *bounds))
-    return as_csv(head, lines)

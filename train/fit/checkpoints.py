@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ _MAY_CHANGE = frozenset(
 )
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""
+
 
 _SAVED_PATHS = frozenset(["best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"])
 
@@ -56,7 +57,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if get_protocol(str(path)) != "file":
             return super().load_checkpoint(path, map_location, weights_only=True)
         checkpoint = read_checkpoint(path)
-        _forget_elsewhere(checkpoint.get("callbacks"), Path(path).resolve().parent)
+        _forget_elsewhere(checkpoint.get("callbacks"), os.path.dirname(os.path.abspath(path)))
         return checkpoint
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -88,25 +89,15 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _forget_elsewhere(states: Any, folder: Path) -> None:
+def _forget_elsewhere(states: Any, folder: str) -> None:
     """Empty those paths of callbacks' states that lie outside a folder."""
     for state in states.values() if isinstance(states, dict) else ():
         for name in _SAVED_PATHS.intersection(state) if isinstance(state, dict) else ():
-            kept = {path: value for path, value in _paths(state[name]) if _lies_in(folder, path)}
+            known = state[name] if isinstance(state[name], dict) else {f"{state[name]}": None}
+            kept = {
+                path: value for path, value in known.items() if os.path.dirname(os.path.abspath(f"{path}")) == folder
+            }
             state[name] = kept if name == "best_k_models" else next(iter(kept), "")
-
-
-def _lies_in(folder: Path, path: str) -> bool:
-    try:
-        return Path(path).resolve().parent == folder
-    except (ValueError, OSError, RuntimeError):  # which is no path: one with a null byte, or a circle of links
-        return False
-
-
-def _paths(known: Any) -> Iterator[tuple[str, Any]]:
-    """Paths of checkpoints, each with what is known of it: a path alone, or several with their scores."""
-    for path, value in known.items() if isinstance(known, dict) else [(known, None)]:
-        yield str(path), value
 
 
 def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
@@ -141,30 +132,6 @@ def check_equal(saved: Mapping[str, Any], now: Mapping[str, Any], path: str) -> 
                 f"'{path}' was trained with {name} {before}, got {value}; go on with the same, or give the file as "
                 "--model.weights to start another training from its weights."
             )
-
-
-def limit_reached(checkpoint: Mapping[str, Any], *, max_epochs: int | None, max_steps: int) -> str | None:
-    """Which limit of the trainer's a training had reached when its Lightning checkpoint was saved.
-
-    Args:
-        checkpoint: a checkpoint of Lightning.
-        max_epochs: None or below 0 for no limit.
-        max_steps: below 0 for no limit.
-
-    Returns:
-        "max_epochs", "max_steps", or None where there is something left to train.
-
-    Raises:
-        InputError: the checkpoint does not say how far its training has come.
-    """
-    try:
-        epochs = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-        counts = {"max_epochs": (epochs, max_epochs), "max_steps": (int(checkpoint["global_step"]), max_steps)}
-    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise InputError(
-            "the checkpoint must say how far its training has come, but does not; give another."
-        ) from error
-    return next((name for name, (count, limit) in counts.items() if limit is not None and 0 <= limit <= count), None)
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

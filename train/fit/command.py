@@ -25,7 +25,7 @@ from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelChec
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
-from maskrobust.errors import InputError, MissingFileError, check_within, did_you_mean
+from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.callbacks import (
     FiniteLoss,
     LastCheckpoint,
@@ -39,7 +39,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.module import TrainingModule
-from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, with_nearest
+from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, names_of, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.fit import drop_distractions
@@ -47,18 +47,14 @@ from maskrobust.train.fit.checkpoints import (
     AtomicCheckpointIO,
     check_equal,
     check_same_training,
-    limit_reached,
 )
 from maskrobust.train.fit.loggers import (
     WandbOptions,
-    check_importable,
     log_configuration,
     loggers,
     remember_wandb_run,
     wandb_options,
 )
-from maskrobust.train.fit.options import all_names
-from maskrobust.train.fit.progress_lines import ProgressLines
 from maskrobust.train.running.processes import choose_accelerator, found_by_first
 from maskrobust.train.storage.files import check_folder, printable
 
@@ -128,7 +124,7 @@ class FitCLI(LightningCLI):
         return {"fit": LightningCLI.subcommands()["fit"] | {"weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a run (`RUN_OPTIONS` describes them), and link what the data module knows to the model."""
+        """Add the options of a run (fit.txt describes them), and link what the data module knows to the model."""
         parser.add_argument("--wandb", type=bool | WandbOptions, default=False)
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
@@ -143,20 +139,20 @@ class FitCLI(LightningCLI):
 
         Raises:
             MissingFileError: the checkpoint is missing.
-            SystemExit: with status 0, the training that is to go on has ended already.
             InputError: the checkpoint cannot be read, or is of another training; how long to train is not said; or
                 trainer or model hold no options.
         """
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except argparse.ArgumentError as error:
+            names = [f"--{name}" for name in names_of(self._parser("fit"))]
+            raise argparse.ArgumentError(None, with_nearest(str(error), names)) from error
         self._saved_arguments = {}
         config = self.config.fit
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
-        check_importable(config.trainer.logger)
-        if config.seed_everything is not None:
-            check_within(f"[0, {2**32 - 1}]", "seed_everything", config.seed_everything)  # what NumPy takes
         _check_length(config.trainer, self.command)
         if config.get("lr_scheduler") and not config.get("optimizer"):
             raise InputError(
@@ -170,7 +166,6 @@ class FitCLI(LightningCLI):
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
             self._saved_classes = checkpoint.get("class_names")
             check_same_training(checkpoint.get("config"), self._plain(), config.ckpt_path)
-            _end_if_finished(checkpoint, config)
         # Lightning would parse the arguments in a checkpoint that it knows of, and import the classes that they name
         self._ckpt_path, config.ckpt_path = config.ckpt_path, None
 
@@ -274,11 +269,8 @@ class FitCLI(LightningCLI):
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
-            unknown = re.match(r"Early stopping conditioned on metric `(.*?)` .*: (.+)", str(error), re.DOTALL)
-            if unknown:
-                raise InputError(
-                    f"EarlyStopping must monitor one of {unknown[2].replace('`', '')}, got '{unknown[1]}'; correct it."
-                ) from error
+            if str(error).startswith("Early stopping conditioned on metric"):
+                raise InputError(f"{error}; correct EarlyStopping's monitor.") from error
             raise
 
     def after_fit(self) -> None:
@@ -320,8 +312,6 @@ class FitCLI(LightningCLI):
             if trainer.log_every_n_steps is None:
                 callbacks.append(LogEachEpoch())
                 warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging")
-        if trainer.enable_progress_bar is not False and not trainer.barebones:
-            callbacks.append(ProgressLines())
         if saves:
             callbacks.append(LastCheckpoint(config.save_every_n_steps))
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -386,17 +376,6 @@ def _check_places(config: Namespace) -> None:
             f"--ckpt_path {config.ckpt_path} finds runs below run_name, but trainer.logger is given, which puts them "
             "elsewhere; give --ckpt_path the file."
         )
-
-
-def _end_if_finished(checkpoint: dict[str, Any], config: Namespace) -> None:
-    """End the command, with one line, where a training that is to go on has nothing left to do: no new run for that."""
-    limit = limit_reached(checkpoint, max_epochs=config.trainer.max_epochs, max_steps=config.trainer.max_steps)
-    if limit is not None:
-        rank_zero_only(print)(
-            f"nothing to do: '{config.ckpt_path}' has reached {limit} {config.trainer[limit]}; raise --trainer.{limit} "
-            "to train for longer."
-        )
-        raise SystemExit(0)
 
 
 def _check_length(trainer: Namespace, command: str) -> None:
@@ -466,8 +445,6 @@ def main(
             parser_kwargs={"fit": dict(PARSER_OPTIONS)} | PARSER_OPTIONS,
             args=list(arguments),
         )
-    except argparse.ArgumentError as error:
-        raise argparse.ArgumentError(None, with_nearest(str(error), all_names(kind.command))) from error
     except MisconfigurationException as error:
         said = re.split(r"\s+HINT:", str(error))[0]  # the hint is for those who write a LightningModule
         raise InputError(f"{said.rstrip('.!')}; change the trainer's options.") from error

@@ -95,6 +95,11 @@ def main(arguments: Sequence[str]) -> None:
         threading.Event().wait()
 
 
+def allowed_names(host: str) -> list[str]:
+    """Names of this machine that requests may bear: a site can have its own name resolve to 127.0.0.1."""
+    return ["*"] if host in ("0.0.0.0", "::") else ["127.0.0.1", "localhost", "::1", host]
+
+
 @contextmanager
 def served(config: PlayConfig, console: Console) -> Iterator[str]:
     """Serve the page, and yield its address; the block's end stops it.
@@ -110,12 +115,13 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
         try:
             import gradio as gr
+            from starlette.middleware import Middleware
+            from starlette.middleware.trustedhost import TrustedHostMiddleware
         except ImportError as error:
             raise InputError(
                 f"Gradio must serve the page, but cannot be imported ({error}); pip install '.[play]' in a clone of "
                 "maskrobust."
             ) from error
-        from maskrobust.train.play.hosts import own_hosts
         from maskrobust.train.play.networks import load_networks, offered_pictures
         from maskrobust.train.play.page import Page
 
@@ -129,7 +135,9 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
                 css_paths=Path(__file__).parent / "page.css",
                 prevent_thread_lock=True,
-                app_kwargs={"middleware": own_hosts(config.host)},
+                app_kwargs={
+                    "middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=allowed_names(config.host))]
+                },
                 **_SERVING,
                 **_CLOSED,
             )

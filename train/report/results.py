@@ -23,9 +23,6 @@ _GENERIC = re.compile(r"checkpoints|version_\d+|(best|last)\.ckpt")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-TRAINING = "training"
-"""In place of a masking method: images as a training shows them."""
-
 MEANINGLESS = "means nothing: "
 """Begins the reading of a number that means nothing; the reason follows."""
 

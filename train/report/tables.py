@@ -19,7 +19,6 @@ GROUP_TITLES: Mapping[Group, str] = {
     "classes": "classes",
     "curves": "curves",
     "transfer": "mask families",
-    "training": "training",
     "own": "own measures",
 }
 """What the table can be thinned out to."""

@@ -65,7 +65,7 @@ def wait_for_all() -> None:
     except RuntimeError as error:
         raise InputError(
             "another process of this command has ended before its work was done; see what it said, and call the same "
-            "command again to go on."
+            "command again."
         ) from error
 
 

@@ -1,10 +1,9 @@
 """Write files atomically, read them within bounds, and make text from them harmless."""
 
 import csv
-import io
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,32 +104,23 @@ def read_pairs(path: Path, *head: str) -> dict[str, str]:
     if not path.is_file():
         raise MissingFileError(f"'{path}' must hold {' and '.join(head)} as CSV, but does not exist; check the path.")
     try:
-        with path.open("rb") as stream:
-            return _parse_pairs(stream.read(LARGEST_JSON + 1), head)
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first, *rows = [row for row in csv.reader(stream, strict=True) if row] or [[]]
+        if [each.strip() for each in first] != [*head]:
+            raise ValueError(f"its first line is {','.join(first)[:_LONGEST_TEXT]}")
+        if wrong := [row for row in rows if len(row) != len(head)]:
+            raise ValueError(f"it has the line {','.join(wrong[0])}")
+        found = {one.strip(): other.strip() for one, other in rows}
+        if len(found) < len(rows) or not rows:
+            raise ValueError("a name comes twice, or none" if rows else "it has no other line")
+        return found
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"'{path}' must be a CSV file in UTF-8 whose first line is {','.join(head)} and whose others hold these, "
             f"but is not ({error}); correct it."
         ) from error
-
-
-def _parse_pairs(content: bytes, head: Sequence[str]) -> dict[str, str]:
-    if len(content) > LARGEST_JSON:
-        raise ValueError(f"it has more than {LARGEST_JSON >> 20} MiB")
-    reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    found: dict[str, str] = {}
-    rows = ([each.strip() for each in row] for row in reader if row)
-    if (first := next(rows, [])) != [*head]:
-        raise ValueError(f"its first line is {','.join(first)[:_LONGEST_TEXT]}")
-    for row in rows:
-        if len(row) != len(head) or not all(row) or len(row[1]) > _LONGEST_TEXT:
-            raise ValueError(f"line {reader.line_num} does not hold {' and '.join(head)}")
-        if row[0] in found:
-            raise ValueError(f"it names '{row[0]}' twice")
-        found[row[0]] = row[1]
-    if not found:
-        raise ValueError("it has no other line")
-    return found
 
 
 def read_json(path: Path, remedy: str = "delete it to have it made again") -> Any:

@@ -3,15 +3,11 @@
 import hashlib
 import json
 import platform
-import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +55,6 @@ def _commit() -> str | None:
 if TYPE_CHECKING:  # claims name plain values alone, and need not wait for networks
     from torch import Tensor
 
-    from maskrobust.augment import SilhouetteBank
-    from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-
 
 def fingerprint(content: Any) -> str:
     """A short name for plain values.
@@ -84,50 +77,3 @@ def digest(tensors: "Mapping[str, Tensor]") -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def bank_digest(bank: "SilhouetteBank") -> str:
-    """The `digest` of all masks, labels and ids of a bank."""
-    return digest({each.name: getattr(bank, each.name) for each in fields(bank)})
-
-
-def network_fingerprint(network: "TrainedNetwork") -> str:
-    """A name for what a network's answers follow from.
-
-    That is: its architecture and options by name; its modules as torch writes them; the file in which a class of the
-    user's own lies; weights and buffers; the options of layer masking; preprocessing; which outputs are kept, in which
-    order; precision, and whether it is compiled. Code in other files does not count.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    from maskrobust.lm_modules.masking import LayerMasking
-    from maskrobust.lm_modules.methods import unwrapped
-
-    plain, wrapper, origin = unwrapped(network.network), network.network, network.origin
-    return fingerprint(
-        {
-            "origin": None if origin is None else repr(origin),
-            "own code": own_code([origin.architecture]) if origin is not None and origin.is_own_class else {},
-            "modules": re.sub(r" at 0x[0-9a-f]+", "", repr(plain)),
-            "tensors": digest(dict(chain(network.named_parameters(), network.named_buffers()))),
-            "layer masking": repr(wrapper.options) if isinstance(wrapper, LayerMasking) else "",
-            "preprocessing": asdict(network.preprocessing),
-            "computed": [network.precision, network.pass_size],
-        }
-    )
-
-
-def own_code(names: Iterable[str]) -> dict[str, str]:
-    """A digest of the file behind each name that has a dot, as those of classes, fills and families of one's own have.
-
-    Args:
-        names: names of imported modules; others are left out. A module without a file has an empty digest.
-    """
-    found = {}
-    for name in names:
-        module, dot, _ = name.rpartition(".")
-        path = getattr(sys.modules.get(module), "__file__", None)
-        if dot:
-            found[name] = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return found

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import note_progress
-from maskrobust.train.running.processes import gathered, is_first
+from maskrobust.train.running.processes import is_first
 from maskrobust.train.storage.files import read_json, write_json
 from maskrobust.train.storage.provenance import fingerprint
 
@@ -110,29 +110,6 @@ class Store:
         """
         files = self.root.glob(f"{escape(self._unfinished(key))}*/{name}")
         return max(files, key=lambda file: file.stat().st_mtime, default=None)
-
-    def check(self) -> None:
-        """Refuse entries with other settings, and processes that differ in theirs; every process must ask.
-
-        Raises:
-            InputError: naming the settings.
-        """
-        if is_first() and self.root.exists():
-            for entry in sorted(self.root.glob("[!.]*")):
-                self.get(entry.name)
-        if changed := _differing(self.settings, gathered(self.settings)[0]):
-            raise InputError(
-                f"every process must do the same, but this one has another {', '.join(changed)} than the first; call "
-                "each alike, and give networks of your own their weights in a file."
-            )
-
-    def remove(self) -> None:
-        """Remove all entries at once, where there are any."""
-        if not self.root.exists():
-            return
-        gone = self.root.with_name(f".{self.root.name}.{secrets.token_hex(4)}")
-        self.root.rename(gone)
-        shutil.rmtree(gone)
 
     def _unfinished(self, key: str) -> str:
         """How the names of unfinished folders with these settings begin."""

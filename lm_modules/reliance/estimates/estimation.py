@@ -179,31 +179,6 @@ def estimate_difference(
     return found.within(numbers[0].plus(numbers[1], -1).interval()) if numbers else found
 
 
-def mean_fraction_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95 % interval of the mean of independent fractions, such as accuracies of some seeds: Student's, on logits.
-
-    With m the mean, s its standard error, t Student's quantile and h = t s / (m (1 - m)), by the delta method, the
-    bounds are those whose logits are logit(m) - h and logit(m) + h: they lie in [0, 1], and m between them. In a
-    simulation of accuracies on 256 images over 3 to 8 seeds, around .55 to .99, a 95 % interval held the truth in 94 to
-    96 % of cases; Student's own did in 88 to 95 %, and left [0, 1] in up to 90 %. With two seeds both hold it in 93 to
-    95 % up to .97, but are wide: t is 12.7.
-
-    Args:
-        values: (S,) in [0, 1].
-
-    Returns:
-        The lower and the upper bound; two None where the values have no spread to go by: a single one, or equal ones.
-    """
-    from scipy import special, stats  # here: it takes a second, which the help of commands does without
-
-    if np.ptp(values) == 0.0:
-        return None, None
-    mean = float(np.mean(values))
-    reach = stats.t.ppf(0.975, len(values) - 1) * float(stats.sem(values)) / (mean * (1.0 - mean))
-    low, high = special.expit(special.logit(mean) + np.array([-reach, reach]))
-    return float(low), float(high)
-
-
 @dataclass(frozen=True)
 class Part:
     """What one source of chance adds to the variance of a number.

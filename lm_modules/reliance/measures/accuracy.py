@@ -221,22 +221,6 @@ def class_rows(
 
 
 @measure(
-    title="Manipulation check",
-    definition="How well a network does in what a training asks for, behind its masks: accuracy, agreement with its "
-    "answer to the whole image, or entropy where the object is hidden by a decoy.",
-    group="training",
-    unit="fraction",
-    goal="high",
-    members=lambda _plan: (),
-)
-def manipulation_check() -> Statistic:
-    """Never made from outcomes: what a training asks for is known to its configuration alone."""
-    raise NotImplementedError(
-        "the manipulation check needs the training of an arm, which a plan does not have; run maskrobust claim."
-    )
-
-
-@measure(
     title="{family}",
     definition="Accuracy under every masking method and mask family, of those that a network was trained on and of "
     "those that it has never seen.",

@@ -8,7 +8,6 @@ from jsonargparse import ArgumentError
 
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.sentences import one_sentence
-from tests.train.data.sets.test_folder import write_tree
 from tests.train.tiny import tiny_claim
 
 REFUSALS: list[tuple[str, Any, str]] = [
@@ -66,15 +65,6 @@ def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path, key, value):
         parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
     sentence = one_sentence(caught.value, "claim")
     assert sentence is not None and key.rpartition(".")[2] in sentence and str(value) in sentence
-
-
-def test_data_with_one_training_split_cannot_be_drawn_anew_for_each_seed(tmp_path):
-    root, mask_root = write_tree(tmp_path / "folder", ("train", "val"))
-    files = {"root": str(root), "mask_root": str(mask_root), "mask_code": "binary", "val_fraction": 0.2}
-    config = changed(
-        tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), "data", {"class_path": "Folder", "init_args": files}
-    )
-    assert "got draw 0" in refusal(changed(config, "training.images_by_seed", value=True))
 
 
 def test_a_claim_about_nothing_is_refused(tmp_path):

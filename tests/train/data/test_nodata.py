@@ -229,13 +229,3 @@ def test_a_claim_refuses_samples_that_say_what_may_be_seen_before_it_trains(tmp_
     said = sentence_of(["claim", f"--config={config}", f"--out={tmp_path / 'out'}"], capsys)
     assert said.startswith("claim takes images of which every pixel holds data")
     assert not (tmp_path / "out" / "arms").exists()
-
-
-def test_shards_refuse_samples_in_memory_that_say_what_may_be_seen(monkeypatch):
-    data = Cues(test_images=4, image_size=32)
-    samples = data.samples("test")
-    shown = samples._replace(visible=torch.ones(4, 1, 32, 32, dtype=torch.bool))
-    assert len([*data.stored_samples("test")]) == 4
-    monkeypatch.setattr(data, "samples", lambda *_: shown)
-    with pytest.raises(InputError, match="shards takes images of which every pixel holds data"):
-        list(data.stored_samples("test"))

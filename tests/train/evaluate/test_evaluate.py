@@ -295,7 +295,7 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
         (["--network=resnet18:random", "--classes={folder}/other.csv"], "'brick ellipse'"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
         (["--network=small_resnet:random", "--classes=nowhere.csv"], "does not exist"),
-        (["--network=small_resnet:random", "--classes={folder}/line.csv"], "line 3"),
+        (["--network=small_resnet:random", "--classes={folder}/line.csv"], "it has the line b"),
         (["--network=small_resnet:random", "--preprocess={zoom: 3}"], "'zoom'"),
         (["--network=small_resnet:random", "--preprocess={crop: 0.7}"], "leave it out of --preprocess"),
         (["--network=small_resnet:random", "--device=warp"], "device"),

@@ -209,17 +209,13 @@ def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
     assert ["Images named right" in text for text in texts] == [True, False]
 
 
-def test_classes_that_a_network_does_not_know_can_be_left_out(tmp_path, capsys):
+def test_classes_that_a_network_does_not_know_are_named(tmp_path, capsys):
     options = {**write_pairs(tmp_path), **SMALL}
     write_classes(tmp_path / "outputs.csv", {"disc": 5, "wedge": 2, "unicorn": 0})
     given = [f"--data.{name}={value}" for name, value in options.items()]
     networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.csv'}"]
     arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
     assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
-    main([*arguments, "--data.leave_out=[box]"])
-    (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
-    assert clean.images == 8
-    assert settings_of(tmp_path / "out")["left_out_classes"] == ["box"]
 
 
 @pytest.mark.parametrize(

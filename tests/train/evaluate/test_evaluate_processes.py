@@ -1,35 +1,23 @@
-"""`maskrobust evaluate` on several processes, and stopped and called again: the same rows to the last digit.
+"""`maskrobust evaluate` on several processes: the same rows to the last digit.
 
 All have one thread, as torch's sums on a CPU can depend on their number.
 """
 
 import json
 import os
-import shutil
 import signal
 import socket
 from contextlib import ExitStack
-from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train import cli
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues
-from maskrobust.train.evaluate import measure
-from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import settings_of
 from tests.processes import started
 from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
@@ -69,36 +57,32 @@ def rows_in(out):
     return rows
 
 
-def run_rank(arguments, rank, ranks, port, asked, saves_until_kill):
-    """A process as torchrun starts it, which keeps every batch by itself and may be killed while it writes."""
+def run_rank(arguments, rank, ranks, port, asked, asks_until_kill):
+    """A process as torchrun starts it, which may be killed while it asks."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-    measure.SECONDS_A_CHUNK = cli._SECONDS_FOR_THE_FIRST = 0.0
+    cli._SECONDS_FOR_THE_FIRST = 0.0
     torch.set_num_threads(1)
-    ask, save = Measurement.ask, Outcomes.save
-    saves = 0
+    ask, asks = Measurement.ask, 0
 
     def counted(self, batch):
+        nonlocal asks
         with asked.open("a") as file:
             file.write(f"{rank} {sorted(batch.ids.tolist())}\n")
+        asks += 1
+        if asks == asks_until_kill:
+            os.kill(os.getpid(), signal.SIGKILL)
         return ask(self, batch)
 
-    def killed(self, path):
-        nonlocal saves
-        saves += 1
-        save(self, path)
-        if saves == saves_until_kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    Measurement.ask, Outcomes.save = counted, killed  # type: ignore[method-assign]
+    Measurement.ask = counted  # type: ignore[method-assign]
     main(arguments)
 
 
-def start_all(stack, command, out, ranks, saves_until_kill=None):
+def start_all(stack, command, out, ranks, asks_until_kill=None):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     given = [*command, f"--out={out}"]
-    kills = saves_until_kill or {}
+    kills = asks_until_kill or {}
     return [
         stack.enter_context(
             started(
@@ -149,52 +133,33 @@ def test_the_rows_tell_networks_methods_and_images_apart(alone):
     assert min(values.values()) > 0.0 and max(values.values()) < 1.0
 
 
-@pytest.fixture(scope="module")
-def killed(command, tmp_path_factory):
-    """Where an evaluation ran one of whose two processes was killed while it wrote."""
-    folder = tmp_path_factory.mktemp("killed")
-    assert run_all(command, folder / "out", 2, saves_until_kill={1: 6}) == [2, -signal.SIGKILL]
-    return folder
-
-
-def test_one_of_two_processes_is_killed_while_it_writes_and_three_go_on_with_what_was_kept_to_the_rows_of_one(
-    command, alone, killed, tmp_path
-):
+def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(command, alone, tmp_path):
     """With loader processes, whose number answers do not follow from."""
-    *assumed, sentence = (killed / "errors-0").read_text().splitlines()
-    assert all("--preprocess" in line for line in assumed)
-    assert "another process of this command has ended" in sentence and "again to go on" in sentence
-    before = asked_in(killed)
-    assert sorted(line[0] for line in before) == [*"00011"] and len({line[2:] for line in before}) == 3 + 2
-    out = shutil.copytree(killed, tmp_path, dirs_exist_ok=True) / "out"
-    for rank in range(3):
-        (tmp_path / f"said-{rank}").unlink(missing_ok=True)
-    statuses = run_all([*command, "--data.num_workers=1"], out, 3)
+    statuses = run_all([*command, "--data.num_workers=1"], tmp_path / "out", 3)
     assert statuses == [0, 0, 0], "".join((tmp_path / f"errors-{rank}").read_text() for rank in range(3))
     asked = asked_in(tmp_path)
-    assert len(asked) == BATCHES + 1 and len({line[2:] for line in asked}) == BATCHES
-    assert rows_in(out) == alone
+    assert len(asked) == len({line[2:] for line in asked}) == BATCHES and {line[0] for line in asked} == {*"012"}
+    assert rows_in(tmp_path / "out") == alone
     assert [bool((tmp_path / f"said-{rank}").read_text()) for rank in range(3)] == [True, False, False]
-    assert sorted(path.name for path in out.iterdir()) == ["reliance.csv", "reliance.json", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "reliance.csv",
+        "reliance.json",
+        "report.html",
+    ]
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [("--seed=1", "seed"), ("--data.image_size=40", "data"), ("--preprocess={size: 32}", "network, preprocess")],
-)
-def test_another_setting_is_refused_with_its_name_and_what_was_kept_stays(change, named, command, killed, capsys):
-    kept = killed / "out" / "partial"
-    before = sorted(path.name for path in kept.iterdir())
-    sentence = sentence_of([*command, f"--out={killed / 'out'}", change], capsys)
-    assert f"with another {named}; call it as it was called" in sentence
-    assert sorted(path.name for path in kept.iterdir()) == before
+def test_one_of_two_processes_is_killed_and_the_other_ends_in_one_sentence(command, tmp_path):
+    assert run_all(command, tmp_path / "out", 2, asks_until_kill={1: 2}) == [2, -signal.SIGKILL]
+    *assumed, sentence = (tmp_path / "errors-0").read_text().splitlines()
+    assert all("--preprocess" in line for line in assumed)
+    assert "another process of this command has ended" in sentence
 
 
 def test_processes_with_networks_of_other_weights_are_refused(tmp_path):
     network = ["evaluate", "--network=tests.train.networks.unseeded", *DATA, *QUICK]
     assert run_all(network, tmp_path / "out", 2) == [2, 2]
     said = (tmp_path / "errors-1").read_text()
-    assert "this one has another network than the first" in said and "in a file" in said
+    assert "must have the same networks and images" in said and "in a file" in said
 
 
 def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path):
@@ -217,21 +182,3 @@ def test_of_several_processes_the_first_tells_what_all_find_wrong(monkeypatch, c
     assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1  # in which torchrun would have ended it
     monkeypatch.setenv("RANK", "0")
     assert "claims" in sentence_of(["claims"], capsys) and len(waited) == 1
-
-
-def test_settings_tell_every_option_that_answers_follow_from():
-    data = Cues(train_images=8, val_images=8, test_images=8)
-    config = EvaluationConfig(data=data, out=Path("out"), network=["a"], split="test")
-    network = TrainedNetwork("a", build_network("small_resnet", 8), Preprocessing(), 8)
-    settings = settings_of(config, {"a": network})
-    others: dict[str, Any] = {
-        "methods": ("mean",), "split": "val", "answers": "present", "seed": 1, "precision": "bf16", "compile": True,
-        "data_options": {"class_path": "Cues", "init_args": {"seed": 1}},
-    }  # fmt: skip
-    for name, value in others.items():
-        assert settings_of(replace(config, **{name: value}), {"a": network}) != settings, name
-    assert {f"plan.{each.name}" for each in fields(ReliancePlan)} <= settings.keys()
-    for name, value in {"out": Path("elsewhere"), "replicates": 7}.items():
-        assert settings_of(replace(config, **{name: value}), {"a": network}) == settings, name
-    for other in (network.select_outputs([1, 0]), network.configured(preprocessing=Preprocessing(crop=0.5))):
-        assert settings_of(config, {"a": other}) != settings

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from maskrobust.train.explain.findings import in_explanations
 from PIL import Image
 from torch import nn
 
@@ -21,7 +22,6 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK, parse_config
-from maskrobust.train.explain.findings import in_explanations
 from maskrobust.train.explain.pictures import file_name
 from tests.conftest import require_component
 from tests.train.report.pages import Page, measured, squeezed
@@ -111,7 +111,7 @@ def test_all_networks_are_asked_about_the_same_holes_of_the_same_picture(tmp_pat
     assert len(Page((out / "report.html").read_text()).tables["explanations"]) == 1 + 2 * 3
 
 
-def test_rows_and_scores_are_those_of_the_arrays(explained):
+def test_rows_are_those_of_the_arrays(explained):
     found = arrays_of(explained)
     content = json.loads((explained / "explanations.json").read_text())
     about = {"image": "b", "segments": "patches", "explainer": "lime", "class": str(found["b/classes"][1])}
@@ -123,11 +123,6 @@ def test_rows_and_scores_are_those_of_the_arrays(explained):
     assert row["value"] == pytest.approx(found["b/explanations/patches/lime/r_squared"][0, 1, 1])
     alike = [each for each in content["rows"] if each["measure"] == "rank_correlation"]
     assert len(alike) == 2 * 2 * 2 * 3 and all(-1 <= each["value"] <= 1 for each in alike)
-    lines = [*csv.DictReader(io.StringIO((explained / "scores.csv").read_text()))]
-    assert len(lines) == 2 * 2 * 2 * 3 * 16
-    line = next(each for each in lines if (each["explainer"], each["method"], each["segment"]) == ("lime", "mean", "7"))
-    assert float(line["score"]) == found["a/explanations/patches/lime/scores"][0, 1, 7, 0]
-    assert {each["low"] for each in lines if each["explainer"] == "occlusion"} == {""}
 
 
 def test_each_overlay_shows_the_scores_that_its_label_says(explained):
@@ -383,6 +378,6 @@ def test_names_of_files_are_no_formulas_and_no_markup(tmp_path):
     photographs(tmp_path / "images", 1)
     (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "=1+2 <b>x.png")
     out = explain(tmp_path, "--methods=[mean]", "--plan.explainers=[occlusion]")
-    (*_, line) = csv.DictReader(io.StringIO((out / "scores.csv").read_text()))
-    assert line["image"] == "'=1+2 <b>x"
+    rows = csv.DictReader(io.StringIO((out / "explanations.csv").read_text()))
+    assert all("image==1+2 <b>x " in row["parameters"] for row in rows)
     assert "<b>x" not in (out / "report.html").read_text()

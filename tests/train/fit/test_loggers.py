@@ -17,7 +17,7 @@ from maskrobust.train.fit.loggers import WandbOptions, loggers
 from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import tiny_claim, tiny_fit, write_claim
+from tests.train.tiny import tiny_fit, write_claim
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
@@ -243,22 +243,6 @@ def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(
     for name in ("weights.safetensors", "answers/outcomes-mean.npz"):
         one, other = (tmp_path / out / "arms/layer_masking/seed-1" / name for out in ("tracked", "plain"))
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_a_claim_has_no_checkpoints_to_upload(tmp_path, capsys):
-    config = tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml")
-    sentence = sentence_of(
-        ["claim", f"--config={config}", f"--out={tmp_path / 'out'}", "--wandb.artifacts=all"], capsys
-    )
-    assert "wandb.artifacts" in sentence and "got all" in sentence
-
-
-def test_tensorboard_is_refused_before_the_training_where_it_is_not_installed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("maskrobust.train.fit.loggers.find_spec", lambda _: None)
-    given = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path}"]
-    said = sentence_of(arguments(tmp_path, *given), capsys)
-    assert "needs the package tensorboard, which is not installed; run 'pip install tensorboard'." in said
-    assert not [*tmp_path.iterdir()]
 
 
 def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch):

@@ -37,9 +37,8 @@ from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import ClaimProgress, CountingDisplay, stage
 from maskrobust.train.storage.store import locked
 from tests.processes import PATIENCE, run_command, started
-from tests.train.evaluate.test_evaluate_processes import DATA
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, tiny_claim, tiny_fit, write_claim
+from tests.train.tiny import tiny_claim, tiny_fit, write_claim
 
 ENDLESS = 10**9  # epochs
 CUES = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4"]
@@ -186,9 +185,6 @@ def test_what_breaks_because_it_was_stopped_is_no_error(capsys):
         raise RuntimeError("of its own")
 
 
-EVALUATE = ["evaluate", "--network=tests.train.networks.Tiny", *DATA, *FEW_MEASURES, "--methods=[black]"]
-
-
 def wait_for_the_end():
     while True:
         time.sleep(1)
@@ -208,18 +204,11 @@ def holder(stack, folder, hold=hold):
     return process
 
 
-def test_a_second_evaluation_in_a_folder_is_told_which_process_is_at_work_there(tmp_path, capsys):
-    with ExitStack() as stack:
-        process = holder(stack, tmp_path / "out")
-        sentence = sentence_of([*EVALUATE, f"--out={tmp_path / 'out'}"], capsys)
-        assert f"process {process.pid} on {socket.gethostname()} is at work there" in sentence
-        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
-
-
 def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path):
     with ExitStack() as stack:
         process = holder(stack, tmp_path / "out")
-        with pytest.raises(InputError, match="at work there"), locked(tmp_path / "out"):
+        at_work = f"process {process.pid} on {socket.gethostname()} is at work there"
+        with pytest.raises(InputError, match=at_work), locked(tmp_path / "out"):
             pytest.fail("has begun")
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

@@ -1,13 +1,8 @@
 """What is kept: files and entries whole or not there, told apart by what they follow from, their names plain text."""
 
-import copy
 import csv
 import io
-import json
-import shutil
-import sys
-from dataclasses import fields, replace
-from typing import Any, get_args
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,17 +10,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from maskrobust.augment import FILLS
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.loading import load_network
-from maskrobust.lm_modules.masking import LayerMasking, MergeRule
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions
-from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
-from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.cli import main
 from maskrobust.train.fit.checkpoints import CheckpointError
 from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
@@ -33,11 +19,8 @@ from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, printable, read_json, write_json
-from maskrobust.train.storage.provenance import fingerprint, network_fingerprint, provenance
+from maskrobust.train.storage.provenance import fingerprint, provenance
 from maskrobust.train.storage.store import Store
-from tests.train.data.layouts import save
-from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_claim
 
 
 @pytest.fixture
@@ -119,7 +102,7 @@ def test_a_full_disk_is_no_entry_of_another_process(store):
 def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store):
     kept = store.get_or_make("a", write("kept"))
     other = Store(store.root, {"seed": 2, "plan.layers": (), "split": "val"})
-    for use in (other.check, lambda: other.get("a"), lambda: other.get_or_make("a", write("other"))):
+    for use in (lambda: other.get("a"), lambda: other.get_or_make("a", write("other"))):
         with pytest.raises(InputError, match=r"was made with another plan\.layers, seed, split; call it as it was"):
             use()
     assert text_in(kept) == "kept"
@@ -129,9 +112,8 @@ def test_other_settings_are_refused_by_name_and_what_is_kept_stays(store):
 def test_what_is_no_entry_is_refused_and_left_alone(store):
     (store.root / "a").mkdir(parents=True)
     (store.root / "a" / "notes.txt").touch()
-    for use in (store.check, lambda: store.get_or_make("a", write("made"))):
-        with pytest.raises(InputError, match="holds something else than what this version"):
-            use()
+    with pytest.raises(InputError, match="holds something else than what this version"):
+        store.get_or_make("a", write("made"))
     assert [path.name for path in (store.root / "a").iterdir()] == ["notes.txt"]
 
 
@@ -139,12 +121,6 @@ def test_an_entry_that_has_lost_a_file_is_made_again(store):
     (store.get_or_make("a", write("first")) / "text").unlink()
     assert store.get("a") is None
     assert text_in(store.get_or_make("a", write("again"))) == "again"
-
-
-def test_a_store_is_removed_with_all_its_entries(store):
-    store.get_or_make("a", write("kept"))
-    store.remove()
-    assert list(store.root.parent.iterdir()) == []
 
 
 def test_fingerprints_tell_contents_apart_and_ignore_order():
@@ -190,159 +166,6 @@ def test_damaged_json_is_named(tmp_path):
 def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
     assert provenance(1.0, "maskrobust claim")["commit"] is None
-
-
-DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
-EVALUATE = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black, layer_masking]"]
-
-
-def weights(path, seed):
-    """A network's name: a file with weights of its own."""
-    torch.manual_seed(seed)
-    torch.save(build_network("small_resnet", 8, {}).state_dict(), path)
-    return f"small_resnet:{path}"
-
-
-def stop_after(batches, command):
-    """Break an evaluation off once it has kept the answers to some batches."""
-    ask, asked = Measurement.ask, []
-
-    def limited(self, batch):
-        if len(asked) == batches:
-            raise RuntimeError("stopped")
-        asked.append(batch)
-        return ask(self, batch)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("maskrobust.train.evaluate.measure.SECONDS_A_CHUNK", 0.0)
-        patch.setattr(Measurement, "ask", limited)
-        with pytest.raises(RuntimeError, match="stopped"):
-            main(command)
-
-
-@pytest.mark.parametrize(("option", "value"), [("global_pool", "max"), ("output_stride", 16)])
-def test_a_network_with_another_option_has_another_fingerprint_with_the_same_weights(option, value):
-    state = build_network("timm/test_resnet", 8, {}).state_dict()
-    found = set()
-    for options in ({}, {option: value}):
-        network = build_network("timm/test_resnet", 8, options)
-        network.load_state_dict(state)
-        found.add(network_fingerprint(trained(network, origin=Origin("timm/test_resnet", options))))
-    assert len(found) == 2
-
-
-def test_networks_in_another_order_do_not_take_each_others_answers(tmp_path, capsys):
-    """Answers are kept by a network's place."""
-    names = [weights(tmp_path / f"{seed}.pt", seed) for seed in range(2)]
-    out = f"--out={tmp_path / 'out'}"
-    first, second = (f"--network={json.dumps(each)}" for each in (names, names[::-1]))
-    stop_after(2, [*EVALUATE, first, out])
-    kept = sorted((tmp_path / "out" / "partial").rglob("*"))
-    assert "with another network; call it as it was called" in sentence_of([*EVALUATE, second, out], capsys)
-    assert sorted((tmp_path / "out" / "partial").rglob("*")) == kept and len(kept) > 2
-
-
-def test_an_evaluation_is_not_continued_with_another_fill_of_ones_own(tmp_path, capsys, monkeypatch, request):
-    request.addfinalizer(lambda: FILLS.pop("dark", None))
-    module = tmp_path / "fill_of_test_store.py"
-    module.write_text(FILL)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    network = weights(tmp_path / "weights.pt", 0)
-    command = [*EVALUATE, f"--network={network}", f"--out={tmp_path / 'out'}", f"--methods=[{module.stem}.dark]"]
-    stop_after(2, command)
-    module.write_text(FILL.replace("0.1", "0.2"))
-    assert "with another code of your own" in sentence_of(command, capsys)
-
-
-@pytest.mark.parametrize("change", ["an image more", "another label"])
-def test_an_evaluation_is_not_continued_with_other_images_without_masks(change, tmp_path, capsys):
-    """Batches are kept by their numbers: an image ahead of the others would never be asked about."""
-    paths = [tmp_path / "images" / "val" / label / f"{number}.png" for label in "ab" for number in range(1, 4)]
-    for path in paths:
-        save(np.full((40, 40, 3), 90, dtype=np.uint8), path)
-    options = {"root": tmp_path / "images", "image_size": 32, "batch_size": 1, "num_workers": 0}
-    data = ["--data=Folder", *(f"--data.{name}={value}" for name, value in options.items())]
-    command = ["evaluate", "--network=small_resnet:random", *data, *FEW_MEASURES, f"--out={tmp_path / 'out'}"]
-    stop_after(2, command)
-    if change == "an image more":
-        shutil.copy(paths[0], paths[0].with_name("0.png"))
-    else:
-        paths[-1].rename(paths[0].with_name("9.png"))
-    assert "with another list of images" in sentence_of(command, capsys)
-
-
-def trained(network, **options):
-    return TrainedNetwork("a", network, Preprocessing(), 8, **options)
-
-
-def test_every_option_of_layer_masking_that_decides_answers_decides_the_fingerprint():
-    network = build_network("timm/test_convnext", 8, {})  # which begins with patches
-    others: dict[str, Any] = {"merge": "union", "detach_padding": False, "padding": "mirror"}
-    others["partial_patches"] = "hidden"
-    assert others.keys() == {each.name for each in fields(MaskingOptions)} and others["merge"] in get_args(MergeRule)
-    options = [{}, *({name: value} for name, value in others.items())]
-    found = {network_fingerprint(trained(LayerMasking(network, **each))) for each in options}
-    assert len(found | {network_fingerprint(trained(network))}) == len(options) + 1
-
-
-def test_how_a_network_is_asked_decides_its_fingerprint_and_its_name_does_not():
-    network = trained(build_network("small_resnet", 8, {"width": 16}))
-    before = network_fingerprint(network)
-    bf16, compiled = network.configured(precision="bf16"), network.configured(pass_size=4)
-    renamed = network.select_outputs(range(8))
-    same = network_fingerprint(renamed)
-    renamed.name = "b"
-    others = [network.select_outputs([1, 0]), network.configured(preprocessing=Preprocessing(crop=0.5)), bf16, compiled]
-    assert len({before, same, *map(network_fingerprint, others)}) == 6
-    assert network_fingerprint(renamed) == same and network_fingerprint(network) == before
-    network.predictor("layer_masking")(torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32) < 0.5, torch.arange(1))
-    assert network_fingerprint(network) == before
-
-
-FILL = """
-import torch
-from maskrobust import draw, fill
-
-
-@fill("dark")
-def fill_dark(images, visible):
-    return draw(images, visible, torch.full_like(images, 0.1))
-"""
-
-SOURCE = """
-from maskrobust.lm_modules.networks.architectures import SmallResNet
-
-
-class Net(SmallResNet):
-    def __init__(self):
-        super().__init__(8, width=16)
-
-    def forward(self, images):
-        return super().forward(images)
-"""
-
-
-def test_the_file_of_a_class_of_ones_own_decides_the_fingerprint(tmp_path, monkeypatch):
-    module, name = tmp_path / "network_of_test_store.py", "network_of_test_store.Net"
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    torch.save(build_network("small_resnet", 8, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    found = []
-    for source in (SOURCE, SOURCE.replace("forward(images)", "forward(-images)")):
-        module.write_text(source)
-        sys.modules.pop(module.stem, None)
-        found.append(network_fingerprint(load_network(f"{name}:{tmp_path / 'weights.pt'}")))
-    assert found[0] != found[1]
-
-
-def test_the_manipulation_check_of_another_arm_is_told_apart(tmp_path):
-    path = write_claim(tmp_path / "claim.yaml")
-    before = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
-    models = copy.deepcopy(before.models)
-    models["patches_mean"]["hidden_fraction"] = (0.2, 0.3)
-    after = replace(before, models=models)
-    one, other = (config.run_of("no_masks", 1) for config in (before, after))
-    assert one.trained.settings == other.trained.settings and one.answered.settings != other.answered.settings
 
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"

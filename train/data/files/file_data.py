@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +21,9 @@ from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import (
     SPLITS_OF_STAGE,
-    AnnotatedDataModule,
     Colour,
-    EncodedSample,
+    ColouredDataModule,
     draw_uniform,
-    encode_png,
     numbered_classes,
 )
 from maskrobust.train.data.files.image_files import (
@@ -34,21 +31,19 @@ from maskrobust.train.data.files.image_files import (
     ImageFile,
     MaskCode,
     NoData,
-    check_headers,
     decode_image,
     decode_mask,
     decode_visible,
     evaluation_view,
     read_file,
-    size_of,
     training_view,
 )
-from maskrobust.train.data.loading import collate, rank_and_number
+from maskrobust.train.data.loading import collate
 from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
 _GEOMETRY = zlib.crc32(b"geometry")
-_SMALLEST_IMAGE, _MEASURED_IMAGES = 32, 9
+_SMALLEST_IMAGE = 32
 _COLOUR_IMAGES, _LEAST_DEVIATION = 500, 1 / 255
 _OTHER_CROPS = 10
 """Tried where a crop of the training holds no pixel with data."""
@@ -120,7 +115,7 @@ class FileDataset(Dataset[Batch]):
         content = read_file(file.image)
         image = decode_image(content, str(file.image))
         size = (image.shape[1], image.shape[2])
-        object_mask = _read_mask_of(file, self.mask_code, size)
+        object_mask = read_mask_of(file, self.mask_code, size)
         if object_mask is None:
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
         if self.nodata is not None:
@@ -154,43 +149,7 @@ class FileDataset(Dataset[Batch]):
         return collate(self[index] for index in indices)
 
 
-class FileSample(NamedTuple):
-    """A sample to be stored with its image file's bytes as they are.
-
-    Attributes:
-        file: where image and mask are.
-        mask_code: how the mask file is to be read.
-    """
-
-    file: ImageFile
-    mask_code: MaskCode
-
-    @property
-    def id(self) -> int:
-        """The id of the image file."""
-        return self.file.id
-
-    @property
-    def name(self) -> str:
-        """The path of the image file."""
-        return str(self.file.image)
-
-    def encode(self) -> EncodedSample:
-        """The image file untouched, and a PNG of the mask.
-
-        Raises:
-            InputError: a file cannot be read, or a mask has another size than its image.
-        """
-        content = read_file(self.file.image)
-        suffix = self.file.image.suffix.lower().removeprefix(".")
-        object_mask = None
-        if self.file.mask is not None:
-            pixels = _read_mask_of(self.file, self.mask_code, size_of(content, str(self.file.image)))
-            object_mask = None if pixels is None else encode_png(pixels[0].numpy())
-        return EncodedSample(self.file.id, content, suffix, object_mask, self.file.label)
-
-
-class FileDataModule(AnnotatedDataModule):
+class FileDataModule(ColouredDataModule):
     """A data module of image files; a subclass says which files belong to a split, and sets the classes.
 
     Views are those of torchvision's reference training: a random crop of 8 to 100 % of the area and a flip for
@@ -225,89 +184,31 @@ class FileDataModule(AnnotatedDataModule):
         mean: Colour | None = None,
         std: Colour | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
         self.image_size = image_size
-        self._mean, self._std = mean, std
-        self._sizes_told = False
-        self._places: dict[Split, set[tuple[int, int]]] = {}
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
         """The image files of a split, in a fixed order."""
 
-    @property
-    def mean(self) -> Colour:
-        """Mean of the training pixels, in [0, 1], for red, green and blue."""
-        return self._mean or self._measured_colours[0]
-
-    @mean.setter
-    def mean(self, colour: Colour | None) -> None:
-        self._mean = colour
-
-    @property
-    def std(self) -> Colour:
-        """Their standard deviation, in the same unit."""
-        return self._std or self._measured_colours[1]
-
-    @std.setter
-    def std(self, deviation: Colour | None) -> None:
-        self._std = deviation
-
-    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
-        """Take these for what was not given, and say so; see `AnnotatedDataModule`."""
-        if self._mean is None or self._std is None:
-            rank_zero_info(f"mean colour and standard deviation are those of {source}")
-        self._mean, self._std = self._mean or mean, self._std or std
-
     @cached_property
     def _measured_colours(self) -> tuple[Colour, Colour]:
         if "train" not in self.splits:
             return IMAGENET_MEAN, IMAGENET_STD
-        files = self.files("train")
-        self._check_headers()
-        some = _spread(files, _COLOUR_IMAGES)
+        some = _spread(self.files("train"), _COLOUR_IMAGES)
         mean, std = measured_colours(some, self.image_size, self.nodata)
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
         return mean, std
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs, and tell how many have a mask, and of small images, once."""
-        if stage == "fit" and rank_and_number()[0] == 0:
-            self._check_headers()
-            train, val = (self._places.get(split, set()) for split in SPLITS_OF_STAGE["fit"])
-            if both := len(train & val):
-                rank_zero_warn(
-                    f"{both} of {len(val)} validation images are files of training images, by a link "
-                    "or a second path, so validation says little about other images; give others."
-                )
+        """List the files of the splits that `stage` needs, and tell how many have a mask."""
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
-            if not self._sizes_told:
-                self._sizes_told = True
-                self._tell_of_small_images(files)
-
-    def _check_headers(self) -> None:
-        """Read all headers once: an image that cannot be read would end a training in mid-epoch."""
-        if not self._places:
-            splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
-            paths = [[file.image for file in self.files(split)] for split in splits]
-            self._places = dict(zip(splits, check_headers(paths), strict=True))
-
-    def _tell_of_small_images(self, files: Sequence[ImageFile]) -> None:
-        """Say that images are enlarged, by the median of a few of them, spread over the list."""
-        some = _spread(files, _MEASURED_IMAGES)
-        side = int(np.median([min(size_of(read_file(file.image), str(file.image))) for file in some]))
-        if side < self.image_size:
-            rank_zero_info(
-                f"images of {side} pixels (shorter side, median of {len(some)}) are enlarged to image_size "
-                f"{self.image_size}, which suits weights of that size; image_size {max(side, _SMALLEST_IMAGE)} leaves "
-                "them at their own, and takes less time"
-            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
@@ -321,10 +222,6 @@ class FileDataModule(AnnotatedDataModule):
     def annotated_batches(self, split: Split) -> DataLoader[Batch]:
         """The images that have a mask file, or where there is none the first image; the others are not read."""
         return self._loader_of(self._annotated_files(split))
-
-    def listed(self, split: Split) -> list[tuple[int, int]]:
-        """Id and label of each image file, in order."""
-        return [(file.id, file.label) for file in self.files(split)]
 
     def some_images(self, split: Split, count: int) -> DataLoader[Batch]:
         """Images evenly spread over `files`, which are sorted by class in many a folder."""
@@ -341,10 +238,6 @@ class FileDataModule(AnnotatedDataModule):
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
-
-    def stored_samples(self, split: Split) -> list[FileSample]:
-        """The samples of a split with their image files' bytes, at full size."""
-        return [FileSample(file, self.mask_code) for file in self.files(split)]
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
         return self._loader(FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata))
@@ -417,7 +310,7 @@ def train_val_split(
     return split
 
 
-def _read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:
+def read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tensor | None:
     """The mask of a file, (1, H, W) bool; None where it has none."""
     if file.mask is None:
         return None
@@ -452,11 +345,9 @@ class EvaluationImages(FileDataModule):
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        leave_out: names of classes whose images are passed over, such as those that the networks do not know.
 
     Raises:
-        InputError: an argument leaves its range, there is no image, an image comes twice, or a class to leave out is
-            none.
+        InputError: an argument leaves its range, there is no image, or an image comes twice.
     """
 
     def __init__(
@@ -467,32 +358,21 @@ class EvaluationImages(FileDataModule):
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
-        leave_out: Sequence[str] = (),
     ) -> None:
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
-        self._take(class_names, files, leave_out)
+        self._take(class_names, files)
 
-    def _take(self, class_names: Sequence[str], files: Sequence[ImageFile], leave_out: Sequence[str]) -> None:
-        """Hold the files of the classes that are not left out."""
-        kept = _kept_classes(class_names, leave_out)
-        labels = {class_names.index(name): label for label, name in enumerate(kept)}
-        self.class_names, self.num_classes, self.left_out_classes = kept, len(kept), tuple(leave_out)
-        self._files = [
-            file._replace(label=labels.get(file.label, -1)) for file in files if not kept or file.label in labels
-        ]
-        if not self._files:
+    def _take(self, class_names: Sequence[str], files: Sequence[ImageFile]) -> None:
+        self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
+        if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")
-        known: set[int] = set()
-        for file in self._files:
-            if file.id in known:
-                raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
-            known.add(file.id)
+        if len({file.id for file in files}) < len(files):
+            raise InputError("every image must be listed once, but one comes twice; leave one out.")
 
     def relabelled(self, labels: Mapping[int, int]) -> "EvaluationImages":
         """The images with other labels; see `AnnotatedDataModule`."""
-        files = [file._replace(label=labels[file.id]) for file in self._files]
         again = copy.copy(self)
-        again._take(numbered_classes(labels), files, ())
+        again._take(numbered_classes(labels), [file._replace(label=labels[file.id]) for file in self._files])
         return again
 
     @property
@@ -512,19 +392,6 @@ class EvaluationImages(FileDataModule):
                 "use them with evaluate, or train on other data."
             )
         return self._files
-
-
-def _kept_classes(class_names: Sequence[str], leave_out: Sequence[str]) -> tuple[str, ...]:
-    unknown = [name for name in leave_out if name not in class_names]
-    if unknown:
-        raise InputError(
-            f"leave_out must name classes of the data, got '{unknown[0]}'; choose from "
-            f"{', '.join(class_names) or 'none, for the images have no labels'}."
-        )
-    kept = tuple(name for name in class_names if name not in leave_out)
-    if class_names and not kept:
-        raise InputError(f"leave_out names all {len(class_names)} classes of the data; leave some of them in.")
-    return kept
 
 
 def check_folders(*folders: Path) -> None:

@@ -5,8 +5,7 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -17,15 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from maskrobust.augment.visible_pixels import check_nodata, visible_from
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
@@ -44,12 +40,6 @@ MOST_PIXELS = 2**30 // 12
 IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
-_ABOUT_BANDS = (
-    "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
-    "blue of 8"
-)
-_HEADER, _READERS, _AT_ONCE, _MANY = 2**14, 16, 1024, 20_000
-"""Bytes that hold most headers, threads that read them, files in memory at once, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
@@ -208,62 +198,6 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(_unreadable(str(path), error)) from error
-
-
-def check_headers(splits: Sequence[Sequence[Path]]) -> list[set[tuple[int, int]]]:
-    """Read the header of every image, several at once, and name all that cannot be read.
-
-    Args:
-        splits: the image files of each split.
-
-    Returns:
-        For each split device and inode of its files, one pair for a file that comes by two paths, or by a link.
-
-    Raises:
-        InputError: some cannot be read; a line says each, if there are several.
-    """
-    number = sum(map(len, splits))
-    if number > _MANY:
-        rank_zero_info(f"reading the headers of {number} images")
-    known, faults = [set[tuple[int, int]]() for _ in splits], list[str]()
-    with ThreadPoolExecutor(_READERS) as readers:
-        for paths, found in zip(splits, known, strict=True):
-            for some in (paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)):
-                for path, (start, place) in zip(some, readers.map(_start_of, some), strict=True):
-                    found.add(place)
-                    faults += filter(None, [_fault_of(path, start)])
-    if len(faults) > 1:
-        for fault in faults:
-            rank_zero_info(printable(fault.rpartition("; ")[0]))
-        raise InputError(
-            f"all {number} images must be readable, but {len(faults)} are not; repair the files that are named above, "
-            "or remove them from the data set."
-        )
-    if faults:
-        raise InputError(faults[0])
-    return known
-
-
-def _start_of(path: Path) -> tuple[bytes, tuple[int, int]]:
-    try:
-        with path.open("rb") as file:
-            place = os.fstat(file.fileno())
-            return file.read(_HEADER), (place.st_dev, place.st_ino)
-    except OSError:
-        return b"", (0, 0)  # what is wrong with it `_fault_of` finds out
-
-
-def _fault_of(path: Path, start: bytes) -> str:
-    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `start`."""
-    try:
-        with _opened(start, str(path)):
-            return ""
-    except InputError:
-        try:
-            with _opened(read_file(path), str(path)):
-                return ""
-        except InputError as error:
-            return str(error)
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
@@ -464,25 +398,10 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
                 )
             yield image
     except UnidentifiedImageError as error:
-        bands = _bands_of_tiff(content)
-        reason = "it is of no known format" if bands is None else _ABOUT_BANDS.format(bands=bands)
+        reason = "it is of no known format, or has bands other than grey or red, green and blue"
         raise InputError(_unreadable(name, reason)) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error
-
-
-def _bands_of_tiff(content: bytes) -> int | None:
-    """How many bands the header of a TIFF says that it has; None for what is no TIFF."""
-    directory_at = 16 if content[2:4] in (b"+\0", b"\0+") else 8  # a BigTIFF's header is longer
-    stream = io.BytesIO(content)
-    try:
-        directory = ImageFileDirectory_v2(stream.read(directory_at))
-        stream.seek(directory.next)
-        directory.load(stream)
-        bands = directory.get(SAMPLESPERPIXEL, 1)
-    except (SyntaxError, ValueError, TypeError, OSError, LookupError, struct.error):  # damaged, or something else
-        return None
-    return bands if isinstance(bands, int) else None
 
 
 def _unreadable(name: str, reason: object) -> str:

@@ -124,18 +124,8 @@ class Cues(InMemoryDataModule):
         self.class_names = tuple(f"{texture} {outline}" for texture, outline in names)[:num_classes]
 
     def ids(self, split: Split) -> Tensor:
-        """(N,) int64 ids of the samples of `split`; those of another draw of the training split follow on the first."""
-        size = self.split_sizes[split]
-        return torch.arange(size) + _FIRST_ID[split] + (self.training_draw * size if split == "train" else 0)
-
-    def draw_training(self, number: int) -> None:
-        """Other images of the same generator; see `AnnotatedDataModule`.
-
-        Raises:
-            InputError: there are not that many draws.
-        """
-        check_within(f"[0, {_LARGEST_SPLIT // self.split_sizes['train']})", "the draw of training images", number)
-        self._set_draw(number)
+        """(N,) int64 ids of the samples of `split`."""
+        return torch.arange(self.split_sizes[split]) + _FIRST_ID[split]
 
     def causes(self, ids: Tensor) -> Causes:
         """Label, texture and outline of each sample: the generator's own record.

@@ -1,7 +1,6 @@
 """`Fashion`: Fashion-MNIST garments pasted on photographs, with their real outlines."""
 
 import gzip
-import math
 import zlib
 from functools import lru_cache
 from pathlib import Path
@@ -81,8 +80,8 @@ def read_garments(folder: Path, split: OfficialSplit) -> tuple[NDArray[np.uint8]
         MissingFileError: a file is missing.
         InputError: a file is damaged, or does not hold what its name says.
     """
-    images = _read_idx(folder / f"{_PREFIXES[split]}-{_IMAGES}", (28, 28), OFFICIAL_SIZES[split])
-    labels = _read_idx(folder / f"{_PREFIXES[split]}-{_LABELS}", (), OFFICIAL_SIZES[split])
+    images = _read_idx(folder / f"{_PREFIXES[split]}-{_IMAGES}", (28, 28))
+    labels = _read_idx(folder / f"{_PREFIXES[split]}-{_LABELS}", ())
     if len(images) != len(labels) or (labels >= GARMENT_CLASSES).any():
         raise InputError(
             f"'{folder}' must hold a label below {GARMENT_CLASSES} for each of the {len(images)} images of the "
@@ -94,30 +93,20 @@ def read_garments(folder: Path, split: OfficialSplit) -> tuple[NDArray[np.uint8]
 _read_once = lru_cache(maxsize=2)(read_garments)
 
 
-def _read_idx(path: Path, shape: tuple[int, ...], most: int) -> NDArray[np.uint8]:
-    """The items (N, *shape) of a file of bytes (http://yann.lecun.com/exdb/mnist), plain or .gz, with N <= `most`.
-
-    No more than `most` items are taken into memory, whatever the header says or a .gz expands to.
-    """
+def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The items (N, *shape) of a file of bytes (http://yann.lecun.com/exdb/mnist), plain or .gz."""
     found = _existing(path)
     if found is None:
         raise MissingFileError(f"'{path}' must exist, plain or as .gz; put it there.")
-    kind, sides = bytes((0, 0, 8, 1 + len(shape))), np.array(shape, dtype=">u4").tobytes()
-    start, item = 8 + len(sides), math.prod(shape)
     try:
         with (gzip.open if found.suffix == ".gz" else open)(found, "rb") as file:
-            content = file.read(start + most * item + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            content = file.read()
+        items = np.frombuffer(content, dtype=np.uint8, offset=8 + 4 * len(shape))
+        return items.reshape(int.from_bytes(content[4:8], "big"), *shape)
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise InputError(
-            f"{found} must be a whole gzip file, but is damaged ({error}); fetch the file again."
+            f"{found} must be an IDX file of bytes with items of shape {shape}, but is not ({error}); fetch it again."
         ) from error
-    count = int.from_bytes(content[4:8], "big")
-    if content[:4] != kind or content[8:start] != sides or len(content) != start + count * item:
-        raise InputError(
-            f"{found} must be an IDX file of bytes that holds as many items of shape {shape} as its header states, "
-            f"at most {most}, but is not; fetch the file again."
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(count, *shape)
 
 
 def _find_below(root: Path) -> Path | None:
@@ -269,17 +258,6 @@ class Fashion(InMemoryDataModule):
         """The samples' backgrounds; see `AnnotatedDataModule`."""
         return as_float_images(self._backgrounds(split, ids, ""))
 
-    def draw_training(self, number: int) -> None:
-        """Other garments of the official training images; see `AnnotatedDataModule`.
-
-        Draws share none as long as there are enough garments, and then begin again with the first.
-
-        Raises:
-            InputError: `number` is below 0.
-        """
-        check_at_least("the draw of training images", number, 0)
-        self._set_draw(number)
-
     def _garments(self, split: Split) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         return _read_once(find_files(self.root), "test" if split == "test" else "train")
 
@@ -299,9 +277,7 @@ class Fashion(InMemoryDataModule):
                 f"the files in {find_files(self.root)} must hold at least {needed} garments for the {split} split, but "
                 f"hold {len(numbers)}; ask for fewer images or give the complete files."
             )
-        ranked = np.argsort(numbers, kind="stable")[first:]
-        drawn = np.roll(ranked, -self.training_draw * self.split_sizes[split]) if split == "train" else ranked
-        return np.sort(drawn[: self.split_sizes[split]])
+        return np.sort(np.argsort(numbers, kind="stable")[first:needed])
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
         return draw_uniform(self.seed, ids, f"fashion {stream}", *shape)

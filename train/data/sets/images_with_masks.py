@@ -37,7 +37,7 @@ class ImagesWithMasks(EvaluationImages):
             `image,class`. None where images lie in one folder for each class, or have no labels.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
-        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
+        options: image_size, batch_size and num_workers; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or the file is missing.
@@ -135,7 +135,7 @@ class ImageNetS(EvaluationImages):
 
     Args:
         root: folder that holds validation and validation-segmentation.
-        options: image_size, batch_size, num_workers and leave_out; see `EvaluationImages`.
+        options: image_size, batch_size and num_workers; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder is missing.

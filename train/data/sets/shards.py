@@ -1,26 +1,23 @@
 """`Shards`: WebDataset's tar files, on a disk, in a bucket or behind a command."""
 
 import warnings
-from functools import partial
+from functools import cached_property
 from typing import Literal
 
-import torch
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import SPLITS_OF_STAGE, AnnotatedDataModule, Colour
-from maskrobust.train.data.files.image_files import View, evaluation_view, training_view
-from maskrobust.train.data.loading import PresentAhead, loading_options, rank_and_number
+from maskrobust.train.data.base import Colour, ColouredDataModule
+from maskrobust.train.data.files.image_files import evaluation_view, training_view
+from maskrobust.train.data.loading import PresentAhead, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
-    EvaluationBatches,
     EvaluationLoader,
+    EvaluationStream,
     SampleReader,
-    ShardTrainingLoader,
     TrainingStream,
     read_shard,
     shard_urls,
@@ -28,14 +25,14 @@ from maskrobust.train.data.shard_streams import (
 from maskrobust.train.types import Split
 
 
-class Shards(AnnotatedDataModule):
+class Shards(ColouredDataModule):
     """WebDataset's shards: for each sample an image, its label in `cls` or `json`, and an object mask in `mask.png`.
 
     A split names paths, folders, URLs (https:, s3:, gs:, hf:, ...) or "pipe:COMMAND", with brace lists as in
-    'data/train-{000000..000146}.tar', joined by "::" or as a list. Training draws shards with replacement, and an epoch
-    has a fixed number of steps; see `shard_streams.TrainingStream`. Evaluation reads each sample once over all
-    processes. A sample's id, which its holes depend on, is a hash of split, shard
-    and key. The environment variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded.
+    'data/train-{000000..000146}.tar', joined by "::" or as a list. An epoch of training has a fixed number of steps,
+    and reads no sample less often than others; see `shard_streams.from_anywhere`. Evaluation reads each sample once
+    over all processes. A sample's id, which its holes depend on, is a hash of split, shard and key. The environment
+    variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded. Views are those of `Folder`.
 
     Args:
         train: shards to train on; None where there are none.
@@ -48,8 +45,6 @@ class Shards(AnnotatedDataModule):
         mask: suffix of object masks, in which what is not black is the object.
         on_bad: "stop" to end at a sample that cannot be read; "skip" to leave it out, and say how many were. A shard
             that breaks off always ends the run.
-        view: "crop": random crops for training and the centre for evaluation, as `Folder` does; "as_is": images that
-            have `image_size` already, such as generated ones, are neither cropped nor flipped.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -76,7 +71,6 @@ class Shards(AnnotatedDataModule):
         label_field: str | None = None,
         mask: str = "mask.png",
         on_bad: Literal["stop", "skip"] = "stop",
-        view: Literal["crop", "as_is"] = "crop",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
@@ -85,7 +79,7 @@ class Shards(AnnotatedDataModule):
         mean: Colour | None = None,
         std: Colour | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(mean, std)
         self._set_loading(batch_size, num_workers, seed)
         check_at_least("image_size", image_size, 32)
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
@@ -94,27 +88,24 @@ class Shards(AnnotatedDataModule):
         if not self.urls:
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
-        self.view, self.image_size, self.shuffle_buffer = view, image_size, shuffle_buffer
+        self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
         self.class_names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
         if classes is None:
             self.class_names = self._found_classes()
         self.num_classes = len(self.class_names)
-        self._colours_are_given = mean is not None and std is not None
-        self.mean, self.std = mean or IMAGENET_MEAN, std or IMAGENET_STD
 
     def _found_classes(self) -> tuple[str, ...]:
         split, (url, *others) = next(iter(self.urls.items()))
-        labels = {*map(self._reader(split).label, read_shard(url))} - {None}
-        numbers = [label for label in labels if isinstance(label, int)]
-        names = tuple(map(str, range(max(numbers) + 1))) if numbers else tuple(sorted(map(str, labels)))
-        rank_zero_info(f"{len(names)} classes in the shard '{url}'{f', of {len(others) + 1}' if others else ''}")
-        return names
+        labels = sorted({*map(self._reader(split).label, read_shard(url))} - {""})
+        if labels and all(map(str.isdecimal, labels)):
+            labels = [*map(str, range(max(map(int, labels)) + 1))]
+        rank_zero_info(f"{len(labels)} classes in the shard '{url}'{f', of {len(others) + 1}' if others else ''}")
+        return tuple(labels)
 
-    def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
-        """Take these where none were given, and say so; see `AnnotatedDataModule`."""
-        if not self._colours_are_given:
-            rank_zero_info(f"mean colour and standard deviation are those of {source}")
-            self.mean, self.std, self._colours_are_given = mean, std, True
+    @cached_property
+    def _measured_colours(self) -> tuple[Colour, Colour]:
+        rank_zero_info("mean colour and standard deviation are taken to be ImageNet's; give mean and std for others")
+        return IMAGENET_MEAN, IMAGENET_STD
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -133,22 +124,8 @@ class Shards(AnnotatedDataModule):
             )
         return self.urls[split]
 
-    def listed(self, split: Split) -> list[str]:
-        """The shards."""
-        return self.shards(split)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Tell how many shards the splits have that `stage` needs, and which colours are assumed."""
-        for split in SPLITS_OF_STAGE[stage]:
-            rank_zero_info(f"{split}: {len(self.shards(split))} shards")
-        if not self._colours_are_given:
-            rank_zero_info(
-                "mean colour and standard deviation are taken to be ImageNet's; give mean and std for others"
-            )
-            self._colours_are_given = True
-
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The resampled stream of this rank, from the trainer's position on where there is a trainer.
+        """The stream of this rank, from the trainer's position on where there is a trainer.
 
         Raises:
             InputError: `train_samples` was not given.
@@ -157,23 +134,23 @@ class Shards(AnnotatedDataModule):
         if (samples := self.train_samples) is None:
             raise InputError("a training on shards needs the number of its images, got none; give data.train_samples.")
         check_at_least("train_samples", samples, 1)
-        steps, per_shard = max(1, samples // (self.batch_size * ranks)), -(-samples // len(urls))
+        steps, most = max(1, samples // (self.batch_size * ranks)), -(-2 * samples // len(urls))
         reader, size = self._reader("train", training=True), self.batch_size
-        stream = TrainingStream(urls, reader, size, steps, per_shard, self.order_seed, rank, self.shuffle_buffer)
+        stream = TrainingStream(urls, reader, size, steps, most, self.order_seed, rank, self.shuffle_buffer)
 
         def begin() -> PresentAhead | None:
-            position = self.position()
-            if position is not None and position.batches:
+            stream.position = position = self.position() or stream.position.next_epoch()
+            if position.batches:
                 rank_zero_info(
                     f"the training goes on after batch {position.batches} of epoch {position.epoch + 1} with other "
                     "draws from its shards than it would have had without the interruption"
                 )
-            stream.begin(position)
             return self.presenter()
 
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
-        return ShardTrainingLoader(stream, begin, batch_size=None, **loading_options(self.num_workers))
+        options = loading_options(self.num_workers) | {"persistent_workers": False}  # each epoch tells its position
+        return TrainingLoader(stream, begin, batch_size=None, **options)
 
     def val_dataloader(self) -> EvaluationLoader:
         """This rank's part of each batch of the validation split."""
@@ -191,24 +168,13 @@ class Shards(AnnotatedDataModule):
         """The samples that have an object mask, or where there is none the first; all shards are read."""
         return self._loader_of(split, masks_only=True)
 
-    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> EvaluationLoader:
-        reader = self._reader(split)
-        batches = EvaluationBatches(self.shards(split), reader, self.batch_size, rank, ranks, masks_only)
-        return EvaluationLoader(batches, batch_size=None, **loading_options(self.num_workers))
+    def _loader_of(self, split: Split, *ranks: int, masks_only: bool = False) -> EvaluationLoader:
+        stream = EvaluationStream(self.shards(split), self._reader(split), self.batch_size, masks_only, *ranks)
+        return EvaluationLoader(stream, batch_size=None, **loading_options(self.num_workers))
 
     def _reader(self, split: Split, training: bool = False) -> SampleReader:
         folders = {url.rpartition("/")[0] for url in self.shards(split)}
         place = f"{folders.pop()}/" if len(folders) == 1 else ""
         classes = {name: number for number, name in enumerate(self.class_names)}
-        view: View = (training_view if training else evaluation_view)(self.image_size)
-        if self.view == "as_is":
-            view = partial(_as_is, self.image_size)
-        skipped = torch.zeros(max(1, self.num_workers), dtype=torch.int64).share_memory_()
-        skip = self.on_bad == "skip"
-        return SampleReader(split, place, classes, self.label_field, self.mask, view, skip, skipped)
-
-
-def _as_is(size: int, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
-    if image.shape[1:] != (size, size):
-        raise ValueError(f"an image of {tuple(image.shape[1:])} pixels (height, width), which image_size {size} is not")
-    return image, object_mask
+        view = (training_view if training else evaluation_view)(self.image_size)
+        return SampleReader(split, place, classes, self.label_field, self.mask, view, self.on_bad == "skip")

@@ -17,7 +17,6 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     Statistic,
     estimate,
     estimate_difference,
-    mean_fraction_interval,
     right_answers,
 )
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
@@ -143,24 +142,6 @@ def test_networks_are_compared_on_the_images_that_count_for_all_of_them():
         replicates=50,
     )
     assert found == expected and (found.images, found.left_out) == (8, 4)
-
-
-def test_the_interval_of_a_mean_of_fractions_is_students_on_logits():
-    low, high = mean_fraction_interval([0.4, 0.5, 0.6])
-    half = 4.302652729911275 * 0.1 / 3**0.5 / 0.25  # the 97.5 % point of two degrees of freedom; m (1 - m) is .25
-    assert (low, high) == pytest.approx((1 / (1 + np.exp(half)), 1 / (1 + np.exp(-half))))
-    equal = ([0.7], [1.0, 1.0], [0.7] * 3)  # NumPy's standard deviation of the last is 1e-16
-    assert all(mean_fraction_interval(values) == (None, None) for values in equal)
-
-
-def test_the_interval_of_a_mean_of_fractions_stays_in_range_and_holds_the_truth():
-    generator = np.random.default_rng(0)
-    for mean, seeds in ((0.55, 2), (0.9, 2), (0.9, 3), (0.98, 5)):
-        rates = generator.beta(60 * mean, 60 * (1 - mean), (1000, seeds))
-        accuracies = generator.binomial(256, rates) / 256
-        bounds = np.array([mean_fraction_interval(values) for values in accuracies if values.std() > 0], dtype=float)
-        assert 0 <= bounds.min() <= bounds.max() <= 1
-        assert 0.925 < ((bounds[:, 0] < mean) & (mean < bounds[:, 1])).mean() < 0.985
 
 
 def paired_columns(images, seed):

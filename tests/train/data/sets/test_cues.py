@@ -133,18 +133,6 @@ def test_a_picture_without_its_object_is_the_same_around_it():
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
 
 
-def test_another_draw_of_the_training_split_shows_other_images_and_leaves_the_other_splits():
-    data = Cues(train_images=8, val_images=4, test_images=4, image_size=32)
-    first, val = data.samples("train"), data.samples("val")
-    data.draw_training(3)
-    other = data.samples("train")
-    assert not set(other.ids.tolist()) & set(first.ids.tolist())
-    assert not any(torch.equal(one, two) for one in first.images for two in other.images)
-    assert torch.equal(data.samples("val").images, val.images)
-    data.draw_training(0)
-    assert torch.equal(data.samples("train").images, first.images)
-
-
 def test_held_out_backgrounds_are_those_of_the_test_split_alone():
     def photographs(images):
         """Those that a background could be a part of, told by what else the same numbers would have cut."""

@@ -156,18 +156,6 @@ def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, ex
     assert parse_config([*given, "--split=train"]).split == "train"
 
 
-@pytest.mark.parametrize("split", SIZES)
-def test_shards_of_one_split_need_that_split_alone(tmp_path, split):
-    root, _ = write_tree(tmp_path, (split,))
-    main(["shards", "--data=Folder", f"--data.root={root}", f"--out={tmp_path / 'out'}", "--workers=1"])
-    main([
-        "shards", "--data=Shards", f"--data.{split}={tmp_path / 'out'}", "--data.image_size=32",
-        f"--out={tmp_path / 'again'}", "--workers=1",
-    ])  # fmt: skip
-    for folder in ("out", "again"):
-        assert [path.name for path in (tmp_path / folder).glob("*.tar")] == [f"{split}-000000.tar"]
-
-
 def test_class_folders_without_a_folder_train_are_told_how_to_be_laid_out(tmp_path):
     for name in (".cache", "bird", "cat"):
         (tmp_path / name).mkdir()
@@ -307,47 +295,3 @@ def test_images_are_read_whatever_their_format(tree):
     new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
     grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
     assert (batch.images[new][:, :, 0, 0] - grey).abs().max() < 0.05
-
-
-@pytest.mark.parametrize(("image_size", "is_said"), [(32, False), (63, False), (64, True), (224, True)])
-def test_that_images_are_enlarged_is_said_once_with_the_size_that_avoids_it(tree, caplog, image_size, is_said):
-    data = make(tree, image_size=image_size)
-    with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
-        data.setup("fit")
-        data.setup("test")
-    said = [each.message for each in caplog.records if "enlarged" in each.message]
-    assert len(said) == is_said
-    assert not said or said[0].startswith(
-        f"images of 63 pixels (shorter side, median of 9) are enlarged to image_size {image_size}"
-    )
-    assert not said or "image_size 63 leaves them at their own" in said[0]
-
-
-def test_all_images_that_cannot_be_read_are_listed_before_a_training(tree, monkeypatch, capsys):
-    said: list[str] = []
-    monkeypatch.setattr("maskrobust.train.data.files.image_files.rank_zero_info", said.append)
-    broken = [tree[0] / "train/bird/0.png", tree[0] / "val/cat/1.png"]
-    for path in broken:
-        path.write_bytes(path.read_bytes()[:20])
-    for use in (lambda data: data.mean, lambda data: data.setup("fit")):
-        said.clear()
-        with pytest.raises(InputError, match="all 17 images must be readable, but 2 are not; repair the files that"):
-            use(make(tree))
-        assert [str(path) in line for path, line in zip(broken, said, strict=True)] == [True, True]
-
-
-def test_long_headers_are_read_whole(tree):
-    path = tree[0] / "train/bird/0.jpg"
-    Image.new("RGB", (40, 40)).save(path, comment=b"x" * 60_000)
-    make(tree).setup("fit")
-
-
-@pytest.mark.parametrize("link", ["a folder", "a file"])
-def test_validation_on_training_images_by_a_link_is_warned_of(tree, link):
-    inside = "" if link == "a folder" else "bird/2.png"
-    place = tree[0] / "val" / inside
-    shutil.rmtree(place) if place.is_dir() else place.unlink()
-    place.symlink_to(tree[0] / "train" / inside)
-    number = "12 of 12" if link == "a folder" else "1 of 5"
-    with pytest.warns(UserWarning, match=f"^{number} validation images are files of training images"):
-        Folder(str(tree[0]), image_size=32, num_workers=0).setup("fit")

@@ -150,14 +150,3 @@ def test_the_official_test_images_are_the_test_split_and_no_garment_is_in_two_sp
     labels = read_garments(DEBIAN_FOLDER, "test")[1]
     test = debian_data.samples("test")
     assert (test.labels.numpy() == labels[test.ids.numpy() - 60_000]).all()
-
-
-def test_draws_of_the_training_split_share_no_garment_with_each_other_or_with_validation(fashion_root):
-    data = Fashion(fashion_root, train_images=10, val_images=5, test_images=4)
-    drawn = [set(data.samples("val").ids.tolist())]
-    for number in range(3):
-        data.draw_training(number)
-        drawn.append(set(data.samples("train").ids.tolist()))
-    assert len(set().union(*drawn)) == 35
-    data.draw_training(0)
-    assert set(data.samples("train").ids.tolist()) == drawn[1]

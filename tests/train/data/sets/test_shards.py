@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import tarfile
 import threading
@@ -27,7 +28,7 @@ from maskrobust.train.data import Folder, Shards
 from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.loading import Position
 from maskrobust.train.data.sets import shards as shards_module
-from maskrobust.train.data.shard_streams import SampleReader, TrainingStream, sample_id, shard_urls
+from maskrobust.train.data.shard_streams import SampleReader, sample_id
 from tests.conftest import require_component
 from tests.train.data.conftest import joined
 from tests.train.data.sets.test_folder import write_tree
@@ -105,14 +106,9 @@ def test_evaluation_has_every_sample_once_and_as_many_batches_on_every_rank(fold
         for shard, size in enumerate(COUNTS[split])
         for _ in range(size)
     }
-    assert ids == expected
+    repeated = -(-sum(COUNTS[split]) // (3 * ranks)) * ranks > len(ids)  # a rank without a sample of the last batch
+    assert ids == expected if not repeated else set(ids) == set(expected) and sum(ids.values()) == len(expected) + 1
     assert len(joined(make(folder).whole_split(split)).ids) == len(expected)
-
-
-def test_a_rank_without_a_sample_for_a_batch_repeats_one_of_another(folder, monkeypatch):
-    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (7, 8))
-    (batch,) = make(folder, batch_size=2).test_dataloader()
-    assert batch.ids.tolist() == [sample_id("test", "test-000000.tar", f"{sum(map(sum, COUNTS.values())) - 1:04d}")]
 
 
 def test_an_image_has_the_same_pixels_mask_and_label_in_a_folder_and_in_shards(tmp_path):
@@ -208,19 +204,22 @@ class Keys:
         yield from (Batch(torch.tensor(int(each["__key__"])), nothing, nothing, nothing) for each in samples)
 
 
-@pytest.mark.parametrize("begun", [0, 9], ids=["whole epochs", "epochs that were resumed"])
-def test_every_part_of_a_shard_is_trained_on_equally_often_though_epochs_end_within_shards(tmp_path, begun):
-    urls = shard_urls(str(write_folder(tmp_path / "equal", {"train": (8, 8, 8)})))
-    stream = TrainingStream(urls, Keys(), 2, 12, samples_per_shard=8, seed=0, rank=0, shuffle_buffer=4)  # type: ignore[arg-type]
-    epochs, found = 400, Counter[int]()
+@pytest.mark.parametrize("begun", [0, 12], ids=["whole epochs", "epochs that were resumed"])
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (3, 17, 8)])
+def test_every_sample_is_trained_on_equally_often_whatever_the_sizes_of_shards(tmp_path, sizes, begun):
+    data = make(write_folder(tmp_path / "shards", {"train": sizes}), {"train": sizes}, batch_size=2, shuffle_buffer=4)
+    stream: Any = data.train_dataloader().dataset
+    stream.reader, epochs, found = Keys(), 400, Counter[int]()
     for epoch in range(epochs):
-        stream.begin(Position(epoch, begun))
+        stream.position = Position(epoch, begun * sum(sizes) // 28)
         found.update(each for batch in stream for each in batch.ids.tolist())
-    expected = epochs * (12 - begun) * 2 / 24
-    assert len(found) == 24 and sum(found.values()) == 24 * expected
+    expected = sum(found.values()) / sum(sizes)
+    assert expected >= epochs * 2 / 28 and len(found) == sum(sizes)
     assert max(abs(times - expected) for times in found.values()) < 4.5 * expected**0.5
-    places = [sum(found[shard * 8 + place] for shard in range(3)) for place in range(8)]
-    assert max(abs(times - 3 * expected) for times in places) < 4.5 * (3 * expected) ** 0.5
+    starts = np.cumsum((0, *sizes))
+    for first, size in zip(starts, sizes, strict=False):
+        of_shard = sum(found[first + place] for place in range(size)) / size
+        assert abs(of_shard - expected) < 4.5 * expected**0.5
 
 
 def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder, monkeypatch):
@@ -319,7 +318,7 @@ FAULTS = {
     "no image inside": (replace("png", b"GIF"), "val-000000.tar/0029' cannot be read as an image"),
     "a mask of another size": (
         replace("mask.png", png(np.ones((5, 6), dtype=bool))),
-        SAMPLE + "has an image of (32, 32) pixels (height, width), but a mask of (5, 6)",
+        SAMPLE + "has an image of [32, 32] pixels (height, width), but a mask of [5, 6]",
     ),
     "a name that climbs and has two lines": (climb, r"/../../executed\n29' has no label"),
 }
@@ -362,24 +361,17 @@ def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, cap
     spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") and n[3] in "890" else c) for n, c in files])
     for workers in (0, 2):
         loader = make(folder, on_bad="skip", batch_size=1, num_workers=workers).val_dataloader()
-        for _ in range(2):
-            caplog.clear()
-            assert len(joined(loader).ids) == 12 - 3
-            told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-            assert told[-1] == "val: 3 samples that cannot be read were skipped"
-            assert workers or told[0].startswith("val: skipped, as others will be: ")
-    caplog.clear()
+        assert [len(joined(loader).ids) for _ in range(2)] == [12 - 3] * 2
+    first, second, _ = (each.getMessage() for each in caplog.records if each.levelname == "WARNING")
+    assert re.match("val: 1 skipped by this process so far, the last one: '.*/0028' has the label", first)
+    assert re.match("val: 2 skipped by this process so far, the last one: '.*/0029' has the label", second)
     for rank in range(2):
         monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 2))
         batches = len([*make(folder, on_bad="skip", batch_size=1).val_dataloader()])
         assert batches == 5, "as many on each rank, though none of the first turn is left"
-    told = [record.getMessage() for record in caplog.records if record.getMessage().endswith("were skipped")]
-    assert sum(int(each.split()[1]) for each in told) == 3
     spoilt(folder, lambda files: [(n, b"?" if n == "0001.cls" else c) for n, c in files], "train-000000.tar")
     one = make(folder, on_bad="skip", train=f"{folder}/train-000000.tar", train_samples=40, num_workers=2)
-    caplog.clear()
     assert [len(batch.ids) for batch in one.train_dataloader()] == [4] * 5
-    assert caplog.records[-1].getMessage().endswith(" samples that cannot be read were skipped")
     for name in folder.glob("train*"):
         spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") else c) for n, c in files], name.name)
     with pytest.raises(InputError, match=r"has the label '\?'"):
@@ -447,7 +439,7 @@ def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers,
     for rank in range(3):
         decodes.write_text("")
         batches = make(folder, batch_size=2, num_workers=workers).whole_split("val")
-        found = dict(numbered_batches(batches, count(rank, 3)))
+        found = dict(numbered_batches(batches, range(rank, 100, 3)))
         assert [*found] == [*range(rank, 6, 3)] and all(equal(found[number], every[number]) for number in found)
         assert sorted(decodes.read_text().split()) == [
             f"{28 + 2 * number + place:04d}" for number in found for place in range(2)
@@ -456,11 +448,3 @@ def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers,
         monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 3))
         assert len([*make(folder, batch_size=2, num_workers=workers).val_dataloader()]) == 2
         assert sorted(decodes.read_text().split()) == [f"{number:04d}" for number in range(28 + rank, 40, 3)]
-
-
-def test_images_that_have_their_size_already_can_be_left_as_they_are(folder):
-    with Image.open(io.BytesIO(make_sample(28)["png"])) as image:
-        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
-    assert torch.equal(next(iter(make(folder, view="as_is").val_dataloader())).images[0], pixels)
-    with pytest.raises(InputError, match=r"has an image of \(32, 32\) pixels .* image_size 48 is not"):
-        list(make(folder, view="as_is", image_size=48).train_dataloader())

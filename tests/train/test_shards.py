@@ -5,20 +5,21 @@ import json
 import os
 import signal
 import time
-from itertools import count, pairwise
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 import webdataset
+import yaml
 from PIL import Image
 
+from maskrobust.augment.random import sample_keys
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder, Shards
-from maskrobust.train.data.files.file_data import FileSample
-from maskrobust.train.shards import writing
 from maskrobust.train.storage.files import read_json
 from tests.processes import run_command, started
 from tests.train.data.conftest import joined
@@ -32,9 +33,9 @@ from tests.train.tiny import FEW_MEASURES
 resumes = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 
-def write_arguments(tree, out, *more, workers=1):
+def write_arguments(tree, out, *more):
     given = ["shards", "--data=Folder", f"--data.root={tree[0]}", f"--data.mask_root={tree[1]}"]
-    return [*given, "--samples_per_shard=5", f"--out={out}", f"--workers={workers}", *more]
+    return [*given, "--samples_per_shard=5", f"--out={out}", *more]
 
 
 def checksums(folder):
@@ -58,7 +59,7 @@ def test_image_files_are_kept_byte_for_byte_with_label_mask_and_size(tmp_path):
             height, width = np.asarray(Image.open(file.image)).shape[:2]
             assert json.loads(parts["json"]) == {"id": each, "height": height, "width": width}
             assert (parts["cls"], "mask.png" in parts) == (f"{file.label}".encode(), file.mask is not None)
-    content = writing.yaml.safe_load((tmp_path / "out" / "shards.yaml").read_text())["data"]["init_args"]
+    content = yaml.safe_load((tmp_path / "out" / "shards.yaml").read_text())["data"]["init_args"]
     shards = Shards(**content, image_size=32, num_workers=0)
     assert (shards.class_names, shards.mean, shards.train_samples) == (data.class_names, [*data.mean], 13)
     pictures = [joined(each.whole_split("val")).images.sum(dim=(1, 2, 3)).sort()[0] for each in (shards, Folder(
@@ -66,22 +67,16 @@ def test_image_files_are_kept_byte_for_byte_with_label_mask_and_size(tmp_path):
     assert torch.equal(*pictures)
 
 
-class HeldSample(FileSample):
-    """The eighth sample of a process waits for ever where a file says so."""
-
-    encoded = count(1)
-
-    def encode(self):
-        while next(self.encoded) >= 8 and os.environ.get("HELD"):
-            signal.pause()
-        return super().encode()
-
-
 class Held(Folder):
-    """Waits with a sample of its second shard."""
+    """Waits with the last image of its second shard where a file says so."""
 
-    def stored_samples(self, split):
-        return [HeldSample(*sample) for sample in super().stored_samples(split)]
+    def files(self, split):
+        files = super().files(split)
+        if split != "train" or not os.environ.get("HELD"):
+            return files
+        order = sample_keys(0, torch.tensor([file.id for file in files])).argsort().tolist()
+        pipe = Path(os.environ["HELD"])
+        return [file._replace(image=pipe) if place == order[9] else file for place, file in enumerate(files)]
 
 
 def test_a_writer_that_was_killed_is_gone_on_with_to_the_same_bytes_and_leaves_no_half_a_shard(
@@ -89,24 +84,21 @@ def test_a_writer_that_was_killed_is_gone_on_with_to_the_same_bytes_and_leaves_n
 ):
     tree, out = write_tree(tmp_path), tmp_path / "out"
     arguments = ["shards", f"--data={__name__}.Held", *write_arguments(tree, out)[2:]]
-    main([*arguments[:-2], f"--out={tmp_path / 'whole'}", "--workers=2"])
-    monkeypatch.setenv("HELD", "1")
+    main([*arguments[:-1], f"--out={tmp_path / 'whole'}"])
+    os.mkfifo(tmp_path / "pipe")  # which nobody writes to
+    monkeypatch.setenv("HELD", str(tmp_path / "pipe"))
     with started(run_command, arguments, errors=tmp_path / "errors") as process:
-        while not (out / "train-000000.tar").exists():
+        while not (out / "train-000000.tar").exists() or not [*out.glob(".train-000001.tar.*")]:
             assert process.poll() is None, (tmp_path / "errors").read_text()
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     monkeypatch.delenv("HELD")
     whole = checksums(tmp_path / "whole")
-    left = checksums(out)
-    assert left["train-000000.tar"] == whole["train-000000.tar"] and set(left) <= {
-        "train-000000.tar", "train-000001.tar.part"
-    }  # fmt: skip
-    assert "holds shards" in sentence_of([*arguments, "--samples_per_shard=4"], capsys)
+    assert checksums(out) == {"train-000000.tar": whole["train-000000.tar"]}
+    assert "holds shards of other" in sentence_of([*arguments, "--samples_per_shard=4"], capsys)
     main(arguments)
     assert checksums(out) == whole
-    assert "holds shards; choose another --out" in sentence_of(arguments, capsys)
 
 
 def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files(tmp_path):
@@ -124,10 +116,11 @@ def test_shards_hold_all_classes_in_random_order_whatever_the_order_of_the_files
         assert sum(a != b for a, b in pairwise(labels)) >= 8
 
 
-@pytest.mark.parametrize("option", ["--samples_per_shard=0", "--workers=0", "--splits=[]", "--splits=[val,val]"])
-def test_an_option_out_of_its_range_is_refused(option, tmp_path, capsys):
-    name = option.split("=")[0].removeprefix("--")
-    assert sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}", option], capsys).startswith(name)
+def test_what_cannot_be_written_is_one_sentence(tmp_path, capsys):
+    generated = sentence_of(["shards", "--data=Cues", f"--out={tmp_path / 'out'}"], capsys)
+    assert generated.startswith("shards are made of image files")
+    empty = sentence_of(write_arguments(write_tree(tmp_path), tmp_path / "out", "--samples_per_shard=0"), capsys)
+    assert empty.startswith("samples_per_shard must be at least 1")
     assert not (tmp_path / "out").exists()
 
 
@@ -137,11 +130,11 @@ def folder(tmp_path):
 
 
 def fit_arguments(place, out, *more, counts=COUNTS):
-    shards = [f"--data.init_args.{name}={value}" for name, value in named(place, counts).items()]
-    small = ["--data.init_args.image_size=32", "--data.init_args.batch_size=4", "--trainer.accelerator=cpu"]
+    shards = [f"--data.{name}={value}" for name, value in named(place, counts).items()]
+    small = ["--data.image_size=32", "--data.batch_size=4", "--data.num_workers=2", "--trainer.accelerator=cpu"]
     run_options = [f"--trainer.default_root_dir={out}", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false"]
-    network = ["--model.architecture_options={width: 16}", "--data.init_args.num_workers=2"]
-    return ["fit", "--config=fashion_shards.yaml", *shards, *small, *run_options, *network, *more]
+    network = ["--model.architecture_options={width: 16}", "--model.masking=layer_masking", "--model.patch_size=8"]
+    return ["fit", "--data=Shards", *shards, *small, *run_options, *network, *more]
 
 
 STEPS = sum(COUNTS["train"]) // 4
