@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,10 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
     plain = parser.dump(parsed, format="json", skip_unset=False)
     content = {key: value for key, value in json.loads(plain).items() if key not in _NOT_CONTENT}
     made = parser.instantiate(parsed)
-    arms = {name: _read_arm(name, given) for name, given in made.arms.items()}
-    content["arms"] = {name: asdict(arm) for name, arm in arms.items()}
     config = ClaimConfig(
-        **{name: made[name] for name in ("data", "seeds", "training", "evaluation", "rule", "question")},
+        **{name: made[name] for name in ("data", "arms", "seeds", "training", "evaluation", "rule", "question")},
         out=Path(made.out),
-        arms=arms,
-        models={name: _arm_model(name, arm, content["model"]) for name, arm in arms.items()},
+        models={name: _arm_model(name, arm, content["model"]) for name, arm in made.arms.items()},
         content=content,
         wandb=wandb_options(made.wandb),
     )
@@ -76,7 +72,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--arms",
-        type=dict[str, dict[str, Any]],
+        type=dict[str, Arm],
         required=True,
         help="the ways to train that are compared, by name; see docs/claim.md",
     )
@@ -87,16 +83,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--evaluation", type=Evaluation, required=True)
     parser.add_argument("--rule", type=DecisionRule, required=True)
     return parser
-
-
-def _read_arm(name: str, given: Mapping[str, Any]) -> Arm:
-    """An arm from its YAML."""
-    parser = Parser(**PARSER_OPTIONS)
-    parser.add_class_arguments(Arm)
-    try:
-        return Arm(**parser.parse_object(dict(given)).as_dict())
-    except ArgumentError as error:
-        raise InputError(f"arm '{name}' is wrong: {about_arguments(error)}; correct arms.{name}.") from error
 
 
 def _arm_model(name: str, arm: Arm, base: Mapping[str, Any]) -> dict[str, Any]:

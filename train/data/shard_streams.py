@@ -121,18 +121,22 @@ def read_shard(url: str) -> Iterator[Encoded]:
     """
     stream: Any = None
     samples = 0
+
+    def status() -> int:
+        """That of the command that fetches it, where one does and it has ended."""
+        return getattr(stream, "status", None) or 0
+
     try:
         with closing(_open(url)) as stream:
             set_options(stream, ignore_errors=True)  # a command may be ended before it has written all
             for sample in group_by_keys(_files(stream, url)):
                 samples += 1
                 yield sample
-        if not samples or getattr(stream, "status", 0):
+        if not samples or status():
             raise ValueError("it holds no sample")
     except (tarfile.TarError, OSError, EOFError, ValueError, AssertionError) as error:
-        status = getattr(stream, "status", 0)
         said = (error.strerror or "it cannot be fetched") if isinstance(error, OSError) else [*error.args, error][0]
-        why = _one_line(f"what fetches it ended with status {status}" if status else said)
+        why = _one_line(f"what fetches it ended with status {status()}" if status() else said)
         raise InputError(
             f"the shard '{_one_line(url)}' cannot be read after {samples} samples ({why}); copy or write it again."
         ) from error
@@ -347,5 +351,5 @@ class EvaluationStream(IterableDataset[tuple[int, Batch]]):
 class EvaluationLoader(Loader[Any]):
     """A loader of an `EvaluationStream` that leaves the numbers out."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Any:
         return map(itemgetter(1), super().__iter__())

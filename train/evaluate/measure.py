@@ -1,7 +1,4 @@
-"""Ask the networks of an evaluation about the data under every masking method.
-
-Answers are kept as they come, and shared by all processes.
-"""
+"""Ask the networks of an evaluation about the data under every masking method, on all processes together."""
 
 import sys
 from collections import ChainMap
@@ -43,14 +40,8 @@ from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
 
-SECONDS_A_CHUNK = 30.0
-"""How long answers are gathered before they are kept; as much is lost where a process is killed."""
-
 Runs = dict[str, dict[MaskingMethod, Outcomes]]
 """Outcomes by network and masking method."""
-
-_NUMBERS, _PROBE = "numbers.json", "probe.npz"
-_WITHOUT_INFLUENCE = ("data", "data_options", "network", "plan", "out", "device", "replicates")
 
 
 def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:

@@ -12,14 +12,12 @@ from typing import Any
 
 from rich.console import Console
 
-from maskrobust.errors import InputError, check_distinct
+from maskrobust.errors import InputError, check_distinct, check_within
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list
 
 _CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
 _SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}
-
-_SIZES, _PORTS = (32, 1024), (1, 65535)
 
 
 @dataclass(frozen=True)
@@ -67,29 +65,14 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     if config.network:
         check_distinct("network", config.network)
     check_methods(config.methods, "methods")
-    ranges = {"image_size": _SIZES, "port": _PORTS}
-    for option, (low, high) in ranges.items():
-        if not low <= given[option] <= high:
-            raise InputError(f"{option} must be from {low} to {high}, got {given[option]}; choose such a number.")
+    check_within("[32, 1024]", "image_size", config.image_size)
+    check_within("[1, 65535]", "port", config.port)
     return config
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise an InputError where nothing can listen at a port of an address, before networks are loaded."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
-    except OSError as error:
-        found = f"play must listen at port {port} of '{host}', but cannot ({error.strerror})"
-        raise InputError(f"{found}; choose another --port, or another --host.") from error
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust play` with command-line arguments, the command first, until it is stopped."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    check_port(config.host, config.port)
     with served(config, console := Console()) as address:
         console.print(f"play: {address} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         threading.Event().wait()
@@ -142,6 +125,10 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 **_CLOSED,
             )
             yield address
+        except OSError as error:
+            raise InputError(
+                f"play cannot listen at '{config.host}' ({error}); choose another --port or --host."
+            ) from error
         finally:
             shown.end()
             page.close(verbose=False)

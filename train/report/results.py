@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 
 FORMATS: dict[Name, int] = {"claim": 7, "reliance": 4}
-"""Format of each file, which is checked when it is read."""
+"""Format of each file."""
 
 _GENERIC = re.compile(r"checkpoints|version_\d+|(best|last)\.ckpt")
 """Parts of a checkpoint's path that say nothing of its training."""
@@ -64,21 +63,6 @@ class Results:
     name: Name
     content: Mapping[str, Any]
     rows: Sequence[Row]
-
-    @classmethod
-    def read(cls, name: Name, written: Mapping[str, Any]) -> Self:
-        """Take what `as_json` has written.
-
-        Raises:
-            InputError: it has another format.
-        """
-        if written.get("format") != FORMATS[name]:
-            raise InputError(
-                f"the report shows {name}.json of format {FORMATS[name]}, got {written.get('format')}; run the command "
-                "again."
-            )
-        content = {key: value for key, value in written.items() if key not in ("format", "rows")}
-        return cls(name, content, [Row(**row) for row in written["rows"]])
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: the content of the file."""

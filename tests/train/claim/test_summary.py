@@ -15,10 +15,10 @@ from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.claim.verdict import CLAIMS
 from maskrobust.train.report.pages import render_claim
-from maskrobust.train.report.results import Results
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.storage.files import read_json, write_json
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled
+from tests.train.report.evaluations import read_results
 from tests.train.tiny import tiny_claim
 
 IMAGES = 400
@@ -59,7 +59,7 @@ def run_with(config, outcomes):
 
 def outcome_of(claim, case):
     """What has come of one of the two claims, by the rule's own tolerance."""
-    (found,) = (each for each in Results.read("claim", claim).verdicts if each["case"] == case)
+    (found,) = (each for each in read_results("claim", claim).verdicts if each["case"] == case)
     return found
 
 
@@ -189,9 +189,9 @@ def row_of(claim, measure):
 
 def shown(claim):
     console = Console(width=120, file=StringIO())
-    console.print(results_table(Results.read("claim", claim)))
-    console.print(verdict_panel(Results.read("claim", claim)))
-    return render_claim(Results.read("claim", claim), [])
+    console.print(results_table(read_results("claim", claim)))
+    console.print(verdict_panel(read_results("claim", claim)))
+    return render_claim(read_results("claim", claim), [])
 
 
 def test_a_claim_without_any_valid_object_is_written_and_says_what_is_undefined(config, tmp_path):

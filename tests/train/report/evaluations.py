@@ -1,15 +1,21 @@
 """Evaluations and claims with known outcomes, as result tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import MEANINGLESS, Results
 from maskrobust.train.report.wording import CONCLUSIONS
 
 CHANCE = 0.25
+
+
+def read_results(name: Literal["claim", "reliance"], written: Mapping[str, Any]) -> Results:
+    """What `Results.as_json` has written."""
+    return Results(name, written, [Row(**row) for row in written["rows"]])
+
 
 Right = tuple[float, float, float]
 """Accuracy behind outlines, behind circles, and with half of the patches hidden."""

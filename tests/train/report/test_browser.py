@@ -7,8 +7,8 @@ import pytest
 
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.pages import render_claim, render_reliance
-from maskrobust.train.report.results import Results
 from tests.train.report.conftest import without_curves
+from tests.train.report.evaluations import read_results
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import HOSTILE, hostile_copy, pictures
 
@@ -93,8 +93,8 @@ def full_pages(made_claim, made_reliance):
         if row["network"] == "no_masks" and row["measure"] == "used_share":
             row |= {"value": None, "low": None, "high": None, "undefined_because": LONG}
     return {
-        "claim": render_claim(Results.read("claim", claim), example_strips()),
-        "reliance": render_reliance(Results.read("reliance", reliance), example_strips()),
+        "claim": render_claim(read_results("claim", claim), example_strips()),
+        "reliance": render_reliance(read_results("reliance", reliance), example_strips()),
     }
 
 
@@ -116,7 +116,7 @@ def seen(chromium, tmp_path_factory, full_pages, made_claim):
         for name, text in full_pages.items()
         for font in ("system-ui", "monospace")
     ]
-    hostile = render_claim(Results.read("claim", hostile_copy(without_curves(made_claim))), [])
+    hostile = render_claim(read_results("claim", hostile_copy(without_curves(made_claim))), [])
     return measured(chromium, tmp_path_factory.mktemp("seen"), LAYOUT, [*pages, ("hostile", 1280, hostile)])
 
 

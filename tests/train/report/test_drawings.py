@@ -10,11 +10,12 @@ import pytest
 from rich.console import Console
 
 from maskrobust.lm_modules.reliance.results import select
-from maskrobust.train.report.results import Results, short_names
+from maskrobust.train.report.results import short_names
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import in_sentence, listed, method_title
+from tests.train.report.evaluations import read_results
 from tests.train.report.pages import squeezed
 
 
@@ -40,7 +41,7 @@ def test_every_curve_lies_where_its_numbers_say_with_its_interval_and_passes_ove
     content = copy.deepcopy(made_claim)
     curve = next(row for row in content["rows"] if row["measure"] == "curve_accuracy" and row["method"] == "mean")
     curve |= {"value": None, "low": None, "high": None, "undefined_because": "why"}
-    results = Results.read("claim", content)
+    results = read_results("claim", content)
     charts = re.findall(r"<svg.*?</svg>", curves(results) or "", re.DOTALL)
     assert len(charts) == 3
     drawn, expected = [], []
@@ -87,7 +88,7 @@ def printed(renderable, width):
 def test_in_80_columns_each_network_is_a_line_below_its_way_of_hiding_and_each_value_below_its_heading(made_reliance):
     for name in ("plain", "a network that was fine-tuned for long, " * 3):
         content = json.loads(json.dumps(made_reliance).replace("plain", name))
-        results = Results.read("reliance", content)
+        results = read_results("reliance", content)
         _, heads, *lines = printed(results_table(results), 80)
         assert max(map(len, lines)) <= 80
         ends = {head: heads.index(head) + len(head) for head in ("outline", "circle", "50\u202f%", "none")}
@@ -115,7 +116,7 @@ def test_below_the_table_each_reason_says_of_which_numbers_it_is(made_reliance):
     for row in content["rows"]:
         if row["measure"] in reasons and not row["compared_with"]:
             row |= {"value": None, "low": None, "high": None, "undefined_because": reasons[row["measure"]]}
-    results = Results.read("reliance", content)
+    results = read_results("reliance", content)
     text = squeezed(" ".join(printed(results_table(results), 80)))
     methods = listed([in_sentence(method_title(method)) for method in results.methods])
     about = f"undefined for {listed([each.title for each in results.networks])} under {methods}"
@@ -127,9 +128,9 @@ def test_below_the_table_each_reason_says_of_which_numbers_it_is(made_reliance):
 def test_titles_are_not_read_as_markup(claim):
     claim["arms"]["no_masks"]["title"] = "[red]A[/]"
     claim["claims"]["own"] = "[b]x[/b] [/]"
-    text = "\n".join(printed(results_table(Results.read("claim", claim)), 120))
+    text = "\n".join(printed(results_table(read_results("claim", claim)), 120))
     assert "[red]A[/]" in text
-    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(Results.read("claim", claim)), 120))
+    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(read_results("claim", claim)), 120))
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -141,13 +142,13 @@ def test_the_panel_says_verdict_reason_fills_and_pairs(claim, width):
     none |= {"value": None, "low": None, "high": None}
     first |= {"value": 0.21, "low": 0.15, "high": 0.27}
     second |= {"value": None, "low": None, "high": None, "reading": "open"}
-    lines = printed(verdict_panel(Results.read("claim", claim)), width)
+    lines = printed(verdict_panel(read_results("claim", claim)), width)
     text = " ".join(" ".join(line.strip("│╭╮╰╯─ ") for line in lines).split())
     assert max(map(len, lines)) <= width and claim["fills"] in text and "straw man" in text
     for verdict in claim["verdicts"]:
         said = (claim["claims"][verdict["case"]], verdict["outcome"].capitalize(), verdict["reason"])
         assert all(each in text for each in said) and "Undecided. Undecided" not in text
-    assert all(" ".join(sentence.split()) in text for sentence in in_claim(Results.read("claim", claim)))
+    assert all(" ".join(sentence.split()) in text for sentence in in_claim(read_results("claim", claim)))
     numbers = "0.21 [0.15, 0.27], minus no masks −0.10 [−0.20, 0.00]"
     assert f"'Patches, mean fill' under mean colour fill: {numbers}, {first['reading']}" in text
     assert "'Other silhouettes, random colours' under mean colour fill: open" in text

@@ -14,16 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measures
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.headline import headline
 from maskrobust.train.report.pages import render_claim, render_reliance
-from maskrobust.train.report.results import Results
 from maskrobust.train.report.tables import GROUP_TITLES
 from tests.train.report.conftest import summarised_reliance
+from tests.train.report.evaluations import read_results
 from tests.train.report.pages import Page, squeezed
 
 HOSTILE = "</script><b>&\"'{{ 7 * 7 }} ]]>"
@@ -54,12 +53,12 @@ def rounded(value, decimals):
 
 @pytest.fixture(scope="module")
 def claim_page(made_claim):
-    return render_claim(Results.read("claim", made_claim), [])
+    return render_claim(read_results("claim", made_claim), [])
 
 
 @pytest.fixture(scope="module")
 def reliance_page(made_reliance):
-    return render_reliance(Results.read("reliance", made_reliance), [])
+    return render_reliance(read_results("reliance", made_reliance), [])
 
 
 def lines_of(html):
@@ -72,7 +71,7 @@ def test_every_number_over_all_seeds_but_points_of_curves_stands_in_its_line(
 ):
     for content, html in ((made_claim, claim_page), (made_reliance, reliance_page)):
         shown = [row for row in content["rows"] if row["seed"] is None and row["measure"] != "curve_accuracy"]
-        titles = {each.name: each.title for each in Results.read(name_of(content), content).networks} | {"": ""}
+        titles = {each.name: each.title for each in read_results(name_of(content), content).networks} | {"": ""}
         for line, row in zip(lines_of(html), shown, strict=True):
             network, method, measure, value, interval, images, says = line
             assert f"{value} {interval}".strip() == expected_cell(row).replace("undefineda", "undefined")
@@ -111,7 +110,7 @@ def test_two_claims_have_their_reasons_on_the_page_and_one_reason_that_they_shar
     for reasons in (["Shared."], ["One.", "Other."]):
         for verdict, reason in zip(claim["verdicts"], reasons * 2, strict=False):
             verdict["reason"] = reason
-        page = Page(render_claim(Results.read("claim", claim), []))
+        page = Page(render_claim(read_results("claim", claim), []))
         assert [text for name, text in page.texts.items() if name.startswith("reason-")] == reasons
 
 
@@ -154,7 +153,7 @@ def test_an_undefined_number_says_why_in_its_line(claim):
                 "undefined_because": "because of it.",
                 "reading": "undefined",
             }
-    html = render_claim(Results.read("claim", claim), [])
+    html = render_claim(read_results("claim", claim), [])
     assert {(line[3], line[-1]) for line in lines_of(html) if line[2] == "Swap pull"} == {
         ("undefined", "because of it.")
     }
@@ -165,9 +164,9 @@ def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_share_and
     for row in claim["rows"]:
         if row["measure"] == "reliance" and row["compared_with"] == "layer_masking":
             row["reading"] = next(readings)
-    html = render_claim(Results.read("claim", claim), [])
+    html = render_claim(read_results("claim", claim), [])
     results, shares = (
-        Results.read("claim", claim),
+        read_results("claim", claim),
         re.findall(r'<div class="share"><b>(.*?)</b> <span>(.*?)</span>', html),
     )
     found, expected = [squeezed(" ".join(each)) for each in shares], []
@@ -197,7 +196,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tm
     shapes = {"curve_families": (), "transfer_families": ()}
     reliance = summarised_reliance(tmp_path, **shapes)
     monkeypatch.delitem(sys.modules, f"{measures.__name__}.kept_behind_the_circle")
-    html = render_reliance(Results.read("reliance", reliance), [])
+    html = render_reliance(read_results("reliance", reliance), [])
     rows = [row for row in reliance["rows"] if row["measure"] == "kept_behind_the_circle"]
     found = [line for line in lines_of(html) if line[2] == "Kept behind the circle"]
     assert [f"{line[3]} {line[4]}" for line in found] == [expected_cell(row) for row in rows] != []
@@ -247,7 +246,7 @@ def hostile_copy(content):
 def test_names_and_texts_are_shown_as_they_are(claim, reliance):
     cases: Any = (("claim", claim, render_claim), ("reliance", reliance, render_reliance))
     for name, content, render in cases:
-        page, hostile = (Page(render(Results.read(name, each), [])) for each in (content, hostile_copy(content)))
+        page, hostile = (Page(render(read_results(name, each), [])) for each in (content, hostile_copy(content)))
         assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in page.elements]
         assert hostile.texts["command"] == HOSTILE
     assert HOSTILE in hostile.texts["networks"]
@@ -255,24 +254,24 @@ def test_names_and_texts_are_shown_as_they_are(claim, reliance):
 
 def test_pictures_are_shown_as_they_are(claim):
     strips = [ExampleStrip("Original", None, pictures()), ExampleStrip("Hidden", "black", pictures())]
-    page = Page(render_claim(Results.read("claim", claim), strips))
+    page = Page(render_claim(read_results("claim", claim), strips))
     found = [attributes for tag, attributes in page.elements if tag == "img"]
     assert found[2]["alt"] == "Black fill, hidden, image 1"
     for attributes, pixels in zip(found, pictures() * 2, strict=True):
         raw = base64.b64decode(attributes["src"].split(",")[1])
         assert np.array_equal(np.asarray(Image.open(BytesIO(raw))), pixels)
     assert "checkerboard" not in page.texts["examples"]
-    masked = Page(render_claim(Results.read("claim", claim), [ExampleStrip("Hidden", "layer_masking", pictures())]))
+    masked = Page(render_claim(read_results("claim", claim), [ExampleStrip("Hidden", "layer_masking", pictures())]))
     assert "checkerboard" in masked.texts["examples"]
 
 
 def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_page):
     before = copy.deepcopy(made_claim)
-    assert render_claim(Results.read("claim", before), []) == claim_page and before == made_claim
+    assert render_claim(read_results("claim", before), []) == claim_page and before == made_claim
 
 
 def test_the_headline_comes_first_then_the_grid_with_every_accuracy(made_reliance, reliance_page):
-    page, results = Page(reliance_page), Results.read("reliance", made_reliance)
+    page, results = Page(reliance_page), read_results("reliance", made_reliance)
     assert page.texts["headline"] == headline(results)
     assert reliance_page.index('id="headline"') < reliance_page.index('id="grid"') < reliance_page.index('id="numbers"')
     panels = [attributes for _, attributes in page.elements if attributes.get("class") == "panel a"]
@@ -290,7 +289,7 @@ def test_the_headline_comes_first_then_the_grid_with_every_accuracy(made_relianc
 
 
 def test_dots_lie_where_the_accuracies_are(made_reliance, reliance_page):
-    results = Results.read("reliance", made_reliance)
+    results = read_results("reliance", made_reliance)
     pair = r'<circle class="circle" cx="([\d.]+)%" cy="50%" r="7"/><circle class="outline" cx="([\d.]+)%"'
     drawn, measures = re.findall(pair, reliance_page), ("circle_accuracy", "silhouette_accuracy")
     rows = [
@@ -309,12 +308,3 @@ def test_what_is_read_first_is_open_and_the_contents_name_every_section(claim_pa
         (contents,) = re.findall(r"<nav.*?</nav>", html, re.DOTALL)
         assert re.findall('href="#([^"]*)"', contents) == sections
         assert html.count('<details class="section">') == len(sections)
-
-
-def test_other_formats_are_refused(claim, reliance):
-    with pytest.raises(InputError, match=r"claim.json of format 7, got 2; run the command again\.$"):
-        render_claim(Results.read("claim", claim | {"format": 2}), [])
-    with pytest.raises(InputError, match=r"reliance.json of format 4, got None"):
-        render_reliance(
-            Results.read("reliance", {key: value for key, value in reliance.items() if key != "format"}), []
-        )

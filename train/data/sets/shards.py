@@ -168,8 +168,8 @@ class Shards(ColouredDataModule):
         """The samples that have an object mask, or where there is none the first; all shards are read."""
         return self._loader_of(split, masks_only=True)
 
-    def _loader_of(self, split: Split, *ranks: int, masks_only: bool = False) -> EvaluationLoader:
-        stream = EvaluationStream(self.shards(split), self._reader(split), self.batch_size, masks_only, *ranks)
+    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> EvaluationLoader:
+        stream = EvaluationStream(self.shards(split), self._reader(split), self.batch_size, masks_only, rank, ranks)
         return EvaluationLoader(stream, batch_size=None, **loading_options(self.num_workers))
 
     def _reader(self, split: Split, training: bool = False) -> SampleReader:
