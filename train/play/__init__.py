@@ -1,7 +1,6 @@
 """`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence

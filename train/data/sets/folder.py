@@ -66,7 +66,11 @@ class Folder(FileDataModule):
             raise InputError("crude_masks is about the masks in mask_root, got no mask_root; give the folder of masks.")
         self.crude_masks = "those in mask_root, which were given as crude" if crude_masks else ""
         self._folders = _folders_of_splits(self.root, val_fraction)
-        self._check_masks()
+        if self.mask_root is not None and not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
+            raise MissingFileError(
+                f"mask_root must hold folders {', '.join(ALL_SPLITS)} as root does, but '{mask_root}' holds none; check "
+                "it."
+            )
         first = next(iter(self._folders.values()))
         self.class_names = list_classes(self.root / first)
         self.num_classes = len(self.class_names)
@@ -103,19 +107,6 @@ class Folder(FileDataModule):
             self._files[folder] = files
         return self._files[folder]
 
-    def _check_masks(self) -> None:
-        if self.mask_root is None:
-            return
-        if not self.mask_root.is_dir():
-            raise MissingFileError(
-                f"mask_root must be a folder of masks, but there is no folder '{self.mask_root}'; check it."
-            )
-        if not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
-            raise InputError(
-                f"mask_root must hold folders {', '.join(ALL_SPLITS)} as root does, but '{self.mask_root}' has none; "
-                "lay the masks out as the images are."
-            )
-
     def _check_files(self, files: list[ImageFile], folder: Split) -> None:
         empty = set(range(self.num_classes)) - {file.label for file in files}
         if folder == "train" and empty:
@@ -144,22 +135,12 @@ class Folder(FileDataModule):
 def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Split]:
     """The folder that each split is read from, of those that exist."""
     found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
-    if not root.is_dir():
-        raise MissingFileError(f"root must be a folder of images, but '{root}' does not exist; check --data.root.")
     if not found:
-        if root.name in ALL_SPLITS:
-            raise InputError(
-                f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, but '{root}' is itself the "
-                f"folder of a split; give the one that holds it, '{root.parent}'."
-            )
-        if classes := sorted(path.name for path in root.glob("[!.]*/")):
-            raise MissingFileError(
-                f"root must hold the folder train, which holds a folder of each class, but '{root}' holds "
-                f"{first_few(classes)}; if these are classes, move them into '{root / 'train'}', and set val_fraction "
-                "to 0.2, say, to validate on a fraction of them."
-            )
+        folders = first_few(sorted(path.name for path in root.glob("[!.]*/")))
         raise MissingFileError(
-            f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, but '{root}' holds none; check root."
+            f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, with a folder for each class, but "
+            f"'{root}' holds {folders or 'none'}; give the folder above it, or move classes into '{root / 'train'}' "
+            "and set val_fraction to 0.2, say, to validate on a fraction of them."
         )
     if val_fraction is None:
         return found

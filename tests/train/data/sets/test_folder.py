@@ -159,7 +159,7 @@ def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, ex
 def test_class_folders_without_a_folder_train_are_told_how_to_be_laid_out(tmp_path):
     for name in (".cache", "bird", "cat"):
         (tmp_path / name).mkdir()
-    laid_out = r"holds 'bird', 'cat'; .* move them into '.*/train', and set val_fraction"
+    laid_out = r"holds 'bird', 'cat'; .* move classes into '.*/train' and set val_fraction"
     with pytest.raises(MissingFileError, match=laid_out):
         Folder(str(tmp_path))
 
