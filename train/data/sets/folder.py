@@ -68,8 +68,7 @@ class Folder(FileDataModule):
         self._folders = _folders_of_splits(self.root, val_fraction)
         if self.mask_root is not None and not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
             raise MissingFileError(
-                f"mask_root must hold folders {', '.join(ALL_SPLITS)} as root does, but '{mask_root}' holds none; check "
-                "it."
+                f"mask_root must hold {', '.join(ALL_SPLITS)} as root does, but '{mask_root}' holds none; check it."
             )
         first = next(iter(self._folders.values()))
         self.class_names = list_classes(self.root / first)
