@@ -179,6 +179,9 @@ def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     (tmp_path / "own.yaml").write_text("{data: Cues, network: x, out: o, plan: 3}")
     sentence = sentence_of(["evaluate", f"--config={tmp_path / 'own.yaml'}"], capsys)
     assert sentence == "plan must hold options and their values, got '3'; correct it in the YAML."
+    (tmp_path / "own.yaml").write_text("[data, Cues]")
+    sentence = sentence_of(["evaluate", f"--config={tmp_path / 'own.yaml'}"], capsys)
+    assert sentence.endswith("own.yaml' must hold options and their values as YAML, got list; correct it there.")
 
 
 @pytest.mark.parametrize(

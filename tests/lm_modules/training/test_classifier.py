@@ -355,7 +355,7 @@ def test_the_schedule_spans_the_training(schedule):
     classifier, watcher = build(schedule=schedule, warmup_fraction=0.5, learning_rate=0.2), Watcher()
     fit(classifier, steps=8, callbacks=[watcher])
     rates = watcher.rates
-    assert rates[0] == pytest.approx(0.002) and rates[4] == pytest.approx(0.2)
+    assert rates[0] == pytest.approx(0.002) and rates[2] == pytest.approx(0.101) and rates[4] == pytest.approx(0.2)
     assert rates[6] == pytest.approx(0.1 if schedule == "cosine" else 0.2)
 
 
