@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +44,7 @@ from maskrobust.train.report.blocks import (
     table,
 )
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import decimal, in_sentence, listed, method_title, percent
+from maskrobust.train.report.wording import compact, decimal, in_sentence, interval, listed, method_title, percent
 
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -53,8 +52,6 @@ MOST_IMAGES = 20
 _UNFOLDED = 2
 _ALONE = 0.15
 _NUMBERED = 5
-_ORANGE, _BLUE = 2, 5
-"""Numbers of colours of the page."""
 
 _SCALES = {"probability": "probability", "logit": "logit", "log_odds": "log-odds"}
 
@@ -177,7 +174,7 @@ def _line(
                 largest=float(largest[at]),
                 alone=faded_overlay(strongest(labels, scores[at], _ALONE)),
                 warning=_warning(explainer, float(r_squared[at])),
-                bars=_bars(*(each[at, numbered] for each in (low, scores, high))),
+                numbers=_numbers(*(each[at, numbered] for each in (low, scores, high))),
             )
         )
         for at, method in enumerate(shown.methods)
@@ -185,19 +182,10 @@ def _line(
     return Line(subject, cells, " ".join(["view", *(f"is-{n}-{at}" for n, (at, _) in enumerate(view, start=1))]))
 
 
-def _bars(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[int, Markup, str]]:
-    """The numbered segments' scores (M,) under one masking method as bars on one scale, with the score in words."""
-    largest = float(np.abs(scores).max())
-    decimals = max(2 - math.floor(math.log10(largest)) if largest > 0 else 2, 0)
-    ends = np.stack([low, scores, high, np.zeros_like(scores)])
-    room = 0.05 * np.ptp(ends) or 0.01
-    placed = np.round(100.0 * (ends - ends.min() + room) / (np.ptp(ends) + 2 * room), 2).T.tolist()
-    drawn = [
-        prose("bar", "explain", low=left, value=at, high=right, zero=zero, colour=_ORANGE if score > 0 else _BLUE)
-        for (left, at, right, zero), score in zip(placed, scores, strict=True)
-    ]
-    texts = [f"{score:.{decimals}f}".replace("-", "−") for score in scores]
-    return [*zip(itertools.count(1), drawn, texts)]
+def _numbers(low: FloatArray, scores: FloatArray, high: FloatArray) -> list[tuple[int, str, str]]:
+    """The numbered segments' scores (M,) under one masking method, each with its interval where it has one."""
+    ends = enumerate(zip(low.tolist(), scores.tolist(), high.tolist(), strict=True), start=1)
+    return [(number, compact(score), interval(a, b, compact) if a < b else "") for number, (a, score, b) in ends]
 
 
 def _warning(explainer: str, r_squared: float) -> str:
