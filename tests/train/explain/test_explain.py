@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from maskrobust.train.explain.findings import in_explanations
 from PIL import Image
 from torch import nn
 
@@ -152,7 +151,7 @@ def test_a_second_call_replaces_every_file_of_the_first(tmp_path):
         {file.name: file.read_bytes() for file in explain(tmp_path, f"--plan.explainers=[{explainer}]").iterdir()}
         for explainer in ("occlusion", "lime")
     )
-    assert before.keys() == after.keys() and len(after) == 5
+    assert before.keys() == after.keys() and len(after) == 4
     assert all(after[name] != before[name] for name in after)
 
 
@@ -174,7 +173,8 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
         even = select(rows, measure="evenness", method=method)
         found = [row.value or 0.0 for row in even if row.parameters["explainer"] == "lime"]
         assert len(found) == 2 * 2 and squeezed(cell) == f"{100 * np.mean(found):.1f}%"
-    assert page.texts["headline"] == in_explanations(rows, ["black", "mean", "layer_masking"])
+    under = "black fill, mean colour fill and layer masking"
+    assert page.texts["headline"] == f"What predictions for 2 images rest on, under {under}"
 
 
 def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
