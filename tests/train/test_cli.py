@@ -65,7 +65,6 @@ NEAREST = [
     ("evaluat", "evaluate"),
     ("--verison", "--version"),
     ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
-    ("fit --data=Cues --wandb.projct x", "--wandb.project"),
     ("fit --data=Cues --sed_everything 1", "--seed_everything"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
     ("explain --imags 3", "--images"),

@@ -56,6 +56,8 @@ def write_shards(
     if (read_json(record) if record.exists() else settings if not any(out.glob("*.tar")) else None) != settings:
         raise InputError(f"'{out}' holds shards of other files or settings; choose another --out, or delete them.")
     write_json(record, settings)
+    for unfinished in out.glob(".*.tar.*"):  # of a call that was killed
+        unfinished.unlink()
     described: dict[str, Any] = {"train_samples": len(files["train"])} if "train" in files else {}
     for split, of_split in files.items():
         shards = math.ceil(len(of_split) / samples_per_shard)

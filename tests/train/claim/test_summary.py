@@ -54,7 +54,7 @@ def runs_of(config, skills, change=lambda run: run):
 def run_with(config, outcomes):
     """The same answers under every masking method, on both splits."""
     by_method = dict.fromkeys(config.evaluation.methods, outcomes)
-    return MeasuredRun(by_method, outcomes, {})
+    return MeasuredRun(by_method, outcomes)
 
 
 def outcome_of(claim, case):

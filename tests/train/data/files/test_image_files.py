@@ -311,13 +311,12 @@ COMPRESSED = gzip.compress(WHOLE, mtime=0)
     ("suffix", "content", "message"),
     [
         ("", WHOLE[:-1], "must be an IDX file"),
-        ("", b"\0\0\x0d\3" + WHOLE[4:], "must be an IDX file"),
         ("", WHOLE[:4] + b"\xff" * 4 + WHOLE[8:], "must be an IDX file"),
         ("", idx_bytes(np.zeros((40, 28, 27))), "must be an IDX file"),
         (".gz", WHOLE, "must be an IDX file"),
         (".gz", COMPRESSED[:12] + b"\xff\xff" + COMPRESSED[14:], "must be an IDX file"),
     ],
-    ids=["cut", "floats", "count", "size", "plain as gzip", "flipped"],
+    ids=["cut", "count", "size", "plain as gzip", "flipped"],
 )
 def test_a_damaged_file_is_named(fashion_root, suffix, content, message):
     (fashion_root / IMAGES).unlink()
