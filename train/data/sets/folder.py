@@ -135,10 +135,10 @@ def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Sp
     """The folder that each split is read from, of those that exist."""
     found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
     if not found:
-        folders = first_few(sorted(path.name for path in root.glob("[!.]*/")))
+        inside = first_few(sorted(path.name for path in root.glob("[!.]*/")))
         raise MissingFileError(
             f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, with a folder for each class, but "
-            f"'{root}' holds {folders or 'none'}; give the folder above it, or move classes into '{root / 'train'}' "
+            f"'{root}' holds {inside or 'none'}; give the folder above it, or move classes into '{root / 'train'}' "
             "and set val_fraction to 0.2, say, to validate on a fraction of them."
         )
     if val_fraction is None:
