@@ -335,17 +335,18 @@ class EvaluationStream(IterableDataset[tuple[int, Batch]]):
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         worker = get_worker_info()
-        own = self.numbers[worker.id :: worker.num_workers] if worker else self.numbers
+        wanted = self.numbers[worker.id :: worker.num_workers] if worker else self.numbers
         every = enumerate(sample for url in self.urls for sample in read_shard(url))
         samples = (each for place, each in every if not self.masks_only or self.reader.mask in each or not place)
         for number in count():
             turn = [*islice(samples, self.batch_size * self.ranks)]
             if not turn:
                 return
-            if number in own:
-                decoded = [*self.reader.decoded(turn[self.rank :: self.ranks])]
-                if decoded := decoded or [*islice(self.reader.decoded(turn), 1)]:
-                    yield number, collate(decoded)
+            if number in wanted:
+                others = (each for place, each in enumerate(turn) if place % self.ranks != self.rank)
+                own = [*self.reader.decoded(turn[self.rank :: self.ranks])]
+                if own := own or [*islice(self.reader.decoded(others), 1)]:
+                    yield number, collate(own)
 
 
 class EvaluationLoader(Loader[Any]):
