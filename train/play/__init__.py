@@ -1,6 +1,7 @@
 """`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -69,9 +70,22 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     return config
 
 
+def check_port(host: str, port: int) -> None:
+    """Raise an InputError where nothing can listen at a port of an address, before networks are loaded."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+    except OSError as error:
+        found = f"play must listen at port {port} of '{host}', but cannot ({error.strerror})"
+        raise InputError(f"{found}; choose another --port, or another --host.") from error
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust play` with command-line arguments, the command first, until it is stopped."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    check_port(config.host, config.port)
     with served(config, console := Console()) as address:
         console.print(f"play: {address} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         threading.Event().wait()
