@@ -93,7 +93,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def allowed_names(host: str) -> list[str]:
     """Names of this machine that requests may bear: a site can have its own name resolve to 127.0.0.1."""
-    return ["*"] if host in ("0.0.0.0", "::") else ["127.0.0.1", "localhost", "::1", host]
+    name = f"[{host}]" if ":" in host else host
+    return ["*"] if host in ("0.0.0.0", "::") else ["127.0.0.1", "localhost", "[::1]", name]
 
 
 @contextmanager
