@@ -1,107 +1,90 @@
-"""Small detectors of each of torchvision's seven families, with random weights and many boxes."""
+"""Small detectors of each of torchvision's seven families, with random weights and many boxes.
 
+With REAL_DETECTORS=1 in the environment they are torchvision's own builders', which takes minutes.
+"""
+
+import os
 from collections import OrderedDict
 from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
+from torchvision import models
 from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.models.detection.ssdlite import SSDLiteHead
+from torchvision.ops import Conv2dNormActivation as Block
 
 from tests.lm_modules.masking.networks import randomise, seeded
 
-SIZES = (16,), (32,), (48,)
-CLASSES = 3
-
-
-def _block(channels: int, made: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, made, 3, stride, 1, bias=False), nn.BatchNorm2d(made), nn.ReLU())
+SIZES, CLASSES = ((16,), (32,), (48,)), 3
+ALL_BOXES = {"score_thresh": 0.0, "detections_per_img": 12}
+OF_PROPOSALS = {
+    "rpn_post_nms_top_n_test": 30, "rpn_post_nms_top_n_train": 1000, "box_batch_size_per_image": 16,
+    "box_score_thresh": 0.0, "box_detections_per_img": 12,
+}  # fmt: skip
 
 
 def _pyramid(channels: int = 16) -> nn.Module:
-    body = nn.Sequential(OrderedDict(stem=_block(3, 8, 2), first=_block(8, 8, 2), second=_block(8, 12, 2)))
-    return BackboneWithFPN(body, {"first": "0", "second": "1"}, [8, 12], channels)
-
-
-class TwoMaps(nn.Module):
-    """Features at two scales, the first divided by their norm as those of SSD's VGG-16."""
-
-    out_channels = (8, 12)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Sequential(_block(3, 8, 2), _block(8, 8, 2)), _block(8, 12, 2)
-
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        first = self.first(x)
-        return OrderedDict([("0", 3 * F.normalize(first)), ("1", self.second(first))])
+    body = OrderedDict(stem=Block(3, 8, 3, 2), first=Block(8, 8, 3, 2), second=Block(8, 12, 3, 2))
+    return BackboneWithFPN(nn.Sequential(body), {"first": "0", "second": "1"}, [8, 12], channels)
 
 
 def _of_proposals(kind, **options):
-    few = {"rpn_post_nms_top_n_test": 30, "rpn_post_nms_top_n_train": 30, "box_batch_size_per_image": 16}
-    heads = {"box_head": TwoMLPHead(16 * 7 * 7, 32), "box_predictor": FastRCNNPredictor(32, CLASSES)}
-    return kind(
-        _pyramid(), min_size=48, max_size=80, box_score_thresh=0.0, box_detections_per_img=12,
-        rpn_anchor_generator=AnchorGenerator(SIZES, ((0.5, 1.0),) * 3), **few, **heads, **options,
-    )  # fmt: skip
+    options |= {"box_head": TwoMLPHead(16 * 7 * 7, 32), "box_predictor": FastRCNNPredictor(32, CLASSES)}
+    anchors = AnchorGenerator(SIZES, ((0.5, 1.0),) * 3)
+    return kind(_pyramid(), min_size=48, max_size=80, rpn_anchor_generator=anchors, **OF_PROPOSALS, **options)
 
 
-def _of_masks():
-    return _of_proposals(
-        MaskRCNN, mask_head=MaskRCNNHeads(16, (16,), 1), mask_predictor=MaskRCNNPredictor(16, 16, CLASSES)
-    )
+def _of_anchors(kind, *ratios):
+    anchors = AnchorGenerator(SIZES, (ratios,) * 3)
+    return kind(_pyramid(32), CLASSES, min_size=48, max_size=80, anchor_generator=anchors, **ALL_BOXES)
 
 
-def _of_keypoints():
-    heads = {"keypoint_head": KeypointRCNNHeads(16, (16,)), "keypoint_predictor": KeypointRCNNPredictor(16, 2)}
-    return _of_proposals(KeypointRCNN, **heads)
+def _of_default_boxes(kind, **options):
+    boxes = DefaultBoxGenerator([[2]] * 3, steps=[4, 8, 16])
+    head = kind([16] * 3, boxes.num_anchors_per_location(), CLASSES, **options)
+    return SSD(_pyramid(), boxes, (64, 64), CLASSES, head=head, **ALL_BOXES)
 
 
-def _ssd(head=None):
-    generator = DefaultBoxGenerator([[2]] * 2, steps=[4, 8])
-    given = None if head is None else head([8, 12], generator.num_anchors_per_location(), CLASSES)
-    return SSD(TwoMaps(), generator, (64, 64), CLASSES, head=given, score_thresh=0.0, detections_per_img=12)
-
-
-def _dense(kind, ratios, **options):
-    generator = AnchorGenerator(SIZES, (ratios,) * 3)
-    return kind(
-        _pyramid(32), CLASSES, min_size=48, max_size=80, anchor_generator=generator, score_thresh=0.0,
-        detections_per_img=12, **options,
-    )  # fmt: skip
+def _of_torchvision(name):
+    options = OF_PROPOSALS if "rcnn" in name else ALL_BOXES
+    options = options if "ssd" in name else {"min_size": 96, "max_size": 160, **options}
+    options = {"num_keypoints": 2, **options} if "keypoint" in name else options
+    return models.get_model(name, weights=None, weights_backbone=None, num_classes=CLASSES, **options)
 
 
 DETECTORS = {
     "Faster R-CNN": lambda: _of_proposals(FasterRCNN),
-    "Mask R-CNN": _of_masks,
-    "Keypoint R-CNN": _of_keypoints,
-    "RetinaNet": lambda: _dense(RetinaNet, (0.5, 1.0)),
-    "FCOS": lambda: _dense(FCOS, (1.0,)),
-    "SSD": _ssd,
-    "SSDlite": lambda: _ssd(partial(SSDLiteHead, norm_layer=nn.BatchNorm2d)),
+    "Mask R-CNN": lambda: _of_proposals(
+        MaskRCNN, mask_head=MaskRCNNHeads(16, (16,), 1), mask_predictor=MaskRCNNPredictor(16, 16, CLASSES)
+    ),
+    "Keypoint R-CNN": lambda: _of_proposals(
+        KeypointRCNN, keypoint_head=KeypointRCNNHeads(16, (16,)), keypoint_predictor=KeypointRCNNPredictor(16, 2)
+    ),
+    "RetinaNet": lambda: _of_anchors(RetinaNet, 0.5, 1.0),
+    "FCOS": lambda: _of_anchors(FCOS, 1.0),
+    "SSD": lambda: _of_default_boxes(SSDHead),
+    "SSDlite": lambda: _of_default_boxes(SSDLiteHead, norm_layer=nn.BatchNorm2d),
 }
+if os.environ.get("REAL_DETECTORS"):
+    DETECTORS |= {name: partial(_of_torchvision, name) for name in models.list_models(models.detection)}
 
 
 def build(name: str) -> nn.Module:
     """A new one in eval mode; each time the same."""
-
-    def make() -> nn.Module:
-        detector = randomise(DETECTORS[name]())
-        for part, each in detector.named_modules():
-            if isinstance(each, nn.Conv2d) and ("head" in part or "rpn" in part):  # scores that differ
-                nn.init.normal_(each.weight, std=0.1)
-        if not isinstance(detector, SSD):
-            detector.transform.size_divisible = 8  # so that the strides of anchors depend on the canvas
-        return detector.eval()
-
-    return seeded(make)
+    detector = seeded(lambda: randomise(DETECTORS[name]()).eval())
+    for number, (part, each) in enumerate(detector.named_modules()):
+        if isinstance(each, nn.Conv2d) and ("head" in part or "rpn" in part):  # scores that differ
+            seeded(partial(nn.init.kaiming_normal_, each.weight), number)
+    if not isinstance(detector, SSD):
+        detector.transform.size_divisible = 8  # so that the strides of anchors depend on the canvas
+    return detector
 
 
 def draw_batch(dtype: torch.dtype = torch.float32):
@@ -111,13 +94,10 @@ def draw_batch(dtype: torch.dtype = torch.float32):
     visible = [torch.ones(1, *each.shape[1:], dtype=torch.bool) for each in images]
     visible[0][:, 10:36, 20:50] = False
     visible[1][:, :30] = False
-    targets = []
-    for image in images:
-        boxes = torch.tensor([[2.0, 3, 20, 22], [22, 12, 44, 34], [14, 20, 34, 44]], dtype=dtype)
-        target = {"boxes": boxes, "labels": torch.tensor([1, 2, 1])}
-        target["masks"] = torch.ones(3, *image.shape[1:], dtype=torch.uint8)
-        target["keypoints"] = torch.tensor([24.0, 24.0, 1.0], dtype=dtype).repeat(3, 2, 1)
-        targets.append({**target, "image_id": torch.tensor([7])})
+    boxes = torch.tensor([[2.0, 3, 20, 22], [22, 12, 44, 34], [14, 20, 34, 44]], dtype=dtype)
+    keypoints = torch.tensor([24.0, 24.0, 1.0]).repeat(3, 2, 1)
+    target = {"boxes": boxes, "labels": torch.tensor([1, 2, 1]), "keypoints": keypoints, "image_id": torch.tensor([7])}
+    targets = [{**target, "masks": torch.ones(3, *image.shape[1:], dtype=torch.uint8)} for image in images]
     return images, visible, targets
 
 

@@ -1,12 +1,16 @@
 """`MaskedDetector`: hidden pixels do not matter, each image is answered as if it were alone, and mistakes are told."""
 
 import copy
+from functools import partial
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign, box_iou
 
@@ -23,15 +27,8 @@ every_detector = pytest.mark.parametrize("name", DETECTORS)
 
 
 def assert_same(found, expected, tolerance=0.0):
-    for one, other in zip(found, expected, strict=True):
-        assert one.keys() == other.keys() and len(one["boxes"]) > 0
-        for key in one:
-            assert one[key].shape == other[key].shape, key
-            assert (
-                torch.equal(one[key], other[key])
-                if tolerance == 0
-                else (one[key] - other[key]).abs().max() <= tolerance
-            )
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    assert all(len(each["boxes"]) > 0 for each in found)
 
 
 @every_detector
@@ -41,10 +38,9 @@ def test_hidden_pixels_change_no_bit_and_nothing_hidden_is_the_detector_bit_for_
     masked, before = MaskedDetector(detector, 0.3), copy.deepcopy(detector.state_dict())
     found = masked(images, visible)
     assert_same(masked(with_nan(images, visible), visible), found)
-    whole = masked(images)
     for each, shown in zip(found, visible, strict=True):
         assert (visible_fraction(each["boxes"], shown) >= 0.3 - 1e-6).all()
-    assert not torch.equal(whole[0]["scores"], found[0]["scores"])
+    assert not torch.equal(masked(images)[0]["scores"], found[0]["scores"])
     for image in images:
         assert_same(masked([image]), detector([image]))
     assert all(map(torch.equal, before.values(), detector.state_dict().values()))
@@ -76,107 +72,96 @@ def test_hidden_pixels_change_no_loss_and_have_no_gradient(name):
     for image, shown in zip(watched, visible, strict=True):
         assert image.grad.any() and not image.grad.masked_select(~shown).any()
     assert all(each.grad is None or each.grad.isfinite().all() for each in detector.parameters())
-    one = images[:1], targets[:1]
-    whole, plain = losses(masked, one[0], None, one[1]), losses(detector, *one)
+    images, targets = [images[0], images[0].flip(1)], targets[:1] * 2  # one size
+    whole, plain = losses(masked, images, None, targets), losses(detector, images, targets)
     assert all(abs(whole[key] - plain[key]) < 1e-5 * (1 + plain[key]) for key in plain)
 
 
-class Maps(nn.Module):
-    """All that a detector computes position by position, written for these tests."""
+class Rows(nn.Module):
+    """Features of a detector, and what its own dense head says of each anchor."""
 
     def __init__(self, detector):
         super().__init__()
         self.backbone, self.head = detector.backbone, getattr(detector, "rpn", detector).head
 
     def forward(self, x):
-        levels, head = [*self.backbone(x).values()], self.head
-        if hasattr(head, "bbox_pred"):
-            towers = [head.conv(level) for level in levels]
-            return {"scores": [*map(head.cls_logits, towers)], "boxes": [*map(head.bbox_pred, towers)]}
-        scores, boxes = head.classification_head, head.regression_head
-        if hasattr(scores, "module_list"):
-            pairs = [*enumerate(levels)]
-            return {"scores": [scores.module_list[at](x) for at, x in pairs],
-                    "boxes": [boxes.module_list[at](x) for at, x in pairs]}  # fmt: skip
-        towers = [boxes.conv(level) for level in levels]
-        found = {"scores": [scores.cls_logits(scores.conv(x)) for x in levels], "boxes": [*map(boxes.bbox_reg, towers)]}
-        if hasattr(boxes, "bbox_ctrness"):
-            found["boxes"] = [x.relu() for x in found["boxes"]]
-            found["centres"] = [*map(boxes.bbox_ctrness, towers)]
-        return found
+        features = self.backbone(x)
+        return features, self.head([*features.values()])
 
 
-def losses_by_hand(detector, image, visible, target, min_visible):
-    """Losses of one image over visible anchors alone, and how many objects or anchors they are means of."""
+def object_of(detector, target, anchors, counts):
+    """The object of each anchor, or a negative number."""
+    if not isinstance(detector, FCOS):
+        return detector.proposal_matcher(box_iou(target["boxes"], anchors))
+    with patch.object(detector.head, "compute_loss") as called:
+        detector.compute_loss([target], {}, [anchors], counts)
+    return called.call_args.args[3][0]
+
+
+def dense_losses(detector, image, visible, target, min_visible):
+    """Losses of one image over visible anchors alone, how many they are means of, and what the heads of RoIs read."""
     kept = is_visible(target["boxes"], visible, min_visible)
-    target = {key: target[key][kept] for key in ("boxes", "labels")}
+    target = {key: each[kept] for key, each in target.items() if key != "image_id"}
     batch, (target,) = detector.transform([image.masked_fill(~visible, 0.0)], [target])
     height, width = batch.image_sizes[0]
     hidden = nn.functional.interpolate((~visible)[None].double(), size=(height, width), mode="bilinear")
     shown = torch.ones(1, 1, *batch.tensors.shape[2:], dtype=torch.bool)
     shown[..., :height, :width] = hidden == 0
-    maps = LayerMasking(Maps(detector)).maps(batch.tensors, shown)
-    dense = getattr(detector, "rpn", detector)
-    anchors = dense.anchor_generator(ImageList(batch.tensors, batch.image_sizes), [x.features for x in maps["scores"]])[
-        0
-    ]
-    counts = dense.anchor_generator.num_anchors_per_location()
-
-    def rows(levels):
-        return torch.cat([
-            x.features.permute(0, 2, 3, 1).reshape(1, -1, x.features.shape[1] // count)
-            for x, count in zip(levels, counts, strict=True)
-        ], 1)  # fmt: skip
-
-    positions = [x.visible[0, 0].flatten().repeat_interleave(n) for x, n in zip(maps["scores"], counts, strict=True)]
-    seen = torch.cat(positions) & is_visible(anchors, shown[0, :, :height, :width], min_visible)
-    assert 0 < seen.sum() < seen.numel() or visible.all()
-    rows_of = {name: rows(levels)[:, seen] for name, levels in maps.items()}
+    maps, rows = LayerMasking(Rows(detector)).maps(batch.tensors, shown)
+    dense, features = getattr(detector, "rpn", detector), [each.features for each in maps.values()]
+    (anchors,) = dense.anchor_generator(ImageList(batch.tensors, batch.image_sizes), features)
+    counts = [len(anchors) // sum(x[0, 0].numel() for x in features) * x[0, 0].numel() for x in features]
     if dense is not detector:
-        labels, matched = dense.assign_targets_to_anchors([anchors], [target])
-        aims = dense.box_coder.encode(matched, [anchors])
-        objectness, boxes = rows_of["scores"].flatten(), rows_of["boxes"].flatten(0, 1)
-        losses = dense.compute_loss(objectness[:, None], boxes, [labels[0][seen]], [aims[0][seen]])
-        return dict(zip(("loss_objectness", "loss_rpn_box_reg"), losses, strict=True)), int(
-            (labels[0][seen] >= 0).sum()
-        )
-    names = {"scores": "cls_logits", "boxes": "bbox_regression", "centres": "bbox_ctrness"}
-    outputs = {names[name]: each for name, each in rows_of.items()}
-    matched = matched_by(detector, target, anchors, [len(each) for each in positions])[seen]
-    owner = detector if isinstance(detector, SSD) else detector.head
-    weight = 1 if isinstance(detector, RetinaNet) else int((matched >= 0).sum())
-    return owner.compute_loss([target], outputs, [anchors[seen]], [matched]), weight
+        scores, boxes = concat_box_prediction_layers(*([each.features for each in levels] for levels in rows))
+        rows = {"cls_logits": scores[None], "boxes": boxes[None]}
+    seen = rows["cls_logits"][0].any(1) & is_visible(anchors, shown[0, :, :height, :width], min_visible)  # 0 if hidden
+    assert 0 < seen.sum() < seen.numel() or visible.all()
+    rows = {name: each[:, seen] for name, each in rows.items()}
+    if dense is detector:
+        objects = object_of(detector, target, anchors, counts)[seen]
+        owner = detector if isinstance(detector, SSD) else detector.head
+        weight = 1 if isinstance(detector, RetinaNet) else int((objects >= 0).sum())
+        return owner.compute_loss([target], rows, [anchors[seen]], [objects]), weight
+    (labels,), (matched,) = dense.assign_targets_to_anchors([anchors], [target])
+    labels, aims = labels[seen], dense.box_coder.encode([matched], [anchors])[0][seen]
+    scores, boxes = (each[0] for each in rows.values())
+    losses = dense.compute_loss(scores, boxes, [labels], [aims])
+    proposals = dense.box_coder.decode(boxes.detach(), [anchors[seen]]).view(1, -1, 4)
+    counts = [int(each.sum()) for each in seen.split(counts)]
+    (proposals,), _ = dense.filter_proposals(proposals, scores, batch.image_sizes, counts)
+    losses = dict(zip(("loss_objectness", "loss_rpn_box_reg"), losses, strict=True))
+    return losses, int((labels >= 0).sum()), maps, proposals, (height, width), target
 
 
-def matched_by(detector, target, anchors, counts):
-    """The object of each anchor, or a negative number."""
-    if not isinstance(detector, FCOS):
-        return detector.proposal_matcher(box_iou(target["boxes"], anchors))
-    found = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detector.head, "compute_loss", lambda *given: found.append(given[3][0]))
-        detector.compute_loss([target], {}, [anchors], counts)
-    return found[0]
+def pool_alone(pool, maps, _, boxes, sizes):
+    each = zip(maps, boxes, sizes, strict=True)
+    return torch.cat([MaskedPool(pool, own)(None, [some], [size]) for own, some, size in each])
 
 
-@pytest.mark.parametrize("name", ["Faster R-CNN", "RetinaNet", "FCOS", "SSD"])
+@every_detector
 def test_losses_and_gradients_are_those_of_a_copy_without_hidden_anchors(name):
     detector, (images, visible, targets) = build(name).double().train(), draw_batch(torch.float64)
-    if name == "Faster R-CNN":
-        detector.rpn.fg_bg_sampler.batch_size_per_image = 10**6  # all
     for each in detector.modules():
         if isinstance(each, nn.BatchNorm2d):
             each.eval()  # as the copy sees the images one by one
+        if hasattr(each, "fg_bg_sampler"):
+            each.fg_bg_sampler = BalancedPositiveNegativeSampler(10**6, 0.5)  # all
     other, given = copy.deepcopy(detector), zip(images, visible, targets, strict=True)
-    parts = [losses_by_hand(other, *each, 0.4) for each in given]
-    whole = max(1, sum(weight for _, weight in parts))
-    expected = {key: sum(losses[key] * max(1, weight) for losses, weight in parts) / whole for key in parts[0][0]}
+    losses, weights, *proposed = zip(*(dense_losses(other, *each, 0.4) for each in given), strict=True)
+    weights = [max(1, each) / max(1, sum(weights)) for each in weights]
+    expected = {key: sum(w * one[key] for w, one in zip(weights, losses, strict=True)) for key in losses[0]}
+    if proposed:
+        for part, pool in other.roi_heads.named_children():
+            if part.endswith("pool"):
+                pool.forward = partial(pool_alone, copy.copy(pool), proposed[0])
+        expected |= other.roi_heads(None, *map(list, proposed[1:]))[1]
     found = MaskedDetector(detector, 0.4)(images, visible, targets)
-    tolerance = 1e-6 if name == "Faster R-CNN" else 1e-9  # torchvision computes the loss of proposals in float32
+    tolerance = 1e-6 if proposed else 1e-9  # torchvision computes the loss of proposals in float32
+    assert found.keys() == expected.keys()
     for key, loss in expected.items():
-        assert loss > 0 and abs(found[key] - loss) < tolerance * loss
+        assert loss > 0 and abs(found[key] - loss) < tolerance * loss, key
     sum(expected.values()).backward()
-    sum(found[key] for key in expected).backward()
+    sum(found.values()).backward()
     for (key, one), each in zip(detector.named_parameters(), other.parameters(), strict=True):
         if each.grad is not None:
             assert_close(one.grad, each.grad, 10 * tolerance, key)
@@ -265,29 +250,25 @@ def test_a_mistake_is_told_in_one_sentence(mistake):
 
 
 class Yolo(nn.Module):
-    """A small detector of one's own: anchors in an axis of their own, decoded by flattening and joining both scales."""
+    """A small detector of one's own: maps of two scales with an axis of anchors, and their rows, joined."""
 
-    def __init__(self, decodes):
+    def __init__(self):
         super().__init__()
         self.stem, self.down = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
         self.heads = nn.ModuleList(nn.Conv2d(8, 2 * (5 + CLASSES), 1) for _ in range(2))
-        self.decodes = decodes
 
     def forward(self, x):
         first = self.stem(x).relu()
         levels = [head(x) for head, x in zip(self.heads, (first, self.down(first)), strict=True)]
         levels = [x.view(len(x), 2, 5 + CLASSES, *x.shape[2:]).permute(0, 1, 3, 4, 2).sigmoid() for x in levels]
-        return torch.cat([x.reshape(len(x), -1, 5 + CLASSES) for x in levels], 1) if self.decodes else levels
+        return levels, torch.cat([x.reshape(len(x), -1, 5 + CLASSES) for x in levels], 1)
 
 
 def test_a_head_with_an_axis_of_anchors_is_masked_and_its_rows_are_its_maps_where_it_flattens_them():
     images, visible = torch.rand(2, 3, 32, 40), torch.ones(2, 1, 32, 40, dtype=torch.bool)
     visible[:, :, 8:24, 10:30] = False
-    network, redrawn = Yolo(decodes=False), images.masked_fill(~visible, torch.nan)
-    masked = LayerMasking(network).eval()
-    maps = masked(images, visible)
-    for one, other in zip(maps, masked(redrawn, visible), strict=True):
+    masked, redrawn = LayerMasking(Yolo()).eval(), images.masked_fill(~visible, torch.nan)
+    (maps, rows), (others, _) = masked(images, visible), masked(redrawn, visible)
+    for one, other in zip(maps, others, strict=True):
         assert torch.equal(one, other) and one.shape[-1] == 5 + CLASSES and not one[:, :, 8 * one.shape[2] // 16].all()
-    network.decodes = True
-    rows = LayerMasking(network).eval()(redrawn, visible)
     assert torch.equal(rows, torch.cat([each.reshape(2, -1, 5 + CLASSES) for each in maps], 1))
