@@ -85,6 +85,11 @@ def test_the_site_loads_nothing_from_elsewhere(site):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", sheet.read_text(encoding="utf-8")), sheet.name
 
 
+def test_no_row_of_a_table_is_shown_as_text(site):
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<(p|li)>\|", page.read_text(encoding="utf-8")), page.name
+
+
 def test_the_reference_shows_every_name_with_its_docstring(site):
     text = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
     for name in PUBLIC:
