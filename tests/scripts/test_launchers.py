@@ -226,7 +226,6 @@ def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_
 
 
 def test_an_evaluation_on_two_processes_is_stopped(clone, real, tmp_path):
-    """That it resumes is in tests/train/evaluate/test_evaluate_processes.py."""
     sizes = {"image_size": 48, "batch_size": 4, "test_images": 32, "train_images": 32, "val_images": 32}
     data = ["--data=Cues", *(f"--data.{name}={value}" for name, value in sizes.items())]
     torch.save(Waiting().state_dict(), tmp_path / "weights.pt")
@@ -240,4 +239,4 @@ def test_an_evaluation_on_two_processes_is_stopped(clone, real, tmp_path):
     command = [clone / "scripts" / "launch_multi_gpu", "evaluate", "--nproc=2", "--", *given, f"--out={out}"]
     asked = [tmp_path / f"{rank}" for rank in range(2)]
     said = stopped(command, {**real, "ASKED": str(tmp_path)}, signal.SIGINT, lambda: all(map(Path.exists, asked)))
-    assert said == ["maskrobust: stopped; call the same command again to go on."]
+    assert said == ["maskrobust: stopped."]
