@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def provenance(seconds: float, command: str) -> dict[str, Any]:
@@ -52,10 +53,6 @@ def _commit() -> str | None:
     return described.stdout.strip() or None
 
 
-if TYPE_CHECKING:  # claims name plain values alone, and need not wait for networks
-    from torch import Tensor
-
-
 def fingerprint(content: Any) -> str:
     """A short name for plain values.
 
@@ -68,10 +65,8 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def digest(tensors: "Mapping[str, Tensor]") -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
     """32 hexadecimal digits that depend on every name and value of tensors."""
-    import torch
-
     found = hashlib.blake2b(digest_size=16)
     for name, tensor in tensors.items():
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
