@@ -1,13 +1,16 @@
-"""Draw docs/masks.webp, docs/explanation.webp and docs/logged.webp by the project's own commands, in a few minutes.
+"""Draw docs/masks.webp, docs/explanation.webp and docs/logged.webp by the project's own commands.
 
-    python docs/studies/page_pictures.py docs timm/tf_efficientnet_lite0:lite0.safetensors
+    python docs/studies/page_pictures.py docs             # or some of them: masks explanation logged
 
-The first two are tables of the pages that `masks` and `explain` write (of a photograph of scikit-image, by the given
-network), drawn by Chromium. The third is what `fit --config cues.yaml` logs to Weights & Biases, from the files of an
-offline run. The workspace of Weights & Biases itself needs its server.
+The first is the table of the page that `masks` writes, drawn by Chromium; the second a picture of the notebook
+explain_a_picture (`python -m tests.pages.notebooks FILE` runs it); the third what `fit --config cues.yaml` logs to
+Weights & Biases, from the files of an offline run, in some minutes. The workspace itself needs the server.
 """
 
+import base64
 import csv
+import io
+import json
 import os
 import shutil
 import sys
@@ -18,30 +21,12 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from skimage.data import chelsea
 
 from maskrobust.train.cli import main
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "explain_a_picture.ipynb"
 FAMILIES, FILLS = "[patches, blobs, slic, silhouettes]", "[black, mean, inpainting, exemplar, layer_masking]"
 CURVES = ("val/accuracy", "val/accuracy_half_hidden")
-
-
-def photograph(page: Path, part: str, out: Path) -> None:
-    """Keep what Chromium draws of an element of a page.
-
-    Args:
-        page: an HTML file.
-        part: selector of the element.
-        out: the picture, WebP.
-    """
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        window = browser.new_page(viewport={"width": 900, "height": 1000})
-        window.goto(page.as_uri())
-        window.locator(part).first.screenshot(path=out.with_suffix(".png"))
-        browser.close()
-    save(Image.open(out.with_suffix(".png")), out)
-    out.with_suffix(".png").unlink()
 
 
 def save(picture: Image.Image, out: Path) -> None:
@@ -50,22 +35,28 @@ def save(picture: Image.Image, out: Path) -> None:
     assert out.stat().st_size < 150_000, out
 
 
-def masks(folder: Path, _: str) -> None:
-    """`masks.html`, of one generated image."""
+def masks(folder: Path) -> None:
+    """The table of `masks.html`, of one generated image."""
     shown = [f"--families={FAMILIES}", f"--fills={FILLS}", "--images=1"]
     main(["masks", "--config=cues.yaml", *shown, f"--out={folder}"])
-    photograph(folder / "masks.html", "table", folder / "masks.webp")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        window = browser.new_page(viewport={"width": 900, "height": 1000})
+        window.goto((folder / "masks.html").as_uri())
+        drawn = window.locator("table").first.screenshot()
+        browser.close()
+    save(Image.open(io.BytesIO(drawn)), folder / "masks.webp")
 
 
-def explanation(folder: Path, network: str) -> None:
-    """The rows of `report.html`, of one photograph."""
-    (folder / "photographs").mkdir()
-    Image.fromarray(chelsea()).crop((75, 0, 375, 300)).save(folder / "photographs" / "cat.png")
-    main(["explain", f"--network={network}", f"--images={folder / 'photographs'}", f"--out={folder}"])
-    photograph(folder / "report.html", "table", folder / "explanation.webp")
+def explanation(folder: Path) -> None:
+    """The first picture of the notebook."""
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    outputs = (output["data"] for cell in cells for output in cell.get("outputs", ()) if "data" in output)
+    drawn = next(data["image/png"] for data in outputs if "image/png" in data)
+    save(Image.open(io.BytesIO(base64.b64decode(drawn))), folder / "explanation.webp")
 
 
-def logged(folder: Path, _: str) -> None:
+def logged(folder: Path) -> None:
     """Curves of a run's metrics.csv above the pictures that it logged."""
     os.environ["WANDB_MODE"] = "offline"
     main(["fit", "--config=cues.yaml", "--wandb=true", f"--trainer.default_root_dir={folder}"])
@@ -87,12 +78,12 @@ def logged(folder: Path, _: str) -> None:
 
 
 def draw(arguments: Sequence[str]) -> None:
-    """Draw the pictures that the arguments name behind a folder and a network, or all."""
-    out, network, *names = arguments
+    """Draw the pictures that the arguments name behind a folder, or all."""
+    out, *names = arguments
     for part in (masks, explanation, logged):
         if not names or part.__name__ in names:
             with TemporaryDirectory() as folder:
-                part(Path(folder), network)
+                part(Path(folder))
                 shutil.copy(Path(folder, part.__name__).with_suffix(".webp"), out)
 
 
