@@ -131,12 +131,9 @@ def _check(config: ExplainConfig) -> None:
             "explain takes its pictures from images or from data, got "
             f"{'both' if config.images else 'neither'}; give one of them."
         )
-    if config.judge and config.data is None:
-        raise InputError("--judge needs images with object masks and classes, got --images; give --data.")
-    if config.recognised and config.data is None:
-        raise InputError("--recognised compares predictions with the data's classes, got --images; give --data.")
-    if config.classes is not None and config.data is None:
-        raise InputError("--classes names the outputs of the data's classes, got --images; give --data.")
+    for name in ("judge", "recognised", "classes"):
+        if config.data is None and getattr(config, name):
+            raise InputError(f"--{name} is about the classes or object masks of data, got --images; give --data.")
     check_at_least("max_images", config.max_images, 1)
     for name in ("network", "methods", "plan.explainers", "segments", "targets"):
         check_distinct(name, as_list(attrgetter(name)(config)))

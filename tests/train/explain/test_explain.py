@@ -329,9 +329,9 @@ def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_plac
 
 
 JUDGING_FAULTS: list[tuple[list[str], str]] = [
-    (["--judge=true"], "--judge needs images with object masks"),
+    (["--judge=true"], "--judge is about the classes or object masks of data"),
     (["--data=Cues"], "got both"),
-    (["--classes=LABELS"], "--classes names the outputs of the data's classes"),
+    (["--classes=LABELS"], "--classes is about the classes"),
     (["--data=Folder", "--data.root=IMAGES", "--data.num_workers=0", "--judge=true"], "object mask"),
     (["--data=Cues", "--images=null"], "give --classes a file"),
 ]
