@@ -50,6 +50,7 @@ from maskrobust.train.fit.checkpoints import (
 )
 from maskrobust.train.fit.loggers import (
     WandbOptions,
+    check_importable,
     log_configuration,
     loggers,
     remember_wandb_run,
@@ -153,6 +154,7 @@ class FitCLI(LightningCLI):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
+        check_importable(config.trainer.logger)
         _check_length(config.trainer, self.command)
         if config.get("lr_scheduler") and not config.get("optimizer"):
             raise InputError(

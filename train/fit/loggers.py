@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import Namespace
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -14,6 +16,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import define_metric
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.reliance.catalogue import Goal
+from maskrobust.train.arguments import as_list
 
 Artifacts = Literal["none", "final", "all"]
 
@@ -129,6 +132,23 @@ def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: 
         return chosen
     run_id = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
     return [*chosen, WandbRun(run_name, root, options, run_id)]
+
+
+def check_importable(chosen: Any) -> None:
+    """Refuse TensorBoard's logger where its package is missing.
+
+    Args:
+        chosen: the trainer's loggers as they were parsed.
+
+    Raises:
+        InputError: it is missing.
+    """
+    named = [str(each.get("class_path", "")) for each in as_list(chosen) if isinstance(each, Namespace)]
+    wanted = any(name.endswith("TensorBoardLogger") for name in named)
+    if wanted and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
+        raise InputError(
+            "TensorBoardLogger needs the package tensorboard, which is not installed; run 'pip install tensorboard'."
+        )
 
 
 def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:

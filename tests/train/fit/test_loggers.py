@@ -227,6 +227,14 @@ def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(
         assert one.read_bytes() == other.read_bytes()
 
 
+def test_tensorboard_is_refused_before_the_training_where_it_is_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("maskrobust.train.fit.loggers.find_spec", lambda _: None)
+    given = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path}"]
+    said = sentence_of(arguments(tmp_path, *given), capsys)
+    assert "needs the package tensorboard, which is not installed; run 'pip install tensorboard'." in said
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr("maskrobust.train.fit.loggers.rank_zero_info", said.append)

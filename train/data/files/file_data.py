@@ -31,6 +31,7 @@ from maskrobust.train.data.files.image_files import (
     ImageFile,
     MaskCode,
     NoData,
+    check_headers,
     decode_image,
     decode_mask,
     decode_visible,
@@ -38,7 +39,7 @@ from maskrobust.train.data.files.image_files import (
     read_file,
     training_view,
 )
-from maskrobust.train.data.loading import collate
+from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
@@ -189,6 +190,7 @@ class FileDataModule(ColouredDataModule):
         self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
         self.image_size = image_size
+        self._fit_is_checked = False
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
@@ -198,6 +200,7 @@ class FileDataModule(ColouredDataModule):
     def _measured_colours(self) -> tuple[Colour, Colour]:
         if "train" not in self.splits:
             return IMAGENET_MEAN, IMAGENET_STD
+        self._check_files_of_fit()
         some = _spread(self.files("train"), _COLOUR_IMAGES)
         mean, std = measured_colours(some, self.image_size, self.nodata)
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
@@ -205,10 +208,27 @@ class FileDataModule(ColouredDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """List the files of the splits that `stage` needs, and tell how many have a mask."""
+        if stage == "fit" and rank_and_number()[0] == 0:
+            self._check_files_of_fit()
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+
+    def _check_files_of_fit(self) -> None:
+        """Read all headers once: an image that cannot be read would end a training in mid-epoch."""
+        if self._fit_is_checked:
+            return
+        splits = SPLITS_OF_STAGE["fit"]
+        train, val = ([file.image for file in self.files(split)] if split in self.splits else [] for split in splits)
+        check_headers([*train, *val])
+        self._fit_is_checked = True
+        places = {os.stat(path)[1:3] for path in train}  # inode and device
+        if both := sum(os.stat(path)[1:3] in places for path in val):
+            rank_zero_warn(
+                f"{both} of {len(val)} validation images are files of training images, by a link or a second path, so "
+                "validation says little about other images; give others."
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""

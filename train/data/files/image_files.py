@@ -5,7 +5,8 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -16,12 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from maskrobust.augment.visible_pixels import check_nodata, visible_from
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
@@ -40,6 +44,12 @@ MOST_PIXELS = 2**30 // 12
 IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
+_ABOUT_BANDS = (
+    "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
+    "blue of 8"
+)
+_HEADER, _READERS, _MANY = 2**14, 16, 20_000
+"""Bytes that hold most headers, threads that read them, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
@@ -188,16 +198,50 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _WINDOWS_FILES
 
 
-def read_file(path: Path) -> bytes:
-    """The content of an image file or a mask file.
+def read_file(path: Path, most: int = -1) -> bytes:
+    """The content of an image file or a mask file, or its first `most` bytes.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except OSError as error:
         raise InputError(_unreadable(str(path), error)) from error
+
+
+def check_headers(paths: Sequence[Path]) -> None:
+    """Read the header of every image, several at once, and name all that cannot be read.
+
+    Raises:
+        InputError: some cannot be read; a line says each, if there are several.
+    """
+    if len(paths) > _MANY:
+        rank_zero_info(f"reading the headers of {len(paths)} images")
+    with ThreadPoolExecutor(_READERS) as readers:
+        faults = [fault for fault in readers.map(_fault_of, paths) if fault]
+    if len(faults) == 1:
+        raise InputError(faults[0])
+    for fault in faults:
+        rank_zero_info(printable(fault.rpartition("; ")[0]))
+    if faults:
+        raise InputError(
+            f"all {len(paths)} images must be readable, but {len(faults)} are not; repair the files that are named "
+            "above, or remove them from the data set."
+        )
+
+
+def _fault_of(path: Path) -> str:
+    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `_HEADER`."""
+    fault = ""
+    for most in (_HEADER, -1):
+        try:
+            with _opened(read_file(path, most), str(path)):
+                return ""
+        except InputError as error:
+            fault = str(error)
+    return fault
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
@@ -398,10 +442,25 @@ def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
                 )
             yield image
     except UnidentifiedImageError as error:
-        reason = "it is of no known format, or has bands other than grey or red, green and blue"
+        bands = _bands_of_tiff(content)
+        reason = "it is of no known format" if bands is None else _ABOUT_BANDS.format(bands=bands)
         raise InputError(_unreadable(name, reason)) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(_unreadable(name, error)) from error
+
+
+def _bands_of_tiff(content: bytes) -> int | None:
+    """How many bands the header of a TIFF says that it has; None for what is no TIFF."""
+    directory_at = 16 if content[2:4] in (b"+\0", b"\0+") else 8  # a BigTIFF's header is longer
+    stream = io.BytesIO(content)
+    try:
+        directory = ImageFileDirectory_v2(stream.read(directory_at))
+        stream.seek(directory.next)
+        directory.load(stream)
+        bands = directory.get(SAMPLESPERPIXEL, 1)
+    except (SyntaxError, ValueError, TypeError, OSError, LookupError, struct.error):  # damaged, or something else
+        return None
+    return bands if isinstance(bands, int) else None
 
 
 def _unreadable(name: str, reason: object) -> str:

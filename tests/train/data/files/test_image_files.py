@@ -81,6 +81,15 @@ def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
         decode_image(path.read_bytes(), str(path))
 
 
+@pytest.mark.parametrize(
+    ("bands", "form"), [(12, {}), (12, {"bigtiff": True}), (12, {"byteorder": ">"}), (3, {})], ids=str
+)
+def test_a_tiff_of_bands_that_are_not_read_says_how_many_there_are(bands, form):
+    content = as_tiff(np.zeros((8, 8, bands), dtype=np.uint16), photometric="minisblack", planarconfig="contig", **form)
+    with pytest.raises(InputError, match=f"it is a TIFF of {bands} bands in a form that is not read: save it as grey"):
+        decode_image(content, "tile.tif")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
     stored = Image.fromarray(COLOURS).convert(mode)

@@ -295,3 +295,33 @@ def test_images_are_read_whatever_their_format(tree):
     new = [place for place, file in enumerate(make(tree).files("train")) if file.image.stem == "new"]
     grey = image.convert("L").resize((32, 32)).getpixel((1, 1)) / 255
     assert (batch.images[new][:, :, 0, 0] - grey).abs().max() < 0.05
+
+
+def test_all_images_that_cannot_be_read_are_listed_before_a_training(tree, monkeypatch, capsys):
+    said: list[str] = []
+    monkeypatch.setattr("maskrobust.train.data.files.image_files.rank_zero_info", said.append)
+    broken = [tree[0] / "train/bird/0.png", tree[0] / "val/cat/1.png"]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:20])
+    for use in (lambda data: data.mean, lambda data: data.setup("fit")):
+        said.clear()
+        with pytest.raises(InputError, match="all 17 images must be readable, but 2 are not; repair the files that"):
+            use(make(tree))
+        assert [str(path) in line for path, line in zip(broken, said, strict=True)] == [True, True]
+
+
+def test_long_headers_are_read_whole(tree):
+    path = tree[0] / "train/bird/0.jpg"
+    Image.new("RGB", (40, 40)).save(path, comment=b"x" * 60_000)
+    make(tree).setup("fit")
+
+
+@pytest.mark.parametrize("link", ["a folder", "a file"])
+def test_validation_on_training_images_by_a_link_is_warned_of(tree, link):
+    inside = "" if link == "a folder" else "bird/2.png"
+    place = tree[0] / "val" / inside
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    place.symlink_to(tree[0] / "train" / inside)
+    number = "12 of 12" if link == "a folder" else "1 of 5"
+    with pytest.warns(UserWarning, match=f"^{number} validation images are files of training images"):
+        Folder(str(tree[0]), image_size=32, num_workers=0).setup("fit")
