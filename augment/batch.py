@@ -4,13 +4,16 @@ What shape and dtype tell is refused on every device. What only values tell is l
 a CPU, outside of compiled code, in the first image of a batch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
+
+LAYOUTS = {3: "(B, C, L)", 4: "(B, C, H, W)", 5: "(B, C, D, H, W)"}
+"""Axes of signals, images and volumes, by their number."""
 
 _MOST_COLOURS, _LEAST_SIDE = 13, 16  # as many as the bands of Sentinel-2
 _FARTHEST = 16.0
@@ -198,23 +201,27 @@ def first_objects(batches: Iterable[Batch], count: int) -> Iterator[Batch]:
             return
 
 
-def check_visible(images: Tensor, visible: Tensor) -> None:
+def check_visible(images: Tensor, visible: Tensor, axes: Collection[int] = (4,)) -> None:
     """Refuse a `visible` that does not fit `images`, before anything is computed with it.
 
     Args:
-        images: (B, C, H, W), any dtype.
+        images: (B, C, H, W), any dtype; or as `axes` says.
         visible: must be (B, 1, H, W), bool, on the same device; True where a pixel may be seen.
+        axes: how many axes images may have: 3 for signals (B, C, L), 5 for volumes (B, C, D, H, W).
 
     Raises:
         TypeError: one of them is no tensor, or `visible` is not boolean.
-        InputError: `images` has not four dimensions, or looks like (B, H, W, C), or shape or device of `visible` do not
-            match it.
+        InputError: `images` has another number of axes, or looks like (B, H, W, C), or shape or device of `visible` do
+            not match it.
     """
     check_tensor("images", images)
     check_tensor("visible", visible)
-    if images.ndim != 4:
-        raise InputError(f"images must be (B, C, H, W), got shape {tuple(images.shape)}; add the batch dimension.")
-    check_layout(images)
+    if images.ndim not in axes:
+        wanted, few = " or ".join(LAYOUTS[each] for each in axes), images.ndim < max(axes)
+        remedy = "add the batch dimension" if few else "put frames and slices into the batch"
+        raise InputError(f"images must be {wanted}, got shape {tuple(images.shape)}; {remedy}.")
+    if images.ndim == 4:
+        check_layout(images)
     if visible.dtype != torch.bool:
         raise TypeError(
             f"visible must be a bool tensor (True where a pixel may be seen), got {visible.dtype}; "

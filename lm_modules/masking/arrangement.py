@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import Axes, images_first
+
 if TYPE_CHECKING:
     from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
@@ -255,41 +257,43 @@ class Arrangement:
         return made
 
     @property
-    def map_and_axes(self) -> tuple["VisibleMap", tuple[int, int, int]] | None:
-        """The map, and where images, height and width lie, if each is one axis in this order, and larger than 1."""
+    def map_and_axes(self) -> tuple["VisibleMap", Axes] | None:
+        """The map, and where images and their positions lie, if each is one axis in this order, and larger than 1."""
         if not self.places.is_map:
             return None
-        images, height, width = self.places.like.size
-        wanted = [(Part(height, 1),), (Part(width, 2),)]
-        if min(height, width) < 2 or sum(map(_varies, self.axes)) != (3 if images > 1 else 2):
+        images, *size = self.places.like.size
+        if min(size) < 2 or sum(map(_varies, self.axes)) != len(size) + (images > 1):
             return None
+        wanted = [(Part(length, source),) for source, length in enumerate(size, 1)]
         at = [next((at for at, axis in enumerate(self.axes) if axis == each), -1) for each in wanted]
         first = self.axes.index((Part(images, 0),)) if images > 1 and (Part(images, 0),) in self.axes else -1
         if images == 1 and self.axes[0] == ():
             first = 0
-        return (self.places.like, (first, *at)) if -1 < first < at[0] < at[1] else None  # type: ignore[return-value]
+        axes = (first, *at)
+        return (self.places.like, axes) if first > -1 and [*axes] == sorted(set(axes)) else None
 
-    def as_map(self) -> tuple["VisibleMap", tuple[int, int, int]]:
-        """The map of features (B, C, H, W) or (B, H, W, C), and where images, height and width lie.
+    def as_map(self) -> tuple["VisibleMap", Axes]:
+        """The map of features (B, C, *size) or (B, *size, C), and where images and their positions lie.
 
         Raises:
             NotImplementedError: they are none.
         """
-        if len(self.axes) != 4 or (self.varies(1) and self.varies(3)):
+        count = len(self.axes) - 2
+        if not 1 <= count <= 3 or (self.varies(1) and self.varies(-1)):
             raise NotImplementedError(
-                f"layer masking needs a map (B, C, H, W) here, got positions along the axes "
+                f"layer masking needs a map such as (B, C, H, W) here, got positions along the axes "
                 f"{[at for at in range(len(self.axes)) if self.varies(at)]} of shape {self.shape}, as tokens are."
             )
-        axes = (0, 1, 2) if self.varies(1) else (0, 2, 3)
+        axes = tuple(range(count + 1)) if self.varies(1) else images_first(count)
         known = self.map_and_axes
         if known is not None and known[1] == axes:
             return known
-        images, height, width = (self.shape[axis] for axis in axes)
+        size = [self.shape[axis] for axis in axes]
 
         def make() -> "VisibleMap":
-            shown = self.positions.squeeze(6 - sum(axes)).expand(images, height, width)
+            shown = self.positions.squeeze(-1 if self.varies(1) else 1).expand(size)
             of_image = math.prod([part.size for part in self.kinds[axes[0]] if part.source == IMAGES])
-            return self.places.like.alike(shown[:, None].contiguous(), images // of_image)
+            return self.places.like.alike(shown[:, None].contiguous(), size[0] // of_image)
 
         return self.places.once(("map", self.axes), make), axes
 

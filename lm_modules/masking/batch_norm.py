@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import beside, channels_last
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
 from maskrobust.lm_modules.masking.morphology import clear_rows, to_rows
 
@@ -64,7 +65,7 @@ class _FusedBatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        features = features.contiguous(memory_format=torch.channels_last)
+        features = channels_last(features)
         rows, fraction = to_rows(features), 1 - len(hidden) / len(shown)
         with torch.autocast("cpu", enabled=False):
             mean = offset = (shown.T @ rows)[0] / (fraction * len(shown))
@@ -87,7 +88,7 @@ class _FusedBatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, hidden, mean, scale = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
+        gradient = channels_last(gradients[0])
         positions = features.numel() // features.shape[1]
         fraction = 1 - len(hidden) / positions
         root = fraction**0.5
@@ -182,7 +183,7 @@ class _NativeBatchNorm(torch.autograd.Function):
         kind = features.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             about = (features.flatten(2) @ fraction.weights).sum(dim=0)
-        filled = torch.where(fraction.visible, features, about[:, :, None])
+        filled = torch.where(fraction.visible, features, beside(about[:, 0], features.ndim - 2))
         _, mean_of_all, scale_of_all = torch.native_batch_norm(filled, None, None, None, None, True, 0.0, eps)
         off = mean_of_all - about.flatten()
         mean = torch.addcmul(about.flatten().to(off.dtype), off, fraction.inverse)
@@ -204,7 +205,7 @@ class _NativeBatchNorm(torch.autograd.Function):
         )
         # The kernel has subtracted the mean gradient of all positions.
         rest = of_bias * scale * weight * ctx.fraction.rest
-        of_features = of_features.add_(rest[:, None, None]).masked_fill_(ctx.fraction.hidden, 0.0)
+        of_features = of_features.add_(beside(rest, features.ndim - 2)).masked_fill_(ctx.fraction.hidden, 0.0)
         return of_features, of_weight * root, of_bias, None, None
 
 
@@ -244,7 +245,8 @@ def masked_batch_norm(
     scale = torch.rsqrt(variance + norm.eps)
     weight, bias = _affine(norm, features.shape[1], scale)
     scale, shift = scale * weight, bias - mean * scale * weight
-    normalised = torch.addcmul(shift[:, None, None], features.to(scale.dtype), scale[:, None, None])
+    shift, scale = (beside(each, features.ndim - 2) for each in (shift, scale))
+    normalised = torch.addcmul(shift, features.to(scale.dtype), scale)
     return hide(normalised.to(features.dtype), visible)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, after, before, cropped, padding_of
 from maskrobust.lm_modules.masking.dispatch import Run
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
@@ -36,13 +37,13 @@ class CoveredMap(VisibleMap):
 
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
-        after = super().window(window)
-        if isinstance(after, CoveredMap):
-            return after
-        size = after.positions.shape[2:]
+        later = super().window(window)
+        if isinstance(later, CoveredMap):
+            return later
+        size = later.positions.shape[2:]
         inside = _sum_under(torch.ones_like(self.coverage), window, size).clamp(min=1)
         is_whole = ~propagate_visible(self.coverage < 1, *window)
-        covered = _covered(after, _sum_under(self.coverage, window, size) / inside, is_whole)
+        covered = _covered(later, _sum_under(self.coverage, window, size) / inside, is_whole)
         self._derived[window] = covered
         return covered
 
@@ -55,18 +56,18 @@ class CoveredMap(VisibleMap):
         extent_after: Callable[[Tensor], Tensor] | None = None,
     ) -> VisibleMap:
         """The map of positions that are made from visible ones."""
-        after = super().derive(key, spread, least=least, extent_after=extent_after)
-        if isinstance(after, CoveredMap):
-            return after
+        later = super().derive(key, spread, least=least, extent_after=extent_after)
+        if isinstance(later, CoveredMap):
+            return later
         weights = spread(torch.ones_like(self.coverage)).clamp(min=_LEAST)
         is_whole = spread((self.coverage < 1).float()) <= least
-        self._derived[key] = covered = _covered(after, spread(self.coverage) / weights, is_whole)
+        self._derived[key] = covered = _covered(later, spread(self.coverage) / weights, is_whole)
         return covered
 
     def of_image(self) -> Tensor:
         """The coverage of what is made from all positions, (B, 1, 1, 1)."""
-        axes = (2, 3)
-        return _bounded(self.coverage.mean(axes, keepdim=True), (self.coverage == 1).all(2, True).all(3, True))
+        axes, shape = tuple(range(2, self.coverage.ndim)), (-1, *[1] * (self.coverage.ndim - 1))
+        return _bounded(self.coverage.mean(axes, keepdim=True), (self.coverage == 1).flatten(1).all(1).reshape(shape))
 
     def of_batch(self) -> Tensor:
         """The same of what is made from all images, (B, 1, 1, 1)."""
@@ -191,16 +192,16 @@ def _mean(coverages: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 def _sum_under(numbers: Tensor, window: Window, size: Sequence[int]) -> Tensor:
     """Sums of the numbers under a window, as many as `size` says: in ceil mode windows run over the end."""
-    (left, right, top, bottom), (height, width) = window.padding, size
+    ahead = before(window.padding)
     needed = [
         (count - 1) * stride + (kernel - 1) * step + 1
         for count, stride, kernel, step in zip(size, window.stride, window.kernel_size, window.dilation, strict=True)
     ]
-    below = max(bottom, needed[0] - numbers.shape[2] - top)
-    beside = max(right, needed[1] - numbers.shape[3] - left)
+    lengths = zip(after(window.padding), needed, numbers.shape[2:], ahead, strict=True)
+    frame = padding_of(ahead, [max(behind, need - length - first) for behind, need, length, first in lengths])
     ones = numbers.new_ones(1, 1, *window.kernel_size)
-    framed = F.pad(numbers, (left, beside, top, below))
-    return F.conv2d(framed, ones, None, window.stride, 0, window.dilation)[:, :, :height, :width]
+    sums = CONVOLUTIONS[len(size)](F.pad(numbers, frame), ones, None, window.stride, 0, window.dilation)
+    return cropped(sums, size)
 
 
 def _coverage(value: Any) -> Any:

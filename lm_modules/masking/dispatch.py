@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
+from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.memory import Watched, note_change, refuse_stale, watch
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
@@ -29,7 +30,6 @@ from maskrobust.lm_modules.masking.table import (
 from maskrobust.lm_modules.masking.torch_private import are_aliases, in_backward
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
-Axes = tuple[int, int, int]
 Observe = Callable[[Any, Rule, Sequence[Any], Any], Any]
 
 
@@ -74,7 +74,7 @@ class Ruled(Watched):
     Attributes:
         run: the pass that it belongs to; None outside of any.
         visible: the map of its visible positions.
-        axes: which axes are the images, the height and the width.
+        axes: which axes are the images and their positions, such as height and width.
         branches: set where it is several branches stacked along axis 0.
         parts: set where it has been computed for each size by itself: those of each one.
         is_of_copies: whether a rule has computed it from a copy of its first operand, which a change in place has to be

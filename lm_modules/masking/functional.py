@@ -11,6 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import (
+    AVERAGE_POOLS,
+    CONVOLUTIONS,
+    MAX_POOLS,
+    Padding,
+    Sizes,
+    before,
+    beside,
+    channels_first,
+    cropped,
+    rows_first,
+)
 from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 
@@ -41,7 +53,8 @@ def hide_finite(features: Tensor, visible: Tensor) -> Tensor:
 
 def _spread(numbers: Tensor, channels: int) -> Tensor:
     """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout."""
-    return F.conv2d(numbers, numbers.new_ones(channels, 1, 1, 1))
+    count = numbers.ndim - 2
+    return torch.as_tensor(CONVOLUTIONS[count](numbers, numbers.new_ones(channels, 1, *[1] * count)))
 
 
 def neighbour_rings(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
@@ -62,7 +75,9 @@ def neighbour_rings(visible: Tensor, rings: int, inside: Tensor | None = None) -
     plan = []
     known = visible
     for _ in range(rings):
-        known_neighbours = 9.0 * _mean_3x3(known.to(torch.float32))  # x / 9 * 9 is x, as 9 = 8 + 1 (Kahan)
+        known_neighbours = _count(visible) * _mean_3x3(known.to(torch.float32))
+        if visible.ndim == 5:  # x / 3 * 3 and x / 9 * 9 are x, as 3 = 2 + 1 and 9 = 8 + 1 (Kahan); x / 27 * 27 is not
+            known_neighbours = known_neighbours.round()
         ring = (known_neighbours > 0) & ~known
         if inside is not None:
             ring = ring & inside
@@ -91,7 +106,7 @@ def neighbour_padding(
     """
     filled = hide_finite(features.detach() if detach_padding else features, visible)
     for ring, count in plan:
-        factors = 9.0 / count.to(filled.dtype)
+        factors = _count(visible) / count.to(filled.dtype)
         if torch.compiler.is_exporting():  # a ring is 0 before it is filled
             filled = filled + _mean_3x3(filled) * _spread(factors * ring, filled.shape[1])
         else:
@@ -107,7 +122,8 @@ def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -
     those at q. Of several nearest positions q is the topmost one, and of those in one row the leftmost one; so in a
     flipped picture a position that has such a choice may take other features than in the picture itself.
 
-    Within reach are positions with q at most sqrt(2) x rings away, which are all those of `rings` rings and few more.
+    Within reach are positions with q at most sqrt(2) x rings away, sqrt(n) x rings for n axes, which are all those of
+    `rings` rings and few more.
 
     Args:
         visible: (B, 1, H, W) bool.
@@ -117,29 +133,35 @@ def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -
     Returns:
         (B, H x W) int64, places row by row; visible positions, and hidden ones out of reach, keep their own.
     """
-    height, width = visible.shape[2:]
-    reach = math.isqrt(2 * rings * rings)
-    size, beyond = 2 * reach + 1, 2 * rings * rings + 1
-    kind = torch.int32 if 2 * beyond * size * size < 2**31 else torch.int64
+    lengths = visible.shape[2:]
+    axes = len(lengths)
+    reach = math.isqrt(axes * rings * rings)
+    size, beyond = 2 * reach + 1, axes * rings * rings + 1
+    unit = size**axes
+    kind = torch.int32 if 2 * beyond * unit < 2**31 else torch.int64
     steps = torch.arange(-reach, reach + 1, device=visible.device, dtype=kind)
     # A number for each position: squared distance, then rows, then columns to q; the least over each axis in turn.
-    keys = torch.where(visible[:, 0], 0, beyond * size * size).to(kind)
-    for axis, frame, tie in ((1, (0, 0, reach, reach), size), (2, (reach, reach), 1)):
-        costs = steps * steps * (size * size) + (steps + reach) * tie
-        framed = F.pad(keys, frame, value=beyond * size * size)
-        keys = (framed.unfold(axis, size, 1) + costs).amin(dim=-1).clamp(max=beyond * size * size)
-    in_reach = keys < beyond * size * size
-    down = torch.where(in_reach, keys // size % size - reach, 0).long()
-    across = torch.where(in_reach, keys % size - reach, 0).long()
-    row = torch.arange(height, device=visible.device)[:, None]
-    column = torch.arange(width, device=visible.device)
-    y, x = row + 2 * down, column + 2 * across
-    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    mirrored = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten(1)
-    nearest = ((row + down) * width + column + across).flatten(1)
+    keys = torch.where(visible[:, 0], 0, beyond * unit).to(kind)
+    for axis in range(axes):
+        behind = axes - 1 - axis
+        costs = steps * steps * unit + (steps + reach) * size**behind
+        framed = F.pad(keys, (0, 0) * behind + (reach, reach), value=beyond * unit)
+        keys = (framed.unfold(axis + 1, size, 1) + costs).amin(dim=-1).clamp(max=beyond * unit)
+    in_reach = keys < beyond * unit
+    own = mirrored = nearest = torch.zeros((), dtype=torch.int64, device=visible.device)
+    is_inside = torch.ones_like(in_reach)
+    for axis, length in enumerate(lengths):
+        behind = axes - 1 - axis
+        step = torch.where(in_reach, keys // size**behind % size - reach, 0).long()
+        place = beside(torch.arange(length, device=visible.device), behind)
+        target = place + 2 * step
+        is_inside = is_inside & (target >= 0) & (target < length)
+        own, nearest = own * length + place, nearest * length + place + step
+        mirrored = mirrored * length + target.clamp(0, length - 1)
+    mirrored, nearest = mirrored.flatten(1), nearest.flatten(1)
     is_visible = visible.flatten(1).gather(1, mirrored) & is_inside.flatten(1)
     places = torch.where(is_visible, mirrored, nearest)
-    return places if inside is None else torch.where(inside.flatten(1), places, (row * width + column).flatten())
+    return places if inside is None else torch.where(inside.flatten(1), places, own.flatten())
 
 
 def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detach_padding: bool = True) -> Tensor:
@@ -158,18 +180,18 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
     if shown.is_contiguous():
         filled = shown.flatten(2).gather(2, places[:, None].expand(-1, shown.shape[1], -1)).view_as(shown)
     else:  # channels-last features stay so
-        rows = shown.permute(0, 2, 3, 1)
-        taken = rows.flatten(1, 2).gather(1, places[..., None].expand(-1, -1, rows.shape[3]))
-        filled = taken.view_as(rows).permute(0, 3, 1, 2)
+        rows = rows_first(shown)
+        taken = rows.flatten(1, -2).gather(1, places[..., None].expand(-1, -1, rows.shape[-1]))
+        filled = channels_first(taken.view_as(rows))
     return detached_beside(features, visible, filled) if detach_padding else filled
 
 
 def propagate_visible(
     visible: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
+    kernel_size: Sizes,
+    stride: Sizes,
+    padding: Padding,
+    dilation: Sizes,
     *,
     ceil_mode: bool = False,
 ) -> Tensor:
@@ -177,9 +199,9 @@ def propagate_visible(
 
     Args:
         visible: (B, 1, H, W) bool.
-        kernel_size: window of the convolution or pool, (height, width).
+        kernel_size: window of the convolution or pool, a number for each axis of positions.
         stride: of the window.
-        padding: hidden positions added at (left, right, top, bottom), the order of `torch.nn.functional.pad`.
+        padding: hidden positions added, in the order of `torch.nn.functional.pad`.
         dilation: of the window.
         ceil_mode: as in `torch.nn.MaxPool2d`: windows may run over the end, but none starts in the padding there.
 
@@ -187,10 +209,10 @@ def propagate_visible(
         (B, 1, H', W') bool, the size of the convolution's or pool's output.
     """
     padded = F.pad(visible.to(torch.float32), padding)
-    pooled = F.max_pool2d(padded, kernel_size, stride, dilation=dilation, ceil_mode=ceil_mode)
+    pooled: Tensor = MAX_POOLS[len(kernel_size)](padded, kernel_size, stride, dilation=dilation, ceil_mode=ceil_mode)
     if ceil_mode:
-        rows, columns = visible.shape[2] + padding[2], visible.shape[3] + padding[0]
-        pooled = pooled[..., : -(-rows // stride[0]), : -(-columns // stride[1])]
+        lengths = zip(visible.shape[2:], before(padding), stride, strict=True)
+        pooled = cropped(pooled, [-(-(length + ahead) // step) for length, ahead, step in lengths])
     return pooled > 0
 
 
@@ -208,9 +230,10 @@ def visible_moments(features: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, 
     precision = torch.promote_types(features.dtype, torch.float32)
     count = visible.sum().to(precision)
     divisor = count.clamp(min=1)
-    mean = hide(features, visible).sum(dim=(0, 2, 3), dtype=precision) / divisor
-    centred = hide(features.to(precision) - mean[:, None, None], visible)
-    return mean, centred.square().sum(dim=(0, 2, 3)) / divisor, count
+    others = (0, *range(2, features.ndim))
+    mean = hide(features, visible).sum(dim=others, dtype=precision) / divisor
+    centred = hide(features.to(precision) - beside(mean, features.ndim - 2), visible)
+    return mean, centred.square().sum(dim=others) / divisor, count
 
 
 def masked_group_norm(
@@ -234,22 +257,30 @@ def masked_group_norm(
     """
     precision = torch.promote_types(features.dtype, torch.float32)
     shown = hide(features, visible).to(precision).unflatten(1, (num_groups, -1))
-    positions = visible.unsqueeze(1)
-    count = positions.sum(dim=(2, 3, 4), keepdim=True).clamp(min=1) * shown.shape[2]
-    mean = shown.sum(dim=(2, 3, 4), keepdim=True) / count
+    positions, others = visible.unsqueeze(1), tuple(range(2, shown.ndim))
+    count = positions.sum(dim=others, keepdim=True).clamp(min=1) * shown.shape[2]
+    mean = shown.sum(dim=others, keepdim=True) / count
     centred = hide(shown - mean, positions)
-    variance = centred.square().sum(dim=(2, 3, 4), keepdim=True) / count
+    variance = centred.square().sum(dim=others, keepdim=True) / count
     normalised = (centred * torch.rsqrt(variance + eps)).flatten(1, 2)
     if weight is not None:
-        normalised = normalised * weight[:, None, None]
+        normalised = normalised * beside(weight, features.ndim - 2)
     if bias is not None:
-        normalised = normalised + bias[:, None, None]
+        normalised = normalised + beside(bias, features.ndim - 2)
     return hide(normalised.to(features.dtype), visible)
 
 
 def _mean_3x3(images: Tensor) -> Tensor:
     """Not the sum, by divisor_override=1, which `torch.onnx.export` drops without a word."""
-    return F.avg_pool2d(images, kernel_size=3, stride=1, padding=1)
+    if images.ndim == 5:  # torch refuses volumes of fewer than 3 planes, whatever the padding
+        return F.avg_pool3d(F.pad(images, (1,) * 6), kernel_size=3, stride=1)
+    pool = AVERAGE_POOLS[images.ndim - 2]
+    return pool(images, kernel_size=3, stride=1, padding=1)  # type: ignore[no-any-return]
+
+
+def _count(images: Tensor) -> float:
+    """How many positions a window of 3 along each axis has."""
+    return 3.0 ** (images.ndim - 2)
 
 
 def detached_beside(features: Tensor, visible: Tensor, filled: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment.batch import farthest_value
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.axes import times
 from maskrobust.lm_modules.masking.torch_private import within_compiled
 from maskrobust.lm_modules.masking.wrapping import takes_shape
 
@@ -73,7 +74,7 @@ def why_it_failed(network: nn.Module, images: Tensor, error: RuntimeError) -> In
         images: (B, C, H, W) that it was given.
         error: of the network.
     """
-    first = next((each for each in network.modules() if isinstance(each, nn.Conv2d)), None)
+    first = next((each for each in network.modules() if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
     if first is None or _takes(network, images):
         return None
     device, dtype, channels = first.weight.device, first.weight.dtype, images.shape[1]
@@ -85,22 +86,24 @@ def why_it_failed(network: nn.Module, images: Tensor, error: RuntimeError) -> In
             f"images.to({dtype})."
         )
     if first.in_channels != channels:
-        remedy = "repeat grey, as with images.expand(-1, 3, -1, -1)" if channels == 1 else "give as many"
+        is_grey = channels == 1 and images.ndim == 4
+        remedy = "repeat grey, as with images.expand(-1, 3, -1, -1)" if is_grey else "give as many"
         return InputError(
             f"images must have the {first.in_channels} channels of the network's first convolution, got {channels}; "
             f"{remedy}."
         )
-    height, width = images.shape[2:]
-    if takes_shape(network, (2, channels, *_COMMON)) and not takes_shape(network, (2, channels, height, width)):
+    size = images.shape[2:]
+    common = [_COMMON] * len(size)
+    if takes_shape(network, (2, channels, *common)) and not takes_shape(network, (2, channels, *size)):
         return InputError(
-            f"{type(network).__name__} takes images of {_COMMON[0]} x {_COMMON[1]} pixels, but none of {height} x "
-            f"{width} ({str(error).splitlines()[0]}); resize them, or leave them out."
+            f"{type(network).__name__} takes images of {times(common)} pixels, but none of {times(size)} "
+            f"({str(error).splitlines()[0]}); resize them, or leave them out."
         )
     return None
 
 
-_COMMON = (224, 224)
-"""Size of images that most networks take."""
+_COMMON = 224
+"""Side of images that most networks take."""
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment.batch import check_visible, is_mapped
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.functional import hide
@@ -53,8 +55,7 @@ class PlanRow(NamedTuple):
         layer: path of the innermost module whose forward calls it.
         operation: name of the function of torch, or class of a module with a rule of its own.
         rule: name of the rule that computes it.
-        height: of the result in positions; None where masking ends.
-        width: likewise.
+        size: of the result in positions, such as (height, width); None where masking ends.
         rings: of neighbour padding ahead of it.
         visible_fraction: fraction of the result's positions that are visible, in [0, 1]; None where masking ends.
     """
@@ -62,8 +63,7 @@ class PlanRow(NamedTuple):
     layer: str
     operation: str
     rule: str
-    height: int | None
-    width: int | None
+    size: tuple[int, ...] | None
     rings: int
     visible_fraction: float | None
 
@@ -77,8 +77,7 @@ class Plan(list[PlanRow]):
 
     @staticmethod
     def _line(row: PlanRow) -> str:
-        ends = row.visible_fraction is None
-        size = "masking ends" if ends else f"{row.height} x {row.width}"
+        size = "masking ends" if row.size is None else times(row.size)
         visible = "" if row.visible_fraction is None else f"{100 * row.visible_fraction:.1f} %"
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
@@ -87,9 +86,10 @@ class MaskedMap(NamedTuple):
     """One map that a network returns, with what is visible of it.
 
     Attributes:
-        features: (B, C, h, w), 0 where hidden.
-        visible: (B, 1, h, w) bool, True where a position is visible; False beyond an image that is smaller than others.
-        sizes: (B, 2) int64 on a CPU, height and width of the map of each image alone, in positions.
+        features: (B, C, *size), such as (B, C, h, w), 0 where hidden.
+        visible: (B, 1, *size) bool, True where a position is visible; False beyond an image that is smaller than
+            others.
+        sizes: (B, n) int64 on a CPU, size of the map of each image alone, in positions.
     """
 
     features: Tensor
@@ -111,13 +111,12 @@ def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[P
         if isinstance(part, Arranged):
             shown = part.positions
             fraction = shown.count_nonzero().item() / shown.numel()
-            yield PlanRow(layer, name, rule_name, 1, shown[0].numel(), 0, fraction)
+            yield PlanRow(layer, name, rule_name, (shown[0].numel(),), 0, fraction)
         elif isinstance(part, Masked):
-            _, height, width = part.visible.size
             fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
-            yield PlanRow(layer, name, rule_name, height, width, part.rings, fraction)
+            yield PlanRow(layer, name, rule_name, part.visible.size[1:], part.rings, fraction)
         else:
-            yield PlanRow(layer, name, rule_name, None, None, 0, None)
+            yield PlanRow(layer, name, rule_name, None, 0, None)
 
 
 class LayerMasking(nn.Module):
@@ -172,15 +171,15 @@ class LayerMasking(nn.Module):
             raise InputError(f"partial_patches must be padded or hidden, got '{partial_patches}'; choose one of these.")
         options = MaskingOptions(merge, detach_padding, padding, partial_patches)
         _refuse_further_arguments(network)
-        refuse_unsupported(network, options)
-        self._set_up(network, options)
+        self._set_up(network, options, refuse_unsupported(network, options))
 
-    def _set_up(self, network: nn.Module, options: MaskingOptions) -> None:
+    def _set_up(self, network: nn.Module, options: MaskingOptions, axes: list[int]) -> None:
         super().__init__()
         # No module of this one: all that it holds is held here as well, under the same names.
         self.__dict__.update({name: vars(network)[name] for name in _SHARED}, network=network)
         self.network: nn.Module
         self.options = options
+        self._axes = axes
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, Calls] = {}
 
@@ -190,7 +189,7 @@ class LayerMasking(nn.Module):
         Args:
             images: (B, C, H, W) float, as the network expects them (normalised).
             visible: (B, 1, H, W) bool, True where a pixel may be seen; None for all, exactly the plain network.
-            sizes: (B, 2) int64, height and width of each image, which lies at the top left of its canvas (`pad_batch`):
+            sizes: (B, n) int64, size of each image, which lies at the top left of its canvas (`pad_batch`):
                 each is answered as if it were alone, whatever lies beyond. None where all images are as large as that.
 
         Returns:
@@ -212,8 +211,8 @@ class LayerMasking(nn.Module):
         try:
             return self._answer(images, visible, sizes)
         except RuntimeError as error:
-            height, width = images.shape[2:] if sizes is None else sizes.amax(0).tolist()
-            reason = why_it_failed(self.network, images[:, :, :height, :width], error)
+            largest = images.shape[2:] if sizes is None else sizes.amax(0).tolist()
+            reason = why_it_failed(self.network, cropped(images, largest), error)
             if reason is None:
                 raise
             raise reason from error
@@ -241,9 +240,11 @@ class LayerMasking(nn.Module):
             sizes: likewise.
 
         Returns:
-            What the network returns, with a `MaskedMap` for each tensor of four axes; other tensors as they are.
+            What the network returns, with a `MaskedMap` for each tensor with as many axes as the images; other tensors
+            as they are.
         """
-        return map_output(_with_visible, self._answer(images, visible, sizes, finish=lambda output: output))
+        with_visible = partial(_with_visible, images.ndim)
+        return map_output(with_visible, self._answer(images, visible, sizes, finish=lambda output: output))
 
     def _answer(
         self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any] | None = None
@@ -253,7 +254,7 @@ class LayerMasking(nn.Module):
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
         if visible is not None:
-            check_visible(images, visible)
+            check_visible(images, visible, self._axes)
         check_images(images)
         if sizes is not None:
             visible_map = self._map_of_sizes(images, visible, sizes)
@@ -261,7 +262,7 @@ class LayerMasking(nn.Module):
             assert visible is not None
             visible_map = self._map_of(visible)
         visible = visible_map.positions
-        images = images[:, :, : visible.shape[2], : visible.shape[3]]
+        images = cropped(images, visible.shape[2:])
         warn_of_bytes(images, visible)
         can_look = not torch.compiler.is_compiling() and not is_mapped()
         if not self.training and can_look and visible_map.is_all_visible:
@@ -276,13 +277,13 @@ class LayerMasking(nn.Module):
     def _map_of_sizes(self, images: Tensor, visible: Tensor | None, sizes: Tensor) -> VisibleMap:
         """The map of images of several sizes, without what lies beyond all of them; extents are on a CPU."""
         check_sizes(images, sizes)
-        size = images.shape[2], images.shape[3]
+        size = tuple(images.shape[2:])
         if torch.compiler.is_compiling():
             return VisibleMap.within(sizes, size, self.options, visible, images.device)
         sizes = sizes.cpu().long()
-        height, width = size = tuple(sizes.amax(0).tolist())
+        size = tuple(sizes.amax(0).tolist())
         if visible is not None:
-            visible = visible[:, :, :height, :width]
+            visible = cropped(visible, size)
         if (sizes == sizes[0]).all():
             shown = (
                 torch.ones(len(sizes), 1, *size, dtype=torch.bool, device=images.device) if visible is None else visible
@@ -375,7 +376,7 @@ class LayerMasking(nn.Module):
         if padding == self.options.padding:
             return self
         other = LayerMasking.__new__(LayerMasking)
-        other._set_up(self.network, dataclasses.replace(self.options, padding=padding))
+        other._set_up(self.network, dataclasses.replace(self.options, padding=padding), self._axes)
         return other
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -403,7 +404,7 @@ class LayerMasking(nn.Module):
         Raises:
             TypeError, InputError: `visible` does not fit `images`, or the forward pass has no such result.
         """
-        check_visible(images, visible)
+        check_visible(images, visible, self._axes)
         thread, outputs = threading.get_ident(), []
 
         def keep(_module: nn.Module, _args: Any, output: Any) -> None:
@@ -442,10 +443,10 @@ class LayerMasking(nn.Module):
             TypeError, InputError: `visible` is no mask, or the network does not say how many channels it takes.
         """
         if channels is None:
-            channels = channels_of(self.network, self.options, *visible.shape[2:])
+            channels = channels_of(self.network, self.options, tuple(visible.shape[2:]))
         dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
         images = torch.zeros(visible.shape[0], channels, *visible.shape[2:], dtype=dtype, device=visible.device)
-        check_visible(images, visible)
+        check_visible(images, visible, self._axes)
         covered = CoveredMap(visible, self.options, coverage=visible.float())
         covering = Covering(covered)
         with mode(self.network, training=False):
@@ -463,7 +464,7 @@ class LayerMasking(nn.Module):
         Returns:
             A list of rows that prints as a table, for the forward pass in eval mode.
         """
-        check_visible(images, visible)
+        check_visible(images, visible, self._axes)
         rows = Plan()
 
         def observe(operation: Any, rule: Rule, _arguments: Sequence[Any], result: Any) -> Any:
@@ -512,9 +513,9 @@ def _as_tensors(output: Any, index: int | None = None) -> Any:
     return map_output(as_tensor, output)
 
 
-def _with_visible(value: Any) -> Any:
+def _with_visible(axes: int, value: Any) -> Any:
     """A map with its visible positions: all of them for a plain tensor, such as pooled features."""
-    if not isinstance(value, Tensor) or value.ndim != 4:
+    if not isinstance(value, Tensor) or value.ndim != axes:
         return value
     if not isinstance(value, Masked):
         return MaskedMap(value, torch.ones_like(value[:, :1], dtype=torch.bool), _sizes_of(value.shape[2:], len(value)))
@@ -523,7 +524,7 @@ def _with_visible(value: Any) -> Any:
 
 
 def _sizes_of(size: Sequence[int], count: int) -> Tensor:
-    return torch.tensor([[*size]]).expand(count, 2)
+    return torch.tensor([[*size]]).expand(count, -1)
 
 
 def _refuse_further_arguments(network: nn.Module) -> None:

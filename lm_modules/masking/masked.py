@@ -16,7 +16,8 @@ from torch.utils._pytree import tree_map
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
-from maskrobust.lm_modules.masking.dispatch import Axes, OffGrid, Ruled, ruled_in
+from maskrobust.lm_modules.masking.axes import Axes, is_channels_last, times
+from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
@@ -26,8 +27,6 @@ NEEDS_ONE_SIZE = (
     "layer masking needs images of one size in networks that attend, got several; give those of each size to the "
     "network in a batch of their own."
 )
-IMAGES_FIRST: Axes = (0, 2, 3)
-"""Axes of the images, of height and of width in (B, C, H, W)."""
 
 
 class Masked(Ruled):
@@ -45,19 +44,20 @@ class Masked(Ruled):
 
     rings: int
 
-    def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> "Masked":
+    def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> "Masked":
         """Features with their visible positions.
 
         Args:
-            features: (B, C, H, W) float, or any other order of `axes`, with any number of further axes for channels.
+            features: (B, C, *size) float, or any other order of `axes`, with any number of further axes for channels.
             visible: the visible positions at the resolution of `features`.
-            axes: which axes of `features` are the images, the height and the width, ascending.
+            axes: which axes of `features` are the images, and those of their positions, ascending; None for
+                (B, C, *size).
         """
         return carry(features.view_as(features), visible, axes)
 
     def __repr__(self) -> str:  # type: ignore[override]
-        _, height, width = self.visible.size
-        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={height} x {width}, axes={self.axes})"
+        size = times(self.visible.size[1:])
+        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={size}, axes={self.axes})"
 
     def as_subclass(self, cls: type[Tensor]) -> Any:
         """Refused while a pass runs: torch hands it to no rule, and the mask would be lost."""
@@ -86,14 +86,14 @@ class Masked(Ruled):
             return torch.ops.aten.alias(self)  # type: ignore[no-any-return]
 
     @property
-    def spatial_axes(self) -> tuple[int, int]:
-        """The axes of `features` that are height and width."""
+    def spatial_axes(self) -> Axes:
+        """The axes of `features` that are positions, such as height and width."""
         return self.axes[1:]
 
     @property
     def is_images_first(self) -> bool:
-        """Whether the features are (B, C, H, W)."""
-        return self.axes == IMAGES_FIRST and self.ndim == 4
+        """Whether the features are (B, C, *size)."""
+        return self.axes == self.visible.axes and self.ndim == len(self.axes) + 1
 
     @property
     def arrangement(self) -> Arrangement:
@@ -212,7 +212,7 @@ class Masked(Ruled):
         return self.is_images_first and self.element_size() >= 4
 
     def with_zero_outside(self, features: Tensor) -> Tensor:
-        """Features (B, C, H, W) at these positions with 0 outside of images that are smaller than the map.
+        """Features (B, C, *size) at these positions with 0 outside of images that are smaller than the map.
 
         Without gradients they are changed where they lie.
         """
@@ -220,12 +220,12 @@ class Masked(Ruled):
         if extent is None:
             return features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
-        is_dense = features.is_contiguous() or features.is_contiguous(memory_format=torch.channels_last)
+        is_dense = features.is_contiguous() or is_channels_last(features)
         if records or not is_dense or not self.visible.can_inspect:
             return self.visible.cut(features)
-        for image, (height, width) in zip(features, extent.tolist(), strict=True):
-            image[:, height:].zero_()
-            image[:, :height, width:].zero_()
+        for image, lengths in zip(features, extent.tolist(), strict=True):
+            for axis, length in enumerate(lengths, 1):
+                image.narrow(axis, length, image.shape[axis] - length).zero_()
         return features
 
     def with_neighbour_padding(self, count: int, *, owns_gradient: bool = False) -> Tensor:
@@ -236,7 +236,7 @@ class Masked(Ruled):
             owns_gradient: whether one convolution alone takes the result; see `morphology.pad_rows`.
 
         Returns:
-            (B, C, H, W).
+            (B, C, *size).
         """
         if count == 0 or self.visible.everything or self.visible.is_whole:
             return self.features
@@ -252,18 +252,19 @@ class Masked(Ruled):
 _OF_POSITIONS = ("visible", "axes", "own_arrangement")
 
 
-def carry(features: Tensor, visible: VisibleMap, axes: Axes = IMAGES_FIRST) -> Masked:
+def carry(features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> Masked:
     """Features that nobody else holds, with the map of their visible positions; see `Masked`."""
+    axes = visible.axes if axes is None else axes
     if isinstance(features, Masked):
         if features.visible is visible and features.axes == axes:
             return features
         features = features.features
-    shape, (images, height, width) = features.shape, axes
-    if len(shape) <= width or (shape[images], shape[height], shape[width]) != visible.size:
+    shape = features.shape
+    if len(shape) <= axes[-1] or tuple([shape[axis] for axis in axes]) != visible.size:
         raise NotImplementedError(
-            f"layer masking needs features whose axes {axes} are the {visible.size[0]} images and {visible.size[1]} x "
-            f"{visible.size[2]} positions of the mask, got shape {tuple(shape)}; give this operation, or the module "
-            "around it, a rule of its own with masking_rule."
+            f"layer masking needs features whose axes {axes} are the {visible.size[0]} images and "
+            f"{times(visible.size[1:])} positions of the mask, got shape {tuple(shape)}; give this operation, or the "
+            "module around it, a rule of its own with masking_rule."
         )
     masked = _as_masked(features, Masked)
     # On the tensor itself: torch.compile does not read attributes of its class.
@@ -379,8 +380,8 @@ def map_output(change: Callable[[Any], Any], output: Any) -> Any:
 
 def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
     """What axes are called once others have been removed."""
-    images, height, width = (axis - sum(each < axis for each in removed) for axis in axes)
-    return images, height, width
+    removed = [*removed]
+    return tuple(axis - sum(each < axis for each in removed) for axis in axes)
 
 
 def masked_in(values: Iterable[Any]) -> list[Masked]:

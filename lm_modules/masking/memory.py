@@ -5,9 +5,9 @@ from typing import Any, NamedTuple, Optional
 
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import Padding
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import are_aliases
-from maskrobust.lm_modules.masking.visible_map import Padding
 
 
 class Memory:
@@ -59,7 +59,7 @@ class Frame(NamedTuple):
 
     Attributes:
         inside: what was framed.
-        padding: at (left, right, top, bottom).
+        padding: in the order of `torch.nn.functional.pad`.
         value: 0, or minus infinity ahead of a max pool.
         state: of the memory of `inside` then.
     """

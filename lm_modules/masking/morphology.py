@@ -21,6 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking.axes import (
+    Padding,
+    Sizes,
+    after,
+    before,
+    channels_first,
+    channels_last,
+    clone_channels_last,
+    is_channels_last,
+    rows_first,
+)
 from maskrobust.lm_modules.masking.torch_private import is_transformed
 
 _Array = NDArray[Any]
@@ -100,6 +111,12 @@ def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRow
         visible: (B, 1, H, W) bool.
         inside: as there.
     """
+    if visible.ndim == 3:  # signals are images of one line
+        yield from ring_rows(visible.unsqueeze(2), None if inside is None else inside.unsqueeze(2))
+        return
+    if visible.ndim == 5:
+        yield from _ring_rows_of_volumes(visible, inside)
+        return
     import cv2
 
     batch, _, height, width = visible.shape
@@ -129,6 +146,45 @@ def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRow
         hidden ^= in_ring.view(np.uint8)
 
 
+def _ring_rows_of_volumes(visible: Tensor, inside: Tensor | None) -> Iterator[RingRows]:
+    """`ring_rows` for any number of axes: the neighbours of each row of a ring are looked up one by one."""
+    size = visible.shape[2:]
+    frame = ((0, 0), *((1, 1) for _ in size))
+    known = np.pad(visible[:, 0].numpy(), frame)
+    hidden = np.pad((~visible if inside is None else inside & ~visible)[:, 0].numpy(), frame)
+    within = (slice(None), *(slice(1, -1) for _ in size))
+    ways = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(size), indexing="ij"), -1).reshape(-1, len(size))
+    ways = np.delete(ways, len(ways) // 2, axis=0)
+    steps, framed_steps = (ways @ np.array(_strides(shape)) for shape in (size, known.shape[1:]))
+    while True:
+        near = known
+        for axis in range(1, known.ndim):  # hidden positions beside known ones: one axis after the other
+            grown = near.copy()
+            ahead, behind = (_along(axis, part) for part in (slice(1, None), slice(None, -1)))
+            grown[ahead] |= near[behind]
+            grown[behind] |= near[ahead]
+            near = grown
+        in_ring = near & hidden
+        rows = np.flatnonzero(in_ring[within])
+        if rows.size == 0:
+            return
+        is_known = known.ravel()[np.flatnonzero(in_ring)[:, None] + framed_steps]
+        counts = is_known.sum(axis=1)
+        neighbours = (rows[:, None] + steps)[is_known]
+        weights = (1.0 / counts).astype(np.float32).repeat(counts)
+        yield RingRows(*map(torch.from_numpy, (rows, neighbours, counts.cumsum() - counts, weights)))
+        known |= in_ring
+        hidden &= ~in_ring
+
+
+def _strides(size: Sequence[int]) -> list[int]:
+    return [math.prod(size[axis + 1 :]) for axis in range(len(size))]
+
+
+def _along(axis: int, part: slice) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, part)
+
+
 def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[PaddingRows]:
     """The plan of `functional.mirrored_places` as rows: one `CopiedRows`, or none where there is nothing to fill.
 
@@ -138,10 +194,10 @@ def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> 
         inside: as there.
     """
     positions = visible[:, 0].cpu().numpy()
-    batch, height, width = positions.shape
-    at_once = max(1, _IN_CACHE // (height * width))
+    batch, number = len(positions), positions[0].size
+    at_once = max(1, _IN_CACHE // number)
     parts = [_mirrored_rows(positions[start : start + at_once], rings) for start in range(0, batch, at_once)]
-    shifted = [part + index * at_once * height * width for index, part in enumerate(parts)]
+    shifted = [part + index * at_once * number for index, part in enumerate(parts)]
     rows, copied = torch.from_numpy(np.concatenate(shifted, axis=1)).to(visible.device)
     if inside is not None:
         is_filled = inside.flatten()[rows]
@@ -155,34 +211,38 @@ def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
     Keys as in `functional.mirrored_places`, whose steps are slices of one flat array here: `reach` hidden columns end
     each line, as many hidden lines each image, and both precede the first image.
     """
-    batch, height, width = positions.shape
-    reach = math.isqrt(2 * rings * rings)
-    size, line = 2 * reach + 1, width + reach
-    beyond = (2 * rings * rings + 1) * size * size
-    dtype = np.min_scalar_type(beyond + (reach * reach + 1) * size * size)
-    start, total = reach * line + reach, batch * (height + reach) * line
+    batch, *lengths = positions.shape
+    axes = len(lengths)
+    reach = math.isqrt(axes * rings * rings)
+    size, longer = 2 * reach + 1, [length + reach for length in lengths]
+    unit, strides, framed_strides = size**axes, _strides(lengths), _strides(longer)
+    beyond = (axes * rings * rings + 1) * unit
+    dtype = np.min_scalar_type(beyond + (reach * reach + 1) * unit)
+    start, total = reach * sum(framed_strides), batch * math.prod(longer)
     framed = np.zeros(total + 2 * start, np.bool_)
 
     def images(flat: _Array) -> _Array:
-        return flat.reshape(batch, height + reach, line)[:, :height, :width]
+        return flat.reshape(batch, *longer)[(slice(None), *map(slice, lengths))]
 
     images(framed[start : start + total])[...] = positions
     keys = np.where(framed, dtype.type(0), dtype.type(beyond))
-    for stride, tie in ((line, size), (1, 1)):
+    for axis, stride in enumerate(framed_strides):
+        tie = size ** (axes - 1 - axis)
         length = keys.size - 2 * reach * stride
         nearest, shifted = np.full(length, beyond, dtype), np.empty(length, dtype)
         for index, step in enumerate(range(-reach, reach + 1)):
-            cost = dtype.type(step * step * size * size + index * tie)
+            cost = dtype.type(step * step * unit + index * tie)
             np.add(keys[index * stride : index * stride + length], cost, out=shifted)
             np.minimum(nearest, shifted, out=nearest)
         keys = nearest
     filled = np.zeros(total, np.bool_)
-    images(filled)[...] = (images(keys) >= size * size) & (images(keys) < beyond)
+    images(filled)[...] = (images(keys) >= unit) & (images(keys) < beyond)
     rows, places = np.flatnonzero(images(filled)), np.flatnonzero(filled)
     found = keys.take(places).astype(np.int64)
-    down, across = found // size % size - reach, found % size - reach
-    steps = np.where(framed.take(places + start + 2 * (down * line + across)), 2, 1)
-    return np.stack([rows, rows + steps * (down * width + across)])
+    ways = [found // size ** (axes - 1 - axis) % size - reach for axis in range(axes)]
+    moved = sum(way * stride for way, stride in zip(ways, framed_strides, strict=True))
+    steps = np.where(framed.take(places + start + 2 * moved), 2, 1)
+    return np.stack([rows, rows + steps * sum(way * stride for way, stride in zip(ways, strides, strict=True))])
 
 
 PADDINGS: dict[str, Callable[..., list[PaddingRows]]] = {
@@ -205,16 +265,13 @@ def can_inspect(positions: Tensor) -> bool:
 
 
 def propagate_visible(
-    visible: Tensor,
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
-    ceil_mode: bool = False,
+    visible: Tensor, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, ceil_mode: bool = False
 ) -> Tensor:
     """`functional.propagate_visible`."""
     if not can_inspect(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    if visible.ndim != 4:
+        return _propagate_stacked(visible, kernel_size, stride, padding, dilation, ceil_mode)
     import cv2
 
     batch, _, *sizes = visible.shape
@@ -233,27 +290,49 @@ def propagate_visible(
     return torch.from_numpy(starts.astype(np.bool_)[:, None])
 
 
+def _propagate_stacked(
+    visible: Tensor, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, ceil_mode: bool
+) -> Tensor:
+    """`propagate_visible` of signals as images of one line, and of volumes plane by plane."""
+    if visible.ndim == 3:
+        one = (1,)
+        window = one + kernel_size, one + stride, (*padding, 0, 0), one + dilation, ceil_mode
+        return propagate_visible(visible.unsqueeze(2), *window).squeeze(2)
+    batch, _, depth, *_ = visible.shape
+    of_planes = kernel_size[1:], stride[1:], padding[:4], dilation[1:], ceil_mode
+    planes = propagate_visible(visible.flatten(0, 2).unsqueeze(1), *of_planes)
+    planes = planes.reshape(batch, depth, *planes.shape[2:])
+    count = output_size((depth,), kernel_size[:1], stride[:1], padding[4:], dilation[:1], ceil_mode)[0]
+    seen = planes.new_zeros(batch, count, *planes.shape[2:])
+    for index in range(count):
+        start = index * stride[0] - padding[4]
+        taps = [start + tap * dilation[0] for tap in range(kernel_size[0])]
+        read = [tap for tap in taps if 0 <= tap < depth]
+        if read:
+            seen[:, index] = planes[:, read].any(dim=1)
+    return seen.unsqueeze(1)
+
+
 def output_size(
     size: Sequence[int],
-    kernel_size: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int, int, int],
-    dilation: tuple[int, int],
+    kernel_size: Sizes,
+    stride: Sizes,
+    padding: Padding,
+    dilation: Sizes,
     ceil_mode: bool = False,
 ) -> list[int]:
-    """Height and width after a window; in ceil mode it may run over the end, but not start in the padding there."""
-    left, right, top, bottom = padding
-    axes = zip(size, (top, left), (bottom, right), kernel_size, stride, dilation, strict=True)
+    """Size after a window; in ceil mode it may run over the end, but not start in the padding there."""
+    axes = zip(size, before(padding), after(padding), kernel_size, stride, dilation, strict=True)
     found = []
-    for length, before, after, kernel, step, spread in axes:
-        room = length + before + after - (kernel - 1) * spread - 1
-        found.append(min(-(-room // step) + 1, -(-(length + before) // step)) if ceil_mode else room // step + 1)
+    for length, ahead, behind, kernel, step, spread in axes:
+        room = length + ahead + behind - (kernel - 1) * spread - 1
+        found.append(min(-(-room // step) + 1, -(-(length + ahead) // step)) if ceil_mode else room // step + 1)
     return found
 
 
 def to_rows(features: Tensor) -> Tensor:
     """(B, C, H, W) as (B x H x W, C); a view where the features are channels-last, else a copy."""
-    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+    return rows_first(features).reshape(-1, features.shape[1])
 
 
 def row_indices(positions: Tensor) -> Tensor:
@@ -290,7 +369,7 @@ def pad_rows(
     rows = to_rows(features)
     for ring in plan:
         rows = rows.index_copy(0, ring.rows, ring.values(rows))
-    return rows.reshape(features.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+    return channels_first(rows.reshape(rows_first(features).shape))
 
 
 def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> Tensor:
@@ -306,7 +385,7 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
     Returns:
         (B, C, H, W) channels-last, dtype of `features`; equal to `features` at visible positions bit for bit.
     """
-    filled = features.detach().clone(memory_format=torch.channels_last)  # compiled, whatever comes before writes it
+    filled = clone_channels_last(features.detach())  # compiled, whatever comes before writes it
     _fill_rows(filled, visible, inside, rings, padding)
     return functional.detached_beside(features, visible, filled)
 
@@ -339,8 +418,8 @@ def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
     Returns:
         (B, C, H, W) channels-last.
     """
-    if torch.is_grad_enabled() or not features.is_contiguous(memory_format=torch.channels_last):
-        features = features.clone(memory_format=torch.channels_last)
+    if torch.is_grad_enabled() or not is_channels_last(features):
+        features = clone_channels_last(features)
     clear_rows(to_rows(features), rows)
     return features
 
@@ -358,16 +437,16 @@ class _PadRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         gradient, is_own = gradients[0], ctx.owns_gradient and not torch.is_grad_enabled()
-        if not is_own or not gradient.is_contiguous(memory_format=torch.channels_last):
-            gradient = gradient.clone(memory_format=torch.channels_last)
+        if not is_own or not is_channels_last(gradient):
+            gradient = clone_channels_last(gradient)
         for ring in ctx.plan:
             clear_rows(to_rows(gradient), ring.rows)
         return gradient, None, None
 
 
 def _padded_in_place(features: Tensor, plan: list[PaddingRows]) -> Tensor:
-    if not features.is_contiguous(memory_format=torch.channels_last):
-        features = features.clone(memory_format=torch.channels_last)
+    if not is_channels_last(features):
+        features = channels_last(features)
     rows = to_rows(features)
     numbers = _large_numbers(rows)
     for ring in plan:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.dispatch import Run
 from maskrobust.lm_modules.masking.masked import NEEDS_ONE_SIZE, Arranged, Masked, carry, map_output, masked_in
 from maskrobust.lm_modules.masking.memory import share, share_memory
@@ -39,7 +40,7 @@ def check_sizes(images: Tensor, sizes: Tensor) -> None:
 
     Args:
         images: (B, C, H, W).
-        sizes: (B, 2) int64, height and width of each image.
+        sizes: (B, n) int64, size of each image.
 
     Raises:
         TypeError: the sizes are no tensor of integers.
@@ -47,20 +48,20 @@ def check_sizes(images: Tensor, sizes: Tensor) -> None:
     """
     if not isinstance(sizes, Tensor) or sizes.dtype not in (torch.int64, torch.int32):
         given = f"{sizes.dtype}" if isinstance(sizes, Tensor) else type(sizes).__name__
-        raise TypeError(f"sizes must be an int64 tensor (B, 2) of heights and widths, got {given}; see pad_batch.")
-    if sizes.shape != (images.shape[0], 2):
+        raise TypeError(f"sizes must be an int64 tensor (B, {images.ndim - 2}), got {given}; see pad_batch.")
+    canvas = tuple(images.shape[2:])
+    if sizes.shape != (images.shape[0], len(canvas)):
         raise InputError(
-            f"sizes must hold height and width of each of {images.shape[0]} images, shape ({images.shape[0]}, 2), got "
-            f"shape {tuple(sizes.shape)}; see pad_batch."
+            f"sizes must hold the size of each of {images.shape[0]} images, shape ({images.shape[0]}, {len(canvas)}), "
+            f"got shape {tuple(sizes.shape)}; see pad_batch."
         )
     if torch.compiler.is_compiling():
         return
-    canvas = tuple(images.shape[2:])
-    for index, (height, width) in enumerate(sizes.tolist()):
-        if not (1 <= height <= canvas[0] and 1 <= width <= canvas[1]):
+    for index, lengths in enumerate(sizes.tolist()):
+        if not all(1 <= length <= longest for length, longest in zip(lengths, canvas, strict=True)):
             raise InputError(
-                f"sizes must lie between 1 x 1 and the canvas, {canvas[0]} x {canvas[1]}, got {height} x {width} for "
-                f"image {index} of the batch; see pad_batch."
+                f"sizes must lie between {times([1] * len(canvas))} and the canvas, {times(canvas)}, got "
+                f"{times(lengths)} for image {index} of the batch; see pad_batch."
             )
 
 
@@ -123,7 +124,7 @@ class Call(NamedTuple):
     def _repeats(self, other: "Call") -> bool:
         """Whether both repeat one position of the same tensor, so that all positions of the result are alike."""
         (first, *_), (second, *_) = self.args[0] or [None], other.args[0] or [None]
-        is_one = isinstance(first, tuple) and first[0] is _TENSOR and first[1][2:] == (1, 1)
+        is_one = isinstance(first, tuple) and first[0] is _TENSOR and set(first[1][2:]) == {1}
         repeats = self.operation in (F.interpolate, F.upsample) and is_one
         return first == second and (repeats or self.operation is Tensor.expand)
 
@@ -209,8 +210,8 @@ class SizesOfRun:
         Args:
             network: that computes.
             options: of masking.
-            shape: (B, C, H, W) of the batch.
-            sizes: (B, 2), of its images.
+            shape: (B, C, *size) of the batch.
+            sizes: (B, n), of its images.
             known: what the network does at some sizes; what is found out is added.
         """
         self.asked = False
@@ -271,10 +272,9 @@ class SizesOfRun:
             except NotImplementedError:
                 raise
             except (RuntimeError, IndexError) as error:  # of torch, for one size
-                height, width = self._sizes[index]
                 raise UnsupportedNetworkError(
-                    f"{name_of(operation)} cannot compute the images of {height} x {width} pixels of the batch "
-                    f"({str(error).splitlines()[0]}); leave them out, or enlarge them."
+                    f"{name_of(operation)} cannot compute the images of {times(self._sizes[index])} pixels of the "
+                    f"batch ({str(error).splitlines()[0]}); leave them out, or enlarge them."
                 ) from error
             for place, part in zip(places, parts, strict=True):
                 if isinstance(result, Masked) and (result.memory is not None or are_aliases(result, part)):
@@ -290,15 +290,15 @@ class SizesOfRun:
         if x.parts is not None:
             return x.parts[index]
         visible, device = x.visible, x.visible.positions.device
-        height, width = visible.size[1:]
+        size = visible.size[1:]
         if visible.extent is not None:
-            height, width = visible.extent[self._rows[index][0]].tolist()
+            size = tuple(visible.extent[self._rows[index][0]].tolist())
         features = x.features if rows is None else x.features.index_select(x.axes[0], rows.to(x.device))
-        for axis, length in zip(x.spatial_axes, (height, width), strict=True):
+        for axis, length in zip(x.spatial_axes, size, strict=True):
             features = features.narrow(axis, 0, length)
         key = ("size", index, rows is None)
         shown = visible.positions if rows is None else visible.positions.index_select(0, rows.to(device))
-        part = carry(features, visible.kept(key, shown[:, :, :height, :width].contiguous()), x.axes)
+        part = carry(features, visible.kept(key, cropped(shown, size).contiguous()), x.axes)
         part.run = x.run
         return part
 
@@ -369,14 +369,14 @@ class SizesOfRun:
         except Exception as error:
             raise UnsupportedNetworkError(
                 f"{type(self._network).__name__} asks how large its features are, and cannot be followed at "
-                f"{shape[2]} x {shape[3]} pixels without values ({str(error).splitlines()[0]}); {_REMEDY}"
+                f"{times(shape[2:])} pixels without values ({str(error).splitlines()[0]}); {_REMEDY}"
             ) from error
 
     def _refuse(self, index: int, size: Sequence[int]) -> NoReturn:
         """Raise at one call of the network on the canvas, so that the message names the layer."""
         depends = (
-            f"depends on the size of the image: it is not the same for {size[0]} x {size[1]} pixels as for "
-            f"{self._shape[2]} x {self._shape[3]}; {_REMEDY}"
+            f"depends on the size of the image: it is not the same for {times(size)} pixels as for "
+            f"{times(self._shape[2:])}; {_REMEDY}"
         )
 
         def visit(calls: Calls) -> None:
@@ -471,18 +471,18 @@ def _joined(results: Sequence[Any], rows: Sequence[Tensor], operation: Any, of_i
             )
         return torch.cat(list(results), of_images).index_select(of_images, order)
     sizes = [each.visible.size[1:] for each in results]
-    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    longest = tuple(map(max, zip(*sizes, strict=True)))
 
-    def placed(tensor: Tensor, axes: tuple[int, int]) -> Tensor:
+    def placed(tensor: Tensor, axes: Sequence[int]) -> Tensor:
         frame = [0] * 2 * tensor.ndim
-        for axis, length in zip(axes, (height, width), strict=True):
+        for axis, length in zip(axes, longest, strict=True):
             frame[2 * (tensor.ndim - 1 - axis) + 1] = length - tensor.shape[axis]
         return F.pad(tensor, frame) if any(frame) else tensor
 
     features = torch.cat([placed(each.features, each.spatial_axes) for each in results], first.axes[0])
-    positions = torch.cat([placed(each.visible.positions, (2, 3)) for each in results])
+    positions = torch.cat([placed(each.visible.positions, first.visible.axes[1:]) for each in results])
     extent = None
-    if any(size != (height, width) for size in sizes):
+    if any(size != longest for size in sizes):
         of_rows = torch.cat([torch.tensor([size] * len(each)) for size, each in zip(sizes, rows, strict=True)])
         extent = of_rows[order.cpu()]
     visible = VisibleMap(positions.index_select(0, order.to(positions.device)), first.visible.options, extent)

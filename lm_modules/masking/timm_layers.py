@@ -7,10 +7,11 @@ from timm.layers.cond_conv2d import CondConv2d
 from timm.layers.space_to_depth import SpaceToDepth
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import Padding, Sizes, symmetric, tuple_of
 from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
+from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.table import masking_rule
-from maskrobust.lm_modules.masking.visible_map import Padding, Window
+from maskrobust.lm_modules.masking.visible_map import Window
 
 
 def register() -> None:
@@ -21,16 +22,14 @@ def register() -> None:
 
 def conditional_convolution(operation: Any, x: Masked, routing_weights: Tensor) -> Masked:
     """A convolution with its own kernel for each image, mixed by plain weights, which views images as channels."""
-    geometry = pair(operation.kernel_size), pair(operation.stride)
-    dilation = pair(operation.dilation)
-    padding = _same_padding(x, *geometry, dilation) if operation.dynamic_padding else symmetric(operation.padding)
+    geometry = tuple_of(operation.kernel_size, 2), tuple_of(operation.stride, 2)
+    dilation = tuple_of(operation.dilation, 2)
+    padding = _same_padding(x, *geometry, dilation) if operation.dynamic_padding else symmetric(operation.padding, 2)
     window = Window(*geometry, padding, dilation)
     return slide(x, window, lambda features: operation(features, routing_weights), hidden="neighbours")
 
 
-def _same_padding(
-    x: Masked, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> Padding:
+def _same_padding(x: Masked, kernel_size: Sizes, stride: Sizes, dilation: Sizes) -> Padding:
     """TensorFlow's "same" padding, as large as the size of the features asks for, the odd position right and below."""
     vertical, horizontal = (
         max((math.ceil(size / step) - 1) * step + (kernel - 1) * spread + 1 - size, 0)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Places
+from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, after, before, beside, images_first
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
@@ -31,29 +32,43 @@ from maskrobust.lm_modules.masking.torch_private import is_transformed
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror", "zeros"]
 PartialPatches = Literal["padded", "hidden"]
-Padding = tuple[int, int, int, int]
 
 
 class DependsOnSize(Exception):  # noqa: N818
     """A rule cannot compute images of several sizes together, so each size is to be computed by itself."""
 
 
-class Window(NamedTuple):
+class _Window(NamedTuple):
+    kernel_size: Sizes
+    stride: Sizes
+    padding: Padding
+    dilation: Sizes
+    ceil_mode: bool
+
+
+class Window(_Window):
     """What a convolution or a pool slides over the image.
 
     Attributes:
-        kernel_size: (height, width).
-        stride: (vertical, horizontal), as are all pairs.
-        padding: at (left, right, top, bottom), the order of `torch.nn.functional.pad`.
-        dilation: steps between the positions that the window reads.
+        kernel_size: a number for each axis of positions, as are all but the padding: (height, width) for images.
+        stride: likewise; 1 unless given.
+        padding: in the order of `torch.nn.functional.pad`; none unless given.
+        dilation: steps between the positions that the window reads; 1 unless given.
         ceil_mode: as in `torch.nn.MaxPool2d`.
     """
 
-    kernel_size: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: Padding = (0, 0, 0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    ceil_mode: bool = False
+    __slots__ = ()
+
+    def __new__(  # noqa: D102
+        cls,
+        kernel_size: Sizes,
+        stride: Sizes | None = None,
+        padding: Padding | None = None,
+        dilation: Sizes | None = None,
+        ceil_mode: bool = False,
+    ) -> "Window":
+        ones, none = (1,) * len(kernel_size), (0, 0) * len(kernel_size)
+        return super().__new__(cls, kernel_size, stride or ones, padding or none, dilation or ones, ceil_mode)
 
     @property
     def rings(self) -> int:
@@ -61,25 +76,23 @@ class Window(NamedTuple):
 
         Such an output reads inputs at most (kernel - 1) x dilation positions from a visible one along each axis.
         """
-        (height, width), (vertical, horizontal) = self.kernel_size, self.dilation
-        return max((height - 1) * vertical, (width - 1) * horizontal)
+        return max((kernel - 1) * step for kernel, step in zip(self.kernel_size, self.dilation, strict=True))
 
-    def may_miss(self, height: int, width: int) -> bool:
+    def may_miss(self, *size: int) -> bool:
         """Whether a window may read none of the positions of an image: all that it reads may lie in the padding."""
-        left, right, top, bottom = self.padding
-        axes = zip((height, width), (max(top, bottom), max(left, right)), self.kernel_size, self.dilation, strict=True)
-        return any(frame > (kernel - 1) * step or step > size for size, frame, kernel, step in axes)
+        frames = map(max, before(self.padding), after(self.padding))
+        axes = zip(size, frames, self.kernel_size, self.dilation, strict=True)
+        return any(frame > (kernel - 1) * step or step > length for length, frame, kernel, step in axes)
 
     def extent_after(self, extent: Tensor) -> Tensor:
-        """The sizes (B, 2) of the results for images of these sizes (B, 2)."""
-        left, right, top, bottom = self.padding
-        before, both, kernel, step, stride = (
-            extent.new_tensor(pair)
-            for pair in ((top, left), (top + bottom, left + right), self.kernel_size, self.dilation, self.stride)
+        """The sizes (B, n) of the results for images of these sizes (B, n)."""
+        ahead, behind, kernel, step, stride = (
+            extent.new_tensor(each)
+            for each in (before(self.padding), after(self.padding), self.kernel_size, self.dilation, self.stride)
         )
-        room = extent + both - (kernel - 1) * step - 1
+        room = extent + ahead + behind - (kernel - 1) * step - 1
         if self.ceil_mode:
-            return torch.minimum(_ceil(room, stride) + 1, _ceil(extent + before, stride))
+            return torch.minimum(_ceil(room, stride) + 1, _ceil(extent + ahead, stride))
         return room.div(stride, rounding_mode="floor") + 1
 
     @property
@@ -90,7 +103,7 @@ class Window(NamedTuple):
     @property
     def reads_its_place(self) -> bool:
         """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
-        starts = zip((self.padding[2], self.padding[0]), self.kernel_size, self.dilation, strict=True)
+        starts = zip(before(self.padding), self.kernel_size, self.dilation, strict=True)
         return all(start % step == 0 and start <= (size - 1) * step for start, size, step in starts)
 
 
@@ -121,12 +134,13 @@ class VisibleMap:
     """The visible positions at one resolution, with what has been derived from them so far.
 
     Attributes:
-        positions: (B, 1, H, W) bool, True where visible.
+        positions: (B, 1, *size) bool, True where visible.
         options: how the network is masked; handed on to every derived map.
-        extent: (B, 2) int64, height and width of each image in positions, at the top left; None where all have the size
+        extent: (B, n) int64, size of each image in positions, at the top left; None where all have the size
             of the map. What lies beyond is no place of the image and never visible. On a CPU but for compiled code.
         is_whole: whether each image is known to be all visible within its extent.
-        size: (B, H, W).
+        size: (B, *size), such as (B, H, W).
+        axes: of the images and positions in (B, C, *size).
     """
 
     positions: Tensor
@@ -141,13 +155,14 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
+        self.axes: Axes = images_first(self.positions.ndim - 2)
         self._can_inspect = can_inspect(self.positions)
 
     @classmethod
     def within(
         cls,
         extent: Tensor,
-        size: tuple[int, int],
+        size: Sizes,
         options: MaskingOptions,
         positions: Tensor | None,
         device: torch.device,
@@ -156,7 +171,7 @@ class VisibleMap:
 
         Args:
             extent: (B, 2) int64.
-            size: (H, W) of the map.
+            size: of the map, such as (H, W).
             options: of masking.
             positions: (B, 1, H, W) bool, that may be seen as far as they lie within the extent; None for all.
             device: of the positions.
@@ -234,7 +249,7 @@ class VisibleMap:
     @property
     def counts(self) -> Tensor:
         """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
-        return self.positions.sum(dim=(2, 3)).clamp(min=1)
+        return self.positions.flatten(2).sum(dim=2).clamp(min=1)
 
     def fraction(self, dtype: torch.dtype) -> VisibleFraction:
         """What batch norm of features of one dtype needs on an accelerator; computed once."""
@@ -253,9 +268,9 @@ class VisibleMap:
         """(B, 1, H x W) float32: 1 at visible positions, 0 at hidden ones."""
         return self.positions.flatten(2).to(torch.float32)
 
-    def positions_along(self, axes: tuple[int, int, int], ndim: int) -> Tensor:
+    def positions_along(self, axes: Axes, ndim: int) -> Tensor:
         """The positions in a shape that broadcasts against features whose images, height and width are these axes."""
-        if axes == (0, 2, 3) and ndim == 4:
+        if axes == self.axes and ndim == self.positions.ndim:
             return self.positions
         shape = [1] * ndim
         for axis, size in zip(axes, self.size, strict=True):
@@ -287,7 +302,8 @@ class VisibleMap:
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
-        if window == _SINGLE_POSITION:
+        single_position = _SINGLE_POSITION[len(window.kernel_size)]
+        if window == single_position:
             return self
         known = self._derived.get(window)
         if known is not None:
@@ -296,11 +312,11 @@ class VisibleMap:
             return self._derived.setdefault(window, self._whole_patches(window))
         positions = propagate_visible(self.positions, *window)
         if self.extent is not None or window.may_miss(*self.size[1:]):
-            positions = positions | self.whole_images[:, None, None, None]
+            positions = positions | beside(self.whole_images[:, None], len(self.size) - 1)
         extent = None if self.extent is None else window.extent_after(self.extent)
         derived = self._derived[window] = self._after(positions, extent)
-        single = Window((1, 1), window.stride)
-        larger = self._within if single == _SINGLE_POSITION else self._within_strides.setdefault(single, [])
+        single = single_position._replace(stride=window.stride)
+        larger = self._within if single == single_position else self._within_strides.setdefault(single, [])
         if window == single:
             derived._within = larger
         elif window.reads_its_place and self._has_size_after(single, derived):
@@ -342,9 +358,7 @@ class VisibleMap:
             image = int((extent < 1).any(1).nonzero()[0])
             raise NotImplementedError(_TOO_SMALL.format(f"image {image}"))
         shown = None if self.is_whole else positions
-        return VisibleMap.within(
-            extent, (positions.shape[2], positions.shape[3]), self.options, shown, positions.device
-        )
+        return VisibleMap.within(extent, tuple(positions.shape[2:]), self.options, shown, positions.device)
 
     def _has_size_after(self, window: Window, derived: "VisibleMap") -> bool:
         """Whether the map after a window has the size of another one, and that of each image."""
@@ -409,7 +423,7 @@ class VisibleMap:
         """
         if key not in self._derived:
             extent = self._extent_by(extent_after)
-            whole = self.whole_images[:, None, None, None]
+            whole = beside(self.whole_images[:, None], len(self.size) - 1)
             self._derived[key] = self._after((spread(self.positions.float()) > least) | whole, extent)
         return self._derived[key]
 
@@ -461,8 +475,8 @@ class VisibleMap:
 
     def _broadcast(self, others: "Sequence[VisibleMap]") -> "list[VisibleMap]":
         """This map and others in the size that one alike along an axis of size 1 is repeated to."""
-        height, width = (max(each.size[axis] for each in (self, *others)) for axis in (1, 2))
-        return [each.expanded(height, width) for each in (self, *others)]
+        size = tuple(max(lengths) for lengths in zip(*(each.size[1:] for each in (self, *others)), strict=True))
+        return [each.expanded(*size) for each in (self, *others)]
 
     def on(self, device: torch.device) -> "VisibleMap":
         """The map on another device."""
@@ -470,14 +484,14 @@ class VisibleMap:
             return self
         return self.derive(("device", device), lambda numbers: numbers.to(device), extent_after=lambda extent: extent)
 
-    def expanded(self, height: int, width: int) -> "VisibleMap":
+    def expanded(self, *size: int) -> "VisibleMap":
         """The map with an axis of size 1 repeated."""
-        if self.size[1:] == (height, width):
+        if self.size[1:] == size:
             return self
-        return self.derive(("expand", height, width), lambda numbers: numbers.expand(-1, -1, height, width))
+        return self.derive(("expand", *size), lambda numbers: numbers.expand(-1, -1, *size))
 
     def concatenated(self, others: "Sequence[VisibleMap]", axis: int) -> "VisibleMap":
-        """Maps side by side, along axis 2 or 3."""
+        """Maps side by side, along an axis from 2 on."""
         if any(each.extent is not None for each in (self, *others)):
             raise DependsOnSize
         return VisibleMap(torch.cat([self.positions, *(other.positions for other in others)], axis), self.options)
@@ -487,21 +501,22 @@ class VisibleMap:
         return other is self or any(larger._lies_within(other) for larger in self._within)
 
 
-def within_extent(extent: Tensor, size: tuple[int, int], device: torch.device) -> Tensor:
+def within_extent(extent: Tensor, size: Sizes, device: torch.device) -> Tensor:
     """Which positions lie within each image.
 
     Args:
-        extent: (B, 2) int64, height and width of each image.
-        size: (H, W) of the canvas at whose top left they lie.
+        extent: (B, n) int64, size of each image.
+        size: of the canvas at whose top left they lie.
         device: of the result.
 
     Returns:
-        (B, 1, H, W) bool.
+        (B, 1, *size) bool.
     """
-    height, width = extent.to(device)[:, :, None, None].unbind(1)
-    rows = torch.arange(size[0], device=device)[:, None] < height
-    columns = torch.arange(size[1], device=device)[None] < width
-    return (rows & columns)[:, None]
+    lengths = beside(extent.to(device), len(size)).unbind(1)
+    inside = torch.arange(size[-1], device=device) < lengths[-1]
+    for behind, (length, longest) in enumerate(zip(lengths[-2::-1], size[-2::-1], strict=True), 1):
+        inside = (beside(torch.arange(longest, device=device), behind) < length) & inside
+    return inside[:, None]
 
 
 def _assert_in_run(truths: Tensor, message: str) -> None:
@@ -524,7 +539,7 @@ def _ceil(numerator: Tensor, denominator: Tensor) -> Tensor:
     return -(-numerator).div(denominator, rounding_mode="floor")
 
 
-_SINGLE_POSITION = Window((1, 1))
+_SINGLE_POSITION = {count: Window((1,) * count) for count in (1, 2, 3)}
 _PADDINGS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
     "mean": (functional.neighbour_rings, functional.neighbour_padding),
     "mirror": (functional.mirrored_places, functional.mirrored_padding),

@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from types import FrameType, MethodType
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.axes import Sizes
 from maskrobust.lm_modules.masking.dispatch import Run, ask_for_rules
 from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
@@ -32,10 +34,11 @@ _ALIKE = _IN_PLACE | {
 }  # fmt: skip
 """Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
 
+_CONVOLUTIONS = {count: (getattr(nn, f"Conv{count}d"), getattr(nn, f"ConvTranspose{count}d")) for count in (1, 2, 3)}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
+def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> list[int]:
     """Refuse a network whose forward pass calls an operation that layer masking cannot compute.
 
     The forward pass runs once in eval and once in training mode, on a twin whose tensors have no values: neither the
@@ -43,8 +46,11 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
     what follows where Python asks for a value, is refused when a masked pass meets it.
 
     Args:
-        network: takes images (B, C, H, W) as its only argument without a default.
+        network: takes images (B, C, *size) as its only argument without a default.
         options: of masking.
+
+    Returns:
+        How many axes its images may have.
 
     Raises:
         UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message
@@ -53,18 +59,20 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> None:
     _load_rules_for(network)
     ask_for_rules(network.modules())
     with _random_states_kept():
-        for training in (False, True):
-            _try_sizes(network, options, training=training)
+        (_, axes), _ = (_try_sizes(network, options, training=training) for training in (False, True))
+    return [2 + each for each in axes]
 
 
 def count_steps(network: nn.Module, options: MaskingOptions) -> int:
     """How many rules a pass applies, in the present mode of each module."""
     with _random_states_kept():
-        return _try_sizes(network, options)
+        return _try_sizes(network, options)[0]
 
 
-def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | None = None) -> int:
-    """How many rules the first pass applies that gets through; -1 where none does.
+def _try_sizes(
+    network: nn.Module, options: MaskingOptions, *, training: bool | None = None
+) -> tuple[int, Sequence[int]]:
+    """How many rules the first pass applies that gets through, -1 where none does, and how many axes its images have.
 
     A network may take images of one size alone, or of none that is tried.
 
@@ -72,13 +80,15 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
         UnsupportedNetworkError: at a size that the network alone takes, or at another one where none gets through.
     """
     refusal = None
-    for channels in _possible_channels(network):
+    possible_axes = _possible_axes(network)
+    for channels, axes in product(_possible_channels(network), possible_axes or [2]):
         failures: set[str] = set()
         for size in _SIZES:
+            shape = (2, channels, *[size] * axes)
             try:
-                return _run_without_values(network, options, (2, channels, size, size), training=training)
+                return _run_without_values(network, options, shape, training=training), [axes]
             except UnsupportedNetworkError as error:
-                if takes_shape(network, (2, channels, size, size), training=training):
+                if takes_shape(network, shape, training=training):
                     raise
                 refusal = refusal or error
             except Exception as error:
@@ -87,11 +97,11 @@ def _try_sizes(network: nn.Module, options: MaskingOptions, *, training: bool | 
                 failures.add(str(error))
     if refusal is not None:
         raise refusal
-    return -1
+    return -1, possible_axes or [1, 2, 3]
 
 
 def _run_without_values(
-    network: nn.Module, options: MaskingOptions | None, shape: tuple[int, int, int, int], *, training: bool | None
+    network: nn.Module, options: MaskingOptions | None, shape: Sizes, *, training: bool | None
 ) -> int:
     twin = _twin_without_values(network)
     if training is not None:
@@ -100,7 +110,7 @@ def _run_without_values(
         return _run_twin(twin, options, shape)[0]
 
 
-def takes_shape(network: nn.Module, shape: tuple[int, int, int, int], *, training: bool | None = None) -> bool:
+def takes_shape(network: nn.Module, shape: Sizes, *, training: bool | None = None) -> bool:
     """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256.
 
     Args:
@@ -129,7 +139,7 @@ def name_of_tensor(value: Tensor) -> Hashable:
 def _run_twin(
     twin: nn.Module,
     options: MaskingOptions | None,
-    shape: tuple[int, ...],
+    shape: Sizes,
     note: Callable[..., None] | None = None,
     names: Names | None = None,
 ) -> tuple[int, Any]:
@@ -137,7 +147,7 @@ def _run_twin(
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
     images, run = torch.empty(shape, dtype=dtype, device="meta"), Run()
     if options is not None:
-        images = carry(images, MapOfSize.of(shape[0], shape[2], shape[3], options))
+        images = carry(images, MapOfSize.of(shape[0], shape[2:], options))
         images.run = run
     run.note = note
     with torch.device("meta"), _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
@@ -152,7 +162,7 @@ def _run_twin(
 def follow(
     network: nn.Module,
     options: MaskingOptions,
-    shape: tuple[int, ...],
+    shape: Sizes,
     note: Callable[..., None],
     names: Names,
 ) -> Any:
@@ -181,9 +191,9 @@ class MapOfSize(VisibleMap):
     """Positions of which the number alone counts, as if nothing were hidden."""
 
     @classmethod
-    def of(cls, batch: int, height: int, width: int, options: MaskingOptions) -> "MapOfSize":
+    def of(cls, batch: int, size: Sizes, options: MaskingOptions) -> "MapOfSize":
         """The map of so many images and positions."""
-        return cls(torch.empty(batch, 1, height, width, dtype=torch.bool, device="meta"), options)
+        return cls(torch.empty(batch, 1, *size, dtype=torch.bool, device="meta"), options)
 
     @property
     def everything(self) -> bool:
@@ -382,21 +392,20 @@ def _random_states_kept() -> Iterator[None]:
         np.random.set_state(of_numpy)
 
 
-def channels_of(network: nn.Module, options: MaskingOptions, height: int, width: int) -> int:
+def channels_of(network: nn.Module, options: MaskingOptions, size: Sizes) -> int:
     """How many channels the images of a network have, of those that its first layers take.
 
     Args:
         network: in eval mode.
         options: of masking.
-        height: of the images.
-        width: of the images.
+        size: of the images.
 
     Raises:
         InputError: a forward pass gets through with none of them.
     """
     for channels in _possible_channels(network):
         try:
-            _run_without_values(network, options, (1, channels, height, width), training=False)
+            _run_without_values(network, options, (1, channels, *size), training=False)
         except Exception:  # whatever a forward raises that other images are given to
             continue
         return channels
@@ -407,6 +416,14 @@ def _possible_channels(network: nn.Module) -> list[int]:
     found = [getattr(module, "in_channels", None) for module in network.modules()]
     first = dict.fromkeys(each for each in found if isinstance(each, int))
     return list(dict.fromkeys([*list(first)[:3], 3]))
+
+
+def _possible_axes(network: nn.Module) -> list[int]:
+    """How many axes the positions of images may have: those of its convolutions, the first one's first."""
+    found = [
+        count for module in network.modules() for count, kinds in _CONVOLUTIONS.items() if isinstance(module, kinds)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _load_rules_for(network: nn.Module) -> None:

@@ -39,7 +39,7 @@ from tests.fuzz.networks import (
     without_gradient,
 )
 from tests.lm_modules.masking.cases import assert_close, tensors_of
-from tests.lm_modules.masking.reference import Run, Seen, masked_output
+from tests.lm_modules.masking.reference import BATCH_NORMS, Run, Seen, masked_output
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
@@ -126,7 +126,7 @@ def check_whole_images(one):
     whole, others = one.example.visible[:1].clone(), one.example.visible[1:]
     whole[:] = True
     visible = torch.cat([whole, others])
-    norms = [module for module in one.example.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in one.example.network.modules() if isinstance(module, BATCH_NORMS)]
     if visible.all() or any(not norm.track_running_stats for norm in norms):
         raise UndecidedError
     masked = one.masked()
@@ -290,10 +290,10 @@ def check_sizes(one):
     images, visible = one.example.images, one.example.visible
     sizes = torch.tensor([[one.chance.randint(max(2, side - 4), side) for side in images.shape[2:]] for _ in images])
     expected = []
-    for image, shown, (height, width) in zip(images, visible, sizes.tolist(), strict=True):
+    for image, shown, size in zip(images, visible, sizes.tolist(), strict=True):
         try:
             with torch.no_grad():
-                twice = (each[None, :, :height, :width].repeat(2, 1, 1, 1) for each in (image, shown))
+                twice = (torch.stack([each[(slice(None), *map(slice, size))]] * 2) for each in (image, shown))
                 alone = [each[:1] for each in tensors_of(masked_output(one.network(), *twice, one.run))]
         except (RuntimeError, ValueError, IndexError, ZeroDivisionError):
             raise UndecidedError from None  # too small for the network alone
@@ -312,6 +312,7 @@ class Kind(NamedTuple):
         blocks: that the networks are made of.
         heads: likewise.
         modes: training or not.
+        axes: how many the positions have.
         count: networks in a run of the suite.
         refuses: fraction of networks that may be refused, at most.
     """
@@ -320,6 +321,7 @@ class Kind(NamedTuple):
     blocks: Sequence[Draw] = BLOCKS
     heads: Sequence[Draw] = (head,)
     modes: Sequence[bool] = (False,)
+    axes: int = 2
     count: int = 12
     refuses: float = 0.05
 
@@ -340,11 +342,14 @@ KINDS = {
     "modes": Kind(check_modes, (dropped, *BLOCKS), modes=(True, True, False)),
     "new state": Kind(check_new_state, (standardised, *BLOCKS), modes=BOTH),
 }
+for _axes, _of in ((1, "signals"), (3, "volumes")):
+    for _name in ("gradients", "axes", "sizes", "on accelerators"):
+        KINDS[f"{_name} of {_of}"] = KINDS[_name]._replace(axes=_axes, count=4)
 
 
 def draw_try(name, seed):
     kind, chance = KINDS[name], random.Random(f"{name} {seed}, choices")
-    example = draw_example(f"{name} {seed}", kind.blocks, kind.heads)
+    example = draw_example(f"{name} {seed}", kind.blocks, kind.heads, kind.axes)
     run = Run(
         chance.choice(["intersection", "union"]), chance.random() < 0.6, chance.choice(["mean", "mirror", "zeros"])
     )

@@ -26,6 +26,7 @@ from maskrobust.lm_modules.masking.arrangement import (
     remade,
     united,
 )
+from maskrobust.lm_modules.masking.axes import symmetric
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, masked_in
 from maskrobust.lm_modules.masking.rules import convolution, merging, normalisation, pointwise, pooling, reshaping
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
@@ -291,10 +292,10 @@ def windows_of(
     """Windows of a map side by side, with zeros around it that the network sees."""
     check_images_first(x := x.as_map() if isinstance(x, Arranged) else x)
     result = operation(x.features, kernel_size, dilation, padding, stride)
-    of_map, (down, across) = x.arrangement, convolution.pair(padding)
+    of_map = x.arrangement
 
     def cut() -> Arrangement:
-        framed = F.pad(x.positions.float(), (across, across, down, down), value=1.0)
+        framed = F.pad(x.positions.float(), symmetric(padding, 2), value=1.0)
         shown = operation(framed, kernel_size, dilation, 0, stride) > 0
         within = (*channels(x.shape[1]), *_positions(shown.shape[1]))
         axes = [of_map.kinds[0], within, _positions(shown.shape[2])]

@@ -1,31 +1,40 @@
 """Rules for convolutions of every kind, and for padding before them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    Padding,
+    Sizes,
+    after,
+    before,
+    padding_of,
+    symmetric,
+    tuple_of,
+)
 from maskrobust.lm_modules.masking.masked import Masked, carry
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first, layout_of
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
-from maskrobust.lm_modules.masking.visible_map import Padding, Window
-
-NO_PADDING: Padding = (0, 0, 0, 0)
+from maskrobust.lm_modules.masking.visible_map import Window
 
 
-@masking_rule(F.conv2d, any_sizes=True)
+@masking_rule(*CONVOLUTIONS.values(), any_sizes=True)
 def convolution(
     operation: Operation,
     x: Masked,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] | str = 0,
-    dilation: int | tuple[int, int] = 1,
+    stride: int | Sizes = 1,
+    padding: int | Sizes | str = 0,
+    dilation: int | Sizes = 1,
     groups: int = 1,
 ) -> Masked:
     """Neighbour padding, the convolution as usual, mask propagation.
@@ -34,8 +43,9 @@ def convolution(
         NotImplementedError: weights are made from masked features.
     """
     _check_weights(weight, bias)
-    kernel_size, dilations = (weight.shape[2], weight.shape[3]), pair(dilation)
-    window = Window(kernel_size, pair(stride), _convolution_padding(padding, kernel_size, dilations), dilations)
+    kernel_size = tuple(weight.shape[2:])
+    strides, dilations = (tuple_of(each, len(kernel_size)) for each in (stride, dilation))
+    window = Window(kernel_size, strides, _convolution_padding(padding, kernel_size, dilations), dilations)
 
     def convolve(features: Tensor) -> Tensor:
         return operation(features, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
@@ -43,39 +53,42 @@ def convolution(
     return slide(x, window, convolve, hidden="neighbours")
 
 
-@masking_rule(F.conv_transpose2d, any_sizes=True)
+@masking_rule(*TRANSPOSED.values(), any_sizes=True)
 def transposed_convolution(
     operation: Operation,
     x: Masked,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
-    output_padding: int | tuple[int, int] = 0,
+    stride: int | Sizes = 1,
+    padding: int | Sizes = 0,
+    output_padding: int | Sizes = 0,
     groups: int = 1,
-    dilation: int | tuple[int, int] = 1,
+    dilation: int | Sizes = 1,
 ) -> Masked:
     """An output is visible when a visible input reaches it; inputs that reach one output are (k - 1) d / s apart."""
     _check_weights(weight, bias)
     check_images_first(x)
-    kernel_size, steps = (weight.shape[2], weight.shape[3]), pair(stride)
-    sizes = zip(kernel_size, pair(dilation), steps, strict=True)
+    kernel_size = tuple(weight.shape[2:])
+    steps, frames, more, dilation = (
+        tuple_of(each, len(kernel_size)) for each in (stride, padding, output_padding, dilation)
+    )
+    sizes = zip(kernel_size, dilation, steps, strict=True)
     rings = max((size - 1) * spread // step for size, spread, step in sizes)
-    geometry = steps, pair(padding), pair(output_padding)
+    geometry = steps, frames, more
     padded = x.with_zero_outside(x.with_neighbour_padding(rings))
     features = operation(padded, weight, bias, *geometry, groups, dilation)
 
     def reached(numbers: Tensor) -> Tensor:
         window = torch.ones(1, 1, *kernel_size, device=numbers.device)
-        return F.conv_transpose2d(numbers, window, None, *geometry, 1, dilation)
+        return torch.as_tensor(TRANSPOSED[len(kernel_size)](numbers, window, None, *geometry, 1, dilation))
 
-    key = ("transposed", kernel_size, geometry, pair(dilation))
+    key = ("transposed", kernel_size, geometry, dilation)
 
     def extent_after(extent: Tensor) -> Tensor:
-        before, more, size, spread, step = (
-            extent.new_tensor(each) for each in (geometry[1], geometry[2], kernel_size, pair(dilation), steps)
+        frame, rest, size, spread, step = (
+            extent.new_tensor(each) for each in (frames, more, kernel_size, dilation, steps)
         )
-        return (extent - 1) * step - 2 * before + (size - 1) * spread + more + 1
+        return (extent - 1) * step - 2 * frame + (size - 1) * spread + rest + 1
 
     result = carry(features, x.visible.derive(key, reached, least=0.5, extent_after=extent_after))
     result.rings = rings
@@ -88,26 +101,29 @@ def pad(
 ) -> Masked:
     """Frame or crop: zeros are hidden positions, as those that a convolution adds; other modes frame the mask alike.
 
+    Further channels are as visible as the others.
+
     Raises:
-        NotImplementedError: more than height and width is padded, or with a constant other than 0, and minus infinity
-            ahead of a max pool.
+        NotImplementedError: images are padded, channels and positions at once, or positions with a constant other than
+            0, and minus infinity ahead of a max pool.
     """
+    if not x.is_images_first:
+        raise LosesMap(f"layer masking pads the axes of images and positions only, got {tuple(pad)}; {OWN_RULE}")
+    sizes, others = _of_positions(pad, len(x.spatial_axes))
+    if any(others):
+        if any(sizes) or any(others[2:]):
+            raise NotImplementedError(
+                f"layer masking pads the channels or the positions of {layout_of(x)} features only, got {tuple(pad)} "
+                f"for shape {tuple(x.shape)}; {OWN_RULE}"
+            )
+        return carry(F.pad(x.features, pad, mode, value), x.visible)
     filler = 0.0 if value is None else float(value)
     if mode == "constant" and filler not in (0.0, -math.inf):
         raise NotImplementedError(f"layer masking pads with 0 only, got the constant {value}; {OWN_RULE}")
-    if not x.is_images_first:
-        raise LosesMap(f"layer masking pads the axes of images and positions only, got {tuple(pad)}; {OWN_RULE}")
-    if len(pad) != 4:
-        raise NotImplementedError(
-            f"layer masking pads height and width of (B, C, H, W) features only, got {tuple(pad)} for shape "
-            f"{tuple(x.shape)} with axes {x.axes}; {OWN_RULE}"
-        )
-    left, right, top, bottom = (int(size) for size in pad)
-    sizes = (left, right, top, bottom)
     is_frame = mode == "constant" and min(sizes) >= 0
 
     def extent_after(extent: Tensor) -> Tensor:
-        return extent + extent.new_tensor((top + bottom, left + right))
+        return extent + extent.new_tensor(before(sizes)) + extent.new_tensor(after(sizes))
 
     visible = x.visible.derive(
         ("pad", sizes, mode),
@@ -116,8 +132,8 @@ def pad(
     )
     padded = carry(F.pad(x.visible.cut(x.features, filler), sizes, mode, value), visible)
     if is_frame:
-        inside, before = (x, NO_PADDING) if x.frame is None or x.frame.value != filler else x.frame[:2]
-        padded.frame = Frame(inside, _sum(before, sizes), filler, share_memory(inside).state)
+        inside, earlier = (x, (0,) * len(sizes)) if x.frame is None or x.frame.value != filler else x.frame[:2]
+        padded.frame = Frame(inside, _sum(earlier, sizes), filler, share_memory(inside).state)
     return padded
 
 
@@ -132,14 +148,14 @@ def slide(
     """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
 
     Args:
-        x: (B, C, H, W) masked features.
+        x: (B, C, *size) masked features.
         window: of the computation.
         compute: the plain computation, alone in taking what it is given.
         hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
         outside: what it reads in its own padding, and outside of images that are smaller than the map.
 
     Raises:
-        NotImplementedError: the features are not (B, C, H, W).
+        NotImplementedError: the features are not (B, C, *size).
     """
     # In ceil mode windows may start in a frame, but not in their own padding.
     frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
@@ -171,19 +187,6 @@ def slide(
     return result
 
 
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """(vertical, horizontal) of an argument that may be one number for both."""
-    if isinstance(value, int):
-        return value, value
-    return (value[0], value[-1])
-
-
-def symmetric(padding: int | tuple[int, ...]) -> Padding:
-    """(left, right, top, bottom) of a padding given as a number or as (vertical, horizontal)."""
-    vertical, horizontal = pair(padding)
-    return horizontal, horizontal, vertical, vertical
-
-
 def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
     if isinstance(weight, Masked) or isinstance(bias, Masked):
         raise NotImplementedError(
@@ -192,19 +195,22 @@ def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
         )
 
 
+def _of_positions(pad: Sequence[int], count: int) -> tuple[Padding, Padding]:
+    """A padding of `count` axes of positions, and what there is of other axes."""
+    sizes = tuple(map(int, pad)) + (0,) * (2 * count - len(pad))
+    return sizes[: 2 * count], sizes[2 * count :]
+
+
 def _sum(first: Padding, second: Padding) -> Padding:
-    left, right, top, bottom = (one + other for one, other in zip(first, second, strict=True))
-    return left, right, top, bottom
+    return tuple(one + other for one, other in zip(first, second, strict=True))
 
 
-def _convolution_padding(
-    padding: str | int | tuple[int, ...], kernel_size: tuple[int, int], dilation: tuple[int, int]
-) -> Padding:
+def _convolution_padding(padding: str | int | Sizes, kernel_size: Sizes, dilation: Sizes) -> Padding:
     """Padding of a convolution; "same" puts the odd position right and below."""
     if padding == "valid":
-        return NO_PADDING
+        padding = 0
     if padding == "same":
-        vertical, horizontal = ((size - 1) * step for size, step in zip(kernel_size, dilation, strict=True))
-        return horizontal // 2, math.ceil(horizontal / 2), vertical // 2, math.ceil(vertical / 2)
+        rooms = [(size - 1) * step for size, step in zip(kernel_size, dilation, strict=True)]
+        return padding_of([room // 2 for room in rooms], [math.ceil(room / 2) for room in rooms])
     assert not isinstance(padding, str)
-    return symmetric(padding)
+    return symmetric(padding, len(kernel_size))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.dispatch import Axes
+from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
@@ -83,8 +83,7 @@ def sum_branches(branches: Sequence[Masked]) -> Masked:
 
 
 def _with_new_axis(axes: Axes, at: int) -> Axes:
-    images, height, width = (axis + (axis >= at) for axis in axes)
-    return images, height, width
+    return tuple(axis + (axis >= at) for axis in axes)
 
 
 def _united(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap]:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import IMAGES_FIRST, Masked, carry, masked_in, without_axes
+from maskrobust.augment.batch import LAYOUTS
+from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in, without_axes
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
@@ -22,7 +23,7 @@ ARITHMETIC = (
     torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
 )  # fmt: skip
 COPIES = (torch.clone, torch.detach, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)
-DROPOUT = (F.dropout, F.dropout2d, F.alpha_dropout, F.feature_alpha_dropout)
+DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
 QUOTIENTS = (torch.div, torch.true_divide)
 SINGULAR = (
     torch.pow, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p, torch.reciprocal, torch.rsqrt, torch.sqrt,
@@ -113,7 +114,7 @@ def over_channels(
         positions = dim is not None and dim % x.ndim != x.axes[0] and operation not in (torch.argmax, Tensor.argmax)
         raise (LosesMap if positions else NotImplementedError)(
             f"layer masking takes a softmax or an argmax over the channels only, got axis {dim} of shape "
-            f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
+            f"{tuple(x.shape)}, whose axes {x.axes} are images and positions; {OWN_RULE}"
         )
     if operation not in (torch.argmax, Tensor.argmax):
         return x.with_fresh(operation(x, dim, *args, **kwargs))
@@ -138,7 +139,7 @@ def normalize(
     if dim % x.ndim in x.axes:
         raise LosesMap(
             f"layer masking normalises over the channels only, got axis {dim} of shape {tuple(x.shape)}, whose axes "
-            f"{x.axes} are images, height and width; {OWN_RULE}"
+            f"{x.axes} are images and positions; {OWN_RULE}"
         )
     return x.with_fresh(operation(x.with_hidden_one(), p, dim, eps))
 
@@ -159,19 +160,25 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
     if not isinstance(x, Masked) or x.ndim - 1 in x.axes:
         raise NotImplementedError(
             "layer masking needs the channels on the last axis for a linear layer or layer norm over them, but it is "
-            "the width of the image; permute the features to (B, H, W, C), or flatten them first."
+            "one of positions, such as the width; permute the features, as to (B, H, W, C), or flatten them first."
         )
     return x.with_fresh(operation(x.features, *args, **kwargs))
 
 
 def check_images_first(x: Any) -> None:
-    """Refuse features that are not (B, C, H, W)."""
-    if not isinstance(x, Masked) or not x.is_images_first:
-        given = f"shape {tuple(x.shape)} with axes {x.axes}" if isinstance(x, Masked) else "a plain tensor"
+    """Refuse features that are not (B, C, *size)."""
+    if not isinstance(x, Masked):
+        raise NotImplementedError("layer masking needs masked features here, got a plain tensor; mask them first.")
+    if not x.is_images_first:
         raise NotImplementedError(
-            f"layer masking needs features (B, C, H, W) here, with axes {IMAGES_FIRST} for images, height and width, "
-            f"got {given}; permute them first."
+            f"layer masking needs features {layout_of(x)} here, with axes {x.visible.axes} for images and positions, "
+            f"got shape {tuple(x.shape)} with axes {x.axes}; permute them first."
         )
+
+
+def layout_of(x: Masked) -> str:
+    """The order of axes that most rules need, in words."""
+    return LAYOUTS[len(x.visible.size) + 1]
 
 
 def masked_operands(*operands: Any) -> list[Masked]:

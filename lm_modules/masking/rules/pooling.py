@@ -9,15 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.axes import (
+    ADAPTIVE_AVERAGE_POOLS,
+    AVERAGE_POOLS,
+    Sizes,
+    before,
+    channels_first,
+    symmetric,
+    tuple_of,
+)
 from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
-from maskrobust.lm_modules.masking.rules.convolution import pair, slide, symmetric
+from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 
-@masking_rule(F.max_pool2d, torch.max_pool2d, any_sizes=True)
+@masking_rule(
+    F.max_pool1d, torch.max_pool1d, F.max_pool2d, torch.max_pool2d, F.max_pool3d, torch.max_pool3d, any_sizes=True
+)  # fmt: skip
 def max_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
@@ -29,13 +40,15 @@ def max_pool(
     return _slide(x, *settings, lambda features: operation(features, *settings), outside=-math.inf)
 
 
-@masking_rule(F.max_pool2d_with_indices, any_sizes=True)
+@masking_rule(
+    F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices, any_sizes=True
+)  # fmt: skip
 def max_pool_with_indices(_operation: Operation, *_args: Any, **_kwargs: Any) -> Masked:
     """Refused."""
     raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
 
 
-@masking_rule(F.avg_pool2d, any_sizes=True)
+@masking_rule(*AVERAGE_POOLS.values(), any_sizes=True)
 def average_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -47,18 +60,19 @@ def average_pool(
             f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
         )
     settings = kernel_size, stride or kernel_size, padding, ceil_mode
+    count = len(x.spatial_axes)
     if x.visible.extent is None or divisor_override is not None or (count_include_pad and not ceil_mode):
-        rest = count_include_pad, divisor_override
+        rest = (count_include_pad,) if count == 1 else (count_include_pad, divisor_override)
         return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, *rest))
-    if torch.compiler.is_exporting():
+    if torch.compiler.is_exporting() or count == 1:  # torch has no average pool of signals with a divisor of its own
         raise DependsOnSize
+    window = Window(tuple_of(kernel_size, count), tuple_of(stride or kernel_size, count), symmetric(padding, count))
     sums = _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, True, 1))
-    window = Window(pair(kernel_size), pair(stride or kernel_size), symmetric(padding))
     divisors = _divisors(x.visible.extent, sums.visible.size[1:], window, count_include_pad)
     return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
 
 
-@masking_rule(F.lp_pool2d, any_sizes=True)
+@masking_rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, any_sizes=True)
 def power_pool(
     operation: Operation, x: Masked, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Masked:
@@ -69,7 +83,7 @@ def power_pool(
     return _slide(x, *settings, 0, 1, ceil_mode, lambda features: operation(features, norm_type, *settings, ceil_mode))
 
 
-@masking_rule(F.adaptive_avg_pool2d, any_sizes=True)
+@masking_rule(*ADAPTIVE_AVERAGE_POOLS.values(), any_sizes=True)
 def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) -> Masked | Tensor:
     """Each bin is the mean over its visible positions, and 0 where it has none; it is visible when it has one.
 
@@ -78,17 +92,20 @@ def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) ->
     check_images_first(x)
     if _is_one(output_size):
         # As channels-last as a pool of channels-last features is, or a gate would make contiguous features of them.
-        return x.mean_over_visible().to(x.dtype)[:, None, None].permute(0, 3, 1, 2)
+        count = len(x.spatial_axes)
+        means = x.mean_over_visible().to(x.dtype)
+        return channels_first(means[(slice(None), *[None] * count)])
     visible = _bins(x, output_size)
-    pooled = F.adaptive_avg_pool2d(x.with_hidden_zero(), output_size)
+    pool = ADAPTIVE_AVERAGE_POOLS[len(x.spatial_axes)]
+    pooled: Tensor = pool(x.with_hidden_zero(), output_size)
     if not x.visible.everything:
         ones = x.visible.positions.to(torch.promote_types(pooled.dtype, torch.float32))
-        fraction = F.adaptive_avg_pool2d(ones, output_size)
+        fraction = pool(ones, output_size)
         pooled = pooled / torch.where(visible.positions, fraction, 1.0).to(pooled.dtype)
     return carry(pooled, visible)
 
 
-@masking_rule(F.adaptive_max_pool2d, any_sizes=True)
+@masking_rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, any_sizes=True)
 def adaptive_max_pool(
     operation: Operation, x: Masked, output_size: Any, return_indices: bool = False
 ) -> Masked | Tensor:
@@ -122,8 +139,8 @@ def mean(
         kept = [1 if axis in spatial else size for axis, size in enumerate(x.shape) if keepdim or axis not in spatial]
         return means.reshape(kept)
     if spatial and keepdim and x.is_images_first:
-        size = (1, None) if spatial == (2,) else (None, 1)
-        pooled = adaptive_average_pool(F.adaptive_avg_pool2d, x, size)
+        size = tuple(1 if axis in spatial else None for axis in x.spatial_axes)
+        pooled = adaptive_average_pool(ADAPTIVE_AVERAGE_POOLS[len(size)], x, size)
         return pooled if dtype is None else pooled.to(dtype)
     return _over_channels(x, spatial, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
 
@@ -182,44 +199,45 @@ def vector_norm(
     )
 
 
-def _divisors(extent: Tensor, size: tuple[int, int], window: Window, count_include_pad: bool) -> Tensor:
+def _divisors(extent: Tensor, size: Sizes, window: Window, count_include_pad: bool) -> Tensor:
     """How many positions the window of each result counts, as torch counts them, for each image by itself.
 
     Args:
-        extent: (B, 2) int64, sizes of the images.
-        size: (H', W') of the results.
+        extent: (B, n) int64, sizes of the images.
+        size: of the results.
         window: of the pool.
         count_include_pad: whether the padding counts.
 
     Returns:
-        (B, 1, H', W') int64; at least 1.
+        (B, 1, *size) int64; at least 1.
     """
-    counts = []
-    for axis, length in enumerate(size):
-        padding = window.padding[2 - 2 * axis]
+    counts = extent.new_ones(len(extent), 1)
+    for axis, (length, padding) in enumerate(zip(size, before(window.padding), strict=True)):
         start = torch.arange(length, device=extent.device) * window.stride[axis] - padding
         end = torch.minimum(start + window.kernel_size[axis], extent[:, axis, None] + padding)
         if not count_include_pad:
             start, end = start.clamp(min=0), torch.minimum(end, extent[:, axis, None])
-        counts.append((end - start).clamp(min=1))
-    return counts[0][:, None, :, None] * counts[1][:, None, None, :]
+        counts = counts[..., None] * (end - start).clamp(min=1).reshape(-1, *[1] * (axis + 1), length)
+    return counts
 
 
 def _slide(
     x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     compute: Callable[[Tensor], Tensor], outside: float = 0.0,
 ) -> Masked:  # fmt: skip
-    window = Window(pair(size), pair(stride), symmetric(padding), pair(dilation), ceil_mode)
+    count = len(x.spatial_axes)
+    sizes, strides, dilations = (tuple_of(each, count) for each in (size, stride, dilation))
+    window = Window(sizes, strides, symmetric(padding, count), dilations, ceil_mode)
     return slide(x, window, compute, hidden="zero", outside=outside)
 
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:
-    spread = partial(F.adaptive_avg_pool2d, output_size=output_size)
+    spread = partial(ADAPTIVE_AVERAGE_POOLS[len(x.spatial_axes)], output_size=output_size)
     return x.visible.derive(("adaptive", str(output_size)), spread)
 
 
 def _is_one(output_size: Any) -> bool:
-    return output_size == 1 or (not isinstance(output_size, int) and tuple(output_size) == (1, 1))
+    return output_size == 1 or (not isinstance(output_size, int) and set(output_size) == {1})
 
 
 def _refuse_least(x: Masked, order: Any) -> None:
@@ -244,8 +262,8 @@ def _spatial(x: Masked, dim: Any) -> tuple[int, ...]:
 
 def _refusal(x: Masked, dim: Any) -> str:
     return (
-        f"layer masking reduces over height and width together, or over the channels, got axes {dim} of shape "
-        f"{tuple(x.shape)}, whose axes {x.axes} are images, height and width; {OWN_RULE}"
+        f"layer masking reduces over all axes of positions together, or over the channels, got axes {dim} of shape "
+        f"{tuple(x.shape)}, whose axes {x.axes} are images and positions; {OWN_RULE}"
     )
 
 

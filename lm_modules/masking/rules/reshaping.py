@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.dispatch import Axes
+from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import slide
@@ -17,7 +17,7 @@ from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
-_RINGS = {"nearest": 0, "nearest-exact": 0, "bilinear": 1, "bicubic": 2}
+_RINGS = {"nearest": 0, "nearest-exact": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
 _LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
 
 
@@ -89,9 +89,9 @@ def roll(operation: Operation, x: Masked, shifts: Any, dims: Any = None) -> Mask
     by = {axis % x.ndim: step for axis, step in zip(axes, steps, strict=True) if step}
     if x.axes[0] in by:
         raise NotImplementedError(f"layer masking rolls channels or positions, got axes {dims}; {OWN_RULE}")
-    height, width = (by.get(axis, 0) for axis in x.spatial_axes)
-    visible = x.visible.derive(("roll", height, width), lambda numbers: numbers.roll((height, width), (2, 3)))
-    visible._derived.setdefault(("roll", -height, -width), x.visible)
+    moves = [by.get(axis, 0) for axis in x.spatial_axes]
+    visible = x.visible.derive(("roll", *moves), lambda numbers: numbers.roll(moves, x.visible.axes[1:]))
+    visible._derived.setdefault(("roll", *map(operator.neg, moves)), x.visible)
     return carry(operation(x, shifts, dims), visible, x.axes)
 
 
@@ -106,8 +106,7 @@ def channel_shuffle(operation: Operation, x: Masked, groups: int) -> Masked:
 def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
     """A new axis of channels."""
     at = dim % (x.ndim + 1)
-    images, height, width = (axis + (axis >= at) for axis in x.axes)
-    return carry(operation(x, dim), x.visible, (images, height, width))
+    return carry(operation(x, dim), x.visible, tuple(axis + (axis >= at) for axis in x.axes))
 
 
 @masking_rule(torch.squeeze, any_sizes=True)
@@ -134,8 +133,7 @@ def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
     features = operation(x, *sizes)
     if features.ndim != x.ndim:
         raise NotImplementedError(f"layer masking repeats axes that features have, got {sizes}; {OWN_RULE}")
-    height, width = (features.shape[axis] for axis in x.spatial_axes)
-    return carry(features, x.visible.expanded(height, width), x.axes)
+    return carry(features, x.visible.expanded(*(features.shape[axis] for axis in x.spatial_axes)), x.axes)
 
 
 @masking_rule(Tensor.expand_as, any_sizes=True)
@@ -203,7 +201,7 @@ def index(_operation: Operation, x: Masked, place: Any) -> Masked:
         )
     axes = without_axes(x.axes, [axis for axis, each in enumerate(kept) if type(each) is int])
     for at in (at for at, each in enumerate(each for each in places if type(each) is not int) if each is None):
-        axes = tuple(axis + (axis >= at) for axis in axes)  # type: ignore[assignment]
+        axes = tuple(axis + (axis >= at) for axis in axes)
     return carry(x.features[tuple(places)], _sliced(x, kept), axes)
 
 
@@ -217,7 +215,7 @@ def interpolate(
     Where visible ones have a weight below 3e-5, it is hidden.
 
     Raises:
-        NotImplementedError: another mode than nearest, nearest-exact, bilinear or bicubic, or antialias.
+        NotImplementedError: another mode than nearest, nearest-exact, (bi-, tri-)linear or bicubic, or antialias.
     """
     check_images_first(x)
     if mode not in _RINGS or antialias:
@@ -268,17 +266,16 @@ def _view_of(x: Masked, view: Masked) -> Masked:
 def _axes_of_view(x: Masked, features: Tensor) -> Axes:
     """The axes of a mask in a view: those ahead of all channels stay there, and so do those behind."""
     before, after, axes = tuple(x.shape), tuple(features.shape), x.axes
-    for ahead in (1, 2, 3):
-        behind, added = 3 - ahead, len(after) - len(before)
+    for ahead in range(1, len(axes) + 1):
+        behind, added = len(axes) - ahead, len(after) - len(before)
         expected = (*range(ahead), *range(x.ndim - behind, x.ndim))
         if (
-            len(after) >= 3
+            len(after) >= len(axes)
             and axes == expected
             and before[:ahead] == after[:ahead]
             and before[x.ndim - behind :] == after[len(after) - behind :]
         ):
-            images, height, width = (axis if axis < ahead else axis + added for axis in axes)
-            return images, height, width
+            return tuple(axis if axis < ahead else axis + added for axis in axes)
     raise LosesMap(
         "layer masking follows positions of an image, but here they become a sequence of tokens, as in a transformer, "
         f"which images of several sizes in one batch, and coverage, do not allow; {OWN_RULE}"
@@ -286,16 +283,17 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
 
 
 def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
-    images, height, width = (order.index(axis) for axis in x.axes)
-    if images > min(height, width):
+    images, *places = (order.index(axis) for axis in x.axes)
+    if images > min(places):
         raise NotImplementedError(
             f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
             f"axes {x.axes}; {OWN_RULE}"
         )
-    if height < width:
-        return carry(features, x.visible, (images, height, width))
-    transposed = x.visible.derive("transpose", lambda numbers: numbers.transpose(2, 3))
-    return carry(features, transposed, (images, width, height))
+    if places == sorted(places):
+        return carry(features, x.visible, (images, *places))
+    moved = (0, 1, *(2 + places.index(place) for place in sorted(places)))
+    transposed = x.visible.derive(("transpose", moved), lambda numbers: numbers.permute(moved))
+    return carry(features, transposed, (images, *sorted(places)))
 
 
 def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
@@ -308,8 +306,8 @@ def _one_for_each_axis(place: Any, axes: int) -> list[Any]:
 
 def _sliced(x: Masked, places: Sequence[slice]) -> VisibleMap:
     """The map of a slice; from images that are all visible it shows everything."""
-    height, width = (places[axis] for axis in x.spatial_axes)
-    if height == width == slice(None):
+    of_positions = [places[axis] for axis in x.spatial_axes]
+    if all(each == slice(None) for each in of_positions):
         return x.visible
-    key = ("slice", (height.start, height.stop, height.step), (width.start, width.stop, width.step))
-    return x.visible.derive(key, lambda numbers: numbers[:, :, height, width])
+    key = ("slice", *((each.start, each.stop, each.step) for each in of_positions))
+    return x.visible.derive(key, lambda numbers: numbers[(slice(None), slice(None), *of_positions)])

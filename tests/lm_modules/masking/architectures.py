@@ -98,6 +98,12 @@ def build(architecture: str, **options: Any) -> nn.Module:
     what they multiply, scales are about 1, and batch norm has the statistics of random images.
     """
     network = build_outline(architecture, 10, OPTIONS.get(architecture, {}) | options)
+    size = size_of(architecture)
+    return initialised(network, (3, 3, size, size))
+
+
+def initialised(network: nn.Module, shape: Sequence[int]) -> nn.Module:
+    """The same of a network that takes images of a shape."""
     generator = torch.Generator().manual_seed(0)
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -107,9 +113,8 @@ def build(architecture: str, **options: Any) -> nn.Module:
     network.eval()  # no dropout and the like, which would spread statistics that no evaluation meets
     for module in norms:
         module.train().momentum = 1.0
-    size = size_of(architecture)
     with torch.no_grad():
-        network(torch.randn(3, 3, size, size, generator=generator))
+        network(torch.randn(*shape, generator=generator))
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
         # Channels with next to no variance on these images would make rounding errors grow from layer to layer.
@@ -126,16 +131,19 @@ def _draw(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     return torch.empty(shape).uniform_(low, high, generator=generator)
 
 
-def draw_images(size: int) -> Tensor:
-    """(2, 3, size, size), the same each time."""
-    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+def draw_images(channels: int, *size: int) -> Tensor:
+    """(2, C, *size), the same each time."""
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
-def draw_visible(size: int) -> Tensor:
-    """(2, 1, size, size): of the first image the right part and a disc are hidden, of the second nothing."""
-    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    disc = (y - 0.7 * size) ** 2 + (x - 0.25 * size) ** 2 < (0.15 * size) ** 2
-    return torch.stack([(x < 0.6 * size) & ~disc, torch.ones_like(disc)])[:, None]
+def draw_visible(*size: int) -> Tensor:
+    """(2, 1, *size): of the first image the right part and a disc are hidden, of the second nothing."""
+    *others, last = (
+        place / length
+        for place, length in zip(torch.meshgrid(*map(torch.arange, size), indexing="ij"), size, strict=True)
+    )
+    disc = sum([(each - 0.7) ** 2 for each in others], (last - 0.25) ** 2) < 0.15**2
+    return torch.stack([(last < 0.6) & ~disc, torch.ones_like(disc)])[:, None]
 
 
 class Case(NamedTuple):
@@ -144,8 +152,8 @@ class Case(NamedTuple):
     Attributes:
         network: in eval mode.
         masked: the same, wrapped.
-        images: (2, 3, size, size).
-        visible: (2, 1, size, size) bool, part of the first image and all of the second.
+        images: (2, C, *size).
+        visible: (2, 1, *size) bool, part of the first image and all of the second.
         plain: the network's output for `images`.
         output: that of `masked` for `images` and `visible`.
     """
@@ -168,8 +176,8 @@ class Case(NamedTuple):
 
 
 @torch.no_grad()
-def _case(network: nn.Module, image_size: int, padding: PaddingRule) -> Case:
-    images, visible = draw_images(image_size), draw_visible(image_size)
+def _case(network: nn.Module, shape: Sequence[int], padding: PaddingRule) -> Case:
+    images, visible = draw_images(*shape), draw_visible(*shape[1:])
     plain, precise = network(images), copy.deepcopy(network).double()(images.double())
     if (plain - precise).abs().max() > 1e-4 * plain.std():  # with random weights some blow their rounding up
         network, images = network.double(), images.double()
@@ -259,19 +267,19 @@ MEANINGS = """\
 """
 
 
-def check(network: nn.Module, image_size: int, padding: PaddingRule = "mean") -> dict[str, bool | str]:
+def check(network: nn.Module, shape: Sequence[int], padding: PaddingRule = "mean") -> dict[str, bool | str]:
     """All six properties of a network.
 
     Args:
         network: in eval mode; gets gradients, and batch norm statistics of the images.
-        image_size: side of the images.
+        shape: (C, *size) of the images.
         padding: of `LayerMasking`.
 
     Returns:
         For each of COLUMNS True, or what is wrong.
     """
     try:
-        case = _case(network, image_size, padding)
+        case = _case(network, shape, padding)
     except UnsupportedNetworkError as error:
         return dict.fromkeys(COLUMNS, str(error))
     return {"wraps": True} | {column: _verdict(holds, case) for column, holds in PROPERTIES.items()}
@@ -365,7 +373,7 @@ def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) ->
             sizes = image_size // torch.randint(1, 3, (3, 2), generator=generator)
         images = [torch.randn(3, *size, generator=generator, dtype=torch.float64) for size in sizes.tolist()]
         canvas, _ = pad_batch(images)
-        holes = draw_visible(int(sizes.max()))[:1, :, : canvas.shape[2], : canvas.shape[3]]
+        holes = draw_visible(*[int(sizes.max())] * 2)[:1, :, : canvas.shape[2], : canvas.shape[3]]
         for visible in (torch.ones_like(holes), holes):
             shown = [visible[:, :, : each.shape[1], : each.shape[2]] for each in images]
             alone = torch.cat([masked(each[None], seen) for each, seen in zip(images, shown, strict=True)])
@@ -395,7 +403,7 @@ def main() -> None:
     results: dict[str, dict[str, bool | str]] = {}
     for architecture in track(architectures(), "checking"):
         for padding in ("mean", "mirror"):
-            found = check(build(architecture), size_of(architecture), padding)
+            found = check(build(architecture), (3, *[size_of(architecture)] * 2), padding)
             failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
             results[architecture] = found | results.get(architecture, {}) | failed
     above, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -28,21 +29,19 @@ class Function(nn.Module):
         return self.function(x, *self.parts)
 
 
-def draw_visible(height: int, width: int) -> Tensor:
-    """(6, 1, H, W): sparse, half, dense, nothing, everything, one corner pixel."""
-    generator = torch.Generator().manual_seed(height * 100 + width)
-    noise = torch.rand(6, 1, height, width, generator=generator)
-    visible = noise < torch.tensor([0.1, 0.5, 0.9, 0.0, 2.0, 0.0])[:, None, None, None]
-    visible[5, 0, -1, 0] = True
+def draw_visible(*size: int) -> Tensor:
+    """(6, 1, *size): sparse, half, dense, nothing, everything, one corner pixel."""
+    generator = torch.Generator().manual_seed(reduce(lambda seed, length: seed * 100 + length, size))
+    noise = torch.rand(6, 1, *size, generator=generator)
+    visible = noise < torch.tensor([0.1, 0.5, 0.9, 0.0, 2.0, 0.0]).reshape(-1, *[1] * (len(size) + 1))
+    visible[(5, 0, -1, *[0] * (len(size) - 1))] = True
     return visible
 
 
-def draw_features(
-    batch: int, channels: int, height: int, width: int, dtype: torch.dtype = torch.float64, seed: int = 0
-) -> Tensor:
+def draw_features(batch: int, channels: int, *size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     """Uniform in [-1, 1)."""
     generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(batch, channels, height, width, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
+    return (torch.rand(batch, channels, *size, generator=generator, dtype=torch.float64) * 2 - 1).to(dtype)
 
 
 def assert_close(given: Tensor, expected: Tensor, tolerance: float, what: str = "it") -> None:

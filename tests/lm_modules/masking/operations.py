@@ -297,3 +297,60 @@ WINDOWED: dict[str, Operation] = {
     "view": lambda x: x.view(x.size(0), -1),
     "torch.reshape": lambda x: torch.reshape(x, (-1, 288)),
 }
+
+
+def windowed_along(axes: int) -> dict[str, Operation]:
+    """Operations on neighbours of positions with 1 or 3 axes, for 4 channels."""
+
+    def layer(name: str, *settings: Any, **named: Any) -> nn.Module:
+        return getattr(nn, f"{name}{axes}d")(*settings, **named)
+
+    def zeros_ahead(*sizes: int, **geometry: Any) -> nn.Module:
+        return nn.Sequential(layer("ZeroPad", sizes), layer("Conv", 4, 3, 3, **geometry))
+
+    pad = (1, 2, 0, 1, 2, 0)[: 2 * axes]
+    over = tuple(range(2, 2 + axes))
+    to_last, to_second = (0, *over, 1), (0, 1 + axes, *range(1, 1 + axes))
+    linear = {1: "linear", 3: "trilinear"}[axes]
+    return {
+        "conv same, even": layer("Conv", 4, 4, 4, padding="same"),
+        "conv same, dilated": layer("Conv", 4, 4, 2, padding="same", dilation=3),
+        "conv, strided": layer("Conv", 4, 4, 3, 2, 1, groups=2),
+        "conv, dilated beyond": layer("Conv", 4, 4, 2, padding=4, dilation=3),
+        "conv, uneven": layer("Conv", 4, 4, (1, 2, 3)[-axes:], (1, 1, 2)[-axes:], (0, 2, 1)[-axes:]),
+        "conv, replicate": layer("Conv", 4, 4, 5, 2, 2, padding_mode="replicate"),
+        "conv, circular": layer("Conv", 4, 4, 3, padding=1, padding_mode="circular"),
+        "transposed": layer("ConvTranspose", 4, 6, 3, 2, 1, output_padding=1),
+        "transposed, sparse": layer("ConvTranspose", 4, 6, 2, 3, output_padding=1),
+        "zeros": layer("ZeroPad", pad),
+        "zeros ahead": zeros_ahead(*pad),
+        "zeros ahead, strided": zeros_ahead(*pad, stride=2, padding=2),
+        "causal": Function(lambda x, own: own(F.pad(x, (4, 0))), layer("Conv", 4, 4, 3, dilation=2)),
+        "zeros ahead of a pool": nn.Sequential(layer("ZeroPad", 1), layer("AvgPool", 3, 2, ceil_mode=True)),
+        "more channels": lambda x: F.pad(x, (*[0] * 2 * axes, 1, 2)),
+        "max": layer("MaxPool", 3, 2, 1),
+        "max, ceil": layer("MaxPool", 2, 2, 1, ceil_mode=True),
+        "max, dilated": layer("MaxPool", 2, 1, dilation=2),
+        "average": layer("AvgPool", 3, 2, 1),
+        "average, inside": layer("AvgPool", 3, 2, 1, count_include_pad=False),
+        "average, ceil": layer("AvgPool", 3, 2, ceil_mode=True, count_include_pad=False),
+        "power": layer("LPPool", 2, 3, 2),
+        "bins": layer("AdaptiveAvgPool", (3, None, 2)[-axes:]),
+        "largest of bins": layer("AdaptiveMaxPool", 2),
+        "nearest": nn.Upsample(scale_factor=2),
+        "linear": nn.Upsample(scale_factor=1.5, mode=linear),
+        "linear, by shape": lambda x: F.interpolate(x, x.shape[2:], mode=linear, align_corners=True),
+        "linear, smaller": lambda x: F.interpolate(x, scale_factor=0.6, mode=linear),
+        "crop": lambda x: x[..., 1:-1],
+        "repeat": lambda x: x.repeat(1, 2, *[1] * axes),
+        "instance norm": layer("InstanceNorm", 4, affine=True, eps=1e-3),
+        "batch norm without statistics": layer("BatchNorm", 4, track_running_stats=False),
+        "channels last": Function(
+            lambda x, norm, own: own(norm(x.permute(to_last))).permute(to_second), nn.LayerNorm(4), nn.Linear(4, 6)
+        ),
+        "squeeze": Function(lambda x, own: x * own(x.mean(over, keepdim=True)).sigmoid(), layer("Conv", 4, 4, 1)),
+        "squeeze, module": Function(
+            lambda x, pool, own: x * own(pool(x)).sigmoid(), layer("AdaptiveAvgPool", 1), layer("Conv", 4, 4, 1)
+        ),
+        "cat": Function(lambda x, own: torch.cat([own(x), x], 1), layer("Conv", 4, 4, 3, padding=1)),
+    }  # fmt: skip

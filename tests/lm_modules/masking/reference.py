@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Axes = tuple[int, ...]
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass
@@ -51,25 +53,24 @@ class Seen:
 
     Attributes:
         x: float64.
-        v: (B, H, W) bool.
+        v: (B, *size) bool, for images (B, H, W).
         run: shared by all features of one pass.
-        axes: which axes of `x` are images, height and width; by default the first one and the last two.
-        inside: what was framed with zeros to make these features, and by how much (left, right, top, bottom).
+        axes: which axes of `x` are images and those of `v`; by default the first one and the last ones.
+        inside: what was framed with zeros to make these features, and by how much, in the order of `F.pad`.
         branches: what was stacked along axis 0 to make them.
     """
 
     def __init__(self, x: Tensor, v: Tensor, run: Run, *, axes: Axes | None = None, inside: Any = None) -> None:
-        images, height, width = axes or (0, x.ndim - 2, x.ndim - 1)
-        if height > width:
-            v, height, width = v.mT, width, height
-        self.v, self.run, self.axes, self.inside = v, run, (images, height, width), inside
+        images, *places = axes or (0, *range(x.ndim - v.ndim + 1, x.ndim))
+        v = v.permute(0, *(1 + places.index(place) for place in sorted(places)))
+        self.v, self.run, self.axes, self.inside = v, run, (images, *sorted(places)), inside
         self.branches: Sequence[Seen] | None = None
         self.x = torch.where(self.spread(v, x), x, 0.0)
 
     def spread(self, v: Tensor, x: Tensor | None = None) -> Tensor:
-        """(B, H, W) in a shape that broadcasts against the features."""
+        """(B, *size) in a shape that broadcasts against the features."""
         ndim = (self.x if x is None else x).ndim
-        return v.reshape(*v.shape, *[1] * (ndim - 3)).movedim((0, 1, 2), self.axes)
+        return v.reshape(*v.shape, *[1] * (ndim - v.ndim)).movedim([*range(v.ndim)], self.axes)
 
     def like(self, x: Tensor) -> "Seen":
         return Seen(x, self.v, self.run, axes=self.axes)
@@ -90,8 +91,8 @@ class Seen:
         return torch.where(self.spread(v & self.v), self.x, 1.0)
 
     def visible_values(self) -> Tensor:
-        """(N, C) of (B, C, H, W)."""
-        return self.x.permute(0, 2, 3, 1)[self.v]
+        """(N, C) of (B, C, *size)."""
+        return self.x.movedim(1, -1)[self.v]
 
     def become(self, other: "Seen") -> "Seen":
         """A change in place: every name of these features sees it; the gradient does not where none is recorded."""
@@ -145,18 +146,28 @@ for _name in ("add", "sub", "mul", "truediv", "pow"):
 Seen.__neg__ = _method("__neg__")
 
 
+def along(values: Tensor, count: int) -> Tensor:
+    """(..., 1, ...) with `count` axes of size 1 behind."""
+    return values.reshape(*values.shape, *[1] * count)
+
+
 def spread_whole(seen: Tensor, before: Tensor) -> Tensor:
     """The rule for whole images: where everything of an image was visible, everything is."""
-    return seen | before.all(dim=2).all(dim=1)[:, None, None]
+    return seen | along(before.flatten(1).all(dim=1), seen.ndim - 1)
+
+
+def of_axes(name: str, x: Tensor) -> Callable[..., Any]:
+    """A function of torch for as many axes of positions as (B, C, *size) has, such as conv2d."""
+    return getattr(F, f"{name}{x.ndim - 2}d")
 
 
 # --- windows -------------------------------------------------------------------------------------------------------
 
 
 def sum_of_neighbours(x: Tensor) -> Tensor:
-    """Over 3 x 3, of (B, C, H, W)."""
-    ones = torch.ones(1, 1, 3, 3, dtype=x.dtype)
-    return F.conv2d(x.flatten(0, 1)[:, None], ones, padding=1).reshape(x.shape)
+    """Over 3 along each axis, of (B, C, *size)."""
+    ones = torch.ones(1, 1, *[3] * (x.ndim - 2), dtype=x.dtype)
+    return of_axes("conv", x)(x.flatten(0, 1)[:, None], ones, padding=1).reshape(x.shape)
 
 
 def fill(seen: Seen) -> Tensor:
@@ -177,7 +188,7 @@ def fill(seen: Seen) -> Tensor:
 
 
 def mirror(x: Tensor, v: Tensor) -> Tensor:
-    """What is hidden of one image (C, H, W): its features mirrored at the nearest visible position."""
+    """What is hidden of one image (C, *size): its features mirrored at the nearest visible position."""
     places, hidden = v.nonzero(), (~v).nonzero()  # both in reading order
     if not len(places):
         return x
@@ -186,48 +197,47 @@ def mirror(x: Tensor, v: Tensor) -> Tensor:
     across = 2 * nearest - hidden
     inside = ((across >= 0) & (across < torch.tensor(v.shape))).all(dim=1, keepdim=True)
     across = torch.where(inside, across, nearest)
-    down, right = torch.where(v[tuple(across.T)][:, None], across, nearest).T
+    sources = torch.where(v[tuple(across.T)][:, None], across, nearest)
     filled = x.clone()
-    filled[:, hidden[:, 0], hidden[:, 1]] = x[:, down, right]
+    filled[(slice(None), *hidden.T)] = x[(slice(None), *sources.T)]
     return filled
 
 
-def both(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+def each_axis(value: Any, axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value) * (axes if len(value) == 1 else 1)
 
 
-def conv2d(
-    _function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+def convolution(
+    function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Seen:  # fmt: skip
-    inside, frame = seen.inside or (seen, (0, 0, 0, 0))
-    spans = [(size - 1) * step for size, step in zip(weight.shape[2:], both(dilation), strict=True)]
+    axes = weight.ndim - 2
+    inside, frame = seen.inside or (seen, (0,) * 2 * axes)
     if padding == "same":
-        own = [spans[1] // 2, spans[1] - spans[1] // 2, spans[0] // 2, spans[0] - spans[0] // 2]
+        spans = [(size - 1) * step for size, step in zip(weight.shape[2:], each_axis(dilation, axes), strict=True)]
+        own = [part for span in spans[::-1] for part in (span // 2, span - span // 2)]
     else:
-        down, across = (0, 0) if padding == "valid" else both(padding)
-        own = [across, across, down, down]
+        own = [part for size in each_axis(0 if padding == "valid" else padding, axes)[::-1] for part in (size, size)]
     border = [one + other for one, other in zip(own, frame, strict=True)]
-    y = F.conv2d(F.pad(fill(inside), border), weight, bias, stride, 0, dilation, groups)
+    y = function(F.pad(fill(inside), border), weight, bias, stride, 0, dilation, groups)
     window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
-    v = F.conv2d(F.pad(inside.v[:, None].to(y.dtype), border), window, None, stride, 0, dilation)[:, 0] > 0.5
+    v = function(F.pad(inside.v[:, None].to(y.dtype), border), window, None, stride, 0, dilation)[:, 0] > 0.5
     return Seen(y, spread_whole(v, inside.v), seen.run)
 
 
-def conv_transpose2d(
-    _function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
+def transposed_convolution(
+    function: Any, seen: Seen, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Seen:  # fmt: skip
-    y = F.conv_transpose2d(fill(seen), weight, bias, stride, padding, output_padding, groups, dilation)
+    y = function(fill(seen), weight, bias, stride, padding, output_padding, groups, dilation)
     window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
-    reached = F.conv_transpose2d(
-        seen.v[:, None].to(y.dtype), window, None, stride, padding, output_padding, 1, dilation
-    )
+    reached = function(seen.v[:, None].to(y.dtype), window, None, stride, padding, output_padding, 1, dilation)
     return Seen(y, spread_whole(reached[:, 0] > 0.5, seen.v), seen.run)
 
 
 def any_under(seen: Seen, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
-    pooled = F.max_pool2d(seen.v[:, None].double(), kernel, stride or kernel, padding, dilation, ceil_mode)
+    pool = of_axes("max_pool", seen.x)
+    pooled = pool(seen.v[:, None].double(), kernel, stride or kernel, padding, dilation, ceil_mode)
     return spread_whole(pooled[:, 0] > 0.5, seen.v)
 
 
@@ -240,33 +250,32 @@ def note_ties(seen: Seen, pooled: Tensor, indices: Tensor, pool: Callable[[Tenso
             seen.run.kink = 0.0
 
 
-def max_pool2d(
+def max_pool(
     _function: Any, seen: Seen, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, **_kwargs: Any,
 ) -> Seen:  # fmt: skip
     def pool(x: Tensor) -> Any:
-        return F.max_pool2d(x, kernel_size, stride or kernel_size, padding, dilation, ceil_mode, return_indices=True)
+        settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
+        return of_axes("max_pool", x)(x, *settings, return_indices=True)
 
     (y, indices), v = pool(seen.x), any_under(seen, kernel_size, stride, padding, dilation, ceil_mode)
     note_ties(seen, y, indices, pool, v)
     return Seen(y, v, seen.run)
 
 
-def avg_pool2d(
-    _function: Any, seen: Seen, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-    count_include_pad: bool = True, divisor_override: Any = None,
+def avg_pool(
+    function: Any, seen: Seen, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+    *rest: Any, **named: Any,
 ) -> Seen:  # fmt: skip
-    y = F.avg_pool2d(
-        seen.x, kernel_size, stride or kernel_size, padding, ceil_mode, count_include_pad, divisor_override
-    )
+    y = function(seen.x, kernel_size, stride or kernel_size, padding, ceil_mode, *rest, **named)
     return Seen(y, any_under(seen, kernel_size, stride, padding, 1, ceil_mode), seen.run)
 
 
-def lp_pool2d(
-    _function: Any, seen: Seen, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+def lp_pool(
+    function: Any, seen: Seen, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Seen:
     y, v = (
-        F.lp_pool2d(seen.x, norm_type, kernel_size, stride, ceil_mode),
+        function(seen.x, norm_type, kernel_size, stride, ceil_mode),
         any_under(seen, kernel_size, stride, 0, 1, ceil_mode),
     )
     seen.run.note("pole", y[v[:, None].expand_as(y)])
@@ -296,10 +305,12 @@ def interpolate(
 
 def pad(_function: Any, seen: Seen, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Seen:
     assert not value
+    if len(pad) > 2 * len(seen.spatial):
+        return seen.moved(lambda x: F.pad(x, pad, mode))
     x, v = F.pad(seen.x, pad, mode), F.pad(seen.v[:, None].double(), pad, mode)[:, 0] > 0.5
     inside = None
     if mode == "constant" and min(pad) >= 0:
-        within, frame = seen.inside or (seen, (0, 0, 0, 0))
+        within, frame = seen.inside or (seen, (0,) * len(pad))
         inside = within, tuple(one + other for one, other in zip(pad, frame, strict=True))
     return Seen(x, spread_whole(v, seen.v), seen.run, inside=inside)
 
@@ -313,24 +324,22 @@ def bins(size: int, count: int) -> list[slice]:
 
 def adaptive_pool(function: Any, seen: Seen, output_size: Any, *_: Any, **_kwargs: Any) -> Any:
     averages = "avg" in function.__name__
-    wanted = (output_size, output_size) if isinstance(output_size, int) else output_size
-    height, width = (asked or old for asked, old in zip(wanted, seen.v.shape[1:], strict=True))
+    size = seen.v.shape[1:]
+    wanted = each_axis(output_size, len(size))
+    counts = [asked or old for asked, old in zip(wanted, size, strict=True)]
     rows, seen_rows = [], []
-    for down in bins(seen.v.shape[1], height):
-        for across in bins(seen.v.shape[2], width):
-            x, v = seen.x[..., down, across], seen.v[:, down, across]
-            count = v.sum(dim=(1, 2)).clamp(min=1)[:, None]
-            flat = x.flatten(2)
-            if averages:
-                rows.append(flat.sum(dim=2) / count)
-            else:
-                rows.append(flat.max(dim=2).values)
-                note_largest(seen.run, flat)
-            seen_rows.append(v.any(dim=2).any(dim=1))
-    y = torch.stack(rows, dim=2).unflatten(2, (height, width))
-    if tuple(wanted) == (1, 1):
+    for place in product(*map(bins, size, counts)):
+        x, v = seen.x[(..., *place)].flatten(2), seen.v[(slice(None), *place)].flatten(1)
+        if averages:
+            rows.append(x.sum(dim=2) / v.sum(dim=1).clamp(min=1)[:, None])
+        else:
+            rows.append(x.max(dim=2).values)
+            note_largest(seen.run, x)
+        seen_rows.append(v.any(dim=1))
+    y = torch.stack(rows, dim=2).unflatten(2, counts)
+    if set(wanted) == {1}:
         return y
-    return Seen(y, torch.stack(seen_rows, dim=1).unflatten(1, (height, width)), seen.run)
+    return Seen(y, torch.stack(seen_rows, dim=1).unflatten(1, counts), seen.run)
 
 
 def note_largest(run: Run, values: Tensor) -> None:
@@ -359,7 +368,8 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
             seen.run.note("pole", result.with_ones(seen.v))
         return result
     if name == "amax":
-        note_largest(seen.run, seen.x.movedim(seen.spatial, (-2, -1)).flatten(-2))
+        count = len(seen.spatial)
+        note_largest(seen.run, seen.x.movedim(seen.spatial, [*range(-count, 0)]).flatten(-count))
     if name != "mean":
         return function(seen.x, *args, **kwargs)
     keepdim = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
@@ -370,7 +380,7 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
 # --- normalisation -------------------------------------------------------------------------------------------------
 
 
-def batch_norm_module(module: nn.BatchNorm2d, seen: Seen) -> Seen:
+def batch_norm_module(module: nn.Module, seen: Seen) -> Seen:
     """With the mean and variance of visible positions of the whole batch, where the module takes those of a batch."""
     if not module.training and module.running_mean is not None:
         return batch_norm(
@@ -388,20 +398,18 @@ def batch_norm_module(module: nn.BatchNorm2d, seen: Seen) -> Seen:
         with torch.no_grad():
             module.running_mean.mul_(1 - momentum).add_(momentum * mean)
             module.running_var.mul_(1 - momentum).add_(momentum * variance * count / max(1, count - 1))
-    return normalised(seen, channels(mean), channels(variance), module.weight, module.bias, module.eps)
-
-
-def channels(vector: Tensor) -> Tensor:
-    return vector[:, None, None]
+    mean, variance = (along(each, seen.v.ndim - 1) for each in (mean, variance))
+    return normalised(seen, mean, variance, module.weight, module.bias, module.eps)
 
 
 def normalised(seen: Seen, mean: Tensor, variance: Tensor, weight: Any, bias: Any, eps: float) -> Seen:
-    """(x - mean) / sqrt(variance + eps), scaled and shifted for each channel of (B, C, H, W)."""
+    """(x - mean) / sqrt(variance + eps), scaled and shifted for each channel of (B, C, *size)."""
+    axes = seen.v.ndim - 1
     if bias is None and (variance.detach() < 1e-10).any():
         seen.run.kink = 0.0  # rounding alone decides the sign
     y = (seen.x - mean) / torch.sqrt(variance + eps)
-    y = y if weight is None else y * channels(weight)
-    return seen.like(y if bias is None else y + channels(bias))
+    y = y if weight is None else y * along(weight, axes)
+    return seen.like(y if bias is None else y + along(bias, axes))
 
 
 def batch_norm(
@@ -409,17 +417,19 @@ def batch_norm(
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Seen:  # fmt: skip
     assert not training
-    return normalised(seen, channels(mean), channels(variance), weight, bias, eps)
+    mean, variance = (along(each, seen.v.ndim - 1) for each in (mean, variance))
+    return normalised(seen, mean, variance, weight, bias, eps)
 
 
 def group_norm(
     _function: Any, seen: Seen, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Seen:
     groups = seen.x.unflatten(1, (num_groups, -1))
-    count = seen.v.sum(dim=(1, 2)).clamp(min=1).reshape(-1, 1, 1, 1, 1) * groups.shape[2]
-    mean = groups.sum(dim=(2, 3, 4), keepdim=True) / count
+    over = tuple(range(2, groups.ndim))
+    count = along(seen.v.flatten(1).sum(dim=1).clamp(min=1), groups.ndim - 1) * groups.shape[2]
+    mean = groups.sum(dim=over, keepdim=True) / count
     deviation = torch.where(seen.v[:, None, None], groups - mean, 0.0)
-    variance = deviation.square().sum(dim=(2, 3, 4), keepdim=True) / count
+    variance = deviation.square().sum(dim=over, keepdim=True) / count
     mean, variance = (each.expand_as(groups).flatten(1, 2) for each in (mean, variance))
     return normalised(seen, mean, variance, weight, bias, eps)
 
@@ -465,7 +475,8 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
     if name in POLES and isinstance(plain[POLES[name]], Tensor):
         pole = plain[POLES[name]]
         if pole.ndim == first.x.ndim:  # of an image of which nothing is visible: anything
-            pole = torch.where(first.spread(v.any(dim=2, keepdim=True).any(dim=1, keepdim=True)), pole, 1.0)
+            shown_images = along(v.flatten(1).any(dim=1), v.ndim - 1)
+            pole = torch.where(first.spread(shown_images), pole, 1.0)
         first.run.note("pole", pole)
         plain[POLES[name]] = pole
     return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes)
@@ -525,12 +536,13 @@ def slice_of(seen: Seen, place: Any) -> Seen:
         places[at : at + 1] = [slice(None)] * (seen.x.ndim - len(places) + 1)
     kept = [each for each in places if each is not None]
     kept += [slice(None)] * (seen.x.ndim - len(kept))
-    down, across = (kept[axis] for axis in seen.spatial)
+    places_of_mask = (kept[axis] for axis in seen.spatial)
     channels = [slice(None) if axis in seen.spatial else each for axis, each in enumerate(kept)]
     x = seen.x[tuple(each if axis in seen.spatial else slice(None) for axis, each in enumerate(kept))]
     rest = iter(channels)
     of_channels = tuple(None if each is None else next(rest) for each in places)
-    return Seen(x, seen.v[:, down, across], seen.run, axes=seen.axes).moved(lambda x: x[of_channels])
+    v = seen.v[(slice(None), *places_of_mask)]
+    return Seen(x, v, seen.run, axes=seen.axes).moved(lambda x: x[of_channels])
 
 
 def same(_function: Any, seen: Seen, *_args: Any, **_kwargs: Any) -> Seen:
@@ -559,16 +571,21 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_POINTWISE, pointwise),
     **dict.fromkeys(("add", "sub", "__add__", "__radd__", "__sub__", "__rsub__"), residual),
     **dict.fromkeys(("mean", "sum", "amax", "norm"), reduction),
-    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool),
+    **{
+        f"{name}{axes}d": rule
+        for axes in (1, 2, 3)
+        for name, rule in {
+            "conv": convolution, "conv_transpose": transposed_convolution, "max_pool": max_pool, "avg_pool": avg_pool,
+            "lp_pool": lp_pool, "adaptive_avg_pool": adaptive_pool, "adaptive_max_pool": adaptive_pool,
+        }.items()
+    },
     **dict.fromkeys(("cat", "concat", "stack"), join),
     **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
     **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
     **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
     **dict.fromkeys(("size", "dim", "numel", "stride"), question),
-    **dict.fromkeys(("clone", "detach", "dropout"), of_channels),
-    "to": of_channels, "type_as": type_as, "contiguous": same, "conv2d": conv2d,
-    "conv_transpose2d": conv_transpose2d, "max_pool2d": max_pool2d,
-    "avg_pool2d": avg_pool2d, "lp_pool2d": lp_pool2d, "pixel_unshuffle": pixel_unshuffle,
+    **dict.fromkeys(("clone", "detach", "dropout", "repeat"), of_channels),
+    "to": of_channels, "type_as": type_as, "contiguous": same, "pixel_unshuffle": pixel_unshuffle,
     "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
     "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,
 }  # fmt: skip
@@ -580,11 +597,11 @@ def masked_output(network: nn.Module, images: Tensor, visible: Tensor, run: Run)
     Args:
         network: float64; its batch norms become those of the reference, for torch's would count a batch in which
             nothing is visible, and running statistics are updated as in training.
-        images: (B, C, H, W) float64; anything at hidden positions.
-        visible: (B, 1, H, W) bool.
+        images: (B, C, *size) float64; anything at hidden positions.
+        visible: (B, 1, *size) bool.
         run: options, and where the pass notes how close to a jump it came.
     """
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BATCH_NORMS):
             module.forward = types.MethodType(batch_norm_module, module)
     return network(Seen(images, visible[:, 0], run))

@@ -44,7 +44,7 @@ CHECKED_HERE = {
 @pytest.mark.parametrize(("architecture", "padding"), CHECKED_HERE.items())
 def test_network_has_all_six_properties(architecture, padding):
     network = build(architecture, **SMALLER.get(architecture, {}))
-    assert check(network, size_of(architecture), padding) == dict.fromkeys(COLUMNS, True)
+    assert check(network, (3, *[size_of(architecture)] * 2), padding) == dict.fromkeys(COLUMNS, True)
 
 
 KNOWN = known_architectures()

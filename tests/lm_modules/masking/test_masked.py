@@ -122,18 +122,18 @@ class Tiny(nn.Module):
 
 EXPECTED = [
     # The pixel at (4, 4) is seen from rows 3-5 and columns 3-5: 9 of 48 positions, in one image of two.
-    PlanRow("conv", "conv2d", "convolution", 8, 6, 2, 9 / 96),
-    PlanRow("trunk.0", "relu", "pointwise", 8, 6, 0, 9 / 96),
+    PlanRow("conv", "conv2d", "convolution", (8, 6), 2, 9 / 96),
+    PlanRow("trunk.0", "relu", "pointwise", (8, 6), 0, 9 / 96),
     # Rows 3-5 lie in pooled rows 1-2, columns 3-5 in 1-2: 4 of 12 positions.
-    PlanRow("trunk.1", "max_pool2d", "max_pool", 4, 3, 0, 4 / 24),
+    PlanRow("trunk.1", "max_pool2d", "max_pool", (4, 3), 0, 4 / 24),
     # An even window reads one position to the right and below: rows 0-2, columns 0-2.
-    PlanRow("block", "conv2d", "convolution", 4, 3, 1, 9 / 24),
+    PlanRow("block", "conv2d", "convolution", (4, 3), 1, 9 / 24),
     # Visible in both branches: rows 1-2, columns 1-2.
-    PlanRow("", "add", "residual", 4, 3, 0, 4 / 24),
-    PlanRow("", "chunk", "split", 4, 3, 0, 4 / 24),
-    PlanRow("", "chunk", "split", 4, 3, 0, 4 / 24),
-    PlanRow("", "cat", "concatenate", 4, 3, 0, 4 / 24),
-    PlanRow("pool", "adaptive_avg_pool2d", "adaptive_average_pool", None, None, 0, None),
+    PlanRow("", "add", "residual", (4, 3), 0, 4 / 24),
+    PlanRow("", "chunk", "split", (4, 3), 0, 4 / 24),
+    PlanRow("", "chunk", "split", (4, 3), 0, 4 / 24),
+    PlanRow("", "cat", "concatenate", (4, 3), 0, 4 / 24),
+    PlanRow("pool", "adaptive_avg_pool2d", "adaptive_average_pool", None, 0, None),
 ]
 
 

@@ -24,7 +24,8 @@ from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from tests.lm_modules.masking.cases import MEMORY_FORMATS, TOLERANCE, assert_close, draw_features, draw_visible
 from tests.lm_modules.masking.reference import Run, Seen, fill
 
-SIZES = [(1, 1), (1, 7), (5, 8), (9, 4)]
+SIZES = [(1, 1), (1, 7), (5, 8), (9, 4), (1,), (13,), (4, 5, 3), (1, 6, 4), (2, 1, 7)]
+MAX_POOLS = {axes: getattr(F, f"max_pool{axes}d") for axes in (1, 2, 3)}
 every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
 
@@ -47,7 +48,7 @@ WAYS = {"dense": dense, "rows": by_rows, "in run": in_run}
 
 def within(visible, rings):
     """Positions that so many rings reach."""
-    return F.max_pool2d(visible.float(), 2 * rings + 1, 1, rings) > 0
+    return MAX_POOLS[visible.ndim - 2](visible.float(), 2 * rings + 1, 1, rings) > 0
 
 
 @pytest.mark.parametrize(("way", "detach_padding"), [*product(["dense", "rows"], [True, False]), ("in run", True)])
@@ -59,7 +60,7 @@ def test_values_and_gradients_are_those_of_the_reference_in_every_precision_and_
     sizes = [(torch.float64, torch.contiguous_format, rings, size) for rings in (1, 3, 6) for size in SIZES]
     for dtype, layout, rings, size in layouts + sizes:
         visible = draw_visible(*size)
-        features = draw_features(6, 4, *size, dtype).contiguous(memory_format=layout)
+        features = draw_features(6, 4, *size, dtype=dtype).contiguous(memory_format=layout)
         leaf = torch.where(visible, features, math.nan).requires_grad_()
         padded = WAYS[way](leaf, visible, rings, detach_padding=detach_padding, padding=padding)
         exact = features.double().requires_grad_()
@@ -79,7 +80,7 @@ def test_values_and_gradients_are_those_of_the_reference_in_every_precision_and_
 def test_compilers_are_told_the_truth_about_the_padding_of_a_compiled_pass(padding):
     visible = draw_visible(7, 9)
     for layout in MEMORY_FORMATS:
-        features = draw_features(6, 4, 7, 9, torch.float32).contiguous(memory_format=layout)
+        features = draw_features(6, 4, 7, 9, dtype=torch.float32).contiguous(memory_format=layout)
         torch.library.opcheck(torch.ops.maskrobust.fill_rows, (features, visible, None, 2, padding))
 
 
@@ -93,13 +94,14 @@ def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_
     assert dense(features.flip(3), visible.flip(3), 1, padding="mirror")[0, 0, 1, 1] == 5
 
 
-@pytest.mark.parametrize("rings", [1, 3, 100])
-@pytest.mark.parametrize(("height", "width"), [(3, 17), (40, 40)])
-def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(rings, height, width, monkeypatch):
-    visible = draw_visible(height, width)
-    expected = functional.mirrored_places(visible, rings) + torch.arange(6)[:, None] * height * width
+@pytest.mark.parametrize(
+    ("size", "rings"), [*product([(3, 17), (40, 40), (23,)], [1, 3, 100]), ((4, 9, 7), 1), ((4, 9, 7), 4)]
+)
+def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(size, rings, monkeypatch):
+    visible, number = draw_visible(*size), math.prod(size)
+    expected = functional.mirrored_places(visible, rings) + torch.arange(6)[:, None] * number
     for images_at_once in (6, 2):
-        monkeypatch.setattr(morphology, "_IN_CACHE", images_at_once * height * width)
+        monkeypatch.setattr(morphology, "_IN_CACHE", images_at_once * number)
         places = torch.arange(visible.numel())
         for part in PADDINGS["mirror"](visible, rings):
             assert not visible.flatten()[part.rows].any() and visible.flatten()[part.neighbours].all()
@@ -120,11 +122,13 @@ WINDOWS = [
 
 
 def test_an_output_is_visible_when_its_window_holds_a_visible_position():
-    for size in [(5, 8), (9, 7), (8, 8)]:
-        visible = draw_visible(*size)
-        for kernel, stride, padding, dilation in WINDOWS:
+    for size in [(5, 8), (9, 7), (8, 8), (9,), (6, 7, 8)]:
+        visible, axes = draw_visible(*size), len(size)
+        for window in WINDOWS:
+            kernel, stride, dilation = (((2,) + window[place])[-axes:] for place in (0, 1, 3))
+            padding = (*window[2], 1, 0)[: 2 * axes]
             framed = F.pad(visible.float(), padding)
-            expected = F.max_pool2d(framed, kernel, stride, 0, dilation) > 0
+            expected = MAX_POOLS[axes](framed, kernel, stride, 0, dilation) > 0
             for propagate in (functional.propagate_visible, morphology.propagate_visible):
                 assert torch.equal(propagate(visible, kernel, stride, padding, dilation), expected)
 
@@ -186,9 +190,9 @@ def by_hand(module, features, visible):
 def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(path, dtype, memory_format, options):
     module = draw_module(**options).to(dtype)
     expected_module, visible = copy.deepcopy(module), draw_visible(5, 6)
-    slope = draw_features(int(visible.sum()), CHANNELS, 1, 1, dtype, seed=9)[:, :, 0, 0]
+    slope = draw_features(int(visible.sum()), CHANNELS, 1, 1, dtype=dtype, seed=9)[:, :, 0, 0]
     for step in range(2):
-        features = 3 + draw_features(6, CHANNELS, 5, 6, dtype, seed=step).contiguous(memory_format=memory_format)
+        features = 3 + draw_features(6, CHANNELS, 5, 6, dtype=dtype, seed=step).contiguous(memory_format=memory_format)
         leaf, expected_leaf = features.clone().requires_grad_(), features.clone().requires_grad_()
         output = picked(normalise(path, module, leaf, visible), visible)
         expected = by_hand(expected_module, expected_leaf, visible)
@@ -230,5 +234,7 @@ def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     monkeypatch.setattr(dist, "all_gather", lambda rows, tensor, **_: joined.append(rows[0].copy_(tensor)))
     module = draw_module(nn.SyncBatchNorm, track_running_stats=False).train(training)
     ask_for_rules([module])  # as wrapping does
-    module(Masked(draw_features(6, CHANNELS, 4, 5, torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions())))
+    module(
+        Masked(draw_features(6, CHANNELS, 4, 5, dtype=torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions()))
+    )
     assert len(joined) == training  # once a layer

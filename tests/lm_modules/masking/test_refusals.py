@@ -86,7 +86,7 @@ REFUSED = [
         ["interpolates", "antialias=True", "'0.1'", "masking_rule"],
     ),
     (of_layers(nn.ConstantPad2d(1, 1.0)), ["pads", "constant 1.0", "'0.1'", "masking_rule"]),
-    (calling(lambda x: F.pad(x, (0, 0, 0, 0, 8, 8))), ["pads", "'0.1'", "rule of its own"]),
+    (calling(lambda x: F.pad(x, (*[0] * 6, 1, 1))), ["pads", "'0.1'", "rule of its own"]),
     (of_layers(nn.MaxPool2d(2, return_indices=True)), ["pools", "return_indices", "'0.1'", "masking_rule"]),
     (of_layers(nn.LayerNorm((16, 128, 128))), ["layer norm", "(16, 128, 128)", "'0.1'", "group norm"]),
     (of_layers(nn.LayerNorm(128)), ["layer norm", "'0.1'", "permute"]),
@@ -321,6 +321,8 @@ def test_rules_bind_the_arguments_of_their_functions_as_torch_does():
     for function, override in get_testing_overrides().items():
         taken = [] if function not in RULES else list(inspect.signature(RULES[function].apply).parameters.values())[1:]
         if not taken or inspect.Parameter.VAR_POSITIONAL in {each.kind for each in taken}:
+            continue
+        if function is F.max_pool3d:  # torch lists its last two arguments the other way round than it takes them
             continue
         expected = [name for name in inspect.signature(override).parameters if name not in LEFT_OUT]
         given = [each.name for each in taken if each.kind is not inspect.Parameter.VAR_KEYWORD]

@@ -1,0 +1,241 @@
+"""Signals (B, C, L) and volumes (B, C, D, H, W): networks as people write them, and what they are refused for.
+
+`tests/fuzz` compares random networks of signals and volumes with the reference, and `test_padding.py` their plans.
+"""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torchvision.models.video import resnet
+
+from maskrobust.augment import pad_batch
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from tests.conftest import assert_one_sentence
+from tests.lm_modules.masking.architectures import COLUMNS, check, initialised
+from tests.lm_modules.masking.cases import Function, assert_close
+from tests.lm_modules.masking.networks import seeded
+
+
+class Wav2Vec2Encoder(nn.Sequential):
+    """The convolutions of wav2vec 2.0, with fewer channels."""
+
+    def __init__(self, width=16):
+        layers, channels = [], 1
+        for kernel, stride in ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2)):
+            layers += [nn.Conv1d(channels, width, kernel, stride, bias=False)]
+            layers += [nn.GroupNorm(width, width)] if channels == 1 else []
+            layers, channels = [*layers, nn.GELU()], width
+        super().__init__(*layers)
+
+
+class ConvTasNet(nn.Module):
+    """Conv-TasNet's encoder, separator and decoder for one speaker."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.encoder = nn.Conv1d(1, width, 8, 4, bias=False)
+        self.ahead = nn.Sequential(nn.GroupNorm(1, width), nn.Conv1d(width, width, 1))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                *(nn.Conv1d(width, 2 * width, 1), nn.PReLU(), nn.GroupNorm(1, 2 * width)),
+                nn.Conv1d(2 * width, 2 * width, 3, padding=dilation, dilation=dilation, groups=2 * width),
+                *(nn.PReLU(), nn.GroupNorm(1, 2 * width), nn.Conv1d(2 * width, 2 * width, 1)),
+            )
+            for dilation in (1, 2, 4)
+        )
+        self.mask = nn.Sequential(nn.PReLU(), nn.Conv1d(width, width, 1), nn.Sigmoid())
+        self.decoder = nn.ConvTranspose1d(width, 1, 8, 4, bias=False)
+
+    def forward(self, signals):
+        features = self.encoder(signals)
+        x, skipped = self.ahead(features), 0.0
+        for block in self.blocks:
+            further, skip = block(x).chunk(2, 1)
+            x, skipped = x + further, skipped + skip
+        return self.decoder(features * self.mask(skipped))
+
+
+class WaveNet(nn.Module):
+    """Causal dilated convolutions with gates."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.first, self.last = nn.Conv1d(2, width, 1), nn.Conv1d(width, 3, 1)
+        self.gates = nn.ModuleList(nn.Conv1d(width, 2 * width, 2, dilation=2**power) for power in range(5))
+        self.skips = nn.ModuleList(nn.Conv1d(width, 2 * width, 1) for _ in self.gates)
+
+    def forward(self, signals):
+        x, skipped = self.first(signals), 0.0
+        for gate, skip in zip(self.gates, self.skips, strict=True):
+            filtered, opened = gate(F.pad(x, (gate.dilation[0], 0))).chunk(2, 1)
+            further, out = skip(torch.tanh(filtered) * torch.sigmoid(opened)).chunk(2, 1)
+            x, skipped = x + further, skipped + out
+        return self.last(skipped.relu())
+
+
+class InceptionBlock(nn.Module):
+    """One of InceptionTime."""
+
+    def __init__(self, channels, width=4):
+        super().__init__()
+        self.bottleneck = nn.Conv1d(channels, width, 1, bias=False)
+        self.branches = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, padding="same", bias=False) for kernel in (39, 19, 9)
+        )
+        self.pooled = nn.Sequential(nn.MaxPool1d(3, 1, 1), nn.Conv1d(channels, width, 1, bias=False))
+        self.norm = nn.BatchNorm1d(4 * width)
+        self.beside = nn.Sequential(nn.Conv1d(channels, 4 * width, 1, bias=False), nn.BatchNorm1d(4 * width))
+
+    def forward(self, x):
+        narrow = self.bottleneck(x)
+        branches = torch.cat([*(branch(narrow) for branch in self.branches), self.pooled(x)], 1)
+        return (self.norm(branches).relu() + self.beside(x)).relu()
+
+
+def inception_time():
+    return nn.Sequential(InceptionBlock(2), InceptionBlock(16), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 5))
+
+
+class TemporalBlock(nn.Module):
+    """One of a temporal convolutional network, which cuts off what its padding adds behind."""
+
+    def __init__(self, channels, width, dilation):
+        super().__init__()
+        self.beyond = 2 * dilation
+        self.first, self.second = (
+            weight_norm(nn.Conv1d(each, width, 3, padding=self.beyond, dilation=dilation)) for each in (channels, width)
+        )
+        self.beside = nn.Conv1d(channels, width, 1)
+
+    def forward(self, x):
+        y = F.dropout(self.first(x)[:, :, : -self.beyond].relu(), 0.1, self.training)
+        y = F.dropout(self.second(y)[:, :, : -self.beyond].relu(), 0.1, self.training)
+        return (y + self.beside(x)).relu()
+
+
+def temporal():
+    blocks = [TemporalBlock(2 if power == 0 else 8, 8, 2**power) for power in range(3)]
+    return nn.Sequential(*blocks, Function(lambda x: x.amax(2)), nn.Linear(8, 4))
+
+
+def video(kind, layers=(1, 1, 1, 1), stem=resnet.BasicStem):
+    network = resnet.VideoResNet(resnet.BasicBlock, [resnet.Conv3DSimple, *[kind] * 3], [*layers], stem)
+    return nn.Sequential(network, nn.Linear(400, 4))
+
+
+class UNet3d(nn.Module):
+    """Two steps down and up again, with transposed convolutions and skips."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, width, 3, padding=1), nn.InstanceNorm3d(width, affine=True), nn.PReLU())
+        self.down = nn.Sequential(nn.Conv3d(width, 2 * width, 3, 2, 1), nn.BatchNorm3d(2 * width), nn.ReLU())
+        self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
+        self.last = nn.Conv3d(2 * width, 2, 1)
+
+    def forward(self, volumes):
+        first = self.first(volumes)
+        return self.last(torch.cat([first, self.up(self.down(first))], 1))
+
+
+NETWORKS = {
+    "wav2vec 2.0's encoder": (Wav2Vec2Encoder, (1, 4000)),
+    "Conv-TasNet": (ConvTasNet, (1, 256)),
+    "WaveNet": (WaveNet, (2, 96)),
+    "InceptionTime": (inception_time, (2, 80)),
+    "TCN": (temporal, (2, 64)),
+    "R3D": (lambda: video(resnet.Conv3DSimple), (3, 6, 40, 40)),
+    "R(2+1)D": (lambda: video(resnet.Conv2Plus1D, stem=resnet.R2Plus1dStem), (3, 6, 40, 40)),
+    "MC3": (lambda: video(resnet.Conv3DNoTemporal), (3, 6, 40, 40)),
+    "U-Net": (UNet3d, (1, 8, 12, 10)),
+}
+
+
+@pytest.mark.parametrize(("name", "padding"), [(name, ["mean", "mirror"][at % 2]) for at, name in enumerate(NETWORKS)])
+def test_network_of_signals_or_volumes_has_all_six_properties(name, padding):
+    make, shape = NETWORKS[name]
+    network = initialised(seeded(make), (3, *shape))
+    assert check(network, shape, padding) == dict.fromkeys(COLUMNS, True)
+
+
+@torch.no_grad()
+def test_each_clip_of_a_padded_batch_is_encoded_as_if_it_were_alone():
+    """What wav2vec 2.0's base model does not, whose first norm is over the whole clip."""
+    network = initialised(seeded(Wav2Vec2Encoder), (3, 1, 4000))
+    clips = [torch.randn(1, length, generator=torch.Generator().manual_seed(length)) for length in (4000, 1700, 3100)]
+    canvas, sizes = pad_batch(clips)
+    assert sizes.tolist() == [[4000], [1700], [3100]]
+    alone = [network(clip[None]) for clip in clips]
+    deviation = torch.cat([each.flatten() for each in alone]).std()
+    beyond = torch.arange(4000) >= sizes[:, :, None]
+    together = LayerMasking(network).each(canvas.masked_fill(beyond, math.nan), sizes=sizes)
+    padded = [each[None, :, : own.shape[2]] for each, own in zip(network(canvas), alone, strict=True)]
+    errors = [
+        max(float((one - own).abs().max() / deviation) for one, own in zip(given, alone, strict=True))
+        for given in (together, padded)
+    ]
+    assert errors[0] < 1e-5 and errors[1] > 0.1
+
+
+@pytest.mark.parametrize("size", [(9,), (5, 6, 7)], ids=["signals", "volumes"])
+def test_coverage_plan_and_maps_are_those_of_windows_along_each_axis(size):
+    axes = len(size)
+    network = getattr(nn, f"Conv{axes}d")(1, 2, 3, padding=1)
+    masked, images = LayerMasking(network), torch.ones(1, 1, *size)
+    visible = torch.ones(1, 1, *size, dtype=torch.bool)
+    visible[(0, 0, *(slice(None, length // 2) for length in size))] = False
+    ones = torch.ones(1, 1, *[3] * axes)
+    convolve = getattr(F, f"conv{axes}d")
+    expected = convolve(visible.float(), ones, padding=1) / convolve(images, ones, padding=1)
+    assert_close(masked.coverage(visible), expected, 1e-6)
+    (row,) = masked.plan(images, visible)
+    assert row.size == size and row.rings == 2 and row.visible_fraction == (expected > 0).float().mean()
+    assert " x ".join(map(str, size)) in str(masked.plan(images, visible))
+    found = masked.maps(images, visible)
+    assert torch.equal(found.visible, expected > 0) and found.sizes.tolist() == [[*size]]
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "named"),
+    [
+        (1, (3, 50), r"\(B, C, L\), got shape \(3, 50\); add the batch dimension"),
+        (2, (3, 20, 20), r"\(B, C, H, W\), got shape \(3, 20, 20\); add the batch dimension"),
+        (3, (3, 8, 20, 20), r"\(B, C, D, H, W\), got shape \(3, 8, 20, 20\); add the batch dimension"),
+        (2, (1, 3, 8, 20, 20), r"\(B, C, H, W\), got shape \(1, 3, 8, 20, 20\); put frames and slices into the batch"),
+    ],
+)
+def test_images_with_other_axes_than_the_network_takes_are_refused(axes, shape, named):
+    masked = LayerMasking(getattr(nn, f"Conv{axes}d")(3, 4, 3))
+    with pytest.raises(InputError, match=f"images must be {named}") as refusal:
+        masked(torch.zeros(shape), torch.ones(shape[0], 1, *shape[2:], dtype=torch.bool))
+    assert_one_sentence(refusal)
+
+
+@pytest.mark.parametrize(
+    ("compute", "named"),
+    [
+        (lambda x: x.mean(2), "reduces over all axes of positions together"),
+        (lambda x: nn.LSTM(4, 4)(x[:, :, 0, 0].permute(2, 0, 1))[0], "keeps all images, and height and width as axes"),
+    ],
+    ids=["mean over depth", "recurrent"],
+)
+def test_what_volumes_are_not_followed_through_is_refused_when_wrapped(compute, named):
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), Function(compute))
+    with pytest.raises(UnsupportedNetworkError, match=named) as refusal:
+        LayerMasking(network)
+    assert_one_sentence(refusal)
+
+
+def test_sizes_of_another_number_of_axes_are_refused():
+    masked = LayerMasking(nn.Conv1d(1, 2, 3))
+    with pytest.raises(InputError, match=r"size of each of 2 images, shape \(2, 1\), got shape \(2, 2\)") as refusal:
+        masked(torch.zeros(2, 1, 9), sizes=torch.ones(2, 2, dtype=torch.int64))
+    assert_one_sentence(refusal)
+    with pytest.raises(InputError, match="must lie between 1 and the canvas, 9, got 12 for image 1") as refusal:
+        masked(torch.zeros(2, 1, 9), sizes=torch.tensor([[3], [12]]))
+    assert_one_sentence(refusal)
