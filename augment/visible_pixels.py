@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import check_layout, check_tensor
+from maskrobust.augment.batch import LAYOUTS, check_layout, check_tensor
 from maskrobust.errors import InputError
 
 
@@ -17,6 +17,7 @@ def visible_from(
     alpha: int | Tensor | None = None,
     pixel_mask: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    axes: int = 2,
 ) -> Tensor:
     """Make `visible` from all that marks missing pixels: a pixel is hidden where any of these hides it.
 
@@ -29,6 +30,7 @@ def visible_from(
             pixel is hidden where it is 0. A band of `images` takes no part in `nodata`.
         pixel_mask: (B, H, W) or (B, 1, H, W), 1 or True at real pixels, as Hugging Face's image processors return it.
         padding_mask: likewise, but 1 or True at pixels to ignore, as DETR's own code and PyTorch's attention have it.
+        axes: how many axes positions have: 1 for signals (B, C, L), 3 for volumes (B, C, D, H, W), with masks alike.
 
     Returns:
         `visible`, (B, 1, H, W) bool, or (1, H, W) for one image; True where a pixel may be seen.
@@ -44,14 +46,19 @@ def visible_from(
         >>> maps = masked(tiles, visible)
     """
     check_tensor("images", images)
-    if images.ndim == 3:
+    if images.ndim not in (axes + 1, axes + 2) or axes + 2 not in LAYOUTS:
+        layout = LAYOUTS.get(axes + 2, LAYOUTS[4])
+        raise InputError(
+            f"images must be {layout} or {layout.replace('B, ', '')}, got shape {tuple(images.shape)}; reshape them."
+        )
+    if axes == 2:
         check_layout(images)
+    if images.ndim == axes + 1:
         alpha = alpha[None] if isinstance(alpha, Tensor) else alpha
         real, ignored = (None if each is None else each[None] for each in (pixel_mask, padding_mask))
-        return visible_from(images[None], nodata=nodata, nan=nan, alpha=alpha, pixel_mask=real, padding_mask=ignored)[0]
-    if images.ndim != 4:
-        raise InputError(f"images must be (B, C, H, W) or (C, H, W), got shape {tuple(images.shape)}; reshape them.")
-    check_layout(images)
+        return visible_from(
+            images[None], nodata=nodata, nan=nan, alpha=alpha, pixel_mask=real, padding_mask=ignored, axes=axes
+        )[0]
     bands = images
     visible = torch.ones_like(images[:, :1], dtype=torch.bool)
     if isinstance(alpha, int):
@@ -85,7 +92,8 @@ def _holds(bands: Tensor, nodata: float | Sequence[float]) -> Tensor:
     for value in values:
         check_nodata(value, bands.dtype)
     # Rounded as the images were: 0.1 and -9999 are no values of float16, but images that held them are compared in it.
-    expected = torch.tensor(values, device=bands.device, dtype=torch.float64).to(bands.dtype)[:, None, None]
+    expected = torch.tensor(values, device=bands.device, dtype=torch.float64).to(bands.dtype)
+    expected = expected.reshape(-1, *[1] * (bands.ndim - 2))
     return (bands == expected) | (bands.isnan() & expected.isnan())
 
 
@@ -110,9 +118,9 @@ def check_nodata(nodata: float, dtype: torch.dtype) -> None:
 
 
 def _fitting(mask: Tensor, images: Tensor, name: str) -> Tensor:
-    """A mask as (B, 1, H, W)."""
+    """A mask as (B, 1, *size)."""
     check_tensor(name, mask)
-    mask = mask[:, None] if mask.ndim == 3 else mask
+    mask = mask[:, None] if mask.ndim == images.ndim - 1 else mask
     expected = (images.shape[0], 1, *images.shape[2:])
     if mask.shape != expected:
         raise InputError(

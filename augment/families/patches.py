@@ -1,15 +1,17 @@
 """The mask family `patches`: cells of a grid, hidden at random, as in masked image modelling."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation, uniform
-from maskrobust.errors import check_at_least
+from maskrobust.errors import InputError, check_at_least
 
 
-def _check_patch_size(patch_size: int | tuple[int, int]) -> None:
-    check_at_least("patch_size", min(_sides(patch_size)), 1)
+def _check_patch_size(patch_size: int | tuple[int, ...]) -> None:
+    check_at_least("patch_size", patch_size if isinstance(patch_size, int) else min(patch_size), 1)
 
 
 @mask_family("patches", check=_check_patch_size)
@@ -17,9 +19,10 @@ def patches(
     keys: Tensor,
     height: int,
     width: int,
+    depth: int | None = None,
     *,
     hidden_fraction: tuple[float, float],
-    patch_size: int | tuple[int, int] = 16,
+    patch_size: int | tuple[int, ...] = 16,
     random_offset: bool = False,
 ) -> Tensor:
     """Hide a random subset of the cells of a grid.
@@ -36,43 +39,46 @@ def patches(
         keys: (B,) int64 keys.
         height: image height in pixels.
         width: image width in pixels.
+        depth: of volumes, whose grid has cells of the patch's depth likewise; None for images.
         hidden_fraction: (low, high) of the fraction of hidden cells, drawn uniformly for each sample.
-        patch_size: side of a square cell in pixels, or its (height, width); at least 1.
+        patch_size: side of a square cell or a cube, or its (height, width), of volumes (depth, height, width); at
+            least 1.
         random_offset: shift the grid of each sample.
 
     Returns:
-        `visible`, (B, 1, height, width) bool.
+        `visible`, (B, 1, height, width) or (B, 1, depth, height, width) bool.
 
     Raises:
-        InputError: the range is not 0 <= low <= high <= 1, or patch_size < 1.
+        InputError: the range is not 0 <= low <= high <= 1, patch_size < 1, or not one side for each axis.
     """
     _check_patch_size(patch_size)
-    patch_height, patch_width = _sides(patch_size)
-    rows, columns = -(-height // patch_height) + random_offset, -(-width // patch_width) + random_offset
+    size = (height, width) if depth is None else (depth, height, width)
+    patch = (patch_size,) * len(size) if isinstance(patch_size, int) else patch_size
+    if len(patch) != len(size):
+        raise InputError(f"patch_size must be one number, or one for each of {len(size)} axes, got {patch_size}.")
+    cells = [-(-length // side) + random_offset for length, side in zip(size, patch, strict=True)]
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
-    hidden_cells = (fraction * (rows * columns)).round().long()
-    rank = permutation(fold_in(keys, 1), rows * columns)
-    visible_cells = (rank >= hidden_cells.unsqueeze(1)).reshape(-1, rows, columns)
-    if random_offset:
-        offset = uniform(fold_in(keys, 2), 2)
-        return _draw_shifted(visible_cells, offset, (height, width), (patch_height, patch_width))
-    # Each row of cells is drawn once and then repeated as a whole: copying pixel by pixel takes sixty times as long.
-    lines = visible_cells.repeat_interleave(patch_width, dim=2)[:, :, :width].contiguous()
-    return lines.repeat_interleave(patch_height, dim=1)[:, :height].unsqueeze(1).contiguous()
+    hidden_cells = (fraction * math.prod(cells)).round().long()
+    rank = permutation(fold_in(keys, 1), math.prod(cells))
+    visible = (rank >= hidden_cells.unsqueeze(1)).reshape(-1, *cells)
+    offset = uniform(fold_in(keys, 2), len(size)) if random_offset else None
+    # Axis by axis from the last one, so that rows are repeated as a whole: copying by pixel takes sixty times as long.
+    for axis, length, side in reversed([*zip(range(1, visible.ndim), size, patch, strict=True)]):
+        if offset is None:
+            visible = visible.repeat_interleave(side, dim=axis).narrow(axis, 0, length).contiguous()
+        else:
+            place = (torch.arange(length, device=keys.device) + (offset[:, axis - 1, None] * side).long()) // side
+            visible = _take_along(visible, axis, place)
+    return visible.unsqueeze(1)
 
 
-def _sides(patch_size: int | tuple[int, int]) -> tuple[int, int]:
-    return (patch_size, patch_size) if isinstance(patch_size, int) else patch_size
-
-
-def _draw_shifted(visible_cells: Tensor, offset: Tensor, size: tuple[int, int], patch: tuple[int, int]) -> Tensor:
-    """Draw cells (B, rows, columns) with the grid shifted by `offset` (B, 2) in [0, 1) patches."""
-    row, column = (
-        (torch.arange(size[axis], device=offset.device) + (offset[:, axis, None] * patch[axis]).long()) // patch[axis]
-        for axis in (0, 1)
-    )
-    lines = visible_cells.gather(2, column[:, None].expand(-1, visible_cells.shape[1], -1))
-    return take_rows(lines, row).unsqueeze(1)
+def _take_along(cells: Tensor, axis: int, place: Tensor) -> Tensor:
+    """Cells (B, ...) with those at `place` (B, N) along an axis."""
+    if axis == 1:
+        return take_rows(cells.flatten(2), place).reshape(len(place), -1, *cells.shape[2:])
+    shape = [*cells.shape[:axis], place.shape[1], *cells.shape[axis + 1 :]]
+    index = place.reshape(len(place), *[1] * (axis - 1), -1, *[1] * (cells.ndim - axis - 1))
+    return cells.gather(axis, index.expand(shape))
 
 
 def take_rows(lines: Tensor, row: Tensor) -> Tensor:

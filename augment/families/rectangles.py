@@ -20,6 +20,7 @@ def rectangles(
     keys: Tensor,
     height: int,
     width: int,
+    depth: int | None = None,
     *,
     hidden_fraction: tuple[float, float],
     aspect_ratio: tuple[float, float] = (0.5, 2.0),
@@ -36,16 +37,20 @@ def rectangles(
     equal chance, and each strip gets one rectangle that hides the same fraction of it. So they never overlap, every
     fraction up to 1 can be reached, and the hidden fraction is exact to half a row plus half a column of each of them.
 
+    In a volume the rectangle is that of a box, as long as the cube root of the fraction says, rounded to slices, at a
+    uniformly drawn place along the depth; the rectangle hides what is left of the fraction.
+
     Args:
         keys: (B,) int64 keys.
         height: image height in pixels.
         width: image width in pixels.
+        depth: of volumes; None for images.
         hidden_fraction: (low, high) of the fraction of hidden pixels, drawn uniformly for each sample.
         aspect_ratio: (low, high) of height over width, both above 0.
         count: number of rectangles, from 1 to the smaller side of the image.
 
     Returns:
-        `visible`, (B, 1, height, width) bool.
+        `visible`, (B, 1, height, width) or (B, 1, depth, height, width) bool.
 
     Raises:
         InputError: a range is not ordered or leaves its domain, or `count` leaves its own.
@@ -58,6 +63,9 @@ def rectangles(
         )
     low, high = aspect_ratio
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
+    if depth is not None:
+        slices = (fraction ** (1 / 3) * depth).round().clamp(min=1)
+        fraction = (fraction * depth / slices).clamp(max=1)
     ratio = low * (high / low) ** uniform(fold_in(keys, 1), count)
     origin, size = _strips(keys, height, width, count)
     length = _side_lengths(fraction.unsqueeze(1), ratio, size)
@@ -67,7 +75,11 @@ def rectangles(
     visible = outside_rows[:, 0] | outside_columns[:, 0]
     for another in range(1, count):
         visible &= outside_rows[:, another] | outside_columns[:, another]
-    return visible.view(torch.bool).unsqueeze(1)
+    if depth is None:
+        return visible.view(torch.bool).unsqueeze(1)
+    first = (uniform(fold_in(keys, 4)) * (depth - slices + 1)).floor()
+    outside_slices = _outside(first[:, None], slices[:, None], depth)
+    return (visible[:, None] | outside_slices[:, 0, :, None, None]).view(torch.bool).unsqueeze(1)
 
 
 def _strips(keys: Tensor, height: int, width: int, count: int) -> tuple[Tensor, Tensor]:

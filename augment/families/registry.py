@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from maskrobust.augment.batch import Batch, check_visible
+from maskrobust.augment.batch import LAYOUTS, Batch, check_visible
 from maskrobust.augment.families.bank import SilhouetteBank
 from maskrobust.augment.random import choose, fold_in, uniform
 from maskrobust.augment.registry import AnyFunction, Check, Choice, Chosen, Entry, FunctionRegistry
@@ -20,7 +20,7 @@ FAMILIES = FunctionRegistry(
     "mask family",
     "mask_family",
     Entry,
-    inputs=("keys", "batch", "images", "height", "width", "object_mask", "labels", "ids", "bank"),
+    inputs=("keys", "batch", "images", "height", "width", "depth", "object_mask", "labels", "ids", "bank"),
     settings=("hidden_fraction", "patch_size"),
 )
 """The mask families by name."""
@@ -48,6 +48,8 @@ def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFuncti
     Its parameters say what it asks for: `keys`, (B,) int64; of the batch `images`, `height`, `width`, `object_mask`,
     `labels`, `ids`, or `batch` itself; `bank`, a `SilhouetteBank`; `hidden_fraction`, (low, high); `patch_size`. Every
     other parameter needs a default, and is an option in configuration files. It returns `visible`, (B, 1, H, W) bool.
+    A family that asks for `depth`, too, also draws holes of volumes, (B, 1, D, H, W), and of signals, as of images one
+    pixel high without a depth; all others are for images.
 
     A family that asks for `object_mask` is one of the sample's own object: it hides nothing where there is none.
 
@@ -94,7 +96,7 @@ def build_family(
     choice: Choice,
     *,
     hidden_fraction: tuple[float, float] = (0.1, 0.9),
-    patch_size: int | tuple[int, int] = 16,
+    patch_size: int | tuple[int, ...] = 16,
     bank: SilhouetteBank | None = None,
     option: str = "mask_family",
 ) -> MaskFamily:
@@ -106,7 +108,7 @@ def build_family(
             on the CPU, all others are batched tensor code on the device of the keys (but for the circles of
             "enclosing_circles" and "covers").
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
-        patch_size: side of a patch in pixels, or its (height, width).
+        patch_size: side of a patch in pixels, or one for each axis, as (height, width).
         bank: where silhouettes are taken from, on the device of the keys.
         option: the option in which the choice was given, for messages.
 
@@ -141,7 +143,7 @@ def draw_chosen(
     the host would have to wait for which they are. Families that segment images do so on the CPU, which waits anyway.
 
     Args:
-        visible: (B, 1, H, W) bool; may be changed.
+        visible: (B, 1, *size) bool; may be changed.
         chosen: (B,) bool.
         family: draws the holes.
         keys: (B,) int64.
@@ -149,7 +151,7 @@ def draw_chosen(
         growth: see `MaskFamily`.
     """
     if not _draws_chosen_alone(visible.device, family):
-        return torch.where(chosen[:, None, None, None], family(keys, batch, growth), visible)
+        return torch.where(chosen.reshape(-1, *[1] * (visible.ndim - 1)), family(keys, batch, growth), visible)
     rows = chosen.nonzero().squeeze(1)
     if len(rows):
         visible[rows] = family(keys[rows], batch.select(rows), growth)
@@ -190,14 +192,22 @@ class _Family:
         return not self.entry.inputs.isdisjoint(("batch", "images"))
 
     def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
-        height, width = batch.images.shape[2:]
-        inputs = {"keys": keys, "batch": batch, "height": height, "width": width, "bank": self.bank, **batch._asdict()}
+        axes, size = batch.images.ndim, batch.images.shape[2:]
+        if axes != 4 and "depth" not in self.entry.inputs:
+            raise InputError(
+                f"mask family '{self.entry.name}' is for images (B, C, H, W), got shape {tuple(batch.images.shape)}; "
+                "choose another family, such as patches."
+            )
+        depth, height, width = size if axes == 5 else (None, *(1, *size)[-2:])
+        given = {"depth": depth, "height": height, "width": width, "bank": self.bank}
+        inputs = {"keys": keys, "batch": batch, **given, **batch._asdict()}
         options = dict(self.options)
         if "hidden_fraction" in options:
             low, high = options["hidden_fraction"]
             options["hidden_fraction"] = low, high if growth >= 1 else low + (high - low) * growth
         visible = self.entry.call(inputs, options)
-        check_visible(batch.images, visible)
+        visible = visible.squeeze(2) if axes == 3 else visible
+        check_visible(batch.images, visible, LAYOUTS)
         return visible
 
 

@@ -19,6 +19,18 @@ def test_each_image_lies_at_the_top_left_of_its_canvas_with_zeros_beyond():
         assert not on_canvas[:, height:].any() and not on_canvas[:, :, width:].any()
 
 
+@pytest.mark.parametrize("sizes", [[[5], [3]], [[2, 5, 3], [4, 1, 3]]], ids=["signals", "volumes"])
+def test_signals_and_volumes_lie_at_the_beginning_of_their_canvas(sizes):
+    given = [torch.rand(2, *size) for size in sizes]
+    canvas, found = pad_batch(given)
+    assert found.tolist() == sizes and canvas.shape == (2, 2, *map(max, zip(*sizes, strict=True)))
+    for on_canvas, each in zip(canvas, given, strict=True):
+        place = (slice(None), *map(slice, each.shape[1:]))
+        assert torch.equal(on_canvas[place], each) and on_canvas.count_nonzero() == each.count_nonzero()
+    with pytest.raises(InputError, match=r"images must be \(C, (L|D, H, W)\) with 2 channels"):
+        pad_batch([given[0], torch.rand(2, 4, 4)])
+
+
 def test_a_loader_gives_canvas_sizes_and_the_other_parts_of_samples():
     samples = [(image, label, {"id": label}) for label, image in enumerate(IMAGES)]
     canvas, sizes, labels, more = next(iter(DataLoader(samples, batch_size=3, collate_fn=pad_collate)))

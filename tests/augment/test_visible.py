@@ -74,6 +74,25 @@ def test_every_form_in_which_data_mark_a_pixel_gives_the_same_mask():
     assert torch.equal(one, ~hidden[1]) and one.dtype == torch.bool
 
 
+@pytest.mark.parametrize("size", [(20,), (2, 2, 5)], ids=["signals", "volumes"])
+def test_signals_and_volumes_are_marked_as_images_are(size):
+    def reshaped(tensor):
+        return tensor.reshape(*tensor.shape[:-2], *size)
+
+    images, hidden = pictures(), torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(2)) < 0.4
+    marked = torch.where(hidden, torch.tensor([0.5, 2, 3])[:, None, None], images)
+    marked[0, 1, 3, 4] = NAN
+    opacity = torch.rand(2, 4, 5, generator=torch.Generator().manual_seed(3)).round()
+    for options in ({"nodata": [0.5, 2, 3]}, {"alpha": opacity}, {"pixel_mask": opacity}, {"padding_mask": hidden}):
+        given = {name: reshaped(each) if isinstance(each, torch.Tensor) else each for name, each in options.items()}
+        expected, axes = visible_from(marked, **options), len(size)
+        assert torch.equal(visible_from(reshaped(marked), **given, axes=axes), reshaped(expected))
+        first = {name: each[0] if isinstance(each, torch.Tensor) else each for name, each in given.items()}
+        assert torch.equal(visible_from(reshaped(marked)[0], **first, axes=axes), reshaped(expected)[0])
+    with pytest.raises(InputError, match=r"images must be \(B, C, (L|D, H, W)\) or \(C, (L|D, H, W)\), got"):
+        visible_from(torch.zeros(5), axes=axes)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("nodata", [-9999, 0.1, NAN, -3.4e38], ids=str)
 def test_nodata_is_found_in_images_of_any_floating_type(nodata, dtype):
