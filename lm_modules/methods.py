@@ -80,27 +80,28 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     """(images - mean) / std, channel by channel.
 
     Args:
-        images: (B, C, H, W) float in [0, 1].
+        images: (B, C, *size) float in [0, 1].
         mean: C values.
         std: C values above 0.
 
     Returns:
-        (B, C, H, W), dtype and memory format of `images`.
+        (B, C, *size), dtype and memory format of `images`.
 
     Raises:
         TypeError: `images` are integers, as a loader yields them.
     """
     check_floating(images)
     by_channel = _by_channel.__wrapped__ if torch.compiler.is_compiling() else _by_channel  # keep no fake tensors
-    shift, scale = (by_channel(tuple(values), images.dtype, images.device) for values in (mean, std))
+    axes = images.ndim - 2
+    shift, scale = (by_channel(tuple(values), axes, images.dtype, images.device) for values in (mean, std))
     return (images - shift).div_(scale)
 
 
 @lru_cache(maxsize=16)
-def _by_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(C, 1, 1), made once: each copy to an accelerator waits for it."""
+def _by_channel(values: tuple[float, ...], axes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(C, 1, 1), as many as there are axes of positions, made once: each copy to an accelerator waits for it."""
     with torch.inference_mode(False):  # the same tensor is for gradients, too
-        return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+        return torch.tensor(values, dtype=dtype, device=device).reshape(-1, *[1] * axes)
 
 
 def predictor(

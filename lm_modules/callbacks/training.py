@@ -255,8 +255,8 @@ class ShownImages(pl.Callback):
 class Reconstructions(pl.Callback):
     """Shows what a pre-training has learnt: the first images of each validation, as they are, as seen, and as drawn.
 
-    Weights & Biases and TensorBoard get the picture as ``val/reconstructions``; without them nothing is drawn. Holes
-    are the same each time. The first process draws alone.
+    Weights & Biases and TensorBoard get the picture as ``val/reconstructions``; without them nothing is drawn, nor of
+    signals and volumes. Holes are the same each time. The first process draws alone.
 
     Args:
         pictures: how many images, at least 1, of the first validation batch.
@@ -278,6 +278,8 @@ class Reconstructions(pl.Callback):
             InputError: the module is no `MaskedPretraining`.
         """
         if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
+            return
+        if batch.images.ndim != 4:
             return
         some = batch.select(slice(self.pictures))
         visible, drawn = module_of(MaskedPretraining, pl_module, self).reconstruct(some)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.masking.axes import channels_last
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.weights import check_values
 from maskrobust.lm_modules.training.optimisation import ScheduleName, build_schedule
@@ -80,5 +80,5 @@ class TrainingModule(pl.LightningModule):
 
     def _normalise(self, images: Tensor) -> Tensor:
         if self.hparams["channels_last"]:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = channels_last(images)
         return normalise(images, self.mean, self.std)

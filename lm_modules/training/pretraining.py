@@ -19,6 +19,7 @@ from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.masking.axes import MEMORY, beside, cropped
 from maskrobust.lm_modules.networks.maps import map_layers
 from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
@@ -40,7 +41,8 @@ class MaskedPretraining(TrainingModule):
 
     Args:
         architecture: name for `maskrobust.build_network`; or as in `MaskRobustClassifier`. Any network that has maps
-            inside, or returns maps.
+            inside, or returns maps, also of signals (B, C, L) and volumes (B, C, D, H, W), with the same stride along
+            each axis.
         num_classes: outputs of the head, which is not trained; 1000 fits what torchvision and timm build by default.
         architecture_options: further keyword arguments of the architecture.
         mean: channel means in [0, 1], for normalisation.
@@ -71,8 +73,8 @@ class MaskedPretraining(TrainingModule):
         num_classes: int = 1000,
         *,
         architecture_options: dict[str, Any] | None = None,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
         layers: Sequence[str] | None = None,
         mask_family: str | dict[str, float | dict[str, Any]] = "patches",
         hidden_fraction: tuple[float, float] = (0.6, 0.6),
@@ -92,21 +94,26 @@ class MaskedPretraining(TrainingModule):
         architecture = network_to_train(architecture, num_classes, architecture_options, weights)
         self.num_classes = num_classes
         self.maps = map_layers(architecture, layers)
+        if not len(mean) == len(std) == self.maps.image_channels:
+            raise InputError(
+                f"mean and std must have a value for each of the {self.maps.image_channels} channels of the network's "
+                f"images, got {mean} and {std}; give those of the training data."
+            )
         for name, parameter in architecture.named_parameters():
             if name not in self.maps.parameters:  # processes that train together wait for gradients of all others
                 parameter.requires_grad_(False)
         self.network = LayerMasking(architecture, **(layer_masking or {}))
-        self.decoder = Decoder(self.maps.channels, decoder_width)
-        if channels_last:
+        self.decoder = Decoder(self.maps.channels, decoder_width, self.maps.image_channels, self.maps.axes)
+        if channels_last and (memory_format := MEMORY.get(self.maps.axes + 2)):
             for part in (self.network, self.decoder):
-                part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                part.to(memory_format=memory_format)  # type: ignore[call-overload]
         self.masks: RandomMasking | None = None
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """What the hidden pixels show, in the unit of `patch_normalised`.
 
         Args:
-            images: (B, 3, H, W) float in [0, 1]; read at visible pixels only.
+            images: (B, 3, H, W) float in [0, 1], or as the network takes them; read at visible pixels only.
             visible: (B, 1, H, W) bool.
 
         Returns:
@@ -115,7 +122,7 @@ class MaskedPretraining(TrainingModule):
         Raises:
             InputError: the finest map does not cover the images.
         """
-        prediction: Tensor = self.decoder(self.encode(images, visible))[..., : images.shape[2], : images.shape[3]]
+        prediction = cropped(self.decoder(self.encode(images, visible)), images.shape[2:])
         if prediction.shape != images.shape:
             stride = min(self.maps.channels)
             raise InputError(
@@ -154,7 +161,7 @@ class MaskedPretraining(TrainingModule):
             visible: (B, 1, H, W) bool.
         """
         features, shown = self.encode(images, visible)[-1]
-        return features.sum(dim=(2, 3)) / shown.sum(dim=(2, 3)).clamp(min=1)
+        return features.flatten(2).sum(dim=2) / shown.flatten(2).sum(dim=2).clamp(min=1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float32."""
@@ -181,7 +188,7 @@ class MaskedPretraining(TrainingModule):
         visible = self._draw_visible(batch, self._keys(batch, None))
         _, mean, deviation = self._targets(batch)
         colours = self(batch.images, visible).float() * deviation + mean
-        std, centre = (colours.new_tensor(each)[:, None, None] for each in (self.std, self.mean))
+        std, centre = (beside(colours.new_tensor(each), self.maps.axes) for each in (self.std, self.mean))
         return visible, torch.where(visible, batch.images, colours * std + centre).clamp(0, 1)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

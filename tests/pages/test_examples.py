@@ -14,8 +14,11 @@ from tests.test_house import ROOT
 BLOCK, SHAPE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE), r"^(\w+) = .*# \((\d+(?:, \d+)+)\)"
 
 
-@pytest.mark.parametrize("page", ["ignore-a-region.md", "detectors.md"])
-def test_the_code_of_a_page_runs_and_its_comments_name_the_shapes(page):
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+@pytest.mark.parametrize("page", ["ignore-a-region.md", "audio-series-volumes.md", "detectors.md"])
+def test_the_code_of_a_page_runs_and_its_comments_name_the_shapes(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     shapes = 0
     with torch.random.fork_rng(devices=[]):

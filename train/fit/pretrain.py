@@ -29,6 +29,8 @@ class PretrainCLI(command.FitCLI):
         weights = Path(folder) / "encoder.safetensors"
         write_encoder(path, weights, without=head_of(self.model.network.network))
         yield f"encoder, for timm and torchvision: {weights}"
+        if self.model.maps.axes != 2:  # which fit does not train
+            return
         config = self.config[self.subcommand].model
         words = ["maskrobust", "fit", "--config", "small_folder.yaml", "--data.init_args.root", "LABELLED_IMAGES"]
         if isinstance(config.architecture, str):

@@ -1,12 +1,14 @@
 """`MaskedPretraining`: its loss and gradients, what reaches them, and which maps it takes."""
 
+from itertools import product
+
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from maskrobust.augment import Batch, patches, sample_keys
+from maskrobust.augment import Batch, build_family, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import build_network, build_outline
 from maskrobust.lm_modules.networks.maps import map_layers
@@ -15,10 +17,10 @@ from maskrobust.lm_modules.training.reconstruction import patch_normalised, reco
 from tests.conftest import assert_one_sentence
 
 
-def draw_batch(height=32, width=40, count=3, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 3, height, width, generator=generator)
-    object_mask = torch.zeros(count, 1, height, width, dtype=torch.bool)
+def draw_batch(*size, count=3, seed=0, channels=3):
+    size = size or (32, 40)
+    images = torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(seed))
+    object_mask = torch.zeros(count, 1, *size, dtype=torch.bool)
     return Batch(torch.arange(count) + 5, images, object_mask, torch.full((count,), -1))
 
 
@@ -44,21 +46,32 @@ class Pyramid(nn.Module):
         return {"fine": fine, "side": side, "deep": self.deep(fine)}
 
 
+def two_strides(axes):
+    """A network of signals or volumes of one channel, with maps of strides 4 and 8."""
+    convolution, norm = getattr(nn, f"Conv{axes}d"), getattr(nn, f"BatchNorm{axes}d")
+    fine = nn.Sequential(convolution(1, 6, 4, 4), norm(6), nn.ReLU())
+    return nn.Sequential(fine, nn.Sequential(convolution(6, 8, 3, 2, 1), nn.ReLU()))
+
+
 def expected_losses(module, batch, visible):
     """The loss of each image, pixel by pixel, in the dtype of the module."""
-    size, (height, width) = module.hparams["patch_size"], batch.images.shape[2:]
-    mean, std = (torch.tensor(each, dtype=batch.images.dtype)[:, None, None] for each in (module.mean, module.std))
+    size, lengths = module.hparams["patch_size"], batch.images.shape[2:]
+    mean, std = (
+        torch.tensor(each, dtype=batch.images.dtype).reshape(-1, *[1] * len(lengths))
+        for each in (module.mean, module.std)
+    )
     prediction = expected_prediction(module, (batch.images - mean) / std, visible)
     losses = []
     for image, seen, drawn in zip((batch.images - mean) / std, visible[:, 0], prediction, strict=True):
         errors = []
-        for y, x in (~seen).nonzero().tolist():
-            top, left = y // size * size, x // size * size
-            patch = image[:, top : top + size, left : left + size]
-            target = (image[:, y, x] - patch.mean()) / (patch.var(correction=0) + 1e-6).sqrt()
-            errors.append((drawn[:, y, x] - target).square().mean())
+        for place in (~seen).nonzero().tolist():
+            corner = [at // size * size for at in place]
+            patch = image[(slice(None), *(slice(at, at + size) for at in corner))]
+            here = (slice(None), *place)
+            target = (image[here] - patch.mean()) / (patch.var(correction=0) + 1e-6).sqrt()
+            errors.append((drawn[here] - target).square().mean())
         losses.append(torch.stack(errors).mean())
-    assert (height % size, width % size) != (0, 0)  # patches are cut off at the edge
+    assert any(length % size for length in lengths)  # patches are cut off at the edge
     return torch.stack(losses)
 
 
@@ -66,38 +79,54 @@ def expected_prediction(module, normalised, visible):
     """What the decoder draws, written out, from maps that layer masking gives one by one."""
     weights = dict(module.decoder.named_parameters())
     strides, deeper = sorted(module.maps.channels), None
+    axes = normalised.ndim - 2
+    convolve = getattr(F, f"conv{axes}d")
     for number, path in reversed([*enumerate(module.maps.paths)]):
         found = module.network.output_of(path, normalised, visible)
         features, shown = found.as_plain(), found.visible.positions.to(normalised.dtype)
-        here = F.conv2d(features, weights[f"projections.{number}.weight"], weights[f"projections.{number}.bias"])
-        here = here * shown + weights[f"tokens.{number}"].reshape(1, -1, 1, 1) * (1 - shown)
+        here = convolve(features, weights[f"projections.{number}.weight"], weights[f"projections.{number}.bias"])
+        here = here * shown + weights[f"tokens.{number}"].reshape(1, -1, *[1] * axes) * (1 - shown)
         if deeper is not None:
-            rows, columns = (torch.arange(side) // 2 for side in here.shape[2:])
-            here = here + deeper[:, :, rows][..., columns]
+            for axis in range(2, here.ndim):
+                deeper = deeper.index_select(axis, torch.arange(here.shape[axis]) // 2)
+            here = here + deeper
         for layer in (0, 3, 6):
-            here = F.conv2d(here, weights[f"stages.{number}.{layer}.weight"], padding=1)
+            here = convolve(here, weights[f"stages.{number}.{layer}.weight"], padding=1)
             groups = here.unflatten(1, (8, -1))
-            variance, centre = torch.var_mean(groups, dim=(2, 3, 4), correction=0, keepdim=True)
+            over = tuple(range(2, groups.ndim))
+            variance, centre = torch.var_mean(groups, dim=over, correction=0, keepdim=True)
             here = ((groups - centre) / (variance + 1e-5).sqrt()).flatten(1, 2)
-            norm = f"stages.{number}.{layer + 1}"
-            here = here * weights[f"{norm}.weight"][:, None, None] + weights[f"{norm}.bias"][:, None, None]
-            here = here.clamp(min=0)
+            scale, shift = (
+                weights[f"stages.{number}.{layer + 1}.{each}"].reshape(-1, *[1] * axes) for each in ("weight", "bias")
+            )
+            here = (here * scale + shift).clamp(min=0)
         deeper = here
-    drawn = F.conv2d(deeper, weights["pixels.weight"], weights["pixels.bias"]).unflatten(1, (3, strides[0], strides[0]))
-    return drawn.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+    side = strides[0]
+    blocks = convolve(deeper, weights["pixels.weight"], weights["pixels.bias"]).unflatten(1, (-1, *[side] * axes))
+    drawn = blocks.new_zeros(*blocks.shape[:2], *(side * length for length in deeper.shape[2:]))
+    for place in product(range(side), repeat=axes):
+        drawn[(slice(None), slice(None), *(slice(at, None, side) for at in place))] = blocks[:, :, *place]
+    return drawn
 
 
-def test_loss_and_gradients_are_those_of_a_plain_reference():
-    module, batch = build(patch_size=12).double(), draw_batch()
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_loss_and_gradients_are_those_of_a_plain_reference(axes):
+    if axes == 2:
+        module, batch = build(patch_size=12).double(), draw_batch()
+    else:
+        module = build(two_strides(axes), patch_size=12, mean=(0.4,), std=(0.3,)).double()
+        batch = draw_batch(*(16, 16, 24)[-axes:], channels=1)
     batch = batch._replace(images=batch.images.double())
     with torch.no_grad():  # away from 0 and 1, where nothing would tell them apart
         for name, parameter in module.decoder.named_parameters():
             parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(len(name))), alpha=0.3)
-    visible = patches(sample_keys(1, batch.ids), 32, 40, hidden_fraction=(0.5, 0.5), patch_size=12)
+    family = build_family("patches", hidden_fraction=(0.5, 0.5), patch_size=12 if axes == 2 else 5)
+    visible = family(sample_keys(1, batch.ids), batch)
     targets, _, _ = patch_normalised(module._normalise(batch.images), batch.known, 12)
     prediction = module(batch.images, visible)
     parameters = [each for each in module.parameters() if each.requires_grad]
-    found = (prediction - targets).square().mean(dim=1).where(~visible[:, 0], 0).sum((1, 2)) / (~visible).sum((1, 2, 3))
+    squares = (prediction - targets).square().mean(dim=1).where(~visible[:, 0], 0)
+    found = squares.flatten(1).sum(1) / (~visible).flatten(1).sum(1)
     torch.testing.assert_close(reconstruction_loss(prediction, targets, ~visible), found.float())
     expected = expected_losses(module, batch, visible)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
@@ -186,6 +215,8 @@ def test_layers_that_give_no_maps_are_refused_by_name(layers):
     assert_one_sentence(refusal)
     with pytest.raises(InputError, match="got no such module"):
         map_layers(nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1)))
+    with pytest.raises(InputError, match=r"must take images \(B, 1, D, H, W\), but does not"):
+        map_layers(nn.Sequential(nn.Conv3d(1, 4, 4, 4), nn.Flatten(), nn.Linear(3, 4)))
 
 
 def test_images_that_the_finest_map_does_not_cover_are_refused():
@@ -209,6 +240,7 @@ def test_a_reconstruction_leaves_visible_pixels_as_they_are_and_lies_in_the_unit
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"mean": (0.5,), "std": (0.5,)}, "a value for each of the 3 channels of the network's images"),
         ({"decoder_width": 12}, "decoder_width must be a multiple of 8"),
         ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction"),
         ({"std": (0.0, 1.0, 1.0)}, "std must be above 0"),

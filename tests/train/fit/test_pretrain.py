@@ -1,12 +1,15 @@
 """`maskrobust pretrain`: `fit` and plain PyTorch load what it leaves, and nothing is lost when it is stopped."""
 
 import shlex
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import wandb
 from safetensors.torch import load_file
 
+from maskrobust.augment import Batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import build_network
@@ -14,6 +17,7 @@ from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import main
+from maskrobust.train.data import InMemoryDataModule
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.fit.test_resume import EXACT, assert_same
 from tests.train.runs import last
@@ -99,6 +103,46 @@ def test_the_command_that_it_ends_with_fine_tunes_its_weights(tmp_path, capsys):
         torch.testing.assert_close(fitted["state_dict"][name], before["state_dict"][name], rtol=1e-4, atol=1e-5)
     for name in ("mean", "std"):  # the colours that the encoder knows, not those of the labelled images
         assert fitted["hyper_parameters"][name] == before["hyper_parameters"][name]
+
+
+class Scans(InMemoryDataModule):
+    """Volumes of bytes in .npy files."""
+
+    num_classes, class_names, splits, mean, std = 0, (), ("train", "val"), (0.5,), (0.3,)
+
+    def __init__(self, root: str):
+        super().__init__(batch_size=2, num_workers=0, seed=0)
+        self.paths = sorted(Path(root).glob("*.npy"))
+
+    def ids(self, split):
+        return torch.arange(4) if split == "train" else torch.arange(4, 6)
+
+    def make_samples(self, split, ids):
+        scans = torch.from_numpy(np.stack([np.load(self.paths[each]) for each in ids.tolist()]))[:, None]
+        return Batch(ids, scans, torch.zeros_like(scans, dtype=torch.bool), torch.full_like(ids, -1))
+
+
+def scan_encoder():
+    return torch.nn.Sequential(torch.nn.Conv3d(1, 8, 4, 4), torch.nn.ReLU(), torch.nn.Conv3d(8, 8, 3, 2, 1))
+
+
+def test_volumes_of_a_data_module_of_ones_own_are_taken(tmp_path, capsys):
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).integers(0, 256, (16, 16, 16), np.uint8))
+    own = [f"--data={__name__}.Scans", f"--data.root={tmp_path}", f"--model.architecture={__name__}.scan_encoder"]
+    size = ["--model.patch_size=8", "--model.decoder_width=8"]
+    main(
+        [
+            "pretrain",
+            *own,
+            *size,
+            *(each for each in OPTIONS if "trainer" in each),
+            f"--trainer.default_root_dir={tmp_path}",
+        ]
+    )
+    (weights,) = tmp_path.rglob("encoder.safetensors")
+    scan_encoder().load_state_dict(load_file(weights))
+    assert "maskrobust fit" not in capsys.readouterr().out
 
 
 def test_reconstructions_are_shown_after_each_validation(tmp_path, monkeypatch):
