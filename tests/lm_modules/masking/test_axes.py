@@ -123,9 +123,12 @@ def temporal():
     return nn.Sequential(*blocks, Function(lambda x: x.amax(2)), nn.Linear(8, 4))
 
 
-def video(kind, layers=(1, 1, 1, 1), stem=resnet.BasicStem):
-    network = resnet.VideoResNet(resnet.BasicBlock, [resnet.Conv3DSimple, *[kind] * 3], [*layers], stem)
-    return nn.Sequential(network, nn.Linear(400, 4))
+def r2plus1d():
+    """Two blocks of torchvision's R(2+1)D."""
+    stem = nn.Sequential(nn.Conv3d(3, 8, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False), nn.BatchNorm3d(8), nn.ReLU())
+    beside = nn.Sequential(nn.Conv3d(8, 16, 1, 2, bias=False), nn.BatchNorm3d(16))
+    blocks = resnet.BasicBlock(8, 8, resnet.Conv2Plus1D), resnet.BasicBlock(8, 16, resnet.Conv2Plus1D, 2, beside)
+    return nn.Sequential(stem, *blocks, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(16, 4))
 
 
 class UNet3d(nn.Module):
@@ -144,14 +147,12 @@ class UNet3d(nn.Module):
 
 
 NETWORKS = {
-    "wav2vec 2.0's encoder": (Wav2Vec2Encoder, (1, 4000)),
+    "wav2vec 2.0's encoder": (Wav2Vec2Encoder, (1, 1600)),
     "Conv-TasNet": (ConvTasNet, (1, 256)),
     "WaveNet": (WaveNet, (2, 96)),
     "InceptionTime": (inception_time, (2, 80)),
     "TCN": (temporal, (2, 64)),
-    "R3D": (lambda: video(resnet.Conv3DSimple), (3, 6, 40, 40)),
-    "R(2+1)D": (lambda: video(resnet.Conv2Plus1D, stem=resnet.R2Plus1dStem), (3, 6, 40, 40)),
-    "MC3": (lambda: video(resnet.Conv3DNoTemporal), (3, 6, 40, 40)),
+    "R(2+1)D": (r2plus1d, (3, 6, 24, 24)),
     "U-Net": (UNet3d, (1, 8, 12, 10)),
 }
 
