@@ -115,7 +115,7 @@ def test_loss_and_gradients_are_those_of_a_plain_reference(axes):
         module, batch = build(patch_size=12).double(), draw_batch()
     else:
         module = build(two_strides(axes), patch_size=12, mean=(0.4,), std=(0.3,)).double()
-        batch = draw_batch(*(16, 16, 24)[-axes:], channels=1)
+        batch = draw_batch(*(16, 16, 28)[-axes:], channels=1)
     batch = batch._replace(images=batch.images.double())
     with torch.no_grad():  # away from 0 and 1, where nothing would tell them apart
         for name, parameter in module.decoder.named_parameters():
