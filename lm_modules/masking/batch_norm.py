@@ -95,6 +95,7 @@ class _FusedBatchNorm(torch.autograd.Function):
         of_features, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, features, weight * root, None, None, mean, scale / root, True, 0.0, [True, True, True]
         )
+        of_features = channels_last(of_features)  # as the kernel returns them, but for signals
         rows = to_rows(of_features)
         # The kernel has subtracted the mean gradient of all positions.
         rows.add_(of_bias * scale * weight, alpha=(1 - 1 / fraction) / positions)
