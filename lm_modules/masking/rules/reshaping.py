@@ -136,6 +136,19 @@ def expand(operation: Operation, x: Masked, *sizes: Any) -> Masked:
     return carry(features, x.visible.expanded(*(features.shape[axis] for axis in x.spatial_axes)), x.axes)
 
 
+@masking_rule(Tensor.repeat, any_sizes=True)
+def repeat(operation: Operation, x: Masked, *repeats: Any) -> Masked:
+    """Channels repeated as a whole.
+
+    Raises:
+        NotImplementedError: images or positions are repeated, or there are more axes than before.
+    """
+    counts = repeats if isinstance(repeats[0], int) else repeats[0]
+    if len(counts) != x.ndim or any(counts[axis] != 1 for axis in x.axes):
+        raise NotImplementedError(f"layer masking repeats channels only, got {tuple(counts)}; {OWN_RULE}")
+    return carry(operation(x, *repeats), x.visible, x.axes)
+
+
 @masking_rule(Tensor.expand_as, any_sizes=True)
 def expand_as(operation: Operation, x: Any, like: Tensor) -> Masked | Tensor:
     """In the shape of another tensor: plain ones, such as a gate, stay plain."""

@@ -84,6 +84,8 @@ class Seen:
             z = compute(numbers)
             grows = [each for each in range(z.ndim) if not torch.equal(z, z.narrow(each, 0, 1).expand_as(z))]
             axes.append(grows[0] if grows else axis)
+        if any(y.shape[new] != self.x.shape[old] for old, new in zip(self.axes, axes, strict=True)):
+            raise ValueError("nobody sees where an axis of size 1 goes")
         return Seen(y, self.v, self.run, axes=tuple(axes))
 
     def with_ones(self, v: Tensor) -> Tensor:
