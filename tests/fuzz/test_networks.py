@@ -345,6 +345,7 @@ KINDS = {
 for _axes, _of in ((1, "signals"), (3, "volumes")):
     for _name in ("gradients", "axes", "sizes", "on accelerators"):
         KINDS[f"{_name} of {_of}"] = KINDS[_name]._replace(axes=_axes, count=4)
+    KINDS[f"sizes of {_of}"] = KINDS[f"sizes of {_of}"]._replace(refuses=0.75)  # of so few
 
 
 def draw_try(name, seed):
