@@ -3,30 +3,30 @@
     python docs/studies/page_pictures.py docs             # or some of them: masks explanation logged
 
 The first is the table of the page that `masks` writes, drawn by Chromium; the second a picture of the notebook
-explain_a_picture (`python -m tests.pages.notebooks FILE` runs it); the third what `fit --config cues.yaml` logs to
-Weights & Biases, from the files of an offline run, in some minutes. The workspace itself needs the server.
+explain_a_picture (`python -m tests.pages.notebooks FILE` runs it); the third the picture that `RelianceCallback` gives
+to Weights & Biases, whose workspace itself needs the server.
 """
 
 import base64
-import csv
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import matplotlib.pyplot as plt
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from torchvision.transforms.v2.functional import to_pil_image
 
+from maskrobust import Batch
+from maskrobust.lm_modules.callbacks.reliance import draw_panel
 from maskrobust.train.cli import main
+from maskrobust.train.data import Cues
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "explain_a_picture.ipynb"
 FAMILIES, FILLS = "[patches, blobs, slic, silhouettes]", "[black, mean, inpainting, exemplar, layer_masking]"
-CURVES = ("val/accuracy", "val/accuracy_half_hidden")
 
 
 def save(picture: Image.Image, out: Path) -> None:
@@ -57,24 +57,12 @@ def explanation(folder: Path) -> None:
 
 
 def logged(folder: Path) -> None:
-    """Curves of a run's metrics.csv above the pictures that it logged."""
-    os.environ["WANDB_MODE"] = "offline"
-    main(["fit", "--config=cues.yaml", "--wandb=true", f"--trainer.default_root_dir={folder}"])
-    with (folder / "cues" / "version_0" / "metrics.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    (media,) = folder.glob("**/files/media/images")
-    figure, axes = plt.subplots(3, 1, figsize=(7, 5.4), layout="constrained", height_ratios=(3, 2, 2))
-    for name in CURVES:
-        points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
-        axes[0].plot(*zip(*points, strict=True), marker="o", label=name)
-    axes[0].set(xlabel="epoch", ylim=(0, 1))
-    axes[0].legend(fontsize=8)
-    for axis, name in zip(axes[1:], ("train", "reliance"), strict=True):
-        axis.imshow(Image.open(sorted((media / name).glob("shown_*.png"))[-1]))
-        axis.set_title(f"{name}/shown", fontsize=9)
-        axis.axis("off")
-    figure.savefig(folder / "logged.png", dpi=120)
-    save(Image.open(folder / "logged.png"), folder / "logged.webp")
+    """`reliance/shown` of generated images, in two and a half times their size."""
+    data = Cues(val_images=3)
+    batch = Batch.cat(list(data.val_dataloader())).to("cpu")
+    drawn = to_pil_image(draw_panel(batch, ("black", "mean", "layer_masking"), data.mean, seed=0))
+    size = [5 * each // 2 for each in drawn.size]
+    save(drawn.resize((size[0], size[1]), Image.Resampling.NEAREST), folder / "logged.webp")
 
 
 def draw(arguments: Sequence[str]) -> None:
