@@ -117,6 +117,11 @@ class Covering:
 
     @staticmethod
     def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
+        if isinstance(result, Arranged):
+            raise UnsupportedNetworkError(
+                "coverage follows positions of an image through maps, but here they become tokens; `plan` says how "
+                "much is visible in each layer."
+            )
         leaves = tree_leaves(arguments)
         if any(isinstance(each, Arranged) for each in (*leaves, *tree_leaves(result))):
             raise UnsupportedNetworkError(

@@ -441,6 +441,7 @@ class LayerMasking(nn.Module):
 
         Raises:
             TypeError, InputError: `visible` is no mask, or the network does not say how many channels it takes.
+            UnsupportedNetworkError: positions become tokens, as in networks that attend.
         """
         if channels is None:
             channels = channels_of(self.network, self.options, tuple(visible.shape[2:]))

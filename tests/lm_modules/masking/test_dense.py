@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from tests.conftest import require_component
-from tests.lm_modules.masking.cases import draw_visible, tensors_of
+from tests.lm_modules.masking.cases import Function, draw_visible, tensors_of
 from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, SmallUNet, bilinear, transposed
 
 HEIGHT, WIDTH = 64, 96
@@ -114,6 +114,16 @@ def test_what_reads_the_whole_image_is_covered_as_the_image_is():
     visible[0, :, :2] = False
     classifier = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 5))
     assert LayerMasking(classifier).coverage(visible).flatten().tolist() == [0.5, 1.0]
+
+
+def test_coverage_of_tokens_is_refused_in_one_sentence():
+    network = Function(
+        lambda x, conv, head: head(conv(x).flatten(2).mT).mean(1), nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 2)
+    )
+    masked, visible = LayerMasking(network.eval()), torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    visible[..., :8, :8] = False
+    with pytest.raises(UnsupportedNetworkError, match=r"^at layer '.*coverage follows .*; `plan` says"):
+        masked.coverage(visible)
 
 
 class AsksForSizes(nn.Module):
