@@ -157,6 +157,7 @@ class Calls(list[Call]):
         self.append(
             Call(_return, None, (_without_tensors(found, False), {}), tuple(self._name(each) for each in found))
         )
+        self.names.clear()  # the tensors are no longer needed
 
     def _name(self, value: Any) -> Hashable:
         if not isinstance(value, Tensor):
