@@ -405,7 +405,7 @@ def test_what_a_network_is_known_to_do_is_asked_anew_once_a_part_or_weights_are_
     several[1, 0] -= 1  # a size that it has not been followed at
     expected = torch.cat([masked.network(images[0]), masked.network(images[1][:, :, :-1])])
     assert_close(masked(canvas[:2], sizes=several), expected, 1e-9, "of other weights")
-    masked.network.head = TimesSize()
+    masked.network.head = TimesSize().eval()
     with pytest.raises(UnsupportedNetworkError, match="mul depends on the size"):
         masked(canvas[:2], sizes=several)
 
