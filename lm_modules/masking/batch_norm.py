@@ -46,11 +46,9 @@ def fused_batch_norm(norm: BatchNorm, features: Tensor, shown: Tensor, hidden: T
     """
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = _affine(norm, features.shape[1], features_of_kernel)
-    normalised, mean, variance = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
-        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, norm.eps
+    normalised = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
+        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, norm
     )
-    number = shown.numel() - len(hidden)
-    _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
     return normalised.to(features.dtype)  # type: ignore[no-any-return]
 
 
@@ -59,12 +57,14 @@ class _FusedBatchNorm(torch.autograd.Function):
 
     Where a mean is many standard deviations, sums of the values are imprecise; those of the differences from the mean
     are not. A gradient of 0 at hidden positions makes backward sums over all positions those over the visible ones.
+
+    Running statistics move within the forward, as in torch's: a checkpoint computes again up to the last saved tensor.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, norm: BatchNorm
+    ) -> Tensor:
         features = channels_last(features)
         rows, fraction = to_rows(features), 1 - len(hidden) / len(shown)
         with torch.autocast("cpu", enabled=False):
@@ -78,12 +78,13 @@ class _FusedBatchNorm(torch.autograd.Function):
             offset = mean_of_all / fraction
             mean = mean + offset
         variance = variance / fraction
-        scale = torch.rsqrt(variance + eps)
+        number = len(shown) - len(hidden)
+        _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
+        scale = torch.rsqrt(variance + norm.eps)
         slope = scale * weight
         torch.addcmul(bias - offset * slope, filled, slope, out=filled)
         ctx.save_for_backward(features, weight, hidden, mean, scale)
-        ctx.mark_non_differentiable(mean, variance)
-        return normalised, mean, variance
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -163,11 +164,7 @@ def native_batch_norm(norm: BatchNorm, features: Tensor, fraction: VisibleFracti
         (B, C, H, W), dtype of `features`; the bias at hidden positions.
     """
     weight, bias = _affine(norm, features.shape[1], fraction.number)
-    normalised, mean, variance = _NativeBatchNorm.apply(  # type: ignore[no-untyped-call]
-        features, weight, bias, fraction, norm.eps
-    )
-    _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.anything)
-    return normalised  # type: ignore[no-any-return]
+    return _NativeBatchNorm.apply(features, weight, bias, fraction, norm)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _NativeBatchNorm(torch.autograd.Function):
@@ -179,23 +176,23 @@ class _NativeBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, fraction: VisibleFraction, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, fraction: VisibleFraction, norm: BatchNorm
+    ) -> Tensor:
         kind = features.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             about = (features.flatten(2) @ fraction.weights).sum(dim=0)
         filled = torch.where(fraction.visible, features, beside(about[:, 0], features.ndim - 2))
+        eps = norm.eps
         _, mean_of_all, scale_of_all = torch.native_batch_norm(filled, None, None, None, None, True, 0.0, eps)
         off = mean_of_all - about.flatten()
         mean = torch.addcmul(about.flatten().to(off.dtype), off, fraction.inverse)
         variance = (scale_of_all.pow(-2) - eps) * fraction.inverse
         variance = torch.addcmul(variance, off, off * fraction.spread, value=-1).clamp_(min=0)
         normalised, _, _ = torch.native_batch_norm(filled, weight, bias, mean, variance, False, 0.0, eps)
+        _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.anything)
         ctx.fraction = fraction
-        ctx.set_materialize_grads(False)  # of mean and variance
         ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt_())
-        ctx.mark_non_differentiable(mean, variance)
-        return normalised, mean, variance
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -217,6 +217,36 @@ def test_a_part_that_a_checkpoint_computes_again_is_masked_again(reentrant):
 
 
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")  # of the try when it is wrapped
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_norms_in_a_checkpoint_move_their_running_statistics_as_often_as_torchs(reentrant):
+    """Twice, also the last one, although torch's recomputation ends at the last tensor that was saved."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norms = (
+                nn.Conv2d(3, 4, 3),
+                nn.Sequential(nn.BatchNorm2d(4), nn.BatchNorm2d(4, momentum=0.5)),
+            )
+
+        def forward(self, x):
+            return checkpoint(self.norms, self.conv(x), use_reentrant=reentrant).mean((2, 3))
+
+    images, visible = torch.randn(2, 3, 9, 9), torch.ones(2, 1, 9, 9, dtype=torch.bool)
+    visible[:, :, 2:5, 3:7] = False
+    for mask in (None, visible):
+        network = Checkpointed()
+        twice, (first, second) = copy.deepcopy(network), network.norms
+        LayerMasking(network)(images, mask).square().sum().backward()
+        plain = LayerMasking(nn.Sequential(twice.conv, *twice.norms))
+        for _ in range(2):
+            plain(images, mask)
+        for norm, expected in zip((first, second), twice.norms, strict=True):
+            assert_close(norm.running_mean, expected.running_mean)
+            torch.testing.assert_close(norm.running_var, expected.running_var)
+
+
 def test_a_convolution_that_torch_has_folded_its_norm_into_is_masked_like_both(small):
     folded = copy.deepcopy(small)
     folded.first, folded.norm = fuse_conv_bn_eval(folded.first, folded.norm), nn.Identity()
