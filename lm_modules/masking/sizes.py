@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.dispatch import Run
 from maskrobust.lm_modules.masking.masked import NEEDS_ONE_SIZE, Arranged, Masked, carry, map_output, masked_in
 from maskrobust.lm_modules.masking.memory import share, share_memory
-from maskrobust.lm_modules.masking.rules.convolution import convolution, transposed_convolution
+from maskrobust.lm_modules.masking.rules.convolution import convolution, pad, transposed_convolution
 from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise, power, quotient, quotient_of_number, singular
 from maskrobust.lm_modules.masking.rules.reshaping import expand, expand_as, view, view_as
@@ -396,8 +396,8 @@ def _refuse_questions_in_compiled_code() -> None:
         )
 
 
-_WITHOUT_IMAGES = (convolution, transposed_convolution)
-"""Rules that take tensors beside masked features, none of which belong to images."""
+_WITHOUT_IMAGES = (convolution, transposed_convolution, pad)
+"""Rules that take tensors or numbers beside masked features, none of which belong to images."""
 
 
 def _refuse_places(operation: Any, like: Masked, values: Sequence[Any]) -> None:

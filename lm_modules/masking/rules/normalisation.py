@@ -33,7 +33,10 @@ def batch_norm(
     """
     check_images_first(x)
     visible = x.visible
-    if visible.extent is not None and running_mean is None:
+    has_sizes = visible.extent is not None or (
+        x.run is not None and x.run.sizes is not None
+    )  # after a pool to one size
+    if has_sizes and running_mean is None:
         raise NotImplementedError(
             "layer masking needs batch norm with running statistics for images of several sizes, got none, with which "
             "the answer for an image depends on the others; give the images of each size in a batch of their own."

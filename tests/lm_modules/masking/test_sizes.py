@@ -161,6 +161,11 @@ def test_padding_that_depends_on_the_size_is_that_of_each_image():
         assert_as_alone(SameEverywhere().eval(), sizes, holes=holes)
 
 
+def test_padding_by_as_many_positions_as_there_are_images_is_that_of_each_image():
+    same = create_conv2d(3, 4, 4, stride=2, padding="same")  # by 1 and 2 positions
+    assert_as_alone(nn.Sequential(same, nn.ReLU()), torch.tensor([(5, 8), (5, 5)]), holes=True)
+
+
 @pytest.mark.parametrize("enlarge", [transposed, bilinear, shuffled])
 def test_maps_have_the_size_that_the_image_alone_gives(enlarge):
     assert_as_alone(seeded(lambda: SmallUNet(enlarge)).eval(), SIZES, holes=True)
@@ -478,6 +483,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "statistics of the batch": (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)), "norm with running statistics",
+    ),
+    "statistics of the batch after a pool to one size": (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(2), nn.BatchNorm2d(4, track_running_stats=False)),
+        "norm with running statistics",
     ),
     "another branch": (Branches(), "torch.Tensor.tanh depends on the size of the image"),
     "an embedding": (Embeds(lambda _, own: own), "a value for each position, which fits one size"),
