@@ -80,8 +80,12 @@ class Seen:
         y, axes = compute(self.x), []
         for axis in self.axes:
             shape = [-1 if each == axis else 1 for each in range(self.x.ndim)]
-            numbers = torch.arange(1.0, self.x.shape[axis] + 1, dtype=self.x.dtype).reshape(shape).expand_as(self.x)
-            z = compute(numbers)
+            longer = [max(2, size) if each == axis else size for each, size in enumerate(self.x.shape)]
+            numbers = torch.arange(1.0, longer[axis] + 1, dtype=self.x.dtype).reshape(shape).expand(longer)
+            try:
+                z = compute(numbers)
+            except RuntimeError:  # of a function that names the size 1
+                z = compute(numbers.narrow(axis, 0, 1))
             grows = [each for each in range(z.ndim) if not torch.equal(z, z.narrow(each, 0, 1).expand_as(z))]
             axes.append(grows[0] if grows else axis)
         if any(y.shape[new] != self.x.shape[old] for old, new in zip(self.axes, axes, strict=True)):
@@ -559,6 +563,11 @@ def question(function: Any, seen: Seen, *args: Any) -> Any:
     return function(seen.x, *args)
 
 
+def normalize(function: Any, seen: Seen, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Seen:
+    seen.run.note("pole", seen.moved(lambda x: x.norm(p, dim, keepdim=True)).with_ones(seen.v))
+    return seen.like(function(seen.x, p, dim, eps, out))
+
+
 def plain_expanded(function: Any, plain: Tensor, seen: Seen) -> Tensor:
     return function(plain, seen.x)
 
@@ -590,6 +599,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "to": of_channels, "type_as": type_as, "contiguous": same, "pixel_unshuffle": pixel_unshuffle,
     "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
     "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,
+    "normalize": normalize,
 }  # fmt: skip
 
 
