@@ -213,11 +213,6 @@ def test_a_part_that_a_checkpoint_computes_again_is_masked_again(reentrant):
     assert_close(gradients(lambda part, x: checkpoint(part, x, use_reentrant=reentrant)), plain)
 
 
-# --- changing a network -----------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")  # of the try when it is wrapped
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_norms_in_a_checkpoint_move_their_running_statistics_as_often_as_torchs(reentrant):
     """Twice, also the last one, although torch's recomputation ends at the last tensor that was saved."""
@@ -247,6 +242,10 @@ def test_norms_in_a_checkpoint_move_their_running_statistics_as_often_as_torchs(
             torch.testing.assert_close(norm.running_var, expected.running_var)
 
 
+# --- changing a network -----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
 def test_a_convolution_that_torch_has_folded_its_norm_into_is_masked_like_both(small):
     folded = copy.deepcopy(small)
     folded.first, folded.norm = fuse_conv_bn_eval(folded.first, folded.norm), nn.Identity()
