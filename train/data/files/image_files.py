@@ -237,8 +237,11 @@ def _fault_of(path: Path) -> str:
     fault = ""
     for most in (_HEADER, -1):
         try:
-            with _opened(read_file(path, most), str(path)):
-                return ""
+            with warnings.catch_warnings():
+                if most == _HEADER:
+                    warnings.simplefilter("ignore")  # Pillow's, of what lies behind it; then the whole file is read
+                with _opened(read_file(path, most), str(path)):
+                    return ""
         except InputError as error:
             fault = str(error)
     return fault

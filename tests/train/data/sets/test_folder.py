@@ -313,6 +313,8 @@ def test_all_images_that_cannot_be_read_are_listed_before_a_training(tree, monke
 def test_long_headers_are_read_whole(tree):
     path = tree[0] / "train/bird/0.jpg"
     Image.new("RGB", (40, 40)).save(path, comment=b"x" * 60_000)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path.with_suffix(".tif"), compression="tiff_lzw")  # its header is at the end
     make(tree).setup("fit")
 
 
