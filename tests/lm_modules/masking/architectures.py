@@ -4,8 +4,8 @@ architectures.csv has a line for each classifier of torchvision, for the small m
 that are checked, and for the smallest model of each other one.
 
 `python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
-table, one at a time, and writes docs/reference/architectures.md. With `--sizes` it says instead how far
-images of several sizes in one batch are answered otherwise than alone.
+table, one at a time, and writes docs/reference/architectures.md. With names it checks these alone, and writes nothing.
+With `--sizes` it says instead how far images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
@@ -37,20 +37,45 @@ SIZES = {
     "timm/inception_v3": 96,
     "timm/inception_v4": 96,
     "timm/inception_resnet_v2": 96,
-    "timm/test_vit": 160,
-    "timm/test_coatnet": 160,
-    "timm/mobilevit_xxs": 256,
-    "timm/edgenext_xx_small": 256,
-    "timm/test_vit_relpos": 160,
-    "timm/levit_128s": 224,
-    "timm/efficientformerv2_s0": 224,
-    "timm/pit_ti_224": 224,
-    "timm/gcvit_xxtiny": 224,
-}
+    **dict.fromkeys(("swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"), 128),
+    **dict.fromkeys(("vit_b_32", "vit_l_32"), 128),
+    "vit_h_14": 56,
+    "maxvit_t": 224,
+    **dict.fromkeys(("timm/test_vit", "timm/test_coatnet", "timm/test_vit_relpos"), 160),
+    **dict.fromkeys(("timm/halonet_h1", "timm/shvit_s1", "timm/swiftformer_xs", "timm/mobilenetv5_base"), 128),
+    **dict.fromkeys(("timm/mobilevit_xxs", "timm/edgenext_xx_small", "timm/swinv2_tiny_window16_256"), 256),
+    "timm/deepseek_vit_412m": 126,
+    **dict.fromkeys(("timm/gemma4_vit_167m", "timm/qwen3_vit_88m"), 96),
+    "timm/crossvit_tiny_240": 240,
+    **dict.fromkeys(
+        (
+            "timm/csatv2", "timm/davit_tiny", "timm/efficientformer_l1", "timm/efficientformerv2_s0",
+            "timm/efficientvit_m0", "timm/gcvit_xxtiny", "timm/gmlp_ti16_224", "timm/hiera_tiny_224", "timm/iformer_t",
+            "timm/levit_128s", "timm/mvitv2_tiny", "timm/nest_tiny", "timm/pit_ti_224", "timm/sam2_hiera_tiny",
+            "timm/samvit_base_patch16_224", "timm/sequencer2d_s", "timm/swin_tiny_patch4_window7_224",
+            "timm/swinv2_cr_tiny_224", "timm/tiny_vit_5m_224", "timm/tnt_s_legacy_patch16_224", "timm/twins_svt_small",
+            "timm/visformer_tiny", "timm/vitamin_small_224", "timm/volo_d1_224",
+        ),
+        224,
+    ),
+}  # fmt: skip
+_OF_SIZE = (
+    "beit_base_patch16_224", "cait_xxs24_224", "coat_tiny", "convit_tiny", "deit_tiny_patch16_224",
+    "vit_tiny_patch16_dinov3_qkvb", "vit_tiny_r_s16_p8_224", "xcit_nano_12_p8_224",
+)  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": True, "transform_input": True},  # as with pretrained weights
     "inception_v3": {"aux_logits": True, "transform_input": True},
+    **{
+        name: {"image_size": SIZES.get(name, USUAL_SIZE)}
+        for name in ("vit_b_16", "vit_l_16", "vit_b_32", "vit_l_32", "vit_h_14")
+    },
+    **{f"timm/{name}": {"img_size": 64} for name in _OF_SIZE},
+    "timm/deepseek_vit_412m": {"img_size": 126},
 }
+
+
+NOT_CHECKED = "wraps, not checked"
 
 
 class KnownArchitecture(NamedTuple):
@@ -59,11 +84,13 @@ class KnownArchitecture(NamedTuple):
     Attributes:
         family: "torchvision", or "timm" and the name of a module of timm, as in "timm resnet".
         architecture: the name that `build_network` takes.
-        refused: why the network is not checked; empty where it is.
+        attends: "yes" where positions are mixed otherwise than by windows, as by attention; else empty.
+        refused: what has no rule, in the words of the refusal, or `NOT_CHECKED`; empty where all properties hold.
     """
 
     family: str
     architecture: str
+    attends: str
     refused: str
 
 
@@ -319,9 +346,9 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
     failures = _failures(results)
     passed = [name for name, result in results.items() if all(verdict is True for verdict in result.values())]
     known = known_architectures()
-    refused = [each.family for each in known if each.refused]
     of_timm = by_family([each for each in known if not each.refused])
     of_torchvision = of_timm.pop("torchvision")
+    attending = [each for each in known if each.attends]
     parts = [
         "## What was checked",
         f"`scripts/architectures` has checked {len(results)} networks under layer masking, with {versions}, random "
@@ -331,14 +358,29 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
         *(["\n".join(f"- {failure}" for failure in failures)] if failures else []),
         f"These are {len(of_torchvision)} networks of torchvision and {sum(map(len, of_timm.values()))} of "
         f"{len(of_timm)} families of timm. Other members of these families can be refused. "
-        f"{refused.count('torchvision')} networks of torchvision and {len(refused) - refused.count('torchvision')} "
-        "families of timm, which attend between positions, have not been checked or are refused. "
         "`tests/lm_modules/masking/architectures.csv` has every name. A network "
         "that is not listed is supported if `LayerMasking(maskrobust.build_network(NAME, 10))` raises no "
         "`UnsupportedNetworkError`, and no part of it lies on a path that "
         "[wrapping does not reach](../layer-masking.md#how-it-works).",
+        f"{len(attending)} networks attend, or mix positions otherwise. "
+        f"{sum(not each.refused for each in attending)} of them have been checked. The table names what has "
+        "no rule in the others.",
+        "\n".join(
+            ["| network | side of the images | properties |", "|---|---|---|"]
+            + [
+                f"| `{each.architecture}` | {size_of(each.architecture)} | {_outcome(each, results)} |"
+                for each in attending
+            ]
+        ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _outcome(known: KnownArchitecture, results: dict[str, dict[str, bool | str]]) -> str:
+    if known.refused:
+        return known.refused if known.refused == NOT_CHECKED else f"refused: {known.refused}"
+    failed = [column for column, verdict in results[known.architecture].items() if verdict is not True]
+    return f"without {', '.join(failed)}" if failed else "all six"
 
 
 def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
@@ -391,7 +433,7 @@ def _takes(network: nn.Module, side: int) -> bool:
 
 
 def main() -> None:
-    """Check every listed network, write the section, and exit with status 1 where a property fails."""
+    """Check every listed network and write the section, or check those that are named; exit with 1 where one fails."""
     if "--sizes" in sys.argv:
         for architecture in architectures():
             try:
@@ -401,13 +443,14 @@ def main() -> None:
             sys.stdout.write(f"{architecture}: {verdict}\n")
         return
     results: dict[str, dict[str, bool | str]] = {}
-    for architecture in track(architectures(), "checking"):
+    for architecture in track(sys.argv[1:] or architectures(), "checking"):
         for padding in ("mean", "mirror"):
             found = check(build(architecture), (3, *[size_of(architecture)] * 2), padding)
             failed = {column: f"{padding}: {verdict}" for column, verdict in found.items() if verdict is not True}
             results[architecture] = found | results.get(architecture, {}) | failed
-    above, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    PAGE.write_text(above + MARK + section(results), encoding="utf-8")
+    if not sys.argv[1:]:
+        above, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
+        PAGE.write_text(above + MARK + section(results), encoding="utf-8")
     failures = _failures(results)
     if failures:
         sys.exit("\n".join(failures))

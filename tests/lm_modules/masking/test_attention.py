@@ -233,7 +233,7 @@ class Tokens(nn.Module):
 
     def __init__(self, layer, *parts):
         super().__init__()
-        self.patches, self.layer, self.head = nn.Conv2d(3, 8, 8, 8), Function(layer, *parts), nn.Linear(8, 2)
+        self.patches, self.layer, self.head = nn.Conv2d(3, 8, 32, 32), Function(layer, *parts), nn.Linear(8, 2)
 
     def forward(self, images):
         tokens = self.layer(self.patches(images).flatten(2).transpose(1, 2))
@@ -245,7 +245,7 @@ REFUSED = {
     "flex attention": (
         lambda x: flex_attention(x[:, None], x[:, None], x[:, None])[:, 0], "torch.nn.attention.flex_attention"
     ),
-    "a mixer": (lambda x: F.linear(x.mT, x.new_ones(1024, 1024)).mT, "linear layers or norms over positions"),
+    "a mixer": (lambda x: F.linear(x.mT, x.new_ones(64, 64)).mT, "linear layers or norms over positions"),
     "a recurrent layer": (lambda x, layer: layer(x)[0], "torch.lstm", nn.LSTM(8, 8, batch_first=True)),
     "a state-space layer": (lambda x: x.cumsum(1), "torch.Tensor.cumsum"),
     "tokens by number": (lambda x: x[:, torch.arange(3)], "index of slices and numbers"),
