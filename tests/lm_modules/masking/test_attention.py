@@ -261,6 +261,18 @@ def test_other_networks_of_tokens_are_refused_by_name_when_wrapped(name):
     assert_one_sentence(refusal, "layer 'layer", named)
 
 
+@torch.no_grad()
+def test_a_plain_matrix_times_tokens_sums_visible_ones_alone():
+    network = draw(partial(Tokens, lambda x, layer: layer.weight @ x, nn.Linear(4, 3)))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    visible = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+    visible[0, :, :32, :32] = visible[1, :, 32:] = False
+    shown = torch.tensor([[0.0, 1, 1, 1], [1, 1, 0, 0]])[..., None]
+    tokens = network.patches(images).flatten(2).mT * shown
+    expected = network.head((network.layer.parts[0].weight @ tokens).mean(1))
+    torch.testing.assert_close(LayerMasking(network)(images, visible), expected)
+
+
 def test_coverage_and_images_of_several_sizes_are_refused_by_name():
     masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
     with pytest.raises(UnsupportedNetworkError) as refusal:
