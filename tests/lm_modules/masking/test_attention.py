@@ -261,9 +261,16 @@ def test_other_networks_of_tokens_are_refused_by_name_when_wrapped(name):
     assert_one_sentence(refusal, "layer 'layer", named)
 
 
+PRODUCTS = {
+    "matmul": lambda x, layer: layer.weight @ x,
+    "einsum": lambda x, layer: torch.einsum("qn,bnc->bqc", layer.weight, x),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
 @torch.no_grad()
-def test_a_plain_matrix_times_tokens_sums_visible_ones_alone():
-    network = draw(partial(Tokens, lambda x, layer: layer.weight @ x, nn.Linear(4, 3)))
+def test_a_plain_matrix_times_tokens_sums_visible_ones_alone(name):
+    network = draw(partial(Tokens, PRODUCTS[name], nn.Linear(4, 3)))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
     visible = torch.ones(2, 1, 64, 64, dtype=torch.bool)
     visible[0, :, :32, :32] = visible[1, :, 32:] = False
