@@ -123,11 +123,6 @@ class Covering:
                 "much is visible in each layer."
             )
         leaves = tree_leaves(arguments)
-        if any(isinstance(each, Arranged) for each in (*leaves, *tree_leaves(result))):
-            raise UnsupportedNetworkError(
-                "coverage follows maps, but here positions become tokens or windows, as in a network that attends; "
-                "ask it of a network that returns the maps ahead of this layer."
-            )
         of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
         if isinstance(result, Masked):
             assert isinstance(result.visible, CoveredMap)

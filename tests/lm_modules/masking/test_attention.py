@@ -284,7 +284,7 @@ def test_coverage_and_images_of_several_sizes_are_refused_by_name():
     masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
     with pytest.raises(UnsupportedNetworkError) as refusal:
         masked.coverage(visible)
-    assert_one_sentence(refusal, "coverage follows maps")
+    assert_one_sentence(refusal, "coverage follows positions")
     with pytest.raises(UnsupportedNetworkError) as refusal:
         masked(images, visible, sizes=torch.tensor([[SIDE, SIDE]] * 4 + [[SIDE, SIDE // 2]]))
     assert_one_sentence(refusal, "images of one size in networks that attend")
