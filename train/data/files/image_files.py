@@ -48,8 +48,8 @@ _ABOUT_BANDS = (
     "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
     "blue of 8"
 )
-_HEADER, _READERS, _MANY = 2**14, 16, 20_000
-"""Bytes that hold most headers, threads that read them, and how many take seconds."""
+_HEADER, _READERS, _AT_ONCE, _MANY = 2**14, 16, 1024, 20_000
+"""Bytes that hold most headers, threads that read them, files in memory at once, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
@@ -219,8 +219,11 @@ def check_headers(paths: Sequence[Path]) -> None:
     """
     if len(paths) > _MANY:
         rank_zero_info(f"reading the headers of {len(paths)} images")
-    with ThreadPoolExecutor(_READERS) as readers:
-        faults = [fault for fault in readers.map(_fault_of, paths) if fault]
+    faults = list[str]()
+    with ThreadPoolExecutor(_READERS) as readers:  # which read alone: filters of warnings are those of all threads
+        for at in range(0, len(paths), _AT_ONCE):
+            some = paths[at : at + _AT_ONCE]
+            faults += filter(None, map(_fault_of, some, readers.map(_start_of, some)))
     if len(faults) == 1:
         raise InputError(faults[0])
     for fault in faults:
@@ -232,19 +235,26 @@ def check_headers(paths: Sequence[Path]) -> None:
         )
 
 
-def _fault_of(path: Path) -> str:
-    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `_HEADER`."""
-    fault = ""
-    for most in (_HEADER, -1):
+def _start_of(path: Path) -> bytes:
+    try:
+        return read_file(path, _HEADER)
+    except InputError:
+        return b""  # what is wrong with it `_fault_of` finds out
+
+
+def _fault_of(path: Path, start: bytes) -> str:
+    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `start`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of what lies behind the start; then the whole file is read
+            with _opened(start, str(path)):
+                return ""
+    except InputError:
         try:
-            with warnings.catch_warnings():
-                if most == _HEADER:
-                    warnings.simplefilter("ignore")  # Pillow's, of what lies behind it; then the whole file is read
-                with _opened(read_file(path, most), str(path)):
-                    return ""
+            with _opened(read_file(path), str(path)):
+                return ""
         except InputError as error:
-            fault = str(error)
-    return fault
+            return str(error)
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
