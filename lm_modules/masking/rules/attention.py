@@ -60,7 +60,7 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
 @anywhere(pointwise.quotient, pointwise.singular)
 def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Quotients, roots, powers and logarithms, of 1 at hidden positions."""
-    whole = [_with_hidden_one(operand) for operand in operands]
+    whole = [each.with_hidden_one() if isinstance(each, Masked) else each for each in operands]
     if operation in (torch.div, Tensor.div, torch.true_divide, Tensor.__truediv__) and operands:
         whole[0] = operands[0]
     result = _met(operation(*whole, **kwargs), masked_in((*operands, *kwargs.values())))
@@ -129,7 +129,7 @@ def normalize(operation: Operation, x: Masked, p: float = 2.0, dim: int = 1, eps
     arrangement = x.arrangement
     if any(part.source == IMAGES for part in arrangement.kinds[dim]):
         raise NotImplementedError(f"layer masking normalises over no images, got axis {dim}; {OWN_RULE}")
-    zeroed = x.features.masked_fill(~arrangement.positions, 0.0) if arrangement.varies(dim) else x.features
+    zeroed = x.with_hidden_zero() if arrangement.varies(dim) else x.features
     return arrange(operation(zeroed, p, dim, eps), arrangement)
 
 
@@ -153,7 +153,7 @@ def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked |
     features, before = operation(x.features.contiguous(), *args, **kwargs), x.arrangement
     after = before.viewed(features.shape)
     if features.ndim == 2 and after.axes[0] == before.axes[0] and after.varies(1):
-        return operation(x.features.masked_fill(~before.positions, 0.0).contiguous(), *args, **kwargs)  # type: ignore[no-any-return]
+        return operation(x.with_hidden_zero().contiguous(), *args, **kwargs)  # type: ignore[no-any-return]
     return reshaping._view_of(x, arrange(features, after))
 
 
@@ -340,10 +340,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     axis, like = dim % masked[0].ndim, masked[0]
     each_of = [arrangement_of(branch, like) for branch in branches]
     if not any(each.varies(axis) for each in each_of):
-        zeroed = [
-            each.features.masked_fill(~each.arrangement.positions, 0.0) if isinstance(each, Masked) else each
-            for each in branches
-        ]
+        zeroed = [each.with_hidden_zero() if isinstance(each, Masked) else each for each in branches]
         result = operation(zeroed, axis)
         return _met_resized(result, masked, axis)
     result = operation([each.features if isinstance(each, Masked) else each for each in branches], axis)
@@ -418,13 +415,13 @@ def reduce(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked
         counts = positions.expand(
             [size if at in axes else one for at, (size, one) in enumerate(zip(x.shape, positions.shape, strict=True))]
         )
-        sums = x.features.masked_fill(~positions, 0.0).sum(axes, keepdim, dtype=wide)
+        sums = x.with_hidden_zero().sum(axes, keepdim, dtype=wide)
         result = (sums / counts.sum(axes, keepdim).clamp(min=1)).to(dtype or x.dtype)
     elif operation in (torch.amax, Tensor.amax):
         result = operation(x.features.masked_fill(~positions, torch.finfo(x.dtype).min), *args, **kwargs)
         result = result.masked_fill(~after.positions, 0.0)
     else:
-        result = operation(x.features.masked_fill(~positions, 0.0), *args, **kwargs)
+        result = operation(x.with_hidden_zero(), *args, **kwargs)
     return ended(result, after)
 
 
@@ -440,9 +437,9 @@ def matrix_product(operation: Operation, *factors: Any) -> Masked | Tensor:
     plain = [each.features if isinstance(each, Masked) else each for each in (first, second)]
     if left.varies(-1) or right.varies(-2):
         if isinstance(first, Masked) and not attends_to_itself(left, right):
-            plain[0] = plain[0].masked_fill(~left.positions, 0.0)
+            plain[0] = first.with_hidden_zero()
         if isinstance(second, Masked):
-            plain[1] = plain[1].masked_fill(~right.positions, 0.0)
+            plain[1] = second.with_hidden_zero()
     result = torch.matmul(*plain)
     return ended(result, product(left, right, result.shape))
 
@@ -461,10 +458,7 @@ def einsum(operation: Operation, equation: str, *operands: Any) -> Masked | Tens
         raise NotImplementedError(f"layer masking needs an equation that names all axes, got '{equation}'; {OWN_RULE}")
     like = masked_in(given)[0]
     each_of = [arrangement_of(each, like) for each in given]
-    zeroed = [
-        each.features.masked_fill(~own.positions, 0.0) if isinstance(each, Masked) else each
-        for each, own in zip(given, each_of, strict=True)
-    ]
+    zeroed = [each.with_hidden_zero() if isinstance(each, Masked) else each for each in given]
     found: dict[str, list[Axis]] = {}
     for letters, own in zip(terms.split(","), each_of, strict=True):
         for axis, letter in enumerate(letters):
@@ -555,12 +549,6 @@ def ended(features: Tensor, arrangement: Arrangement) -> Masked | Tensor:
 def _met(result: Tensor, masked: Sequence[Masked], *, in_any: bool = False) -> Masked:
     first, *others = (each.arrangement for each in masked)
     return arrange(result, first.met(others, result.shape, in_any=in_any))
-
-
-def _with_hidden_one(operand: Any) -> Any:
-    if not isinstance(operand, Masked):
-        return operand
-    return operand.features.masked_fill(~operand.arrangement.positions, 1.0)
 
 
 def _met_resized(result: Tensor, masked: Sequence[Masked], axis: int) -> Masked:
