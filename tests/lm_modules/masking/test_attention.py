@@ -280,6 +280,32 @@ def test_a_plain_matrix_times_tokens_sums_visible_ones_alone(name):
     torch.testing.assert_close(LayerMasking(network)(images, visible), expected)
 
 
+def copied_to_its_end(x):
+    """Tokens of which the first two stand in place of the last two, too."""
+    x = x.clone()
+    x[:, 2:] = x[:, :2]
+    return x
+
+
+@pytest.mark.parametrize(
+    ("change", "shown_then"),
+    [
+        (partial(F.normalize, dim=1), [[0.0, 1, 1, 1], [1, 1, 0, 0]]),
+        (copied_to_its_end, [[0.0, 1, 0, 1], [1, 1, 1, 1]]),
+    ],
+    ids=["normalised over positions", "written to a slice"],
+)
+@torch.no_grad()
+def test_tokens_that_are_changed_are_those_of_visible_ones_alone(change, shown_then):
+    network = draw(partial(Tokens, lambda x, _: change(x), nn.Linear(4, 3)))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    visible = torch.ones(2, 1, 64, 64, dtype=torch.bool)
+    visible[0, :, :32, :32] = visible[1, :, 32:] = False
+    shown, then = (torch.tensor(each)[..., None] for each in ([[0.0, 1, 1, 1], [1, 1, 0, 0]], shown_then))
+    tokens = change(network.patches(images).flatten(2).mT * shown) * then
+    torch.testing.assert_close(LayerMasking(network)(images, visible), network.head(tokens.sum(1) / then.sum(1)))
+
+
 def test_coverage_and_images_of_several_sizes_are_refused_by_name():
     masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
     with pytest.raises(UnsupportedNetworkError) as refusal:
