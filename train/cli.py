@@ -80,9 +80,10 @@ def _run(given: Sequence[str]) -> None:
     try:
         from maskrobust.train.arguments import with_config_paths
 
-        text = Path(__file__).parent / "fit" / f"{given[0]}.txt"
-        if text.is_file() and not {"-h", "--help"}.isdisjoint(given):  # the parser's has 1,400 lines and takes seconds
-            print(text.read_text(encoding="utf-8"), end="")
+        about_model = Path(__file__).parent / "fit" / f"{given[0]}.txt"
+        if about_model.is_file() and not {"-h", "--help"}.isdisjoint(given):  # the parser's takes seconds: 1,400 lines
+            text = about_model.with_name("training.txt").read_text(encoding="utf-8").replace("COMMAND", given[0])
+            print(text.replace("MODEL\n", about_model.read_text(encoding="utf-8")), end="")
             return
         if module not in sys.modules:
             importlib.import_module(module)

@@ -125,7 +125,7 @@ class FitCLI(LightningCLI):
         return {"fit": LightningCLI.subcommands()["fit"] | {"weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the options of a run (fit.txt describes them), and link what the data module knows to the model."""
+        """Add the options of a run (training.txt describes them), and link what the data module knows to the model."""
         parser.add_argument("--wandb", type=bool | WandbOptions, default=False)
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
