@@ -27,7 +27,7 @@ def results_table(results: Results) -> Group:
     grid = grid_lines(results)
     half = next((line.half for lines in grid.values() for line in lines if line.half), None)
     hidden = f"{float(half.parameters['hidden_fraction']):.0%}".replace("%", PERCENT) if half else ""
-    decides = decided_by(results)
+    decides, _ = decided_by(results)
     lines = [
         f"{'':{_NAME}}{'object hidden':>15}{'patches hidden':>15}{'':2}{'reads outlines?' * bool(decides)}",
         f"{'right in ' + PERCENT.strip():{_NAME}}{'outline':>8}{'circle':>7}{hidden:>8}{'none':>7}{'':2}{decides}",

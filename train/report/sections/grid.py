@@ -90,11 +90,11 @@ def _share(row: Row, low: float | None, high: float | None) -> str:
     return f"{write(row.value or 0.0)} {interval(low, high, write)}"
 
 
-def decided_by(results: Results) -> str:
-    """What the words of the grid rest on; empty where nothing is decided."""
+def decided_by(results: Results) -> tuple[str, float]:
+    """What the words of the grid rest on, empty where nothing is decided, and what counts as little of it, or 0."""
     if results.name == "claim":
-        return _DECIDES[HEADLINE]
-    return next((_DECIDES[each.row.measure] for each in decisions(results).values()), "")
+        return _DECIDES[HEADLINE], 0.0
+    return next(((_DECIDES[each.row.measure], each.little) for each in decisions(results).values()), ("", 0.0))
 
 
 def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
@@ -102,6 +102,7 @@ def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
     lines = grid_lines(results)
     every = [line for of_method in lines.values() for line in of_method]
     half = [line.half for line in every if line.half]
+    decides, little = decided_by(results)
     return page_part(
         "grid.html",
         is_claim=results.name == "claim",
@@ -109,10 +110,8 @@ def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
         chance=results.content["chance"],
         objects=max((line.outline.images for line in every if line.outline and line.circle), default=0),
         hidden=in_words(float(half[0].parameters["hidden_fraction"])) if half else "",
-        decides=decided_by(results),
-        little=0.0
-        if results.name == "claim"
-        else max((each.little for each in decisions(results).values()), default=0.0),
+        decides=decides,
+        little=little,
         pictures=_pictures(shown),
         has_labels=results.has_labels,
     )
