@@ -150,7 +150,7 @@ def test_a_network_that_asks_for_sizes_is_answered_in_each_pass(dtype, width):
     assert is_whole.any()
     given, expected = (output.masked_select(is_whole) for output in (masked(images, visible), network(images)))
     torch.testing.assert_close(given, expected)
-    with pytest.raises(InputError, match="224 x 224 pixels, but none of 64 x 44"):
+    with pytest.raises(InputError, match=r"224 x 224 pixels, but none of 64 x 44 \(a size that does not fit\)"):
         masked(images[..., :44], visible[..., :44])
 
 

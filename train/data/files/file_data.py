@@ -386,8 +386,11 @@ class EvaluationImages(FileDataModule):
         self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
         if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")
-        if len({file.id for file in files}) < len(files):
-            raise InputError("every image must be listed once, but one comes twice; leave one out.")
+        known = set[int]()
+        for file in files:
+            if file.id in known:
+                raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
+            known.add(file.id)
 
     def relabelled(self, labels: Mapping[int, int]) -> "EvaluationImages":
         """The images with other labels; see `AnnotatedDataModule`."""
