@@ -71,7 +71,7 @@ class Arrangement:
 
     def varies(self, axis: int) -> bool:
         """Whether the mask may vary along an axis."""
-        return any(part.source is not None for part in self.axes[axis])
+        return _varies(self.axes[axis])
 
     @property
     def ends(self) -> bool:
@@ -100,10 +100,10 @@ class Arrangement:
         order = sorted(range(len(parts)), key=lambda at: (parts[at].source, -parts[at].step))
         shown = self.places.shown.reshape([parts[at].size for at in order])
         shown = shown.permute([order.index(at) for at in range(len(parts))])
-        varying = [axis if self.varies(at) else () for at, axis in enumerate(self.axes)]
-        split = [1 if part.source is None else part.size for axis in varying for part in axis]
-        full = [part.size for axis in varying for part in axis]
-        return shown.reshape(split).expand(full).reshape([_length(axis) for axis in varying])
+        axes = varying(self.axes)
+        split = [1 if part.source is None else part.size for axis in axes for part in axis]
+        full = [part.size for axis in axes for part in axis]
+        return shown.reshape(split).expand(full).reshape([length(axis) for axis in axes])
 
     def with_axes(self, axes: Sequence[Axis]) -> "Arrangement":
         """The same positions elsewhere."""
@@ -157,7 +157,7 @@ class Arrangement:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the features."""
-        return tuple(map(_length, self.axes))
+        return tuple(map(length, self.axes))
 
     def permuted(self, order: Sequence[int]) -> "Arrangement":
         """After a permute."""
@@ -176,14 +176,14 @@ class Arrangement:
         axes = [()] * (len(shape) - len(self.axes)) + [*self.axes]
         return self.with_axes(
             [
-                axis if _length(axis) == size else self._as_channels(axis, size)
+                axis if length(axis) == size else self._as_channels(axis, size)
                 for axis, size in zip(axes, shape, strict=True)
             ]
         )
 
     def _as_channels(self, axis: Axis, size: int) -> Axis:
-        if any(part.source is not None for part in axis):
-            raise NotImplementedError(f"layer masking cannot make {size} positions of {_length(axis)}.")
+        if _varies(axis):
+            raise NotImplementedError(f"layer masking cannot make {size} positions of {length(axis)}.")
         return channels(size)
 
     def resized_behind(self, count: int) -> "Arrangement":
@@ -214,7 +214,7 @@ class Arrangement:
             NotImplementedError: images would be taken apart.
         """
         parts = self.axes[axis]
-        if size == _length(parts):
+        if size == length(parts):
             return self
         if not self.varies(axis):
             return self.with_axes([*self.axes[:axis], channels(size), *self.axes[axis + 1 :]])
@@ -264,7 +264,7 @@ class Arrangement:
         images, *size = self.places.like.size
         if min(size) < 2 or sum(map(_varies, self.axes)) != len(size) + (images > 1):
             return None
-        wanted = [(Part(length, source),) for source, length in enumerate(size, 1)]
+        wanted = [(Part(side, source),) for source, side in enumerate(size, 1)]
         at = [next((at for at, axis in enumerate(self.axes) if axis == each), -1) for each in wanted]
         first = self.axes.index((Part(images, 0),)) if images > 1 and (Part(images, 0),) in self.axes else -1
         if images == 1 and self.axes[0] == ():
@@ -312,8 +312,8 @@ def product(a: Arrangement, b: Arrangement, shape: Sequence[int]) -> Arrangement
         if not _varies(over):
             mask = a.positions & b.positions
         else:
-            left = a.positions.expand(*a.positions.shape[:-1], _length(over))
-            right = b.positions.expand(*b.positions.shape[:-2], _length(over), b.positions.shape[-1])
+            left = a.positions.expand(*a.positions.shape[:-1], length(over))
+            right = b.positions.expand(*b.positions.shape[:-2], length(over), b.positions.shape[-1])
             mask = left.float() @ right.float() > 0
         axes = [*map(united, zip(a.kinds[:-2], b.kinds[:-2], strict=True))]
         made = remade(mask, [*axes, a.kinds[-2], b.kinds[-1]], a.places.like)
@@ -332,7 +332,7 @@ def attends_to_itself(weights: Arrangement, values: Arrangement) -> bool:
     queries, keys = weights.places.factors
     return (
         queries.places is keys.places is values.places
-        and _varying(queries.axes[:-2]) == _varying(keys.axes[:-2]) == _varying(values.axes[:-2])
+        and varying(queries.axes[:-2]) == varying(keys.axes[:-2]) == varying(values.axes[:-2])
         and queries.axes[-2] == keys.axes[-1] == values.axes[-2]
         and not queries.varies(-1) and not values.varies(-1)
         and [_varies(axis) for axis in weights.axes] == [*map(_varies, queries.axes[:-1]), True]
@@ -374,10 +374,10 @@ def remade(mask: Tensor, axes: Sequence[Axis], like: "VisibleMap") -> Arrangemen
 
 def united(axes: Sequence[Axis]) -> Axis:
     """What an axis is made of along which several operands vary, by `Arrangement.kinds`."""
-    varying = sorted(filter(_varies, dict.fromkeys(axes)), key=lambda axis: all(part.source != IMAGES for part in axis))
-    if len(varying) < 2:
-        return varying[0] if varying else axes[0]
-    return tuple(part._replace(source=1) if part.source is None else part for part in varying[0])
+    along = sorted(filter(_varies, dict.fromkeys(axes)), key=lambda axis: all(part.source != IMAGES for part in axis))
+    if len(along) < 2:
+        return along[0] if along else axes[0]
+    return tuple(part._replace(source=1) if part.source is None else part for part in along[0])
 
 
 def channels(size: int) -> Axis:
@@ -385,7 +385,8 @@ def channels(size: int) -> Axis:
     return (Part(size),) if size > 1 else ()
 
 
-def _length(axis: Axis) -> int:
+def length(axis: Axis) -> int:
+    """How long an axis is."""
     return math.prod([part.size for part in axis])
 
 
@@ -393,7 +394,8 @@ def _varies(axis: Axis) -> bool:
     return any(part.source is not None for part in axis)
 
 
-def _varying(axes: Sequence[Axis]) -> list[Axis]:
+def varying(axes: Sequence[Axis]) -> list[Axis]:
+    """The axes along which a mask varies; those of channels without parts."""
     return [axis if _varies(axis) else () for axis in axes]
 
 

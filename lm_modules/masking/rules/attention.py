@@ -5,7 +5,6 @@ queries and keys is visible where both are, that of attention and values where t
 positions are contracted, as by attention over channels. A softmax over positions leaves hidden ones out.
 """
 
-import math
 from collections.abc import Sequence
 from types import EllipsisType
 from typing import Any
@@ -22,9 +21,11 @@ from maskrobust.lm_modules.masking.arrangement import (
     Places,
     attends_to_itself,
     channels,
+    length,
     product,
     remade,
     united,
+    varying,
 )
 from maskrobust.lm_modules.masking.axes import symmetric
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, masked_in
@@ -278,8 +279,7 @@ def write(_operation: Operation, x: Masked, k: Any, v: Any) -> Masked:
         united(kinds) if each == slice(None) else _positions(size)
         for each, size, *kinds in zip(places, x.shape, own.kinds, other.kinds, strict=True)
     ]
-    varying = [axis if any(part.source is not None for part in axis) else () for axis in axes]
-    mask = own.positions.expand([math.prod([part.size for part in axis]) for axis in varying]).clone()
+    mask = own.positions.expand([length(axis) for axis in varying(axes)]).clone()
     mask[places] = other.positions
     return arrange(features, remade(mask, axes, own.places.like))
 
