@@ -46,11 +46,11 @@ from maskrobust.lm_modules.masking.visible_map import Window
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
-from maskrobust.train.data import Fashion
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES
 from maskrobust.train.data.sets.images import Images
 
 sys.path.append(str(Path(__file__).parent))
+from fashion import Fashion
 from padding_variants import partial_convolutions
 
 IMAGE_SIZE, PATCH_SIZE, BATCH_SIZE, HIDDEN, DECODER_WIDTH = 64, 8, 64, 0.6, 16

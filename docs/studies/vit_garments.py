@@ -22,13 +22,14 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import draw_shapes
 from maskrobust.train.cli import main as maskrobust
-from maskrobust.train.data import Fashion
 
 sys.path.append(str(Path(__file__).parent))
+from fashion import Fashion
 from holes_study import Found, holm, over_objects, over_pairs
 
 TRAINING = [
-    "fit", "--config", "fashion.yaml", "--run_name", "vit", "--model.masking", "none", "--trainer.callbacks", "[]",
+    "fit", "--config", str(Path(__file__).with_name("fashion.yaml")), "--run_name", "vit", "--model.masking", "none",
+    "--trainer.callbacks", "[]",
     "--model.architecture", "timm/vit_tiny_patch16_224", "--model.architecture_options",
     "{img_size: 48, patch_size: 8, embed_dim: 64, depth: 4, num_heads: 2}", "--model.optimiser", "adamw",
     "--model.learning_rate", "0.001", "--model.weight_decay", "0.05", "--trainer.max_epochs", "8",

@@ -22,7 +22,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Folder, Shards
 from maskrobust.train.storage.files import read_json
 from tests.processes import run_command, started
-from tests.train.data.conftest import joined
+from tests.train.data.layouts import joined
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_shards import COUNTS, make, named, serving, write_folder
 from tests.train.fit.test_resume import assert_same

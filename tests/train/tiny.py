@@ -9,7 +9,6 @@ import yaml
 from maskrobust.configs import find_config
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data import Cues
-from tests.train.data.conftest import write_fashion_files
 from tests.train.data.layouts import write_pairs
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_pets import write_pets
@@ -72,8 +71,6 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
     match data:
         case "Cues":
             return TINY_DATA
-        case "Fashion":
-            small = TINY_DATA | {"root": str(write_fashion_files(folder / "fashion", train=80, test=30))}
         case "Folder":
             root, mask_root = write_tree(folder / "folder", ("train", "val"))
             folders = {"root": str(root), "mask_root": str(mask_root)}

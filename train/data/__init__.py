@@ -15,7 +15,6 @@ from maskrobust.train.data.files.file_data import (
 )
 from maskrobust.train.data.files.image_files import ImageFile as ImageFile, ObjectMask as ObjectMask, id_of as id_of
 from maskrobust.train.data.sets.cues import Cues as Cues
-from maskrobust.train.data.sets.fashion import Fashion as Fashion
 from maskrobust.train.data.sets.folder import Folder as Folder
 from maskrobust.train.data.sets.images import Images as Images
 from maskrobust.train.data.sets.images_with_masks import ImageNetS as ImageNetS, ImagesWithMasks as ImagesWithMasks

@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from maskrobust.augment.batch import Batch
+
 Pixels = NDArray[Any]
 IMAGES = 12
+
+
+def joined(batches: Any) -> Batch:
+    """All batches of a loader as one, as they are on a device."""
+    return Batch.cat(batches).to("cpu")
 
 
 class Drawn(NamedTuple):

@@ -12,7 +12,7 @@ from maskrobust.augment import Batch
 from maskrobust.train.data import Cues, Shards, base, loading
 from maskrobust.train.data.batches import numbered_batches
 from maskrobust.train.data.loading import EpochSampler, Position
-from tests.train.data.conftest import joined
+from tests.train.data.layouts import joined
 from tests.train.data.sets.test_shards import named, write_folder
 from tests.train.tiny import TINY_DATA
 

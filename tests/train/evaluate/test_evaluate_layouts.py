@@ -19,9 +19,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.probe import read_outlines
-from tests.train.data.conftest import joined
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
-from tests.train.data.layouts import IMAGES, write_classes, write_pairs
+from tests.train.data.layouts import IMAGES, joined, write_classes, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of

@@ -57,23 +57,6 @@ class CropSource(NamedTuple):
     widths: tuple[float, float]
 
 
-def choose_photographs(
-    numbers: NDArray[np.float32], count: int, held_out: int, is_test: NDArray[np.bool_] | bool
-) -> NDArray[np.int64]:
-    """Positions (N,) in [0, count) of photographs, of which the last `held_out` are shown in the test split alone.
-
-    Args:
-        numbers: (N,) uniform numbers in [0, 1).
-        count: number of photographs.
-        held_out: number of held-out photographs, in [0, count); 0 shows all of them in every split.
-        is_test: (N,) whether a picture is of the test split.
-    """
-    first = np.where(np.asarray(is_test) & (held_out > 0), count - held_out, 0)
-    choices = np.where(first > 0, held_out, count - held_out)
-    chosen: NDArray[np.int64] = first + (numbers * choices.astype(np.float32)).astype(np.int64)
-    return chosen
-
-
 def random_crops(
     sources: Sequence[CropSource],
     choice: NDArray[np.int64],

@@ -19,7 +19,6 @@ from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
-    choose_photographs,
     random_crops,
 )
 from maskrobust.train.data.sets.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
@@ -79,8 +78,6 @@ class Cues(InMemoryDataModule):
         texture_informativeness: t in [0, 1]. With probability t an image shows its label's texture, otherwise that of a
             class drawn uniformly from all.
         outline_informativeness: s in [0, 1], the same for the outline.
-        held_out_backgrounds: number of background photographs, the last ones, that the test split alone shows; training
-            and validation show the others. 0 shows all in every split.
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the images and the training order.
@@ -101,7 +98,6 @@ class Cues(InMemoryDataModule):
         num_classes: int = 8,
         texture_informativeness: float = 1.0,
         outline_informativeness: float = 1.0,
-        held_out_backgrounds: int = 0,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -114,8 +110,6 @@ class Cues(InMemoryDataModule):
         check_within(f"[2, {len(OUTLINE_NAMES)}]", "num_classes", num_classes)
         check_within("[0, 1]", "texture_informativeness", texture_informativeness)
         check_within("[0, 1]", "outline_informativeness", outline_informativeness)
-        check_within(f"[0, {len(BACKGROUNDS) - 1}]", "held_out_backgrounds", held_out_backgrounds)
-        self.held_out_backgrounds = held_out_backgrounds
         self.image_size = image_size
         self.num_classes = num_classes
         self.texture_informativeness = texture_informativeness
@@ -155,9 +149,7 @@ class Cues(InMemoryDataModule):
         return as_float_images(self._backgrounds(ids, "background"))
 
     def _backgrounds(self, ids: Tensor, stream: str) -> NDArray[np.uint8]:
-        is_test = ids.numpy() >= _FIRST_ID["test"]
-        numbers = self._draw(ids, f"choice of {stream}")
-        choice = choose_photographs(numbers, len(BACKGROUNDS), self.held_out_backgrounds, is_test)
+        choice = (self._draw(ids, f"choice of {stream}") * len(BACKGROUNDS)).astype(np.int64)
         return self._crops(ids, stream, BACKGROUNDS, choice)
 
     def _draw(self, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:

@@ -10,12 +10,12 @@ import pytest
 from maskrobust.errors import InputError
 from maskrobust.train.data import EvaluationImages, ImageNetS, ImagesWithMasks
 from maskrobust.train.data.files.file_data import FileDataset
-from tests.train.data.conftest import joined
 from tests.train.data.layouts import (
     IMAGES,
     WNID_LABELS,
     WNIDS,
     drawn,
+    joined,
     save,
     write_imagenet_s,
     write_pairs,

@@ -1,6 +1,5 @@
-"""Files of data: images and masks of any format, Fashion-MNIST's own, photographs, and their views."""
+"""Files of data: images and masks of any format, photographs, and their views."""
 
-import gzip
 import io
 import os
 import socket
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-import torchvision
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from torchvision import tv_tensors
@@ -30,9 +28,6 @@ from maskrobust.train.data.files.image_files import (
     training_view,
 )
 from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops, read_photograph
-from maskrobust.train.data.sets import fashion
-from maskrobust.train.data.sets.fashion import find_files, read_garments
-from tests.train.data.conftest import idx_bytes, square_garments, write_fashion_files
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -253,95 +248,6 @@ def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
     content = encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png", pnginfo=metadata)
     assert np.array_equal(decode_mask(content, "binary", "mask")[0].numpy(), np.rot90(OBJECT, -1))
     assert decode_image(content, "mask").shape == (3, 4, 3)
-
-
-NAMES = [f"{prefix}-{kind}-ubyte" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
-
-
-@pytest.fixture
-def no_usual_places(tmp_path, monkeypatch):
-    """Neither Debian's folder nor a filled cache; returns the cache folder."""
-    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", tmp_path / "debian")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "torch" / "hub"))
-    return tmp_path / "torch" / "maskrobust"
-
-
-@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gz"])
-@pytest.mark.parametrize("layout", [".", "FashionMNIST/raw", "usr/share/datasets/fashion-mnist"])
-def test_files_are_found_in_every_layout_below_a_given_root(tmp_path, layout, compressed):
-    folder = write_fashion_files(tmp_path / layout, compressed)
-    assert find_files(tmp_path) == folder
-    assert find_files(str(tmp_path)) == folder
-    images, labels = read_garments(folder, "train")
-    assert (images == square_garments(40)[0]).all()
-    assert (labels == square_garments(40)[1]).all() and labels.dtype == np.int64
-    assert len(read_garments(folder, "test")[0]) == 20
-
-
-def test_a_given_root_that_is_empty_is_refused_although_other_sources_exist(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion, "DEBIAN_FOLDER", write_fashion_files(tmp_path / "debian"))
-    (tmp_path / "empty").mkdir()
-    for root in (tmp_path / "empty", tmp_path / "nowhere"):
-        with pytest.raises(FileNotFoundError, match=f"^root must hold .* but '{root}' does not;"):
-            find_files(root)
-
-
-def test_torchvision_downloads_into_the_cache_once(no_usual_places, monkeypatch):
-    calls = []
-
-    def download(root, download):
-        calls.append((root, download))
-        write_fashion_files(no_usual_places / "FashionMNIST" / "raw")
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", download)
-    assert find_files(None) == find_files(None) == no_usual_places / "FashionMNIST" / "raw"
-    assert calls == [(str(no_usual_places), True)]
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no mirror answered"), OSError("no mirror answered")], ids=type)
-def test_when_nothing_works_one_error_names_the_three_ways(no_usual_places, monkeypatch, error):
-    def fail(root, download):
-        raise error
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fail)
-    with pytest.raises(FileNotFoundError) as caught:
-        find_files(None)
-    message = str(caught.value)
-    for part in ("as root", "dataset-fashion-mnist", "torchvision", str(no_usual_places), "no mirror answered"):
-        assert part in message
-
-
-IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-WHOLE = idx_bytes(square_garments(40)[0])
-COMPRESSED = gzip.compress(WHOLE, mtime=0)
-
-
-@pytest.mark.parametrize(
-    ("suffix", "content", "message"),
-    [
-        ("", WHOLE[:-1], "must be an IDX file"),
-        ("", WHOLE[:4] + b"\xff" * 4 + WHOLE[8:], "must be an IDX file"),
-        ("", idx_bytes(np.zeros((40, 28, 27))), "must be an IDX file"),
-        (".gz", WHOLE, "must be an IDX file"),
-        (".gz", COMPRESSED[:12] + b"\xff\xff" + COMPRESSED[14:], "must be an IDX file"),
-    ],
-    ids=["cut", "count", "size", "plain as gzip", "flipped"],
-)
-def test_a_damaged_file_is_named(fashion_root, suffix, content, message):
-    (fashion_root / IMAGES).unlink()
-    path = fashion_root / f"{IMAGES}{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=f"^{path} .*{message}.*; fetch it again"):
-        read_garments(fashion_root, "train")
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"), [(np.zeros(39), "40 images .* got 39 labels up to 0"), (np.full(40, 10), "up to 10")]
-)
-def test_labels_that_do_not_fit_the_images_are_refused(fashion_root, labels, message):
-    (fashion_root / LABELS).write_bytes(idx_bytes(labels))
-    with pytest.raises(InputError, match=f"^'{fashion_root}' must hold a label below 10 for .*{message}"):
-        read_garments(fashion_root, "train")
 
 
 KEEP = 0.9  # the number that neither flips nor transposes

@@ -6,8 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.train.data.base import as_float_images
-from maskrobust.train.data.sets.cues import BACKGROUNDS, Cues
+from maskrobust.train.data.sets.cues import Cues
 from maskrobust.train.data.sets.outlines import (
     DEFORMATION_NUMBERS,
     OUTLINE_NAMES,
@@ -131,25 +130,6 @@ def test_a_picture_without_its_object_is_the_same_around_it():
     scenes = data.without_object("test", batch.ids)
     differs = (scenes != batch.images).any(dim=1, keepdim=True)
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
-
-
-def test_held_out_backgrounds_are_those_of_the_test_split_alone():
-    def photographs(images):
-        """Those that a background could be a part of, told by what else the same numbers would have cut."""
-        return {name for name, shown in cut.items() if any(torch.equal(one, two) for one in images for two in shown)}
-
-    data = Cues(image_size=32, held_out_backgrounds=2)
-    names = [source.file_name for source in BACKGROUNDS]
-    ids = {split: data.ids(split)[:24] for split in ("train", "val", "test")}
-    for split, some in ids.items():
-        images = data.without_object(split, some)
-        cut = {
-            name: as_float_images(data._crops(some, "background", BACKGROUNDS, np.full(len(some), place)))
-            for place, name in enumerate(names)
-        }
-        assert photographs(images) == set(names[4:] if split == "test" else names[:4])
-    with pytest.raises(ValueError, match=r"\[0, 5\], got 6"):
-        Cues(held_out_backgrounds=6)
 
 
 KINDS = range(len(OUTLINE_NAMES))

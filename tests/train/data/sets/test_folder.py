@@ -17,7 +17,7 @@ from maskrobust.train.data import Folder
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of, list_images
 from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
-from tests.train.data.conftest import joined
+from tests.train.data.layouts import joined
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}

@@ -6,7 +6,7 @@ from PIL import Image
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data import Images
 from tests.conftest import assert_one_sentence
-from tests.train.data.conftest import joined
+from tests.train.data.layouts import joined
 
 
 @pytest.fixture

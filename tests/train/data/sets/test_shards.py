@@ -31,7 +31,7 @@ from maskrobust.train.data.loading import Position
 from maskrobust.train.data.sets import shards as shards_module
 from maskrobust.train.data.shard_streams import SampleReader, sample_id
 from tests.conftest import require_component
-from tests.train.data.conftest import joined
+from tests.train.data.layouts import joined
 from tests.train.data.sets.test_folder import write_tree
 
 SIZE = 32

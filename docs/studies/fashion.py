@@ -1,4 +1,7 @@
-"""`Fashion`: Fashion-MNIST garments pasted on photographs, with their real outlines."""
+"""`Fashion`: Fashion-MNIST garments pasted on photographs, with their real outlines.
+
+A data module from outside, for the studies beside it. In this folder every command knows it: `--data fashion.Fashion`.
+"""
 
 import gzip
 import zlib
@@ -21,7 +24,6 @@ from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
-    choose_photographs,
     random_crops,
 )
 from maskrobust.train.types import Split
@@ -177,8 +179,6 @@ class Fashion(InMemoryDataModule):
         val_images: garments in the validation split.
         test_images: garments in the test split, at most 10,000.
         image_size: side of the images in pixels, at least 32.
-        held_out_backgrounds: number of background photographs, the last ones, that the test split alone shows; training
-            and validation show the others. 0 shows all in every split.
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the choice of garments, the images and the training order.
@@ -211,7 +211,6 @@ class Fashion(InMemoryDataModule):
         val_images: int = 1_000,
         test_images: int = 3_000,
         image_size: int = 48,
-        held_out_backgrounds: int = 0,
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
@@ -222,8 +221,6 @@ class Fashion(InMemoryDataModule):
             check_within(f"[1, {OFFICIAL_SIZES['test' if split == 'test' else 'train']}]", f"{split}_images", size)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         check_within(f"[2, {OFFICIAL_SIZES['train']}]", "train_images + val_images", train_images + val_images)
-        check_within(f"[0, {len(BACKGROUNDS) - 1}]", "held_out_backgrounds", held_out_backgrounds)
-        self.held_out_backgrounds = held_out_backgrounds
         self.root = root
         if root is not None:
             find_files(root)
@@ -263,7 +260,7 @@ class Fashion(InMemoryDataModule):
 
     def _backgrounds(self, split: Split, ids: Tensor, stream: str) -> NDArray[np.uint8]:
         numbers = self._draw(ids, f"{stream}choice of background")
-        choice = choose_photographs(numbers, len(BACKGROUNDS), self.held_out_backgrounds, split == "test")
+        choice = (numbers * len(BACKGROUNDS)).astype(np.int64)
         crop_numbers = self._draw(ids, f"{stream}crop", CROP_NUMBERS)
         light_numbers = self._draw(ids, f"{stream}light", LIGHT_NUMBERS)
         return random_crops(BACKGROUNDS, choice, self.image_size, crop_numbers, light_numbers)
