@@ -35,8 +35,6 @@ def train_outline_probe(data: AnnotatedDataModule, seed: int) -> OutlineProbe:
 
 def probe_source(data: AnnotatedDataModule, split: Split) -> str:
     """Where the probe of an evaluation learns from, in words that follow "the mask-only probe, "."""
-    if not data.num_classes:
-        return "not asked, as the images have no labels"
     if _has_training_objects(data, split):
         return "trained on the training split"
     return f"cross-validated within the split, in {FOLDS} folds of objects"

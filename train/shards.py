@@ -21,13 +21,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--samples_per_shard", type=int, default=1000, help="the last shard of a split may hold fewer")
     given, described = parse_with_data(parser, arguments[1:], unlabelled=True)
     data, out, samples_per_shard = given["data"], given["out"], given["samples_per_shard"]
-    from maskrobust.train.data.base import check_masks_follow_objects
     from maskrobust.train.data.files.file_data import FileDataModule
     from maskrobust.train.data.shard_writing import write_shards  # here: the imports take seconds
 
     if not isinstance(data, FileDataModule) or data.nodata is not None:
         raise InputError("shards are made of image files without nodata; give data such as Folder, and leave it out.")
-    check_masks_follow_objects(data, "a shard")
     check_at_least("samples_per_shard", samples_per_shard, 1)
     check_folder(out)
     source = {name: value for name, value in described["init_args"].items() if name not in _ABOUT_LOADING}

@@ -3,7 +3,6 @@
 A data module from outside, for the studies beside it. In this folder every command knows it: `--data cutouts.Cutouts`.
 """
 
-import copy
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +30,6 @@ from maskrobust.train.data.base import (
     as_float_images,
     draw_uniform,
     drawn_batch,
-    numbered_classes,
 )
 from maskrobust.train.data.files.image_files import decode_image, id_of, list_classes, read_file
 from maskrobust.train.data.files.scenes import (
@@ -429,7 +427,6 @@ class Cutouts(InMemoryDataModule):
         self.training_objects, self.views = training_objects, views
         self.image_size, self.mean, self.std = image_size, mean, std
         self._others: tuple[Cutout, ...] = ()
-        self._labels: Mapping[int, int] = {}
         if training_objects == "others":
             self._add_others(classes)
         self.num_classes = len(self.class_names)
@@ -503,20 +500,6 @@ class Cutouts(InMemoryDataModule):
                 if not object_mask[row].any():
                     raise InputError(f"nothing of '{each.path}' is left at image_size {self.image_size}; remove it.")
         return drawn_batch(ids, images, object_mask, torch.tensor([each.label for each in objects]).repeat(self.views))
-
-    def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
-        """Samples with the labels of `relabelled`; see `InMemoryDataModule`."""
-        samples = super().samples(split, ids)
-        labels = map(self._labels.get, samples.ids.tolist(), samples.labels.tolist())
-        return samples._replace(labels=torch.tensor([*labels]))
-
-    def relabelled(self, labels: Mapping[int, int]) -> "Cutouts":
-        """The images with other labels; see `AnnotatedDataModule`."""
-        again = copy.copy(self)
-        again.class_names = numbered_classes(labels)
-        again.num_classes = len(again.class_names)
-        again._labels, again._made = labels, self._made
-        return again
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes:
         """Plain colours, noise and photographs in turn; see `AnnotatedDataModule`.

@@ -28,7 +28,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneS
 from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS, INVERTED, WITHOUT_OBJECTS, ReliancePlan
+from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -153,8 +153,6 @@ class RelianceCallback(pl.Callback):
         _check_source(data)
         network = self._network_of(pl_module, data)
         if self._usable_plan is None:
-            if masks := getattr(data, "crude_masks", ""):
-                rank_zero_info(f"RelianceCallback: {ABOUT_CRUDE_MASKS.format(masks=masks)}")
             self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
         measurement = Measurement(
             under_methods({_NAME: network}, dict.fromkeys(self.methods, self._usable_plan)),

@@ -117,10 +117,3 @@ WITHOUT_OBJECTS = (
     "silhouettes in the transfer matrix are left out"
 )
 """What `ReliancePlan.without_objects` leaves out, in words."""
-
-
-ABOUT_CRUDE_MASKS = (
-    "the object masks do not follow the objects, but are {masks}; all that is measured of objects and outlines is "
-    "about these masks."
-)
-"""What is said wherever numbers are shown that rest on crude masks."""

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.training.training_masks import evaluation_fill
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.base import check_labelled, check_masks_follow_objects
+from maskrobust.train.data.base import check_labelled
 from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
@@ -111,7 +111,6 @@ def _check(config: ClaimConfig) -> None:
     _check_arms(config)
     _check_plan(config.evaluation.plan)
     check_labelled(config.data, "a claim")
-    check_masks_follow_objects(config.data, "a claim")
     check_distinct("seeds", config.seeds)
 
 

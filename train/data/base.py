@@ -78,14 +78,12 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         std: standard deviation of the training pixels, in the same unit.
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
-        crude_masks: what stands for object masks where these do not follow the objects, in words; empty where they do.
         crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """
 
     training_stage: Literal["train", "fit"] = "fit"
-    crude_masks: str = ""
     crop_fraction: float = 0.875
 
     num_classes: int
@@ -224,16 +222,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
             So many (3, H, W) float32, the same at each call; None where the data have none.
         """
         return None
-
-    def relabelled(self, labels: Mapping[int, int]) -> "AnnotatedDataModule":
-        """The same images with other labels, where they have none; classes are named by their number.
-
-        Args:
-            labels: labels in [0, number of classes) by sample id, for every sample that is asked about afterwards.
-        """
-        raise InputError(
-            f"{type(self).__name__} takes no labels from a network; give data that have labels, or ImagesWithMasks."
-        )
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
@@ -383,23 +371,6 @@ def check_labelled(data: AnnotatedDataModule, user: str) -> None:
         )
 
 
-def check_masks_follow_objects(data: AnnotatedDataModule, user: str) -> None:
-    """Refuse crude masks where no number of theirs would be marked.
-
-    Args:
-        data: whose masks are used.
-        user: what would use them, for the message.
-
-    Raises:
-        InputError: they are crude.
-    """
-    if data.crude_masks:
-        raise InputError(
-            f"{user} needs object masks that follow the objects, got crude ones ({data.crude_masks}); leave "
-            "crude_masks out, or measure with evaluate, which marks its numbers."
-        )
-
-
 def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.bool_], labels: Tensor) -> Batch:
     """A batch of N images as they are drawn: (N, H, W, 3), and masks (N, H, W); ids and labels are (N,)."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
@@ -409,11 +380,6 @@ def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.
 def as_float_images(images: NDArray[np.uint8]) -> Tensor:
     """Images (N, H, W, 3) uint8, as they are drawn, as (N, 3, H, W) float32 in [0, 1]."""
     return in_unit_range(torch.from_numpy(images).permute(0, 3, 1, 2))
-
-
-def numbered_classes(labels: Mapping[int, int]) -> tuple[str, ...]:
-    """Names of the classes up to the largest of some labels: their numbers."""
-    return tuple(f"{number}" for number in range(max(labels.values()) + 1))
 
 
 def photographs(images: NDArray[np.uint8]) -> EmptyScenes:

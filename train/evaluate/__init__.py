@@ -50,9 +50,8 @@ def main(arguments: Sequence[str]) -> None:
         write_text(config.out / "reliance.csv", results.as_csv())
         write_text(config.out / "report.html", render_reliance(results, examples))
         if config.predictions:
-            names = answered.class_names or dict.fromkeys(answered.runs, data.class_names)
             sample_name = functools.partial(data.sample_name, config.split)
-            predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, names, sample_name)
+            predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, data.class_names, sample_name)
             write_text(config.out / "predictions.csv", predictions)
     console.print(results_table(results), markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from maskrobust.errors import InputError, check_at_least, check_distinct
+from maskrobust.errors import check_at_least, check_distinct
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
@@ -123,13 +123,12 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         "--split", type=Split | None, help="which split to use; by default test where there is one, else val"
     )
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    given, given_data = parse_with_data(parser, arguments, unlabelled=True, quick=_QUICK)
+    given, given_data = parse_with_data(parser, arguments, quick=_QUICK)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)
     if config.quick:  # which asks about whole batches
         config.data.batch_size = min(config.data.batch_size, QUICK_IMAGES)
-    _check_labels(config)
     check_at_least("replicates", config.replicates, 1)
     check_distinct("network", config.network)
     check_distinct("methods", config.methods)
@@ -138,19 +137,3 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
     import_measures(config.plan.own_measures)
     check_methods(config.methods, "methods")
     return config
-
-
-def _check_labels(config: EvaluationConfig) -> None:
-    """Refuse what is about the classes of images that have none."""
-    about_classes = {
-        "classes": config.classes is not None,
-        "answers": config.answers == "present",
-    }
-    given = [name for name, is_given in about_classes.items() if is_given]
-    if given and not config.data.num_classes:
-        raise InputError(f"{given[0]} is about the classes of the images, but these have no labels; leave it out.")
-    from maskrobust.train.data.base import AnnotatedDataModule  # here: the import takes seconds
-
-    data = config.data
-    if not data.num_classes and type(data).relabelled is AnnotatedDataModule.relabelled:
-        data.relabelled({})

@@ -1,23 +1,20 @@
 """Ask the networks of an evaluation about the data under every masking method, on all processes together."""
 
 import sys
-from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter, length_hint
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import Progress
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.augment.batch import check_all_known, first_images
+from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.measurement import Measurement, Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
@@ -25,7 +22,6 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import (
     at_numbers,
-    batches_on,
     numbered_batches,
     scenes_to_ask_about,
 )
@@ -73,14 +69,11 @@ class Answered(NamedTuple):
         probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
             has no shapes.
         plans: what the networks were asked under each masking method.
-        class_names: names of the classes of each network's outcomes, in label order, where images have no labels; for
-            outputs without names their numbers. Empty where the classes are those of the data.
     """
 
     runs: Runs
     probe: ProbeOutcomes | None
     plans: Plans
-    class_names: Mapping[str, Sequence[str]] = {}
 
 
 def ask(
@@ -99,9 +92,8 @@ def ask(
 
     Returns:
         Outcomes by network and masking method, those of the mask-only probe on the same images, and what was asked.
-        Where no image has an object mask, all that needs some is left out, which one line says. Where images have no
-        labels, a network's own predictions with nothing hidden stand for them, and the probe is not asked. None on all
-        processes but the first.
+        Where no image has an object mask, all that needs some is left out, which one line says. None on all processes
+        but the first.
 
     Raises:
         InputError: processes have different data, or a process has ended.
@@ -123,8 +115,6 @@ def ask(
     if bank is None:
         rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
         config = replace(config, plan=config.plan.without_objects())
-    if not data.num_classes:
-        return _ask_unlabelled(config, on_device, data, bank, progress)
     probe = None
     if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
@@ -213,48 +203,3 @@ def _ask(
         return None
     found = measurement.joined(about_images, in_scenes)
     return {name: {method: found[name, method] for method in config.plans} for name in networks}
-
-
-def _predictions_of(network: TrainedNetwork, batches: Iterable[Batch]) -> dict[int, int]:
-    """The output that a network gives for images (on its device) with nothing hidden, by sample id.
-
-    Raises:
-        InputError: its logits are not finite, or pixels hold no data.
-    """
-    seen: dict[int, int] = {}
-    with torch.inference_mode():
-        for batch in batches:
-            check_all_known(batch, "evaluate without labels")
-            logits = network(batch.images)
-            check_finite(logits, network.name, "pictures with nothing hidden")
-            seen |= zip(batch.ids.tolist(), logits.argmax(dim=1).tolist(), strict=True)
-    return seen
-
-
-def _ask_unlabelled(
-    config: EvaluationConfig,
-    networks: Mapping[str, TrainedNetwork],
-    data: AnnotatedDataModule,
-    bank: SilhouetteBank | None,
-    progress: Progress,
-) -> Answered | None:
-    """As `ask`: the classes of a network are those that it sees in some image with nothing hidden, its own labels."""
-    runs: Runs = {}
-    class_names: dict[str, Sequence[str]] = {}
-    for name, network in networks.items():
-        batches = (batch for _, batch in _own_batches(data.whole_split(config.split)))
-        seen = _predictions_of(network, batches_on(batches, config.torch_device))
-        seen = dict(ChainMap(*gathered(seen)))
-        outputs = sorted(set(seen.values()))
-        labels = {each: outputs.index(output) for each, output in seen.items()}
-        own_bank = bank and replace(bank, labels=torch.tensor([labels[each] for each in bank.ids.tolist()]))
-        names = network.class_names or tuple(map(str, range(network.num_classes)))
-        others = sorted(set(range(network.num_classes)).difference(outputs))
-        class_names[name] = [names[output] for output in (*outputs, *others)]
-        own = {name: network.select_outputs(outputs).to(config.torch_device)}
-        runs |= _ask(config, own, data.relabelled(labels), own_bank, progress) or {}
-    if not is_first():
-        return None
-    ids = None if bank is None else bank.ids.numpy()
-    probe = None if ids is None else ProbeOutcomes(ids, np.full_like(ids, -1), np.zeros_like(ids))
-    return Answered(runs, probe, config.plans, class_names)

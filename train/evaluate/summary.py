@@ -29,10 +29,6 @@ from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
 
-OWN_PREDICTIONS = "none: each network's predictions with nothing hidden stand for them"
-NEED_LABELS = ("clean_accuracy", "used_share", "reliance", "probe_accuracy", "majority_fraction")
-"""Measures that say nothing where a network's own prediction stands for the label."""
-
 _READINGS: dict[ComparisonResult, str] = {
     "above": "relies more",
     "below": "relies less",
@@ -76,25 +72,19 @@ def summarise(
         ),
         *_differences(config, runs, answered),
     ]
-    labelled = runs if data.num_classes else {}
-    rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in labelled.items()})
-    if data.num_classes:
-        for name, by_method in runs.items():
-            of_network = {method: by_method[method] for method in config.methods}
-            rows += class_rows(name, of_network, data.class_names, config.plan.hidden_fractions[:1], **sampling)
-    else:
-        rows = [without_labels(row) for row in rows]
+    rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in runs.items()})
+    for name, by_method in runs.items():
+        of_network = {method: by_method[method] for method in config.methods}
+        rows += class_rows(name, of_network, data.class_names, config.plan.hidden_fractions[:1], **sampling)
     content = {
         "networks": list(runs),
         "methods": list(config.methods),
         "compared_with": first,
         "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
         "num_classes": runs[first][main_method].num_classes,
-        "chance": chance_level(runs[first][main_method])[0] if data.num_classes else None,
+        "chance": chance_level(runs[first][main_method])[0],
         "settings": {
             "split": config.split,
-            "labels": "of the data" if data.num_classes else OWN_PREDICTIONS,
-            "crude_masks": data.crude_masks,
             "answers": config.answers,
             "precision": config.precision,
             "compile": config.compile,
@@ -223,7 +213,7 @@ def _one_answer(commonest: Row | None, majority: Row | None) -> str:
 def predictions_csv(
     runs: Mapping[str, Mapping[MaskingMethod, Outcomes]],
     hidden_fractions: Sequence[float],
-    class_names: Mapping[str, Sequence[str]],
+    class_names: Sequence[str],
     sample_name: Callable[[int], str],
 ) -> str:
     """A line for each image, network, masking method and hidden fraction, with nothing hidden first.
@@ -233,16 +223,10 @@ def predictions_csv(
     Args:
         runs: outcomes by network and masking method.
         hidden_fractions: fractions in [0, 1] of the patches that were hidden.
-        class_names: by network, one name for each class, in label order; a prediction of none of them is
-            `ANOTHER_CLASS`.
+        class_names: one name for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`.
         sample_name: what the sample of an id is called, such as its file.
     """
-    lines = []
-
-    def named(network: str, label: int) -> str:
-        names = class_names[network]
-        return names[label] if label < len(names) else ANOTHER_CLASS
-
+    lines, names = [], dict(enumerate(class_names))
     for network, by_method in runs.items():
         first = next(iter(by_method.values()))
         conditions = [("", 0.0, first, "clean")]
@@ -255,14 +239,6 @@ def predictions_csv(
             found = zip(run.ids.tolist(), run.labels.tolist(), run.predictions_under(condition).tolist(), strict=True)
             for sample, label, prediction in found:
                 if prediction >= 0:
-                    about = (sample_name(sample), named(network, label), network, method, fraction)
-                    lines.append((sample, *about, named(network, prediction)))
+                    about = (sample_name(sample), names[label], network, method, fraction)
+                    lines.append((sample, *about, names.get(prediction, ANOTHER_CLASS)))
     return as_csv(HEAD, lines)
-
-
-def without_labels(row: Row) -> Row:
-    """The row, undefined where its measure needs labels."""
-    if row.measure not in NEED_LABELS:
-        return row
-    undefined = replace(row, value=None, low=None, high=None, undefined_because="The images have no labels.")
-    return replace(undefined, reading="undefined" if row.compared_with and row.measure == "reliance" else "")

@@ -118,10 +118,6 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
         given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     config = ExplainConfig(**given)
     _check(config)
-    if config.judge and config.data is not None:
-        from maskrobust.train.data.base import check_masks_follow_objects  # takes seconds, but the data have taken them
-
-        check_masks_follow_objects(config.data, "--judge")
     return config
 
 

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
-from maskrobust.lm_modules.reliance.plan import ABOUT_CRUDE_MASKS
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Results, meaningless_because
 from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, in_words, listed, method_title
@@ -85,7 +84,7 @@ def decisions(results: Results) -> dict[Key, Decision]:
     order = [HEADLINE, "silhouette_leak", OUTLINE_PULL]
     many = results.content.get("num_classes", 0) > MANY_CLASSES
     chance, outlines = results.content["chance"], select(own, measure="silhouette_accuracy")
-    unseen = many or (chance is not None and all((row.low or 0.0) <= chance for row in outlines))
+    unseen = many or all((row.low or 0.0) <= chance for row in outlines)
     order = [OUTLINE_GAIN] * unseen + (order[::-1] if many else order)
     measure = next((each for each in order if select(own, measure=each)), "")
     deciding, little = select(own, measure=measure, parameters={}), 0.0 if many else LITTLE.get(measure, 0.0)
@@ -137,7 +136,6 @@ def said(results: Results) -> list[str]:
     poor, measured = _range([*lost.values()]), select(results.defined, measure="circle_accuracy")
     under = [(_range(select(half, method=each)), in_sentence(method_title(each))) for each in results.methods]
     right = " and ".join(f"{numbers} under {method}" for numbers, method in under if numbers)
-    settings = results.content["settings"]
     fraction = in_words(float(half[0].parameters["hidden_fraction"])) if half else ""
     remarks = {
         f"{_who(kept, title, 'right in')} {right}, with {fraction} of the patches hidden.": half and not told,
@@ -149,9 +147,7 @@ def said(results: Results) -> list[str]:
         CHANCE_SUSPECTS: lost,
         "Only this way of hiding was tested; others can give other answers.": len({m for _, m in decided}) == 1,
         "Nothing was asked behind outlines: that needs object masks.": not measured,
-        "The images have no labels: right is what is predicted with nothing hidden, too.": not results.has_labels,
-        **{f"{capitalised(each)}.": True for each in settings["left_out"]},
-        f"Crude: {ABOUT_CRUDE_MASKS.format(masks=settings.get('crude_masks'))}": settings.get("crude_masks"),
+        **{f"{capitalised(each)}.": True for each in results.content["settings"]["left_out"]},
     }
     return [*[told] * bool(told), *(each for each, applies in remarks.items() if applies)] or [
         "Nothing can be said of holes."
@@ -177,7 +173,7 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
             outline, circle = (select(of, measure=f"{hole}_accuracy") for hole in ("silhouette", "circle"))
             found, is_first = [decided[name, method] for name in names], not clauses and not under
             numbers = [_range(outline) + " named right" * is_first]
-            if chance and state != "misled" and all(_tells_nothing(row, chance, state) for row in circle):
+            if state != "misled" and all(_tells_nothing(row, chance, state) for row in circle):
                 numbers += [f"chance {_range([], chance)}"] * is_first
             else:
                 numbers += [f"{_range(circle)} behind circles"]

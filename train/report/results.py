@@ -70,13 +70,10 @@ class Results:
 
     def as_csv(self) -> str:
         """All rows, each with what else a reader of it alone needs; see `rows_as_csv`."""
-        settings = self.content.get("settings", {})
-        about = {"chance": self.content["chance"], "labels": self.has_labels}
-        about["crude_masks"] = settings.get("crude_masks", "")
 
         def further(row: Row) -> Mapping[str, object]:
             own = self.own_method(self.network(row.network)) if row.network else None
-            return {"trained_with": own or "", **about}
+            return {"trained_with": own or "", "chance": self.content["chance"]}
 
         return rows_as_csv(self.rows, further)
 
@@ -94,11 +91,6 @@ class Results:
         """Masking methods under which everything is measured, in order."""
         methods: Sequence[str] = self.content["methods"]
         return methods
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether the images have labels; else predictions with nothing hidden stand for them."""
-        return self.name == "claim" or bool(self.content["settings"]["labels"] == "of the data")
 
     @cached_property
     def over_seeds(self) -> list[Row]:

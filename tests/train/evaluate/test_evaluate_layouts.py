@@ -1,6 +1,5 @@
 """`maskrobust evaluate` on images for evaluation alone: from raw files of each layout to rows and page."""
 
-import csv
 import json
 from typing import Any
 
@@ -8,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from maskrobust.augment import Batch, SilhouetteBank
-from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import cross_validate_probe
@@ -20,7 +17,7 @@ from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataMod
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.probe import read_outlines
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
-from tests.train.data.layouts import IMAGES, joined, write_classes, write_pairs
+from tests.train.data.layouts import IMAGES, write_classes, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of
@@ -159,55 +156,6 @@ def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
     assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
 
 
-class Brightness(nn.Sequential):
-    """Names the nearest of five brightnesses: red, green and blue of a quarter of the picture each count alike."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 5))
-        centres = torch.linspace(-1.4, -0.2, 5)
-        with torch.no_grad():
-            self[2].weight.copy_((2 * centres / 12)[:, None].expand(5, 12))
-            self[2].bias.copy_(-centres.square())
-
-
-def test_without_labels_a_networks_own_predictions_stand_for_them(tmp_path):
-    options = {**write_pairs(tmp_path), **SMALL}
-    data = ImagesWithMasks(**options)  # type: ignore[arg-type]
-    first, second = (f"{__name__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt"))
-    torch.save(Brightness().state_dict(), tmp_path / "first.pt")
-    torch.save({name: weights.flip(0) for name, weights in Brightness().state_dict().items()}, tmp_path / "second.pt")
-    network = load_network(first, None)
-    seen = network(joined(data.val_dataloader()).images).argmax(dim=1).tolist()
-    assert len(set(seen)) >= 3
-    names = [file.image.stem for file in data.files("val")]
-    lines = [f"{name},{label}" for name, label in zip(names, seen, strict=True)]
-    (tmp_path / "own.csv").write_text("\n".join(["image,class", *lines]))
-    for out, networks, labels in (
-        ("labelled", f"[{first}]", [f"--data.labels={tmp_path / 'own.csv'}"]),
-        ("unlabelled", f"[{first}, {second}]", []),
-    ):
-        arguments = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
-        run = [f"--network={networks}", *QUICK, "--plan.nearest=true", "--predictions=true", f"--out={tmp_path / out}"]
-        main(["evaluate", "--data=ImagesWithMasks", *arguments, *labels, *run])
-    kept = (row for row in rows_of(tmp_path / "labelled") if row.measure not in ("class_accuracy", "commonest_class"))
-    expected = {(row.network, row.name): row for row in kept}
-    rows = {(row.network, row.name): row for row in rows_of(tmp_path / "unlabelled", compared_with="")}
-    need_labels = {(first, "clean_accuracy"), (first, "used_share"), ("", "probe_accuracy"), ("", "majority_fraction")}
-    assert expected.keys() == {each for each in rows if each[0] != second}
-    assert all(rows[each] == row for each, row in expected.items() if each not in need_labels)
-    assert all(rows[each].undefined_because == "The images have no labels." for each in need_labels)
-    assert rows[first, "swap_pull"].value not in (0, None)
-    assert rows[first, "nearest_0.5"].images == len(seen) and rows[first, "nearest_0.5"].value is not None
-    assert [row.reading for row in rows_of(tmp_path / "unlabelled", measure="reliance")] == ["undefined"]
-    told = csv.DictReader((tmp_path / "unlabelled" / "predictions.csv").read_text().splitlines())
-    of_first = {each["sample"]: each["prediction"] for each in told if (each["network"], each["method"]) == (first, "")}
-    files = [file.image.name for file in data.files("val")]
-    assert of_first == dict(zip(files, map(str, seen), strict=True))  # outputs of the network by their numbers
-    texts = [(tmp_path / out / "report.html").read_text() for out in ("labelled", "unlabelled")]
-    assert ["The images have no labels" in text for text in texts] == [False, True]
-    assert ["Images named right" in text for text in texts] == [True, False]
-
-
 def test_classes_that_a_network_does_not_know_are_named(tmp_path, capsys):
     options = {**write_pairs(tmp_path), **SMALL}
     write_classes(tmp_path / "outputs.csv", {"disc": 5, "wedge": 2, "unicorn": 0})
@@ -215,20 +163,6 @@ def test_classes_that_a_network_does_not_know_are_named(tmp_path, capsys):
     networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.csv'}"]
     arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
     assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["masks"], "maskrobust masks needs images with labels, but these have none"),
-        (["evaluate", "--network=x", "--answers=present"], "answers is about the classes of the images"),
-    ],
-)
-def test_what_needs_labels_refuses_images_without(command, message, tmp_path, capsys):
-    options = {**write_pairs(tmp_path), **SMALL}
-    given = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
-    arguments = [*command, "--data=ImagesWithMasks", *given, f"--out={tmp_path / 'out'}"]
-    assert message in sentence_of(arguments, capsys)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -240,3 +174,10 @@ def test_masks_that_seem_inverted_are_asked_about(inverted, tmp_path, monkeypatc
         Image.fromarray(~np.asarray(Image.open(path)).astype(np.bool_)).save(path)
     main(evaluate(ImagesWithMasks(**options), options, tmp_path))
     assert said == [INVERTED] * inverted
+
+
+@pytest.mark.parametrize("command", [["masks"], ["evaluate", "--network=x"]], ids=lambda words: words[0])
+def test_what_needs_labels_refuses_images_without(command, tmp_path, capsys):
+    write_pairs(tmp_path)
+    arguments = [*command, "--data=Images", f"--data.root={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]
+    assert f"{command[0]} needs images with labels, but these have none" in sentence_of(arguments, capsys)

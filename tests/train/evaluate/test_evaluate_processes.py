@@ -19,10 +19,9 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train import cli
 from maskrobust.train.cli import main
 from tests.processes import started
-from tests.train.evaluate.test_evaluate_layouts import SMALL, Brightness, write_pairs
 from tests.train.networks import MeanColour
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import FEW_MEASURES, TINY_DATA
+from tests.train.tiny import TINY_DATA
 
 BATCHES = 6
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
@@ -160,19 +159,6 @@ def test_processes_with_networks_of_other_weights_are_refused(tmp_path):
     assert run_all(network, tmp_path / "out", 2) == [2, 2]
     said = (tmp_path / "errors-1").read_text()
     assert "must have the same networks and images" in said and "in a file" in said
-
-
-def test_images_without_labels_give_the_same_rows_on_two_processes(tmp_path):
-    options = {**write_pairs(tmp_path), **SMALL, "batch_size": 2}
-    weights = Brightness().state_dict()
-    torch.save(weights, tmp_path / "first.pt")
-    torch.save({name: each.flip(0) for name, each in weights.items()}, tmp_path / "second.pt")
-    networks = [f"{Brightness.__module__}.Brightness:{tmp_path / name}" for name in ("first.pt", "second.pt")]
-    data = [f"--data.{name}={value}" for name, value in options.items() if name != "labels"]
-    command = ["evaluate", "--data=ImagesWithMasks", f"--network={json.dumps(networks)}", *data, *FEW_MEASURES]
-    assert run_all(command, tmp_path / "alone", 1) == [0], (tmp_path / "errors-0").read_text()
-    assert run_all(command, tmp_path / "out", 2) == [0, 0]
-    assert rows_in(tmp_path / "out") == rows_in(tmp_path / "alone")
 
 
 def test_of_several_processes_the_first_tells_what_all_find_wrong(monkeypatch, capsys):

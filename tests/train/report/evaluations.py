@@ -34,7 +34,7 @@ def evaluated(
     *,
     clean: float = 0.7,
     images: int = 1000,
-    labels: bool = True,
+    is_share_defined: bool = True,
     one: Sequence[tuple[str, str]] = (),
     lost: Sequence[str] = (),
     shapes: bool = True,
@@ -50,7 +50,7 @@ def evaluated(
         networks: for each network and method what it gets right.
         clean: accuracy with nothing hidden.
         images: how many images there are.
-        labels: whether they have labels.
+        is_share_defined: whether used shares are; else leaks decide.
         one: networks and methods with one answer to nearly all holes.
         lost: networks at chance.
         shapes: whether images have object masks.
@@ -65,16 +65,15 @@ def evaluated(
         poor = MEANINGLESS + "its accuracy is no better than chance" if name in lost else ""
         for method, (outline, circle, half) in by_method.items():
             same = MEANINGLESS + "99 % of its answers are one class" if (name, method) in one else ""
-            if labels:
-                rows.append(_rate(name, method, "clean_accuracy", 0.26 if poor else clean, images, reading=poor))
+            rows.append(_rate(name, method, "clean_accuracy", 0.26 if poor else clean, images, reading=poor))
             rows.append(_rate(name, method, "retention", half, images, parameters={"hidden_fraction": 0.5}))
             if shapes:
                 rows.append(_rate(name, method, "silhouette_accuracy", outline, images))
                 rows.append(_rate(name, method, "circle_accuracy", circle, images))
-                leak, told = outline - circle, 0.99 - CHANCE if labels else 1.0
+                leak, told = outline - circle, 0.99 - CHANCE if is_share_defined else 1.0
                 error = 1.96 * math.sqrt(0.75 * (outline * (1 - outline) + circle * (1 - circle)) / images)
                 ends = [each / told for each in (leak, leak - error, leak + error)]
-                measure = "used_share" if labels else "silhouette_leak"
+                measure = "used_share" if is_share_defined else "silhouette_leak"
                 rows.append(Row(name, method, measure, *ends, images, 0, reading=poor or same))
     for measure, given in (("outline_pull", pulls), ("outline_gain", gains)):
         for (name, method), value in (given or {}).items():
@@ -85,14 +84,13 @@ def evaluated(
         reading = "relies more" if value > half else "relies less" if value < -half else "no evidence of a difference"
         ends, about = (value, value - half, value + half), {"compared_with": other, "compared_method": other_method}
         rows.append(Row(name, method, "reliance", *ends, images, 0, reading=reading, **about))
-    told = {"labels": "of the data" if labels else "none", "left_out": [], "crude_masks": ""}
     whole: dict[str, Any] = {
         "networks": list(networks),
         "methods": list(next(iter(networks.values()))),
         "own_methods": {},
-        "chance": CHANCE if labels else None,
+        "chance": CHANCE,
         "num_classes": 4,
-        "settings": told,
+        "settings": {"left_out": []},
     }
     return Results("reliance", whole | content, rows)
 

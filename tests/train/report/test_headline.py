@@ -155,12 +155,11 @@ KNOWN = {
             "masking (56%; 55% behind circles)."
         ],
     ),
-    "no labels": (
-        evaluated({"a": {PAINT: (0.55, 0.31, 0.5), SKIP: (0.3, 0.3, 0.5)}}, labels=False),
+    "no used share": (
+        evaluated({"a": {PAINT: (0.55, 0.31, 0.5), SKIP: (0.3, 0.3, 0.5)}}, is_share_defined=False),
         [
             "a reads outlines under mean colour fill (55% named right; 31% behind circles), hardly under layer "
             "masking (30%; 30% behind circles).",
-            "The images have no labels: right is what is predicted with nothing hidden, too.",
         ],
     ),
     "many classes": (
@@ -222,10 +221,8 @@ def test_accuracies_are_told_of_the_hidden_fraction_that_was_measured():
     assert squeezed(headline(alone)).endswith("53% under layer masking, with 80% of the patches hidden.")
 
 
-def test_that_masks_are_crude_and_what_a_quick_look_leaves_out_is_said():
-    about = {"labels": "of the data", "left_out": ["quick look"], "crude_masks": "boxes"}
-    remarks = said(evaluated({"a": A}, settings=about))[1:]
-    assert "Quick look." in remarks and any("Crude: " in each and "boxes" in each for each in remarks)
+def test_what_a_quick_look_leaves_out_is_said():
+    assert "Quick look." in said(evaluated({"a": A}, settings={"left_out": ["quick look"]}))[1:]
 
 
 def test_few_of_many_networks_that_read_nothing_are_said_to_read_something():

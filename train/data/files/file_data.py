@@ -1,10 +1,9 @@
 """`FileDataModule`, the base of data modules of image files: reading, cropping image and mask alike, loaders."""
 
-import copy
 import os
 import zlib
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from maskrobust.train.data.base import (
     Colour,
     ColouredDataModule,
     draw_uniform,
-    numbered_classes,
 )
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
@@ -360,8 +358,8 @@ class EvaluationImages(FileDataModule):
     The view is that of evaluation; see `FileDataModule`.
 
     Args:
-        class_names: one name for each class, in label order; none for images without labels.
-        files: the files, every image once; without labels, -1 stands for each of them.
+        class_names: one name for each class, in label order.
+        files: the files, every image once.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
@@ -380,9 +378,6 @@ class EvaluationImages(FileDataModule):
         num_workers: int = 2,
     ) -> None:
         super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
-        self._take(class_names, files)
-
-    def _take(self, class_names: Sequence[str], files: Sequence[ImageFile]) -> None:
         self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
         if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")
@@ -391,12 +386,6 @@ class EvaluationImages(FileDataModule):
             if file.id in known:
                 raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
             known.add(file.id)
-
-    def relabelled(self, labels: Mapping[int, int]) -> "EvaluationImages":
-        """The images with other labels; see `AnnotatedDataModule`."""
-        again = copy.copy(self)
-        again._take(numbered_classes(labels), [file._replace(label=labels[file.id]) for file in self._files])
-        return again
 
     @property
     def splits(self) -> tuple[Split, ...]:

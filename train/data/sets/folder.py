@@ -36,7 +36,6 @@ class Folder(FileDataModule):
             these pixels black.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
-        crude_masks: whether the masks in mask_root are crude, such as boxes. Pages and tables say so.
         options: mask_code, image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed
             decides the validation split of `val_fraction`, too.
 
@@ -53,7 +52,6 @@ class Folder(FileDataModule):
         *,
         nodata: NoData | None = None,
         val_fraction: float | None = None,
-        crude_masks: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,9 +60,6 @@ class Folder(FileDataModule):
         if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:
             raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
         self.nodata = nodata
-        if crude_masks and mask_root is None:
-            raise InputError("crude_masks is about the masks in mask_root, got no mask_root; give the folder of masks.")
-        self.crude_masks = "those in mask_root, which were given as crude" if crude_masks else ""
         self._folders = _folders_of_splits(self.root, val_fraction)
         if self.mask_root is not None and not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
             raise MissingFileError(

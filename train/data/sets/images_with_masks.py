@@ -27,14 +27,13 @@ class ImagesWithMasks(EvaluationImages):
     """Images in one folder and their masks, as PNG, in another under the same names, for evaluation alone.
 
     The class of IMAGES/cat/one.jpg (mask: MASKS/cat/one.png) is its folder, or `labels` says the class of
-    IMAGES/one.jpg (mask: MASKS/one.png). Without either, images have no labels, and can be evaluated on all the same.
-    Every image has a mask.
+    IMAGES/one.jpg (mask: MASKS/one.png). Every image has a mask.
 
     Args:
         images: folder of the images.
         masks: folder of the masks.
         labels: CSV file that says the class of each image, by its name with or without suffix, and whose first line is
-            `image,class`. None where images lie in one folder for each class, or have no labels.
+            `image,class`. None where images lie in one folder for each class.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
         options: image_size, batch_size and num_workers; see `EvaluationImages`.
@@ -62,7 +61,7 @@ def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tup
             f"images must hold images or a folder of each class, but '{images}' holds the splits "
             f"{', '.join(class_names)}; give one of them, such as '{images / class_names[-1]}', and its masks."
         )
-    if class_names:
+    if labels is None:
         found, others = list_images(images, ".", masks, {name: label for label, name in enumerate(class_names)})
         names = [file.image.relative_to(images).with_suffix("").as_posix() for file in found]
     else:
@@ -80,17 +79,14 @@ def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tup
 
 
 def _class_folders(images: Path) -> tuple[str, ...]:
-    """Names of the folders of classes; none where the images lie beside each other."""
-    shown = [path for path in sorted(images.iterdir()) if not path.name.startswith(".")]
-    loose = [path for path in shown if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if not loose:
-        return list_classes(images)
-    if any(path.is_dir() for path in shown):
+    """Names of the folders of classes, beside which no image may lie."""
+    loose = [each for each in sorted(images.iterdir()) if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file()]
+    if loose := [each for each in loose if not each.name.startswith(".")]:
         raise InputError(
             f"every image must lie in the folder of its class, but '{loose[0]}' does not; move it there, or give "
             "labels, a file that says the class of each."
         )
-    return ()
+    return list_classes(images)
 
 
 def _check(files: list[ImageFile], names: list[str], images: Path, masks: Path) -> None:

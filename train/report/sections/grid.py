@@ -113,7 +113,6 @@ def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
         decides=decides,
         little=little,
         pictures=_pictures(shown),
-        has_labels=results.has_labels,
     )
 
 

@@ -86,7 +86,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", text("labels.csv", "image,class\na,b,c\n"), "it has the line a,b,c"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
     ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "a name comes twice"),
-    ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' does not; move it there"),
+    ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' .*, or give labels"),
     ("imagenet_s", moved("validation-segmentation"), "validation-segmentation' must be a folder"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
     ("imagenet_s", lambda folder: (folder / "validation/birds").mkdir(), "named by WordNet ids, got 'birds'"),
