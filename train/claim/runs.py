@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
@@ -23,7 +24,7 @@ from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import write_json
 from maskrobust.train.storage.provenance import provenance
-from maskrobust.train.storage.store import FolderTakenError, Store, locked
+from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
@@ -59,7 +60,8 @@ def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
     """
     bank = SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     for seed, arm in itertools.product(config.seeds, config.arms):
-        with suppress(FolderTakenError), locked(config.out / "arms" / arm / f".seed-{seed}"):
+        (config.out / "arms" / arm).mkdir(parents=True, exist_ok=True)
+        with suppress(Timeout), FileLock(config.out / "arms" / arm / f"seed-{seed}.lock", blocking=False):
             if not config.run_of(arm, seed).is_measured():
                 run_arm(config, arm, seed, bank, progress)
         progress.advance(progress.all_runs)

@@ -1,20 +1,15 @@
 """Keep results that take long to make in folders, written atomically and found again by what they were made from."""
 
-import errno
-import fcntl
 import json
 import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any, TextIO
-
-from pytorch_lightning.utilities import rank_zero_info
+from typing import Any
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import note_progress
@@ -126,69 +121,3 @@ def _is_record(content: Any) -> bool:
 def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     """Names of settings that others lack, or have another value of."""
     return sorted(name for name, value in settings.items() if name not in others or others[name] != value)
-
-
-class FolderTakenError(InputError):
-    """Another command holds the lock of a folder."""
-
-
-_TAKEN = (errno.EACCES, errno.EAGAIN)
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other commands that ask for it out of a folder for a block; the processes of one command share the lock.
-
-    The lock is POSIX's: it ends with the process that holds it, however that ends, and holds on other machines where
-    the file system has locks, as NFS does. Where it has none, that is logged, and nobody is kept out.
-
-    Args:
-        folder: made where it is missing, and then removed again where the block leaves nothing in it.
-
-    Raises:
-        FolderTakenError: another command holds the lock; its process and machine are named.
-    """
-    if not is_first():
-        yield
-        return
-    is_new, path = not folder.exists(), folder / ".lock"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _hold(path):
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # while it is held: whoever has opened this file sees that it has gone
-            if is_new:
-                with suppress(OSError):  # there is something in it
-                    folder.rmdir()
-
-
-def _hold(path: Path) -> TextIO:
-    """The file at `path`, locked until it is closed, with the name of this process in it."""
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in _TAKEN:
-                file.seek(0)
-                with file:
-                    holder = file.read() or "another process"
-                raise FolderTakenError(
-                    f"'{path.parent}' must be written to by one command at a time, but {holder} is at work there; wait "
-                    "for its end, or give another --out."
-                ) from error
-            if error.errno not in _WITHOUT_LOCKS:
-                raise
-            rank_zero_info(
-                f"'{path.parent}' is on a file system without locks ({os.strerror(error.errno)}); see to it that no "
-                "other command has the same --out"
-            )
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                file.truncate(0)
-                file.write(f"process {os.getpid()} on {socket.gethostname()}")
-                file.flush()
-                return file
-        file.close()  # its holder has removed it in the meantime

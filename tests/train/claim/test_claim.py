@@ -6,18 +6,20 @@ import os
 import shutil
 import signal
 import socket
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+from filelock import FileLock
 
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train.claim.arms import STATE
 from maskrobust.train.cli import main
-from tests.processes import started
-from tests.train.running.test_stopping import holder
+from tests.processes import PATIENCE, started
+from tests.train.running.test_stopping import wait_for
 from tests.train.runs import rows
 from tests.train.tiny import write_claim
 
@@ -122,12 +124,19 @@ def test_a_damaged_file_is_named_with_its_remedy(copy, capsys, name):
     assert name in sentence and "delete it to have it made again" in sentence
 
 
-def test_a_run_that_another_process_is_making_is_left_to_it(copy, capsys):
+def hold(lock, is_there):
+    with FileLock(lock):
+        is_there.touch()
+        time.sleep(PATIENCE)
+
+
+def test_a_run_that_another_process_is_making_is_left_to_it(copy, tmp_path, capsys):
     config, out, expected = copy
     for name in ("claim.json", "arms/patches_mean/seed-1/answers/outcomes-mean.npz"):
         (out / name).unlink()
-    with ExitStack() as stack:
-        holder(stack, out / "arms" / "patches_mean" / ".seed-1")
+    is_there = tmp_path / "is_there"
+    with started(hold, out / "arms" / "patches_mean" / "seed-1.lock", is_there):
+        wait_for(is_there.exists)
         main(["claim", f"--config={config}", f"--out={out}"])
     said = capsys.readouterr().out
     assert "runs left to other processes: 1;" in said and not (out / "claim.json").exists()

@@ -1,7 +1,5 @@
-"""Stopping at any time, one run a folder, what a run says of its progress, and the devices it takes."""
+"""Stopping at any time, what a run says of its progress, and the devices it takes."""
 
-import errno
-import fcntl
 import gc
 import io
 import multiprocessing
@@ -9,11 +7,10 @@ import os
 import platform
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -35,7 +32,6 @@ from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.running import progress as module
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import ClaimProgress, CountingDisplay, stage
-from maskrobust.train.storage.store import locked
 from tests.processes import PATIENCE, run_command, started
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_claim, tiny_fit, write_claim
@@ -183,69 +179,6 @@ def test_what_breaks_because_it_was_stopped_is_no_error(capsys):
     assert caught.value.code == 128 + signal.SIGTERM and capsys.readouterr().err.splitlines() == [GOES_ON]
     with pytest.raises(RuntimeError, match="of its own"), cli._stopped_by_signals(goes_on=True):
         raise RuntimeError("of its own")
-
-
-def wait_for_the_end():
-    while True:
-        time.sleep(1)
-
-
-def hold(folder, is_there):
-    with locked(folder):
-        is_there.touch()
-        wait_for_the_end()
-
-
-def holder(stack, folder, hold=hold):
-    """A process that holds the lock of a folder."""
-    is_there = folder.parent / "is_there"
-    process = stack.enter_context(started(hold, folder, is_there))
-    wait_for(is_there.exists)
-    return process
-
-
-def test_a_lock_ends_with_its_process_and_leaves_nothing(tmp_path):
-    with ExitStack() as stack:
-        process = holder(stack, tmp_path / "out")
-        at_work = f"process {process.pid} on {socket.gethostname()} is at work there"
-        with pytest.raises(InputError, match=at_work), locked(tmp_path / "out"):
-            pytest.fail("has begun")
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    with locked(tmp_path / "out"):
-        pass
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def hold_with_a_child(folder, is_there):
-    with locked(folder):
-        if os.fork():
-            is_there.touch()
-        wait_for_the_end()
-
-
-def test_a_child_of_a_killed_process_keeps_nobody_out(tmp_path):
-    """A loader process outlives its parent by seconds, and has inherited its open files."""
-    with ExitStack() as stack:
-        process = holder(stack, tmp_path / "out", hold_with_a_child)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        with locked(tmp_path / "out"):
-            os.killpg(process.pid, 0)  # the child is there
-
-
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_told_and_not_in_the_way(number, tmp_path, monkeypatch):
-    def without_locks(*_):
-        raise OSError(number, os.strerror(number))
-
-    said: list[str] = []
-    monkeypatch.setattr(fcntl, "lockf", without_locks)
-    monkeypatch.setattr("maskrobust.train.storage.store.rank_zero_info", said.append)
-    with locked(tmp_path / "out"):
-        (tmp_path / "out" / "result").touch()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result"]
-    assert len(said) == 1 and "file system without locks" in said[0]
 
 
 def display(**options):
