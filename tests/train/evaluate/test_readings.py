@@ -81,7 +81,7 @@ def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequen
 def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing():
     rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
     content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5}
-    content["settings"] = {"labels": "of the data", "left_out": []}
+    content["settings"] = {"left_out": []}
     results = Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""}))
     assert any(each.startswith("a is at chance with nothing hidden (50") for each in said(results))
     assert said(results)[-1].endswith("needs object masks.")
@@ -112,7 +112,7 @@ def test_every_prediction_is_a_line_with_its_sample_and_how_much_was_hidden():
     outcomes = make_outcomes(3, 0, (0.3,))
     hidden = answering(outcomes, clean=np.array([0, 1, 9]), **{"retention/0.3": np.array([2, -1, 0])})
     names = ["=sum", *map(str, range(1, outcomes.num_classes))]
-    text = predictions_csv({"net": {"mean": hidden}}, (0.3,), {"net": names}, lambda sample: f"{sample}.png")
+    text = predictions_csv({"net": {"mean": hidden}}, (0.3,), names, lambda sample: f"{sample}.png")
     lines = list(csv.DictReader(io.StringIO(text)))
     found = [(line["sample"], line["method"], line["hidden_fraction"], line["prediction"]) for line in lines]
     first, second, third = (f"{sample}.png" for sample in outcomes.ids)
