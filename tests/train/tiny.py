@@ -78,8 +78,7 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
         case "Images":
             small = TINY_FILES | {"root": str(write_tree(folder / "images", ("train",))[0]), "val_fraction": 0.3}
         case "ImagesWithMasks":
-            pairs = write_pairs(folder / "pairs")
-            small = TINY_FILES | {name: path for name, path in pairs.items() if name != "labels"}
+            small = TINY_FILES | write_pairs(folder / "pairs", by_class=True)
         case "Pets":
             small = TINY_FILES | {"root": str(write_pets(folder / "pets"))}
         case "Shards":
