@@ -1,4 +1,4 @@
-"""Tables of how good explanations are: one for each judge."""
+"""The table of how good explanations are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,10 +8,9 @@ from markupsafe import Markup
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.judging import FEW_OBJECTS, JUDGES
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS
-from maskrobust.lm_modules.reliance.catalogue import Described
 from maskrobust.lm_modules.reliance.results import Row
-from maskrobust.train.report.blocks import Cell, Line, prose, table
-from maskrobust.train.report.wording import GOALS, count, interval, method_title, writer
+from maskrobust.train.report.blocks import Cell, Line, facts, prose, table
+from maskrobust.train.report.wording import GOALS, interval, method_title, writer
 
 TRUSTED = 0.5
 """Held-out R^2 below which the page warns."""
@@ -46,51 +45,26 @@ def segments_title(name: str) -> str:
     return _SEGMENTS[name]
 
 
-def explainer_title(explainer: str, segments: str) -> str:
-    """As in "LIME, Patches"."""
-    return f"{EXPLAINERS[explainer]}, {segments_title(segments)}"
-
-
 def judged(shown: Explanations) -> Markup | None:
-    """A table for each judge; None where nothing was judged."""
-    if not shown.settings["judge"]:
-        return None
-    judged_by = [row.images for row in shown.rows if row.measure in JUDGES and row.value is not None]
-    text = prose("judged", "explain", few=FEW_OBJECTS if min(judged_by, default=0) < FEW_OBJECTS else 0)
-    return text + Markup().join(judged_table(shown, each) for each in JUDGES.values())
-
-
-def judged_table(shown: Explanations, judge: Described) -> Markup:
-    """The values of one judge, with what they mean and rest on; empty where it has none."""
-    rows = [row for row in shown.rows if row.measure == judge.name]
-    if not rows:
-        return Markup()
-    lines: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        about = (row.network, str(row.parameters["explainer"]), str(row.parameters["segments"]))
+    """A line for each judge, network, explainer and segmentation; None where nothing was judged."""
+    lines: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in (row for row in shown.rows if row.measure in JUDGES):
+        about = (row.measure, row.network, str(row.parameters["explainer"]), str(row.parameters["segments"]))
         lines.setdefault(about, []).append(row)
-    made = table(
-        f"judged-{judge.name}",
-        judge.title,
-        ["Explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"],
-        [_line(shown, *about, found) for about, found in lines.items()],
-        look="figures judged",
-    )
-    counted = [row for row in rows if row.value is not None] or rows
-    images, left_out = ([getattr(row, name) for row in counted] for name in ("images", "left_out"))
-    return prose(
-        "judged_table",
-        "explain",
-        judge=judge,
-        goal=GOALS[judge.goal],
-        images=count(min(images), max(images)),
-        left_out=count(min(left_out), max(left_out)),
-        table=made,
-    )
+    if not lines:
+        return None
+    images = [row.images for rows in lines.values() for row in rows if row.value is not None]
+    few = FEW_OBJECTS if min(images, default=0) < FEW_OBJECTS else 0
+    judges = [(each.title, f"{each.definition} {GOALS[each.goal]}") for each in JUDGES.values()]
+    headings = ["Judge, explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"]
+    made = [_line(shown, *about, found) for about, found in lines.items()]
+    text = prose("judged", "explain", few=few) + facts(judges, look="definitions")
+    return text + table("judged", "How good the explanations are", headings, made, look="figures judged")
 
 
-def _line(shown: Explanations, network: str, explainer: str, segments: str, rows: Sequence[Row]) -> Line:
-    title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
+def _line(shown: Explanations, judge: str, network: str, explainer: str, segments: str, rows: Sequence[Row]) -> Line:
+    title = f"{JUDGES[judge].title}: {EXPLAINERS[explainer]}, {segments_title(segments)}"
+    title += f", {network}" * (len(shown.networks) > 1)
     values = {row.method: row for row in rows if "minus" not in row.parameters}
     settled = [
         f"{method_title(row.method)} {'>' if row.reading == 'above' else '<'} "
@@ -105,7 +79,7 @@ def _line(shown: Explanations, network: str, explainer: str, segments: str, rows
 
 def _cell(row: Row) -> Cell:
     if row.value is None:
-        return Cell("undefined", reason=row.undefined_because or "")
+        return Cell("undefined", row.undefined_because or "")
     write = writer(JUDGES[row.measure].unit)
     value, ends = write(row.value), interval(row.low, row.high, write)
     if row.measure == "fidelity" and row.value < TRUSTED:

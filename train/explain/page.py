@@ -21,13 +21,12 @@ from maskrobust.lm_modules.explanation.overlays import (
 )
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
-from maskrobust.lm_modules.reliance.results import Row, select
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.explain.judged import (
     TRUSTED,
     WARNING,
     Explanations,
-    explainer_title,
     judged,
     segments_title,
 )
@@ -44,7 +43,7 @@ from maskrobust.train.report.blocks import (
     table,
 )
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import compact, decimal, in_sentence, interval, listed, method_title, percent
+from maskrobust.train.report.wording import compact, decimal, in_sentence, interval, listed, method_title
 
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -88,25 +87,6 @@ def _style(shown: Explanations) -> Markup:
 
 def _pictured(shown: Explanations) -> dict[str, ExplainedImage]:
     return dict(itertools.islice(shown.images.items(), MOST_IMAGES))
-
-
-def agreement(shown: Explanations) -> Markup | None:
-    """Means over images and classes: how alike the methods are, and how even each; None for one alone."""
-    if len(shown.methods) == 1:
-        return None
-    lines = []
-    for explainer, segments, network in itertools.product(
-        shown.settings["explainers"], shown.settings["segments"], shown.networks
-    ):
-        about = {"explainer": explainer, "segments": segments}
-        rows = [row for row in shown.rows if row.network == network and about.items() <= row.parameters.items()]
-        title = explainer_title(explainer, segments) + f", {network}" * (len(shown.networks) > 1)
-        even = [_percent(_mean(select(rows, measure="evenness", method=each))) for each in shown.methods]
-        alike = _number(_mean(select(rows, measure="rank_correlation")))
-        lines.append(Line(title, [Cell(alike), *map(Cell, even)]))
-    evens = [f"Even, {in_sentence(method_title(each))}" for each in shown.methods]
-    headings = ["Explainer and segments", "Rank correlation", *evens]
-    return prose("agreement", "explain") + table("agreement", "How far masking methods agree", headings, lines)
 
 
 def explanations(shown: Explanations) -> Markup:
@@ -197,20 +177,6 @@ def _warning(explainer: str, r_squared: float) -> str:
     return f"{WARNING}R² {decimal(r_squared)}: explains little"
 
 
-def _mean(rows: Sequence[Row]) -> float:
-    """The mean of the values that are defined, NaN where none is."""
-    values = [row.value for row in rows if row.value is not None]
-    return sum(values) / len(values) if values else float("nan")
-
-
-def _percent(value: float) -> str:
-    return "undefined" if np.isnan(value) else percent(value)
-
-
-def _number(value: float) -> str:
-    return "undefined" if np.isnan(value) else decimal(value)
-
-
 def _ordinal(number: int) -> str:
     return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number if number < 20 else number % 10, 'th') }"
 
@@ -236,7 +202,6 @@ def how_it_was_run(shown: Explanations) -> Markup:
 
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("pictures", "The explanations", explanations, is_open=True),
-    Section("agreement", "How far the masking methods agree", agreement, is_open=True),
     Section("reading", "How to read it", how_to_read),
     Section("judged", "How good the explanations are", judged),
     Section("run", "How it was run", how_it_was_run),

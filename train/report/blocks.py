@@ -5,12 +5,10 @@ Whatever goes into a block or a page is escaped, and what is invisible in it spe
 
 import base64
 import io
-import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -51,14 +49,12 @@ class Cell(NamedTuple):
 
     Attributes:
         value: text, or `Markup` such as a picture.
-        interval: the interval in brackets; empty where there is none.
-        reason: why the value is undefined, for a footnote; empty where it is defined.
+        interval: the interval in brackets, or why the value is undefined; empty where there is neither.
         look: CSS classes of the cell, and of its heading when in the first line.
     """
 
     value: str | Markup = ""
     interval: str = ""
-    reason: str = ""
     look: str = ""
 
 
@@ -144,7 +140,7 @@ def table(
     *,
     look: str = "figures",
 ) -> Markup:
-    """A table that scrolls sideways where it must, with a footnote for each reason why a number is undefined.
+    """A table that scrolls sideways where it must.
 
     Args:
         identity: its id.
@@ -153,10 +149,7 @@ def table(
         lines: its lines, at least one.
         look: CSS classes.
     """
-    reasons = dict.fromkeys(cell.reason for line in lines for cell in line.cells)
-    letters = (ascii_lowercase[n % 26] * (n // 26 + 1) for n in itertools.count())
-    notes = {"": ""} | {reason: next(letters) for reason in reasons if reason}
-    return block("table", identity, label, headings, lines, look, notes)
+    return block("table", identity, label, headings, lines, look)
 
 
 def facts(items: Iterable[tuple[str | Markup, Any]], identity: str = "", look: str = "facts") -> Markup:

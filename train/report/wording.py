@@ -31,18 +31,12 @@ GOALS: dict[Goal, str] = {
 }
 """What to wish for, by the goal of a measure."""
 
-METHOD_TITLES = {
+METHOD_TITLES = {  # others are called as they are named
     "black": "Black fill",
     "mean": "Mean colour fill",
     "image_mean": "Image mean fill",
     "random_colour": "Random colour fill",
-    "uniform_noise": "Uniform noise",
-    "gaussian_noise": "Gaussian noise",
     "blur": "Blurred image",
-    "linear_imputation": "Linear imputation",
-    "inpainting": "Inpainting",
-    "exemplar": "Exemplar",
-    "layer_masking": "Layer masking",
     "layer_masking_mirror": "Layer masking, mirrored",
     "layer_masking_zeros": "Layer masking, zeros",
 }
@@ -117,11 +111,6 @@ def interval(low: float | None, high: float | None, write: Callable[[float], str
     if low is None or high is None:
         return ""
     return f"[{write(low).removesuffix(PERCENT)}, {write(high).removesuffix(PERCENT)}]"
-
-
-def count(low: int, high: int) -> str:
-    """One whole number or a range of them, with thousands apart, as in "988 to 12,000"."""
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def duration(seconds: float) -> str:
