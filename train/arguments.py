@@ -138,19 +138,13 @@ def with_config_paths(arguments: Sequence[str]) -> list[str]:
     resolved: list[str] = []
     for position, argument in enumerate(arguments):
         joined = re.fullmatch(r"(--config=|-c=?)(.+)", argument)
-        if position and arguments[position - 1] in ("--config", "-c"):
-            resolved.append(str(_readable_config(argument)))
-        elif joined:
-            resolved.append(f"--config={_readable_config(joined[2])}")
+        if joined or (position and arguments[position - 1] in ("--config", "-c")):
+            path = find_config(joined[2] if joined else argument)
+            read_options(str(path))
+            resolved.append(f"--config={path}" if joined else str(path))
         else:
             resolved.append("--config" if argument == "-c" else argument)
     return resolved
-
-
-def _readable_config(name: str) -> Path:
-    path = find_config(name)
-    read_options(str(path))
-    return path
 
 
 def read_options(path: str) -> dict[str, Any]:

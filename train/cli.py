@@ -1,5 +1,6 @@
 """The `maskrobust` command."""
 
+import ctypes
 import importlib
 import os
 import signal
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from maskrobust.train.running.memory import keep_freed_memory
 from maskrobust.train.sentences import one_sentence
 
 COMMANDS = {
@@ -33,6 +33,7 @@ COMMANDS = {
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 _GOING_ON = ("claim", "shards")
 """Commands that keep what they have made, and make the rest when they are called again."""
 
@@ -93,6 +94,18 @@ def _run(given: Sequence[str]) -> None:
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":
             raise
         _fail(sentence)
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep what it frees for the next forward pass, for as long as it runs.
+
+    By default glibc maps every tensor of more than 32 MiB anew, and the system clears its pages one by one: on virtual
+    machines that takes longer than the convolution that fills them. What is kept is about what was once in use,
+    somewhat more where sizes vary. Other C libraries are left as they are.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, -1)
 
 
 @contextmanager

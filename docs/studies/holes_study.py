@@ -51,8 +51,8 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
 from maskrobust.lm_modules.reliance.measures.nearest import nearest_is_own
+from maskrobust.train.cli import keep_freed_memory
 from maskrobust.train.data.files.scenes import CROP_NUMBERS, random_crop
-from maskrobust.train.running.memory import keep_freed_memory
 
 sys.path.append(str(Path(__file__).parent))
 from dog_mobilenet import dog_mobilenet

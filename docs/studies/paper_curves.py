@@ -46,7 +46,7 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.networks.class_matching import imagenet_names
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_holes
-from maskrobust.train.running.memory import keep_freed_memory
+from maskrobust.train.cli import keep_freed_memory
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
 FAMILIES: Mapping[CurveFamily, str] = {"patches": "patches", "slic": "superpixels"}

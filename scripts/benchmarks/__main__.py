@@ -4,7 +4,7 @@ from jsonargparse import auto_cli
 
 from exporting import exporting
 from masking import masking
-from maskrobust.train.running.memory import keep_freed_memory
+from maskrobust.train.cli import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the commands do

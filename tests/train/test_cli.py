@@ -1,5 +1,6 @@
 """The command line: its help, what is told of a mistake or an error, and that nothing takes seconds for nothing."""
 
+import ctypes
 import inspect
 import os
 import re
@@ -319,3 +320,29 @@ def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
 def test_memory_of_a_gpu_and_of_python_is_told_alike(error):
     assert "bfloat16" in str(one_sentence(error, "evaluate"))
+
+
+_COUNTS_NEW_PAGES = """
+import resource
+import torch
+from maskrobust.train.cli import keep_freed_memory
+
+def for_a_second_tensor():
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(16, 2**20)  # 64 MiB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(for_a_second_tensor())
+keep_freed_memory()
+print(for_a_second_tensor())
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
+)
+def test_a_tensor_as_large_as_one_that_was_freed_takes_no_new_pages():
+    counted = subprocess.check_output([sys.executable, "-c", _COUNTS_NEW_PAGES])
+    without, kept = map(int, counted.split())
+    assert kept < 100 < without

@@ -71,7 +71,9 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")
-    for sentence in power_in_words(config, _images_with_an_object(config)):
+    batches = config.data.annotated_batches(config.evaluation.split)
+    objects = sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)
+    for sentence in power_in_words(config, objects):
         console.print(sentence, markup=False)
     with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:
         if missing := make_runs(config, progress):
@@ -82,9 +84,3 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
             return None
         probe = measured_probe(config, progress)
     return {arm: {seed: measured_run(config, arm, seed) for seed in config.seeds} for arm in config.arms}, probe
-
-
-def _images_with_an_object(config: ClaimConfig) -> int:
-    """How many images of the split that is measured have an object mask."""
-    batches = config.data.annotated_batches(config.evaluation.split)
-    return sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)

@@ -135,13 +135,10 @@ def _check_alike(networks: Mapping[str, TrainedNetwork], batches: Iterable[Batch
 
 def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None:
     """Every object of a split, None for none; each process reads a part of the batches."""
-    own = [(number, _outlines(batch)) for number, batch in _own_batches(data.annotated_batches(split))]
+    batches = numbered_batches(data.annotated_batches(split), _own_part(range(sys.maxsize)))
+    own = [(number, _outlines(batch)) for number, batch in batches]
     found = [batch for batch in _in_order(own) if len(batch.ids)]
     return SilhouetteBank.from_batches(found) if found else None
-
-
-def _own_batches(batches: Iterable[Batch]) -> Iterator[tuple[int, Batch]]:
-    return numbered_batches(batches, _own_part(range(sys.maxsize)))
 
 
 def _own_part(numbers: range) -> range:

@@ -16,7 +16,7 @@ from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.explain.measure import ExplainedImages
 from maskrobust.train.explain.page import render_explanations
 from maskrobust.train.report.results import rows_as_csv
-from maskrobust.train.storage.files import write_archive, write_json, write_text
+from maskrobust.train.storage.files import atomic_path, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
 
 FORMAT = 6
@@ -54,15 +54,11 @@ def write_results(
     paths = {name: config.out / name for name in names}
     write_json(paths["explanations.json"], content)
     write_text(paths["explanations.csv"], rows_as_csv(rows))
-    write_archive(
-        paths["explanations.npz"],
-        {"seed": np.array(config.seed)}
-        | {
-            f"{image}/{name}": array
-            for image, found in explained.images.items()
-            for name, array in found.as_arrays().items()
-        },
-    )
+    arrays = {"seed": np.array(config.seed)}
+    for image, found in explained.images.items():
+        arrays |= {f"{image}/{name}": array for name, array in found.as_arrays().items()}
+    with atomic_path(paths["explanations.npz"]) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     write_text(paths["report.html"], render_explanations(content, rows, explained.images, explained.class_names))
     *numbers, page = paths.values()
     return {"numbers": numbers, "report": [page]}

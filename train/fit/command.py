@@ -164,7 +164,11 @@ class FitCLI(LightningCLI):
         if config.ckpt_path in ("last", "auto"):
             config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
         if config.ckpt_path is not None:
-            checkpoint = _whole_checkpoint(config.ckpt_path)
+            checkpoint = read_checkpoint(config.ckpt_path)
+            if not {"state_dict", "pytorch-lightning_version", "loops", "optimizer_states"} <= checkpoint.keys():
+                raise InputError(
+                    f"'{config.ckpt_path}' holds weights, but not a whole checkpoint; give it as --model.weights."
+                )
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
             self._saved_classes = checkpoint.get("class_names")
             check_same_training(checkpoint.get("config"), self._plain(), config.ckpt_path)
@@ -279,7 +283,9 @@ class FitCLI(LightningCLI):
         """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and folder is not None:
-            best, last = _saved(self.trainer.checkpoint_callbacks)
+            saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+            best = [each.best_model_path for each in saved if each.monitor and each.best_model_path]
+            last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
             told = [f"run:  {folder}", *(f"best: {path}" for path in best), *(f"last: {path}" for path in last)]
             for path in [*best, *last][:1]:
                 told += self._next(folder, path)
@@ -320,14 +326,6 @@ class FitCLI(LightningCLI):
             plugins.append(AtomicCheckpointIO())
         callbacks.sort(key=lambda each: isinstance(each, WeightAveraging))  # which ends a validation for those after it
         return {"callbacks": callbacks, "plugins": plugins}
-
-
-def _saved(callbacks: Sequence[Callback]) -> tuple[list[str], list[str]]:
-    """Paths of the best and of the last checkpoints."""
-    saved = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
-    best = [callback.best_model_path for callback in saved if callback.monitor and callback.best_model_path]
-    last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
-    return best, last
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
@@ -388,14 +386,6 @@ def _check_length(trainer: Namespace, command: str) -> None:
             f"{command} must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
             "--trainer.max_epochs 20, or as many as it takes."
         )
-
-
-def _whole_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint of Lightning's with all that training further needs."""
-    checkpoint = read_checkpoint(path)
-    if not {"state_dict", "pytorch-lightning_version", "loops", "optimizer_states"} <= checkpoint.keys():
-        raise InputError(f"'{path}' holds weights, but not a whole checkpoint; give it as --model.weights.")
-    return checkpoint
 
 
 def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:

@@ -30,7 +30,8 @@ def numbers(results: Results) -> Markup:
     """All rows over all seeds but the points of curves, as one table that its reader sorts and thins out."""
     rows = [row for row in results.rows if row.seed is None and row.measure != "curve_accuracy"]
     title = {"": "", **{each.name: each.title for each in results.networks}}
-    order, groups = [*catalogue()], [each for each in get_args(Group) if any(_group(row) == each for row in rows)]
+    measured = {catalogue()[row.measure].group for row in rows}
+    order, groups = [*catalogue()], [each for each in get_args(Group) if each in measured]
 
     def place(by: Callable[[Row], Any]) -> list[int]:
         """The rank of every row, in the order of the rows."""
@@ -65,10 +66,6 @@ def numbers(results: Results) -> Markup:
     choices = {"Sorted by": SORTED_BY, "Shown": ["all", *(GROUP_TITLES[each] for each in groups)]}
     has_seeds = len(results.content.get("seeds", ())) > 1
     return page_part("numbers.html", lines=lines, choices=choices, has_seeds=has_seeds)
-
-
-def _group(row: Row) -> Group:
-    return catalogue()[row.measure].group
 
 
 def _heading(row: Row) -> str:

@@ -37,10 +37,8 @@ def results_table(results: Results) -> Group:
         for line in of_method:
             name = f"  {line.network.title}"
             name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-            right = "".join(
-                f"{_percent(row):>{width}}"
-                for row, width in ((line.outline, 8), (line.circle, 7), (line.half, 8), (line.clean, 7))
-            )
+            columns = ((line.outline, 8), (line.circle, 7), (line.half, 8), (line.clean, 7))
+            right = "".join(f"{'' if row is None else f'{100 * (row.value or 0.0):.0f}':>{n}}" for row, n in columns)
             word = f"{line.word} {line.share}" if decides else ""
             lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
     table = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
@@ -58,10 +56,6 @@ def _undefined(results: Results) -> Iterator[str]:
         methods = dict.fromkeys(in_sentence(method_title(row.method)) for row in rows)
         why = f" {reason.removeprefix('undefined ')}" if reason.startswith("undefined ") else f": {reason}"
         yield f"{measure.replace('_', ' ')} is undefined for {listed([*titles])} under {listed([*methods])}{why}"
-
-
-def _percent(row: Row | None) -> str:
-    return "" if row is None else f"{100 * (row.value or 0.0):.0f}"
 
 
 def verdict_panel(results: Results) -> Panel:

@@ -3,7 +3,7 @@
 import csv
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,14 +65,6 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: a number is NaN or infinite.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_archive(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays by name to `path` as a compressed npz archive, atomically."""
-    import numpy as np  # every command imports this module
-
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
 
 
 def parse_json(content: bytes) -> Any:

@@ -52,17 +52,19 @@ class Store:
             return None
         path, remedy = folder / _RECORD, "delete its folder to have that made again"
         record: Any = read_json(path, remedy) if path.is_file() else None
-        if not _is_record(record):
+        files = record.get("files") if isinstance(record, dict) and isinstance(record.get("settings"), dict) else None
+        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
             raise InputError(
                 f"'{folder}' holds something else than what this version of maskrobust keeps there; move that away, or "
                 "give another --out."
             )
-        if changed := _differing(self.settings, record["settings"]):
+        saved = record["settings"]
+        if changed := sorted(name for name, value in self.settings.items() if saved.get(name, ...) != value):
             raise InputError(
                 f"'{folder}' was made with another {', '.join(changed)}; call it as it was called then, give another "
                 "--out, or delete that folder."
             )
-        return folder if {*record["files"]} <= {each.name for each in folder.iterdir()} else None
+        return folder if {*files} <= {each.name for each in folder.iterdir()} else None
 
     def get_or_make(self, key: str, make: Callable[[Path], object]) -> Path:
         """The folder of an entry, made where it is not there, or is no longer whole.
@@ -109,15 +111,3 @@ class Store:
     def _unfinished(self, key: str) -> str:
         """How the names of unfinished folders with these settings begin."""
         return f".{key}.{fingerprint(self.settings)}."
-
-
-def _is_record(content: Any) -> bool:
-    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
-        return False
-    files = content.get("files")
-    return isinstance(files, list) and all(isinstance(name, str) for name in files)
-
-
-def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
-    """Names of settings that others lack, or have another value of."""
-    return sorted(name for name, value in settings.items() if name not in others or others[name] != value)

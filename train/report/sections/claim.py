@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
-from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.blocks import prose
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.results import Network, Results
@@ -57,11 +57,7 @@ def _kept_and_share(results: Results, network: Network, method: str) -> tuple[fl
         only(results.defined, network=network.name, method=method, measure=measure, parameters=parameters)
         for measure, parameters in (("retention", hidden), (HEADLINE, {}))
     )
-    return None if kept is None or share is None else (_value(kept), _value(share))
-
-
-def _value(row: Row) -> float:
-    return row.value or 0.0
+    return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
 
 
 def verdict(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
