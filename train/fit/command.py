@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -21,9 +22,9 @@ from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, LambdaCallback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.callbacks import (
@@ -60,6 +61,7 @@ from maskrobust.train.running.processes import choose_accelerator, found_by_firs
 from maskrobust.train.storage.files import check_folder, printable
 
 _LAST = "version_*/checkpoints/last*.ckpt"
+_TOLD = ("train/loss", "val/loss", "val/accuracy")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -315,6 +317,8 @@ class FitCLI(LightningCLI):
                 ModelCheckpoint(monitor=monitor, mode=mode, filename="best", save_on_train_epoch_end=False)
             )
         callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        if trainer.enable_progress_bar is not False and not sys.stdout.isatty():  # where Lightning's bar shows nothing
+            callbacks.append(LambdaCallback(on_train_epoch_end=_tell_of_epoch))
         if is_logged:
             callbacks += [LearningRateMonitor("step"), Throughput(), self.pictures()]
             if trainer.log_every_n_steps is None:
@@ -326,6 +330,13 @@ class FitCLI(LightningCLI):
             plugins.append(AtomicCheckpointIO())
         callbacks.sort(key=lambda each: isinstance(each, WeightAveraging))  # which ends a validation for those after it
         return {"callbacks": callbacks, "plugins": plugins}
+
+
+def _tell_of_epoch(trainer: pl.Trainer, _: pl.LightningModule) -> None:
+    of = "" if trainer.max_epochs in (None, -1) else f" of {trainer.max_epochs}"
+    found = {name: trainer.callback_metrics[name] for name in _TOLD if name in trainer.callback_metrics}
+    numbers = ", ".join(f"{name} {value.item():.4g}" for name, value in found.items())
+    rank_zero_info(f"epoch {trainer.current_epoch + 1}{of}, {trainer.global_step} steps: {numbers}")
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:

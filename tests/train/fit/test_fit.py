@@ -159,6 +159,17 @@ def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluate
     assert network == str(checkpoints / "best.ckpt")
 
 
+def test_a_log_without_a_terminal_has_a_line_for_each_epoch(tmp_path, caplog):
+    with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
+        fit(tmp_path, "--trainer.enable_progress_bar=true", "--trainer.max_epochs=2")
+    said = [message for message in caplog.messages if message.startswith("epoch ")]
+    validated = [row for row in rows(tmp_path) if row["val/loss"]]
+    assert len(said) == len(validated) == 2
+    for number, (line, row) in enumerate(zip(said, validated, strict=True), start=1):
+        assert re.match(rf"epoch {number} of 2, {2 * number} steps: train/loss [\d.]+, val/loss [\d.]+, ", line)
+        assert line.endswith(f"val/accuracy {float(row['val/accuracy']):.4g}")
+
+
 @pytest.mark.parametrize("more", ["--trainer.callbacks=ModelCheckpoint", "--trainer.limit_val_batches=0"])
 def test_who_keeps_checkpoints_or_validates_nothing_gets_no_best_one(more, tmp_path):
     main(arguments_of("fit", tmp_path, "--trainer.callbacks=[]", more))
