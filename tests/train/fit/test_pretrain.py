@@ -177,6 +177,6 @@ def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     assert last(tmp_path).is_file()
     assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
     refused = sentence_of(["evaluate", "--network=x", *shards[:3], f"--out={tmp_path / 'evaluation'}"], capsys)
-    assert refused.startswith("Shards takes no labels from a network")
+    assert refused.startswith("maskrobust evaluate needs images with labels")
     claim = ["claim", "--config=claim_cues.yaml", *shards[:3], f"--out={tmp_path / 'claim'}"]
     assert sentence_of(claim, capsys).startswith("a claim needs images with labels")
