@@ -240,13 +240,13 @@ def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder, 
     assert not equal(joined(epoch(batches=3)), joined(one[3:]))
 
 
-def test_a_million_ids_are_different_and_tell_split_shard_and_key_apart():
+def test_many_ids_are_different_and_tell_split_shard_and_key_apart():
     ids = np.array(
-        [sample_id("train", f"{shard:06d}.tar", f"{key:04d}") for shard in range(1000) for key in range(1000)]
+        [sample_id("train", f"{shard:06d}.tar", f"{key:04d}") for shard in range(100) for key in range(1000)]
     )
-    assert ids.dtype == np.int64 and len(np.unique(ids)) == 10**6
+    assert ids.dtype == np.int64 and len(np.unique(ids)) == 10**5
     bits = (ids[:, None] >> np.arange(64)) & 1
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.004  # 8 standard deviations
+    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.0126  # 8 standard deviations
     assert sample_id("a", "b", "c") != sample_id("ab", "", "c") != sample_id("a", "", "bc")
 
 
