@@ -30,7 +30,6 @@ from maskrobust.augment.policy import (
     OTHER_IMAGE as OTHER_IMAGE,
     MaskedImages as MaskedImages,
     RandomMasking as RandomMasking,
-    draw_on_cpu as draw_on_cpu,
     draw_partners as draw_partners,
     mix_images as mix_images,
     own_weight as own_weight,
@@ -70,7 +69,6 @@ from maskrobust.augment.families.holes import (
     circle_geometry as circle_geometry,
     circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,
-    covers as covers,
     enclosing_circles as enclosing_circles,
     object_holes as object_holes,
     objects as objects,
@@ -82,10 +80,7 @@ from maskrobust.augment.fills.colours import (
     fill_mean as fill_mean,
     fill_random_colour as fill_random_colour,
 )
-from maskrobust.augment.fills.noise import (
-    fill_gaussian_noise as fill_gaussian_noise,
-    fill_uniform_noise as fill_uniform_noise,
-)
+from maskrobust.augment.fills.noise import fill_uniform_noise as fill_uniform_noise
 from maskrobust.augment.fills.blur import fill_blur as fill_blur
 from maskrobust.augment.fills.linear_imputation import fill_linear_imputation as fill_linear_imputation
 from maskrobust.augment.fills.inpainting import fill_inpainting as fill_inpainting

@@ -4,7 +4,7 @@ The hole may also show another image of the batch: Patch Mixing, Lee et al., "Ha
 using Patch Mixing" (arXiv 2306.17835). It depends on the batch, so it is no fill by name.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -102,11 +102,6 @@ def read_fills(choice: Choice) -> list[Chosen]:
     return FILLS.read(choice, "fill", _FOR_TRAINING)
 
 
-def draw_on_cpu(fills: Iterable[Chosen]) -> bool:
-    """Whether one of the fills that have a weight works on the CPU, image by image; see `read_fills`."""
-    return any(each.entry.on_cpu and each.weight > 0 for each in fills)
-
-
 @dataclass(frozen=True)
 class RandomMasking:
     """Mask each image with some probability; give back the filled images and where they may be seen.
@@ -129,12 +124,7 @@ class RandomMasking:
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether one of the fills works on the CPU, image by image, whatever device the images are on."""
-        return draw_on_cpu(self._fills.values())
-
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> MaskedImages:
+    def __call__(self, keys: Tensor, batch: Batch) -> MaskedImages:
         """Mask a batch.
 
         An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
@@ -143,7 +133,6 @@ class RandomMasking:
         Args:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
-            growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
 
         Raises:
             InputError: the images have pixels without data, and the fill "other_image" would show those of another one.
@@ -153,7 +142,7 @@ class RandomMasking:
                 f"fill '{OTHER_IMAGE}' shows pieces of other images, but these have pixels without data; choose "
                 "another fill, or masking 'layer_masking'."
             )
-        visible = self.draw_visible(keys, batch, growth)
+        visible = self.draw_visible(keys, batch)
         chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
         itself = torch.arange(len(keys), device=keys.device)
@@ -167,18 +156,18 @@ class RandomMasking:
         images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
-    def draw_visible(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+    def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:
         """Only the holes, with pixels without data: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
-        visible = self._draw_holes(keys, batch, growth)
+        visible = self._draw_holes(keys, batch)
         return visible if batch.visible is None else visible & batch.visible
 
-    def _draw_holes(self, keys: Tensor, batch: Batch, growth: float) -> Tensor:
+    def _draw_holes(self, keys: Tensor, batch: Batch) -> Tensor:
         hole_keys = fold_in(keys, 1)
         if self.probability == 1:
-            return self.family(hole_keys, batch, growth)
+            return self.family(hole_keys, batch)
         is_masked = uniform(fold_in(keys, 0)) < self.probability
         visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
-        return draw_chosen(visible, is_masked, self.family, hole_keys, batch, growth)
+        return draw_chosen(visible, is_masked, self.family, hole_keys, batch)
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

@@ -30,55 +30,6 @@ from maskrobust.augment.random import fold_in
 from maskrobust.errors import InputError
 
 
-class TrackVisible(NoOp):
-    """Start the target `visible`, where it is not given, with every pixel visible; change nothing else.
-
-    `visible` is (H, W) uint8, 1 where a pixel may be seen and 0 where not, and a mask target of the user's `Compose`:
-    ``additional_targets={"visible": "mask"}``. Later transforms then move it as they move the object mask. Pixels that
-    they bring in by constant padding were never seen: with albumentations' own default ``fill_mask=0`` they count as
-    not visible. Pixels mirrored into the border are as visible as those they were copied from.
-
-    `HideRegions` starts `visible` by itself. Put `TrackVisible` first where a transform before it may pad the image, or
-    where it stands inside a `OneOf` that may leave it out.
-
-    Args:
-        p: has no effect: `visible` is started on every call.
-
-    Targets:
-        image, mask, bboxes, keypoints
-
-    Image types:
-        uint8, float32
-
-    Raises:
-        InputError: on a call: there is no image of three or two dimensions, `visible` is not declared as a mask, or is
-            given with another size than the image.
-    """
-
-    class InitSchema(BaseTransformInitSchema):
-        """Checks the arguments."""
-
-    def __init__(self, p: float = 1.0) -> None:
-        super().__init__(p=p)
-
-    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
-        """Start `visible` and apply the transform."""
-        if self._additional_targets.get("visible") != "mask":
-            raise InputError(
-                f"{type(self).__name__} hands on `visible`, which must be a mask target for later transforms to move "
-                "it along, but it is not; give Compose additional_targets={'visible': 'mask'}."
-            )
-        image = data.get("image")
-        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
-            given = type(image).__name__ if not isinstance(image, np.ndarray) else f"shape {image.shape}"
-            raise InputError(
-                f"{type(self).__name__} needs an image as a NumPy array (H, W, C), got {given}; put it before "
-                "ToTensorV2, and pass image=... to Compose."
-            )
-        data["visible"] = _as_plane(data.get("visible"), image.shape[:2])
-        return super().__call__(*args, force_apply=force_apply, **data)
-
-
 def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
     """`visible` as (H, W) uint8 of 0 and 1, from (H, W) or (H, W, 1) of any numbers; all 1 where it is None."""
     if visible is None:
@@ -92,14 +43,21 @@ def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np
 _NO_SAMPLE = -1
 
 
-class HideRegions(TrackVisible):
+class HideRegions(NoOp):
     """Hide regions of the image, and give back where it may still be seen.
 
     The hole is drawn by a mask family for the image as it is at this place of the pipeline. `visible` becomes
     ``visible and not hole``, and every pixel that is not visible then holds the fill, those that an earlier transform
     hid or padded included. The object mask (`mask`: anything but 0 is the object), boxes and keypoints stay as they
-    are. `visible` is described at `TrackVisible`; it is (H, W) uint8, so that the model's (1, H, W) bool is
-    ``visible[None].bool()`` after `ToTensorV2`.
+    are.
+
+    `visible` is (H, W) uint8, 1 where a pixel may be seen and 0 where not, and a mask target of the user's `Compose`:
+    ``additional_targets={"visible": "mask"}``. The model's (1, H, W) bool is ``visible[None].bool()`` after
+    `ToTensorV2`. Where `visible` is not given it starts with every pixel visible. Later transforms then move it as they
+    move the object mask. Pixels that they bring in by constant padding were never seen: with albumentations' own
+    default ``fill_mask=0`` they count as not visible. Pixels mirrored into the border are as visible as those they were
+    copied from. Put ``HideRegions(p=0)``, which only starts `visible`, first where a transform before the hole may pad
+    the image, or where the hole stands inside a `OneOf` that may leave it out.
 
     Fills work in pixel space: put this before `Normalize`. Flips, crops and turns by 90 degrees may come before or
     after it. Put transforms that interpolate before it: afterwards they would blend fill and image along the hole's
@@ -129,7 +87,7 @@ class HideRegions(TrackVisible):
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or its (height, width), at least 1.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.
-        bank: file written by `SilhouetteBank.save`, for the families that draw silhouettes.
+        bank: where the family "silhouettes" draws from; a transform that has one cannot be written to a file.
         p: probability of hiding anything.
 
     Targets:
@@ -140,8 +98,8 @@ class HideRegions(TrackVisible):
 
     Raises:
         InputError: an argument leaves its domain, or the family needs a bank and none is given. On a call: the family
-            needs `mask` or `label` and it is missing, or the image is of another type.
-        MissingFileError: there is no such bank.
+            needs `mask` or `label` and it is missing, the image is of another type or has neither three nor two
+            dimensions, or `visible` is not declared as a mask, or is given with another size than the image.
     """
 
     fill: FillName  # type: ignore[assignment]  # a colour, for albumentations' own transforms
@@ -156,7 +114,7 @@ class HideRegions(TrackVisible):
         ]
         patch_size: PositiveInt | tuple[PositiveInt, PositiveInt]
         mean: tuple[float, ...]
-        bank: str | os.PathLike[str] | None
+        bank: SilhouetteBank | None
 
     def __init__(
         self,
@@ -165,7 +123,7 @@ class HideRegions(TrackVisible):
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int | tuple[int, int] = 16,
         mean: Sequence[float] = IMAGENET_MEAN,
-        bank: str | os.PathLike[str] | None = None,
+        bank: SilhouetteBank | None = None,
         p: float = 0.5,
     ) -> None:
         super().__init__(p=p)
@@ -175,16 +133,30 @@ class HideRegions(TrackVisible):
         self.patch_size = patch_size
         check_mean(mean)
         self.mean = tuple(mean)
-        self.bank = None if bank is None else os.fspath(bank)
+        fields: Any = bank  # of which pydantic has made a dictionary
+        self.bank = None if bank is None else SilhouetteBank(**fields)
         FILLS.find(fill, "fill")
         self._needs = family_needs(family, "family")
         self._family = build_family(
-            family,
-            hidden_fraction=hidden_fraction,
-            patch_size=patch_size,
-            bank=None if bank is None else SilhouetteBank.load(bank),
-            option="family",
+            family, hidden_fraction=hidden_fraction, patch_size=patch_size, bank=self.bank, option="family"
         )
+
+    def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:
+        """Start `visible` and apply the transform."""
+        if self._additional_targets.get("visible") != "mask":
+            raise InputError(
+                f"{type(self).__name__} hands on `visible`, which must be a mask target for later transforms to move "
+                "it along, but it is not; give Compose additional_targets={'visible': 'mask'}."
+            )
+        image = data.get("image")
+        if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+            given = type(image).__name__ if not isinstance(image, np.ndarray) else f"shape {image.shape}"
+            raise InputError(
+                f"{type(self).__name__} needs an image as a NumPy array (H, W, C), got {given}; put it before "
+                "ToTensorV2, and pass image=... to Compose."
+            )
+        data["visible"] = _as_plane(data.get("visible"), image.shape[:2])
+        return super().__call__(*args, force_apply=force_apply, **data)
 
     def _set_keys(self) -> None:
         super()._set_keys()

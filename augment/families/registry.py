@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,20 +26,8 @@ FAMILIES = FunctionRegistry(
 """The mask families by name."""
 
 
-class MaskFamily(Protocol):
-    """What draws the holes of a batch."""
-
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
-        """Draw one hole for each key.
-
-        Args:
-            keys: (B,) int64 keys on the device of the images.
-            batch: B samples, to be masked.
-            growth: how far the upper end of the hidden fraction has grown from the lower one, in [0, 1].
-
-        Returns:
-            `visible`, (B, 1, H, W) bool, of the size of the batch's images.
-        """
+MaskFamily = Callable[[Tensor, Batch], Tensor]
+"""(keys (B,) int64 on the device of the images, batch of B samples) -> `visible`, (B, 1, H, W) bool, one hole a key."""
 
 
 def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFunction], AnyFunction]:
@@ -106,7 +94,7 @@ def build_family(
         choice: a name of `FAMILIES`; or several, with weights and options, as in
             ``{"patches": 2.0, "rectangles": {"weight": 1.0, "count": 3}}``. "slic" and "quickshift" segment each image
             on the CPU, all others are batched tensor code on the device of the keys (but for the circles of
-            "enclosing_circles" and "covers").
+            "enclosing_circles").
         hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
         patch_size: side of a patch in pixels, or one for each axis, as (height, width).
         bank: where silhouettes are taken from, on the device of the keys.
@@ -134,9 +122,7 @@ def mixture(families: Sequence[tuple[MaskFamily, float]]) -> MaskFamily:
     return _Mixture(tuple(families))
 
 
-def draw_chosen(
-    visible: Tensor, chosen: Tensor, family: MaskFamily, keys: Tensor, batch: Batch, growth: float
-) -> Tensor:
+def draw_chosen(visible: Tensor, chosen: Tensor, family: MaskFamily, keys: Tensor, batch: Batch) -> Tensor:
     """`visible` with the holes of a family in the place of some of its samples.
 
     A hole depends on its key and sample alone. A CPU draws those of the chosen samples; an accelerator draws all, for
@@ -148,13 +134,12 @@ def draw_chosen(
         family: draws the holes.
         keys: (B,) int64.
         batch: B samples.
-        growth: see `MaskFamily`.
     """
     if not _draws_chosen_alone(visible.device, family):
-        return torch.where(chosen.reshape(-1, *[1] * (visible.ndim - 1)), family(keys, batch, growth), visible)
+        return torch.where(chosen.reshape(-1, *[1] * (visible.ndim - 1)), family(keys, batch), visible)
     rows = chosen.nonzero().squeeze(1)
     if len(rows):
-        visible[rows] = family(keys[rows], batch.select(rows), growth)
+        visible[rows] = family(keys[rows], batch.select(rows))
     return visible
 
 
@@ -166,12 +151,12 @@ def _draws_chosen_alone(device: torch.device, family: MaskFamily) -> bool:
 class _Mixture:
     families: Sequence[tuple[MaskFamily, float]]
 
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+    def __call__(self, keys: Tensor, batch: Batch) -> Tensor:
         chosen = choose(fold_in(keys, 0), [weight for _, weight in self.families])
         hole_keys = fold_in(keys, 1)
         visible = torch.empty(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
         for position, (family, _) in enumerate(self.families):
-            visible = draw_chosen(visible, chosen == position, family, hole_keys, batch, growth)
+            visible = draw_chosen(visible, chosen == position, family, hole_keys, batch)
         return visible
 
     @property
@@ -191,7 +176,7 @@ class _Family:
     def reads_images(self) -> bool:
         return not self.entry.inputs.isdisjoint(("batch", "images"))
 
-    def __call__(self, keys: Tensor, batch: Batch, growth: float = 1.0) -> Tensor:
+    def __call__(self, keys: Tensor, batch: Batch) -> Tensor:
         axes, size = batch.images.ndim, batch.images.shape[2:]
         if axes != 4 and "depth" not in self.entry.inputs:
             raise InputError(
@@ -200,12 +185,7 @@ class _Family:
             )
         depth, height, width = size if axes == 5 else (None, *(1, *size)[-2:])
         given = {"depth": depth, "height": height, "width": width, "bank": self.bank}
-        inputs = {"keys": keys, "batch": batch, **given, **batch._asdict()}
-        options = dict(self.options)
-        if "hidden_fraction" in options:
-            low, high = options["hidden_fraction"]
-            options["hidden_fraction"] = low, high if growth >= 1 else low + (high - low) * growth
-        visible = self.entry.call(inputs, options)
+        visible = self.entry.call({"keys": keys, "batch": batch, **given, **batch._asdict()}, self.options)
         visible = visible.squeeze(2) if axes == 3 else visible
         check_visible(batch.images, visible, LAYOUTS)
         return visible

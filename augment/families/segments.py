@@ -5,11 +5,9 @@ CPU, image by image; its results are cached. As many images at a time are segmen
 """
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -30,7 +28,8 @@ _SETTINGS: Mapping[SegmentationMethod, Mapping[str, float]] = {
     "paper_slic": {"n_segments": 250, "start_label": 0},
     "paper_quickshift": {"kernel_size": 2, "max_dist": 200, "ratio": 0.2},
 }
-_CACHED_BYTES = 2**28
+_KEPT_BYTES = 2**28
+_KEPT: dict[tuple[SegmentationMethod, int, tuple[int, ...], bytes], NDArray[np.int32]] = {}
 
 
 def hide_segments(keys: Tensor, segments: Tensor, *, hidden_fraction: tuple[float, float]) -> Tensor:
@@ -166,9 +165,22 @@ def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
     images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
     pictures = images.cpu().permute(0, 2, 3, 1).numpy()
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        found = [*threads.map(partial(_CACHE.segments, method), batch.ids.tolist(), pictures)]
+        found = [*threads.map(partial(_segments, method), batch.ids.tolist(), pictures)]
+    size = sum(each.nbytes for each in [*_KEPT.values()])
+    for key in [*_KEPT]:
+        if size > _KEPT_BYTES and (oldest := _KEPT.pop(key, None)) is not None:
+            size -= oldest.nbytes
     segments = np.array(found, dtype=np.int32).reshape(-1, height, width)
     return torch.from_numpy(segments).to(batch.images.device)
+
+
+def _segments(method: SegmentationMethod, sample_id: int, picture: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The segments (H, W) of a picture (H, W, C), which become the newest that are kept."""
+    checksum = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
+    key = (method, sample_id, picture.shape, checksum)
+    found = _KEPT.pop(key, None)
+    _KEPT[key] = found = segment_image(method, picture) if found is None else found
+    return found
 
 
 def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -197,43 +209,3 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
     colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
     segment = getattr(segmentation, method.removeprefix("paper_"))
     return np.asarray(segment(colours, **_SETTINGS[method]), dtype=np.int32)
-
-
-class SegmentCache:
-    """Segmentations of the images used last; several threads may ask it at a time.
-
-    Args:
-        capacity: bytes that are kept, at least those of one segmentation.
-        segment: computes what is missing.
-    """
-
-    def __init__(
-        self,
-        capacity: int,
-        segment: Callable[[SegmentationMethod, NDArray[np.float32]], NDArray[np.int32]] = segment_image,
-    ) -> None:
-        self._capacity, self._segment = capacity, segment
-        self._kept: OrderedDict[tuple[str, int, tuple[int, ...], bytes], NDArray[np.int32]] = OrderedDict()
-        self._size, self._lock = 0, Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def segments(self, method: SegmentationMethod, sample_id: int, picture: NDArray[np.float32]) -> NDArray[np.int32]:
-        """The segments (H, W) int32 of a picture (H, W, C), computed once for each method, sample and content."""
-        checksum = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
-        key = (method, sample_id, picture.shape, checksum)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        found = self._segment(method, picture)
-        with self._lock:
-            self._size += 0 if key in self._kept else found.nbytes
-            self._kept[key] = found
-            while self._size > self._capacity:
-                self._size -= self._kept.popitem(last=False)[1].nbytes
-        return found
-
-
-_CACHE = SegmentCache(_CACHED_BYTES)

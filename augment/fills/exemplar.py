@@ -32,7 +32,7 @@ _OUTSIDE = np.iinfo(np.int32).max
 Array = NDArray[Any]
 
 
-@fill("exemplar", on_cpu=True)
+@fill("exemplar")
 def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Fill every hole with a piece of the same picture, shifted by the offset t whose surroundings match the rim best.
 

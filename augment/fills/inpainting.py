@@ -1,6 +1,7 @@
 """The fill `inpainting`: OpenCV continues the hole's surroundings into it, image by image on the CPU."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -19,14 +20,13 @@ def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     black = torch.zeros((), dtype=torch.uint8, device=images.device)
     pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
     holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
-    for image, hole in zip(pixels, holes, strict=True):
-        if hole.any():
-            image[:] = _inpaint(image, hole)
-    shown = from_pixels(torch.from_numpy(pixels).to(images.device))
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        drawn = np.array([*threads.map(_inpaint, pixels, holes)], dtype=np.uint8).reshape(pixels.shape)
+    shown = from_pixels(torch.from_numpy(drawn).to(images.device))
     return torch.where(visible.any(dim=3).any(dim=2)[:, :, None, None], shown, mean_colour(images, mean).float())
 
 
-@fill("inpainting", on_cpu=True)
+@fill("inpainting")
 def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Inpaint hidden pixels with the fast marching method.
 
@@ -56,6 +56,8 @@ def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.ui
     """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
     import cv2
 
+    if not hole.any():
+        return image
     height, width = hole.shape
     doubled = 1 + (height == 1), 1 + (width == 1)  # it reads past the end of an image of one row or one column
     image, hole = np.tile(image, (1, *doubled)), np.tile(hole, doubled)

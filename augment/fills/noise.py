@@ -1,4 +1,4 @@
-"""Fills of random noise. Their result does not depend on hidden pixels."""
+"""The fill of random noise, and random numbers for it and others. Its result does not depend on hidden pixels."""
 
 import functools
 import math
@@ -9,8 +9,6 @@ from torch import Tensor
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, to_pixels
 from maskrobust.augment.random import fold_in
 
-GAUSSIAN_NOISE_MEAN = 0.5
-GAUSSIAN_NOISE_STD = 0.25
 _RANKS = 2**16
 
 
@@ -33,28 +31,6 @@ def fill_uniform_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
     """
     check_pixels(images, visible)
     noise = (random_ranks(keys, *images.shape[1:]).float() + 0.5).mul_(1 / _RANKS)
-    return draw(images, visible, to_pixels(noise, images.dtype))
-
-
-@fill("gaussian_noise")
-def fill_gaussian_noise(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-    """Draw Gaussian noise into hidden pixels: every pixel and channel independent, clip(0.5 + 0.25 z, 0, 1).
-
-    z is standard normal, so that 4.6 % of the numbers are clipped.
-
-    Args:
-        images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
-        visible: (B, 1, H, W) bool.
-        keys: (B,) int64 keys.
-
-    Returns:
-        (B, C, H, W), dtype of `images`; visible pixels unchanged bit for bit.
-
-    Raises:
-        TypeError, InputError: `images` cannot be filled or `visible` does not fit them; see `check_pixels`.
-    """
-    check_pixels(images, visible)
-    noise = gaussian(keys, *images.shape[1:]).mul_(GAUSSIAN_NOISE_STD).add_(GAUSSIAN_NOISE_MEAN).clamp_(0, 1)
     return draw(images, visible, to_pixels(noise, images.dtype))
 
 

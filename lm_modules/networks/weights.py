@@ -4,21 +4,21 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, get_args
+from typing import Any, TypedDict
 from zipfile import is_zipfile
 
 import torch
 from torch import Tensor, nn
 
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, library_needed
 from maskrobust.lm_modules.masking import MergeRule, PaddingRule, PartialPatches
 from maskrobust.lm_modules.networks.architectures import head_of
-from maskrobust.tensor_files import is_plain, read_safetensors
 
 _BESIDE_NETWORK = ("teacher.", "decoder.")
 """How names begin, in a checkpoint of a training, of what is trained or asked beside the network."""
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
+_LONGEST = 300
 _FETCHING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
 
 
@@ -39,6 +39,36 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         return read_safetensors(path)
     content = read_checkpoint(path)
     return plain_tensors(content.get("state_dict", content), path)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, on the CPU.
+
+    Raises:
+        InputError: the file is no readable safetensors file, or holds a tensor that is not plain; see `is_plain`.
+    """
+    with library_needed():  # here: layer masking does without it
+        import safetensors.torch
+
+    try:
+        tensors = safetensors.torch.load_file(path)
+        odd = [name for name, tensor in tensors.items() if not is_plain(tensor)]
+        if odd:
+            raise ValueError(f"'{odd[0]}' in it is of {tensors[odd[0]].dtype}, where real numbers are expected")
+    except Exception as error:  # a damaged file can make the reader raise anything
+        reason = str(error) or type(error).__name__
+        raise InputError(f"'{path}' is not a readable safetensors file ({reason}); write it again.") from error
+    return tensors
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a dense tensor of real numbers or truth values in memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex() or value.is_nested)
+    )
 
 
 def plain_tensors(content: object, path: str | Path) -> dict[str, Tensor]:
@@ -103,7 +133,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
             whatever the architecture's own initialisation, and a random layer cannot spoil the loaded ones.
 
     Raises:
-        InputError: keys or shapes differ, or values are refused by `check_values`; nothing was loaded.
+        InputError: values are refused by `check_values`, and nothing was loaded; or keys or shapes differ, and those
+            that fit were loaded.
     """
     expected = network.state_dict()
     given = max(unwrapped(tensors), key=lambda candidate: len(candidate.keys() & expected.keys()))
@@ -117,22 +148,16 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], source: str,
             **{key: value for key, value in given.items() if not key.startswith(f"{head}.")},
             **{key: torch.zeros_like(value) for key, value in expected.items() if key.startswith(f"{head}.")},
         }
-    _check_classes(given, expected, head, source)
-    required = {key for key in expected if not key.endswith("num_batches_tracked")}
-    missing, unexpected = sorted(required - given.keys()), sorted(given.keys() - expected.keys())
-    if missing or unexpected:
-        raise InputError(
-            f"'{source}' does not fit {type(network).__name__}: it {_misfit(missing, unexpected)}; check the "
-            "architecture."
-        )
-    wrong = [key for key in given if given[key].shape != expected[key].shape]
-    if wrong:
-        raise InputError(
-            f"'{source}' does not fit {type(network).__name__}: '{wrong[0]}' has shape {tuple(given[wrong[0]].shape)}, "
-            f"expected {tuple(expected[wrong[0]].shape)}; check the architecture and its options."
-        )
     check_values(given, expected, source)
-    network.load_state_dict(given)
+    try:
+        network.load_state_dict(given)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).replace(". ", ", ")
+        reason = f"{reason[:_LONGEST]}..." if len(reason) > _LONGEST else reason.rstrip(".")
+        raise InputError(
+            f"'{source}' must fit the network, but torch says: {reason}; check the architecture, its options and "
+            "num_classes, or set new_head to true for other classes."
+        ) from error
 
 
 def check_values(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
@@ -172,15 +197,6 @@ def _no_file(path: Path) -> str:
     return f"does not exist; {f'name one beside it, such as {beside[-1]!r}' if beside else 'check the path'}"
 
 
-def _check_classes(given: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str | None, source: str) -> None:
-    key = f"{head}.weight"
-    if key in given and key in expected and given[key].shape[0] != expected[key].shape[0]:
-        raise InputError(
-            f"'{source}' has {given[key].shape[0]} classes but the model has {expected[key].shape[0]}; set num_classes "
-            "to match, or new_head to true to train a new head."
-        )
-
-
 def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
     """A state dict as it is, then without the teacher of a distillation and the prefix of one wrapper after another.
 
@@ -191,22 +207,6 @@ def unwrapped(tensors: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
     for prefix in _WRAPPER_PREFIXES:
         if tensors and all(key.startswith(prefix) for key in tensors):
             yield from unwrapped({key.removeprefix(prefix): value for key, value in tensors.items()})
-
-
-def _misfit(missing: list[str], unexpected: list[str]) -> str:
-    """What is wrong with the keys of a file, of which some are missing, or too many, or both."""
-    parts = [
-        f"{verb} {_some(keys, kind)}"
-        for verb, keys, kind in (("lacks", missing, "key"), ("has", unexpected, "unknown key"))
-        if keys
-    ]
-    return " and ".join(parts)
-
-
-def _some(keys: list[str], kind: str) -> str:
-    """How many keys there are, and the first few of them."""
-    shown = ", ".join(f"'{key}'" for key in keys[:3])
-    return f"{len(keys)} {kind}{'s' * (len(keys) > 1)} ({shown}{', ...' if len(keys) > 3 else ''})"
 
 
 def check_options(options: object, path: str | Path) -> None:
@@ -248,25 +248,3 @@ class LayerMaskingOptions(TypedDict, total=False):
     detach_padding: bool
     padding: PaddingRule
     partial_patches: PartialPatches
-
-
-def check_layer_masking(options: Mapping[str, Any]) -> None:
-    """Refuse options that `LayerMaskingOptions` does not have.
-
-    Raises:
-        InputError: naming the option.
-    """
-    unknown = [name for name in options if name not in LayerMaskingOptions.__annotations__]
-    if unknown:
-        expected = ", ".join(LayerMaskingOptions.__annotations__)
-        raise InputError(f"layer_masking takes the options {expected}, got '{unknown[0]}'; correct it.")
-    literals = {"merge": MergeRule, "padding": PaddingRule, "partial_patches": PartialPatches}
-    for name, choices in ((name, get_args(literal)) for name, literal in literals.items()):
-        if options.get(name, choices[0]) not in choices:
-            raise InputError(
-                f"layer_masking.{name} must be one of {', '.join(choices)}, got '{options[name]}'; choose one of these."
-            )
-    if not isinstance(options.get("detach_padding", True), bool):
-        raise InputError(
-            f"layer_masking.detach_padding must be true or false, got {options['detach_padding']!r}; change it."
-        )

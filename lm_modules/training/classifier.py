@@ -1,8 +1,7 @@
 """`MaskRobustClassifier`, the LightningModule that trains a CNN with masks, layer masking or both."""
 
 import copy
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from maskrobust.augment import Batch, RandomMasking, patches, sample_keys
+from maskrobust.augment import Batch, RandomMasking, fold_in, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
@@ -20,7 +19,7 @@ from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
-from maskrobust.lm_modules.networks.trained_network import CompiledNetwork, Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     LayerMaskingOptions,
     building_from,
@@ -38,19 +37,50 @@ from maskrobust.lm_modules.training.optimisation import (
     train_only,
 )
 from maskrobust.lm_modules.training.training_masks import (
-    LoadedBatch,
-    PresentedBatch,
     PresentedImages,
-    Presenter,
     TrainingMasking,
     build_masking,
-    check_objects,
     evaluation_fill,
+    present_masked,
     present_whole,
 )
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _BY_LAYER_MASKING = ("layer_masking", "mixture")
+
+
+class CompiledNetwork:
+    """A network as one compiled graph for each batch size, without a part that silently stays eager.
+
+    It is no module, so the one that holds it keeps its `state_dict` keys, and a deep copy of that compiles its own copy
+    of the network. Nothing is compiled before the first call.
+
+    Args:
+        network: called through this object; its parameters stay its own.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._name = type(getattr(network, "network", network)).__name__
+        self._compiled = torch.compile(network, fullgraph=True, dynamic=False)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """What the network returns for these inputs.
+
+        Raises:
+            InputError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
+                for batches of a ninth size.
+        """
+        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # a second, for who compiles alone
+
+        try:
+            return self._compiled(*inputs)
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+            told = error.__cause__ if isinstance(error, FailOnRecompileLimitHit) else error
+            reason = str(told).strip().splitlines()[0].rstrip(".")
+            raise InputError(
+                f"torch.compile must make one graph of {self._name}, but cannot ({reason}); compute it without "
+                "compiling."
+            ) from error
 
 
 class MaskRobustClassifier(TrainingModule):
@@ -75,8 +105,6 @@ class MaskRobustClassifier(TrainingModule):
         hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
         patch_size: side of a patch in pixels.
         mask_probability: probability that a training image is masked.
-        mask_ramp: fraction of the training, in [0, 1], over which the upper end of `hidden_fraction` grows linearly
-            from the lower one; 0 draws from the whole range from the start.
         fill: what is painted into the hole, a name of `augment.FILLS` or "other_image"; or several, as for
             `mask_family`. Under "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the
             one with the largest weight, or "mean" instead of "other_image", so that it does not depend on the batch.
@@ -90,7 +118,7 @@ class MaskRobustClassifier(TrainingModule):
         weight_decay: weight decay, of weights with two or more axes only.
         schedule: "cosine" to 0, or "constant".
         warmup_fraction: fraction of all steps spent on linear warm-up.
-        label_smoothing: label smoothing in [0, 1), of the objectives "cross_entropy" and "abstention".
+        label_smoothing: label smoothing in [0, 1), of the objective "cross_entropy".
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer at zero, for fine-tuning `weights` on other classes.
@@ -125,7 +153,6 @@ class MaskRobustClassifier(TrainingModule):
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int = 16,
         mask_probability: float = 0.5,
-        mask_ramp: float = 0.0,
         fill: str | dict[str, float | dict[str, Any]] = "black",
         layer_masking: LayerMaskingOptions | None = None,
         objective: str = "cross_entropy",
@@ -163,7 +190,6 @@ class MaskRobustClassifier(TrainingModule):
         self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
-        self._spare_told = False
 
     @classmethod
     def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
@@ -235,7 +261,6 @@ class MaskRobustClassifier(TrainingModule):
             self.num_classes,
             origin=origin,
             own_method=None if self.masking == "none" else self.validation_method,
-            may_have_more=True,
             channels_last=bool(self.hparams["channels_last"]),
             **named_outputs(self.class_names)._asdict(),
         )
@@ -269,8 +294,6 @@ class MaskRobustClassifier(TrainingModule):
         """
         if self.masking == "none":
             return
-        if self.objective.name == "abstention":
-            check_objects(source, "objective 'abstention'")
         self.training_masks = build_masking(
             self.hparams["mask_family"],
             self.hparams["fill"],
@@ -302,7 +325,7 @@ class MaskRobustClassifier(TrainingModule):
         if batch.visible is not None and (self.teacher is not None or self.objective.name == "consistency"):
             raise InputError(
                 f"objective '{self.objective.name}' compares with whole images, but these have pixels without data; "
-                "choose cross_entropy or abstention."
+                "choose cross_entropy."
             )
         self.training_view = {"size": list(batch.images.shape[2:])}
         inputs = {
@@ -331,25 +354,8 @@ class MaskRobustClassifier(TrainingModule):
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
             )
-        presented = batch.presented(self.global_step) if isinstance(batch, PresentedBatch) else None
-        if presented is None:
-            there = batch.to("cpu") if self.training_masks.on_cpu else batch
-            presented = self._presenter(self.training_masks)(there, self.global_step).to(batch.images.device)
-        return presented
-
-    @property
-    def present_ahead(self) -> Callable[[Batch, int], LoadedBatch] | None:
-        """What loader processes are to do with a training batch, and the optimiser step that it is for.
-
-        They fill holes where the fill works on the CPU, image by image; None where the training step is to do it all.
-        """
-        masks = self.training_masks
-        return self._presenter(masks).ahead if masks is not None and masks.on_cpu else None
-
-    def _presenter(self, masks: RandomMasking) -> Presenter:
-        options, ramp = self.hparams, float(self.hparams["mask_ramp"])
-        steps = self._total_steps() if ramp > 0 else 1
-        return Presenter(masks, self.masking, int(options["seed"]), ramp, steps)
+        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
+        return present_masked(self.training_masks, self.masking, keys, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
@@ -384,7 +390,7 @@ class MaskRobustClassifier(TrainingModule):
         optimiser = build_optimiser(
             self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
         )
-        return self._scheduled(optimiser, options["schedule"], self._total_steps(), options["warmup_fraction"])
+        return self._scheduled(optimiser, options["schedule"], options["warmup_fraction"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""
@@ -395,19 +401,6 @@ class MaskRobustClassifier(TrainingModule):
         if names is not None:
             checkpoint["class_names"] = list(names)
 
-    def _total_steps(self) -> int:
-        """Optimiser steps of the whole training; 1 where it has no end and nothing depends on one."""
-        steps = self.trainer.estimated_stepping_batches
-        if math.isfinite(steps):
-            return int(steps)
-        options = self.hparams
-        if options["schedule"] != "constant" or options["warmup_fraction"] > 0 or options["mask_ramp"] > 0:
-            raise InputError(
-                "a schedule, a warm-up and mask_ramp need to know how long the training is, got one without an end; "
-                "set the trainer's max_epochs or max_steps, or schedule constant, warmup_fraction 0 and mask_ramp 0."
-            )
-        return 1
-
     @torch.no_grad()
     def _ask_teacher(self, images: Tensor) -> Tensor:
         """The teacher's logits (B, num_classes) of images in pixel space."""
@@ -416,19 +409,12 @@ class MaskRobustClassifier(TrainingModule):
         return logits
 
     def _checked(self, logits: object) -> Tensor:
-        """Check that a network returns at least one logit for each class, and warn once about more."""
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < self.num_classes:
+        """Refuse a network that does not return one logit for each class."""
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self.num_classes:
             given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
                 f"the network must return logits (B, {self.num_classes}), one for each class, got {given}; give it as "
                 "many outputs."
-            )
-        spare = logits.shape[1] - self.num_classes
-        if spare and not self._spare_told:
-            self._spare_told = True
-            rank_zero_info(
-                f"the network has {logits.shape[1]} outputs but the data have {self.num_classes} classes: its last "
-                f"{spare} are trained never to be the answer; give it a parameter num_classes to have none left over."
             )
         return logits
 

@@ -9,7 +9,7 @@ from maskrobust.augment.families.registry import check_hidden_fraction
 from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import is_own_class
-from maskrobust.lm_modules.networks.weights import check_layer_masking, check_options
+from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
@@ -22,7 +22,6 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "decoder_width": (lambda value: value >= 8 and value % 8 == 0, "be a multiple of 8 channels"),
     "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
-    "mask_ramp": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
     "learning_rate": (lambda value: value > 0, "be above 0"),
@@ -68,10 +67,13 @@ def check_values_of(arguments: Mapping[str, Any]) -> None:
     if not all(value > 0 for value in arguments["std"]):
         raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
     read_families(arguments["mask_family"])
-    check_layer_masking(arguments["layer_masking"] or {})
     for name, (holds, expected) in _RANGES.items():
         if name in arguments and not holds(arguments[name]):
             raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
+
+
+GONE_ARGUMENTS = ("worst_of", "mask_ramp")
+"""What checkpoints of versions 0.2.0 and 0.3.0 name, whose values change the masks of a training alone."""
 
 
 def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:
@@ -90,8 +92,7 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     """
     saved = checkpoint.get("hyper_parameters", {})
     named = saved.items() if isinstance(saved, Mapping) else ()
-    gone = ("_instantiator", "worst_of")  # of LightningCLI, and of 0.2.0
-    arguments = {name: value for name, value in named if name not in gone}
+    arguments = {name: value for name, value in named if name not in ("_instantiator", *GONE_ARGUMENTS)}
     is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
     architecture = arguments.get("architecture")
     own = architecture.get("class_path") if isinstance(architecture, Mapping) else architecture

@@ -1,5 +1,6 @@
 """The base of both training modules: normalisation, optimiser, schedule, and means that count each sample once."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -63,10 +64,16 @@ class TrainingModule(pl.LightningModule):
                     group["lr"] = rate * factor(schedule.last_epoch)
 
     def _scheduled(
-        self, optimiser: Optimizer, schedule: ScheduleName, total_steps: int, warmup_fraction: float
+        self, optimiser: Optimizer, schedule: ScheduleName, warmup_fraction: float
     ) -> OptimizerLRSchedulerConfig:
-        """An optimiser with its schedule, as Lightning takes them."""
-        scheduler = build_schedule(optimiser, schedule, total_steps, warmup_fraction)
+        """An optimiser with its schedule, as Lightning takes them; one without an end has to be constant."""
+        steps = self.trainer.estimated_stepping_batches
+        if not math.isfinite(steps) and (schedule != "constant" or warmup_fraction > 0):
+            raise InputError(
+                "a schedule and a warm-up need to know how long the training is, got one without an end; set the "
+                "trainer's max_epochs or max_steps, or schedule constant and warmup_fraction 0."
+            )
+        scheduler = build_schedule(optimiser, schedule, int(steps) if math.isfinite(steps) else 1, warmup_fraction)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/learning_rate"},

@@ -5,7 +5,6 @@ Source of the task: He et al., "Masked Autoencoders Are Scalable Vision Learners
 multiplies features by the mask in each layer, which pads with zeros; here layer masking pads, for masks of any shape.
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -197,15 +196,9 @@ class MaskedPretraining(TrainingModule):
         Raises:
             InputError: the training has no end.
         """
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps):
-            raise InputError(
-                "the cosine schedule needs to know how long the training is, got one without an end; set the trainer's "
-                "max_epochs or max_steps."
-            )
         options = self.hparams
         optimiser = build_optimiser(self, "adamw", options["learning_rate"], options["weight_decay"], momentum=0.0)
-        return self._scheduled(optimiser, "cosine", int(steps), options["warmup_fraction"])
+        return self._scheduled(optimiser, "cosine", options["warmup_fraction"])
 
     def compile_training(self) -> None:
         """Refuse `fit`'s option to compile the network: its maps are taken by hooks."""

@@ -1,11 +1,9 @@
 """Training on several processes: values of all ranks, means that count each sample once, and batch norm."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,8 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from maskrobust.augment.families.bank import unique_first
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.layer_masking import mode
+from maskrobust.errors import InputError, library_needed
 
 Found = TypeVar("Found")
 
@@ -81,37 +78,33 @@ class SampleMean(Metric):
 
 
 class KeepingSyncBatchNorm(TorchSyncBatchNorm):
-    """Converts each batch norm by the converter of the library that it comes from, and gives it back afterwards.
+    """Converts batch norms by timm's converter, which knows its own `BatchNormAct2d` and torch's; they stay converted.
 
     torch's own converter turns timm's `BatchNormAct2d` into a plain `SyncBatchNorm`, without its activation.
     """
-
-    def __init__(self) -> None:
-        self._originals: dict[str, nn.Module] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace each batch norm of a model by one whose statistics are those of all processes.
 
         Raises:
-            InputError: a batch norm's output in eval mode would change.
+            InputError: a batch norm is of a class of neither library, or has two names, of which timm converts one.
         """
-        converted: dict[nn.Module, nn.Module] = {}
-        for path, module in list(model.named_modules(remove_duplicate=False)):
-            if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
-                if module not in converted:
-                    converted[module] = _convert(module, path)
-                self._originals[path] = module
-                _replace(model, path, converted[module])
-        return model
+        with library_needed():
+            from timm.layers.norm_act import convert_sync_batchnorm
+
+        norms = {path: each for path, each in model.named_modules() if isinstance(each, _BatchNorm)}
+        foreign = [path for path, each in norms.items() if type(each).__module__.split(".")[0] not in ("torch", "timm")]
+        names = [path for path, each in model.named_modules(remove_duplicate=False) if isinstance(each, _BatchNorm)]
+        if wrong := foreign or sorted(set(names) - norms.keys()):
+            raise InputError(
+                "sync_batchnorm needs batch norms of torch's and timm's own classes, each of one name, got "
+                f"'{wrong[0]}' ({type(model.get_submodule(wrong[0])).__name__}); set trainer.sync_batchnorm to false."
+            )
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Put the original modules back, with the parameters and statistics of those that stood in for them."""
-        for path, original in self._originals.items():
-            converted = model.get_submodule(path)
-            original._parameters, original._buffers = converted._parameters, converted._buffers
-            original.train(converted.training)
-            _replace(model, path, original)
-        self._originals.clear()
+        """The model as it is: in eval mode, and in one process, its norms compute what those before did."""
         return model
 
 
@@ -123,36 +116,3 @@ def keep_layers_in_sync(strategy: Any) -> None:
     """
     if isinstance(getattr(strategy, "_layer_sync", None), TorchSyncBatchNorm):
         strategy._layer_sync = KeepingSyncBatchNorm()
-
-
-def _convert(module: _BatchNorm, path: str) -> nn.Module:
-    convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
-    if any(base.__module__.startswith("timm.") for base in type(module).__mro__):
-        from timm.layers import norm_act
-
-        convert = norm_act.convert_sync_batchnorm
-    converted = convert(module)
-    if not _agree(module, converted):
-        raise InputError(
-            f"sync_batchnorm needs batch norms that do nothing but normalise, got {type(module).__name__} at '{path}', "
-            f"whose output changes when it becomes {type(converted).__name__}; set trainer.sync_batchnorm to false."
-        )
-    return converted
-
-
-@torch.no_grad()
-def _agree(module: _BatchNorm, converted: nn.Module) -> bool:
-    """Whether two modules give the same output in eval mode, for numbers of both signs."""
-    tensor = next((each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()), None)
-    axes = {nn.BatchNorm1d: 0, nn.BatchNorm3d: 3}
-    extra = next((axes[kind] for kind in type(module).__mro__ if kind in axes), 2)
-    count = 8 * module.num_features
-    numbers = torch.linspace(-3.0, 3.0, count) if tensor is None else torch.linspace(-3.0, 3.0, count).to(tensor)
-    features = numbers.reshape(8, module.num_features, *[1] * extra)
-    with mode(module, training=False), mode(converted, training=False):
-        return torch.allclose(module(features.clone()), converted(features.clone()), rtol=1e-4, atol=1e-5)
-
-
-def _replace(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, module)

@@ -4,8 +4,6 @@ That is images with filled holes, or with holes that layer masking ignores.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -20,12 +18,10 @@ from maskrobust.augment import (
     RandomMasking,
     SilhouetteBank,
     build_family,
-    draw_on_cpu,
     family_needs,
     fold_in,
     read_families,
     read_fills,
-    sample_keys,
     uniform,
 )
 from maskrobust.augment.families.bank import one_object_each
@@ -76,29 +72,18 @@ def build_masking(
         probability: chance that an image is masked.
         mean: colour in [0, 1] of the fill "mean".
         source: a `SilhouetteSource`; anything where no family draws silhouettes.
-        device: device of the keys that the policy will be called with, unless a fill works on the CPU: then it is that.
+        device: device of the keys that the policy will be called with.
 
     Raises:
         InputError: an argument is out of its range, silhouettes are asked for and the source has none to give, or
             `check_objects` refuses data whose objects are to be hidden.
     """
     low, high = hidden_fraction
-    where = torch.device("cpu") if draw_on_cpu(read_fills(fill)) else device
-    bank = build_silhouette_bank(mask_family, source, where)
+    bank = build_silhouette_bank(mask_family, source, device)
     if "object_mask" in family_needs(mask_family):
         check_objects(source, "a mask family that hides the image's own object")
     family = build_family(mask_family, hidden_fraction=(low, high), patch_size=patch_size, bank=bank)
     return RandomMasking(family, fill, probability, mean)
-
-
-def ramp_growth(progress: float, ramp: float) -> float:
-    """How far the upper end of the hidden fraction has grown, in [0, 1]: min(1, progress / ramp).
-
-    Args:
-        progress: fraction in [0, 1] of all training steps that have been taken.
-        ramp: fraction in [0, 1] of all training steps over which it grows; 0 for the whole range at any time.
-    """
-    return 1.0 if progress >= ramp else progress / ramp
 
 
 def evaluation_fill(fill: Choice) -> FillName:
@@ -178,11 +163,6 @@ class PresentedImages(NamedTuple):
     kept: Tensor
     object_mask: Tensor
 
-    def to(self, device: torch.device) -> "PresentedImages":
-        """The same on a device; copies to an accelerator do not wait."""
-        move = partial(Tensor.to, device=device, non_blocking=device.type != "cpu")
-        return PresentedImages._make(each if each is None else move(each) for each in self)
-
     @property
     def is_masked(self) -> Tensor:
         """(B,) bool, whether anything is hidden."""
@@ -195,77 +175,13 @@ class PresentedImages(NamedTuple):
         return self.object_mask.flatten(1).any(dim=1) & ~left
 
 
-class PresentedBatch(Batch):
-    """A batch on its device, with what a loader process has made of it; a changed one, by `_replace`, lacks that."""
-
-    ahead: "LoadedBatch | None" = None
-
-    def presented(self, step: int) -> PresentedImages | None:
-        """As presented for an optimiser step; None where that was another, or the images have changed since."""
-        if self.ahead is None or (step, self.images._version) != (self.ahead.step, self.ahead.version):
-            return None
-        return self.ahead.presented
-
-
-class LoadedBatch(NamedTuple):
-    """What a loader process sends: a batch, and how the training step that is to come presents it.
-
-    Attributes:
-        batch: the batch as it was read.
-        step: the optimiser step, counted from 0.
-        presented: the images with their holes.
-        version: version of the batch's images, by which torch tells whether they were changed in place.
-    """
-
-    batch: Batch
-    step: int
-    presented: PresentedImages
-    version: int = 0
-
-    def to(self, device: torch.device) -> PresentedBatch:
-        """On a device, which may be its own, as `Batch.to` does it; Lightning calls this."""
-        moved = PresentedBatch(*self.batch.to(device))
-        moved.ahead = self._replace(presented=self.presented.to(device), version=moved.images._version)
-        return moved
-
-
-@dataclass(frozen=True)
-class Presenter:
-    """How a training presents its batches: by (seed, sample ids, optimiser step) alone, whatever process calls it.
-
-    Attributes:
-        masks: draws holes and fills.
-        masking: see `present_masked`.
-        seed: seed of the masks.
-        ramp: see `ramp_growth`.
-        total_steps: optimiser steps of the whole training; any number where `ramp` is 0.
-    """
-
-    masks: RandomMasking
-    masking: TrainingMasking
-    seed: int
-    ramp: float
-    total_steps: int
-
-    def __call__(self, batch: Batch, step: int) -> PresentedImages:
-        """The batch for an optimiser step, on its device."""
-        keys = fold_in(sample_keys(self.seed, batch.ids), step)
-        return present_masked(self.masks, self.masking, keys, batch, ramp_growth(step / self.total_steps, self.ramp))
-
-    def ahead(self, batch: Batch, step: int) -> LoadedBatch:
-        """What a loader process does to a batch as it was read, for the optimiser step that is to train on it."""
-        return LoadedBatch(batch, step, self(batch.to("cpu"), step))
-
-
 def present_whole(batch: Batch) -> PresentedImages:
     """A batch of which nothing is hidden."""
     everything = torch.ones_like(batch.object_mask)
     return PresentedImages(batch.images, None, *_unmixed(batch.ids), everything, batch.object_mask)
 
 
-def present_masked(
-    masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch, growth: float
-) -> PresentedImages:
+def present_masked(masks: RandomMasking, masking: TrainingMasking, keys: Tensor, batch: Batch) -> PresentedImages:
     """A batch with one of the holes that its keys draw.
 
     Args:
@@ -273,12 +189,11 @@ def present_masked(
         masking: "fill", "layer_masking", or "mixture": each image one of these two, evenly.
         keys: (B,) int64 keys.
         batch: B samples.
-        growth: how far, from 0 to 1, the upper end of the hidden fraction has grown from the lower one.
     """
     if masking == "layer_masking":
-        visible = masks.draw_visible(keys, batch, growth)
+        visible = masks.draw_visible(keys, batch)
         return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
-    masked = masks(keys, batch, growth)
+    masked = masks(keys, batch)
     if masking == "fill":
         return PresentedImages(
             masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask

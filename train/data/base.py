@@ -22,9 +22,7 @@ from maskrobust.train.data.loading import (
     EpochSampler,
     Loader,
     Position,
-    PresentAhead,
     TrainingLoader,
-    TrainingSamples,
     loading_options,
     rank_and_number,
     training_position,
@@ -127,10 +125,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     def _training_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         """Batches of a map-style data set in an order that depends on (order_seed, epoch) alone; see `EpochSampler`."""
-        samples = TrainingSamples(dataset)
-        sampler = EpochSampler(len(samples), self.order_seed, self.batch_size, self.position)
+        number = len(dataset)  # type: ignore[arg-type]  # map-style
+        sampler = EpochSampler(number, self.order_seed, self.batch_size, self.position)
         options = {"batch_size": self.batch_size, **loading_options(self.num_workers)}
-        return TrainingLoader(samples, self.presenter, sampler=sampler, **options)
+        return TrainingLoader(dataset, sampler=sampler, **options)
 
     def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
         """Take the mean and standard deviation that weights were trained with, where nothing says the data's own.
@@ -170,12 +168,6 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def position(self) -> Position | None:
         """Which batch of which epoch the trainer needs next; None without a trainer."""
         return None if self.trainer is None else training_position(self.trainer)
-
-    def presenter(self) -> PresentAhead | None:
-        """What loader processes do with a training batch: what the module that is trained asks for, if anything."""
-        if self.trainer is None or not self.trainer.training:
-            return None
-        return getattr(self.trainer.lightning_module, "present_ahead", None)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the position, and the number of samples in a batch of all processes together."""

@@ -5,9 +5,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, count, cycle, islice, repeat
+from itertools import cycle, islice
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -29,51 +29,25 @@ class Position(NamedTuple):
     Attributes:
         epoch: counted from 0.
         batches: batches of that epoch that this process has trained on.
-        step: optimiser steps taken, over all epochs.
-        batches_per_step: batches of this process whose gradients make an optimiser step.
     """
 
     epoch: int
     batches: int
-    step: int = 0
-    batches_per_step: int = 1
 
     def next_epoch(self) -> Self:
         """The start of the epoch after this one."""
         return self._replace(epoch=self.epoch + 1, batches=0)
-
-    def steps(self) -> Iterator[int]:
-        """The optimiser step, counted from 0, that each batch from here to the end of the epoch is for; without end."""
-        begun = self.batches // self.batches_per_step
-        return (self.step + batch // self.batches_per_step - begun for batch in count(self.batches))
 
 
 def training_position(trainer: pl.Trainer) -> Position:
     """The batch that a training loader has to read next, by the trainer's counts of processed batches."""
     epochs: Any = trainer.fit_loop.epoch_progress.current
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    steps = trainer.global_step, trainer.accumulate_grad_batches
     if epochs.ready == epochs.processed:  # between epochs, where the batches are still those of the last one
-        return Position(epochs.processed, 0, *steps)
+        return Position(epochs.processed, 0)
     if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch and batches.processed == batches.ready:
-        return Position(epochs.processed + 1, 0, *steps)
-    return Position(epochs.processed, batches.processed, *steps)
-
-
-class Index(int):
-    """The index of a sample, which knows the optimiser step that the sample is read for."""
-
-    step: int
-
-    def __new__(cls, index: int, step: int = 0) -> Self:
-        """An index that is equal to an integer."""
-        made = super().__new__(cls, index)
-        made.step = step
-        return made
-
-
-PresentAhead = Callable[[Batch, int], Any]
-"""Takes a training batch and the optimiser step that it is for, in a loader process, and returns what that sends."""
+        return Position(epochs.processed + 1, 0)
+    return Position(epochs.processed, batches.processed)
 
 
 def rank_and_number() -> tuple[int, int]:
@@ -88,7 +62,7 @@ class EpochSampler(DistributedSampler[int]):
 
     Process r of n takes samples r, r + n, ... of the order, which repeats its first samples where n does not divide it:
     together they train on what one process with n times the batch size would. It yields i + epoch x number of samples
-    for the i-th one, as an `Index`. Lightning does not replace a `DistributedSampler`.
+    for the i-th one. Lightning does not replace a `DistributedSampler`.
 
     Args:
         num_samples: number of samples, over all processes.
@@ -119,8 +93,7 @@ class EpochSampler(DistributedSampler[int]):
         position = self.position() or Position(self.epoch, 0)
         self.epoch = position.epoch + 1
         dealt = islice(cycle(self.order(position.epoch)), self.rank, self.total_size, self.num_replicas)
-        left = islice(dealt, position.batches * self.batch_size, None)
-        return map(Index, left, chain.from_iterable(map(repeat, position.steps(), repeat(self.batch_size))))
+        return islice(dealt, position.batches * self.batch_size, None)
 
 
 class Loader(DataLoader[Loaded_co]):
@@ -131,52 +104,24 @@ class Loader(DataLoader[Loaded_co]):
             return super().__iter__()
 
 
-class TrainingSamples(Dataset[Batch]):
-    """A map-style data set whose batches a loader process presents, where they are asked for by `Index`.
-
-    Args:
-        samples: a data set whose `__getitems__` returns a whole batch.
-
-    Attributes:
-        present_ahead: what the loader process does with a batch; None for nothing.
-    """
-
-    def __init__(self, samples: Dataset[Batch]) -> None:
-        self.samples = samples
-        self.present_ahead: PresentAhead | None = None
-
-    def __len__(self) -> int:
-        return len(self.samples)  # type: ignore[arg-type]  # map-style
-
-    def __getitems__(self, indices: Sequence[int]) -> Any:
-        """A batch."""
-        batch = self.samples.__getitems__(indices)  # type: ignore[attr-defined]
-        first = indices[0]
-        if self.present_ahead is None or not isinstance(first, Index):
-            return batch
-        return self.present_ahead(batch, first.step)
-
-
 class TrainingLoader(Loader[Batch]):
     """A loader of training batches that begins to read where its first batch is asked for.
 
-    Lightning starts a loader before it has restored its counts from a checkpoint and before a training has its masks.
-    Two methods tell it that the loader may start within an epoch; the position is its sampler's or its data set's.
+    Lightning starts a loader before it has restored its counts from a checkpoint. Two methods tell it that the loader
+    may start within an epoch; the position is its sampler's or its data set's.
 
     Args:
-        dataset: a data set with an attribute `present_ahead`.
-        presenter: returns the `PresentAhead` of the training.
+        dataset: a data set.
+        begin: called where a pass begins.
         options: options for a `DataLoader`.
     """
 
-    def __init__(
-        self, dataset: Dataset[Batch], presenter: Callable[[], PresentAhead | None] = lambda: None, **options: Any
-    ) -> None:
+    def __init__(self, dataset: Dataset[Batch], begin: Callable[[], object] = lambda: None, **options: Any) -> None:
         super().__init__(dataset, **options)
-        self.presenter = presenter
+        self.begin = begin
 
     def __iter__(self) -> Any:
-        self.dataset.present_ahead = self.presenter()  # type: ignore[attr-defined]
+        self.begin()
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:

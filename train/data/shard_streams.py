@@ -30,7 +30,7 @@ from webdataset.tariterators import group_by_keys
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, View, decode_image, decode_mask
-from maskrobust.train.data.loading import Loader, Position, PresentAhead, collate
+from maskrobust.train.data.loading import Loader, Position, collate
 from maskrobust.train.storage.files import parse_json, printable
 
 Encoded = dict[str, Any]
@@ -275,7 +275,6 @@ class TrainingStream(IterableDataset[Batch]):
 
     Attributes:
         position: where the next pass starts.
-        present_ahead: what the loader process does with a batch; None for nothing.
     """
 
     urls: list[str]
@@ -287,7 +286,6 @@ class TrainingStream(IterableDataset[Batch]):
     rank: int
     shuffle_buffer: int
     position: Position = field(default=Position(-1, 0))
-    present_ahead: PresentAhead | None = None
 
     def __len__(self) -> int:
         return self.steps
@@ -299,12 +297,11 @@ class TrainingStream(IterableDataset[Batch]):
         draws = Random(f"{self.seed} {self.rank} {place} {position.epoch} {position.batches}")
         encoded = shuffle(self.shuffle_buffer, rng=draws)(from_anywhere(self.urls, self.most, draws))
         samples = self.reader.decoded(encoded)
-        batches = range(position.batches + place, self.steps, workers)
-        for _, optimiser_step in zip(batches, islice(position.steps(), place, None, workers), strict=False):
+        for _ in range(position.batches + place, self.steps, workers):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(draws.getrandbits(63))
                 batch = collate(islice(samples, self.batch_size))
-            yield batch if self.present_ahead is None else self.present_ahead(batch, optimiser_step)
+            yield batch
 
 
 @dataclass(eq=False)

@@ -33,12 +33,12 @@ from maskrobust.lm_modules.callbacks import (
     LogEachEpoch,
     ShownImages,
     StepSeed,
-    Throughput,
 )
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.classifier_arguments import GONE_ARGUMENTS
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, names_of, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
@@ -184,6 +184,7 @@ class FitCLI(LightningCLI):
         if not isinstance(saved, Mapping):
             raise InputError(f"'{path}' must hold the model's arguments by name, but does not; give another file.")
         known = {*inspect.signature(self.model_class).parameters, "_instantiator"}
+        known |= {name for name in GONE_ARGUMENTS if not saved.get(name)}
         foreign = sorted(map(str, saved.keys() - known))
         if foreign:
             raise InputError(
@@ -242,7 +243,7 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
-        A training that logs is followed closely: learning rate, throughput, and pictures where they can be shown. One
+        A training that logs is followed closely: learning rate, and pictures where they can be shown. One
         that validates keeps its best checkpoint, unless a `ModelCheckpoint` is given.
 
         Raises:
@@ -320,7 +321,7 @@ class FitCLI(LightningCLI):
         if trainer.enable_progress_bar is not False and not sys.stdout.isatty():  # where Lightning's bar shows nothing
             callbacks.append(LambdaCallback(on_train_epoch_end=_tell_of_epoch))
         if is_logged:
-            callbacks += [LearningRateMonitor("step"), Throughput(), self.pictures()]
+            callbacks += [LearningRateMonitor("step"), self.pictures()]
             if trainer.log_every_n_steps is None:
                 callbacks.append(LogEachEpoch())
                 warnings.filterwarnings("ignore", "The number of training batches .* is smaller than the logging")

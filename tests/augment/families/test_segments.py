@@ -1,6 +1,5 @@
 """Hidden patches and superpixels: exact to a segment, drawn equally often, in a random order."""
 
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import get_args
 
@@ -10,14 +9,17 @@ import torch
 from scipy import ndimage, stats
 
 from maskrobust.augment import (
+    Batch,
     hide_in_order,
     patch_segments,
     patches,
     random_order,
     sample_keys,
+    segment_batch,
     uniform,
 )
-from maskrobust.augment.families.segments import SegmentationMethod, SegmentCache, segment_image
+from maskrobust.augment.families import segments
+from maskrobust.augment.families.segments import SegmentationMethod, segment_image
 
 SIZES = [(1, 1, 1), (1, 1, 16), (5, 9, 100), (7, 5, 2), (33, 17, 8), (32, 32, 16), (16, 48, 16), (9, 1, 2), (1, 9, 2)]
 FRACTIONS = [0.0, 0.01, 0.1, 0.25, 0.3, 0.5, 0.65, 0.9, 0.99, 1.0]
@@ -150,33 +152,44 @@ def test_the_papers_superpixels_are_smaller_by_slic_and_larger_by_quickshift():
     assert count["slic"] < 0.6 * count["paper_slic"] and count["paper_quickshift"] < 0.5 * count["quickshift"]
 
 
-def counting_cache(capacity):
+@pytest.fixture
+def calls(monkeypatch):
+    """The methods of the segmentations that were computed; a segment is a grey value."""
     calls: list[SegmentationMethod] = []
 
     def segment(method, image):
         calls.append(method)
         return (image[..., 0] * 100).astype(np.int32)
 
-    return SegmentCache(capacity, segment), calls
+    monkeypatch.setattr(segments, "segment_image", segment)
+    monkeypatch.setattr(segments, "_KEPT", {})
+    return calls
 
 
-def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused():
-    cache, calls = counting_cache(10**6)
+def segmented(method, *samples):
+    """Pictures (H, W, C) by sample id, and what is said of them."""
+    ids, pictures = zip(*samples, strict=True)
+    images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    batch = Batch(torch.tensor(ids), images, torch.zeros_like(images[:, :1]).bool(), torch.zeros(len(ids)).long())
+    assert np.array_equal(segment_batch(batch, method).numpy(), (np.stack(pictures)[..., 0] * 100).astype(np.int32))
+
+
+def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused(calls):
     first, crop = picture(6, 8), picture(6, 8)[:, ::-1]
     for _ in range(3):
-        assert np.array_equal(cache.segments("slic", 7, first), (first[..., 0] * 100).astype(np.int32))
-        assert np.array_equal(cache.segments("slic", 7, crop), (crop[..., 0] * 100).astype(np.int32))
-    cache.segments("quickshift", 7, first)
-    cache.segments("slic", 8, first)
-    cache.segments("slic", 7, first.reshape(8, 6, 3))
-    assert calls == ["slic", "slic", "quickshift", "slic", "slic"] and len(cache) == 5
+        segmented("slic", (7, first), (7, crop))
+    segmented("quickshift", (7, first))
+    segmented("slic", (8, first))
+    segmented("slic", (7, first.reshape(8, 6, 3)))
+    assert calls == ["slic", "slic", "quickshift", "slic", "slic"]
 
 
-def test_threads_share_the_cache_and_get_what_they_asked_for():
-    cache, _ = counting_cache(capacity=3 * 4 * 4 * 4)
-    asked = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)] * 40
-    with ThreadPoolExecutor(8) as threads:
-        found = [*threads.map(lambda each: cache.segments("slic", *each), asked)]
-    for segments, (_, image) in zip(found, asked, strict=True):
-        assert np.array_equal(segments, (image[..., 0] * 100).astype(np.int32))
-    assert len(cache) == 3
+def test_the_segmentations_used_last_are_kept(calls, monkeypatch):
+    monkeypatch.setattr(segments, "_KEPT_BYTES", 3 * 4 * 4 * 4)
+    pictures = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)]
+    segmented("slic", *pictures)
+    segmented("slic", *pictures[2:])
+    assert len(calls) == 5
+    for each, asked in ((2, 5), (0, 6), (2, 6), (3, 7)):  # what was used last stays
+        segmented("slic", pictures[each])
+        assert len(calls) == asked

@@ -16,7 +16,6 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule
 from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.training_masks import (
-    SilhouetteSource,
     build_masking,
     build_silhouette_bank,
     evaluation_fill,
@@ -183,16 +182,6 @@ def test_silhouettes_are_those_of_the_training_objects():
 def test_the_bank_goes_to_the_device_of_the_keys():
     bank = build_silhouette_bank("silhouettes", Source(), torch.device("meta"))
     assert bank is not None and bank.object_masks.is_meta
-
-
-@pytest.mark.parametrize("source", [None, 3, object()])
-def test_a_source_without_silhouettes_is_refused_in_one_sentence(source):
-    assert isinstance(Source(), SilhouetteSource) and not isinstance(source, SilhouetteSource)
-    assert build_silhouette_bank("patches", source, CPU) is None
-    with pytest.raises(ValueError, match=type(source).__name__) as refusal:
-        build_silhouette_bank("silhouettes", source, CPU)
-    message = str(refusal.value)
-    assert message.endswith(".") and ". " not in message and "\n" not in message
 
 
 FOUR = Batch(

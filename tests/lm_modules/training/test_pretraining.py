@@ -244,7 +244,7 @@ def test_a_reconstruction_leaves_visible_pixels_as_they_are_and_lies_in_the_unit
         ({"decoder_width": 12}, "decoder_width must be a multiple of 8"),
         ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction"),
         ({"std": (0.0, 1.0, 1.0)}, "std must be above 0"),
-        ({"layer_masking": {"padding": "black"}}, "layer_masking.padding must be one of mean, mirror"),
+        ({"layer_masking": {"padding": "black"}}, "padding must be one of mean, mirror"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
     ],
 )

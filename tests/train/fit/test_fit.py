@@ -35,12 +35,19 @@ def fit(folder, *more):
 
 
 @resumes
-def test_a_run_goes_on_from_its_last_checkpoint_even_when_the_weights_it_started_from_are_gone(tmp_path):
+def test_a_run_goes_on_from_its_last_checkpoint_even_when_the_weights_it_started_from_are_gone(tmp_path, capsys):
     """It was written by a plugin that was given."""
     weights = save_weights(tmp_path / "weights.pt")
     plugin = "--trainer.plugins=[lightning_fabric.plugins.TorchCheckpointIO]"
-    fit(tmp_path, f"--model.weights={weights}", plugin)
+    path = fit(tmp_path, f"--model.weights={weights}", plugin)
     weights.unlink()
+    saved = torch.load(path)
+    for ramp in (0.5, 0.0):  # as version 0.3.0 wrote it, of which only the default can go on
+        saved["hyper_parameters"]["mask_ramp"] = ramp
+        torch.save(saved, path)
+        if ramp:
+            refused = sentence_of(arguments_of("fit", tmp_path, "--ckpt_path=last"), capsys)
+            assert "has 'mask_ramp'; give it as --model.weights" in refused
     assert torch.load(fit(tmp_path, "--ckpt_path=last", "--trainer.max_epochs=2"))["global_step"] == 4
 
 

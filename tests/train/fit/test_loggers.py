@@ -21,7 +21,7 @@ from tests.train.tiny import tiny_fit, write_claim
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
-OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1", "train/images_per_second", "train/data_wait")
+OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1")
 
 
 def arguments(folder, *more):
@@ -94,8 +94,6 @@ def test_every_epoch_logs_its_figures_and_every_step_its_own(folder, runs):
         assert len(first.logged(name)) == 2, name
     for name in OF_EACH_STEP:
         assert len(first.logged(name)) == 4, name
-    assert all(0 <= wait <= 1 for wait in first.logged("train/data_wait"))
-    assert all(speed > 0 for speed in first.logged("train/images_per_second"))
     for name in (*FIGURES, *OF_EACH_STEP):
         written = [float(row[name]) for row in rows(folder / "cues/version_0") if row[name]]
         assert written == first.logged(name), name

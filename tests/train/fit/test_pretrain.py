@@ -157,7 +157,7 @@ def test_reconstructions_are_shown_after_each_validation(tmp_path, monkeypatch):
 
 def test_what_pretrain_cannot_do_is_refused_in_one_sentence(whole, tmp_path, capsys):
     endless = sentence_of([*arguments(tmp_path), "--trainer.max_epochs=-1"], capsys)
-    assert endless.startswith("the cosine schedule needs to know how long")
+    assert endless.startswith("a schedule and a warm-up need to know how long")
     assert sentence_of([*arguments(tmp_path), "--compile=true"], capsys).startswith("compile must be false")
     assert "--model.masking" in sentence_of([*arguments(tmp_path), "--model.masking=fill"], capsys)
     going_on = ["fit", "--data=Cues", "--trainer.max_epochs=3", f"--ckpt_path={last(whole)}"]
