@@ -23,7 +23,6 @@ from .lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
 from .lm_modules.detection import MaskedDetector as MaskedDetector
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,
-    coalition_game as coalition_game,
     nan_classifier as nan_classifier,
     visibility_forward as visibility_forward,
 )
@@ -62,12 +61,6 @@ from .lm_modules.reliance.estimates.estimation import (
     Estimate as Estimate,
     Statistic as Statistic,
     right_answers as right_answers,
-)
-from .lm_modules.reliance.functional import (
-    outline_gain as outline_gain,
-    silhouette_leak as silhouette_leak,
-    swap_pull as swap_pull,
-    used_share as used_share,
 )
 from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier

@@ -1,8 +1,9 @@
 """Adapters that let explainers of other libraries (Captum, lime, shap, shapiq, ...) use any masking method.
 
-Captum and shapiq perturb the visible map in place of the image: `visibility_forward`, `coalition_game`. lime, shap,
-Quantus and pytorch-grad-cam write NaN into the pixels that they hide: `nan_classifier`, `NanNetwork`. Random fills
-are drawn by one key for all maps, so that an answer depends on the map alone, not on when or beside what it is asked.
+Captum perturbs the visible map in place of the image: `visibility_forward`. lime, shap, Quantus
+and pytorch-grad-cam write NaN into the pixels that they hide: `nan_classifier`, `NanNetwork`. shapiq takes a function
+around `ask`. Random fills are drawn by one key for all maps, so that an answer depends on the map alone, not on when or
+beside what it is asked.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,9 @@ from torch import Tensor, nn
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Scale, ask, channels_last_batch, check_scale, on_scale
-from maskrobust.lm_modules.explanation.segments import Segments
+from maskrobust.lm_modules.explanation.answers import Scale, channels_last_batch, check_scale, on_scale
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 
 def visibility_forward(
@@ -50,53 +50,6 @@ def visibility_forward(
         return on_scale(logits.float(), scale)
 
     return forward
-
-
-def coalition_game(
-    predict: Predictor,
-    image: Tensor,
-    segments: Segments,
-    class_index: int,
-    *,
-    index: int = 0,
-    key: int = 0,
-    batch_size: int = 64,
-    scale: Scale = "probability",
-) -> Callable[[BoolArray], FloatArray]:
-    """A game for shapiq: the value of a coalition is the prediction while its segments are visible.
-
-    Args:
-        predict: the predictor, as in `visibility_forward`.
-        image: (C, H, W) float in [0, 1], on the network's device.
-        segments: M of them are the players.
-        class_index: the class that is asked about, from 0.
-        index: index of the image in `segments`.
-        key: int64, of random fills.
-        batch_size: coalitions in a forward pass.
-        scale: scale of the answers, as in `ask`.
-
-    Returns:
-        A function of coalitions (n, M) bool -> values (n,) float64.
-
-    Raises:
-        InputError: an argument is not as above; from the function, where coalitions or the class do not fit.
-    """
-    single = channels_last_batch(image)
-    check_scale(scale)
-
-    def with_one_key(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        return predict(images, visible, _same_keys(keys, key))
-
-    def value(coalitions: BoolArray) -> FloatArray:
-        queries = segments.queries(index, torch.from_numpy(np.ascontiguousarray(coalitions)))
-        answers = ask(with_one_key, single[0], queries, batch_size=batch_size, scale=scale)
-        if not 0 <= class_index < answers.shape[1]:
-            raise InputError(
-                f"class_index must be from 0 to {answers.shape[1] - 1}, got {class_index}; give a class of the network."
-            )
-        return answers[:, class_index]
-
-    return value
 
 
 class NanNetwork(nn.Module):

@@ -24,10 +24,10 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "accuracy", "remains", "classes", "curves", "transfer", "own"]
+Group = Literal["outline", "accuracy", "remains", "curves", "transfer", "own"]
 """Measures that are shown together, in this order."""
 
-Unit = Literal["fraction", "number", "nats", "logits"]
+Unit = Literal["fraction", "number", "logits"]
 """Unit of a value. A fraction in [0, 1] is written in percent, and a difference of two fractions in points."""
 
 Goal = Literal["high", "low", "zero", "chance", "none"]

@@ -18,7 +18,6 @@ from maskrobust.lm_modules.reliance.arrays import check_finite, on_disk
 from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
-from maskrobust.lm_modules.reliance.functional import log_odds
 from maskrobust.lm_modules.reliance.holes.conditions import (
     OF_SHAPES,
     Condition,
@@ -251,6 +250,23 @@ def _in_one_file(features: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32
     return dict(zip(features, together, strict=True))
 
 
+def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """Log-odds of classes against all other outputs.
+
+    Args:
+        logits: (N, K) float.
+        classes: (N, C) int64 in [0, K).
+
+    Returns:
+        (N, C) float32, or float64 of logits in float64; NaN where K is 1.
+    """
+    numbers = logits if logits.dtype == torch.float64 else logits.float()
+    if numbers.shape[1] == 1:
+        return torch.full(classes.shape, torch.nan, dtype=numbers.dtype, device=numbers.device)
+    others = numbers[:, None].expand(-1, classes.shape[1], -1).scatter(2, classes[..., None], -torch.inf)
+    return numbers.gather(1, classes) - others.logsumexp(dim=2)
+
+
 def _check(logits: Tensor, outputs: int) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < outputs:
         raise InputError(
@@ -309,17 +325,11 @@ def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: in
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
-    return list(
-        result_rows(
-            "",
-            "",
-            {0: outcomes},
-            context,
-            replicates=replicates,
-            seed=seed,
-            wanted=lambda member: member.measure.of_data,
-        )
-    )
+
+    def is_wanted(member: MeasureMember) -> bool:
+        return member.measure.of_data
+
+    return list(result_rows("", "", {0: outcomes}, context, replicates=replicates, seed=seed, wanted=is_wanted))
 
 
 def difference_rows(

@@ -59,7 +59,6 @@ class EvaluationConfig:
         device: device to compute on, such as cpu, cuda or cuda:1. By default a GPU for each process, or the CPU if
             there is none.
         precision: "32" for float32, or "bf16" for bfloat16 (autocast).
-        compile: whether to torch.compile the networks. Meant for GPUs.
         methods: masking methods to test the networks under.
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
@@ -78,7 +77,6 @@ class EvaluationConfig:
     preprocess: dict[str, Any] | None = None
     device: str | None = None
     precision: Precision = "32"
-    compile: bool = False
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN

@@ -56,8 +56,7 @@ def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
         )
         under_methods({name: networks[name]}, config.plans)  # which refuses what layer masking cannot read
     for name, network in networks.items():
-        selected = select_data_outputs(network, config.data, given, only=config.answers == "present")
-        networks[name] = selected.configured(pass_size=config.data.batch_size if config.compile else None)
+        networks[name] = select_data_outputs(network, config.data, given, only=config.answers == "present")
     return networks
 
 

@@ -10,13 +10,7 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Con
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import (
-    ANOTHER_CLASS,
-    NEARLY_ONE,
-    at_chance,
-    chance_level,
-    class_rows,
-)
+from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
@@ -73,9 +67,6 @@ def summarise(
         *_differences(config, runs, answered),
     ]
     rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in runs.items()})
-    for name, by_method in runs.items():
-        of_network = {method: by_method[method] for method in config.methods}
-        rows += class_rows(name, of_network, data.class_names, config.plan.hidden_fractions[:1], **sampling)
     content = {
         "networks": list(runs),
         "methods": list(config.methods),
@@ -87,7 +78,6 @@ def summarise(
             "split": config.split,
             "answers": config.answers,
             "precision": config.precision,
-            "compile": config.compile,
             "probe": probe_source(data, config.split) if probe is not None else "not asked",
             "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (plans[main_method] != config.plan)],
             "patch_size": config.plan.patch_size,
@@ -223,7 +213,7 @@ def predictions_csv(
     Args:
         runs: outcomes by network and masking method.
         hidden_fractions: fractions in [0, 1] of the patches that were hidden.
-        class_names: one name for each class, in label order; a prediction of none of them is `ANOTHER_CLASS`.
+        class_names: one name for each class, in label order; a prediction of none of them is "another class".
         sample_name: what the sample of an id is called, such as its file.
     """
     lines, names = [], dict(enumerate(class_names))
@@ -240,5 +230,5 @@ def predictions_csv(
             for sample, label, prediction in found:
                 if prediction >= 0:
                     about = (sample_name(sample), names[label], network, method, fraction)
-                    lines.append((sample, *about, names.get(prediction, ANOTHER_CLASS)))
+                    lines.append((sample, *about, names.get(prediction, "another class")))
     return as_csv(HEAD, lines)

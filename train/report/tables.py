@@ -16,7 +16,6 @@ GROUP_TITLES: Mapping[Group, str] = {
     "outline": "outlines",
     "accuracy": "accuracy",
     "remains": "checks",
-    "classes": "classes",
     "curves": "curves",
     "transfer": "mask families",
     "own": "own measures",

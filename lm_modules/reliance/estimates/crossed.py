@@ -4,7 +4,7 @@ Every shape is cut as a hole into every scene. Objects and scenes are both rando
 a network may follow some shapes more than others, and any shape more in some scenes than in others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,21 +95,6 @@ def outline_pulls(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> Fl
     return np.where(np.abs(pulls) <= _ROUNDING * np.abs(np.array(four)).max(axis=(0, 1)), 0.0, pulls)
 
 
-def single_scene_wins(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> FloatArray:
-    """Whether the pull of each pair is above 0 in each scene: two-alternative forced choice, one scene at a time.
-
-    Args:
-        logits: see `outline_pulls`.
-        classes: see there.
-        pairs: see there.
-
-    Returns:
-        (P, scenes) float64: 1 where d > 0, 0 where d < 0, 1/2 where d is 0.
-    """
-    wins: FloatArray = (np.sign(outline_pulls(logits, classes, pairs)) + 1.0) / 2.0
-    return wins
-
-
 def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
     """The mean of values of pairs of objects in scenes, with objects, scenes and seeds random.
 
@@ -186,23 +171,17 @@ def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str 
 
 @dataclass(frozen=True)
 class CrossedStatistic:
-    """A mean over pairs of objects and scenes, both random; an `Estimator`.
+    """The mean of `outline_pulls` over pairs of objects and scenes, both random; an `Estimator`.
 
     Attributes:
-        values: of each pair in each scene, as `outline_pulls` or `single_scene_wins`.
         kind: kind of the scenes that count; None for all.
-        bounds: that no interval leaves.
     """
 
-    values: Callable[[ArrayLike, ArrayLike, ArrayLike], FloatArray]
     kind: str | None = None
-    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     def __call__(self, runs: Sequence[Outcomes], replicates: int = 0, seed: int = 0) -> Estimate:
         """The mean over the runs of one network, one for each seed; nothing is resampled."""
-        found = self._estimate(runs)
-        interval = found.interval
-        return found if interval is None else found.within(Interval(*np.clip(interval, *self.bounds).tolist()))
+        return self._estimate(runs)
 
     def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
         """The mean of network A minus that of network B, paired by seed, scene and pair of objects.
@@ -230,7 +209,7 @@ class CrossedStatistic:
             dict(
                 zip(
                     map(tuple, each.objects[each.pairs].tolist()),
-                    self.values(each.logits[:, chosen], each.columns, each.pairs),
+                    outline_pulls(each.logits[:, chosen], each.columns, each.pairs),
                     strict=True,
                 )
             )

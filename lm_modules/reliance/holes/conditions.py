@@ -21,7 +21,6 @@ from maskrobust.augment import (
 )
 from maskrobust.augment.batch import check_floating
 from maskrobust.augment.registry import address, import_modules
-from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -65,18 +64,6 @@ class Conditions(NamedTuple):
     holes: ObjectHoles
     swaps: SwapTriples
     fill_keys: Tensor
-
-    def visible(self, name: str) -> Tensor:
-        """What a condition leaves visible, (B, 1, H, W) bool.
-
-        Raises:
-            InputError: the plan has no such condition.
-        """
-        by_name = {condition.name: condition.visible for condition in self.all}
-        if name not in by_name:
-            near = did_you_mean(name, by_name)
-            raise InputError(f"condition must be one of the plan's, got '{name}'{near}; add it to the plan.")
-        return by_name[name]
 
 
 class Drawing(NamedTuple):

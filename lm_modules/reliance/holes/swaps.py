@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
-from maskrobust.augment.families.silhouettes import bounds, check_mask_size, draw_outside
+from maskrobust.augment.families.silhouettes import check_mask_size
 
 
 class SwapIndex(NamedTuple):
@@ -90,8 +90,10 @@ def no_swaps(visible: Tensor) -> SwapTriples:
 
 def _draw_other_class(keys: Tensor, labels: Tensor, index: SwapIndex) -> Tensor:
     """Position (B,) of an object uniform among those of other classes; any position where there is none."""
-    start, end = torch.zeros_like(labels), torch.full_like(labels, len(index.labels))
-    return draw_outside(keys, start, end, *bounds(index.labels, labels)).clamp(max=len(index.labels) - 1)
+    start, end = (torch.searchsorted(index.labels, labels, right=right) for right in (False, True))
+    own = end - start
+    drawn = (uniform(keys).double() * (len(index.labels) - own)).long()
+    return torch.where(drawn < start, drawn, drawn + own).clamp(max=len(index.labels) - 1)
 
 
 def _closest_of_third_class(keys: Tensor, labels: Tensor, j: Tensor, index: SwapIndex) -> tuple[Tensor, Tensor]:

@@ -1,23 +1,19 @@
 """Accuracy with nothing, the object or patches hidden (retention), and by mask family: the transfer matrix."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
 from maskrobust.errors import library_needed
 from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
-from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, estimate, right_answers
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition, transfer_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.results import Row
 
 NEARLY_ONE = 0.95
 """Fraction of labels, or of answers, from which on they are nearly one class."""
-
-ANOTHER_CLASS = "another class"
-"""Name of an answer that is none of the data's classes."""
 
 _LEVEL = 0.025
 
@@ -116,42 +112,6 @@ def circle_accuracy() -> Statistic:
     return Statistic(lambda outcomes: right_answers(outcomes, "circle"))
 
 
-@measure(
-    title="Accuracy of a class",
-    definition="Accuracy on the images of one class.",
-    group="classes",
-    unit="fraction",
-    goal="high",
-    members=lambda _plan: (),
-)
-def class_accuracy(label: int, condition: str) -> Statistic:
-    """Accuracy under a condition over the images of one class, in [0, 1]."""
-
-    def columns(outcomes: Outcomes) -> Columns:
-        predictions = outcomes.predictions_under(condition)
-        return columns_of(outcomes, (outcomes.labels == label) & (predictions >= 0), predictions == label)
-
-    return Statistic(columns)
-
-
-@measure(
-    title="Commonest class",
-    definition="The class that a network predicts most often, and for which fraction of the images.",
-    group="classes",
-    unit="fraction",
-    goal="none",
-    members=lambda _plan: (),
-)
-def commonest_class(label: int, condition: str) -> Statistic:
-    """Fraction of the images that are taken for one class under a condition, in [0, 1]."""
-
-    def columns(outcomes: Outcomes) -> Columns:
-        predictions = outcomes.predictions_under(condition)
-        return columns_of(outcomes, predictions >= 0, predictions == label)
-
-    return Statistic(columns)
-
-
 def answers_behind_circles() -> Statistic:
     """Fraction of images behind whose circle a network names another class than the one it names most often, in [0, 1).
 
@@ -165,59 +125,6 @@ def answers_behind_circles() -> Statistic:
         return columns_of(outcomes, known, predictions != most)
 
     return Statistic(columns)
-
-
-def class_rows(
-    network: str,
-    runs: Mapping[str, Outcomes],
-    classes: Sequence[str],
-    hidden_fractions: Sequence[float],
-    *,
-    replicates: int,
-    seed: int = 0,
-) -> Iterator[Row]:
-    """The rows of one network: the accuracy of each class, and the class that it predicts most often.
-
-    With nothing hidden they are under no method; with patches hidden, under each.
-
-    Args:
-        network: name of the network.
-        runs: outcomes on the same images by masking method, at least one.
-        classes: names, in label order; those without an image are left out.
-        hidden_fractions: some of the plan's; may be none.
-        replicates: bootstrap resamples behind each interval.
-        seed: decides the resamples.
-    """
-    first = next(iter(runs.values()))
-    conditions = [("", 0.0, first, "clean")]
-    conditions += [
-        (each, fraction, run, retention_condition(fraction))
-        for each, run in runs.items()
-        for fraction in hidden_fractions
-    ]
-    present = {int(label) for label in first.labels}
-    for label, name in enumerate(classes):
-        for method, fraction, run, condition in conditions if label in present else ():
-            yield Row.of(
-                estimate(class_accuracy(label, condition), [run], replicates=replicates, seed=seed),
-                network=network,
-                method=method,
-                measure="class_accuracy",
-                parameters={"class": name, "hidden_fraction": fraction},
-            )
-    for method, fraction, run, condition in conditions:
-        predictions = run.predictions_under(condition)
-        label = int(np.bincount(predictions[predictions >= 0], minlength=1).argmax())
-        yield Row.of(
-            estimate(commonest_class(label, condition), [run], replicates=replicates, seed=seed),
-            network=network,
-            method=method,
-            measure="commonest_class",
-            parameters={
-                "class": classes[label] if label < len(classes) else ANOTHER_CLASS,
-                "hidden_fraction": fraction,
-            },
-        )
 
 
 @measure(

@@ -1,6 +1,6 @@
 """The nearest picture, a measure without classes: are a picture's features with a hole still nearest to its own?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.catalogue import Parameters, measure
+from maskrobust.lm_modules.reliance.catalogue import measure
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 _ALIKE = 1e-6
 _MOST_ROWS, _MOST_NUMBERS = 1024, 2**21
@@ -73,52 +72,44 @@ def _mean(features: Tensor) -> Tensor:
     return torch.stack(sums).sum(dim=0) / len(features)
 
 
-def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
-    return [{"hidden_fraction": fraction} for fraction in plan.hidden_fractions] if plan.nearest else ()
-
-
-@measure(
-    title="Nearest, {hidden_fraction:.0%} hidden",
-    definition="Nearest picture: how often, with that fraction of the square patches hidden at random, of all clean "
-    "pictures the one with the nearest features is the picture's own. It needs no classes. Features are what the last "
-    "layer is given, near is a large cosine, and a tie counts as no. Chance is 1 divided by the number of pictures.",
-    group="accuracy",
-    unit="fraction",
-    goal="high",
-    members=_fractions,
-    in_training=True,
-    compared=True,
+_PICTURES = (
+    "Nearest picture: how often, with that fraction of the square patches hidden at random, of all clean pictures the "
+    "one with the nearest features is the picture's own. It needs no classes. Features are what the last layer is "
+    "given, near is a large cosine, and a tie counts as no. Chance is 1 divided by the number of pictures."
 )
-def nearest(hidden_fraction: float) -> Statistic:
-    """Mean of `nearest_is_own`, in [0, 1], over all images. Its interval takes the clean pictures as given.
-
-    Args:
-        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
-    """
-    return Statistic(lambda outcomes: _columns(outcomes, hidden_fraction, subtract_means=False))
-
-
-@measure(
-    title="Nearest, means subtracted, {hidden_fraction:.0%} hidden",
-    definition="Nearest picture after the mean feature of all pictures with holes is subtracted from these, and that "
-    "of all clean pictures from those. A shift that holes give all pictures alike does not count.",
-    group="accuracy",
-    unit="fraction",
-    goal="high",
-    members=_fractions,
-    in_training=True,
-    compared=True,
+_CENTRED = (
+    "Nearest picture after the mean feature of all pictures with holes is subtracted from these, and that of all clean "
+    "pictures from those. A shift that holes give all pictures alike does not count."
 )
-def nearest_centred(hidden_fraction: float) -> Statistic:
-    """Mean of `nearest_is_own` with means subtracted, in [0, 1]; its interval takes clean pictures and means as given.
-
-    Args:
-        hidden_fraction: one of the plan's `hidden_fractions`; the columns raise InputError otherwise.
-    """
-    return Statistic(lambda outcomes: _columns(outcomes, hidden_fraction, subtract_means=True))
 
 
-def _columns(outcomes: Outcomes, hidden_fraction: float, *, subtract_means: bool) -> Columns:
-    features = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
-    found = nearest_is_own(*map(torch.from_numpy, features), subtract_means=subtract_means)
-    return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), found.numpy())
+def _enter(name: str, title: str, definition: str, *, subtract_means: bool) -> Callable[[float], Statistic]:
+    @measure(
+        name=name,
+        title=f"{title}, {{hidden_fraction:.0%}} hidden",
+        definition=definition,
+        group="accuracy",
+        unit="fraction",
+        goal="high",
+        members=lambda plan: [{"hidden_fraction": each} for each in plan.hidden_fractions] if plan.nearest else (),
+        in_training=True,
+        compared=True,
+    )
+    def mean(hidden_fraction: float) -> Statistic:
+        def columns(outcomes: Outcomes) -> Columns:
+            features = (outcomes.features_under(each) for each in (retention_condition(hidden_fraction), "clean"))
+            found = nearest_is_own(*map(torch.from_numpy, features), subtract_means=subtract_means)
+            return columns_of(outcomes, np.ones(len(outcomes), dtype=np.bool_), found.numpy())
+
+        return Statistic(columns)
+
+    return mean
+
+
+nearest = _enter("nearest", "Nearest", _PICTURES, subtract_means=False)
+"""(hidden fraction, one of the plan's) -> mean of `nearest_is_own` over all images, in [0, 1].
+
+Its interval takes the clean pictures as given.
+"""
+nearest_centred = _enter("nearest_centred", "Nearest, means subtracted", _CENTRED, subtract_means=True)
+"""The same with means subtracted; its interval takes the means as given, too."""

@@ -1,13 +1,7 @@
 """Outline pull: how far a hole in an empty scene moves the prediction towards the object of its shape."""
 
-from functools import partial
-
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, measure
-from maskrobust.lm_modules.reliance.estimates.crossed import (
-    CrossedStatistic,
-    outline_pulls,
-    single_scene_wins,
-)
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
 
 _PULL = (
@@ -18,20 +12,19 @@ _PULL = (
 _INTERVAL = "Intervals are Student's, over objects and scenes, both as random effects."
 
 
-_outline = partial(measure, group="outline", members=lambda plan: ({},) if plan.scenes else ())
-
-
-@_outline(
+@measure(
     title="Outline pull (logits)",
     definition=f"{_PULL} {_INTERVAL}",
     name=OUTLINE_PULL,
+    group="outline",
     unit="logits",
+    members=lambda plan: ({},) if plan.scenes else (),
     in_training=True,
     compared=True,
 )
 def outline_pull_of_all() -> CrossedStatistic:
     """The mean of `crossed.outline_pulls` over pairs and scenes, in logits."""
-    return CrossedStatistic(outline_pulls)
+    return CrossedStatistic()
 
 
 @measure(
@@ -44,19 +37,4 @@ def outline_pull_of_all() -> CrossedStatistic:
 )
 def outline_pull_on(scenes: str) -> CrossedStatistic:
     """The same over the scenes of one kind."""
-    return CrossedStatistic(outline_pulls, kind=scenes)
-
-
-@_outline(
-    title="Single-scene 2AFC",
-    definition="How often the outline pull of a pair of objects is above 0 in a single scene (two-alternative forced "
-    "choice; what is within rounding counts half). Chance is 50 %, and a perfect reader of outlines has "
-    "100 %. It does not depend on the number of scenes. "
-    f"{_INTERVAL}",
-    unit="fraction",
-    goal="none",
-    compared=True,
-)
-def outline_2afc() -> CrossedStatistic:
-    """The mean of `crossed.single_scene_wins` over pairs and scenes, in [0, 1]."""
-    return CrossedStatistic(single_scene_wins, bounds=(0.0, 1.0))
+    return CrossedStatistic(scenes)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Columns,
@@ -13,15 +13,35 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     columns_of,
     right_answers,
 )
-from maskrobust.lm_modules.reliance.functional import (
-    is_majority,
-    leak_of_means,
-    swap_pulls,
-    used_share_denominator,
-    used_share_of_means,
-)
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+
+
+def _leak(means: FloatArray) -> FloatArray:
+    """The leak from accuracies behind silhouette and circle, (..., 2 or more) -> (...)."""
+    leak: FloatArray = means[..., 0] - means[..., 1]
+    return leak
+
+
+def _share(means: FloatArray) -> FloatArray:
+    """From accuracies behind silhouette and circle, the probe's, and the majority's fraction, (..., 4) -> (...).
+
+    A denominator of 0 or less counts as 1e-9, which only widens an interval over resamples.
+    """
+    return _leak(means) / np.maximum(_told(means), 1e-9)
+
+
+def _told(means: FloatArray) -> FloatArray:
+    """What outlines can tell: the probe's accuracy minus the majority's fraction, (..., 4) -> (...)."""
+    told: FloatArray = means[..., 2] - means[..., 3]
+    return told
+
+
+def _is_majority(labels: IntArray) -> BoolArray:
+    """Whether each label is the most frequent one, the first one on ties: (N,)."""
+    majority: BoolArray = labels == np.bincount(labels, minlength=1).argmax()
+    return majority
+
 
 _outline = partial(measure, group="outline", members=where_shapes)
 
@@ -35,7 +55,7 @@ _outline = partial(measure, group="outline", members=where_shapes)
 )
 def silhouette_leak() -> Statistic:
     """Mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
-    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), leak_of_means)
+    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), _leak)
 
 
 @measure(
@@ -62,8 +82,10 @@ def swap_pull() -> Statistic:
 
 def _columns(outcomes: Outcomes) -> Columns:
     behind_j, behind_k = outcomes.predictions_under("swap_j"), outcomes.predictions_under("swap_k")
-    pulls = swap_pulls(behind_j, behind_k, outcomes.swap_label_j, outcomes.swap_label_k)
-    return columns_of(outcomes, outcomes.swap_valid, pulls)
+    label_j, label_k = outcomes.swap_label_j, outcomes.swap_label_k
+    towards_j = (behind_j == label_j).astype(np.float64) - (behind_k == label_j)
+    towards_k = (behind_k == label_k).astype(np.float64) - (behind_j == label_k)
+    return columns_of(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
 
 
 @_outline(
@@ -92,10 +114,10 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
         leak = right_answers(outcomes, "silhouette", "circle")
         labels = outcomes.labels[outcomes.object_valid]
         right = _probe_correct(probe, leak.ids)
-        return leak._replace(values=np.vstack([leak.values, right, is_majority(labels)]))
+        return leak._replace(values=np.vstack([leak.values, right, _is_majority(labels)]))
 
     name = "probe accuracy minus majority fraction"
-    return Statistic(columns, used_share_of_means, used_share_denominator, name)
+    return Statistic(columns, _share, _told, name)
 
 
 @measure(
@@ -145,7 +167,7 @@ def majority_fraction() -> Statistic:
     def columns(outcomes: Outcomes) -> Columns:
         valid = outcomes.object_valid
         majority = np.zeros_like(valid)
-        majority[valid] = is_majority(outcomes.labels[valid])
+        majority[valid] = _is_majority(outcomes.labels[valid])
         return columns_of(outcomes, valid, majority)
 
     return Statistic(columns)

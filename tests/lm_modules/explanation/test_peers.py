@@ -15,7 +15,6 @@ from maskrobust import (
     Segments,
     ask,
     build_network,
-    coalition_game,
     lime,
     nan_classifier,
     occlusion,
@@ -123,18 +122,30 @@ def test_a_game_has_the_shapley_values_of_its_definition(predict):
         if not row[player]:
             joined = (*row[:player], True, *row[player + 1 :])
             expected[player] += (value[joined] - answer) / (9 * math.comb(8, sum(row)))
-    exact = shapiq.ExactComputer(coalition_game(predict, IMAGE, NINTHS, CLASS), 9)("SV", 1).get_n_order_values(1)
+
+    def game(coalitions):
+        return ask(predict, IMAGE, NINTHS.queries(0, torch.from_numpy(coalitions)))[:, CLASS]
+
+    exact = shapiq.ExactComputer(game, 9)("SV", 1).get_n_order_values(1)
     np.testing.assert_allclose(exact, expected, atol=1e-6)
     assert np.ptp(expected) > 0.02
 
 
 @importing_shap_warns
 def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
+    names: dict[str, Any] = {}
+    python = [block.text for block in blocks(PAGE) if block.language == "python"]
+    ours = next(place for place, text in enumerate(python) if "NanNetwork" in text)
+    for text in python[:ours]:
+        exec(compile(text, PAGE.name, "exec"), names)
+    count, classes = names["segments"].count(0), names["data"].num_classes
+    assert capsys.readouterr().out.count(f"({count}, {classes})") == 1
+    assert names["heat"].shape == (*names["images"].shape[2:], classes)
+    assert np.ptp(names["explanation"].scores) > 0
     for library in ("lime", "shap", "shapiq"):
         pytest.importorskip(library)
-    names: dict[str, Any] = {}
-    for block in (block for block in blocks(PAGE) if block.language == "python"):
-        exec(compile(block.text.replace("samples=256", "samples=32"), PAGE.name, "exec"), names)
+    for text in python[ours:]:
+        exec(compile(text.replace("samples=256", "samples=32"), PAGE.name, "exec"), names)
     printed = ["16", "(1, 48, 48, 3, 8)", "(16,)"]
     assert capsys.readouterr().out.splitlines()[-len(printed) :] == printed
     assert names["fall"].shape == (1, 8) and names["fall"].isfinite().all()
@@ -174,20 +185,16 @@ def test_every_form_of_a_question_has_the_answer_of_ask(small_network, scale):
     }
     for name, answers in found.items():
         np.testing.assert_allclose(answers, expected, atol=1e-5, err_msg=name)
-    value = coalition_game(asked, OBLONG, SEGMENTS, 3, scale=scale)(all_coalitions(4).numpy())
-    np.testing.assert_allclose(value, expected[:, 3], atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 1e-2
 
 
 def test_an_answer_depends_on_the_map_alone_and_random_fills_on_the_key(asked):
-    maps, z = VISIBLE.float(), all_coalitions(4).numpy()
+    maps = VISIBLE.float()
     arrays = WITH_NAN.permute(0, 2, 3, 1).numpy()
     for key in (0, 7):
         forward, classify = visibility_forward(asked, OBLONG, key), nan_classifier(asked, key)
-        value = coalition_game(asked, OBLONG, SEGMENTS, 2, key=key, batch_size=5)
         one_by_one = torch.cat([forward(maps[each : each + 1]) for each in reversed(range(16))]).flip(0)
         np.testing.assert_allclose(one_by_one, forward(maps), atol=1e-6)
-        np.testing.assert_allclose(value(z[::-1])[::-1], forward(maps)[:, 2], atol=1e-6)
         np.testing.assert_allclose(classify(arrays[::-1])[::-1], forward(maps), atol=1e-6)
 
 
@@ -224,8 +231,6 @@ def channels_apart():
         (lambda: visibility_forward(additive, OBLONG)(torch.ones(16, 12)), r"maps must be \(N, 1, 16, 12\)"),
         (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), torch.nan)), "0 where hidden and 1"),
         (lambda: visibility_forward(additive, OBLONG)(channels_apart()), "in all channels alike"),
-        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 3)(np.ones((1, 4), bool)), "from 0 to 2, got 3"),
-        (lambda: coalition_game(additive, OBLONG, SEGMENTS, 0)(np.ones((1, 5), bool)), r"z must be bool \(N, 4\)"),
         (lambda: nan_classifier(additive)(np.zeros((1, 16, 12, 3), np.uint8)), "got uint8 .* integers have no NaN"),
         (lambda: nan_classifier(additive)(np.zeros((16, 12, 3))), r"arrays must be floats \(N, H, W, C\)"),
         (lambda: nan_classifier(additive)(np.full((1, 16, 12, 3), 200.0)), "got 200 to 200; divide by 255"),
@@ -235,14 +240,3 @@ def test_bad_input_is_refused_in_one_sentence(call, sentence):
     with pytest.raises(InputError, match=sentence) as refusal:
         call()
     assert_one_sentence(refusal)
-
-
-def test_the_code_of_our_own_page_runs_and_gives_the_shapes_it_says(capsys):
-    names: dict[str, Any] = {}
-    ours = itertools.takewhile(lambda block: "NanNetwork" not in block.text, blocks(PAGE))
-    for block in (block for block in ours if block.language == "python"):
-        exec(compile(block.text, PAGE.name, "exec"), names)
-    count, classes = names["segments"].count(0), names["data"].num_classes
-    assert capsys.readouterr().out.count(f"({count}, {classes})") == 1
-    assert names["heat"].shape == (*names["images"].shape[2:], classes)
-    assert np.ptp(names["explanation"].scores) > 0

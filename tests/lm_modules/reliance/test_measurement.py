@@ -234,11 +234,12 @@ def test_features_are_what_the_last_layer_makes_the_logits_of_behind_the_same_ho
     measurement = Measurement(asked, None, NUM_CLASSES, seed=3)
     (batch,), head = [shape_batch(12, seed=5)], network.network.fc
     found, conditions = measurement.run([batch]), ConditionSource(None, plan, 3).draw(batch)
+    shown = {each.name: each.visible for each in conditions.all}
     for method in methods:
         predict = network.predictor(method)
         assert list(found["a", method].features) == ["clean", "retention/0", "retention/0.5"]
         for name, features in found["a", method].features.items():
-            visible = batch.known if name == "clean" else conditions.visible(name)
+            visible = batch.known if name == "clean" else shown[name]
             logits = predict(batch.images, visible, conditions.fill_keys)
             torch.testing.assert_close(head(torch.from_numpy(features)), logits)
     in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a", "layer_masking"]

@@ -8,12 +8,10 @@ import os
 import signal
 import socket
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.train import cli
@@ -101,25 +99,6 @@ def run_all(command, out, ranks, **options):
 
 def asked_in(folder):
     return (folder / "asked").read_text().splitlines()
-
-
-@pytest.mark.usefixtures("fresh_compiler")
-def test_a_whole_evaluation_takes_one_graph_of_a_network_and_one_with_layer_masking(
-    command, alone, tmp_path, monkeypatch
-):
-    (network, _), others = json.loads(command[1].removeprefix("--network=")), command[2:]
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    counters.clear()
-    with torch._dynamo.config.patch(error_on_recompile=True):  # monkeypatch would leave torch without the option
-        main(["evaluate", f"--network={network}", *others, "--compile=true", f"--out={tmp_path}"])
-    assert counters["stats"]["unique_graphs"] == 2
-    expected = [row for row in alone if row["network"] in (network, "") and not row["compared_with"]]
-    found = [row for row in rows_in(tmp_path) if not row["compared_with"]]
-    assert len(found) == len(expected) > 0
-    for row, eager in zip(found, expected, strict=True):
-        for name, value in eager.items():  # the end of an interval may be the next resample of 24 images
-            near = pytest.approx(value, abs=0.1 if name in ("low", "high") else 1e-4)
-            assert row[name] == (near if isinstance(value, float) else value), row["measure"]
 
 
 def test_the_rows_tell_networks_methods_and_images_apart(alone):

@@ -1,10 +1,9 @@
-"""Each measure against its formula written out image by image, or against SciPy."""
+"""Each measure against its formula written out image by image."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
@@ -17,7 +16,7 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     silhouette_accuracy,
     transfer_accuracy,
 )
-from maskrobust.lm_modules.reliance.measures.retention_curves import curve_statistic
+from maskrobust.lm_modules.reliance.measures.retention_curves import curve_accuracy
 from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -151,8 +150,6 @@ ORDER: CurveOrder = "most_salient"
 FRACTIONS = (0.0, 0.1, 0.5, 1.0)
 NOT_ASKED = (3, 4, 17, 60)
 
-"""(outcomes, predictions at a hidden fraction, positions of the images that count) -> figure."""
-
 
 def curve_outcomes(images=150, seed=0, fractions=FRACTIONS):
     """Random outcomes that know the curve, predictions growing more uneven with the hidden fraction."""
@@ -166,75 +163,36 @@ def curve_outcomes(images=150, seed=0, fractions=FRACTIONS):
     return replace(outcomes, predictions={**outcomes.predictions, **found})
 
 
-def accuracy_of(outcomes, predictions, rows):
+def accuracy_of(outcomes, fraction, rows):
+    predictions = outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)]
     return float(np.mean([predictions[i] == outcomes.labels[i] for i in rows]))
 
 
-def unchanged(outcomes, predictions, rows):
-    return float(np.mean([predictions[i] == outcomes.predictions["clean"][i] for i in rows]))
-
-
-def class_entropy(outcomes, predictions, rows):
-    return float(stats.entropy(np.bincount(predictions[rows], minlength=outcomes.num_classes)))
-
-
-METRICS = [
-    pytest.param("accuracy", accuracy_of, id="accuracy"),
-    pytest.param("unchanged", unchanged, id="unchanged"),
-    pytest.param("class_entropy", class_entropy, id="class entropy"),
-]
-
-
-def curve(metric, *fractions):
-    return curve_statistic(metric, FAMILY, ORDER, fractions)
-
-
-each_metric = pytest.mark.parametrize(("metric", "reference"), METRICS)
+def curve(*fractions):
+    return curve_accuracy(FAMILY, ORDER, fractions)
 
 
 def rows_asked(outcomes):
     return np.array([row for row in range(len(outcomes)) if row not in NOT_ASKED])
 
 
-@each_metric
 @pytest.mark.parametrize("fraction", FRACTIONS)
-def test_a_figure_is_that_of_plain_numpy_over_the_images_asked(metric, reference, fraction):
+def test_a_point_is_the_accuracy_over_the_images_asked(fraction):
     outcomes = curve_outcomes()
-    predictions = outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)]
-    found = estimate(curve(metric, fraction), [outcomes], replicates=50)
-    assert found.interval is not None
-    assert found.interval.value == pytest.approx(reference(outcomes, predictions, rows_asked(outcomes)))
+    found = estimate(curve(fraction), [outcomes], replicates=50)
+    assert found.value == pytest.approx(accuracy_of(outcomes, fraction, rows_asked(outcomes)))
     assert (found.images, found.left_out) == (150 - len(NOT_ASKED), len(NOT_ASKED))
 
 
-@each_metric
-def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(metric, reference):
+def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction():
     outcomes = curve_outcomes()
     last = curve_condition(FAMILY, ORDER, FRACTIONS[-1])
     without_one = np.where(np.arange(150) == 100, -1, outcomes.predictions[last])
     outcomes = replace(outcomes, predictions={**outcomes.predictions, last: without_one})
     rows = np.setdiff1d(rows_asked(outcomes), [100])
-    values = [
-        reference(outcomes, outcomes.predictions[curve_condition(FAMILY, ORDER, fraction)], rows)
-        for fraction in FRACTIONS
-    ]
-    found = estimate(curve(metric, *FRACTIONS), [outcomes], replicates=50)
-    assert found.interval is not None
-    assert found.interval.value == pytest.approx(np.mean(values))
+    found = estimate(curve(*FRACTIONS), [outcomes], replicates=50)
+    assert found.value == pytest.approx(np.mean([accuracy_of(outcomes, fraction, rows) for fraction in FRACTIONS]))
     assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
-
-
-def test_a_figure_over_runs_is_the_mean_of_theirs_also_of_entropies():
-    outcomes = curve_outcomes()
-    condition = curve_condition(FAMILY, ORDER, 0.5)
-    constant = [
-        replace(outcomes, predictions={**outcomes.predictions, condition: np.full(150, answer)}) for answer in range(3)
-    ]
-    assert estimate(curve("class_entropy", 0.5), constant).interval == (0.0, 0.0, 0.0)
-    runs = [curve_outcomes(seed=seed) for seed in range(3)]
-    mean = np.mean([class_entropy(run, run.predictions[condition], rows_asked(run)) for run in runs])
-    found = estimate(curve("class_entropy", 0.5), runs).interval
-    assert found is not None and found.value == pytest.approx(mean)
 
 
 def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
@@ -246,18 +204,17 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
         | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
     )
     asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
-    assert len(asked) == 3 * 2 * (len(FRACTIONS) + 1)
+    assert len(asked) == 2 * (len(FRACTIONS) + 1)
     for each in asked:
-        key, parameters = each.measure.name.removeprefix("curve_"), each.parameters
-        fractions = FRACTIONS if key.endswith("_score") else [parameters["hidden_fraction"]]
-        expected = curve_statistic(key.removesuffix("_score"), "slic", parameters["order"], fractions)
+        is_score, parameters = each.measure.name == "curve_accuracy_score", each.parameters
+        fractions = FRACTIONS if is_score else [parameters["hidden_fraction"]]
+        expected = curve_accuracy("slic", parameters["order"], fractions)
         assert each.estimate([outcomes], replicates=20) == estimate(expected, [outcomes], replicates=20)
 
 
-def test_where_no_image_was_asked_every_figure_is_undefined():
+def test_where_no_image_was_asked_the_score_is_undefined():
     outcomes = make_outcomes(5, 0)
     nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
     silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
-    for metric in ("accuracy", "unchanged", "class_entropy"):
-        found = estimate(curve(metric, *FRACTIONS), [silent])
-        assert found.interval is None and (found.images, found.left_out) == (0, 5)
+    found = estimate(curve(*FRACTIONS), [silent])
+    assert found.interval is None and (found.images, found.left_out) == (0, 5)

@@ -9,8 +9,8 @@ import torch
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
-from maskrobust.lm_modules.reliance.functional import log_odds, outline_gain
-from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain as gain_measure, shape_gain
+from maskrobust.lm_modules.reliance.measurement import log_odds
+from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain, shape_gain
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
@@ -31,27 +31,17 @@ def test_log_odds_are_of_a_class_against_all_others():
     assert log_odds(torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.int64)).isnan().all()
 
 
-def test_the_function_is_the_mean_difference_of_log_odds():
-    rng = np.random.default_rng(1)
-    behind, around, labels = rng.normal(size=(9, 4)), rng.normal(size=(9, 4)), rng.integers(0, 4, 9)
-    rows = zip(behind, around, labels, strict=True)
-    expected = np.mean([odds_of(one, label) - odds_of(other, label) for one, other, label in rows])
-    assert outline_gain(torch.from_numpy(behind), torch.from_numpy(around), labels) == pytest.approx(expected)
-    with pytest.raises(InputError, match=r"circle must be logits \(N, K\) of 9 images .* got \(8, 4\)"):
-        outline_gain(torch.from_numpy(behind), torch.from_numpy(around[1:]), labels)
-
-
 def test_the_measures_are_paired_by_image_over_those_that_count():
     outcomes = make_outcomes(40, seed=3, invalid=(4, 9))
     odds = {name: each.astype(np.float64) for name, each in outcomes.log_odds.items()}
     valid = outcomes.object_valid
     own = odds["silhouette"][:, 0] - odds["circle"][:, 0]
     towards = odds["swap_j"][:, 1] - odds["swap_k"][:, 1] + odds["swap_k"][:, 2] - odds["swap_j"][:, 2]
-    for statistic, expected in ((gain_measure(), own), (shape_gain(), towards / 2)):
+    for statistic, expected in ((outline_gain(), own), (shape_gain(), towards / 2)):
         found = estimate(statistic, [outcomes], replicates=200)
         assert found.value == pytest.approx(expected[valid].mean(), rel=1e-5)
         assert (found.images, found.left_out) == (38, 2) and found.low < found.value < found.high
     unknown = replace(outcomes, log_odds={name: np.full_like(each, np.nan) for name, each in outcomes.log_odds.items()})
-    assert estimate(gain_measure(), [unknown]).value is None
+    assert estimate(outline_gain(), [unknown]).value is None
     with pytest.raises(InputError, match="outcomes must hold log-odds"):
-        gain_measure().columns(replace(outcomes, log_odds={}))
+        outline_gain().columns(replace(outcomes, log_odds={}))
