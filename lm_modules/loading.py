@@ -105,25 +105,13 @@ def _load(name: str, num_classes: int | None) -> TrainedNetwork:
     if Path(name).is_file():
         return _from_checkpoint(name)
     if Path(name).is_dir():
-        found = _checkpoints_of_run(Path(name))
-        such = f", such as '{found[-1]}'" if found else ""
-        raise MissingFileError(f"'{Path(name)}' is a folder, which may hold several networks; name a file in it{such}.")
+        raise MissingFileError(f"'{Path(name)}' is a folder, which may hold several networks; name a file in it.")
     architecture, colon, weights = name.partition(":")
     if not colon and name.endswith(WEIGHT_FILES):
         raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
     if is_own_class(architecture):
         return _from_own_class(name, architecture, weights if colon else None)
     return _from_architecture(name, architecture, weights, num_classes)
-
-
-def _checkpoints_of_run(folder: Path) -> list[Path]:
-    """The checkpoints in the folder of a run, or of one of its versions; the best of the newest version comes last."""
-    found = [path for inside in ("", "checkpoints/", "*/checkpoints/") for path in folder.glob(f"{inside}*.ckpt")]
-
-    def order(path: Path) -> tuple[float, bool, float]:
-        return path.parent.stat().st_mtime, path.stem == "best", path.stat().st_mtime
-
-    return sorted(found, key=order)
 
 
 def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
@@ -164,10 +152,7 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
-    """A network with weights from a file; a checkpoint of `fit` says its preprocessing and classes as well.
-
-    A class of the user's own may have more outputs than the training had classes.
-    """
+    """A network with weights from a file; a checkpoint of `fit` says its preprocessing and classes as well."""
     content = {} if path.endswith(".safetensors") else read_checkpoint(path)
     saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and "decoder_width" in saved:
@@ -176,8 +161,7 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
             "'maskrobust fit --model.weights'."
         )
     load_weights(network, path)
-    trained = _classes_in(path) if origin.is_own_class else None
-    count = trained or _outputs_of(network, name)
+    count = (_classes_in(path) if origin.is_own_class else None) or _outputs_of(network, name)
     origin = origin._replace(colours_are_assumed=not (isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys()))
     if isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys():
         colours = {"mean": saved["mean"], "std": saved["std"]}
@@ -185,8 +169,7 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))
-    may_have_more = trained is not None
-    return TrainedNetwork(name, network, shown, count, origin=origin, may_have_more=may_have_more, **names._asdict())
+    return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
 
 
 def _unnamed(count: int) -> OutputNames:

@@ -8,5 +8,4 @@ from maskrobust.lm_modules.callbacks.training import (
     Reconstructions as Reconstructions,
     ShownImages as ShownImages,
     StepSeed as StepSeed,
-    Throughput as Throughput,
 )

@@ -27,7 +27,7 @@ from maskrobust.lm_modules.masking.inputs import (
     why_it_failed,
 )
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
-from maskrobust.lm_modules.masking.morphology import PADDINGS, can_inspect
+from maskrobust.lm_modules.masking.morphology import can_inspect
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler
@@ -165,10 +165,6 @@ class LayerMasking(nn.Module):
         network = network_to_mask(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
-        if padding not in (choices := [*PADDINGS, "zeros"]):
-            raise InputError(f"padding must be one of {', '.join(choices)}, got '{padding}'; choose one of these.")
-        if partial_patches not in ("padded", "hidden"):
-            raise InputError(f"partial_patches must be padded or hidden, got '{partial_patches}'; choose one of these.")
         options = MaskingOptions(merge, detach_padding, padding, partial_patches)
         _refuse_further_arguments(network)
         self._set_up(network, options, refuse_unsupported(network, options))

@@ -9,11 +9,12 @@ import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Places
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, after, before, beside, images_first
@@ -120,6 +121,9 @@ class MaskingOptions:
         partial_patches: what becomes of a patch that is partly hidden, where a network begins with patches: its hidden
             pixels are padded, or it is hidden as a whole. "padded" from there on.
         windows: how many windows of each image the batch of a map holds, where windows are taken for images.
+
+    Raises:
+        InputError: naming an option that is none of its choices.
     """
 
     merge: MergeRule = "intersection"
@@ -127,6 +131,11 @@ class MaskingOptions:
     padding: PaddingRule = "mean"
     partial_patches: PartialPatches = "padded"
     windows: int = 1
+
+    def __post_init__(self) -> None:
+        for name, rule in (("merge", MergeRule), ("padding", PaddingRule), ("partial_patches", PartialPatches)):
+            if (given := getattr(self, name)) not in get_args(rule):
+                raise InputError(f"{name} must be one of {', '.join(get_args(rule))}, got '{given}'; choose one.")
 
 
 @dataclass(eq=False)

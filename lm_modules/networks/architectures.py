@@ -1,6 +1,5 @@
 """Networks by name: the toolkit's own small ResNet, torchvision's and timm's classifiers, and a user's own classes."""
 
-import difflib
 import importlib
 import inspect
 import warnings
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from maskrobust.augment.registry import import_named
-from maskrobust.errors import InputError, check_at_least, library_needed
+from maskrobust.errors import InputError, check_at_least, did_you_mean, library_needed
 
 TIMM_PREFIX = "timm/"
 """Prefix of the names of timm's networks."""
@@ -159,41 +158,23 @@ def build_outline(architecture: str, num_classes: int, options: dict[str, Any] |
 
 
 def check_known(architecture: str) -> None:
-    """Refuse a name that `build_network` does not know, and give the nearest names."""
-    if architecture in _known_without_timm():
-        return
-    known = known_architectures()
-    if architecture in known or _is_tagged(architecture):
-        return
-    near = difflib.get_close_matches(architecture, known, n=3)
-    hint = "use small_resnet, a torchvision name, timm/NAME, or a class of your own, as in my_module.MyNet."
-    if near:
-        hint = f"choose one, such as {' or '.join(near)}."
-    raise InputError(f"architecture must be the name of a known network, got '{architecture}'; {hint}")
-
-
-def known_architectures() -> list[str]:
-    """Every name that `build_network` takes, without the tags that timm's may end in (resnet50.a1_in1k)."""
-    with library_needed():
-        import timm
-
-    return [*_known_without_timm(), *(TIMM_PREFIX + name for name in timm.list_models())]
-
-
-def _known_without_timm() -> list[str]:
-    """The known names that are found without importing timm, which takes a second."""
+    """Refuse a name that `build_network` does not know, and give the nearest one."""
     import torchvision
 
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return ["small_resnet", *names]
-
-
-def _is_tagged(architecture: str) -> bool:
-    """Whether it is a name of timm's with the tag of some pretrained weights, such as timm/resnet50.a1_in1k."""
+    known = ["small_resnet", *torchvision.models.list_models(module=torchvision.models)]
+    if architecture in known:  # without timm, whose import takes a second
+        return
     with library_needed():
         import timm
 
-    return architecture.startswith(TIMM_PREFIX) and timm.is_model_pretrained(architecture.removeprefix(TIMM_PREFIX))
+    bare = architecture.removeprefix(TIMM_PREFIX)
+    known += [TIMM_PREFIX + name for name in timm.list_models()]
+    if architecture not in known and (bare == architecture or not timm.is_model_pretrained(bare)):
+        near = did_you_mean(architecture, known)
+        raise InputError(
+            f"architecture must be the name of a known network, got '{architecture}'{near}; use small_resnet, a "
+            "torchvision name, timm/NAME, or a class of your own, as in my_module.MyNet."
+        )
 
 
 def head_of(network: nn.Module) -> str | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from maskrobust.augment import patches
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
@@ -77,13 +77,8 @@ def onnx_model(
     """
     if network.training:
         raise InputError("an ONNX file needs a network in eval mode, got one in training mode; call its eval().")
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise InputError(
-                f"an ONNX file needs {name}, which cannot be imported; pip install '.[onnx]' in a clone of maskrobust."
-            ) from error
+    with library_needed():
+        import_module("onnx"), import_module("onnxruntime"), import_module("onnxscript")
     example = _example(_BATCHES[1], size, any_sizes)
     program = torch.onnx.export(
         network,

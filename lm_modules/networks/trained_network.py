@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import (
@@ -18,68 +17,6 @@ from maskrobust.lm_modules.methods import (
 )
 from maskrobust.lm_modules.networks.architectures import features_of
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-
-
-class CompiledNetwork:
-    """A network as one compiled graph for each batch size, without a part that silently stays eager.
-
-    It is no module, so the one that holds it keeps its `state_dict` keys, and a deep copy of that compiles its own copy
-    of the network. Nothing is compiled before the first call.
-
-    Args:
-        network: called through this object; its parameters stay its own.
-        pass_size: images in a forward pass, for a network in eval mode: inputs are parted into passes of this size, the
-            last one filled up with zeros, so that there is one graph for batches of all sizes. None takes each batch as
-            it is.
-
-    Raises:
-        InputError: `pass_size` is given, and a batch norm without running statistics would see the zeros.
-    """
-
-    def __init__(self, network: nn.Module, pass_size: int | None = None) -> None:
-        self._name = type(getattr(network, "network", network)).__name__
-        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        if pass_size is not None and any(norm.running_mean is None for norm in norms):
-            raise InputError(
-                f"passes of one size need predictions that do not depend on the batch, but {self._name} has batch "
-                "norms without running statistics; compute it without compiling."
-            )
-        self._pass_size = pass_size
-        self._compiled = torch.compile(network, fullgraph=True, dynamic=False)
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        """What the network returns for these inputs, (B, ...) each; logits (B, K) where passes have one size.
-
-        Raises:
-            InputError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
-                for batches of a ninth size.
-        """
-        if self._pass_size is None:
-            return self._call(*inputs)
-        parts = zip(*(each.split(self._pass_size) for each in inputs), strict=True)
-        answers = [self._call(*(_filled_up(each, self._pass_size) for each in part)) for part in parts]
-        return torch.cat(answers)[: len(inputs[0])] if isinstance(answers[0], Tensor) else answers[0]
-
-    def _call(self, *inputs: Tensor) -> Any:
-        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # a second, for who compiles alone
-
-        try:
-            return self._compiled(*inputs)
-        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-            told = error.__cause__ if isinstance(error, FailOnRecompileLimitHit) else error
-            reason = str(told).strip().splitlines()[0].rstrip(".")
-            raise InputError(
-                f"torch.compile must make one graph of {self._name}, but cannot ({reason}); compute it without "
-                "compiling."
-            ) from error
-
-
-def _filled_up(images: Tensor, size: int) -> Tensor:
-    """(n, ...) as (size, ...), zeros behind, always with the same strides: a graph is one for them, too."""
-    filled = images.new_zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
-    filled[: len(images)] = images
-    return filled
-
 
 Precision = Literal["32", "bf16"]
 
@@ -118,7 +55,6 @@ class TrainedNetwork(nn.Module):
         origin: what it is made of; None where that is not known.
         own_method: masking method that it was trained for; None where it was trained without holes, or that is not
             known.
-        may_have_more: whether the network may return more outputs than `num_outputs`, which are none of its classes.
         channels_last: keep weights and images in channels-last memory format.
 
     Attributes:
@@ -128,8 +64,6 @@ class TrainedNetwork(nn.Module):
         wordnet_ids: a WordNet id for each class, or None.
         precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits are float32
             either way.
-        pass_size: None, or images in a forward pass of the compiled network that gives the logits; see
-            `maskrobust.lm_modules.networks.trained_network.CompiledNetwork`.
 
     Raises:
         InputError: the names are not one for each output.
@@ -147,7 +81,6 @@ class TrainedNetwork(nn.Module):
         answers: Sequence[int] | None = None,
         origin: Origin | None = None,
         own_method: MaskingMethod | None = None,
-        may_have_more: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
@@ -164,11 +97,9 @@ class TrainedNetwork(nn.Module):
         self.origin = origin
         self.own_method = own_method
         self.precision: Precision = "32"
-        self.pass_size: int | None = None
-        self._num_outputs, self._may_have_more = num_outputs, may_have_more
+        self._num_outputs = num_outputs
         self._output_names = class_names, wordnet_ids
         self._wrapped: dict[MaskingMethod, nn.Module] = {}
-        self._compiled: dict[nn.Module, CompiledNetwork] = {}
         self._keep_outputs(answers)
         self.eval()
 
@@ -181,7 +112,7 @@ class TrainedNetwork(nn.Module):
         images = self.preprocessing.resize(images).to(memory_format=self._memory_format)
         normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
         with self._autocast(images.device):
-            return self._select(self._callable_for(self.network)(normalised))
+            return self._select(self.network(normalised))
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -191,7 +122,7 @@ class TrainedNetwork(nn.Module):
         Raises:
             UnsupportedNetworkError: `method` is one of `WRAPPERS`, and cannot read the network.
         """
-        return self._on_view(self._callable_for(self._network_for(method)), method, self._select)
+        return self._on_view(self._network_for(method), method, self._select)
 
     def features(self, method: MaskingMethod) -> Predictor:
         """As `predictor`, but for features (B, D) float32 ahead of the head (`architectures.features_of`).
@@ -222,26 +153,15 @@ class TrainedNetwork(nn.Module):
         return again
 
     def configured(
-        self,
-        *,
-        preprocessing: Preprocessing | None = None,
-        precision: Precision | None = None,
-        pass_size: int | None = None,
+        self, *, preprocessing: Preprocessing | None = None, precision: Precision | None = None
     ) -> "TrainedNetwork":
         """The same network shown pictures, or computed, in another way; weights are shared.
 
         Args:
-            preprocessing: how it wants to be shown a picture; None as here, as for the others.
+            preprocessing: how it wants to be shown a picture; None as here, as for the other.
             precision: see the attribute.
-            pass_size: see the attribute; its own graphs are compiled for it.
         """
-        return _twin(
-            self,
-            preprocessing=preprocessing or self.preprocessing,
-            precision=precision or self.precision,
-            pass_size=pass_size or self.pass_size,
-            _compiled={},
-        )
+        return _twin(self, preprocessing=preprocessing or self.preprocessing, precision=precision or self.precision)
 
     def _keep_outputs(self, answers: Sequence[int] | None) -> None:
         """Make classes of some outputs, in this order; None for all in their own order."""
@@ -259,14 +179,6 @@ class TrainedNetwork(nn.Module):
         if method not in self._wrapped:
             self._wrapped[method] = WRAPPERS[method](self.network)
         return self._wrapped[method]
-
-    def _callable_for(self, network: nn.Module) -> Callable[..., Any]:
-        """The network itself, or compiled, once for all methods that call it."""
-        if self.pass_size is None:
-            return network
-        if network not in self._compiled:
-            self._compiled[network] = CompiledNetwork(network, self.pass_size)
-        return self._compiled[network]
 
     def _on_view(
         self, call: Callable[..., Any], method: MaskingMethod, finish: Callable[[object], Tensor]
@@ -294,8 +206,7 @@ class TrainedNetwork(nn.Module):
 
     def _select(self, found: object) -> Tensor:
         logits = self._as_float(found)
-        spare = logits.shape[1] - self._num_outputs if logits.ndim == 2 else -1
-        if spare < 0 or (spare and not self._may_have_more):
+        if logits.ndim != 2 or logits.shape[1] != self._num_outputs:
             raise InputError(
                 f"'{self.name}' must return logits (B, {self._num_outputs}), got shape {tuple(logits.shape)}; set its "
                 "num_classes to the number of its outputs."

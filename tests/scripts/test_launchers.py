@@ -62,7 +62,7 @@ def test_everything_that_needs_a_gpu_is_measured_by_one_script(clone):
             [line for line in lines if any(f"bench_gpu_{name}_" in word for word in line)]
             for lines in (trained, measured)
         )
-        assert DDP in fit and fit[fit.index("--compile") + 1] == evaluate[evaluate.index("--compile") + 1] == compiles
+        assert DDP in fit and fit[fit.index("--compile") + 1] == compiles
         run_name = fit[fit.index("--run_name") + 1]
         assert f"runs/{run_name}/version_0/checkpoints/best.ckpt" in evaluate
 

@@ -311,7 +311,7 @@ def test_options_reach_the_constructor(architecture, options, channels):
 @pytest.mark.parametrize(
     ("architecture", "num_classes", "options", "named"),
     [
-        ("resnet5O", 10, None, ["'resnet5O'", "choose one, such as", "resnet50"]),
+        ("resnet5O", 10, None, ["'resnet5O' (did you mean resnet50?)", "timm/NAME"]),
         ("smallresnet", 10, None, ["'smallresnet'", "small_resnet"]),
         ("timm/resnet10", 10, None, ["'timm/resnet10'", "timm/resnet10t"]),
         ("completely different", 10, None, ["'completely different'", "small_resnet", "timm/NAME"]),
