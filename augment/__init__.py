@@ -38,7 +38,6 @@ from maskrobust.augment.policy import (
 from maskrobust.augment.random import (
     choose as choose,
     fold_in as fold_in,
-    random_keys as random_keys,
     sample_keys as sample_keys,
     uniform as uniform,
 )

@@ -6,7 +6,6 @@ Numbers come from SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorand
 counter mode, computed on whole tensors.
 """
 
-import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -39,19 +38,6 @@ def sample_keys(seed: int, ids: Tensor) -> Tensor:
     if ids.dtype != torch.int64:
         raise TypeError(f"ids must be an int64 tensor of sample ids, got {ids.dtype}; convert it with ids.long().")
     return _mix(fold_in(ids, seed))
-
-
-def random_keys(batch_size: int, generator: torch.Generator) -> Tensor:
-    """Keys for training, drawn from a generator.
-
-    Args:
-        batch_size: number of samples B.
-        generator: advanced by B draws; its device is the result's device.
-
-    Returns:
-        (B,) int64 keys, uniform over [0, 2^63 - 1).
-    """
-    return torch.randint(2**63 - 1, (batch_size,), generator=generator, device=generator.device)
 
 
 def fold_in(keys: Tensor, data: int) -> Tensor:
@@ -111,13 +97,9 @@ def choose(keys: Tensor, weights: Sequence[float]) -> Tensor:
     """
     if not all(0 <= weight < math.inf for weight in weights) or not any(weights):
         raise InputError(f"weights must be at least 0, and one of them above 0, got {list(weights)}; change them.")
-    ends = list(itertools.accumulate(float(weight) for weight in weights))
-    # The smallest of the 2^24 uniform numbers that lies past each end: exact in float32, which every device has.
-    steps = range(2**24)
-    first = [bisect.bisect_left(steps, end, key=lambda step: step * 2.0**-24 * ends[-1]) * 2.0**-24 for end in ends]
-    numbers = uniform(keys)
-    positions = torch.zeros_like(keys)
-    for end in first[:-1]:
+    *ends, total = itertools.accumulate(map(float, weights))
+    numbers, positions = uniform(keys).double() * total, torch.zeros_like(keys)
+    for end in ends:
         positions += numbers >= end
     return positions
 

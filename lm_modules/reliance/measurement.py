@@ -325,11 +325,8 @@ def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: in
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
-
-    def is_wanted(member: MeasureMember) -> bool:
-        return member.measure.of_data
-
-    return list(result_rows("", "", {0: outcomes}, context, replicates=replicates, seed=seed, wanted=is_wanted))
+    sampling = {"replicates": replicates, "seed": seed}
+    return [*result_rows("", "", {0: outcomes}, context, wanted=lambda member: member.measure.of_data, **sampling)]
 
 
 def difference_rows(

@@ -1,4 +1,4 @@
-"""Holes of signals and volumes."""
+"""Patches and rectangles of signals, images and volumes."""
 
 import math
 from itertools import product
@@ -11,7 +11,7 @@ from maskrobust.errors import InputError
 from tests.conftest import assert_one_sentence
 
 IDS = torch.arange(40)
-SIZES = [(1,), (37,), (5, 9, 7), (1, 6, 4), (8, 8, 8)]
+SIZES = [(1,), (37,), (1, 9), (2, 2), (33, 17), (5, 9, 7), (1, 6, 4), (8, 8, 8)]
 FRACTIONS = [0.0, 0.1, 0.5, 0.83, 1.0]
 OF_ANY_AXES = ["patches", "rectangles"]
 

@@ -99,13 +99,23 @@ def test_an_image_without_a_channel_dimension_keeps_its_shape():
     assert np.array_equal(done["image"] > 0, done["visible"] > 0)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.bool_])
-def test_a_given_visible_is_only_ever_narrowed(dtype):
-    given = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 3 > 0).astype(dtype)
-    done = compose(HIDE(), seed=5)(image=photograph(), visible=given)
-    alone = compose(HIDE(), seed=5)(image=photograph())
+@pytest.mark.parametrize(("dtype", "shape"), [(np.uint8, ()), (np.bool_, (1,)), (np.float32, ())])
+def test_a_given_visible_is_only_ever_narrowed_and_has_the_size_of_the_image(dtype, shape):
+    given = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, *shape) % 3 > 0).astype(dtype)
+    done, alone = (compose(HIDE(), seed=5)(image=photograph(), **more) for more in ({"visible": given}, {}))
     assert done["visible"].dtype == np.uint8
-    assert np.array_equal(done["visible"].astype(bool), given.astype(bool) & alone["visible"].astype(bool))
+    assert np.array_equal(done["visible"] > 0, (given.reshape(HEIGHT, WIDTH) > 0) & (alone["visible"] > 0))
+    transform = HIDE()
+    transform.add_targets({"visible": "mask"})
+    with pytest.raises(ValueError, match=r"visible must have the size of the image, \(40, 56\), got shape \(9, 56"):
+        transform(image=photograph(), visible=given[:9])
+    with pytest.raises(ValueError, match="fills the target image alone, got images too"):
+        compose(HIDE())(image=photograph(), images=photograph()[None])
+
+
+def test_the_object_is_hidden_where_earlier_transforms_have_put_it():
+    done = compose(A.HorizontalFlip(p=1.0), HideRegions("objects", p=1.0))(image=photograph(), mask=ring())
+    assert np.array_equal(done["visible"] == 0, ring()[:, ::-1] > 0)
 
 
 def test_the_same_seed_gives_the_same_holes_and_the_global_generators_do_not_matter():
@@ -129,27 +139,6 @@ def test_a_replay_repeats_hole_and_fill_from_plain_parameters():
     other = A.ReplayCompose.replay(saved, image=photograph(seed=1))
     assert all(np.array_equal(again[name], done[name]) for name in ("image", "mask", "visible"))
     assert np.array_equal(other["visible"], done["visible"])
-
-
-def one_hole(**options):
-    return compose(HideRegions(p=1.0, **options), seed=1)
-
-
-def test_a_given_visible_may_have_one_channel_and_any_numbers_but_no_other_size():
-    image, visible = np.full((20, 20, 3), 200, dtype=np.uint8), np.zeros((20, 20, 1), dtype=bool)
-    visible[:10] = True
-    result = one_hole(hidden_fraction=(0.0, 0.0))(image=image, visible=visible)
-    assert result["visible"].dtype == np.uint8 and np.array_equal(result["visible"], visible[..., 0])
-    transform = HideRegions(p=1.0)
-    transform.add_targets({"visible": "mask"})
-    with pytest.raises(ValueError, match=r"visible must have the size of the image, \(20, 20\), got shape \(9, 20\)"):
-        transform(image=image, visible=visible[:9, :, 0])
-
-
-def test_several_images_at_once_are_refused():
-    image = np.zeros((20, 30, 3), dtype=np.uint8)
-    with pytest.raises(ValueError, match="fills the target image alone, got images too"):
-        one_hole()(image=image, images=np.stack([image, image]))
 
 
 SIZE = 48
@@ -176,7 +165,7 @@ def bank():
 
 
 def run(transform, **data):
-    return A.Compose([transform], additional_targets={"visible": "mask"}, seed=1)(image=fields(), **data)
+    return compose(transform, seed=1)(image=fields(), **data)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -190,14 +179,6 @@ def test_every_family_hides_some_of_the_image_and_comes_back_from_json(family, b
         return
     restored = A.from_dict(json.loads(json.dumps(A.to_dict(HideRegions(family, patch_size=8, p=1.0)))))
     assert np.array_equal(run(restored, mask=disc(20, 20), label=1)["visible"], done["visible"])
-
-
-def test_the_object_is_hidden_where_earlier_transforms_have_put_it():
-    pipeline = A.Compose(
-        [A.HorizontalFlip(p=1.0), HideRegions("objects", p=1.0)], additional_targets={"visible": "mask"}
-    )
-    done = pipeline(image=fields(), mask=disc(20, 10))
-    assert np.array_equal(done["visible"] == 0, disc(20, 10)[:, ::-1] > 0)
 
 
 def test_a_family_says_what_it_needs_where_compose_does_not_get_it():

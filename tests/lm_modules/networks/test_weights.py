@@ -63,14 +63,6 @@ def test_a_new_head_starts_at_zero_and_the_rest_is_taken(tmp_path):
     assert torch.equal(target.bn1.running_mean, source.bn1.running_mean)
 
 
-def test_files_older_than_the_count_of_batches_load(tmp_path):
-    source, target = draw(seed=1), draw()
-    state = {name: tensor for name, tensor in source.state_dict().items() if "num_batches" not in name}
-    torch.save(state, tmp_path / "weights.pt")
-    load_weights(target, tmp_path / "weights.pt")
-    assert_equal(target.state_dict(), source.state_dict())
-
-
 def saved(folder, kind, state):
     path = folder / ("weights.safetensors" if kind == "safetensors" else "weights.pt")
     if kind == "safetensors":

@@ -86,19 +86,6 @@ def test_an_undefined_figure_clears_nothing_and_keeps_its_reason():
 LEVEL = 0.05
 
 
-def adjusted(p_values):
-    """Holm's adjusted p-values: the running maximum of (m - i + 1) p_(i), at most 1; reject where at most the level."""
-    order = np.argsort(p_values)
-    factors = np.arange(len(p_values), 0, -1)
-    result = np.empty_like(p_values)
-    result[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1.0)
-    return result
-
-
-def rejected(p_values, level=LEVEL):
-    return p_values < holm_levels(list(p_values), level)
-
-
 @pytest.mark.parametrize(
     ("p_values", "divisors"),
     [
@@ -112,15 +99,6 @@ def rejected(p_values, level=LEVEL):
 )
 def test_levels_grow_while_hypotheses_are_rejected_and_stay_where_that_ends(p_values, divisors):
     assert holm_levels(p_values, LEVEL) == pytest.approx([LEVEL / divisor for divisor in divisors])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_p_value_below_its_level_is_one_whose_adjusted_value_is_below_that_of_all(seed):
-    rng = np.random.default_rng(seed)
-    for count in (1, 2, 3, 6, 10):
-        for _ in range(50):
-            p_values = rng.beta(0.3, 3, count)
-            assert np.array_equal(rejected(p_values), adjusted(p_values) < LEVEL)
 
 
 @pytest.mark.parametrize(("seeds", "of_seeds"), [(2, 1.0), (3, 1.0), (8, 1.0), (3, 0.1)])

@@ -1,7 +1,5 @@
 """Each measure against its formula written out image by image."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -20,7 +18,7 @@ from maskrobust.lm_modules.reliance.measures.retention_curves import curve_accur
 from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
+from tests.lm_modules.reliance.tables import answering, make_outcomes
 
 INVALID = (2, 3, 11)
 
@@ -119,29 +117,18 @@ def test_clean_accuracy_and_retention_count_all_images(outcomes):
 FAMILIES = ("blobs", "slic", "rectangles", "objects")
 
 
-@pytest.fixture
-def asked_outcomes():
-    """Blobs are read in 3 of 4 images, segments and objects never, rectangles at random; 20 images are not asked."""
-    made = make_outcomes(200, seed=0)
-    rng = np.random.default_rng(1)
-    wrong = (made.labels + 1) % NUM_CLASSES
-    answers = {
-        "blobs": np.where(made.ids % 4 == 0, wrong, made.labels),
-        "slic": wrong,
-        "rectangles": rng.integers(0, NUM_CLASSES, 200),
-        "objects": wrong,
-    }
-    return answering(
-        made, **{transfer_condition(name): np.where(made.ids < 30, -1, each) for name, each in answers.items()}
-    )
+def not_asked(outcomes, ids, *conditions):
+    """The same outcomes without answers about some images under some conditions."""
+    left_out = np.isin(outcomes.ids, ids)
+    return answering(outcomes, **{name: np.where(left_out, -1, outcomes.predictions[name]) for name in conditions})
 
 
-def test_a_cell_is_the_accuracy_over_the_images_asked(asked_outcomes):
+def test_a_cell_is_the_accuracy_over_the_images_asked():
+    made = make_outcomes(200, 0, plan=ReliancePlan(transfer_families=FAMILIES))
     for family in FAMILIES:
-        answers = asked_outcomes.predictions_under(transfer_condition(family))
-        found = estimate(transfer_accuracy(family), [asked_outcomes])
-        assert found.interval is not None
-        assert found.interval.value == pytest.approx((answers == asked_outcomes.labels)[answers >= 0].mean())
+        name = transfer_condition(family)
+        found, answers = estimate(transfer_accuracy(family), [not_asked(made, range(30), name)]), made.predictions[name]
+        assert found.value == pytest.approx((answers == made.labels)[20:].mean())
         assert (found.images, found.left_out) == (180, 20)
 
 
@@ -151,16 +138,13 @@ FRACTIONS = (0.0, 0.1, 0.5, 1.0)
 NOT_ASKED = (3, 4, 17, 60)
 
 
-def curve_outcomes(images=150, seed=0, fractions=FRACTIONS):
-    """Random outcomes that know the curve, predictions growing more uneven with the hidden fraction."""
-    outcomes, rng = make_outcomes(images, seed), np.random.default_rng(seed + 1000)
-    found = {}
-    for fraction in fractions:
-        chances = np.array([1.0, 1.0 - 0.7 * fraction, 1.0 - fraction])
-        drawn = rng.choice(NUM_CLASSES, images, p=chances / chances.sum())
-        drawn[list(NOT_ASKED)] = -1
-        found[curve_condition(FAMILY, ORDER, fraction)] = drawn
-    return replace(outcomes, predictions={**outcomes.predictions, **found})
+CURVES = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
+
+
+def curve_outcomes():
+    """Random outcomes that know the curves, of images that were not all asked."""
+    names = [curve_condition(FAMILY, ORDER, fraction) for fraction in FRACTIONS]
+    return not_asked(make_outcomes(150, 0, plan=CURVES), 10 + np.array(NOT_ASKED), *names)
 
 
 def accuracy_of(outcomes, fraction, rows):
@@ -176,34 +160,19 @@ def rows_asked(outcomes):
     return np.array([row for row in range(len(outcomes)) if row not in NOT_ASKED])
 
 
-@pytest.mark.parametrize("fraction", FRACTIONS)
-def test_a_point_is_the_accuracy_over_the_images_asked(fraction):
-    outcomes = curve_outcomes()
-    found = estimate(curve(fraction), [outcomes], replicates=50)
-    assert found.value == pytest.approx(accuracy_of(outcomes, fraction, rows_asked(outcomes)))
-    assert (found.images, found.left_out) == (150 - len(NOT_ASKED), len(NOT_ASKED))
-
-
-def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction():
-    outcomes = curve_outcomes()
+@pytest.mark.parametrize("fractions", [*((each,) for each in FRACTIONS), FRACTIONS])
+def test_a_score_is_the_mean_over_the_curve_over_images_asked_at_every_fraction(fractions):
     last = curve_condition(FAMILY, ORDER, FRACTIONS[-1])
-    without_one = np.where(np.arange(150) == 100, -1, outcomes.predictions[last])
-    outcomes = replace(outcomes, predictions={**outcomes.predictions, last: without_one})
-    rows = np.setdiff1d(rows_asked(outcomes), [100])
-    found = estimate(curve(*FRACTIONS), [outcomes], replicates=50)
-    assert found.value == pytest.approx(np.mean([accuracy_of(outcomes, fraction, rows) for fraction in FRACTIONS]))
-    assert (found.images, found.left_out) == (len(rows), len(NOT_ASKED) + 1)
+    outcomes = not_asked(curve_outcomes(), [110], last)
+    rows = np.setdiff1d(rows_asked(outcomes), [100] if FRACTIONS[-1] in fractions else [])
+    found = estimate(curve(*fractions), [outcomes], replicates=50)
+    assert found.value == pytest.approx(np.mean([accuracy_of(outcomes, fraction, rows) for fraction in fractions]))
+    assert (found.images, found.left_out) == (len(rows), 150 - len(rows))
 
 
 def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
-    plan = ReliancePlan(curve_families=("slic",), curve_orders=("random", "most_salient"), curve_fractions=FRACTIONS)
     outcomes = curve_outcomes()
-    outcomes = replace(
-        outcomes,
-        predictions=outcomes.predictions
-        | {curve_condition("slic", "random", fraction): outcomes.labels for fraction in FRACTIONS},
-    )
-    asked = [each for each in measure_members(Context(plan)) if each.measure.group == "curves"]
+    asked = [each for each in measure_members(Context(CURVES)) if each.measure.group == "curves"]
     assert len(asked) == 2 * (len(FRACTIONS) + 1)
     for each in asked:
         is_score, parameters = each.measure.name == "curve_accuracy_score", each.parameters
@@ -213,8 +182,7 @@ def test_the_catalogue_asks_every_point_and_the_score_of_every_curve():
 
 
 def test_where_no_image_was_asked_the_score_is_undefined():
-    outcomes = make_outcomes(5, 0)
-    nobody = {curve_condition(FAMILY, ORDER, fraction): np.full(5, -1) for fraction in FRACTIONS}
-    silent = replace(outcomes, predictions={**outcomes.predictions, **nobody})
-    found = estimate(curve(*FRACTIONS), [silent])
+    names = [curve_condition(FAMILY, ORDER, fraction) for fraction in FRACTIONS]
+    made = make_outcomes(5, 0, plan=CURVES)
+    found = estimate(curve(*FRACTIONS), [not_asked(made, made.ids, *names)])
     assert found.interval is None and (found.images, found.left_out) == (0, 5)
