@@ -5,7 +5,7 @@ A `Trainer`, module, data module or callback may also be one of the package `lig
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -34,8 +34,6 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
-
-Module = TypeVar("Module", bound=pl.LightningModule)
 
 _NAME = "the network"
 
@@ -295,19 +293,6 @@ def _check_source(data: Any) -> None:
             "the reliance callback needs a data module with annotated_batches() to take silhouettes from, got "
             f"{given}; give one of maskrobust.train.data as data, or train with it."
         )
-
-
-def module_of(kind: type[Module], module: pl.LightningModule, callback: pl.Callback) -> Module:
-    """The module that a callback is for.
-
-    Raises:
-        InputError: it is of another kind.
-    """
-    if not isinstance(module, kind):
-        raise InputError(
-            f"{type(callback).__name__} is for a {kind.__name__}, got {type(module).__name__}; leave it out."
-        )
-    return module
 
 
 def check_order(callback: pl.Callback, trainer: pl.Trainer, stage: str) -> None:

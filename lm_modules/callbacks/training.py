@@ -11,10 +11,9 @@ from torch.optim import Optimizer
 
 from maskrobust.augment import Batch
 from maskrobust.augment.random import fold_in, sample_keys
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
 from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
-from maskrobust.lm_modules.callbacks.reliance import module_of
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
@@ -151,13 +150,9 @@ class ShownImages(pl.Callback):
 
     Args:
         pictures: how many images, at least 1.
-
-    Raises:
-        InputError: `pictures` is below 1.
     """
 
     def __init__(self, pictures: int = 8) -> None:
-        check_at_least("pictures", pictures, 1)
         self.pictures = pictures
         self._is_due = False
 
@@ -168,15 +163,12 @@ class ShownImages(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        """Draw the batch's images where they are to be shown.
-
-        Raises:
-            InputError: the module is no `MaskRobustClassifier`.
-        """
+        """Draw the batch's images where they are to be shown."""
         if not self._is_due:
             return
         self._is_due = False
-        presented = module_of(MaskRobustClassifier, pl_module, self).present(batch)
+        assert isinstance(pl_module, MaskRobustClassifier)
+        presented = pl_module.present(batch)
         visible = None if presented.visible is None else presented.visible[: self.pictures]
         picture = draw_training_panel(batch.images[: self.pictures], presented.images[: self.pictures], visible)
         log_picture(
@@ -192,29 +184,22 @@ class Reconstructions(pl.Callback):
 
     Args:
         pictures: how many images, at least 1, of the first validation batch.
-
-    Raises:
-        InputError: `pictures` is below 1.
     """
 
     def __init__(self, pictures: int = 8) -> None:
-        check_at_least("pictures", pictures, 1)
         self.pictures = pictures
 
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Draw the first images of the first batch.
-
-        Raises:
-            InputError: the module is no `MaskedPretraining`.
-        """
+        """Draw the first images of the first batch."""
         if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
             return
         if batch.images.ndim != 4:
             return
         some = batch.select(slice(self.pictures))
-        visible, drawn = module_of(MaskedPretraining, pl_module, self).reconstruct(some)
+        assert isinstance(pl_module, MaskedPretraining)
+        visible, drawn = pl_module.reconstruct(some)
         rows = torch.cat([some.images, mark_hidden(some.images, visible), drawn])
         caption = "images, what the encoder sees of them, and with hidden pixels drawn"
         picture = draw_grid(rows, columns=len(some.ids))

@@ -39,7 +39,7 @@ def bootstrap_means(
     the same objects. Where each image shows another object, objects are images.
 
     Args:
-        columns: (C, N) one row for each quantity.
+        columns: (C, N) one row for each quantity, N at least 1.
         replicates: number R of resamples.
         seed: decides the resamples, together with G.
         objects: (N,) which object each image shows; None for one image an object.
@@ -49,15 +49,12 @@ def bootstrap_means(
         up to 2^24 draws are kept for the measures that follow.
 
     Raises:
-        InputError: there is no image, or an entry is not finite.
+        InputError: an entry is not finite.
     """
-    images = columns.shape[1]
-    if images == 0:
-        raise InputError("a bootstrap needs at least one image, got none; leave the measure out.")
     if not np.isfinite(columns).all():
         raise InputError("columns to resample must be finite, got NaN or infinity; leave invalid images out.")
     values = np.ascontiguousarray(columns.T)
-    sums, sizes = (values, np.ones(images)) if objects is None else _sums_by_object(values, objects)
+    sums, sizes = (values, np.ones(len(values))) if objects is None else _sums_by_object(values, objects)
     resamples = _kept_resamples if replicates * len(sums) <= _KEPT_ELEMENTS else _resamples
     means = []
     for counts in resamples(seed, replicates, len(sums)):

@@ -66,7 +66,7 @@ def compare_magnitudes(
         Comparisons by the pair's name, in the order given.
 
     Raises:
-        InputError: a network has no run, a pair differs in its number of runs, or runs cover different images.
+        InputError: a pair differs in its number of runs, or runs cover different images.
     """
     level = 1.0 - confidence
     found = {
@@ -101,7 +101,7 @@ def magnitude_difference(
         An estimate whose numbers are left open, and the difference; None where one of the two is undefined.
 
     Raises:
-        InputError: there is no run, networks differ in their number of runs, or runs cover different images.
+        InputError: networks differ in their number of runs, or runs cover different images.
     """
     found, signed = estimate_pair(statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=confidence)
     return found, None if signed is None else MagnitudeDifference(*signed)

@@ -136,7 +136,7 @@ def estimate(
         confidence: confidence of the interval, in (0, 1).
 
     Raises:
-        InputError: there is no run, or runs cover different images.
+        InputError: runs cover different images.
     """
     columns = _stack(statistic, runs)
     found, numbers = _sample(statistic, columns, 1, replicates, seed, confidence)
@@ -173,7 +173,7 @@ def estimate_difference(
         seed: decides the resamples.
 
     Raises:
-        InputError: there is no run, arms differ in their number of runs, or runs cover different images.
+        InputError: arms differ in their number of runs, or runs cover different images.
     """
     found, numbers = _sample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
     return found.within(numbers[0].plus(numbers[1], -1).interval()) if numbers else found
@@ -263,7 +263,7 @@ def estimate_with_error(
     The arguments are those of `estimate`, the variances those of `estimate_pair`.
 
     Raises:
-        InputError: there is no run, or runs cover different images.
+        InputError: runs cover different images.
     """
     _, numbers = _sample(statistic, _stack(statistic, runs), 1, replicates, seed, confidence)
     return numbers[0].with_error() if numbers else None
@@ -297,7 +297,7 @@ def estimate_pair(
         An estimate whose numbers are left open, then a - b and a + b; None where one of a and b is undefined.
 
     Raises:
-        InputError: there is no run, networks differ in their number of runs, or runs cover different images.
+        InputError: networks differ in their number of runs, or runs cover different images.
     """
     columns = _stack_pair(statistic, runs_a, runs_b)
     found, numbers = _sample(statistic, columns, 2, replicates, seed, confidence)
@@ -359,10 +359,6 @@ def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequen
 
 def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
     """Columns with values (C, S, N), those of all runs."""
-    if not runs:
-        raise InputError(
-            "a statistic needs the outcomes of at least one run, got none; give those of one seed or more."
-        )
     columns = [statistic.columns(run) for run in runs]
     if all(np.array_equal(run.ids, runs[0].ids) for run in runs):
         columns = _common(columns)

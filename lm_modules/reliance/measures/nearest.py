@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.catalogue import measure
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
@@ -34,15 +33,7 @@ def nearest_is_own(hidden: Tensor, clean: Tensor, *, subtract_means: bool = Fals
 
     Returns:
         (N,) bool.
-
-    Raises:
-        InputError: they are not (N, D) of one shape, with N above 0.
     """
-    if hidden.ndim != 2 or hidden.shape != clean.shape or len(hidden) == 0:
-        raise InputError(
-            f"features must be (N, D) of the same pictures with and without holes, got {tuple(hidden.shape)} and "
-            f"{tuple(clean.shape)}; give both for all."
-        )
     means = [_mean(each) if subtract_means else None for each in (hidden, clean)]
     rows_at_once = max(1, min(_MOST_ROWS, _MOST_NUMBERS // max(1, hidden.shape[1])))
 

@@ -120,8 +120,6 @@ def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing
 
 
 def test_runs_that_cannot_be_compared_are_refused():
-    with pytest.raises(ValueError, match="at least one run"):
-        estimate(silhouette_leak(), [])
     with pytest.raises(ValueError, match="same images"):
         estimate(silhouette_leak(), [make_outcomes(5, seed=0), make_outcomes(6, seed=0)])
     with pytest.raises(ValueError, match="got 4 and 3"):
@@ -209,8 +207,6 @@ def test_a_fraction_of_none_or_all_has_the_other_bound_of_the_exact_interval(rig
 
 
 def test_unusable_input_is_refused():
-    with pytest.raises(ValueError, match="one image, got none"):
-        bootstrap_means(np.zeros((2, 0)))
     with pytest.raises(ValueError, match="finite"):
         bootstrap_means(np.array([[0.0, np.nan]]))
 

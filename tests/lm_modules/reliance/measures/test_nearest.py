@@ -51,13 +51,6 @@ def test_with_nothing_hidden_each_picture_is_nearest_to_itself_unless_another_ha
     assert nearest_is_own(scale * features, features).tolist() == alone
 
 
-def test_features_of_other_pictures_are_refused():
-    with pytest.raises(ValueError, match=r"got \(3, 4\) and \(2, 4\); give both"):
-        nearest_is_own(torch.ones(3, 4), torch.ones(2, 4))
-    with pytest.raises(ValueError, match=r"got \(0, 4\)"):
-        nearest_is_own(torch.ones(0, 4), torch.ones(0, 4))
-
-
 def test_the_measure_is_their_fraction_with_an_interval_over_objects():
     outcomes = make_outcomes(60, seed=2)
     expected = looked_up(outcomes.features["retention/0.5"].tolist(), outcomes.features["clean"].tolist())
