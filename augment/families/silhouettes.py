@@ -9,13 +9,7 @@ from maskrobust.errors import InputError
 
 
 @mask_family("silhouettes")
-def silhouettes(
-    keys: Tensor,
-    height: int,
-    width: int,
-    *,
-    bank: SilhouetteBank,
-) -> Tensor:
+def silhouettes(keys: Tensor, height: int, width: int, *, bank: SilhouetteBank) -> Tensor:
     """Hide the silhouette of a uniformly drawn object of the bank, where that object stood in its own image.
 
     The class of the image does not matter, so that outline and class are independent.

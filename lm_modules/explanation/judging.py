@@ -10,11 +10,7 @@ from scipy import stats
 from maskrobust.lm_modules.explanation.explained import ExplainedImage, Judged
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, rankable
 from maskrobust.lm_modules.reliance.catalogue import Described
-from maskrobust.lm_modules.reliance.estimates.bootstrap import (
-    bootstrap_means,
-    percentile_interval,
-    tail_level,
-)
+from maskrobust.lm_modules.reliance.estimates.bootstrap import bootstrap_means, percentile_interval, tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.results import Row
 
@@ -128,10 +124,7 @@ def evenness(scores: FloatArray) -> float:
 
 
 def judged_rows(
-    images: Sequence[ExplainedImage],
-    objects: IntArray,
-    networks: Sequence[str],
-    methods: Sequence[str],
+    images: Sequence[ExplainedImage], objects: IntArray, networks: Sequence[str], methods: Sequence[str]
 ) -> Iterator[Row]:
     """Every measure of every explainer: a row for each masking method, and one for each pair of methods.
 
@@ -173,11 +166,7 @@ def _difference(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _rows(
-    values: FloatArray,
-    judge: str,
-    network: str,
-    methods: Sequence[str],
-    parameters: Mapping[str, str | float],
+    values: FloatArray, judge: str, network: str, methods: Sequence[str], parameters: Mapping[str, str | float]
 ) -> Iterator[Row]:
     """Rows of one measure, from its values (objects, T)."""
     counted = ~np.isnan(values).any(axis=1)  # of all methods, so that they are compared on the same objects

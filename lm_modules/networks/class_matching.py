@@ -76,9 +76,7 @@ def read_class_names(content: object, count: int, source: str) -> tuple[str, ...
 
 
 def match_classes(
-    classes: Sequence[str],
-    network: TrainedNetwork,
-    given: Mapping[str, int | str] | None = None,
+    classes: Sequence[str], network: TrainedNetwork, given: Mapping[str, int | str] | None = None
 ) -> list[int]:
     """The output of a network for each class of the data.
 

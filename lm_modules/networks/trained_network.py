@@ -8,13 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import (
-    WRAPPERS,
-    MaskingMethod,
-    Predictor,
-    normalise,
-    predictor,
-)
+from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, Predictor, normalise, predictor
 from maskrobust.lm_modules.networks.architectures import features_of
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 

@@ -30,12 +30,7 @@ from maskrobust.lm_modules.networks.weights import (
 from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
-from maskrobust.lm_modules.training.optimisation import (
-    OptimiserName,
-    ScheduleName,
-    build_optimiser,
-    train_only,
-)
+from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, build_optimiser, train_only
 from maskrobust.lm_modules.training.training_masks import (
     PresentedImages,
     TrainingMasking,

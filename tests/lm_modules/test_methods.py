@@ -9,12 +9,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.lm_modules.explanation.answers import Queries, ask
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
-from maskrobust.lm_modules.methods import (
-    WRAPPERS,
-    illustrate,
-    mark_hidden,
-    predictor,
-)
+from maskrobust.lm_modules.methods import WRAPPERS, illustrate, mark_hidden, predictor
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 

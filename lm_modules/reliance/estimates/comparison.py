@@ -41,12 +41,7 @@ class ComparedMagnitude:
 
 
 def compare_magnitudes(
-    statistic: Statistic,
-    pairs: Mapping[str, Pair],
-    *,
-    confidence: float = 0.95,
-    replicates: int = 2000,
-    seed: int = 0,
+    statistic: Statistic, pairs: Mapping[str, Pair], *, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
 ) -> dict[str, ComparedMagnitude]:
     """How much the magnitude of each pair's first network exceeds that of its second; Holm's procedure sets the levels.
 

@@ -10,11 +10,7 @@ import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
-from maskrobust.lm_modules.reliance.estimates.bootstrap import (
-    Interval,
-    bootstrap_means,
-    percentile_interval,
-)
+from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, bootstrap_means, percentile_interval
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _LEAST_LEVEL = 1e-9
@@ -390,12 +386,7 @@ def _common(columns: Sequence[Columns]) -> list[Columns]:
 
 
 def _sample(
-    statistic: Statistic,
-    columns: Columns,
-    arms: int,
-    replicates: int,
-    seed: int,
-    confidence: float,
+    statistic: Statistic, columns: Columns, arms: int, replicates: int, seed: int, confidence: float
 ) -> tuple[Estimate, list[_Sampled]]:
     """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined).
 

@@ -21,11 +21,7 @@ _LEVEL = 0.025
 _accuracy = partial(measure, group="accuracy", unit="fraction", compared=True)
 
 
-@_accuracy(
-    title="Nothing hidden",
-    definition="Clean accuracy: accuracy with nothing hidden.",
-    goal="high",
-)
+@_accuracy(title="Nothing hidden", definition="Clean accuracy: accuracy with nothing hidden.", goal="high")
 def clean_accuracy() -> Statistic:
     """Accuracy with nothing hidden, in [0, 1], over all images."""
     return Statistic(lambda outcomes: right_answers(outcomes, "clean"))

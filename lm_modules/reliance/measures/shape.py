@@ -7,12 +7,7 @@ import numpy as np
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
-from maskrobust.lm_modules.reliance.estimates.estimation import (
-    Columns,
-    Statistic,
-    columns_of,
-    right_answers,
-)
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 

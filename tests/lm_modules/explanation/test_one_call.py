@@ -29,10 +29,7 @@ class ChannelSums(nn.Module):
 
 
 AS_IT_IS = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-HALF_BY_HALF = {
-    "segments": Segments(HALVES),
-    "plan": ExplanationPlan(("occlusion",), scale="logit", window=2),
-}
+HALF_BY_HALF = {"segments": Segments(HALVES), "plan": ExplanationPlan(("occlusion",), scale="logit", window=2)}
 
 
 def test_one_call_explains_each_pixel_by_its_segment():

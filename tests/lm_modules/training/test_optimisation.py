@@ -15,11 +15,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule
 from maskrobust.lm_modules.training.processes import SampleMean
-from maskrobust.lm_modules.training.training_masks import (
-    build_masking,
-    build_silhouette_bank,
-    evaluation_fill,
-)
+from maskrobust.lm_modules.training.training_masks import build_masking, build_silhouette_bank, evaluation_fill
 from tests.waits import Waits
 
 PEAK = 0.4

@@ -4,12 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.augment import (
-    Batch,
-    SilhouetteBank,
-    sample_keys,
-    silhouettes,
-)
+from maskrobust.augment import Batch, SilhouetteBank, sample_keys, silhouettes
 
 HEIGHT, WIDTH = 6, 9
 

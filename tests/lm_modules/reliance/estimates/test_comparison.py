@@ -12,11 +12,7 @@ from scipy import stats
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
-from maskrobust.lm_modules.reliance.estimates.crossed import (
-    CrossedStatistic,
-    crossed_mean,
-    outline_pulls,
-)
+from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic, crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.holes.scenes import alike_pairs
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share

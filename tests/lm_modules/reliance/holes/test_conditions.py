@@ -7,21 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.augment import (
-    Batch,
-    SilhouetteBank,
-    patch_segments,
-    sample_keys,
-    segment_batch,
-    segment_sums,
-)
+from maskrobust.augment import Batch, SilhouetteBank, patch_segments, sample_keys, segment_batch, segment_sums
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
-from maskrobust.lm_modules.reliance.holes.conditions import (
-    ConditionSource,
-    condition_names,
-    hole,
-    retention_condition,
-)
+from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names, hole, retention_condition
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, curve_holes
 from maskrobust.lm_modules.reliance.holes.swaps import swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan

@@ -40,10 +40,7 @@ def test_it_is_the_picture_with_the_largest_cosine_and_a_tie_is_none(rows, monke
     assert 0.1 < np.mean(found) < 0.9 and not found[5] and not found[7] and not found[290]
 
 
-@given(
-    st.lists(st.tuples(*[st.integers(-3, 3)] * 2), min_size=1, max_size=12),
-    st.sampled_from([0.5, 1.0, 7.0]),
-)
+@given(st.lists(st.tuples(*[st.integers(-3, 3)] * 2), min_size=1, max_size=12), st.sampled_from([0.5, 1.0, 7.0]))
 def test_with_nothing_hidden_each_picture_is_nearest_to_itself_unless_another_has_its_features(rows, scale):
     features = torch.tensor(rows).float()
     directions = [(x // (math.gcd(x, y) or 1), y // (math.gcd(x, y) or 1)) for x, y in rows]
