@@ -87,17 +87,18 @@ class KeepingSyncBatchNorm(TorchSyncBatchNorm):
         """Replace each batch norm of a model by one whose statistics are those of all processes.
 
         Raises:
-            InputError: a batch norm is of a class of neither library, or has two names, of which timm converts one.
+            InputError: a batch norm is of another class, or has two names, of which timm converts one.
         """
         with library_needed():
-            from timm.layers.norm_act import convert_sync_batchnorm
+            from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct, convert_sync_batchnorm
 
+        known = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, BatchNormAct2d, SyncBatchNormAct)
         norms = {path: each for path, each in model.named_modules() if isinstance(each, _BatchNorm)}
-        foreign = [path for path, each in norms.items() if type(each).__module__.split(".")[0] not in ("torch", "timm")]
+        foreign = [path for path, each in norms.items() if type(each) not in known]
         names = [path for path, each in model.named_modules(remove_duplicate=False) if isinstance(each, _BatchNorm)]
         if wrong := foreign or sorted(set(names) - norms.keys()):
             raise InputError(
-                "sync_batchnorm needs batch norms of torch's and timm's own classes, each of one name, got "
+                "sync_batchnorm needs batch norms of torch's classes or timm's BatchNormAct2d, each of one name, got "
                 f"'{wrong[0]}' ({type(model.get_submodule(wrong[0])).__name__}); set trainer.sync_batchnorm to false."
             )
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
