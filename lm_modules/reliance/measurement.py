@@ -325,8 +325,10 @@ def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: in
         replicates: bootstrap resamples behind each interval.
         seed: decides the resamples.
     """
-    sampling = {"replicates": replicates, "seed": seed}
-    return [*result_rows("", "", {0: outcomes}, context, wanted=lambda member: member.measure.of_data, **sampling)]
+    found = result_rows(
+        "", "", {0: outcomes}, context, replicates=replicates, seed=seed, wanted=lambda member: member.measure.of_data
+    )
+    return list(found)
 
 
 def difference_rows(

@@ -121,6 +121,7 @@ def example_strips(
     shown = ReliancePlan(shapes=plan.shapes, hidden_fractions=fractions, patch_size=plan.patch_size)
     bank = SilhouetteBank.from_batches([batch]) if plan.shapes else None
     drawn = ConditionSource(bank, shown, seed).draw(batch)
+    holes = {each.name: each.visible for each in drawn.all}
     valid = drawn.holes.valid if plan.shapes else torch.ones_like(drawn.holes.valid)
     labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
     if plan.shapes:
@@ -132,7 +133,7 @@ def example_strips(
     strips = [ExampleStrip("Original", None, to_pictures(originals), "clean")]
     for method in methods:
         for condition, label in labels.items():
-            images, visible = preprocessing.resize_masked(batch.images, drawn.visible(condition))
+            images, visible = preprocessing.resize_masked(batch.images, holes[condition])
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
             strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition))
     return strips
