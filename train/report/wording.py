@@ -90,7 +90,6 @@ def compact(value: float) -> str:
 _WRITERS: dict[Unit, Callable[[float], str]] = {
     "fraction": percent,
     "number": decimal,
-    "nats": decimal,
     "logits": compact,
 }
 
