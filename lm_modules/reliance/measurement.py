@@ -172,7 +172,7 @@ class Measurement(Generic[Key]):
                     ahead |= _behind(key, features, batch.images, hidden, keys, ahead["clean"])
                 own = batch.labels.where(batch.labels >= 0, clean.argmax(dim=1))
                 classes = torch.stack([own, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
-                odds = {
+                odds = {"clean": log_odds(clean, classes)} | {
                     each.name: log_odds(answers[each.name], classes).where(each.applies[:, None], torch.nan)
                     for each in shown
                     if each.name in OF_SHAPES

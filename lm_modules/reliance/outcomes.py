@@ -58,8 +58,9 @@ class Outcomes:
         features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
             where the plan does not ask about the nearest picture. They take several KB an image, so `merge`, `load`
             and `Measurement` keep them in temporary files (`on_disk`).
-        log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, behind
-            "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an output has no others.
+        log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, under
+            "clean" and behind "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an
+            output has no others.
             Of an image without a label it is that of the class predicted with nothing hidden.
     """
 

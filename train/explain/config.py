@@ -59,7 +59,8 @@ class ExplainConfig:
         split: which split of the data to use. By default test if there is one, else val.
         max_images: number of images of the data, from the first on.
         recognised: whether to leave out images that a network misclassifies with nothing hidden.
-        judge: whether to measure how good the explanations of the data's images are. The true class is then explained.
+        judge: whether to compare explanations with object masks, and surrogates with the network. The true class is
+            then explained.
         preprocess: preprocessing of all networks, in place of that of their weights, as in `evaluate --preprocess`.
         device: device to compute on, such as cpu, cuda or cuda:1. By default the first GPU, or the CPU if there is
             none.

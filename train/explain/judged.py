@@ -1,4 +1,4 @@
-"""The table of how good explanations are."""
+"""The table of explanations against object masks, and of surrogates against the network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -203,7 +203,7 @@ def how_it_was_run(shown: Explanations) -> Markup:
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("pictures", "The explanations", explanations, is_open=True),
     Section("reading", "How to read it", how_to_read),
-    Section("judged", "How good the explanations are", judged),
+    Section("judged", "Explanations against object masks, surrogates against the network", judged),
     Section("run", "How it was run", how_it_was_run),
 )
 

@@ -1,5 +1,6 @@
-"""The outline's gain in log-odds: what the shape of a hole does to logits, where predictions may not move."""
+"""Logit share and gains in log-odds: what the shape of a hole does to logits, where predictions may not move."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,30 @@ _outline = partial(measure, group="outline", unit="logits", in_training=True, co
 
 
 @_outline(
+    title="Logit share",
+    definition="The outline's gain in log-odds divided by what the whole picture adds, which is log-odds of the right "
+    "class with nothing hidden minus those behind the enclosing circle. At 0 the outline adds nothing, at 1 as much as "
+    "the visible object, and below 0 it misleads. It decides no headline and no claim.",
+    unit="number",
+    members=where_shapes,
+)
+def logit_share() -> Statistic:
+    """(silhouette - circle) / (clean - circle), of mean log-odds of the right class, as `outline_gain` has them.
+
+    Undefined where the lower bound of the denominator is not above 0.
+    """
+
+    def combine(means: FloatArray) -> FloatArray:
+        return _gain(means) / np.maximum(added(means), 1e-9)
+
+    def added(means: FloatArray) -> FloatArray:
+        return _gain(means[..., [2, 1]])
+
+    name = "log-odds with nothing hidden minus those behind the circle"
+    return Statistic(partial(_own_odds, conditions=("silhouette", "circle", "clean")), combine, added, name)
+
+
+@_outline(
     title="Outline's gain (log-odds)",
     definition="Log-odds of the right class against all others with the object hidden along its outline, minus the "
     "same behind the enclosing circle, which hides as many pixels, paired image by image. At 0 the outline adds "
@@ -25,14 +50,7 @@ _outline = partial(measure, group="outline", unit="logits", in_training=True, co
 )
 def outline_gain() -> Statistic:
     """Mean over images of what the outline adds to the log-odds of the image's class, in nats; 0 is best."""
-
-    def columns(outcomes: Outcomes) -> Columns:
-        behind, around = (
-            outcomes.log_odds_under(each)[:, _OWN].astype(np.float64) for each in ("silhouette", "circle")
-        )
-        return _columns(outcomes, outcomes.object_valid, behind - around)
-
-    return Statistic(columns)
+    return Statistic(partial(_own_odds, conditions=("silhouette", "circle")), _gain)
 
 
 @_outline(
@@ -52,10 +70,20 @@ def shape_gain() -> Statistic:
     def columns(outcomes: Outcomes) -> Columns:
         behind_j, behind_k = (outcomes.log_odds_under(each) for each in ("swap_j", "swap_k"))
         towards_j, towards_k = behind_j[:, _J] - behind_k[:, _J], behind_k[:, _K] - behind_j[:, _K]
-        return _columns(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
+        return _finite(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
 
     return Statistic(columns)
 
 
-def _columns(outcomes: Outcomes, valid: BoolArray, gains: FloatArray) -> Columns:
-    return columns_of(outcomes, valid & np.isfinite(gains), gains)
+def _gain(means: FloatArray) -> FloatArray:
+    gain: FloatArray = means[..., 0] - means[..., 1]
+    return gain
+
+
+def _own_odds(outcomes: Outcomes, conditions: Sequence[str]) -> Columns:
+    odds = (outcomes.log_odds_under(each)[:, _OWN].astype(np.float64) for each in conditions)
+    return _finite(outcomes, outcomes.object_valid, *odds)
+
+
+def _finite(outcomes: Outcomes, valid: BoolArray, *rows: FloatArray) -> Columns:
+    return columns_of(outcomes, valid & np.isfinite(rows).all(axis=0), *rows)

@@ -63,7 +63,11 @@ def make_outcomes(
             for name in predictions
             if name == "clean" or name.startswith("retention/")
         },
-        log_odds={name: rng.normal(size=(images, 3)).astype(np.float32) for name in OF_SHAPES if name in predictions},
+        log_odds={
+            name: ((name == "clean") + rng.normal(size=(images, 3))).astype(np.float32)
+            for name in (*OF_SHAPES, "clean")
+            if name in predictions
+        },
     )
 
 

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
-from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain, shape_gain
+from maskrobust.lm_modules.reliance.measures.outline_gain import logit_share, outline_gain, shape_gain
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -130,6 +130,35 @@ def test_the_gain_in_log_odds_recovers_a_planted_dose_and_is_zero_at_zero():
             logit = 5.0 * dose
             truth = of_guesses * (logit - np.log(CLASSES - 1) + np.log(CLASSES - 2 + np.exp(logit)))
             assert gain.value == pytest.approx(truth, rel=0.2), (statistic, dose)
+
+
+def test_the_logit_share_recovers_a_planted_dose_and_is_undefined_where_a_visible_object_adds_nothing():
+    """A network that knows whole pictures by a logit of 5, and names the outline it is shown by w times 5."""
+    data = cues(1.0)
+    reader, samples = PerfectReader(data), data.samples("test")
+    label_of = {image.numpy().tobytes(): label for image, label in zip(samples.images, samples.labels, strict=True)}
+
+    def mixed(dose, known):
+        def predict(images, visible, keys):
+            pictures = (255 * images).round().to(samples.images.dtype)
+            labels = torch.stack([label_of[each.numpy().tobytes()] for each in pictures])
+            is_whole = visible.flatten(1).all(dim=1)[:, None]
+            return torch.where(is_whole, known * one_hot(labels, CLASSES), 5.0 * dose * reader(images, visible, keys))
+
+        return predict
+
+    plan, bank = ReliancePlan(hidden_fractions=()), SilhouetteBank.from_batches(data.val_dataloader())
+    asked = {dose: Asked(mixed(dose, 5.0), plan) for dose in (0.0, 0.25, 1.0)} | {"blind": Asked(mixed(0.0, 0.0), plan)}
+    found = Measurement(asked, bank, CLASSES).run(batches_on(data.test_dataloader(), "cpu"))
+    shares = {key: estimate(logit_share(), [each], replicates=400) for key, each in found.items()}
+    assert shares["blind"].value is None
+    assert "log-odds with nothing hidden minus those behind the circle" in shares["blind"].undefined_because
+    for dose in (0.0, 0.25, 1.0):
+        right, wrong = 5.0 * dose - np.log(CLASSES - 1), -np.log(CLASSES - 2 + np.exp(5.0 * dose))
+        around = right / CLASSES + wrong * (1 - 1 / CLASSES)
+        truth = (right - around) / (5.0 - np.log(CLASSES - 1) - around)
+        assert shares[dose].value == pytest.approx(truth, abs=0.02)
+        assert shares[dose].low <= truth <= shares[dose].high
 
 
 def draw_outcomes(data, seed):
