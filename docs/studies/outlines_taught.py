@@ -12,10 +12,11 @@ and only "own" has holes that depend on what they hide. Both are done with zeros
   Pre-training is said to teach outlines if the 95 % interval lies above 0, and else not to be shown to. It is said to
   teach little if the interval ends below 3 points.
 - Positive control: the network trained with labels, own-object holes and zeros, minus the untrained one. It is run
-  first. If its interval over the five seeds is not above 0, no pre-training is run. Null: the untrained network.
+  first. If its interval over seeds 1 to 3 is not above 0, no pre-training is run. Null: the untrained network.
 - Without a test: own minus other under mean padding, and each pre-training minus the untrained network.
-- Seeds 1 to 5 in this order. The run ends at an hour fixed before, whatever it shows. A seed counts if both of its arms
-  under zeros are done by then; fewer than five are reported as such, and with fewer than three nothing is decided.
+- Seeds 1 to 5 in this order, arms under zeros first. The run ends at an hour fixed before, whatever it shows. A seed
+  counts if both of its arms under zeros are done by then; fewer than five are reported as such, and with fewer than
+  three nothing is decided.
 
 One file for each arm and seed; those that are there stay. Several processes may share a folder. One that is killed
 leaves an empty file, to be deleted.
