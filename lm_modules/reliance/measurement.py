@@ -138,7 +138,8 @@ class Measurement(Generic[Key]):
         An image of which a condition hides nothing is not asked again: its answer is the clean one.
 
         Raises:
-            InputError: logits are not (B, at least num_classes), or not finite; or the bank's masks have another size.
+            InputError: logits are not (B, at least num_classes), or not finite; an image has no label; or the bank's
+                masks have another size.
         """
         found: dict[Key, Outcomes] = {}
         clean_of: dict[Callable[[Tensor], Tensor], Tensor] = {}
@@ -156,6 +157,8 @@ class Measurement(Generic[Key]):
                 "swap_valid": swaps.valid,
             }
             facts = {name: values.cpu().numpy() for name, values in facts.items()}
+            if (facts["labels"] < 0).any():
+                raise InputError("images to measure must have labels, got some without (-1); leave these out.")
             for key, (predict, plan, whole, features) in self.asked.items():
                 names = {*condition_names(plan)}
                 shown = [each for each in conditions.all if each.name in names]
@@ -170,8 +173,7 @@ class Measurement(Generic[Key]):
                     hidden = [each for each in shown if each.name in map(retention_condition, plan.hidden_fractions)]
                     ahead = {"clean": features(batch.images, batch.known, keys)}
                     ahead |= _behind(key, features, batch.images, hidden, keys, ahead["clean"])
-                own = batch.labels.where(batch.labels >= 0, clean.argmax(dim=1))
-                classes = torch.stack([own, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
+                classes = torch.stack([batch.labels, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
                 odds = {"clean": log_odds(clean, classes)} | {
                     each.name: log_odds(answers[each.name], classes).where(each.applies[:, None], torch.nan)
                     for each in shown

@@ -61,7 +61,6 @@ class Outcomes:
         log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, under
             "clean" and behind "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an
             output has no others.
-            Of an image without a label it is that of the class predicted with nothing hidden.
     """
 
     num_classes: int

@@ -157,7 +157,9 @@ def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str 
     found = [run.scenes for run in runs if run.scenes is not None]
     if len(found) < len(runs) or not found:
         raise InputError("the outcomes hold no answers about scenes; evaluate with a plan that has some.")
-    if not all(np.array_equal(each.energy, found[0].energy) for each in found):
+    if not all(np.array_equal(each.energy, found[0].energy) for each in found) or not all(
+        np.array_equal(each.objects[each.pairs], found[0].objects[found[0].pairs]) for each in found
+    ):
         raise InputError("runs to compare must be asked in the same scenes, got others; evaluate them on one split.")
     if len(found[0].kinds) == 0:
         return found, "undefined because the data have no empty scenes."
@@ -205,23 +207,12 @@ class CrossedStatistic:
             because = f"undefined because the data have no empty scenes of the kind {self.kind}."
         if because is not None:
             return Estimate(None, None, None, 0, 0, because)
-        tables = [
-            dict(
-                zip(
-                    map(tuple, each.objects[each.pairs].tolist()),
-                    outline_pulls(each.logits[:, chosen], each.columns, each.pairs),
-                    strict=True,
-                )
-            )
-            for each in found
-        ]
-        pairs = sorted(set(tables[0]).intersection(*tables[1:]))  # labels of their own give networks other pairs
-        if not pairs:
-            return Estimate(None, None, None, 0, 0, "undefined because the networks have no pair of objects in common.")
-        values = np.stack([[table[pair] for pair in pairs] for table in tables])
+        codes = found[0].objects[found[0].pairs]
+        order = np.lexsort(codes.T[::-1])
+        values = np.stack([outline_pulls(each.logits[:, chosen], each.columns, each.pairs[order]) for each in found])
         if minus:
             values = values[:-minus] - values[-minus:]
-        codes = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        codes = codes[order]
         objects = len(np.unique(codes))
         try:
             mean = crossed_mean(values, codes, kinds[chosen])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -356,8 +355,6 @@ def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequen
 def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
     """Columns with values (C, S, N), those of all runs."""
     columns = [statistic.columns(run) for run in runs]
-    if all(np.array_equal(run.ids, runs[0].ids) for run in runs):
-        columns = _common(columns)
     for other in columns[1:]:
         if not (np.array_equal(other.ids, columns[0].ids) and np.array_equal(other.objects, columns[0].objects)):
             raise InputError(
@@ -365,24 +362,6 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
                 f"{len(columns[0].ids)} and {len(other.ids)} images with different ids; evaluate them on one split."
             )
     return columns[0]._replace(values=np.stack([each.values for each in columns], axis=1))
-
-
-def _common(columns: Sequence[Columns]) -> list[Columns]:
-    """The images that count in all of several columns about the same images.
-
-    They differ where images have no labels: what a network takes for the class decides which images count.
-    """
-    common = reduce(np.intersect1d, [each.ids for each in columns])
-    kept = [np.isin(each.ids, common) for each in columns]
-    return [
-        each._replace(
-            ids=each.ids[rows],
-            objects=each.objects[rows],
-            values=each.values[:, rows],
-            left_out=each.left_out + int((~rows).sum()),
-        )
-        for each, rows in zip(columns, kept, strict=True)
-    ]
 
 
 def _sample(

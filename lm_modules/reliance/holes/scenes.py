@@ -120,7 +120,7 @@ def alike_pairs(object_masks: Tensor, classes: Tensor) -> Tensor:
 
 
 def draw_shapes(bank: SilhouetteBank, *, count: int, seed: int) -> Shapes:
-    """Shapes of objects that have a class and a partner; see `alike_pairs`.
+    """Shapes of objects that have a partner; see `alike_pairs`.
 
     Objects that touch the border of their picture are passed over, because the border is part of their outline, and so
     are those that leave the picture when their circle lies in its middle. One sample of each object is drawn.
@@ -131,7 +131,7 @@ def draw_shapes(bank: SilhouetteBank, *, count: int, seed: int) -> Shapes:
         seed: decides which, together with the sample ids.
     """
     masks, labels, ids, objects = (each.cpu() for each in (bank.object_masks, bank.labels, bank.ids, bank.objects))
-    kept = (~touches_border(masks) & (labels >= 0)).nonzero().squeeze(1)
+    kept = (~touches_border(masks)).nonzero().squeeze(1)
     kept = kept[uniform(fold_in(sample_keys(seed, ids[kept]), _OBJECT_STREAM)).argsort(stable=True)]
     _, first = np.unique(objects[kept].numpy(), return_index=True)
     kept = kept[torch.from_numpy(np.sort(first)[:count])]

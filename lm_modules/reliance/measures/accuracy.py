@@ -49,10 +49,8 @@ def at_chance(outcomes: Outcomes) -> str:
     `chance_level`, images being counted as independent.
 
     Args:
-        outcomes: outcomes with the labels of the data; empty for images without labels (-1).
+        outcomes: outcomes with the labels of the data.
     """
-    if (outcomes.labels < 0).any():
-        return ""
     right, count = int((outcomes.predictions["clean"] == outcomes.labels).sum()), len(outcomes.labels)
     chance, of_whom = chance_level(outcomes)
     with library_needed():

@@ -149,9 +149,11 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(bre
             measurement.ask(shape_batch(6, seed=1))
 
 
-def test_wrong_logits_are_refused(batch):
+def test_wrong_logits_and_missing_labels_are_refused(batch):
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
         Measurement({"count": Asked(count_visible, PLAN)}, BANK, 7).ask(batch)
+    with pytest.raises(ValueError, match=r"must have labels, got some without \(-1\)"):
+        Measurement({"count": Asked(count_visible, PLAN)}, BANK, NUM_CLASSES).ask(batch._replace(labels=-batch.labels))
 
 
 TWO_PLANS_IN = ReliancePlan(

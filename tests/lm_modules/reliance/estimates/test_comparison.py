@@ -12,7 +12,7 @@ from scipy import stats
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.bootstrap import tail_level
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
-from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic, crossed_mean, outline_pulls
+from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.holes.scenes import alike_pairs
 from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
@@ -217,13 +217,3 @@ def test_intervals_hold_the_truth_with_few_objects_and_few_scenes(objects, scene
         low, high = crossed_mean(values[None], both).interval()[1:]
         held += low <= 0.0 <= high
     assert held >= 182
-
-
-def test_networks_without_a_pair_of_objects_in_common_have_no_difference():
-    """Without labels, a network's own classes decide which objects it pairs."""
-    outcomes = make_outcomes(8, 0)
-    assert outcomes.scenes is not None
-    halves = [outcomes.scenes._replace(pairs=half) for half in np.split(outcomes.scenes.pairs, 2)]
-    one, other = (replace(outcomes, scenes=half) for half in halves)
-    found = CrossedStatistic().difference([one], [other])
-    assert found.value is None and "no pair of objects in common" in str(found.undefined_because)

@@ -128,20 +128,6 @@ def test_runs_that_cannot_be_compared_are_refused():
         magnitude_difference(silhouette_leak(), arm(0.5), arm(0.5, seeds=3))
 
 
-def test_networks_are_compared_on_the_images_that_count_for_all_of_them():
-    """As where images have no labels, and a network's own predictions say which can be swapped."""
-    few, many = make_outcomes(12, seed=0, invalid=(1, 5)), make_outcomes(12, seed=1, invalid=(5, 7, 8))
-    found = estimate_difference(silhouette_leak(), [few], [many], replicates=50)
-    without = (1, 5, 7, 8)
-    expected = estimate_difference(
-        silhouette_leak(),
-        [make_outcomes(12, seed=0, invalid=without)],
-        [make_outcomes(12, seed=1, invalid=without)],
-        replicates=50,
-    )
-    assert found == expected and (found.images, found.left_out) == (8, 4)
-
-
 def paired_columns(images, seed):
     """Two correlated columns of zeros and ones."""
     rng = np.random.default_rng(seed)

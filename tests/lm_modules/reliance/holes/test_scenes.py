@@ -82,10 +82,9 @@ def test_each_object_has_one_shape_in_the_middle_and_a_partner():
     assert torch.equal(draw().objects, draw().objects) and not torch.equal(draw(20, 1).objects, draw(20).objects)
 
 
-def test_objects_at_the_border_and_objects_without_a_class_are_passed_over():
+def test_objects_at_the_border_are_passed_over():
     moved = torch.stack([mask.roll(-int(mask.any(dim=2).nonzero()[0, 1]), dims=1) for mask in BANK.object_masks])
     assert len(draw(bank=SilhouetteBank(moved, BANK.labels, BANK.ids)).objects) == 0
-    assert len(draw(bank=replace(BANK, labels=torch.full_like(BANK.labels, -1))).objects) == 0
 
 
 def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene():
@@ -118,14 +117,13 @@ def test_known_networks_are_pulled_as_far_as_they_read_outlines(predictor, flat,
     assert found["outline_pull"].images == len(draw().objects)
 
 
-def test_a_difference_is_over_the_pairs_that_both_networks_have():
-    """Where images have no labels, each network has its own."""
-    other = replace(draw(), labels=(draw().labels + (draw().objects % 3 == 0)) % NUM_CLASSES)
-    pairs = other.pairs[other.labels[other.pairs[:, 0]] != other.labels[other.pairs[:, 1]]]
-    asked = outcomes(answers(reader)), outcomes(answers(blind, shapes=replace(other, pairs=pairs)))
-    context = Context(PLAN)
-    found = {row.name: row for row in difference_rows("a", "b", "m", ([asked[0]], [asked[1]]), context, replicates=20)}
+def test_a_difference_is_paired_and_of_the_same_objects():
+    one, other = (outcomes(answers(each)) for each in (reader, blind))
+    found = {row.name: row for row in difference_rows("a", "b", "m", ([one], [other]), Context(PLAN), replicates=20)}
     assert interval(found["outline_pull"]) == pytest.approx((1.0, 1.0, 1.0))
+    fewer = outcomes(answers(blind, shapes=draw(20)))
+    with pytest.raises(InputError, match="must be asked in the same scenes"):
+        list(difference_rows("a", "b", "m", ([one], [fewer]), Context(PLAN), replicates=20))
 
 
 def test_what_cannot_be_asked_is_undefined_with_its_reason():
