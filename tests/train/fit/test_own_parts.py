@@ -101,10 +101,10 @@ def test_outputs_that_are_not_one_for_each_class_are_told_before_a_step(name, gi
 
 
 def test_a_network_of_ones_own_is_evaluated_as_the_refusal_of_its_checkpoint_suggests(capsys):
-    checkpoint = fit(f"--model.architecture={MODULE}.of_eight")
+    checkpoint = fit(f"--model.architecture={MODULE}.OfClasses")
     evaluate = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black]", "--answers=all"]
     suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
-    assert suggested == f"{MODULE}.of_eight:{checkpoint}"
+    assert suggested == f"{MODULE}.OfClasses:{checkpoint}"
     main([*evaluate, f"--network={suggested}", "--out=out"])
     assert load_network(suggested).num_classes == 8
 
