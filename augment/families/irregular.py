@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.patches import take_rows
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import check_at_least
@@ -97,7 +96,7 @@ def _draw_levels(keys: Tensor, height: int, width: int, knots: int) -> Tensor:
     lines = (left * _WEIGHT_STEPS + (right - left) * column_weight) >> _WEIGHT_BITS  # 15 bits with the sign's
     lines = lines.gather(2, _shifted(offset[:, 1], width).unsqueeze(1).expand(-1, knots, -1))
     place = _shifted(offset[:, 0], height)
-    field, slope = (take_rows(each, row[place]) for each in (lines << _WEIGHT_BITS, lines.roll(-1, dims=1) - lines))
+    field, slope = (_take_rows(each, row[place]) for each in (lines << _WEIGHT_BITS, lines.roll(-1, dims=1) - lines))
     return field.addcmul_(slope, row_weight[place][:, :, None]).bitwise_right_shift_(_BITS_BELOW_A_LEVEL)
 
 
@@ -114,3 +113,9 @@ def _shifted(offset: Tensor, size: int) -> Tensor:
     """Positions shifted around by `offset` (B,) in [0, 1) of `size`: (B, size) int64."""
     places = torch.arange(size, device=offset.device) + (offset.double() * size).long().unsqueeze(1)
     return places - size * (places >= size)
+
+
+def _take_rows(lines: Tensor, row: Tensor) -> Tensor:
+    """Images (B, H, W) composed of the N different rows of each, (B, N, W); `row` (B, H) says which stands where."""
+    first = torch.arange(len(lines), device=lines.device)[:, None] * lines.shape[1]
+    return lines.flatten(0, 1).index_select(0, (first + row).flatten()).reshape(*row.shape, lines.shape[2])

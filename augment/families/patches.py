@@ -2,11 +2,10 @@
 
 import math
 
-import torch
 from torch import Tensor
 
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
-from maskrobust.augment.random import fold_in, permutation, uniform
+from maskrobust.augment.random import fold_in, permutation
 from maskrobust.errors import InputError, check_at_least
 
 
@@ -23,17 +22,12 @@ def patches(
     *,
     hidden_fraction: tuple[float, float],
     patch_size: int | tuple[int, ...] = 16,
-    random_offset: bool = False,
 ) -> Tensor:
     """Hide a random subset of the cells of a grid.
 
     The grid has ceil(height / patch height) x ceil(width / patch width) cells, those at the lower and right border cut
     off where the patch does not divide the image; a patch larger than the image is one cell. round(fraction x cells)
     cells are hidden, every subset of that size being equally likely: the hidden fraction is exact to a cell.
-
-    With `random_offset` the grid has one row and one column more and is shifted up and to the left by a uniformly drawn
-    number of pixels, less than a patch. The number of hidden cells stays exact; the fraction of hidden pixels is exact
-    in expectation only, for each pixel is hidden with probability hidden cells / cells, but border cells are cut off.
 
     Args:
         keys: (B,) int64 keys.
@@ -43,7 +37,6 @@ def patches(
         hidden_fraction: (low, high) of the fraction of hidden cells, drawn uniformly for each sample.
         patch_size: side of a square cell or a cube, or its (height, width), of volumes (depth, height, width); at
             least 1.
-        random_offset: shift the grid of each sample.
 
     Returns:
         `visible`, (B, 1, height, width) or (B, 1, depth, height, width) bool.
@@ -56,40 +49,12 @@ def patches(
     patch = (patch_size,) * len(size) if isinstance(patch_size, int) else patch_size
     if len(patch) != len(size):
         raise InputError(f"patch_size must be one number, or one for each of {len(size)} axes, got {patch_size}.")
-    cells = [-(-length // side) + random_offset for length, side in zip(size, patch, strict=True)]
+    cells = [-(-length // side) for length, side in zip(size, patch, strict=True)]
     fraction = draw_hidden_fraction(fold_in(keys, 0), hidden_fraction)
     hidden_cells = (fraction * math.prod(cells)).round().long()
     rank = permutation(fold_in(keys, 1), math.prod(cells))
     visible = (rank >= hidden_cells.unsqueeze(1)).reshape(-1, *cells)
-    offset = uniform(fold_in(keys, 2), len(size)) if random_offset else None
     # Axis by axis from the last one, so that rows are repeated as a whole: copying by pixel takes sixty times as long.
     for axis, length, side in reversed([*zip(range(1, visible.ndim), size, patch, strict=True)]):
-        if offset is None:
-            visible = visible.repeat_interleave(side, dim=axis).narrow(axis, 0, length).contiguous()
-        else:
-            place = (torch.arange(length, device=keys.device) + (offset[:, axis - 1, None] * side).long()) // side
-            visible = _take_along(visible, axis, place)
+        visible = visible.repeat_interleave(side, dim=axis).narrow(axis, 0, length).contiguous()
     return visible.unsqueeze(1)
-
-
-def _take_along(cells: Tensor, axis: int, place: Tensor) -> Tensor:
-    """Cells (B, ...) with those at `place` (B, N) along an axis."""
-    if axis == 1:
-        return take_rows(cells.flatten(2), place).reshape(len(place), -1, *cells.shape[2:])
-    shape = [*cells.shape[:axis], place.shape[1], *cells.shape[axis + 1 :]]
-    index = place.reshape(len(place), *[1] * (axis - 1), -1, *[1] * (cells.ndim - axis - 1))
-    return cells.gather(axis, index.expand(shape))
-
-
-def take_rows(lines: Tensor, row: Tensor) -> Tensor:
-    """Compose images from rows.
-
-    Args:
-        lines: (B, N, W), the N different rows of each image.
-        row: (B, H) int64 in [0, N), which of them stands where.
-
-    Returns:
-        (B, H, W), dtype of `lines`.
-    """
-    first = torch.arange(len(lines), device=lines.device)[:, None] * lines.shape[1]
-    return lines.flatten(0, 1).index_select(0, (first + row).flatten()).reshape(*row.shape, lines.shape[2])

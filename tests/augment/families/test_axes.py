@@ -37,7 +37,6 @@ def test_patches_are_cells_of_a_grid_of_which_a_fraction_is_hidden(size):
         assert all(torch.equal(cell.any(dim=1), cell.all(dim=1)) for cell in cells)
         wanted = fraction * len(cells)
         assert ((sum(cell.all(dim=1).int() for cell in cells) - wanted).abs() <= 0.5 + 1e-5).all()
-        assert torch.equal(hole("patches", size, fraction, random_offset=True).all(), torch.tensor(fraction == 1.0))
 
 
 @pytest.mark.parametrize("size", SIZES)
