@@ -216,10 +216,10 @@ class Arrangement:
         parts = self.axes[axis]
         if size == length(parts):
             return self
-        if not self.varies(axis):
-            return self.with_axes([*self.axes[:axis], channels(size), *self.axes[axis + 1 :]])
         if any(part.source == IMAGES for part in self.kinds[axis]):
             raise NotImplementedError("layer masking keeps all images.")
+        if not self.varies(axis) or size == 0:
+            return self.with_axes([*self.axes[:axis], channels(size), *self.axes[axis + 1 :]])
         (part, *more), shown = parts, self.places.shown
         if more or part.source is None or part.size != shown.shape[part.source]:
             if len(self.whole.axes[axis]) > 1:

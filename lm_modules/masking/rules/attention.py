@@ -541,6 +541,8 @@ def arrangement_of(x: Any, like: Masked) -> Arrangement:
 
 def ended(features: Tensor, arrangement: Arrangement) -> Masked | Tensor:
     """Masked features; a plain tensor with 0 for hidden images where no positions are left."""
+    if features.numel() == 0:
+        return features
     if not arrangement.ends:
         return arrange(features, arrangement)
     return features.masked_fill(~arrangement.positions, 0.0)

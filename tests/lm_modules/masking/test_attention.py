@@ -287,23 +287,35 @@ def copied_to_its_end(x):
     return x
 
 
-@pytest.mark.parametrize(
-    ("change", "shown_then"),
-    [
-        (partial(F.normalize, dim=1), [[0.0, 1, 1, 1], [1, 1, 0, 0]]),
-        (copied_to_its_end, [[0.0, 1, 0, 1], [1, 1, 1, 1]]),
-    ],
-    ids=["normalised over positions", "written to a slice"],
-)
+def with_nothing_ahead(x):
+    """Tokens behind the first none of them, as where a network has no class token."""
+    return torch.cat([x[:, :0], 2 * x[:, 0:]], dim=1)
+
+
+SHOWN = [[0.0, 1, 1, 1], [1, 1, 0, 0]]
+IN_BOTH, IN_ANY = [[0.0, 1, 0, 1], [1, 1, 0, 0]], [[0.0, 1, 1, 1], [1, 1, 1, 1]]
+CHANGES = {
+    "normalised over positions": (partial(F.normalize, dim=1), "intersection", SHOWN),
+    "written to a slice": (copied_to_its_end, "intersection", [[0.0, 1, 0, 1], [1, 1, 1, 1]]),
+    "behind an empty slice": (with_nothing_ahead, "intersection", SHOWN),
+    "a residual of both": (lambda x: x + copied_to_its_end(x), "intersection", IN_BOTH),
+    "a residual of any": (lambda x: x + copied_to_its_end(x), "union", IN_ANY),
+    "a product of both": (lambda x: x * copied_to_its_end(x), "union", IN_BOTH),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
 @torch.no_grad()
-def test_tokens_that_are_changed_are_those_of_visible_ones_alone(change, shown_then):
+def test_tokens_that_are_changed_are_those_of_visible_ones_alone(name):
+    change, merge, shown_then = CHANGES[name]
     network = draw(partial(Tokens, lambda x, _: change(x), nn.Linear(4, 3)))
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
     visible = torch.ones(2, 1, 64, 64, dtype=torch.bool)
     visible[0, :, :32, :32] = visible[1, :, 32:] = False
-    shown, then = (torch.tensor(each)[..., None] for each in ([[0.0, 1, 1, 1], [1, 1, 0, 0]], shown_then))
+    shown, then = (torch.tensor(each)[..., None] for each in (SHOWN, shown_then))
     tokens = change(network.patches(images).flatten(2).mT * shown) * then
-    torch.testing.assert_close(LayerMasking(network)(images, visible), network.head(tokens.sum(1) / then.sum(1)))
+    found = LayerMasking(network, merge=merge)(images, visible)
+    torch.testing.assert_close(found, network.head(tokens.sum(1) / then.sum(1)))
 
 
 def test_coverage_and_images_of_several_sizes_are_refused_by_name():
