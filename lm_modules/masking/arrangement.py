@@ -115,8 +115,7 @@ class Arrangement:
         Raises:
             NotImplementedError: an axis would be cut where channels and positions mix.
         """
-        cut = self
-        axes = cut._cut(shape)
+        axes, cut = self._cut(shape), self
         if axes is None:
             cut = self.whole
             axes = cut._cut(shape)
@@ -185,10 +184,6 @@ class Arrangement:
         if _varies(axis):
             raise NotImplementedError(f"layer masking cannot make {size} positions of {length(axis)}.")
         return channels(size)
-
-    def resized_behind(self, count: int) -> "Arrangement":
-        """With axes of size 1 behind, so many in all."""
-        return self.with_axes([*self.axes, *[()] * (count - len(self.axes))])
 
     def met(self, others: Sequence["Arrangement"], shape: Sequence[int], *, in_any: bool = False) -> "Arrangement":
         """What is visible in all of several operands of one shape, or in any."""

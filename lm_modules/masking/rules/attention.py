@@ -138,8 +138,8 @@ def normalize(operation: Operation, x: Masked, p: float = 2.0, dim: int = 1, eps
 def norm_of_tokens(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Of (B, C, N) or (N, C), as of a map that is one position wide."""
     rule = normalisation.group_norm if operation is F.group_norm else normalisation.batch_norm
-    wide = x.features.reshape(*x.shape, *[1] * (4 - x.ndim))
-    of_map = arrange(wide, x.arrangement.resized_behind(wide.ndim))
+    behind = [1] * (4 - x.ndim)
+    of_map = arrange(x.features.reshape(*x.shape, *behind), x.arrangement.viewed([*x.shape, *behind]))
     if not isinstance(of_map, Arranged):
         return rule(operation, of_map, *args, **kwargs)
     result = rule(operation, of_map.as_map(), *args, **kwargs)
@@ -342,7 +342,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     if not any(each.varies(axis) for each in each_of):
         zeroed = [each.with_hidden_zero() if isinstance(each, Masked) else each for each in branches]
         result = operation(zeroed, axis)
-        return _met_resized(result, masked, axis)
+        return _met(result, masked, in_any=True)
     result = operation([each.features if isinstance(each, Masked) else each for each in branches], axis)
 
     def join() -> Arrangement:
@@ -491,10 +491,10 @@ def attention(
     bias = _bias(keys, query.dtype) if keys.varies(-2) else None
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
-            attn_mask = torch.zeros((), dtype=query.dtype, device=query.device).where(
-                attn_mask, torch.finfo(query.dtype).min / 2
-            )
+            attn_mask = torch.zeros((), dtype=query.dtype, device=query.device).where(attn_mask, -torch.inf)
         bias = attn_mask if bias is None else bias + attn_mask
+        if isinstance(value, Masked):  # of which the network's own mask may leave hidden ones alone
+            plain[2] = value.with_hidden_zero()
     if bias is not None:
         bias = bias.expand(*bias.shape[:-2], query.shape[-2], key.shape[-2])
     result = operation(*plain, attn_mask=bias, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa)
@@ -519,8 +519,10 @@ def multi_head_attention(
     arrangement = masked[0].arrangement
     if len(masked) != 3 or any(each.arrangement != arrangement for each in masked) or query.ndim != 3:
         raise NotImplementedError(f"layer masking needs attention of tokens to themselves; {OWN_RULE}")
-    if kwargs.get("key_padding_mask") is not None:
-        raise NotImplementedError(f"layer masking needs attention without key_padding_mask; {OWN_RULE}")
+    if any(kwargs.get(name) is not None for name in ("key_padding_mask", "attn_mask")):
+        raise NotImplementedError(
+            f"layer masking needs torch.nn.MultiheadAttention without key_padding_mask and attn_mask; {OWN_RULE}"
+        )
     length, images, _ = query.shape
     shown = _or_all(arrangement.positions, 0)[:, :, 0].expand(length, images).T
     given = {**kwargs, "key_padding_mask": ~shown}
@@ -551,17 +553,6 @@ def ended(features: Tensor, arrangement: Arrangement) -> Masked | Tensor:
 def _met(result: Tensor, masked: Sequence[Masked], *, in_any: bool = False) -> Masked:
     first, *others = (each.arrangement for each in masked)
     return arrange(result, first.met(others, result.shape, in_any=in_any))
-
-
-def _met_resized(result: Tensor, masked: Sequence[Masked], axis: int) -> Masked:
-    size = [*result.shape]
-    first, *others = (
-        each.arrangement.with_axes(
-            [*each.arrangement.axes[:axis], channels(size[axis]), *each.arrangement.axes[axis + 1 :]]
-        )
-        for each in masked
-    )
-    return arrange(result, first.met(others, size, in_any=True))
 
 
 def _bias(keys: Arrangement, dtype: torch.dtype) -> Tensor:

@@ -242,6 +242,10 @@ class Tokens(nn.Module):
 
 REFUSED = {
     "causal attention": (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "no causal attention"),
+    "attention with a mask": (
+        lambda x, layer: layer(x, x, x, attn_mask=x.new_zeros(4, 4))[0], "without key_padding_mask and attn_mask",
+        nn.MultiheadAttention(8, 2, batch_first=True),
+    ),
     "flex attention": (
         lambda x: flex_attention(x[:, None], x[:, None], x[:, None])[:, 0], "torch.nn.attention.flex_attention"
     ),
@@ -316,6 +320,28 @@ def test_tokens_that_are_changed_are_those_of_visible_ones_alone(name):
     tokens = change(network.patches(images).flatten(2).mT * shown) * then
     found = LayerMasking(network, merge=merge)(images, visible)
     torch.testing.assert_close(found, network.head(tokens.sum(1) / then.sum(1)))
+
+
+@pytest.mark.parametrize("forbidden", [True, -torch.inf], ids=["bool", "float"])
+@torch.no_grad()
+def test_where_a_mask_of_the_network_leaves_hidden_keys_alone_nothing_is_attended_to(forbidden):
+    """Tokens attend to all but themselves."""
+    own = torch.eye(4, dtype=torch.bool)
+    given = ~own if forbidden is True else torch.zeros(4, 4).masked_fill(own, forbidden)
+
+    def attend(x, _):
+        return F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], attn_mask=given)[:, 0]
+
+    network = draw(partial(Tokens, attend, nn.Linear(4, 3)))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5))
+    shown = torch.tensor([[True, False, False, False], [True, True, False, True]])
+    visible = shown.reshape(2, 1, 2, 2).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    expected = []
+    for tokens, kept in zip(network.patches(images).flatten(2).mT, shown, strict=True):
+        seen = tokens[kept]
+        scores = (seen @ seen.T * 8**-0.5).masked_fill(torch.eye(len(seen), dtype=torch.bool), -torch.inf)
+        expected.append(network.head((scores.softmax(-1).nan_to_num() @ seen).mean(0)))
+    torch.testing.assert_close(LayerMasking(network)(images, visible), torch.stack(expected))
 
 
 def test_coverage_and_images_of_several_sizes_are_refused_by_name():
