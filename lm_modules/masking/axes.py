@@ -36,12 +36,14 @@ def images_first(count: int) -> Axes:
 
 def tuple_of(value: int | Sequence[int], count: int) -> Sizes:
     """An argument that may be one number for all axes."""
-    return (value,) * count if isinstance(value, int) else (*value,) * (count if len(value) == 1 else 1)
+    if isinstance(value, int):
+        return (value,) * count
+    return tuple(value) * (count if len(value) == 1 else 1)
 
 
 def symmetric(padding: int | Sequence[int], count: int) -> Padding:
     """A padding given as one number, or one for each axis."""
-    return tuple(each for size in tuple_of(padding, count)[::-1] for each in (size, size))
+    return tuple([each for size in tuple_of(padding, count)[::-1] for each in (size, size)])
 
 
 def padding_of(before: Sequence[int], after: Sequence[int]) -> Padding:

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.table import (
     ANYWHERE,
     ASKING_SIZES,
     MADE_IN_SHAPE,
-    RULES,
+    RULED_CLASSES,
     LosesMap,
     Rule,
     RuledModule,
@@ -194,7 +194,7 @@ def _compute(
     try:
         if run is not None and run.sizes is not None:
             return run.sizes.apply(run, operation, rule, args, kwargs)
-        if not any(isinstance(each, OffGrid) for each in operands):
+        if not any([isinstance(each, OffGrid) for each in operands]):
             try:
                 return rule.apply(operation, *args, **kwargs)
             except LosesMap:
@@ -250,10 +250,15 @@ def _changed_by(operation: Any, args: Sequence[Any]) -> Ruled:
     return args[0]
 
 
+_PLAIN = {Tensor, nn.Parameter, type(None), bool, int, float, str}
+
+
 def ruled_in(values: Iterable[Any]) -> list[Ruled]:
     """The masked features among values, and in lists and tuples among them."""
     found = []
     for value in values:
+        if type(value) in _PLAIN:
+            continue
         if isinstance(value, Ruled):
             found.append(value)
         elif type(value) in (list, tuple):
@@ -282,10 +287,10 @@ def _in_order(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> tu
 
 def _own(result: Any, operands: Sequence[Ruled], run: Run | None, *, is_part: bool, compiles: bool) -> Any:
     """A result of a rule, in the run of its operands."""
-    if not isinstance(result, Tensor):
-        return result
     if isinstance(result, Ruled):
         result.run = run
+    elif not isinstance(result, Tensor):
+        return result
     return result if compiles else watch(result, operands, is_part=is_part)
 
 
@@ -308,6 +313,8 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
 # --- classes of modules with a rule of their own ----------------------------------------------------------------------
 
 _ASKING: set[type] = set()
+_LOOKED_AT: dict[int, set[type]] = {}
+"""Classes of modules that have been looked at, by the number of classes that had rules then."""
 
 
 def ask_for_rules(modules: Iterable[nn.Module]) -> None:
@@ -316,11 +323,12 @@ def ask_for_rules(modules: Iterable[nn.Module]) -> None:
     The class is changed, not the module: a subclass may call the forward of its base, as timm's SyncBatchNormAct does,
     a checkpoint may call it again in a backward pass, and a copy of a module must not call the first one.
     """
-    waiting = {kind for kind in RULES if isinstance(kind, type)} - _ASKING
-    if waiting:
-        for kind in {base for module in modules for base in type(module).__mro__} & waiting:
-            _ASKING.add(kind)
-            _ask_for_rule(cast(type[nn.Module], kind))
+    looked_at = _LOOKED_AT.setdefault(len(RULED_CLASSES), set())
+    kinds = {*map(type, modules)} - looked_at
+    for kind in {base for each in kinds for base in each.__mro__} & RULED_CLASSES - _ASKING:
+        _ASKING.add(kind)
+        _ask_for_rule(cast(type[nn.Module], kind))
+    looked_at |= kinds
 
 
 def _ask_for_rule(kind: type[nn.Module]) -> None:

@@ -260,7 +260,7 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> Ma
             return features
         features = features.features
     shape = features.shape
-    if len(shape) <= axes[-1] or tuple([shape[axis] for axis in axes]) != visible.size:
+    if len(shape) <= axes[-1] or tuple(map(shape.__getitem__, axes)) != visible.size:
         raise NotImplementedError(
             f"layer masking needs features whose axes {axes} are the {visible.size[0]} images and "
             f"{times(visible.size[1:])} positions of the mask, got shape {tuple(shape)}; give this operation, or the "

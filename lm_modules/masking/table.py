@@ -54,6 +54,8 @@ class Rule(NamedTuple):
 
 
 RULES: dict[Target, Rule] = {}
+RULED_CLASSES: set[type] = set()
+"""Classes of modules that have, or had, a rule of their own."""
 ANYWHERE: dict[RuleFunction, RuleFunction] = {}
 """What rules for maps do where positions are no map; a rule without such a one gets a map, or refuses."""
 ANY_SIZES: set[RuleFunction] = set()
@@ -64,11 +66,10 @@ _OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
 
 def rule_of(operation: Operation) -> Rule | None:
     """The rule of an operation; None without one."""
-    if torch.compiler.is_compiling():
-        for each, rule in _OPERATORS_IN_PYTHON:
-            if operation is each:
-                return rule
-    return RULES.get(operation)
+    known = RULES.get(operation)
+    if known is None and torch.compiler.is_compiling():
+        return next((rule for each, rule in _OPERATORS_IN_PYTHON if operation is each), None)
+    return known
 
 
 _OF_TENSORS = (
@@ -123,6 +124,7 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
         for target in targets:
             if isinstance(target, type):
                 RULES[target] = Rule(apply)  # see `dispatch.ask_for_rules`
+                RULED_CLASSES.add(target)
                 continue
             for operation, rule in _variants(target, apply):
                 RULES[operation] = rule

@@ -42,13 +42,12 @@ def is_transformed() -> bool:
 
 def within_compiled(module: nn.Module) -> nn.Module | None:
     """The module that `torch.compile` was given for this one; None for one that it has not returned."""
-    within = getattr(module, "_orig_mod", None)
-    return within if isinstance(within, nn.Module) else None
+    return module._modules.get("_orig_mod")
 
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether a module is compiled by itself, by `torch.compile(module)` or by `module.compile()`."""
-    return module._compiled_call_impl is not None or within_compiled(module) is not None
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
 
 
 def without_compiling(module: nn.Module) -> None:

@@ -69,7 +69,7 @@ class Window(_Window):
         ceil_mode: bool = False,
     ) -> "Window":
         ones, none = (1,) * len(kernel_size), (0, 0) * len(kernel_size)
-        return super().__new__(cls, kernel_size, stride or ones, padding or none, dilation or ones, ceil_mode)
+        return tuple.__new__(cls, (kernel_size, stride or ones, padding or none, dilation or ones, ceil_mode))
 
     @property
     def rings(self) -> int:
@@ -77,6 +77,8 @@ class Window(_Window):
 
         Such an output reads inputs at most (kernel - 1) x dilation positions from a visible one along each axis.
         """
+        if max(self.dilation) == 1:
+            return max(self.kernel_size) - 1
         return max((kernel - 1) * step for kernel, step in zip(self.kernel_size, self.dilation, strict=True))
 
     def may_miss(self, *size: int) -> bool:

@@ -44,7 +44,7 @@ def convolution(
     """
     _check_weights(weight, bias)
     kernel_size = tuple(weight.shape[2:])
-    strides, dilations = (tuple_of(each, len(kernel_size)) for each in (stride, dilation))
+    strides, dilations = tuple_of(stride, len(kernel_size)), tuple_of(dilation, len(kernel_size))
     window = Window(kernel_size, strides, _convolution_padding(padding, kernel_size, dilations), dilations)
 
     def convolve(features: Tensor) -> Tensor:
