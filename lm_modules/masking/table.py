@@ -66,10 +66,11 @@ _OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
 
 def rule_of(operation: Operation) -> Rule | None:
     """The rule of an operation; None without one."""
-    known = RULES.get(operation)
-    if known is None and torch.compiler.is_compiling():
-        return next((rule for each, rule in _OPERATORS_IN_PYTHON if operation is each), None)
-    return known
+    if torch.compiler.is_compiling():
+        for each, rule in _OPERATORS_IN_PYTHON:
+            if operation is each:
+                return rule
+    return RULES.get(operation)
 
 
 _OF_TENSORS = (
