@@ -8,9 +8,12 @@ counter mode, computed on whole tensors.
 
 import itertools
 import math
+import zlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import check_tensor
@@ -64,6 +67,21 @@ def uniform(keys: Tensor, *shape: int) -> Tensor:
         (B, *shape) float32, multiples of 2^-24, on the device of `keys`.
     """
     return _random_24_bits(keys, math.prod(shape)).to(torch.float32).mul_(2.0**-24).reshape(keys.shape[0], *shape)
+
+
+def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1) that depend on (seed, id, stream) alone.
+
+    Args:
+        seed: any Python integer.
+        ids: (N,) int64 sample ids.
+        stream: names the purpose; different names give independent numbers.
+        shape: shape of one sample's draw; empty for one number per sample.
+
+    Returns:
+        (N, *shape) float32.
+    """
+    return uniform(fold_in(sample_keys(seed, ids), zlib.crc32(stream.encode())), *shape).numpy()
 
 
 def permutation(keys: Tensor, count: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
+from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least, check_within
 from maskrobust.lm_modules.networks.class_matching import are_wordnet_ids, imagenet_names
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
@@ -28,7 +29,6 @@ from maskrobust.train.data.base import (
     ALL_SPLITS,
     InMemoryDataModule,
     as_float_images,
-    draw_uniform,
     drawn_batch,
 )
 from maskrobust.train.data.files.image_files import decode_image, id_of, list_classes, read_file

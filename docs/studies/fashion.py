@@ -17,9 +17,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, drawn_batch, photographs
 from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,

@@ -1,8 +1,7 @@
 """Base classes of data modules."""
 
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch, first_images, first_objects, in_unit_range
-from maskrobust.augment.random import fold_in, sample_keys, uniform
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.loading import (
@@ -45,22 +43,22 @@ Colour = tuple[float, float, float]
 
 
 class InMemoryDataset(Dataset[Batch]):
-    """Samples by their ids as a map-style data set, fetched a whole batch at once.
+    """Samples as a map-style data set, fetched a whole batch at once.
 
     Args:
-        ids: (N,) int64.
-        samples: ids (B,) -> their samples.
+        samples: returns all of them.
+        count: their number.
     """
 
-    def __init__(self, ids: Tensor, samples: Callable[[Tensor], Batch]) -> None:
-        self.ids, self.samples = ids, samples
+    def __init__(self, samples: Callable[[], Batch], count: int) -> None:
+        self.samples, self.count = samples, count
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.count
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
-        return self.samples(self.ids[torch.as_tensor(indices, dtype=torch.int64) % len(self)])
+        return self.samples().select(torch.as_tensor(indices, dtype=torch.int64) % len(self))
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
@@ -290,7 +288,7 @@ class InMemoryDataModule(AnnotatedDataModule):
     def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
-        self._made: dict[Split, dict[int, tuple[Batch, int]]] = {}
+        self._made: dict[Split, Batch] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets, as in a loader process that is no fork."""
@@ -302,28 +300,16 @@ class InMemoryDataModule(AnnotatedDataModule):
 
     @abstractmethod
     def make_samples(self, split: Split, ids: Tensor) -> Batch:
-        """Make at least the samples of `split` with these ids (B,), images as uint8.
+        """Make the samples of `split` with these ids (B,), in their order, images as uint8.
 
         A sample's bytes follow from its id alone.
         """
 
-    def samples(self, split: Split, ids: Tensor | None = None) -> Batch:
-        """The samples of `split` with these ids, or all of them; each is made when it is first asked for, and kept."""
-        wanted = (self.ids(split) if ids is None else ids).tolist()
-        made = self._make(split, wanted)
-        places = [made[each] for each in wanted]
-        return Batch._make(
-            None if column is None else torch.stack([batch[number][row] for batch, row in places])  # type: ignore[index]
-            for number, column in enumerate(places[0][0])
-        )
-
-    def _make(self, split: Split, wanted: Sequence[int]) -> Mapping[int, tuple[Batch, int]]:
-        """Batch and row of all samples of `split` that are made, by their ids, those `wanted` among them."""
-        made = self._made.setdefault(split, {})
-        if missing := [each for each in wanted if each not in made]:
-            new = self.make_samples(split, torch.tensor(missing))
-            made |= {each: (new, row) for row, each in enumerate(new.ids.tolist())}
-        return made
+    def samples(self, split: Split) -> Batch:
+        """All samples of `split`, in the order of `ids`; they are made when they are first asked for, and kept."""
+        if split not in self._made:
+            self._made[split] = self.make_samples(split, self.ids(split))
+        return self._made[split]
 
     def setup(self, stage: str | None = None) -> None:
         """Find the ids of the splits that `stage` needs: a file that lists them is refused before a training begins."""
@@ -340,10 +326,9 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._loader(self._dataset(split))
 
     def _dataset(self, split: Split) -> InMemoryDataset:
-        ids = self.ids(split)
         if self.num_workers > 0:  # loader processes then share what this one has made
-            self._make(split, ids.tolist())
-        return InMemoryDataset(ids, partial(self.samples, split))
+            self.samples(split)
+        return InMemoryDataset(partial(self.samples, split), len(self.ids(split)))
 
 
 def check_labelled(data: AnnotatedDataModule, user: str) -> None:
@@ -377,19 +362,3 @@ def as_float_images(images: NDArray[np.uint8]) -> Tensor:
 def photographs(images: NDArray[np.uint8]) -> EmptyScenes:
     """Photographs (S, H, W, 3) uint8 that show no object."""
     return EmptyScenes(as_float_images(images), ("photographs",) * len(images))
-
-
-def draw_uniform(seed: int, ids: Tensor, stream: str, *shape: int) -> NDArray[np.float32]:
-    """Uniform numbers in [0, 1) that depend on (seed, id, stream) alone.
-
-    Args:
-        seed: any Python integer.
-        ids: (N,) int64 sample ids.
-        stream: names the purpose; different names give independent numbers.
-        shape: shape of one sample's draw; empty for one number per sample.
-
-    Returns:
-        (N, *shape) float32.
-    """
-    keys = fold_in(sample_keys(seed, ids), zlib.crc32(stream.encode()))
-    return uniform(keys, *shape).numpy()

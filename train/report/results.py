@@ -147,12 +147,12 @@ def as_csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows([as_text(each) if isinstance(each, str) else each for each in line] for line in lines)
-    return text.getvalue()
+    return printable(text.getvalue())
 
 
 def as_text(text: str) -> str:
     """Text for a spreadsheet: what it would calculate gets an apostrophe ahead, which makes it text."""
-    return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

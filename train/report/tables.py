@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from markupsafe import Markup
 
-from maskrobust.lm_modules.reliance.catalogue import Group, catalogue
+from maskrobust.lm_modules.reliance.catalogue import Described, Group, Parameters, catalogue
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.results import Results
@@ -29,8 +29,9 @@ def numbers(results: Results) -> Markup:
     """All rows over all seeds but the points of curves, as one table that its reader sorts and thins out."""
     rows = [row for row in results.rows if row.seed is None and row.measure != "curve_accuracy"]
     title = {"": "", **{each.name: each.title for each in results.networks}}
-    measured = {catalogue()[row.measure].group for row in rows}
-    order, groups = [*catalogue()], [each for each in get_args(Group) if each in measured]
+    known = catalogue()
+    measured = {known[row.measure].group for row in rows}
+    order, groups = [*known], [each for each in get_args(Group) if each in measured]
 
     def place(by: Callable[[Row], Any]) -> list[int]:
         """The rank of every row, in the order of the rows."""
@@ -48,7 +49,7 @@ def numbers(results: Results) -> Markup:
     )
     lines = []
     for row, *places in zip(rows, *map(place, by), strict=True):
-        entry = catalogue()[row.measure]
+        entry = known[row.measure]
         write = writer(entry.unit, difference=bool(row.compared_with))
         value = "undefined" if row.value is None else write(row.value)
         other_method = f" minus {in_sentence(method_title(row.compared_method))}" if row.compared_method else ""
@@ -57,7 +58,7 @@ def numbers(results: Results) -> Markup:
             "places": places,
             "group": groups.index(entry.group) + 1,
             "cells": [title[row.network] + other, (method_title(row.method) if row.method else "") + other_method],
-            "measure": _heading(row),
+            "measure": _heading(entry, row.parameters),
             "definition": f"{entry.definition} {GOALS[entry.goal]}".strip(),
             "numbers": [value, interval(row.low, row.high, write), f"{row.images:,}"],
             "says": row.undefined_because or row.reading,
@@ -67,9 +68,9 @@ def numbers(results: Results) -> Markup:
     return page_part("numbers.html", lines=lines, choices=choices, has_seeds=has_seeds)
 
 
-def _heading(row: Row) -> str:
-    """The title of a row's measure, with the parameters that it does not name, as in "Commonest class (class: cat)"."""
-    entry, parameters = catalogue()[row.measure], dict(row.parameters)
+def _heading(entry: Described, of: Parameters) -> str:
+    """The title of a measure, with the parameters that it does not name, as in "Commonest class (class: cat)"."""
+    parameters = dict(of)
     if "family" in parameters:
         parameters["family"] = family_title(str(parameters["family"]))
     further = [

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
+from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.train.data.base import InMemoryDataModule, as_float_images, draw_uniform, drawn_batch, photographs
+from maskrobust.train.data.base import InMemoryDataModule, as_float_images, drawn_batch, photographs
 from maskrobust.train.data.files.scenes import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
