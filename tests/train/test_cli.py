@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 import torch
 import yaml
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import SmallResNet
@@ -19,7 +19,6 @@ from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import COMMANDS, main
 from maskrobust.train.data import SHIPPED
-from maskrobust.train.data.loading import Loader
 from maskrobust.train.sentences import one_sentence
 from tests.train.data.sets.test_folder import write_tree
 
@@ -217,7 +216,7 @@ def error_of(samples):
 
 @pytest.mark.parametrize("kind", [InputError, MissingFileError, RuntimeError])
 def test_what_a_loader_process_finds_wrong_is_told_on_one_line_unless_it_is_a_fault_of_the_program(kind):
-    sentence = one_sentence(error_of(Loader(Nothing(kind), num_workers=1)), "fit")
+    sentence = one_sentence(error_of(DataLoader(Nothing(kind), num_workers=1)), "fit")
     if kind is RuntimeError:
         assert sentence is None
     else:

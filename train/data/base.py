@@ -18,7 +18,6 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.loading import (
     EpochSampler,
-    Loader,
     Position,
     TrainingLoader,
     loading_options,
@@ -119,7 +118,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
 
     def _loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         """Batches of a data set, in its order."""
-        return Loader(dataset, batch_size=self.batch_size, **loading_options(self.num_workers))
+        return DataLoader(dataset, batch_size=self.batch_size, **loading_options(self.num_workers))
 
     def _training_loader(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         """Batches of a map-style data set in an order that depends on (order_seed, epoch) alone; see `EpochSampler`."""

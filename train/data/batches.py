@@ -12,7 +12,6 @@ from maskrobust.augment import Batch
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.loading import Loader
 from maskrobust.train.data.shard_streams import EvaluationStream
 from maskrobust.train.types import Split
 
@@ -33,12 +32,12 @@ def numbered_batches(batches: Iterable[Batch], numbers: range) -> Iterator[tuple
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
     if isinstance(batches.dataset, EvaluationStream):
-        return iter(Loader(replace(batches.dataset, numbers=numbers), batch_size=None, **options))
+        return iter(DataLoader(replace(batches.dataset, numbers=numbers), batch_size=None, **options))
     if batches.batch_sampler is None:
         return at_numbers(batches, numbers)
     wanted = [*at_numbers(batches.batch_sampler, numbers)]
     found, indices = [number for number, _ in wanted], [entry for _, entry in wanted]
-    return zip(found, Loader(batches.dataset, batch_sampler=indices, **options), strict=True)
+    return zip(found, DataLoader(batches.dataset, batch_sampler=indices, **options), strict=True)
 
 
 def at_numbers(entries: Iterable[Item], numbers: range) -> Iterator[tuple[int, Item]]:

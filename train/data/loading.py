@@ -6,9 +6,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import cycle, islice
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import pytorch_lightning as pl
@@ -19,7 +18,6 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_co
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
 
-Loaded_co = TypeVar("Loaded_co", covariant=True)
 Result = TypeVar("Result")
 
 
@@ -96,15 +94,7 @@ class EpochSampler(DistributedSampler[int]):
         return islice(dealt, position.batches * self.batch_size, None)
 
 
-class Loader(DataLoader[Loaded_co]):
-    """A `DataLoader` for which a signal that would end this process waits until it has started."""
-
-    def __iter__(self) -> Any:
-        with held_signals():
-            return super().__iter__()
-
-
-class TrainingLoader(Loader[Batch]):
+class TrainingLoader(DataLoader[Batch]):
     """A loader of training batches that begins to read where its first batch is asked for.
 
     Lightning starts a loader before it has restored its counts from a checkpoint. Two methods tell it that the loader
@@ -186,32 +176,3 @@ def _end_on_sigterm_of_parent() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         pass
     os._exit(0)
-
-
-@contextmanager
-def held_signals() -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C wait for the end of a block, so that what it begins is whole when it is ended.
-
-    An exception of a signal's handler while a `DataLoader` starts leaves an iterator that fails when it is deleted.
-    Signals that have no handler, and those of other threads and of forks, do not wait.
-    """
-    owner, received = os.getpid(), list[int]()
-    is_main = threading.current_thread() is threading.main_thread()  # no other may ask for signals
-    found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT) if is_main}
-    handlers = {number: handler for number, handler in found.items() if callable(handler)}
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            received.append(number)
-        else:
-            handlers[signal.Signals(number)](number, frame)
-
-    for number in handlers:
-        signal.signal(number, wait)
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for each in received:
-            signal.raise_signal(each)

@@ -20,7 +20,7 @@ from re import match
 from typing import Any, Self
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from webdataset.cache import FileCache
 from webdataset.filters import shuffle
 from webdataset.gopen import gopen, gopen_schemes, set_options
@@ -30,7 +30,7 @@ from webdataset.tariterators import group_by_keys
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, View, decode_image, decode_mask
-from maskrobust.train.data.loading import Loader, Position, collate
+from maskrobust.train.data.loading import Position, collate
 from maskrobust.train.storage.files import parse_json, printable
 
 Encoded = dict[str, Any]
@@ -346,7 +346,7 @@ class EvaluationStream(IterableDataset[tuple[int, Batch]]):
                     yield number, collate(own)
 
 
-class EvaluationLoader(Loader[Any]):
+class EvaluationLoader(DataLoader[Any]):
     """A loader of an `EvaluationStream` that leaves the numbers out."""
 
     def __iter__(self) -> Any:
