@@ -93,7 +93,7 @@ FAULTS = {
     "a class that a checkpoint names": ([*EVALUATE, "--network=own.ckpt"], name_a_class, "stranger.Network"),
     "another learning rate": ([*CUES, f"--ckpt_path={CHECKPOINT}", "--model.learning_rate=0.3"], None, "learning_rate"),
     "other classes": ([*CUES, f"--ckpt_path={CHECKPOINT}", "--data.init_args.num_classes=4"], None, "num_classes"),
-    "weights of other classes": ([*CUES, "--model.weights=other.pt"], None, "has 5 classes"),
+    "weights of other classes": ([*CUES, "--model.weights=other.pt"], None, "size mismatch for fc"),
     "weights as a checkpoint": ([*CUES, "--ckpt_path=other.pt"], None, "--model.weights"),
     "a file as the folder of runs": ([*CUES, "--trainer.default_root_dir=other.pt"], None, "other.pt"),
 }
