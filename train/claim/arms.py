@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from maskrobust.lm_modules.callbacks import FiniteLoss, ShownImages, StepSeed
 from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.train.claim.config import ClaimConfig, StoredRun
+from maskrobust.train.claim.config import WEIGHTS, ClaimConfig, StoredRun
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.fit.loggers import WandbRun, log_configuration
 from maskrobust.train.running.processes import choose_accelerator
@@ -29,7 +29,7 @@ def train(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
     Args:
         config: the claim, whose data are set up.
         run: the run to make.
-        folder: where to write the weights, under the name of `run.weights`.
+        folder: where to write the weights, under the name `WEIGHTS`.
         progress: told about every step.
 
     Returns:
@@ -69,7 +69,7 @@ def train(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
     trainer.fit(classifier, datamodule=config.data, ckpt_path=state, weights_only=True)
     (folder / STATE).unlink(missing_ok=True)
     weights = {key: value.contiguous() for key, value in classifier.network.state_dict().items()}
-    save_file(weights, folder / run.weights.name)
+    save_file(weights, folder / WEIGHTS)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {"steps": trainer.global_step, "metrics": metrics}
 
@@ -104,6 +104,6 @@ def new_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifie
 def frozen_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:
     """The trained network of an arm, in eval mode on the device of evaluations."""
     classifier = new_network(config, arm, seed)
-    load_weights(classifier.network, config.run_of(arm, seed).weights)
+    load_weights(classifier.network, config.run_of(arm, seed).folder / WEIGHTS)
     use_gpu = torch.cuda.is_available() and config.training.accelerator != "cpu"
     return classifier.to("cuda" if use_gpu else "cpu").eval()

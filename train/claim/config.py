@@ -1,9 +1,9 @@
 """`ClaimConfig`: data, arms, seeds, evaluation and the rule, all stated before any training."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -16,35 +16,30 @@ ANSWERS = "answers"
 """The folder of what a run answers."""
 
 
-@dataclass(frozen=True)
-class StoredRun:
+WEIGHTS = "weights.safetensors"
+"""The file of trained weights in the folder of a run."""
+
+
+class StoredRun(NamedTuple):
     """One run of one arm on disk.
 
     Attributes:
         arm: name of the arm.
         seed: seed of the run.
-        folder: the folder that holds everything below.
-        weights: file of the trained weights.
-        trained: keeps that, by the name of `folder`; its settings are all that this follows from.
-        methods: masking methods that it is asked under.
-        answered: keeps its `answers`; its settings are all that these follow from.
+        folder: the folder that holds weights and answers.
+        trained: keeps that, by the name of `folder`; its settings are all that the weights follow from.
+        answered: keeps `ANSWERS` in it; its settings are all that these follow from.
     """
 
     arm: str
     seed: int
     folder: Path
-    weights: Path
     trained: Store
-    methods: tuple[MaskingMethod, ...]
     answered: Store
 
     def is_measured(self) -> bool:
         """Whether its answers are there; an InputError where those have other settings."""
         return self.answered.get(ANSWERS) is not None
-
-    def answers(self, make: Callable[[Path], object]) -> Path:
-        """The folder of its answers, into which `make` writes them where they are not there."""
-        return self.answered.get_or_make(ANSWERS, make)
 
 
 if TYPE_CHECKING:
@@ -197,13 +192,7 @@ class ClaimConfig:
         settings = flattened({**sections, "model": self.models[arm], "seed": seed})
         evaluated = {"evaluation": self.content_of("evaluation"), "own methods": [self.arms[arm].method]}
         return StoredRun(
-            arm=arm,
-            seed=seed,
-            folder=folder,
-            weights=folder / "weights.safetensors",
-            trained=Store(folder.parent, settings),
-            methods=tuple(self.plans_of(arm)),
-            answered=Store(folder, settings | flattened(evaluated)),
+            arm, seed, folder, Store(folder.parent, settings), Store(folder, settings | flattened(evaluated))
         )
 
     def content_of(self, section: str) -> Any:

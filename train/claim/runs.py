@@ -90,7 +90,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
         write_json(folder / "training.json", {**found, "provenance": origin})
 
     run.trained.get_or_make(run.folder.name, make)
-    run.answers(lambda folder: _measure(config, run, bank, progress, folder))
+    run.answered.get_or_make(ANSWERS, lambda folder: _measure(config, run, bank, progress, folder))
 
 
 def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
@@ -105,7 +105,7 @@ def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
     def load(kind: str, method: MaskingMethod) -> Outcomes:
         return Outcomes.load(answers / f"{kind}-{method}.npz")
 
-    outcomes = {method: load("outcomes", method) for method in run.methods}
+    outcomes = {method: load("outcomes", method) for method in config.evaluation.methods}
     (asked,) = config.evaluation.validation_plans
     return MeasuredRun(outcomes, load("validation", asked))
 

@@ -105,12 +105,9 @@ def _open(url: str) -> Any:
     if (folder := os.environ.get("WDS_CACHE")) is None:
         return gopen(url)
     size = int(os.environ.get("WDS_CACHE_SIZE", "-1"))
-    named = FileCache(folder, cache_size=size, url_to_name=_name_in_cache)  # its own names are equal for two folders
+    # its own names are equal for two folders
+    named = FileCache(folder, cache_size=size, url_to_name=lambda url: f"{blake2b(url.encode()).hexdigest()[:32]}.tar")
     return open(named.get_file(url), "rb")
-
-
-def _name_in_cache(url: str) -> str:
-    return f"{blake2b(url.encode(), digest_size=16).hexdigest()}.tar"
 
 
 def read_shard(url: str) -> Iterator[Encoded]:

@@ -60,7 +60,9 @@ def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in given:
-        files = [path] if path.is_file() else sorted(_images_in(path)) if path.is_dir() else []
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        files = [each for each in inside if each.suffix.lower() in IMAGE_SUFFIXES and each.name[0] != "."]
+        files = [path] if path.is_file() else files
         if not files:
             what = "holds none (folders in it are not searched)" if path.is_dir() else "does not exist"
             raise MissingFileError(f"'{path}' must be an image or a folder with images, but it {what}; check --images.")
@@ -71,10 +73,6 @@ def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
                 )
             found[file.stem] = file
     return found
-
-
-def _images_in(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
 
 
 def read_picture(name: str, path: Path, image_size: int) -> Picture:

@@ -173,7 +173,10 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
             outline, circle = (select(of, measure=f"{hole}_accuracy") for hole in ("silhouette", "circle"))
             found, is_first = [decided[name, method] for name in names], not clauses and not under
             numbers = [_range(outline) + " named right" * is_first]
-            if state != "misled" and all(_tells_nothing(row, chance, state) for row in circle):
+            by_chance = all(  # so that chance stands for what is right behind circles
+                (row.low or 0.0) <= chance and (state == "hardly" or chance <= (row.high or 0.0)) for row in circle
+            )
+            if state != "misled" and by_chance:
                 numbers += [f"chance {_range([], chance)}"] * is_first
             else:
                 numbers += [f"{_range(circle)} behind circles"]
@@ -187,11 +190,6 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
             under.append(in_sentence(method_title(method)) + f" ({'; '.join(numbers)})" * (state != "one"))
         clauses.append(f"{SAID[state][2 if clauses else len(names) > 1]} under {listed(under)}")
     return f"{_who(names, title)} {', '.join(clauses)}."
-
-
-def _tells_nothing(circle: Row, chance: float, state: State) -> bool:
-    """Whether behind circles a network is right as often as by chance, so that chance stands for its accuracy."""
-    return (circle.low or 0.0) <= chance and (state == "hardly" or chance <= (circle.high or 0.0))
 
 
 def _pairs(results: Results, kept: Sequence[str]) -> list[Row]:
