@@ -24,9 +24,7 @@ def main(arguments: Sequence[str]) -> None:
         "--method", type=str | None, help="a layer masking, such as layer_masking_mirror; by default as trained"
     )
     parser.add_argument(
-        "--size",
-        type=int | tuple[int, int] | None,
-        help="side of the images in pixels, if the network does not say it",
+        "--size", type=int | tuple[int, int] | None, help="side of the images in pixels, if the network does not say it"
     )
     given = parser.parse_args(list(arguments[1:]))
     check_folder(Path(given.onnx).parent)

@@ -2,13 +2,7 @@
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.probe import (
-    FOLDS,
-    OutlineProbe,
-    ProbeOutcomes,
-    cross_validate_probe,
-    train_probe,
-)
+from maskrobust.lm_modules.reliance.probe import FOLDS, OutlineProbe, ProbeOutcomes, cross_validate_probe, train_probe
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.types import Split
 

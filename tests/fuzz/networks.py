@@ -294,10 +294,7 @@ def moving_axes(chance: Chance, channels: int) -> nn.Module:
             ("act(x.permute(...))", lambda x, a: F.silu(a(x).permute(order)).permute(back)),
             ("x * x.permute(...).mean(...)", lambda x, a: x + a(x) * _mean_by_axes(x, order)[apart]),
             ("torch.stack([a(x), x], at).sum(at)", lambda x, a: torch.stack([a(x), x], at).sum(at)),
-            (
-                "torch.stack([a(x), x]).mean(...)",
-                lambda x, a: x * torch.stack([a(x), x]).mean(behind).sum(0)[apart],
-            ),
+            ("torch.stack([a(x), x]).mean(...)", lambda x, a: x * torch.stack([a(x), x]).mean(behind).sum(0)[apart]),
             ("a(x)[None] * 0.5", lambda x, a: (a(x)[None] * 0.5).sum(0)),
             ("a(x).unsqueeze(at)", lambda x, a: (a(x).unsqueeze(at) - 0.1).sum(at)),
         ]
@@ -325,10 +322,7 @@ def asking(chance: Chance, channels: int) -> nn.Module:
             ("x * x.stride(1)", lambda x, _a, b: b(x) * (x.shape[2] * x.shape[-1] % 3 - 1)),
             ("x[:, :, : x.shape[2] // 2 + 1]", lambda x, a, _b: a(x)[:, :, : x.shape[2] // 2 + 1]),
             ("x.split(3, 2)[0]", lambda x, a, _b: a(x).split(3, 2)[0]),
-            (
-                "interpolate(avg_pool(x, 2), x.shape[2:])",
-                lambda x, _a, _b: F.interpolate(pool(x, 2), x.shape[2:]),
-            ),
+            ("interpolate(avg_pool(x, 2), x.shape[2:])", lambda x, _a, _b: F.interpolate(pool(x, 2), x.shape[2:])),
             ("x * sum / (h * w)", lambda x, a, _b: x * (a(x).sum(over, True) / (x.shape[2] * x.shape[-1]))),
             (
                 "x.tanh() if x.shape[-1] > n else x.sigmoid()",

@@ -126,10 +126,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         ],
         "fills": fills_in_words(config.evaluation.fills),
         "power": " ".join(power_in_words(config, with_object)),
-        "rule": {
-            "text": rule_in_words(rule, titles, config.evaluation.hidden_fraction),
-            **config.content["rule"],
-        },
+        "rule": {"text": rule_in_words(rule, titles, config.evaluation.hidden_fraction), **config.content["rule"]},
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
         "hidden_fraction": config.evaluation.hidden_fraction,

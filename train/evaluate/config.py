@@ -28,10 +28,7 @@ FULL_PLAN = ReliancePlan(
 QUICK_IMAGES = 512
 """Largest number of images of `evaluate --quick`."""
 
-_QUICK = {
-    "plan": {"curve_families": [], "transfer_families": [], "scenes": 0},
-    "replicates": 200,
-}
+_QUICK = {"plan": {"curve_families": [], "transfer_families": [], "scenes": 0}, "replicates": 200}
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (

@@ -20,11 +20,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.batches import (
-    at_numbers,
-    numbered_batches,
-    scenes_to_ask_about,
-)
+from maskrobust.train.data.batches import at_numbers, numbered_batches, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
 from maskrobust.train.networks import load_for, read_classes, select_data_outputs

@@ -23,25 +23,8 @@ from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK
-from maskrobust.train.explain.judged import (
-    TRUSTED,
-    WARNING,
-    Explanations,
-    judged,
-    segments_title,
-)
-from maskrobust.train.report.blocks import (
-    Cell,
-    Line,
-    Section,
-    download,
-    facts,
-    folded,
-    html,
-    prose,
-    render_page,
-    table,
-)
+from maskrobust.train.explain.judged import TRUSTED, WARNING, Explanations, judged, segments_title
+from maskrobust.train.report.blocks import Cell, Line, Section, download, facts, folded, html, prose, render_page, table
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import compact, decimal, in_sentence, interval, listed, method_title
 

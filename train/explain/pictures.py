@@ -15,13 +15,7 @@ from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.data.files.image_files import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    evaluation_view,
-    id_of,
-    read_file,
-)
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, evaluation_view, id_of, read_file
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
 from maskrobust.train.types import Split
 

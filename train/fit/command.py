@@ -27,13 +27,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
-from maskrobust.lm_modules.callbacks import (
-    FiniteLoss,
-    LastCheckpoint,
-    LogEachEpoch,
-    ShownImages,
-    StepSeed,
-)
+from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
@@ -44,11 +38,7 @@ from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modu
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.fit import drop_distractions
-from maskrobust.train.fit.checkpoints import (
-    AtomicCheckpointIO,
-    check_equal,
-    check_same_training,
-)
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
 from maskrobust.train.fit.loggers import (
     WandbOptions,
     check_importable,

@@ -133,12 +133,7 @@ def named(network: Network) -> Markup:
 
 
 def table(
-    identity: str,
-    label: str,
-    headings: Sequence[str | Markup],
-    lines: Sequence[Line],
-    *,
-    look: str = "figures",
+    identity: str, label: str, headings: Sequence[str | Markup], lines: Sequence[Line], *, look: str = "figures"
 ) -> Markup:
     """A table that scrolls sideways where it must.
 

@@ -92,11 +92,7 @@ def of_different_classes(batch: Batch, count: int) -> Batch:
 
 
 def example_strips(
-    batch: Batch,
-    methods: Sequence[MaskingMethod],
-    plan: ReliancePlan,
-    seed: int,
-    preprocessing: Preprocessing,
+    batch: Batch, methods: Sequence[MaskingMethod], plan: ReliancePlan, seed: int, preprocessing: Preprocessing
 ) -> list[ExampleStrip]:
     """What a network is shown: the originals, then for each method patches, outline and enclosing circle hidden.
 

@@ -87,11 +87,7 @@ def compact(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-_WRITERS: dict[Unit, Callable[[float], str]] = {
-    "fraction": percent,
-    "number": decimal,
-    "logits": compact,
-}
+_WRITERS: dict[Unit, Callable[[float], str]] = {"fraction": percent, "number": decimal, "logits": compact}
 
 
 def writer(unit: Unit, *, difference: bool = False) -> Callable[[float], str]:

@@ -14,11 +14,7 @@ import torch
 from torch import distributed
 
 from maskrobust.train.cli import main
-from maskrobust.train.fit.checkpoints import (
-    AtomicCheckpointIO,
-    CheckpointError,
-    check_same_training,
-)
+from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, CheckpointError, check_same_training
 from maskrobust.train.fit.command import _last_checkpoint
 from maskrobust.train.running.processes import joined
 from tests.processes import started

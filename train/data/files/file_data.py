@@ -18,11 +18,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import draw_uniform, fold_in, sample_keys
 from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.data.base import (
-    SPLITS_OF_STAGE,
-    Colour,
-    ColouredDataModule,
-)
+from maskrobust.train.data.base import SPLITS_OF_STAGE, Colour, ColouredDataModule
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,

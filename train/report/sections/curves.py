@@ -11,11 +11,7 @@ from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.wording import family_title, method_title
 
-_ORDERS = {
-    "random": "random order",
-    "most_salient": "object hidden first",
-    "least_salient": "background hidden first",
-}
+_ORDERS = {"random": "random order", "most_salient": "object hidden first", "least_salient": "background hidden first"}
 
 
 class Curve(NamedTuple):

@@ -10,16 +10,7 @@ import pytest
 from maskrobust.errors import InputError
 from maskrobust.train.data import EvaluationImages, ImageNetS, ImagesWithMasks
 from maskrobust.train.data.files.file_data import FileDataset
-from tests.train.data.layouts import (
-    IMAGES,
-    WNID_LABELS,
-    WNIDS,
-    drawn,
-    joined,
-    save,
-    write_imagenet_s,
-    write_pairs,
-)
+from tests.train.data.layouts import IMAGES, WNID_LABELS, WNIDS, drawn, joined, save, write_imagenet_s, write_pairs
 
 NAMES = ("box", "disc", "wedge")
 LAYOUTS: dict[str, tuple[type[EvaluationImages], Callable[[Path], dict[str, str]]]] = {
@@ -28,11 +19,7 @@ LAYOUTS: dict[str, tuple[type[EvaluationImages], Callable[[Path], dict[str, str]
     "imagenet_s": (ImageNetS, write_imagenet_s),
 }
 SMALL: dict[str, Any] = {"image_size": 64, "batch_size": 5, "num_workers": 0}
-CLASSES = {
-    "pairs": NAMES,
-    "folders": NAMES,
-    "imagenet_s": tuple(WNIDS[label] for label in WNID_LABELS),
-}
+CLASSES = {"pairs": NAMES, "folders": NAMES, "imagenet_s": tuple(WNIDS[label] for label in WNID_LABELS)}
 
 
 def make(name, folder):
