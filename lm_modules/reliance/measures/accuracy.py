@@ -6,11 +6,17 @@ from functools import partial
 import numpy as np
 
 from maskrobust.errors import library_needed
-from maskrobust.lm_modules.reliance.catalogue import Parameters, measure, where_shapes
-from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
+from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Columns,
+    Estimate,
+    Estimator,
+    Statistic,
+    columns_of,
+    right_answers,
+)
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition, transfer_condition
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
 NEARLY_ONE = 0.95
 """Fraction of labels, or of answers, from which on they are nearly one class."""
@@ -62,15 +68,11 @@ def at_chance(outcomes: Outcomes) -> str:
     return f"its accuracy with nothing hidden, {accuracy}, is no better than {of_whom}, {100 * chance:.1f}\u202f%"
 
 
-def _fractions(plan: ReliancePlan) -> Sequence[Parameters]:
-    return [{"hidden_fraction": fraction} for fraction in plan.hidden_fractions]
-
-
 @_accuracy(
     title="{hidden_fraction:.0%} hidden",
     definition="Retention, the accuracy when that fraction of the square patches is hidden at random.",
     goal="high",
-    members=_fractions,
+    members=lambda plan: [{"hidden_fraction": fraction} for fraction in plan.hidden_fractions],
     in_training=True,
 )
 def retention(hidden_fraction: float) -> Statistic:
@@ -139,3 +141,32 @@ def transfer_accuracy(family: str) -> Statistic:
         family: one of the plan's `transfer_families`; the columns raise InputError otherwise.
     """
     return Statistic(lambda outcomes: right_answers(outcomes, transfer_condition(family)))
+
+
+@measure(
+    title="Commonest prediction",
+    definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
+    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing; "
+    "the verdict then says so.",
+    group="remains",
+    unit="fraction",
+    goal="low",
+    members=where_shapes,
+    by_seed=False,
+)
+def commonest_answer() -> Estimator:
+    """The fraction of predictions behind both object holes that are the most frequent one, in [1/K, 1].
+
+    Over images with a valid object; over several runs the largest of all. Without an interval: it is no mean.
+    """
+
+    def commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estimate:
+        valid = runs[0].object_valid
+        images, left_out = int(valid.sum()), int((~valid).sum())
+        if images == 0:
+            return Estimate(None, None, None, images, left_out, "undefined because no image is valid for it.")
+        answers = [np.stack([run.predictions_under(hole)[valid] for hole in ("silhouette", "circle")]) for run in runs]
+        largest = max(np.unique(each, return_counts=True)[1].max() / each.size for each in answers)
+        return Estimate(float(largest), None, None, images, left_out)
+
+    return commonest

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
-from maskrobust.lm_modules.reliance.measures.remains import commonest_answer
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, commonest_answer
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.summary import predictions_csv, with_readings
 from maskrobust.train.report.headline import said
