@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust import (
     LayerMasking,
@@ -23,6 +22,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.networks import seeded
+from tests.waits import Waits
 
 IMAGES = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
 HALVES = torch.zeros(1, 24, 20, dtype=torch.uint8)
@@ -149,24 +149,11 @@ def test_log_odds_stay_finite_where_a_probability_rounds_to_one():
     np.testing.assert_allclose(found[0], [80.0, -80.0, -170.0], rtol=1e-6)
 
 
-READS_A_VALUE = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
+def test_the_loop_waits_for_no_batch():
+    def shown(positions):
+        return torch.ones(len(positions), 1, 24, 20, dtype=torch.bool, device="meta")
 
-
-class Reads(TorchDispatchMode):
-    """Counts operations that a device would have to finish its work for."""
-
-    count = 0
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        self.count += operation._schema.name in READS_A_VALUE
-        return operation(*args, **(kwargs or {}))
-
-
-def test_the_loop_reads_no_value_back():
-    queries = Segments.patches(IMAGES, 8).queries(0, draw_independent(0, 40, 9))
-    with Reads() as reads:
-        ask(lambda _images, visible, _keys: visible.flatten(1).float(), IMAGES[0], queries, batch_size=8)
-    assert reads.count == 0
-    with Reads() as reads:
-        ask(lambda _images, visible, _keys: visible.flatten(1) * visible.sum().item(), IMAGES[0], queries, batch_size=8)
-    assert reads.count == 5
+    image, queries = IMAGES[0].to("meta"), Queries(torch.arange(200), shown)
+    with Waits() as waits:
+        ask(lambda _images, visible, _keys: visible.flatten(1).float(), image, queries)
+    assert waits.found == ["ask: to", "ask: cpu"]
