@@ -146,7 +146,8 @@ class ShownImages(pl.Callback):
     """Shows, when training starts, the first images of its first batch: as they are, and as the network sees them.
 
     Weights & Biases and TensorBoard get the picture as ``train/shown``; without them nothing is drawn. Holes are those
-    of the very step that follows. Training goes on as it would without: holes depend on (seed, sample id, step) alone.
+    of the very step that follows; `mark_hidden` marks those of layer masking. Training goes on as it would without:
+    holes depend on (seed, sample id, step) alone.
 
     Args:
         pictures: how many images, at least 1.
@@ -169,8 +170,9 @@ class ShownImages(pl.Callback):
         self._is_due = False
         assert isinstance(pl_module, MaskRobustClassifier)
         presented = pl_module.present(batch)
-        visible = None if presented.visible is None else presented.visible[: self.pictures]
-        picture = draw_training_panel(batch.images[: self.pictures], presented.images[: self.pictures], visible)
+        shown = presented.images if presented.visible is None else mark_hidden(presented.images, presented.visible)
+        rows = torch.cat([batch.images[: self.pictures], shown[: self.pictures]])
+        picture = draw_grid(rows, columns=len(rows) // 2)
         log_picture(
             trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
         )
@@ -204,18 +206,3 @@ class Reconstructions(pl.Callback):
         caption = "images, what the encoder sees of them, and with hidden pixels drawn"
         picture = draw_grid(rows, columns=len(some.ids))
         log_picture(trainer.loggers, "val/reconstructions", picture, caption, trainer.global_step)
-
-
-def draw_training_panel(images: Tensor, presented: Tensor, visible: Tensor | None) -> Tensor:
-    """Training images, and below each what the training step makes of it; `mark_hidden` marks what layer masking hides.
-
-    Args:
-        images: (B, C, H, W) float in [0, 1], a column for each.
-        presented: (B, C, H, W), the images that are given to the network.
-        visible: (B, 1, H, W) bool, what layer masking shows of them; None for all.
-
-    Returns:
-        (3, height, width) float32 in [0, 1], on the CPU.
-    """
-    shown = presented if visible is None else mark_hidden(presented, visible)
-    return draw_grid(torch.cat([images, shown]), columns=len(images))

@@ -1,5 +1,7 @@
 """Pictures in training: what they show, when they are due, and that training does not notice."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,12 +9,12 @@ from torch import Tensor
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.callbacks import ShownImages, training
 from maskrobust.lm_modules.callbacks.reliance import draw_panel
-from maskrobust.lm_modules.callbacks.training import draw_training_panel
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION, csv_logger, fit
+from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
 SIDE = TRAINING[0].images.shape[-1]
 
@@ -64,18 +66,20 @@ def test_it_draws_nothing_for_loggers_that_show_no_pictures(tmp_path, monkeypatc
     def refuse(*_):
         raise AssertionError("drawn for nobody")
 
-    monkeypatch.setattr(training, "draw_training_panel", refuse)
+    monkeypatch.setattr(training, "draw_grid", refuse)
     fit(csv_logger(tmp_path), ShownImages(), epochs=1)
 
 
-def test_what_layer_masking_hides_is_marked():
-    images = TRAINING[0].images[:2]
-    visible = torch.ones(2, 1, SIDE, SIDE, dtype=torch.bool)
-    visible[1, :, :5] = False
-    picture = draw_training_panel(images, images, visible)
-    assert torch.equal(cell(picture, row=1, column=0), images[0])
-    assert torch.equal(cell(picture, row=1, column=1), mark_hidden(images, visible)[1])
-    assert torch.equal(cell(picture, row=1, column=1)[:, 5:], images[1, :, 5:])
+def test_what_layer_masking_hides_is_marked(pictures):
+    classifier = MaskRobustClassifier(num_classes=NUM_CLASSES, masking="layer_masking", patch_size=4)
+    classifier.build_masks(None)
+    shown, trainer = ShownImages(pictures=8), SimpleNamespace(is_global_zero=True, loggers=[], global_step=0)
+    shown.on_train_start(trainer, classifier)
+    shown.on_train_batch_start(trainer, classifier, TRAINING[0], 0)
+    ((_, picture, _),) = pictures
+    images, visible = TRAINING[0].images[:8], classifier.present(TRAINING[0]).visible[:8]
+    below = torch.stack([cell(picture, row=1, column=column) for column in range(8)])
+    assert not visible.all() and torch.equal(below, mark_hidden(images, visible))
 
 
 def cell(picture, row, column):
