@@ -155,6 +155,14 @@ KNOWN = {
             "masking (56%; 55% behind circles)."
         ],
     ),
+    "one of two at chance behind circles": (
+        evaluated({"a": {PAINT: (0.62, 0.26, 0.5)}, "b": {PAINT: (0.74, 0.55, 0.5)}}),
+        [
+            "Both networks read outlines under mean colour fill (62 and 74% named right; 26 and 55% behind circles).",
+            "Whether the networks differ was not tested.",
+            ONLY,
+        ],
+    ),
     "no used share": (
         evaluated({"a": {PAINT: (0.55, 0.31, 0.5), SKIP: (0.3, 0.3, 0.5)}}, is_share_defined=False),
         [
