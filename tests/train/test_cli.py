@@ -232,11 +232,29 @@ def test_a_path_that_cannot_be_used_is_told_with_the_reason(tmp_path):
     )
 
 
-@pytest.mark.parametrize("kind", [TypeError, RuntimeError, ValueError])
-def test_a_fault_of_the_program_is_none_of_the_users_whatever_it_came_from(kind):
-    error = kind("a fault")
-    error.__cause__ = ValueError("never raised")
-    assert one_sentence(error, "fit") is None
+def raised(error, cause=None, context=None):
+    """An error with what it came from, or what had been dealt with before (`raise ... from None`)."""
+    error.__cause__, error.__context__, error.__suppress_context__ = cause, context, True
+    return error
+
+
+def import_nothing_of_ours():
+    with pytest.raises(ImportError) as missing:
+        from maskrobust.train.sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
+    return missing.value
+
+
+NOT_THE_USERS = {
+    "a fault": lambda: raised(TypeError("a fault"), cause=ValueError("never raised")),
+    "a name that we lack": import_nothing_of_ours,
+    "no path": lambda: PermissionError(1, "Operation not permitted"),
+    "after what was dealt with": lambda: raised(RuntimeError("a fault"), context=InputError("dealt with.")),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THE_USERS)
+def test_a_fault_of_the_program_is_none_of_the_users_whatever_it_came_from(name):
+    assert one_sentence(NOT_THE_USERS[name](), "fit") is None
 
 
 def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do():
@@ -251,23 +269,6 @@ def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do():
         assert sentence.endswith(
             f"; install it with pip install {name}, or all libraries with pip install . in a clone of maskrobust."
         )
-
-
-def test_a_name_that_the_package_itself_lacks_is_a_fault_of_the_program():
-    with pytest.raises(ImportError) as raised:
-        from maskrobust.train.sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
-    assert one_sentence(raised.value, "fit") is None
-
-
-def test_a_refusal_without_a_path_is_not_told_as_one_of_a_path():
-    assert one_sentence(PermissionError(1, "Operation not permitted"), "fit") is None
-
-
-def test_an_input_error_that_was_dealt_with_does_not_hide_a_later_fault():
-    fault = RuntimeError("a fault")
-    fault.__context__ = InputError("dealt with.")
-    fault.__suppress_context__ = True  # as `raise ... from None` does
-    assert one_sentence(fault, "fit") is None
 
 
 class Hungry(SmallResNet):

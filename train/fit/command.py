@@ -47,7 +47,7 @@ from maskrobust.train.fit.loggers import (
     remember_wandb_run,
     wandb_options,
 )
-from maskrobust.train.running.processes import choose_accelerator, found_by_first
+from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
 
 _LAST = "version_*/checkpoints/last*.ckpt"
@@ -68,8 +68,18 @@ class SaveConfig(SaveConfigCallback):
         self._text = text
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict."""
+        """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict.
+
+        Raises:
+            InputError: processes found different last checkpoints.
+        """
         log_dir = trainer.log_dir  # a collective operation: every process must ask
+        own = self._as_dict()["ckpt_path"]
+        if (first := trainer.strategy.broadcast(own)) != own:
+            raise InputError(
+                f"every process must go on from one checkpoint, but this one found '{own}' and the first '{first}'; "
+                "run the same command again once all machines see the same files, or give --ckpt_path a file."
+            )
         if self.already_saved or not trainer.is_global_zero:
             return
         folder = Path(log_dir or trainer.default_root_dir)
@@ -391,15 +401,13 @@ def _check_length(trainer: Namespace, command: str) -> None:
 
 
 def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
-    """The newest of a run's last checkpoints, over all its versions, as the first process sees them; None without one.
-
-    Times of files differ between machines that share them.
+    """The newest of a run's last checkpoints, over all its versions; None without one.
 
     Raises:
         MissingFileError: the run has none although one is needed.
     """
     saved = sorted((root / run_name).glob(_LAST), key=lambda path: path.stat().st_mtime)
-    found = found_by_first(str(saved[-1]) if saved else "")
+    found = str(saved[-1]) if saved else ""
     if needed and not found:
         runs = [each.name for each in root.glob("*/") if any(each.glob(_LAST))]
         raise MissingFileError(

@@ -123,8 +123,7 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         from maskrobust.train.play.page import Page
 
         networks = load_networks(config, console)
-        shown = Page(config, networks, offered_pictures(config))
-        page = shown.blocks()
+        page = Page(config, networks, offered_pictures(config)).blocks()
         try:
             _, address, _ = page.launch(
                 server_name=config.host,
@@ -144,5 +143,4 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 f"play cannot listen at '{config.host}' ({error}); choose another --port or --host."
             ) from error
         finally:
-            shown.end()
             page.close(verbose=False)

@@ -2,9 +2,8 @@
 
 import base64
 import binascii
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial, wraps
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ _FOLDER = Path(__file__).parent
 _HEAD = """# maskrobust play
 Hide a part of the picture, and compare what the network answers when the hole is filled and when it is layer-masked."""
 _PROGRESS = gr.Progress()
-_COMPUTE_AT_ONCE = 2  # one tab's answers and one tab's explanations, as Gradio counts them
 _QUICK: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
 
 Hole = NDArray[np.bool_]
@@ -46,26 +44,6 @@ class Page:
 
     def __init__(self, config: PlayConfig, networks: Sequence[TrainedNetwork], pictures: Sequence[Picture]) -> None:
         self.config, self.networks, self.pictures = config, networks, pictures
-        self._is_ended, self._computing = threading.Event(), threading.Semaphore(_COMPUTE_AT_ONCE)
-
-    def end(self) -> None:
-        """Wait for what is being computed, an explanation up to its next pass, and compute no more.
-
-        Python must not end while a thread computes in torch, which would abort the process.
-        """
-        self._is_ended.set()
-        for _ in range(_COMPUTE_AT_ONCE):
-            self._computing.acquire()
-
-    def _while_served(self, handler: Callable[..., Any]) -> Callable[..., Any]:
-        """A handler that `end` waits for."""
-
-        @wraps(handler)
-        def call(*arguments: Any) -> Any:
-            with self._computing:
-                return handler(*arguments)
-
-        return call
 
     def choose(self, hole: Hole, methods: list[str], event: gr.EventData) -> tuple[Picture, Any, str]:
         """Another of the pictures behind the same hole: it, the painter's value, and the answers."""
@@ -104,8 +82,6 @@ class Page:
         """Explanations of what each network answers about the whole picture, as HTML, or one sentence."""
 
         def report(name: str, fraction: float) -> None:
-            if self._is_ended.is_set():
-                raise InputError("The page has ended; start maskrobust play again.")
             bar(fraction, desc=printable(name))
 
         def explained(network: TrainedNetwork) -> tuple[Any, ...]:
@@ -156,13 +132,12 @@ class Page:
             explanations = gr.HTML(apply_default_css=False)
             quick = {**_QUICK, "concurrency_id": "answers"}  # one after the other: the last answers are the last hole's
             latest = {**quick, "trigger_mode": "always_last"}
-            call = self._while_served
-            painter.painted(call(self.paint), [picture, methods], [hole, answers], **latest)
-            painter.chosen(call(self.choose), [hole, methods], [picture, painter, answers], **latest)
-            upload.upload(call(self.upload), [upload, hole, methods], [picture, painter, answers], **quick)
-            methods.change(call(self.answer), [picture, hole, methods], answers, **latest)
-            start.click(call(self.explain), [picture, explainer, methods], explanations, api_visibility="private")
-            page.load(call(self.answer), [picture, hole, methods], answers, **quick)
+            painter.painted(self.paint, [picture, methods], [hole, answers], **latest)
+            painter.chosen(self.choose, [hole, methods], [picture, painter, answers], **latest)
+            upload.upload(self.upload, [upload, hole, methods], [picture, painter, answers], **quick)
+            methods.change(self.answer, [picture, hole, methods], answers, **latest)
+            start.click(self.explain, [picture, explainer, methods], explanations, api_visibility="private")
+            page.load(self.answer, [picture, hole, methods], answers, **quick)
         return page
 
 

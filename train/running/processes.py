@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +19,6 @@ from maskrobust.errors import InputError
 Found = TypeVar("Found")
 
 _PATIENCE = timedelta(days=30)  # torchrun and srun end all processes when one fails: there is nothing to give up on
-_FOUND = "MASKROBUST_FOUND_BY_FIRST"
 
 
 def local_rank() -> int:
@@ -75,43 +73,6 @@ def gathered(found: Found) -> list[Found]:
 
     wait_for_all()
     return of_all_ranks(found)
-
-
-def found_by_first(found: str) -> str:
-    """What the first process of a training has found, before Lightning joins them; every process must ask, once.
-
-    Processes that torchrun or srun has started meet in the store through which Lightning joins them later. Those that
-    Lightning starts itself inherit the environment of the first one.
-
-    Args:
-        found: what this process has found.
-    """
-    from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    kinds: tuple[type[ClusterEnvironment], ...] = (TorchElasticEnvironment, SLURMEnvironment)
-    started_by = next((kind() for kind in kinds if kind.detect()), None)
-    if started_by is None:
-        if local_rank() == 0:
-            os.environ[_FOUND] = found
-        return os.environ.get(_FOUND, found)
-    rank, processes = started_by.global_rank(), started_by.world_size()
-    if processes == 1:
-        return found
-    os.environ |= {"MASTER_ADDR": started_by.main_address, "MASTER_PORT": str(started_by.main_port)}
-    store = _store(rank, processes)
-    if rank == 0:
-        store.set(_FOUND, found)
-    told: bytes = store.get(_FOUND)
-    return told.decode()
-
-
-@cache  # the first process serves it for as long as it lives
-def _store(rank: int, processes: int) -> Any:
-    from torch.distributed.rendezvous import rendezvous
-
-    return next(rendezvous("env://", rank, processes))[0]
 
 
 @contextmanager

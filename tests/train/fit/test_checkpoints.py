@@ -1,23 +1,20 @@
 """A checkpoint is there whole, or as it was; and processes that train together resume from one."""
 
 import errno
-import os
-import socket
+import json
 import sys
-from contextlib import ExitStack
-from pathlib import Path
 from pickle import UnpicklingError
+from types import SimpleNamespace
+from typing import Any
 
 import fsspec
 import pytest
 import torch
-from torch import distributed
 
+from maskrobust.errors import InputError
 from maskrobust.train.cli import main
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, CheckpointError, check_same_training
-from maskrobust.train.fit.command import _last_checkpoint
-from maskrobust.train.running.processes import joined
-from tests.processes import started
+from maskrobust.train.fit.command import SaveConfig
 from tests.train.test_cli import sentence_of
 
 
@@ -126,58 +123,11 @@ def test_nothing_is_imported_however_a_checkpoint_names_it(tmp_path, monkeypatch
     assert "stranger" not in sys.modules
 
 
-STARTED_BY = {
-    "torchrun": {"TORCHELASTIC_RUN_ID": "maskrobust"},
-    "srun": {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_PROCID": "{rank}", "SLURM_LOCALID": "{rank}"},
-}
-
-
-def write_view(folder, newest):
-    """A folder as one machine sees it, with two versions of a run, the newest of which is given; none for None."""
-    folder.mkdir()
-    for version in (0, 1) if newest is not None else ():
-        path = folder / "runs" / "run" / f"version_{version}" / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(parents=True)
-        path.touch()
-        os.utime(path, (0, int(version == newest)))
-    return folder
-
-
-def choose(view, environment):
-    """Write down which checkpoint this process resumes from, and join the others, as Lightning does later."""
-    os.environ |= environment
-    os.chdir(view)
-    chosen = _last_checkpoint(Path("runs"), "run", needed=False)
-    with joined():
-        if distributed.is_initialized():
-            distributed.barrier()
-    (view / "chosen").write_text(chosen or "none")
-
-
-def choose_in_turn(views):
-    """As when Lightning starts the second process, with the environment of the first."""
-    for rank, view in enumerate(views):
-        choose(view, {"LOCAL_RANK": f"{rank}"} if rank else {})
-
-
-@pytest.mark.parametrize(
-    ("launcher", "newest", "decided"),
-    [("torchrun", (1, 0), 1), ("srun", (0, 1), 0), ("Lightning", (1, 0), 1), ("srun", (None, 1), None)],
-)
-def test_the_first_process_decides_which_checkpoint_is_the_last(tmp_path, launcher, newest, decided):
-    views = [write_view(tmp_path / f"view-{rank}", version) for rank, version in enumerate(newest)]
-    errors = tmp_path / "errors"
-    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as server:
-        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(server.getsockname()[1]), "WORLD_SIZE": "2"}
-        server.close()
-        given = {**meet, "RANK": "{rank}", "LOCAL_RANK": "{rank}", **STARTED_BY.get(launcher, {})}
-        calls = [
-            (choose, view, {name: value.format(rank=rank) for name, value in given.items()})
-            for rank, view in enumerate(views)
-        ]
-        if launcher == "Lightning":
-            calls = [(choose_in_turn, views)]
-        running = [stack.enter_context(started(*call, errors=errors)) for call in calls]
-        assert {process.wait() for process in running} == {0}, errors.read_text()
-    path = "none" if decided is None else f"runs/run/version_{decided}/checkpoints/last.ckpt"
-    assert [(view / "chosen").read_text() for view in views] == [path, path]
+def test_processes_that_found_other_last_checkpoints_do_not_train(tmp_path):
+    """Which a slow file system can have shown to one of several machines."""
+    callback = SaveConfig(None, None, json.dumps({"ckpt_path": "old.ckpt"}))  # type: ignore[arg-type]
+    strategy = SimpleNamespace(broadcast=lambda own: own.replace("old", "new"))
+    trainer: Any = SimpleNamespace(log_dir=str(tmp_path), strategy=strategy)
+    with pytest.raises(InputError, match=r"this one found 'old\.ckpt' and the first 'new\.ckpt'; run the same"):
+        callback.setup(trainer, None, "fit")  # type: ignore[arg-type]
+    assert [*tmp_path.iterdir()] == []

@@ -11,7 +11,6 @@ import signal
 import socket
 import struct
 import time
-import urllib.request
 import zlib
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -49,7 +48,7 @@ def serve(folder):
 
 
 @contextmanager
-def served(folder, serve=serve):
+def served(folder):
     """A process that serves the page: `address`, and `interrupt()`, which is Ctrl-C and returns what it has said."""
     said, errors = folder / "stdout", folder / "stderr"
     with started(serve, folder, output=said, errors=errors) as process:
@@ -410,51 +409,6 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path, monkeypatch):
     for one, other in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
     assert kept.suffix == ".ckpt"
-
-
-class Slow(torch.nn.Module):
-    """Computes for a while, and notes when it begins and when it ends."""
-
-    def __init__(self, num_classes=5):
-        super().__init__()
-        self.head, self.num_classes = torch.nn.Linear(3, num_classes), num_classes
-        self.matrix = torch.nn.Buffer(torch.rand(1500, 1500), persistent=False)
-
-    def forward(self, images):
-        with Path(os.environ["NOTES"]).open("a") as notes:
-            print("begins", file=notes, flush=True)
-            self.matrix @ self.matrix  # in one step, during which Python may be ended
-            print("ends", file=notes, flush=True)
-        return self.head(images.mean(dim=(2, 3)))
-
-
-def serve_slowly(folder):
-    """As it goes on where Gradio has waited for its own thread, which it does for five seconds at most."""
-    from gradio.http_server import Server
-
-    from maskrobust.train.cli import main
-
-    Server.close = lambda server: setattr(server, "should_exit", True)  # type: ignore[method-assign]
-    torch.set_num_threads(1)
-    given = [f"--images={folder / 'pictures'}", "--methods=[black]", f"--image_size={SIZE}", f"--port={free_port()}"]
-    main(["play", "--network=tests.train.play.test_play.Slow", *given])
-
-
-def test_ctrl_c_while_an_explanation_is_computed_waits_for_the_network(tmp_path, monkeypatch):
-    notes = tmp_path / "notes"
-    monkeypatch.setenv("NOTES", str(notes))
-    (tmp_path / "pictures").mkdir()
-    Image.fromarray(np.zeros((SIZE, SIZE, 3), dtype=np.uint8)).save(tmp_path / "pictures" / "a.png")
-    with served(tmp_path, serve_slowly) as page:
-        explain = {"data": [None, "occlusion", ["black"]], "fn_index": 4, "session_hash": "tab"}
-        request = urllib.request.Request(f"{page.address}gradio_api/queue/join", json.dumps(explain).encode())
-        request.add_header("Content-Type", "application/json")
-        urllib.request.urlopen(request).close()
-        deadline = time.monotonic() + PATIENCE / 1000
-        while not (notes.exists() and notes.read_text().endswith("begins\n")):
-            assert time.monotonic() < deadline
-        assert page.interrupt() == (130, "maskrobust: stopped.\n")
-    assert notes.read_text().endswith("ends\n")
 
 
 @pytest.mark.parametrize("drawn", ["", "data:,", "data:image/png;base64,!", None, 3, "data:image/png;base64,aGVsbG8="])
