@@ -2,7 +2,7 @@
 
     python docs/studies/outlines_taught.py runs/taught --seeds 1 2 3 4 5
 
-The plan, committed before any run. A small ResNet is pre-trained on 4,000 garments over photographs (32 px, 756 steps)
+The plan, committed before any run. A small ResNet is pre-trained on 4,000 garments over photographs (48 px, 756 steps)
 with a hole in the shape of the image's own garment, or of that of the next image in the batch. The holes are the same,
 and only "own" has holes that depend on what they hide. Both are done with zeros (as in SparK) and with mean padding.
 
@@ -18,8 +18,8 @@ and only "own" has holes that depend on what they hide. Both are done with zeros
   counts if both of its arms under zeros are done by then; fewer than five are reported as such, and with fewer than
   three nothing is decided.
 
-One file for each arm and seed; those that are there stay. Several processes may share a folder. One that is killed
-leaves an empty file, to be deleted.
+About 50 minutes of one core. One file for each arm and seed; those that are there stay. Several processes may share a
+folder. One that is killed leaves an empty file, to be deleted.
 """
 
 import argparse
@@ -45,7 +45,7 @@ sys.path.append(str(Path(__file__).parent))
 from fashion import Fashion
 from pretraining_study import Numbers, Shown, computing, fitted, interval, presented, score, trainer
 
-IMAGES, PROBED, TESTED, EPOCHS, LABELLED_EPOCHS = 4000, 2000, 2000, 12, 6
+IMAGES, PROBED, TESTED, EPOCHS, LABELLED_EPOCHS = 4000, 2000, 2000, 12, 10
 OPTIONS = {"hidden_fraction": (0.6, 0.6), "patch_size": 8, "decoder_width": 16, "learning_rate": 2e-3}
 ARMS = ("untrained", "labels", "own, zeros", "other, zeros", "own, mean", "other, mean")
 
@@ -110,7 +110,7 @@ def carried(network: nn.Module, data: Fashion) -> Numbers:
 
 def run(arm: str, seed: int) -> Numbers:
     """All numbers of an arm and a seed."""
-    data = Fashion(train_images=IMAGES, val_images=1, test_images=TESTED, image_size=32, seed=seed)
+    data = Fashion(train_images=IMAGES, val_images=1, test_images=TESTED, seed=seed)
     data.setup("fit")
     pl.seed_everything(seed, verbose=False)
     network, loss, start = build_network("small_resnet", data.num_classes), float("nan"), time.process_time()
