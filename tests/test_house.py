@@ -120,7 +120,7 @@ def test_every_import_is_a_declared_dependency_or_comes_with_one():
     undeclared = [
         f"{package}: {module}"
         for package in PACKAGES
-        for module in imported_modules(package)
+        for module in imported_modules(package) - {"triton"}  # which comes with torch's CUDA builds
         if declared.isdisjoint(distribution_name(name) for name in providers.get(module, ()))
     ]
     assert undeclared == []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskrobust.lm_modules.masking.axes import beside, channels_last
 from maskrobust.lm_modules.masking.functional import hide, visible_moments
-from maskrobust.lm_modules.masking.morphology import clear_rows, to_rows
+from maskrobust.lm_modules.masking.morphology import to_rows, zero_rows
 
 
 class BatchNorm(NamedTuple):
@@ -100,7 +100,7 @@ class _FusedBatchNorm(torch.autograd.Function):
         rows = to_rows(of_features)
         # The kernel has subtracted the mean gradient of all positions.
         rows.add_(of_bias * scale * weight, alpha=(1 - 1 / fraction) / positions)
-        clear_rows(rows, hidden)
+        zero_rows(rows, hidden)
         return of_features, of_weight * root, of_bias, None, None, None
 
 
@@ -111,11 +111,9 @@ class VisibleFraction(NamedTuple):
         visible: (B, 1, H, W) bool.
         hidden: its opposite.
         weights: (B, H x W, 1), dtype of the features: 1 / count at visible positions, 0 elsewhere.
-        number: () visible positions n, float32 at least, as all that follow; f = max(n, 1) / (B x H x W).
+        number: () visible positions n, at least 1, float32 at least, as all that follow; f = n / (B x H x W).
         anything: () 1 where n > 0, else 0.
         unbiasing: () n / max(n - 1, 1).
-        inverse: () 1 / f.
-        spread: () (1 - f) / f^2.
         root: () square root of f.
         rest: () (1 - 1 / f) / (B x H x W).
     """
@@ -126,8 +124,6 @@ class VisibleFraction(NamedTuple):
     number: Tensor
     anything: Tensor
     unbiasing: Tensor
-    inverse: Tensor
-    spread: Tensor
     root: Tensor
     rest: Tensor
 
@@ -137,18 +133,15 @@ class VisibleFraction(NamedTuple):
         count = visible.sum().to(torch.promote_types(dtype, torch.float32))
         some = count.clamp(min=1)
         fraction = some / visible.numel()
-        inverse = fraction.reciprocal()
         return cls(
             visible,
             ~visible,
             visible.flatten(2).to(dtype).mT / some.to(dtype),
-            count,
+            some,
             (count > 0).to(count.dtype),
             count / (count - 1).clamp(min=1),
-            inverse,
-            (1 - fraction) * inverse.square(),
             fraction.sqrt(),
-            (1 - inverse) / visible.numel(),
+            (1 - fraction.reciprocal()) / visible.numel(),
         )
 
 
@@ -168,11 +161,7 @@ def native_batch_norm(norm: BatchNorm, features: Tensor, fraction: VisibleFracti
 
 
 class _NativeBatchNorm(torch.autograd.Function):
-    """As `_FusedBatchNorm`: hidden positions become about the mean m of the visible ones, and moments of all follow.
-
-    With f the visible fraction and d the mean of all less m, the mean of the visible positions is m + d / f, and their
-    variance that of all over f, less d^2 (1 - f) / f^2; d is rounding, which counts in half precision.
-    """
+    """As `_FusedBatchNorm`, without a look at the values: about the mean of the visible ones is subtracted first."""
 
     @staticmethod
     def forward(
@@ -181,17 +170,17 @@ class _NativeBatchNorm(torch.autograd.Function):
         kind = features.device.type
         with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             about = (features.flatten(2) @ fraction.weights).sum(dim=0)
-        filled = torch.where(fraction.visible, features, beside(about[:, 0], features.ndim - 2))
-        eps = norm.eps
-        _, mean_of_all, scale_of_all = torch.native_batch_norm(filled, None, None, None, None, True, 0.0, eps)
-        off = mean_of_all - about.flatten()
-        mean = torch.addcmul(about.flatten().to(off.dtype), off, fraction.inverse)
-        variance = (scale_of_all.pow(-2) - eps) * fraction.inverse
-        variance = torch.addcmul(variance, off, off * fraction.spread, value=-1).clamp_(min=0)
-        normalised, _, _ = torch.native_batch_norm(filled, weight, bias, mean, variance, False, 0.0, eps)
+        centred = torch.where(fraction.visible, features, beside(about[:, 0], features.ndim - 2))
+        centred -= beside(about[:, 0], features.ndim - 2)
+        others, precision = (0, *range(2, features.ndim)), fraction.number.dtype
+        off = centred.sum(dim=others, dtype=precision) / fraction.number
+        squares = torch.linalg.vector_norm(centred, dim=others, dtype=precision).square()
+        variance = (squares / fraction.number - off.square()).clamp_(min=0)
+        normalised, _, _ = torch.native_batch_norm(centred, weight, bias, off, variance, False, 0.0, norm.eps)
+        mean = about.flatten() + off
         _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.anything)
         ctx.fraction = fraction
-        ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt_())
+        ctx.save_for_backward(features, weight, mean, (variance + norm.eps).rsqrt_())
         return normalised
 
     @staticmethod

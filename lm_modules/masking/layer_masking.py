@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment.batch import check_visible, is_mapped
+from maskrobust.augment.batch import check_visible
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
@@ -191,7 +191,7 @@ class LayerMasking(nn.Module):
         Returns:
             What the network returns: logits (B, num_classes), or maps (B, C, h, w), alone or in dictionaries, lists
             and tuples, with 0 where a map is hidden (`coverage` says where that is). With everything visible in eval
-            mode it is equal to the plain network's bit for bit; with nothing visible it is finite.
+            mode, on a CPU, it is equal to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
             TypeError, InputError: `images` are integers, or fit neither `visible`, `sizes` nor the network, a visible
@@ -260,8 +260,7 @@ class LayerMasking(nn.Module):
         visible = visible_map.positions
         images = cropped(images, visible.shape[2:])
         warn_of_bytes(images, visible)
-        can_look = not torch.compiler.is_compiling() and not is_mapped()
-        if not self.training and can_look and visible_map.is_all_visible:
+        if not self.training and visible_map.everything:
             _refuse_nan(images)
             return self.network(images)
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
 from maskrobust.lm_modules.masking.axes import Axes, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
-from maskrobust.lm_modules.masking.morphology import pad_rows, zero_rows
+from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
@@ -160,8 +160,8 @@ class Masked(Ruled):
             return self.features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
         with torch._C.DisableTorchFunctionSubclass():
-            if self.is_images_first and not records and self.visible.can_inspect:
-                return zero_rows(self.features, self.visible.hidden_row_indices)
+            if self.is_images_first and not records and (self.visible.can_inspect or self.visible.uses_kernels):
+                return zeroed(self.features, self.visible.zero_hidden)
             hide = functional.hide_finite if self.is_images_first else functional.hide
             return hide(self, self.positions)
 
@@ -242,10 +242,10 @@ class Masked(Ruled):
             return self.features
         if self.visible.options.padding == "zeros":
             return self.with_hidden_zero()
-        if not self.visible.can_inspect:
+        if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
             return self.visible.pad(self.features, count)
         detach_padding = self.visible.options.detach_padding
-        plan = self.visible.padding_rows(count)
+        plan = self.visible.plan(count)
         return pad_rows(self.features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking import functional, kernels
 from maskrobust.lm_modules.masking.axes import (
     Padding,
     Sizes,
@@ -104,6 +104,32 @@ class CopiedRows:
 PaddingRows = RingRows | CopiedRows
 
 
+class Plan(Protocol):
+    """A plan of padding for features that are channels-last."""
+
+    def fill(self, features: Tensor) -> None:
+        """Fill hidden positions of features (B, C, H, W) where they lie."""
+
+    def zero(self, features: Tensor) -> None:
+        """Write 0 where `fill` writes."""
+
+
+class RowPlan(list[PaddingRows]):
+    """A plan as rows, that are filled one after the other."""
+
+    def fill(self, features: Tensor) -> None:
+        """See `Plan`."""
+        rows = to_rows(features)
+        numbers = _large_numbers(rows)
+        for ring in self:
+            numbers.index_copy_(0, ring.rows, ring.values(rows).view(numbers.dtype))
+
+    def zero(self, features: Tensor) -> None:
+        """See `Plan`."""
+        for ring in self:
+            zero_rows(to_rows(features), ring.rows)
+
+
 def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRows]:
     """The plan of `functional.neighbour_rings` as rows, ring by ring until nothing is left to fill.
 
@@ -185,7 +211,7 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
     return (*[slice(None)] * axis, part)
 
 
-def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> list[PaddingRows]:
+def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> RowPlan:
     """The plan of `functional.mirrored_places` as rows: one `CopiedRows`, or none where there is nothing to fill.
 
     Args:
@@ -202,7 +228,7 @@ def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> 
     if inside is not None:
         is_filled = inside.flatten()[rows]
         rows, copied = rows[is_filled], copied[is_filled]
-    return [CopiedRows(rows, copied)] if len(rows) else []
+    return RowPlan([CopiedRows(rows, copied)] if len(rows) else [])
 
 
 def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
@@ -245,11 +271,25 @@ def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
     return np.stack([rows, rows + steps * sum(way * stride for way, stride in zip(ways, strides, strict=True))])
 
 
-PADDINGS: dict[str, Callable[..., list[PaddingRows]]] = {
-    "mean": lambda visible, rings, inside=None: list(islice(ring_rows(visible, inside), rings)),
+PADDINGS: dict[str, Callable[..., RowPlan]] = {
+    "mean": lambda visible, rings, inside=None: RowPlan(islice(ring_rows(visible, inside), rings)),
     "mirror": mirrored_rows,
 }
 """Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings, and `inside` if given."""
+
+
+def distances_up_to(reach: int, visible: Tensor) -> Tensor:
+    """See `kernels.padding.distances_up_to`, which is imported when a GPU first needs it."""
+    from maskrobust.lm_modules.masking.kernels import padding
+
+    return padding.distances_up_to(reach, visible)
+
+
+def plan_rings(distances: Tensor, rings: int) -> Plan:
+    """See `kernels.padding.RingMap`."""
+    from maskrobust.lm_modules.masking.kernels.padding import RingMap
+
+    return RingMap(distances, rings)
 
 
 def can_inspect(positions: Tensor) -> bool:
@@ -340,9 +380,7 @@ def row_indices(positions: Tensor) -> Tensor:
     return positions.flatten().nonzero().squeeze(1)
 
 
-def pad_rows(
-    features: Tensor, plan: list[PaddingRows], *, detach_padding: bool = True, owns_gradient: bool = False
-) -> Tensor:
+def pad_rows(features: Tensor, plan: Plan, *, detach_padding: bool = True, owns_gradient: bool = False) -> Tensor:
     """Padding as in `functional`, leaving hidden positions out of reach as they are.
 
     Values at hidden positions mean nothing, so with detached padding channels-last features are filled where they lie:
@@ -351,7 +389,7 @@ def pad_rows(
 
     Args:
         features: (B, C, H, W) float; read at visible positions only.
-        plan: from `morphology.PADDINGS`.
+        plan: from `plan_rings` or `PADDINGS`; the latter if padding is not detached.
         detach_padding: filled values carry no gradient.
         owns_gradient: nobody else holds the gradient at the result, as where a convolution alone takes it, so that it
             may be changed in place.
@@ -359,13 +397,14 @@ def pad_rows(
     Returns:
         (B, C, H, W) channels-last, dtype of `features`.
     """
-    if not plan:
+    if isinstance(plan, RowPlan) and not plan:
         return features
     if detach_padding and not torch.is_grad_enabled():
         return _padded_in_place(features, plan)
     if detach_padding:
         padded: Tensor = _PadRows.apply(features, plan, owns_gradient)  # type: ignore[no-untyped-call]
         return padded
+    assert isinstance(plan, RowPlan)
     rows = to_rows(features)
     for ring in plan:
         rows = rows.index_copy(0, ring.rows, ring.values(rows))
@@ -376,7 +415,7 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
     """`pad_rows` with detached padding for `torch.compile`: one operation of torch, which plans when it runs.
 
     Args:
-        features: (B, C, H, W) float, on the CPU; read at visible positions only.
+        features: (B, C, H, W) float; read at visible positions only.
         visible: (B, 1, H, W) bool.
         inside: as in `functional.neighbour_rings`.
         rings: at least 1.
@@ -394,6 +433,9 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
 def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> None:
     if len(features) == 0:
         return
+    if kernels.are_on(visible.device.type):
+        plan_rings(distances_up_to(rings, visible), rings).fill(features)
+        return
     maps = [None if each is None else each.numpy().tobytes() for each in (visible, inside)]
     filled = _padded_in_place(features, _plan_of_bytes(*maps, visible.shape, rings, padding))
     if filled is not features:
@@ -401,26 +443,24 @@ def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
 
 
 @lru_cache(maxsize=1)  # compiled code keeps no plan with a map, and most layers see the map of the layer before
-def _plan_of_bytes(
-    visible: bytes, inside: bytes | None, shape: torch.Size, rings: int, padding: str
-) -> list[PaddingRows]:
+def _plan_of_bytes(visible: bytes, inside: bytes | None, shape: torch.Size, rings: int, padding: str) -> RowPlan:
     maps = [each and torch.frombuffer(bytearray(each), dtype=torch.bool).view(shape) for each in (visible, inside)]
     return PADDINGS[padding](maps[0], rings, maps[1])
 
 
-def zero_rows(features: Tensor, rows: Tensor) -> Tensor:
-    """0 at some rows; channels-last features that no gradient is asked of are changed where they lie.
+def zeroed(features: Tensor, zero: Callable[[Tensor], None]) -> Tensor:
+    """0 at some positions; channels-last features that no gradient is asked of are changed where they lie.
 
     Args:
         features: (B, C, H, W) float.
-        rows: (N,) int64.
+        zero: writes 0 into channels-last features.
 
     Returns:
         (B, C, H, W) channels-last.
     """
     if torch.is_grad_enabled() or not is_channels_last(features):
         features = clone_channels_last(features)
-    clear_rows(to_rows(features), rows)
+    zero(features)
     return features
 
 
@@ -428,7 +468,7 @@ class _PadRows(torch.autograd.Function):
     """Padding whose filled rows carry no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, plan: list[PaddingRows], owns_gradient: bool) -> Tensor:
+    def forward(ctx: Any, features: Tensor, plan: Plan, owns_gradient: bool) -> Tensor:
         ctx.plan, ctx.owns_gradient = plan, owns_gradient
         # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
         padded = _padded_in_place(features.data, plan)
@@ -436,25 +476,25 @@ class _PadRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        gradient, is_own = gradients[0], ctx.owns_gradient and not torch.is_grad_enabled()
-        if not is_own or not is_channels_last(gradient):
+        gradient = gradients[0]
+        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+            kept = torch.ones_like(gradient[:, :1], memory_format=torch.contiguous_format)
+            ctx.plan.zero(kept)
+            return gradient.masked_fill(kept == 0, 0.0), None, None
+        if not ctx.owns_gradient or not is_channels_last(gradient):
             gradient = clone_channels_last(gradient)
-        for ring in ctx.plan:
-            clear_rows(to_rows(gradient), ring.rows)
+        ctx.plan.zero(gradient)
         return gradient, None, None
 
 
-def _padded_in_place(features: Tensor, plan: list[PaddingRows]) -> Tensor:
+def _padded_in_place(features: Tensor, plan: Plan) -> Tensor:
     if not is_channels_last(features):
         features = channels_last(features)
-    rows = to_rows(features)
-    numbers = _large_numbers(rows)
-    for ring in plan:
-        numbers.index_copy_(0, ring.rows, ring.values(rows).view(numbers.dtype))
+    plan.fill(features)
     return features
 
 
-def clear_rows(rows: Tensor, indices: Tensor) -> None:
+def zero_rows(rows: Tensor, indices: Tensor) -> None:
     """Some of the rows (N, C) become 0 where they lie."""
     _large_numbers(rows).index_fill_(0, indices, 0)
 

@@ -15,18 +15,22 @@ import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import functional
+from maskrobust.lm_modules.masking import functional, kernels
 from maskrobust.lm_modules.masking.arrangement import Places
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, after, before, beside, images_first
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
-    PaddingRows,
+    Plan,
     can_inspect,
+    distances_up_to,
     output_size,
     pad_in_run,
+    plan_rings,
     propagate_visible,
     row_indices,
+    to_rows,
+    zero_rows,
 )
 from maskrobust.lm_modules.masking.torch_private import is_transformed
 
@@ -99,6 +103,16 @@ class Window(_Window):
         return room.div(stride, rounding_mode="floor") + 1
 
     @property
+    def radius(self) -> int | None:
+        """How far from its own place an output reads all inputs along each axis, at most `kernels.MOST_RINGS`, or None.
+
+        None where it reads farther along one axis, or on one side, than along another, or not all.
+        """
+        radius = self.kernel_size[0] // 2
+        is_cube = self == Window((2 * radius + 1,) * len(self.stride), self.stride, (radius,) * len(self.padding))
+        return radius if is_cube and radius <= kernels.MOST_RINGS else None
+
+    @property
     def reads_beyond(self) -> bool:
         """Whether a window of a result reads beyond its image."""
         return any(self.padding) or self.ceil_mode
@@ -152,6 +166,7 @@ class VisibleMap:
         is_whole: whether each image is known to be all visible within its extent.
         size: (B, *size), such as (B, H, W).
         axes: of the images and positions in (B, C, *size).
+        uses_kernels: whether kernels of a GPU compute on it; see `kernels.serve`.
     """
 
     positions: Tensor
@@ -168,6 +183,7 @@ class VisibleMap:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
         self.axes: Axes = images_first(self.positions.ndim - 2)
         self._can_inspect = can_inspect(self.positions)
+        self.uses_kernels = not self._can_inspect and kernels.serve(self.positions)
 
     @classmethod
     def within(
@@ -252,6 +268,15 @@ class VisibleMap:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)
 
+    def zero_hidden(self, features: Tensor) -> None:
+        """Write 0 into the hidden positions of channels-last features (B, C, *size); see `uses_kernels`."""
+        if self.can_inspect:
+            zero_rows(to_rows(features), self.hidden_row_indices)
+        else:
+            from maskrobust.lm_modules.masking.kernels.padding import zero_hidden
+
+            zero_hidden(features, self.positions)
+
     @property
     def number(self) -> int:
         """How many positions are visible."""
@@ -290,26 +315,56 @@ class VisibleMap:
 
     def pad(self, features: Tensor, rings: int) -> Tensor:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
-        if self._is_planned_in_run:
+        if self._is_planned_in_run(rings):
             return pad_in_run(features, self.positions, self.inside, rings, self.options.padding)
         plan_padding, pad = _PADDINGS[self.options.padding]
         if rings not in self._plans:
             self._plans[rings] = plan_padding(self.positions, rings, *self._bounds)
         return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
 
-    @property
-    def _is_planned_in_run(self) -> bool:
-        """Whether compiled code fills only the positions that rings reach, as eager code on a CPU does."""
-        is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
-        is_on_cpu = self.positions.device.type == "cpu" and not is_transformed()
-        return is_compiled and is_on_cpu and self.options.detach_padding
+    def _is_planned_in_run(self, rings: int) -> bool:
+        """Whether compiled code fills only the positions that rings reach, as eager code does."""
+        is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not is_transformed()
+        has_kernels = kernels.are_on(self.positions.device.type) and self._suits_kernels(rings)
+        return is_compiled and self.options.detach_padding and (self.positions.device.type == "cpu" or has_kernels)
 
-    def padding_rows(self, rings: int) -> list[PaddingRows]:
-        """The plan of `morphology.PADDINGS`; made once."""
+    def fills_by_kernels(self, rings: int) -> bool:
+        """Whether kernels of a GPU fill hidden positions, in eager mode."""
+        return self.uses_kernels and self._suits_kernels(rings)
+
+    def _suits_kernels(self, rings: int) -> bool:
+        """Whether there are kernels for the options and axes, and for so many rings."""
+        is_paper = self.options.padding == "mean" and self.options.detach_padding and self.extent is None
+        return is_paper and self.positions.ndim < 5 and rings <= kernels.MOST_RINGS
+
+    def plan(self, rings: int) -> Plan:
+        """The plan of padding for eager code that fills only the positions that rings reach; made once."""
         if rings not in self._plans:
-            self._plans[rings] = PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
-        plan: list[PaddingRows] = self._plans[rings]
+            self._plans[rings] = (
+                PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
+                if self.can_inspect
+                else plan_rings(self._distances(rings), rings)
+            )
+        plan: Plan = self._plans[rings]
         return plan
+
+    def _distances(self, reach: int) -> Tensor:
+        """From each position to the nearest visible one, where kernels compute; see `morphology.distances_up_to`."""
+        known_reach, distances = self._plans.get("distances", (0, self.positions))
+        if known_reach < reach:
+            distances = distances_up_to(reach, self.positions)
+            self._plans["distances"] = reach, distances
+        return distances  # type: ignore[no-any-return]
+
+    def _propagated(self, window: Window) -> Tensor:
+        """See `functional.propagate_visible`; from distances where kernels have computed or compute them."""
+        radius = window.radius
+        if not self.uses_kernels or radius is None:
+            return propagate_visible(self.positions, *window)
+        numbers = self._distances(radius) if radius else ~self.positions
+        for axis, step in enumerate(window.stride, 2):
+            numbers = numbers.movedim(axis, 0)[::step].movedim(0, axis)
+        return numbers <= radius
 
     def window(self, window: Window) -> "VisibleMap":
         """The map after a convolution or pool; see `functional.propagate_visible`, and `derive` for whole images."""
@@ -321,7 +376,7 @@ class VisibleMap:
             return known
         if self.options.partial_patches == "hidden":
             return self._derived.setdefault(window, self._whole_patches(window))
-        positions = propagate_visible(self.positions, *window)
+        positions = self._propagated(window)
         if self.extent is not None or window.may_miss(*self.size[1:]):
             positions = positions | beside(self.whole_images[:, None], len(self.size) - 1)
         extent = None if self.extent is None else window.extent_after(self.extent)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import masking
+from counting import count
 from masking import COMMON_MASKS
 from tests.processes import started
 from timing import peak_memory
@@ -51,6 +52,18 @@ def test_masking_has_a_row_for_each_network_mode_mask_and_padding(tmp_path, monk
     assert {(row["mode"], row["sensitivity"]) for row in rows} == {("eval", 0.0), ("training step", None)}
     assert all((row["over_folded"] or 0) > 0 for row in rows if row["mode"] == "eval")
     assert "small_resnet" in printed and str(path) in printed
+
+
+@pytest.mark.parametrize(
+    ("network", "most_eval", "most_training"), [("resnet18", 1.25, 1.4), ("mobilenet_v3_large", 1.25, 1.4)]
+)
+def test_a_pass_on_a_gpu_would_take_little_more_bytes_and_kernels_and_never_wait(network, most_eval, most_training):
+    pytest.importorskip("triton")
+    for train, most in ((False, most_eval), (True, most_training)):
+        plain, by_torch, by_kernels = count(network, batch=1024, size=112, train=train)
+        assert [row["waits"] for row in (plain, by_torch, by_kernels)] == [0, 0, 0]
+        assert by_kernels["over_plain"] <= most < by_torch["over_plain"]
+        assert by_kernels["kernels"] < by_torch["kernels"] / 2.5
 
 
 def hold_eight_million_floats_twice(told):

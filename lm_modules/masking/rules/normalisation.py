@@ -47,6 +47,10 @@ def batch_norm(
     norm = BatchNorm(running_mean, running_var, weight, bias, momentum, eps)
     if visible.can_inspect and visible.number > 1:
         return x.with_fresh(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
+    if visible.uses_kernels:
+        from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
+
+        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions))
     if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))

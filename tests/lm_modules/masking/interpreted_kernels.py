@@ -1,0 +1,139 @@
+"""What `test_kernels` runs in a process of its own, where Triton interprets kernels on the CPU."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from maskrobust.lm_modules.masking import LayerMasking, functional, kernels, morphology
+from maskrobust.lm_modules.masking.batch_norm import BatchNorm, masked_batch_norm
+from maskrobust.lm_modules.masking.kernels import launching, padding
+from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
+from tests.lm_modules.masking.small_networks import Branched, Dense
+
+KERNELS = {"_nearest", "_fill", "_zero", "_sum_moments", "_join_moments", "_normalise"}
+KERNELS_BACK = {"_sum_gradients", "_differentiate"}
+
+
+@pytest.fixture(autouse=True)
+def large_tiles(monkeypatch):
+    """The interpreter takes as long for a large tile as for a small one."""
+    monkeypatch.setattr(launching, "ROWS", 4096)
+    monkeypatch.setattr(launching, "CHANNELS", 16)
+    monkeypatch.setattr(launching, "SPLITS", 2)
+    monkeypatch.setattr(padding, "_BLOCK", 1 << 13)
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """The names of the kernels that run while masks count as those of a GPU."""
+    found: set[str] = set()
+    true_launch = launching.launch
+
+    def launch(program, *arguments):
+        found.add(program.fn.__name__)
+        true_launch(program, *arguments)
+
+    monkeypatch.setattr(launching, "launch", launch)
+    monkeypatch.setattr(kernels, "are_on", lambda _: True)
+    monkeypatch.setattr("maskrobust.lm_modules.masking.visible_map.can_inspect", lambda _: False)
+    monkeypatch.setattr("maskrobust.lm_modules.masking.layer_masking.can_inspect", lambda _: False)
+    return found
+
+
+def draw(*shape, seed=0):
+    features = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return features.contiguous(memory_format=torch.channels_last) if len(shape) == 4 else features.mT.contiguous().mT
+
+
+def with_nan(features, visible):
+    return torch.where(visible, features, torch.nan)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.03, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(13, 10), (1, 5), (31,)])
+def test_rings_are_filled_and_zeroed_as_rows_are(size, fraction):
+    visible, features = draw(2, 1, *size).abs() < 2 * fraction, draw(2, 20, *size, seed=1)
+    for rings in (1, 6):
+        distances, rows = morphology.distances_up_to(rings, visible), morphology.PADDINGS["mean"](visible, rings)
+        plan = morphology.plan_rings(distances, rings)
+        found, wanted = with_nan(features, visible), with_nan(features, visible)
+        plan.fill(found)
+        rows.fill(wanted)
+        assert_close(found, wanted, rtol=0, atol=1e-14, equal_nan=True)
+        plan.zero(found)
+        rows.zero(wanted)
+        assert_close(found, wanted, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("affine", ["weight and bias", "bias", "none"])
+@pytest.mark.parametrize(("fraction", "offset"), [(0.0, 0), (0.005, 0), (0.5, 1000), (1.0, 0)])
+def test_batch_norm_is_that_of_visible_positions(fraction, offset, affine):
+    visible, features = draw(3, 1, 9, 11).abs() < 2 * fraction, draw(3, 20, 9, 11, seed=1) + offset
+    slope, results = draw(3, 20, 9, 11, seed=2), []
+    for norm_by, hidden in ((masked_batch_norm, 0.0), (kernel_batch_norm, torch.nan)):
+        x = torch.where(visible, features, hidden).requires_grad_()
+        weight, bias = (torch.linspace(low, 2, 20).double().requires_grad_() for low in (0.5, -1))
+        settings = weight if affine.startswith("weight") else None, bias if affine.endswith("bias") else None
+        mean, variance = torch.zeros(20), torch.ones(20)
+        output = norm_by(BatchNorm(mean, variance, *settings, 0.1, 1e-5), x, visible)
+        inputs = [x, *(each for each in settings if each is not None)]
+        gradients = torch.autograd.grad((output * slope).where(visible, 0).sum(), inputs)
+        results.append([output, *gradients, mean, variance])
+    for found, wanted in zip(*results[::-1], strict=True):
+        tolerance = 1e-6 if found.dtype == torch.float32 else 1e-11 * max(offset, 1) ** 1.5
+        assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["normalise", "pad"])
+def test_gradients_have_those_of_the_cpu(name):
+    visible, weight = draw(2, 1, 5, 4) < 0, draw(3, 3, 3, 3, seed=1).requires_grad_()
+    norm, results = BatchNorm(None, None, draw(3, 1, 1, 1)[:, 0, 0, 0], None, 0.1, 1e-5), []
+    plans = morphology.PADDINGS["mean"](visible, 1), morphology.plan_rings(morphology.distances_up_to(1, visible), 1)
+    for plan, norm_by in zip(plans, (masked_batch_norm, kernel_batch_norm), strict=True):
+        x, bias = draw(2, 3, 5, 4).requires_grad_(), torch.zeros(3, 1, 1).double().requires_grad_()
+        shown = functional.hide(x, visible) + bias
+        between = norm_by(norm, shown, visible) if name == "normalise" else morphology.pad_rows(shown, plan)
+        loss = torch.nn.functional.conv2d(between, weight).square().sum()
+        gradients = torch.autograd.grad(loss, [x, bias], create_graph=True)
+        results.append(torch.autograd.grad(sum(each.square().sum() for each in gradients), [x, bias, weight]))
+    for found, wanted in zip(*results, strict=True):
+        assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def answers(network, images, visible):
+    """Of a pass with gradients, and in eval mode of one without, which changes features in place."""
+    masked, images = LayerMasking(network), images.clone().requires_grad_()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        logits = masked(images, visible)
+    inputs = [images, *network.parameters()]
+    found = [logits, *torch.autograd.grad(logits.square().sum(), inputs, allow_unused=True), *network.buffers()]
+    with torch.inference_mode():
+        return found if network.training else [*found, masked(images, visible)]
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("make", [Dense, Branched])
+def test_networks_answer_as_on_the_cpu(make, train, request):
+    torch.manual_seed(0)
+    network = make().double().train(train)
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    images, visible = draw(2, 3, 40, 40), draw(2, 1, 5, 5).gt(0).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    wanted = answers(network, images, visible)
+    network.load_state_dict(state)
+    used = request.getfixturevalue("used")
+    found = answers(network, with_nan(images, visible), visible)
+    for one, other in zip(found, wanted, strict=True):
+        if other is not None:
+            scale = other.detach().abs().max().clamp(min=1e-3)
+            assert_close(one / scale, other / scale, rtol=0, atol=1e-6 if one.ndim < 2 else 1e-9)
+    assert used == (KERNELS | KERNELS_BACK if train else {"_nearest", "_fill", "_zero"})
+
+
+def test_compiled_code_fills_rings_by_kernels_too(used):
+    visible, features = draw(2, 1, 9, 8) < 0.3, draw(2, 5, 9, 8, seed=1)
+    found = morphology.pad_in_run(with_nan(features, visible), visible, None, 2, "mean")
+    wanted = with_nan(features, visible)
+    morphology.PADDINGS["mean"](visible, 2).fill(wanted)
+    assert_close(found, wanted, rtol=0, atol=1e-14, equal_nan=True)
+    assert used == {"_nearest", "_fill"}
