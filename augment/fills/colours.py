@@ -115,7 +115,7 @@ def mean_colour(images: Tensor, mean: Sequence[float]) -> Tensor:
 
 @torch.no_grad()
 def visible_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
-    """The mean colour of each image's visible pixels, summed up in float64.
+    """The mean colour of each image's visible pixels, from a sum in float64, or an exact one of bytes.
 
     Args:
         images: (B, C, H, W) float in [0, 1] or uint8 in [0, 255].
@@ -130,7 +130,10 @@ def visible_mean(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tens
     """
     otherwise = mean_colour(images, mean)
     black = torch.zeros((), dtype=images.dtype, device=images.device)
-    total = draw(images, visible, black).flatten(2).sum(dim=2, dtype=torch.float64)[:, :, None, None]
+    shown = draw(images, visible, black).flatten(2)
+    # Integers are exact and take a third of the time, as far as they hold the sum.
+    precision = torch.int32 if images.dtype == torch.uint8 and shown.shape[2] < 2**23 else torch.float64
+    total = shown.sum(dim=2, dtype=precision).double()[:, :, None, None]
     count = visible.sum(dim=(2, 3), keepdim=True)
     white = 255 if images.dtype == torch.uint8 else 1
     return torch.where(count > 0, total / (count.clamp(min=1) * white), otherwise)

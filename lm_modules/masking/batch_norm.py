@@ -70,10 +70,11 @@ class _FusedBatchNorm(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             mean = offset = (shown.T @ rows)[0] / (fraction * len(shown))
         normalised = torch.empty_like(features)
-        filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
-        _, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
+        result = to_rows(normalised)
+        filled = torch.lerp(mean, rows, shown, out=rows.data)  # where they lie, as padding does
+        _, variance = torch.batch_norm_update_stats(features, None, None, 0.0)
         if (mean.square() > _LARGE * variance).any():
-            filled -= mean
+            filled = torch.sub(rows, mean, out=result)
             mean_of_all, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
             offset = mean_of_all / fraction
             mean = mean + offset
@@ -82,7 +83,7 @@ class _FusedBatchNorm(torch.autograd.Function):
         _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
         scale = torch.rsqrt(variance + norm.eps)
         slope = scale * weight
-        torch.addcmul(bias - offset * slope, filled, slope, out=filled)
+        torch.addcmul(bias - offset * slope, filled, slope, out=result)
         ctx.save_for_backward(features, weight, hidden, mean, scale)
         return normalised
 
