@@ -23,7 +23,6 @@ folder. One that is killed leaves an empty file, to be deleted.
 """
 
 import argparse
-import copy
 import json
 import sys
 import time
@@ -38,12 +37,12 @@ import torch
 from torch import Tensor, nn
 
 from maskrobust import LayerMasking, build_network
-from maskrobust.augment import Batch, enclosing_circles
+from maskrobust.augment import Batch
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 
 sys.path.append(str(Path(__file__).parent))
 from fashion import Fashion
-from pretraining_study import Numbers, Shown, computing, fitted, interval, presented, score, trainer
+from pretraining_study import Numbers, computing, interval, outline_numbers, trainer
 
 IMAGES, PROBED, TESTED, EPOCHS, LABELLED_EPOCHS = 4000, 2000, 2000, 12, 10
 OPTIONS = {"hidden_fraction": (0.6, 0.6), "patch_size": 8, "decoder_width": 16, "learning_rate": 2e-3}
@@ -91,23 +90,6 @@ def trained_with_labels(network: nn.Module, data: Fashion) -> float:
     return loss.item()
 
 
-def carried(network: nn.Module, data: Fashion) -> Numbers:
-    """Accuracies of the probes, and outline carried, under both paddings."""
-    encoder = copy.deepcopy(network).eval()
-    encoder.fc = nn.Identity()
-    shown = []
-    for samples in (data.samples("train").select(slice(PROBED)), data.samples("test")):
-        visible = {"outline": ~samples.object_mask, "circle": ~enclosing_circles(samples.object_mask)}
-        shown.append(Shown(samples, visible))
-    found: Numbers = {}
-    for padding, answer in presented(encoder, data, {"zeros": "zeros", "mean": "mean"}).items():
-        if padding != "painted":
-            of = {hole: score(fitted(shown[0], hole, answer), shown[1], hole, answer) for hole in ("outline", "circle")}
-            found |= {f"{hole}, {padding}": of[hole] for hole in of}
-            found[f"carried, {padding}"] = of["outline"] - of["circle"]
-    return found
-
-
 def run(arm: str, seed: int) -> Numbers:
     """All numbers of an arm and a seed."""
     data = Fashion(train_images=IMAGES, val_images=1, test_images=TESTED, seed=seed)
@@ -119,7 +101,7 @@ def run(arm: str, seed: int) -> Numbers:
     elif arm != "untrained":
         loss = pretrained(network, data, arm, seed)
     trained = time.process_time()
-    numbers = carried(network, data) | {"loss": loss}
+    numbers = outline_numbers(network, data, PROBED) | {"loss": loss}
     return numbers | {"training seconds": trained - start, "probe seconds": time.process_time() - trained}
 
 
@@ -131,11 +113,11 @@ def table(results: Mapping[tuple[str, int], Numbers]) -> str:
 
     lines: list[tuple[str, list[float]]] = []
     for arm in ARMS:
-        keys = [f"{what}, {padding}" for padding in ("zeros", "mean") for what in ("outline", "circle", "carried")]
+        keys = [f"{what} under {padding}" for padding in ("zeros", "mean") for what in ("outline", "circle", "carried")]
         lines += [(f"{arm}: {key}", [*of(arm, key).values()]) for key in keys]
     pairs = [("labels", "untrained"), ("own, zeros", "other, zeros"), ("own, mean", "other, mean")]
     for one, other in (*pairs, *((arm, "untrained") for arm in ARMS[2:])):
-        key = "carried, mean" if "mean" in one else "carried, zeros"
+        key = "carried under mean" if "mean" in one else "carried under zeros"
         first, second = of(one, key), of(other, key)
         lines.append((f"{one} minus {other}: {key}", [first[seed] - second[seed] for seed in first if seed in second]))
     return "\n".join(
