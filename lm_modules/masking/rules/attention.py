@@ -164,12 +164,6 @@ def view_as(operation: Operation, x: Any, like: Any) -> Masked | Tensor:
     return view(Tensor.reshape, x, like.shape) if isinstance(x, Masked) else torch.as_tensor(operation(x, like))
 
 
-@anywhere(reshaping.contiguous)
-def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
-    """The same features in another order of memory."""
-    return reshaping._view_of(x, x.with_fresh(operation(x.features, **kwargs)))
-
-
 @anywhere(reshaping.permute)
 def permute(operation: Operation, x: Masked, *axes: Any, dims: Sequence[int] = ()) -> Masked:
     """Another order of axes."""
@@ -358,7 +352,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
         axes[axis] = _positions(result.shape[axis])
         return remade(torch.cat(masks, axis), axes, like.arrangement.places.like)
 
-    key = ("joined", axis, tuple(each_of))
+    key = ("joined", axis, result.shape[axis], tuple(each_of))
     return arrange(result, like.arrangement.places.once(key, join))
 
 

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import slide
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
-from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
+from maskrobust.lm_modules.masking.table import LosesMap, Operation, anywhere, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 _RINGS = {"nearest": 0, "nearest-exact": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
@@ -51,9 +51,10 @@ def view(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked |
 
 
 @masking_rule(Tensor.contiguous, any_sizes=True)
+@anywhere()
 def contiguous(operation: Operation, x: Masked, **kwargs: Any) -> Masked:
     """The same features in another order of memory."""
-    return _view_of(x, x.with_fresh(operation(x, **kwargs)))
+    return _view_of(x, x.with_fresh(operation(x.features, **kwargs)))
 
 
 @masking_rule(torch.permute, any_sizes=True)

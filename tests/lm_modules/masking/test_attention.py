@@ -291,9 +291,10 @@ def copied_to_its_end(x):
     return x
 
 
-def with_nothing_ahead(x):
-    """Tokens behind the first none of them, as where a network has no class token."""
-    return torch.cat([x[:, :0], 2 * x[:, 0:]], dim=1)
+def with_nothing_and_one_ahead(x):
+    """Tokens behind none, as where a network has no class token, and each beside the one ahead of it."""
+    one = torch.ones(len(x), 1, x.shape[2])
+    return torch.cat([x[:, :0], x], dim=1) + torch.cat([one, x], dim=1)[:, :-1]
 
 
 SHOWN = [[0.0, 1, 1, 1], [1, 1, 0, 0]]
@@ -301,7 +302,7 @@ IN_BOTH, IN_ANY = [[0.0, 1, 0, 1], [1, 1, 0, 0]], [[0.0, 1, 1, 1], [1, 1, 1, 1]]
 CHANGES = {
     "normalised over positions": (partial(F.normalize, dim=1), "intersection", SHOWN),
     "written to a slice": (copied_to_its_end, "intersection", [[0.0, 1, 0, 1], [1, 1, 1, 1]]),
-    "behind an empty slice": (with_nothing_ahead, "intersection", SHOWN),
+    "behind an empty slice": (with_nothing_and_one_ahead, "intersection", [[0.0, 0, 1, 1], [1, 1, 0, 0]]),
     "a residual of both": (lambda x: x + copied_to_its_end(x), "intersection", IN_BOTH),
     "a residual of any": (lambda x: x + copied_to_its_end(x), "union", IN_ANY),
     "a product of both": (lambda x: x * copied_to_its_end(x), "union", IN_BOTH),
