@@ -187,7 +187,7 @@ def masked_operands(*operands: Any) -> list[Masked]:
     first = masked[0]
     if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
         shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
-        raise NotImplementedError(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
+        raise LosesMap(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
     return masked
 
 

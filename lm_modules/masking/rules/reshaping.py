@@ -299,7 +299,7 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
 def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
     images, *places = (order.index(axis) for axis in x.axes)
     if images > min(places):
-        raise NotImplementedError(
+        raise LosesMap(
             f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
             f"axes {x.axes}; {OWN_RULE}"
         )

@@ -355,6 +355,39 @@ def test_coverage_and_images_of_several_sizes_are_refused_by_name():
     assert_one_sentence(refusal, "images of one size in networks that attend")
 
 
+class OfSignals(nn.Module):
+    """Patches of signals, torch's own block of a transformer, distances of all tokens to one another, and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv1d(2, 8, 4, 4)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, signals):
+        return self.of_tokens(self.patches(signals).transpose(1, 2))
+
+    def of_tokens(self, tokens):
+        tokens = self.block(tokens)
+        tokens = tokens + (tokens[:, :, None] - tokens[:, None]).tanh().mean(2)
+        return self.head(tokens.mean(1))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_tokens_of_signals_attend_to_visible_ones_alone(training):
+    network = draw(OfSignals).double().train(training)
+    signals = torch.randn(3, 2, 24, generator=torch.Generator().manual_seed(6)).double().requires_grad_()
+    shown = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]]).bool()
+    found = LayerMasking(network)(signals, shown.repeat_interleave(4, 1)[:, None])
+    tokens = network.patches(signals).transpose(1, 2)
+    expected = torch.cat([network.of_tokens(one[None, kept]) for one, kept in zip(tokens, shown, strict=True)])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+    slope = torch.randn(3, 3, generator=torch.Generator().manual_seed(7)).double()
+    inputs = [signals, *network.parameters()]
+    given, wanted = (torch.autograd.grad((each * slope).sum(), inputs) for each in (found, expected))
+    torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-11)
+
+
 # --- patches that are partly visible ----------------------------------------------------------------------------------
 
 
