@@ -187,8 +187,13 @@ def masked_operands(*operands: Any) -> list[Masked]:
     first = masked[0]
     if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
         shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
-        raise LosesMap(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
+        raise refusal_of(first)(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
     return masked
+
+
+def refusal_of(x: Masked) -> type[NotImplementedError]:
+    """What a rule raises of a map that it cannot follow: signals (B, L, C) may be tokens, with which rules go on."""
+    return LosesMap if len(x.axes) == 2 else NotImplementedError
 
 
 def known(operands: Sequence[Masked]) -> VisibleMap:

@@ -13,7 +13,7 @@ from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import slide
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first, refusal_of
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, anywhere, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
@@ -299,7 +299,7 @@ def _axes_of_view(x: Masked, features: Tensor) -> Axes:
 def _permuted(features: Tensor, x: Masked, order: Sequence[int]) -> Masked:
     images, *places = (order.index(axis) for axis in x.axes)
     if images > min(places):
-        raise LosesMap(
+        raise refusal_of(x)(
             f"layer masking keeps the axis of the images ahead of height and width, got the order {tuple(order)} of "
             f"axes {x.axes}; {OWN_RULE}"
         )
