@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from tests.lm_modules.masking.reference import Seen
 
 CLASSES = 3
-HEADS = 2
+
+
+def heads(channels: int) -> int:
+    """Two, where channels can be shared out."""
+    return 2 if channels % 2 == 0 else 1
 
 
 class Attention(nn.Module):
@@ -29,12 +33,12 @@ class Attention(nn.Module):
     def __init__(self, chance: random.Random, channels: int, way: str = "") -> None:
         super().__init__()
         way = way or chance.choice(["fused", "by hand", "einsum", "module", "channels", "linear"])
-        self.way, self.norm = way, nn.LayerNorm(channels)
+        self.way, self.norm, self.heads = way, nn.LayerNorm(channels), heads(channels)
         self.in_proj = nn.Linear(channels, 3 * channels, bias=chance.random() < 0.5)
         self.out_proj = nn.Linear(channels, channels)
-        self.module = nn.MultiheadAttention(channels, HEADS, batch_first=True) if way == "module" else None
+        self.module = nn.MultiheadAttention(channels, self.heads, batch_first=True) if way == "module" else None
         biased = way in ("fused", "by hand", "einsum") and chance.random() < 0.5
-        self.slopes = nn.Parameter(torch.randn(HEADS, 1, 1)) if biased else None
+        self.slopes = nn.Parameter(torch.randn(self.heads, 1, 1)) if biased else None
 
     def extra_repr(self) -> str:
         return f"{self.way}, biased={self.slopes is not None}"
@@ -45,7 +49,7 @@ class Attention(nn.Module):
         if self.module is not None:
             return self.module(x, x, x, need_weights=False)[0]
         images, count, channels = x.shape
-        q, k, v = self.in_proj(x).reshape(images, count, 3, HEADS, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = self.in_proj(x).reshape(images, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         places = torch.arange(count) if places is None else places
         biases = None if self.slopes is None else self.slopes * (places[:, None] - places).abs() / 10
         return self.out_proj(self._attend(q, k, v, biases).transpose(1, 2).reshape(images, count, channels))
@@ -168,7 +172,7 @@ class ToPooled(nn.Module):
 
     def __init__(self, chance: random.Random, channels: int) -> None:
         super().__init__()
-        self.fused, side = chance.random() < 0.5, chance.choice([2, 3])
+        self.fused, side, self.heads = chance.random() < 0.5, chance.choice([2, 3]), heads(channels)
         self.pool = nn.Conv2d(channels, channels, side, 2, chance.choice([0, 1]))
         self.q, self.kv = nn.Linear(channels, channels), nn.Linear(channels, 2 * channels)
 
@@ -180,8 +184,8 @@ class ToPooled(nn.Module):
 
     def _attend(self, queries: Any, keys: Any) -> Any:
         images, count, channels = queries.shape
-        q = self.q(queries).reshape(images, count, HEADS, -1).transpose(1, 2)
-        k, v = self.kv(keys).reshape(images, -1, 2, HEADS, channels // HEADS).permute(2, 0, 3, 1, 4)
+        q = self.q(queries).reshape(images, count, self.heads, -1).transpose(1, 2)
+        k, v = self.kv(keys).reshape(images, -1, 2, self.heads, channels // self.heads).permute(2, 0, 3, 1, 4)
         if self.fused:
             y = F.scaled_dot_product_attention(q, k, v)
         else:
