@@ -184,7 +184,7 @@ def check_on_accelerators(one):
 def check_attention(one):
     """Gradients, and each image as alone; some where Python may not ask what a mask holds."""
     check_on_accelerators(one) if one.chance.random() < 0.3 else check_gradients(one)
-    norms = [module for module in one.example.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in one.example.network.modules() if isinstance(module, BATCH_NORMS)]
     if one.training or any(not norm.track_running_stats for norm in norms):
         return
     images, masked = one.images(), one.masked()
@@ -289,7 +289,7 @@ def check_sizes(one):
     """Each image of a batch is answered as the reference answers it alone, whatever lies beyond it."""
     images, visible = one.example.images, one.example.visible
     sizes = torch.tensor([[one.chance.randint(max(2, side - 4), side) for side in images.shape[2:]] for _ in images])
-    norms = [module for module in one.example.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in one.example.network.modules() if isinstance(module, BATCH_NORMS)]
     if (sizes == sizes[0]).all() and any(not norm.track_running_stats for norm in norms):
         raise UndecidedError  # images of one size are the plain network, whose answers depend on the batch
     expected = []

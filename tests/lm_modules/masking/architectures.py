@@ -25,7 +25,7 @@ from maskrobust.augment import pad_batch
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
-from maskrobust.lm_modules.networks.architectures import build_outline
+from maskrobust.lm_modules.networks.architectures import build_network, build_outline
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "architectures.md"
 MARK = "<!-- architectures -->\n\n"  # what follows is written by `main`
@@ -127,7 +127,10 @@ def build(architecture: str, **options: Any) -> nn.Module:
     Freshly initialised, many networks end every branch with a factor of 0 or 1e-6. Here weights keep the variance of
     what they multiply, scales are about 1, and batch norm has the statistics of random images.
     """
-    network = build_outline(architecture, 10, OPTIONS.get(architecture, {}) | options)
+    given = OPTIONS.get(architecture, {}) | options
+    network = build_outline(architecture, 10, given)
+    if any(buffer.is_meta for buffer in network.buffers()):  # made from parameters, as masks of windows are
+        network = build_network(architecture, 10, given)
     if architecture in FEW_BLOCKS:
         path, _, name = FEW_BLOCKS[architecture].rpartition(".")
         setattr(network.get_submodule(path), name, network.get_submodule(FEW_BLOCKS[architecture])[:4])
