@@ -70,11 +70,11 @@ class _FusedBatchNorm(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             mean = offset = (shown.T @ rows)[0] / (fraction * len(shown))
         normalised = torch.empty_like(features)
-        result = to_rows(normalised)
-        filled = torch.lerp(mean, rows, shown, out=rows.data)  # where they lie, as padding does
-        _, variance = torch.batch_norm_update_stats(features, None, None, 0.0)
+        # Not where the features lie: a convolution that has padded them needs their rims in its backward pass.
+        filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
+        _, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
         if (mean.square() > _LARGE * variance).any():
-            filled = torch.sub(rows, mean, out=result)
+            filled -= mean
             mean_of_all, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
             offset = mean_of_all / fraction
             mean = mean + offset
@@ -83,7 +83,7 @@ class _FusedBatchNorm(torch.autograd.Function):
         _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
         scale = torch.rsqrt(variance + norm.eps)
         slope = scale * weight
-        torch.addcmul(bias - offset * slope, filled, slope, out=result)
+        torch.addcmul(bias - offset * slope, filled, slope, out=filled)
         ctx.save_for_backward(features, weight, hidden, mean, scale)
         return normalised
 

@@ -38,7 +38,15 @@ def test_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
     tensors = dict.fromkeys(("features", "gradient", "normalised", "of_features", "weight", "bias"), f"*{dtype}")
     tensors |= dict.fromkeys(("partial", "moments", "sums", "running_mean", "running_var"), "*fp32")
     tensors |= dict.fromkeys(("shown", "distances", "nearest", "numbers"), "*u8")
-    constants = {"tile_rows": 32, "tile_channels": 64, "block": 1024, "reach": 6, "eps": 1e-5, "splits": 256}
+    constants = {
+        "tile_rows": 32,
+        "tile_channels": 64,
+        "block": 1024,
+        "reach": 6,
+        "eps": 1e-5,
+        "splits": 256,
+        "is_mask": True,
+    }
     programs = [
         each
         for module in (padding, batch_norm)

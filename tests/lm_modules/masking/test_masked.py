@@ -242,6 +242,30 @@ def test_what_is_hidden_or_beyond_keeps_the_order_of_memory():
         assert kept.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+def test_what_a_convolution_has_padded_stays_so_for_its_backward_pass(padding):
+    """Whatever else takes the features later: the order of two branches changes no gradient."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.conv = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+            self.norm, self.is_norm_first = nn.BatchNorm2d(4), False
+
+        def forward(self, images):
+            x = self.stem(images)
+            first, last = (self.norm, self.conv) if self.is_norm_first else (self.conv, self.norm)
+            return first(x) + last(x)
+
+    network, gradients = Branches().double(), []
+    images, visible = draw_features(2, 3, 9, 8), draw_visible(9, 8)[:2]
+    for network.is_norm_first in (False, True):
+        loss = LayerMasking(network, padding=padding).train()(images, visible).square().sum()
+        gradients.append(torch.autograd.grad(loss, [*network.parameters()]))
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)
+
+
 def test_the_gradient_of_padded_features_stays_what_it_is_for_others_who_hold_it():
     features, visible = draw_features(6, 4, 5, 7).requires_grad_(), draw_visible(5, 7)
     features = features.to(memory_format=torch.channels_last)
