@@ -1,5 +1,6 @@
 """A measurement: what it asks and keeps, and that neither batches nor other networks change an answer."""
 
+import gc
 import resource
 from pathlib import Path
 
@@ -263,6 +264,7 @@ def test_features_lie_in_files_and_not_in_memory():
     )
     measurement = Measurement({"a": asked}, None, NUM_CLASSES)
     measurement.run([shape_batch(8, seed=9)])
+    gc.collect()  # files of other tests would be closed while this one counts
     before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(20)]
     maps = Path("/proc/self/maps").read_text().count("values (deleted)")
     parts = [measurement.ask(each._replace(ids=each.ids + 1000 * place)) for place, each in enumerate(batches)]
