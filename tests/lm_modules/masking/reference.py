@@ -312,7 +312,10 @@ def interpolate(
 def pad(_function: Any, seen: Seen, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Seen:
     assert not value
     if len(pad) > 2 * len(seen.spatial):
-        return seen.moved(lambda x: F.pad(x, pad, mode))
+        padded = F.pad(seen.x, pad, mode)
+        assert all(padded.shape[axis] == seen.shape[axis] for axis in seen.axes)  # channels alone are padded
+        return seen.like(padded)
+    pad = (*pad, *(0,) * (2 * len(seen.spatial) - len(pad)))
     x, v = F.pad(seen.x, pad, mode), F.pad(seen.v[:, None].double(), pad, mode)[:, 0] > 0.5
     inside = None
     if mode == "constant" and min(pad) >= 0:
