@@ -299,30 +299,6 @@ def windows_of(
     return arrange(result, of_map.places.once(key, cut))
 
 
-@masking_rule(Tensor.unfold)
-@anywhere()
-def windows_along(operation: Operation, x: Masked, dimension: int, size: int, step: int) -> Masked:
-    """Windows of an axis, whose insides are a new axis behind.
-
-    Raises:
-        NotImplementedError: the axis is that of the images.
-    """
-    axis, arrangement, result = dimension % x.ndim, x.arrangement, operation(x.features, dimension, size, step)
-    axes = [*arrangement.kinds, channels(size)]
-    if any(part.source == IMAGES for part in axes[axis]):
-        raise NotImplementedError(f"layer masking cuts no windows of images; {OWN_RULE}")
-
-    def cut() -> Arrangement:
-        if not arrangement.varies(axis):
-            axes[axis], shown = channels(result.shape[axis]), arrangement.positions[..., None]
-        else:
-            axes[axis], axes[-1] = _positions(result.shape[axis]), _positions(size)
-            shown = operation(arrangement.positions, dimension, size, step)
-        return remade(shown, axes, arrangement.places.like)
-
-    return arrange(result, arrangement.places.once(("unfold", arrangement.axes, axis, size, step), cut))
-
-
 @anywhere(merging.concatenate)
 def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
     """Channels of several branches, visible where any is; or positions side by side, where plain ones are visible.

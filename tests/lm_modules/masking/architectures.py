@@ -41,7 +41,7 @@ SIZES = {
     "vit_h_14": 56,
     "maxvit_t": 224,
     **dict.fromkeys(("timm/test_vit", "timm/test_coatnet", "timm/test_vit_relpos"), 160),
-    **dict.fromkeys(("timm/shvit_s1", "timm/swiftformer_xs", "timm/mobilenetv5_base"), 128),
+    **dict.fromkeys(("timm/shvit_s1", "timm/swiftformer_xs", "timm/mobilenetv5_base", "timm/efficientvim_m1"), 128),
     **dict.fromkeys(("timm/halonet_h1", "timm/mobilevit_xxs", "timm/edgenext_xx_small"), 256),
     "timm/deepseek_vit_412m": 126,
     **dict.fromkeys(("timm/crossvit_tiny_240", "timm/gemma4_vit_167m", "timm/qwen3_vit_88m"), 96),
@@ -78,7 +78,6 @@ FEW_BLOCKS = {
     **dict.fromkeys(_ENCODERS, "encoder.blocks"),
 }
 """Where the blocks lie of networks that are checked with four of them, all of one kind, to save time."""
-NOT_CHECKED = "wraps, not checked"
 
 
 class KnownArchitecture(NamedTuple):
@@ -88,7 +87,7 @@ class KnownArchitecture(NamedTuple):
         family: "torchvision", or "timm" and the name of a module of timm, as in "timm resnet".
         architecture: the name that `build_network` takes.
         attends: "yes" where positions are mixed otherwise than by windows, as by attention; else empty.
-        refused: what has no rule, in the words of the refusal, or `NOT_CHECKED`; empty where all properties hold.
+        refused: what has no rule, in the words of the refusal; empty where all properties hold.
     """
 
     family: str
@@ -387,7 +386,7 @@ def section(results: dict[str, dict[str, bool | str]]) -> str:
 
 def _outcome(known: KnownArchitecture, results: dict[str, dict[str, bool | str]]) -> str:
     if known.refused:
-        return known.refused if known.refused == NOT_CHECKED else f"refused: {known.refused}"
+        return f"refused: {known.refused}"
     failed = [column for column, verdict in results[known.architecture].items() if verdict is not True]
     outcome = f"without {', '.join(failed)}" if failed else "all six"
     return f"{outcome}, with its first four blocks alone" if known.architecture in FEW_BLOCKS else outcome
