@@ -242,11 +242,13 @@ class Masked(Ruled):
             return self.features
         if self.visible.options.padding == "zeros":
             return self.with_hidden_zero()
+        # A frame is hidden from layers of maps and seen by windows that a view cuts, so it must stay as it is.
+        features = self.features if self.frame is None else self.features.clone()
         if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
-            return self.visible.pad(self.features, count)
+            return self.visible.pad(features, count)
         detach_padding = self.visible.options.detach_padding
         plan = self.visible.plan(count)
-        return pad_rows(self.features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
+        return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 
 _OF_POSITIONS = ("visible", "axes", "own_arrangement")

@@ -408,3 +408,30 @@ def test_token_dropping_hides_patches_that_are_partly_visible():
         predictor(padded, "token_dropping", (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(UnsupportedNetworkError, match=r"layer 'conv1'.* begins with patches, .* leave it 'padded'"):
         LayerMasking(SmallResNet(10), partial_patches="hidden")
+
+
+def test_what_reads_a_padded_map_first_changes_nothing_that_windows_see():
+    torch.manual_seed(0)
+    stem, queries = nn.Conv2d(3, 8, 3, 2, 1).double(), nn.Linear(8, 8).double()
+
+    def enlarged(x):
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear").mean((2, 3))
+
+    def attended(x):
+        windows = x.reshape(len(x), 8, 6, 4, 6, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, 8)
+        return F.scaled_dot_product_attention(queries(windows), windows, windows).mean((1, 2))
+
+    def answers(x, order):
+        padded = F.pad(stem(x).contiguous(memory_format=torch.channels_last), (2, 2, 2, 2))
+        found = {function: function(padded) for function in order}
+        return found[enlarged], found[attended]
+
+    images = torch.randn(2, 3, 40, 40, dtype=torch.float64)
+    visible = torch.ones(2, 1, 40, 40, dtype=torch.bool)
+    visible[:, :, :20, 8:32] = False
+    with torch.no_grad():
+        first, second = (
+            LayerMasking(Function(lambda x, *_, order=order: answers(x, order), stem, queries))(images, visible)
+            for order in ((enlarged, attended), (attended, enlarged))
+        )
+    torch.testing.assert_close(first, second)
