@@ -250,7 +250,8 @@ def _changed_by(operation: Any, args: Sequence[Any]) -> Ruled:
     return args[0]
 
 
-_PLAIN = {Tensor, nn.Parameter, type(None), bool, int, float, str}
+NO_TENSORS = {type(None), bool, int, float, str}
+_PLAIN = NO_TENSORS | {Tensor, nn.Parameter}
 
 
 def ruled_in(values: Iterable[Any]) -> list[Ruled]:

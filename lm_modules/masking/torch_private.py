@@ -11,9 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils._device import _device_constructors
 
 are_aliases: Callable[[Tensor, Tensor], bool] = torch._C._is_alias_of  # type: ignore[attr-defined]
 """Whether two tensors share their memory, also without values, where `data_ptr` is 0."""
+
+makers_of_tensors: Callable[[], set[Any]] = _device_constructors
+"""The functions that make tensors on the device that is asked for."""
 
 hands_on: Callable[[], bool] = torch._C._is_torch_function_enabled
 """Whether torch hands functions on to `__torch_function__`, as it does not within a rule."""

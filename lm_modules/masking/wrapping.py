@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from types import FrameType, MethodType
 from typing import Any
 
@@ -16,23 +16,25 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.axes import Sizes
-from maskrobust.lm_modules.masking.dispatch import Run, ask_for_rules
-from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
+from maskrobust.lm_modules.masking.axes import Sizes, symmetric
+from maskrobust.lm_modules.masking.dispatch import NO_TENSORS, Run, ask_for_rules
+from maskrobust.lm_modules.masking.masked import carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
-from maskrobust.lm_modules.masking.torch_private import hands_on, without_compiling
+from maskrobust.lm_modules.masking.torch_private import hands_on, makers_of_tensors, without_compiling
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
 _FLEX_ATTENTION = "torch.nn.attention.flex_attention"
 _SIZES = (256, 224, 299, 64, 32, 28)
 _ATEN = torch.ops.aten
-_IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default}
+_IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default, _ATEN.hardtanh_.default}
 _ALIKE = _IN_PLACE | {
     _ATEN.relu.default, _ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default,
-    _ATEN.batch_norm.default,
+    _ATEN.sigmoid.default, _ATEN.hardtanh.default, _ATEN.batch_norm.default,
 }  # fmt: skip
 """Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
+_BINARY = {_ATEN.add.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor}
+"""Those of two operands, of which one is repeated to the shape of the other."""
 
 _CONVOLUTIONS = {count: (getattr(nn, f"Conv{count}d"), getattr(nn, f"ConvTranspose{count}d")) for count in (1, 2, 3)}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -150,7 +152,7 @@ def _run_twin(
         images = carry(images, MapOfSize.of(shape[0], shape[2:], options))
         images.run = run
     run.note = note
-    with torch.device("meta"), _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
+    with _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
         try:
             output = run_located(twin, images)
         finally:
@@ -191,7 +193,7 @@ class MapOfSize(VisibleMap):
     """Positions of which the number alone counts, as if nothing were hidden."""
 
     @classmethod
-    def of(cls, batch: int, size: Sizes, options: MaskingOptions) -> "MapOfSize":
+    def of(cls, batch: int, size: Sequence[int], options: MaskingOptions) -> "MapOfSize":
         """The map of so many images and positions."""
         return cls(torch.empty(batch, 1, *size, dtype=torch.bool, device="meta"), options)
 
@@ -207,9 +209,10 @@ class MapOfSize(VisibleMap):
 
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
-        after = self.positions.new_empty(self.size[0], 1, *output_size(self.size[1:], *window))
-        options = self.options_after(window)
-        return self._of_size(after) if options == self.options else MapOfSize(after, options)
+        size, options = output_size(self.size[1:], *window), self.options_after(window)
+        if [*self.size[1:]] == size and options is self.options:
+            return self
+        return MapOfSize.of(self.size[0], size, options)
 
     def derive(
         self,
@@ -259,7 +262,7 @@ class _WithoutValues(TorchFunctionMode):
             return args[0]
         if func is Tensor.to:
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
-        if "device" in kwargs:
+        if "device" in kwargs or func in makers_of_tensors():
             kwargs["device"] = "meta"
         is_of_network = hands_on()  # and not of a rule of the module around it
         try:
@@ -276,8 +279,10 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def _without_values(value: Any, names: Names | None = None) -> Any:
+    if type(value) in NO_TENSORS:
+        return value
     if type(value) in (list, tuple):
-        return type(value)(_without_values(each, names) for each in value)
+        return type(value)([_without_values(each, names) for each in value])
     if not isinstance(value, Tensor) or value.is_meta:
         return value
     twin = nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
@@ -329,7 +334,7 @@ class _NothingBelowRules(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if hands_on() and any(isinstance(each, Masked) for each in _flat(args)):
+        if hands_on() and masked_in(args):
             frames = [frame for frame, _ in traceback.walk_stack(None)][::-1]
             self.refusal = (
                 f"{at_layer(frames, self._network)}, masked features reach torch.ops.{func} without their mask, as "
@@ -337,19 +342,53 @@ class _NothingBelowRules(TorchDispatchMode):
                 "instead."
             )
             raise RuntimeError(self.refusal)
-        if func is _ATEN.native_batch_norm.default:
-            return _alike(args[0]), *(args[0].new_empty(args[0].shape[1]) for _ in ("mean", "deviation"))
-        if func in _ALIKE:
-            return args[0] if func in _IN_PLACE else _alike(args[0])
-        return func(*args, **(kwargs or {}))
+        result = _result_known(func, args)
+        return func(*args, **(kwargs or {})) if result is None else result
 
 
-def _flat(values: Sequence[Any]) -> Iterator[Any]:
-    for value in values:
-        if type(value) in (list, tuple):
-            yield from _flat(value)
-        else:
-            yield value
+def _result_known(func: Any, args: Sequence[Any]) -> Any:
+    """The result of a common operation; None where torch is to find out, which it does in Python, in milliseconds."""
+    if func in _ALIKE:
+        return args[0] if func in _IN_PLACE else _alike(args[0])
+    if func in _BINARY:
+        return next((_alike(one) for one, other in permutations(args) if _is_repeated_to(one, other)), None)
+    find_out = _BY_SIZES.get(func)
+    return None if find_out is None else find_out(*args)
+
+
+def _normalised(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return _alike(x), *(torch.empty(x.shape[1], device="meta") for _ in ("mean", "deviation"))
+
+
+def _product_and_bias(_: Tensor, one: Tensor, other: Tensor) -> Tensor | None:
+    fits = one.shape[1] == other.shape[0]
+    return torch.empty(one.shape[0], other.shape[1], dtype=one.dtype, device="meta") if fits else None
+
+
+def _convolved(
+    x: Tensor, weight: Tensor, _: Any, stride: Sizes, padding: Sizes, dilation: Sizes,
+    is_transposed: bool, _frame: Any, groups: int,
+) -> Tensor | None:  # fmt: skip
+    if is_transposed or x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
+        return None
+    size = output_size(x.shape[2:], weight.shape[2:], stride, symmetric(padding, len(padding)), dilation)
+    return torch.empty(len(x), len(weight), *size, dtype=x.dtype, device="meta") if min(size) > 0 else None
+
+
+_BY_SIZES: dict[Any, Callable[..., Any]] = {
+    _ATEN.native_batch_norm.default: _normalised, _ATEN.addmm.default: _product_and_bias,
+    _ATEN.convolution.default: _convolved,
+}  # fmt: skip
+
+
+def _is_repeated_to(one: Any, other: Any) -> bool:
+    """Whether a result of two operands has the shape of the first one, and its dtype, floating-point numbers."""
+    if not isinstance(one, Tensor) or not one.is_floating_point():
+        return False
+    if not isinstance(other, Tensor):
+        return isinstance(other, int | float)
+    fits = one.ndim == other.ndim and all(b in (1, a) for a, b in zip(one.shape, other.shape, strict=True))
+    return fits and torch.promote_types(one.dtype, other.dtype) == one.dtype
 
 
 def _twin_without_values(network: nn.Module, names: Names | None = None) -> nn.Module:
@@ -362,6 +401,8 @@ def _twin_without_values(network: nn.Module, names: Names | None = None) -> nn.M
     twins = {module: object.__new__(type(module)) for module in network.modules()}
 
     def of_twin(value: Any) -> Any:
+        if type(value) in NO_TENSORS:
+            return value
         if isinstance(value, nn.Module):
             return twins.get(value, value)
         if isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):

@@ -19,6 +19,8 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetwo
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
 from maskrobust.lm_modules.masking.table import RULES, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
+from maskrobust.lm_modules.masking.wrapping import follow
 from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
@@ -392,3 +394,28 @@ class Gates(nn.Module):
 def test_what_follows_a_tensor_that_is_not_dense_is_tried_when_a_network_is_wrapped(make):
     with pytest.raises(UnsupportedNetworkError, match=r"i0"):
         LayerMasking(Gates(make).eval())
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x: F.conv2d(x, torch.ones(6, 2, 3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
+        lambda x: F.conv_transpose2d(x, torch.ones(4, 3, 2, 2), stride=2),
+        lambda x: F.linear(x.mean((2, 3)), torch.ones(5, 4), torch.ones(5)),
+        lambda x: x[:, :, :1, :1] * x,
+        lambda x: x[:, :1] + x[:, :, :1],
+        lambda x: x / torch.ones(4, 9, 8, dtype=torch.float64),
+        lambda x: 2 / (x.to(torch.int64) + 1),
+        lambda x: F.relu6(F.batch_norm(x, None, None, training=True)).sigmoid(),
+    ],
+)
+def test_a_pass_without_values_finds_the_shapes_and_dtypes_of_torch(compute):
+    class Network(nn.Module):
+        def forward(self, images):
+            return compute(torch.zeros(2, 4, 9, 8))  # not of the images: no rule stands between
+
+    found = follow(Network(), MaskingOptions(), (2, 4, 9, 8), lambda *_: None, {})
+    expected = Network()(None)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
+    with pytest.raises(RuntimeError, match="channel dimensions"):
+        follow(nn.Conv2d(3, 6, 1), MaskingOptions(), (2, 4, 9, 8), lambda *_: None, {})
