@@ -17,7 +17,6 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
-from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.inputs import (
     check_images,
@@ -27,7 +26,7 @@ from maskrobust.lm_modules.masking.inputs import (
     why_it_failed,
 )
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
-from maskrobust.lm_modules.masking.morphology import can_inspect
+from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler

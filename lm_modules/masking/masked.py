@@ -388,4 +388,4 @@ def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
 
 def masked_in(values: Iterable[Any]) -> list[Masked]:
     """The masked features among values, and in lists and tuples among them."""
-    return cast(list[Masked], ruled_in(values))
+    return cast("list[Masked]", ruled_in(values))

@@ -237,8 +237,8 @@ class VisibleMap:
 
     @cached_property
     def is_all_visible(self) -> bool:
-        """Whether nothing is hidden."""
-        return bool(self.positions.all())
+        """Whether nothing is hidden; looked at with NumPy, which stops at the first hidden position."""
+        return bool(self.positions.numpy().all())
 
     @property
     def places(self) -> Places:
@@ -297,7 +297,7 @@ class VisibleMap:
     @cached_property
     def counts_as_numbers(self) -> Tensor:
         """`counts` in float32."""
-        return self.counts.to(torch.float32)
+        return self.as_numbers.sum(dim=2).clamp(min=1)
 
     @cached_property
     def as_numbers(self) -> Tensor:

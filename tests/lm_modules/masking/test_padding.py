@@ -253,3 +253,16 @@ def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
         Masked(draw_features(6, CHANNELS, 4, 5, dtype=torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions()))
     )
     assert len(joined) == training  # once a layer
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_images_are_hidden_alike_by_opencv_and_torch(channels):
+    visible = draw_visible(5, 4)
+    for dtype, layout in product(TOLERANCE, MEMORY_FORMATS):
+        images = torch.randn(len(visible), channels, 5, 4).to(dtype, memory_format=layout)
+        images[~visible.expand_as(images)] = math.nan
+        found, expected = morphology.hide(images, visible), functional.hide(images, visible)
+        assert torch.equal(found, expected)
+        assert found.stride() == expected.stride()
+        morphology.hide(images.requires_grad_(), visible).sum().backward()
+        assert torch.equal(images.grad, visible.expand_as(images).to(dtype))
