@@ -61,7 +61,7 @@ from thin_resnet import MEAN, ThinResNet
 
 SIDE, PATCH, BATCH, VIEWS, SHAPES = 224, 16, 8, 4, 36
 LITE = {"mean": [0.498] * 3, "std": [0.502] * 3, "size": None, "crop": 1.0}
-FRACTIONS = {"quarter": 0.25, "half": 0.5}
+FRACTIONS = {"quarter": 0.25, "half": 0.5, "centred": 0.5}
 
 METHODS = {
     "layer_masking": "layer masking, mean of the neighbours",
@@ -96,10 +96,12 @@ PARTS = (
     *(("half", method) for method in _FIRST[5:]),
     *(("pull", method) for method in _FIRST[3:]),
     *(("quarter", method) for method in _FIRST),
-    *((what, method) for method in list(METHODS)[7:] for what in FRACTIONS),
+    *((what, method) for method in list(METHODS)[7:] for what in ("quarter", "half")),
     *(("pull", method) for method in list(METHODS)[7:]),
+    *(("centred", method) for method in _FIRST),
 )
-"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions."""
+"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions, and so was
+"centred": the nearest picture with half of the patches hidden and means subtracted, of networks without classes."""
 
 NEEDED = 8
 """How many of `PARTS` the planned comparisons need; they are asked first."""
@@ -262,16 +264,17 @@ def clean_features(trained: TrainedNetwork, images: Tensor) -> Tensor:
     return F.normalize(torch.cat([trained(some.float() / 255) for some in images.split(BATCH)]))
 
 
-def ask_accuracy(network: Network, method: str, data: Data, fraction: float) -> Array:
-    """Whether the answer is right, (N,) bool, with a fraction of the patches hidden.
+def ask_accuracy(network: Network, method: str, data: Data, what: str) -> Array:
+    """Whether the answer is right, (N,) bool, with that one of `FRACTIONS` of the patches hidden.
 
     Without classes: whether the nearest of the clean pictures of all objects, by the cosine of features, is its own.
     """
     batch = data.labelled if network.has_classes else data.everything
-    said = answers(network.trained.predictor(method), batch.images, hidden_patches(batch, fraction))
+    said = answers(network.trained.predictor(method), batch.images, hidden_patches(batch, FRACTIONS[what]))
     if network.has_classes:
         return (said.argmax(dim=1) == batch.labels).numpy()
-    return nearest_is_own(said, clean_features(network.trained, batch.images)).numpy()
+    clean = clean_features(network.trained, batch.images)
+    return nearest_is_own(said, clean, subtract_means=what == "centred").numpy()
 
 
 def ask_pull(network: Network, method: str, data: Data) -> Array:
@@ -362,17 +365,19 @@ def tables(parts: Mapping[tuple[str, str], Array], data: Data, network: Network)
         name = f"{what}: {METHODS[one]} minus {METHODS[other]}"
         yield f"| {name} | {each.shown(what, digits)} | {each.p:.2g} | {corrected:.2g} |"
     yield ""
-    yield "| method | a quarter hidden | half hidden | minus layer masking | all textures | " + " | ".join(KINDS) + " |"
-    yield "|---" * (5 + len(KINDS)) + "|"
+    columns = ["a quarter hidden", "half hidden", "minus layer masking", "means subtracted", "minus layer masking"]
+    yield "| " + " | ".join(["method", *columns, "all textures", *KINDS]) + " |"
+    yield "|---" * (2 + len(columns) + len(KINDS)) + "|"
     for method, title in METHODS.items():
-        asked = [("quarter", True), ("half", True), ("pull", True), *(("pull", data.kinds == kind) for kind in KINDS)]
-        cells = [
-            measured(what, parts[what, method], kinds).shown(what, digits) if (what, method) in parts else ""
-            for what, kinds in asked
-        ]
-        if there := ("half", method) in parts:
-            minus = measured("half", parts["half", method] - 1.0 * parts["half", "layer_masking"])
-        cells.insert(2, minus.shown("half", digits) if there else "")
+        cells = [measured("quarter", parts["quarter", method]).shown("quarter", digits)]
+        for what in ("half", "centred"):
+            there = (what, method) in parts
+            cells.append(measured(what, parts[what, method]).shown(what, digits) if there else "")
+            minus = [parts[what, each] * 1.0 for each in (method, "layer_masking")] if there else []
+            cells.append(measured(what, np.subtract(*minus)).shown(what, digits) if there else "")
+        for kinds in (True, *(data.kinds == kind for kind in KINDS)):
+            there = ("pull", method) in parts
+            cells.append(measured("pull", parts["pull", method], kinds).shown("pull", digits) if there else "")
         yield f"| {title} | " + " | ".join(cells) + " |"
 
 
@@ -397,12 +402,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if part_of(name, what, method).exists():
             continue
         network, start = networks[name], time.process_time()
+        if what == "centred" and network.has_classes:
+            continue
         register(partial(find_shifts, network.trained.preprocessing))
         with torch.inference_mode():
-            if what == "pull":
-                answered = ask_pull(network, method, data)
-            else:
-                answered = ask_accuracy(network, method, data, FRACTIONS[what])
+            answered = ask_pull(network, method, data) if what == "pull" else ask_accuracy(network, method, data, what)
         np.save(options.out / "part.npy", answered)
         (options.out / "part.npy").rename(part_of(name, what, method))
         print(f"{name}, {what}, {method}: {time.process_time() - start:.0f} s", flush=True)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.morphology import PADDINGS, CopiedRows, PaddingRows, ring_rows
+from maskrobust.lm_modules.masking.morphology import PADDINGS, CopiedRows, RowPlan, ring_rows
 from maskrobust.lm_modules.masking.table import RULES
 from maskrobust.lm_modules.methods import WRAPPERS, unwrapped
 
@@ -38,7 +38,8 @@ class Shifted(LayerMasking):
     """Layer masking that fills in features from where an exemplar fill takes the pixels."""
 
     def __init__(self, network: nn.Module, find_shifts: FindShifts) -> None:
-        super().__init__(unwrapped(network), padding="shifted")  # type: ignore[arg-type]
+        super().__init__(unwrapped(network))
+        use_padding(self, "shifted")
         self.find_shifts = find_shifts
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -67,10 +68,16 @@ class PartialConvolution(LayerMasking):
         return logits
 
 
-def random_neighbour(visible: Tensor, rings: int) -> list[PaddingRows]:
+def use_padding(masked: LayerMasking, name: str) -> LayerMasking:
+    """A masked network with one of `PADDINGS` that the library's options do not name, and so would refuse."""
+    object.__setattr__(masked.options, "padding", name)
+    return masked
+
+
+def random_neighbour(visible: Tensor, rings: int, _inside: Tensor | None = None) -> RowPlan:
     """Ring by ring a known neighbour, drawn at random; a draw is of the whole batch."""
     generator = torch.Generator().manual_seed(0)
-    plan: list[PaddingRows] = []
+    plan = RowPlan()
     for ring in islice(ring_rows(visible), rings):
         counts = ring.starts.diff(append=ring.starts.new_tensor([len(ring.neighbours)]))
         drawn = ring.starts + (torch.rand(len(counts), generator=generator) * counts).long()
@@ -78,11 +85,11 @@ def random_neighbour(visible: Tensor, rings: int) -> list[PaddingRows]:
     return plan
 
 
-def shifted(visible: Tensor, rings: int) -> list[PaddingRows]:
+def shifted(visible: Tensor, rings: int, _inside: Tensor | None = None) -> RowPlan:
     """The features at the hole's shift over the stride; where these are hidden or outside, mirrored ones."""
     plan = PADDINGS["mirror"](visible, rings)
     if not plan:
-        return []
+        return plan
     height, width = visible.shape[2:]
     rows, side = plan[0].rows, torch.tensor([height, width])[:, None]
     image, place = rows // (height * width), torch.stack([rows // width % height, rows % width])
@@ -92,7 +99,7 @@ def shifted(visible: Tensor, rings: int) -> list[PaddingRows]:
     is_inside = ((target >= 0) & (target < side)).all(dim=0)
     target = torch.where(is_inside, target, place)
     taken = image * height * width + target[0] * width + target[1]
-    return [replace(plan[0], neighbours=torch.where(visible.flatten()[taken], taken, plan[0].neighbours))]
+    return RowPlan([replace(plan[0], neighbours=torch.where(visible.flatten()[taken], taken, plan[0].neighbours))])
 
 
 def register(find_shifts: FindShifts) -> list[str]:
@@ -103,9 +110,8 @@ def register(find_shifts: FindShifts) -> list[str]:
     """
     PADDINGS.update(random_neighbour=random_neighbour, shifted=shifted)
     made: dict[str, Callable[[nn.Module], nn.Module]] = {
-        "layer_masking_random_neighbour": lambda network: LayerMasking(
-            unwrapped(network),
-            padding="random_neighbour",  # type: ignore[arg-type]
+        "layer_masking_random_neighbour": lambda network: use_padding(
+            LayerMasking(unwrapped(network)), "random_neighbour"
         ),
         "layer_masking_shifted": partial(Shifted, find_shifts=find_shifts),
         "partial_convolution": PartialConvolution,
