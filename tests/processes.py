@@ -8,23 +8,18 @@ are the subject (tests/train/running/test_stopping.py).
 import atexit
 import gc
 import importlib
-import json
 import logging
 import multiprocessing
 import os
-import runpy
 import select
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker, util
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -220,82 +215,3 @@ def _begin(
         function(*arguments)
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
-
-
-FAST_PYTHON = f"""#!{sys.executable} -IS
-import json, os, signal, socket, sys
-
-STOPS = {{signal.SIGINT, signal.SIGTERM}}
-signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-    server.connect("ADDRESS")
-    asked = json.dumps([sys.argv[sys.argv.index("-m") + 1 :], os.getcwd(), dict(os.environ)])
-    socket.send_fds(server, [asked.encode()], [0, 1, 2])
-    process = int(server.recv(99))
-    for each in STOPS:
-        signal.signal(each, lambda number, _frame: os.kill(process, number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    status = int(server.recv(99))
-if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
-    os.kill(os.getpid(), -status)
-sys.exit(status)
-"""
-
-
-@contextmanager
-def fast_python() -> Iterator[Path]:
-    """An executable for `python -m MODULE ...` that runs it in a fork of the server, for scripts that start a Python.
-
-    It stands for its fork: it hands on SIGINT and SIGTERM and ends as it does, and the fork is killed where it is. The
-    sockets, which keep messages apart, are Linux's.
-    """
-    with tempfile.TemporaryDirectory() as folder:  # whose name is short, as the path of a socket must be
-        executable, address, errors = (Path(folder) / name for name in ("python", "socket", "errors"))
-        with started(_serve, address, errors=errors) as server:
-            while not address.exists():
-                assert server.poll() is None, errors.read_text()
-                time.sleep(0.01)
-            executable.write_text(FAST_PYTHON.replace("ADDRESS", str(address)))
-            executable.chmod(0o755)
-            yield executable
-
-
-def _serve(address: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        listening.bind(f"{address}.new")
-        listening.listen()
-        os.rename(f"{address}.new", address)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        while True:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                _stand_for(connection)
-            connection.close()
-
-
-def _stand_for(connection: socket.socket) -> None:
-    """Run what a client asks for in a process, and tell it the process's id and exit status."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    asked, files, *_ = socket.recv_fds(connection, 2**20, 3)
-    process = multiprocessing.get_context("fork").Process(target=_run_module, args=(*json.loads(asked), files))
-    process.start()
-    connection.send(str(process.pid).encode())
-    if connection in wait([connection, process.sentinel]):  # the client has been killed
-        process.kill()
-    process.join()
-    with suppress(BrokenPipeError):
-        connection.send(str(process.exitcode).encode())
-    os._exit(0)
-
-
-def _run_module(words: list[str], folder: str, environment: dict[str, str], files: list[int]) -> None:
-    for descriptor, file in enumerate(files):
-        os.dup2(file, descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    _set_environment(environment)
-    os.chdir(folder)
-    torch.set_num_threads(int(environment.get("OMP_NUM_THREADS", "1")))
-    sys.argv = words
-    sys.modules.pop(words[0], None)  # which a test may have imported
-    runpy.run_module(words[0], run_name="__main__", alter_sys=True)

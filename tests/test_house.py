@@ -147,16 +147,6 @@ def test_every_relative_link_resolves(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("missing", [Path("no/such/file"), "./no/such/file", "no-such-command"])
-def test_a_missing_component_skips_here_and_fails_on_ci(missing, monkeypatch):
-    monkeypatch.delenv("CI", raising=False)
-    with pytest.raises(pytest.skip.Exception, match="bring it along"):
-        require_component(missing, "bring it along")
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="bring it along"):
-        require_component(missing, "bring it along")
-
-
 PUBLIC_DESPITE_UNDERSCORE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}  # of typing.NamedTuple
 
 
@@ -199,26 +189,12 @@ def is_private(name):
     return name.startswith("_") and not name.endswith("__") and name not in PUBLIC_DESPITE_UNDERSCORE
 
 
-@pytest.mark.parametrize("name", maskrobust.__all__)
-def test_every_name_of_the_stub_is_there_without_another_import(name):
-    assert getattr(maskrobust, name) is not None
-
-
 def test_a_misspelt_name_is_told_the_nearest_one():
     with pytest.raises(
         AttributeError, match=r"^maskrobust has no name 'LayerMaskin' \(did you mean LayerMasking\?\)\.$"
     ):
         maskrobust.LayerMaskin  # noqa: B018
     assert not hasattr(maskrobust, "nothing_like_it")
-
-
-@pytest.mark.parametrize(
-    "package", [f"maskrobust{name}" for name in ("", ".augment", ".lm_modules", ".lm_modules.masking", ".train.data")]
-)
-def test_importing_everything_hides_no_module_of_the_standard_library(package):
-    names: dict[str, object] = {}
-    exec(f"from {package} import *", names)
-    assert len(names) > 5 and not names.keys() & sys.stdlib_module_names
 
 
 def test_importing_the_package_alone_imports_no_library():

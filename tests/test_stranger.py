@@ -12,13 +12,15 @@ import sys
 import tarfile
 import venv
 import zipfile
-from importlib.metadata import PackageNotFoundError, distribution
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
 from maskrobust.lm_modules.networks.architectures import build_network
+from tests.test_house import distribution_name, required_by
 from tests.train.report.pages import Page
 from tests.train.tiny import FEW_MEASURES, TINY_DATA
 
@@ -26,7 +28,6 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("augment", "configs", "lm_modules", "train", "maskrobust")
 SOURCES = (*FOLDERS, "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 BUILD = "from setuptools.build_meta import build_sdist, build_wheel; build_sdist('sdists'); build_wheel('wheels')"
-WITHOUT_DEPENDENCIES = ("torch", "torchvision", "numpy", "opencv-python-headless")
 SITE_PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 
 
@@ -65,52 +66,16 @@ def _links_and_caches(folder, names):
     return [name for name in names if name == "__pycache__" or Path(folder, name).is_symlink()]
 
 
-def make_environment(folder, others):
-    """A virtual environment that sees what is in some folders; returns its site-packages."""
-    venv.create(folder, with_pip=False)
-    (folder / SITE_PACKAGES / "others.pth").write_text("".join(f"{path}\n" for path in others))
-    return folder / SITE_PACKAGES
-
-
 @pytest.fixture(scope="module")
 def commands(build, tmp_path_factory):
     """An environment with all libraries: its `python` and `maskrobust`."""
     folder = tmp_path_factory.mktemp("environment")
-    make_environment(folder, [Path(path) for path in sys.path if path.endswith("-packages")])
+    venv.create(folder, with_pip=False)
+    others = "".join(f"{path}\n" for path in sys.path if path.endswith("-packages"))
+    (folder / SITE_PACKAGES / "others.pth").write_text(others)
     pip = [sys.executable, "-m", "pip", "--python", folder]
     run([*pip, "install", "-q", "--no-deps", "--no-index", build[0]], folder)
     return folder / "bin"
-
-
-@pytest.fixture(scope="module")
-def bare_python(build, tmp_path_factory):
-    """An environment with torch, torchvision, NumPy and OpenCV, what these need themselves, and maskrobust."""
-    libraries = tmp_path_factory.mktemp("libraries")
-    for path in _top_level({name for library in WITHOUT_DEPENDENCIES for name in _needed(library)}):
-        (libraries / path.name).symlink_to(path)
-    folder = tmp_path_factory.mktemp("bare")
-    with zipfile.ZipFile(build[0]) as wheel:  # as pip does, which takes its time
-        wheel.extractall(make_environment(folder, [libraries]))
-    return folder / "bin" / "python"
-
-
-def _needed(name, found=frozenset()):
-    """A distribution, and all that it requires and that is installed."""
-    try:
-        requirements = distribution(name).requires or []
-    except PackageNotFoundError:  # it is required elsewhere, as on another system
-        return found
-    found |= {name}
-    for line in requirements:
-        required = re.split(r"[^\w.-]", line, maxsplit=1)[0].lower()
-        if "extra ==" not in line and required not in found:
-            found = _needed(required, found)
-    return found
-
-
-def _top_level(names):
-    files = [(distribution(name), file) for name in names for file in distribution(name).files or ()]
-    return {Path(str(owner.locate_file(file.parts[0]))) for owner, file in files if file.parts[0] != ".."}
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +176,34 @@ def test_the_sdist_has_every_file_that_the_wheel_is_made_of(build):
     assert not any(name.startswith("tests/") for name in packed)
 
 
+def other_modules():
+    """Modules of all that is installed, but of torch, torchvision, NumPy, OpenCV and what these need themselves."""
+    needed, left = set(), ["torch", "torchvision", "numpy", "opencv-python-headless"]
+    while left:
+        if (name := left.pop()) not in needed:
+            needed.add(name)
+            with suppress(metadata.PackageNotFoundError):  # it is required elsewhere, as on another system
+                left += required_by(name)
+    of_module = metadata.packages_distributions()
+    return {module for module, owners in of_module.items() if needed.isdisjoint(map(distribution_name, owners))} - {
+        "maskrobust"
+    }
+
+
+MISSING = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OTHERS:
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+sys.meta_path.insert(0, Missing())
+"""
+
+
 def test_layer_masking_fills_families_and_measures_need_no_further_libraries_and_commands_say_what_they_lack(
-    bare_python, tmp_path
+    commands, tmp_path
 ):
     code = """
 import json, torch, torchvision
@@ -256,7 +247,8 @@ print(json.dumps(said), flush=True)
 from maskrobust.train.cli import main
 main(['masks', '--data', 'Cues', '--out', 'out'])
 """
-    done = run([bare_python, "-c", code], tmp_path, status=2)
+    program = f"OTHERS = {other_modules()}\n{MISSING}\n{code}"
+    done = run([commands / "python", "-c", program], tmp_path, status=2)
     (line,), (told,) = done.stdout.splitlines(), done.stderr.splitlines()
     assert re.fullmatch(
         r"maskrobust: error: (\w+) is needed here, .*; install it with pip install \S+, or all .*", told

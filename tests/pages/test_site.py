@@ -2,7 +2,6 @@
 
 import doctest
 import re
-import shutil
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 import torch
 
 import maskrobust
-from docs.hooks import site_links
 from tests.conftest import require_component
 from tests.test_house import ROOT
 
@@ -103,35 +101,6 @@ def test_what_a_function_returns_is_told_in_one_row(site):
     _, *tables = pages.split('<span class="doc-section-title">Returns:</span>')
     rows = [table.partition("</table>")[0].partition("<tbody>")[2].count("<tr") for table in tables]
     assert rows == [1] * len(rows) != []
-
-
-def test_the_site_is_searched_in_pages_that_are_opened_from_a_folder(site):
-    require_component("chromium", "apt install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page, asked = browser.new_page(), list[str]()
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / "index.html").as_uri())
-        page.locator("input[name=query]").click()
-        page.keyboard.type("silhouettes")
-        page.locator(".md-search-result__item a").first.wait_for(timeout=100_000)
-        found = page.locator(".md-search-result__item").first.inner_text()
-        browser.close()
-    assert "silhouettes" in found.lower()
-    assert {urlsplit(each).scheme for each in asked} <= {"file", "data", "blob", "about"}
-
-
-def test_links_that_leave_the_folder_become_those_of_the_site():
-    assert site_links("[a](../CONTRIBUTING.md#add-a-fill)", "docs/masks.md") == "[a](CONTRIBUTING.md#add-a-fill)"
-    assert site_links("[docs/data.md](docs/data.md)", "CONTRIBUTING.md") == "[Data](data.md)"
-    assert site_links("[the arms](../train/claim/arms.py)", "docs/claim.md") == "the arms (`train/claim/arms.py`)"
-    assert site_links("[a](notebooks/plain_pytorch.ipynb)", "docs/guide.md") == "[a](notebooks/plain_pytorch.md)"
-    assert site_links("![a](docs/hole.png) [b](docs/guide.md)", "README.md") == "![a](hole.png) [b](guide.md)"
-    assert site_links("[README.md](../README.md#try-it)", "docs/guide.md") == "[maskrobust](index.md#try-it)"
-    assert site_links("[guide](../guide.md#evaluate)", "docs/notebooks/x.md") == "[guide](../guide.md#evaluate)"
-    assert site_links("[a](nowhere.md) [b](https://c.d/e)", "docs/x.md") == "[a](nowhere.md) [b](https://c.d/e)"
 
 
 INTRODUCTION = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import masking
 from counting import count
 from masking import COMMON_MASKS
 from tests.processes import started
-from timing import peak_memory
 
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
@@ -64,19 +62,3 @@ def test_a_pass_on_a_gpu_would_take_little_more_bytes_and_kernels_and_never_wait
         assert [row["waits"] for row in (plain, by_torch, by_kernels)] == [0, 0, 0]
         assert by_kernels["over_plain"] <= most < by_torch["over_plain"]
         assert by_kernels["kernels"] < by_torch["kernels"] / 2.5
-
-
-def hold_eight_million_floats_twice(told):
-    def make():
-        kept = torch.ones(8 << 20)
-        return lambda: kept + 1
-
-    told.write_text(str(peak_memory(make, torch.device("cpu"))))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
-def test_peak_memory_counts_what_is_held_at_once(tmp_path):
-    """In a process that has computed nothing yet, as peak_memory asks for."""
-    with started(hold_eight_million_floats_twice, tmp_path / "told") as process:
-        assert process.wait() == 0
-    assert 60 << 20 < int((tmp_path / "told").read_text()) < 110 << 20

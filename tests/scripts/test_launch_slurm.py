@@ -1,15 +1,12 @@
 """scripts/launch_slurm on a real SLURM of one node: jobs that are stopped resume, an array that fails, two tasks."""
 
-import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from tests.processes import fast_python
-from tests.scripts.slurm import Slurm, running_slurm, wait_until
+from tests.scripts.slurm import running_slurm, wait_until
 from tests.scripts.test_scripts import ROOT, make_clone, run
 from tests.train.fit.test_resume import arguments
 
@@ -29,12 +26,6 @@ def clone(tmp_path):
     run(clone, "demo")  # which makes .venv of stand-ins
     (clone / ".venv" / "bin" / "python").write_text(f'#!/usr/bin/env bash\nexec {sys.executable} "$@"\n')
     return clone
-
-
-@pytest.fixture
-def python():
-    with fast_python() as python:
-        yield python
 
 
 def play(clone, script):
@@ -65,12 +56,12 @@ def steps_saved(folder):
 
 
 def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requeues_waits_for_its_tasks_to_save(
-    slurm, clone, python, tmp_path
+    slurm, clone, tmp_path
 ):
     """Told as SLURM tells its tasks ahead of a time limit, --signal=TERM@180. Both wait for their turn at once."""
     play(
         clone,
-        f"""[[ "$*" == *cues.yaml* ]] || exec {python} -m maskrobust "$@"
+        f"""[[ "$*" == *cues.yaml* ]] || exec {sys.executable} -m maskrobust "$@"
 [[ ! -e saved ]] || exit 0; trap 'sleep 1; touch saved; exit 143' TERM; touch begun; while true; do sleep 0.1; done""",
     )
     runs = tmp_path / "runs"
@@ -93,40 +84,13 @@ def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requ
     ]
 
 
-def test_a_job_that_is_stopped_before_anything_is_saved_is_not_put_back_into_the_queue(slurm, clone, tmp_path):
-    play(clone, "trap 'exit 143' TERM; touch started; while true; do sleep 0.1; done")
-    job = launch(slurm, clone, "fit", "--gpus=0", arguments=["--config=cues.yaml"])
-    log = tmp_path / f"job-{job}"
-    wait_until((tmp_path / "started").exists, log.read_text)
-    slurm.ask("scancel", "--signal=TERM", job)
-    ended = slurm.wait_for(job, "FAILED", log=log)
-    assert (ended["Restarts"], ended["ExitCode"]) == ("0", "143:0")
-    assert log.read_text().splitlines()[-1] == (
-        "Told to stop before anything was saved, so the job is not put back into the queue; submit it with a longer "
-        "--time."
-    )
-
-
-@pytest.mark.parametrize("inherits", [True, False], ids=["from 23.11 on", "22.05 to 23.02"])
-def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(slurm, clone, tmp_path, inherits):
-    """The `srun` of SLURM 22.05 to 23.02 does not inherit --cpus-per-task, whose variables this one is not shown."""
-    if not inherits:
-        srun = tmp_path / "srun"
-        srun.write_text(
-            f'#!/usr/bin/env bash\nexec env -u SLURM_CPUS_PER_TASK -u SLURM_TRES_PER_TASK {shutil.which("srun")} "$@"\n'
-        )
-        srun.chmod(0o755)
-        slurm = Slurm({**slurm.environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(slurm, clone, tmp_path):
     cpus = "$SLURM_CPUS_PER_TASK $(env -u OMP_NUM_THREADS nproc)"
     play(clone, f'echo "{cpus} $RANK $LOCAL_RANK $WORLD_SIZE" >"said-$SLURM_PROCID"')
-    one = launch(slurm, clone, "fit", "--gpus=0", "--cpus-per-task=2", arguments=["--config=cues.yaml"])
-    slurm.wait_for(one, "COMPLETED")
-    assert (tmp_path / "said-0").read_text() == "2 2 0 0 1\n"
-    if inherits:
-        two = launch(slurm, clone, "fit", *TWO, "--cpus-per-task", "1", arguments=["--config=cues.yaml"])
-        slurm.wait_for(two, "COMPLETED")
-        said = [(tmp_path / f"said-{task}").read_text() for task in (0, 1)]
-        assert said == ["1 1 0 0 2\n", "1 1 1 1 2\n"]
+    two = launch(slurm, clone, "fit", *TWO, "--cpus-per-task", "1", arguments=["--config=cues.yaml"])
+    slurm.wait_for(two, "COMPLETED")
+    said = [(tmp_path / f"said-{task}").read_text() for task in (0, 1)]
+    assert said == ["1 1 0 0 2\n", "1 1 1 1 2\n"]
 
 
 def test_where_one_task_fails_the_others_are_ended_and_the_job_fails(slurm, clone, tmp_path):

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from maskrobust.train.cli import main
-from tests.pages.commands import blocks, commands
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -69,7 +68,6 @@ def calls(clone):
 
 CREATE = "-m venv CLONE/.venv"
 INSTALL = "-m pip install --quiet --disable-pip-version-check --editable CLONE"
-INSTALL_DEV = f"{INSTALL}[dev]"
 PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
 DEMO = ["fit", "fit", "evaluate"]
 
@@ -90,16 +88,6 @@ def test_demo_sets_itself_up_once(clone):
 def commands_of(answered):
     """The commands of maskrobust that a demo says it runs."""
     return [line.split()[2] for line in answered.stdout.splitlines() if line.startswith("$ maskrobust ")]
-
-
-def test_setting_up_shows_the_folders_below_the_name_that_is_imported(clone):
-    (clone / "train").mkdir()
-    (clone / "train" / "cli.py").touch()
-    run(clone, "demo")
-    assert (clone / "maskrobust" / "train" / "cli.py").exists()
-    moved = clone.rename(clone.parent / "moved")
-    run(moved, "demo")
-    assert (moved / "maskrobust" / "train" / "cli.py").exists()
 
 
 def test_a_changed_pyproject_and_a_moved_clone_are_installed_again(clone):
@@ -124,14 +112,6 @@ def test_a_failed_installation_is_tried_again(clone):
     assert calls(clone)[0] == INSTALL
 
 
-def test_what_the_tests_need_serves_the_demo_but_not_the_other_way_round(clone):
-    run(clone, "demo")
-    run(clone, "test")
-    assert INSTALL_DEV in calls(clone)
-    run(clone, "demo")
-    assert [line.split()[0] for line in calls(clone)] == DEMO
-
-
 def test_demo_hands_seed_and_configuration_to_each_command(clone):
     run(clone, "demo", "--seed", "3", "--config=mine.yaml")
     painted, skipped, evaluated = calls(clone)[2:]
@@ -145,23 +125,6 @@ def test_demo_hands_seed_and_configuration_to_each_command(clone):
 def test_demo_decides_the_claim_on_request(clone):
     run(clone, "demo", "--claim")
     assert calls(clone)[2:] == ["claim --config claim_demo.yaml --out CLONE/runs/demo-claim"]
-
-
-@pytest.mark.parametrize("arguments", [["--data"], ["--config"], ["--seed", "two"]], ids=" ".join)
-def test_demo_refuses_in_one_line_before_it_installs_anything(clone, arguments):
-    refused = run(clone, "demo", *arguments)
-    assert refused.returncode == 2
-    assert len(refused.stderr.splitlines()) == 1
-    assert arguments[-1] in refused.stderr
-    explained = run(clone, "demo", "--help")
-    assert explained.returncode == 0 and "--seed N" in explained.stdout
-    assert calls(clone) == []
-
-
-def test_the_two_commands_of_the_readme_are_these_scripts():
-    told = [words[0] for block in blocks(ROOT / "README.md") for words in commands(block) if block.language == "bash"]
-    assert [each for each in told if each.startswith("scripts/")] == ["scripts/demo", "scripts/test"]
-    assert (ROOT / ".ci" / "run").read_text().count("./scripts/test") >= 1
 
 
 TINY = """
@@ -205,12 +168,6 @@ def test_the_site_is_built_with_what_it_needs(clone):
     run(clone, "docs", "serve", "--dev-addr", "localhost:8001")
     run(clone, "demo")
     assert [line.split()[0] for line in calls(clone)] == ["-m", *DEMO]
-
-
-def test_the_site_is_built_or_served_and_nothing_else(clone):
-    refused = run(clone, "docs", "deploy")
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert calls(clone) == []
 
 
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])

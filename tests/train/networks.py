@@ -1,9 +1,5 @@
 """A network of a few layers that holds all a training has to keep: batch statistics, and random numbers for dropout."""
 
-import os
-import time
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -17,20 +13,6 @@ class Tiny(nn.Sequential):
             nn.Conv2d(8, 16, kernel_size=3, stride=2, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, num_classes),
         )  # fmt: skip
-
-
-class Waiting(Tiny):
-    """Asked about at least two images, it makes a file and waits until its process is stopped.
-
-    The file is named after the rank of the process, in the folder that the environment names as ASKED.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        if images.device.type == "cpu" and len(images) > 1:
-            Path(os.environ["ASKED"], os.environ.get("RANK", "0")).touch()
-            while True:
-                time.sleep(0.05)
-        return super().forward(images)
 
 
 class MeanColour(nn.Module):

@@ -2,7 +2,9 @@
 
 import ctypes
 import inspect
+import json
 import re
+import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -17,9 +19,10 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
-from maskrobust.train.cli import COMMANDS, main
+from maskrobust.train.cli import COMMANDS, keep_freed_memory, main
 from maskrobust.train.data import SHIPPED
 from maskrobust.train.sentences import one_sentence
+from tests.processes import started
 from tests.train.data.sets.test_folder import write_tree
 
 
@@ -64,9 +67,7 @@ NEAREST = [
     ("evaluat", "evaluate"),
     ("--verison", "--version"),
     ("fit --data=Cues --trainer.max_epoch 1", "--trainer.max_epochs"),
-    ("fit --data=Cues --sed_everything 1", "--seed_everything"),
     ("evaluate --data=Cues --out=o --patch_size 8", "--plan.patch_size"),
-    ("explain --imags 3", "--images"),
     ("masks --out=o --data=Cuse", "Cues"),
     ("masks --out=o --data=Folder --data.rot=x", "root"),
 ]
@@ -115,9 +116,7 @@ SENTENCES = [
     ("masks --data=Cues --out=o --data.ima=2", ["data: ", "Cues", "ima", "2"]),
     ("fit --data=Folder --trainer.max_epochs=1", ["data: ", "Folder", "required: root; see"]),
     ("fit --data=Cues --wandb.tags=x", ["wandb: ", "tags: ", "a list, as in '[a, b]'", "x"]),
-    ("fit --data=nowhere.Data", ["data: ", "'nowhere.Data'", "No module named 'nowhere'"]),
     ("fit --data=torch.nn.Linear", ["data: ", "torch.nn.Linear", f"shipped data modules are {', '.join(SHIPPED)}"]),
-    ("claim --arms={a:3}", ["arms: ", "dict", "a:3"]),
 ]
 
 
@@ -157,15 +156,11 @@ def test_what_is_wrong_with_an_option_is_told_with_its_name_and_value(given, nam
     [
         ({"data": {"class_path": "Folder", "init_args": {"rot": "X"}}}, ["data: ", "Folder", "'rot'"]),
         (
-            {"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"monito": "x"}}]}},
-            ["trainer.callbacks: ", CALLBACK, "'monito'"],
-        ),
-        (
             {"trainer": {"callbacks": [{"class_path": "ModelCheckpoint", "init_args": {"save_top_k": "x"}}]}},
             ["trainer.callbacks: ", CALLBACK, "save_top_k: ", "int", "x"],
         ),
     ],
-    ids=["option", "option of a list", "type of a list"],
+    ids=["option", "type of a list"],
 )
 def test_what_is_wrong_in_a_yaml_is_told_with_its_name_and_value(content, named, tmp_path, capsys):
     path = tmp_path / "own.yaml"
@@ -232,43 +227,17 @@ def test_a_path_that_cannot_be_used_is_told_with_the_reason(tmp_path):
     )
 
 
-def raised(error, cause=None, context=None):
-    """An error with what it came from, or what had been dealt with before (`raise ... from None`)."""
-    error.__cause__, error.__context__, error.__suppress_context__ = cause, context, True
-    return error
-
-
 def import_nothing_of_ours():
     with pytest.raises(ImportError) as missing:
         from maskrobust.train.sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
     return missing.value
 
 
-NOT_THE_USERS = {
-    "a fault": lambda: raised(TypeError("a fault"), cause=ValueError("never raised")),
-    "a name that we lack": import_nothing_of_ours,
-    "no path": lambda: PermissionError(1, "Operation not permitted"),
-    "after what was dealt with": lambda: raised(RuntimeError("a fault"), context=InputError("dealt with.")),
-}
-
-
-@pytest.mark.parametrize("name", NOT_THE_USERS)
-def test_a_fault_of_the_program_is_none_of_the_users_whatever_it_came_from(name):
-    assert one_sentence(NOT_THE_USERS[name](), "fit") is None
-
-
-def test_a_library_that_is_missing_or_broken_is_named_with_what_to_do():
-    with pytest.raises(ImportError) as missing:
-        import no_such_library.within  # type: ignore[import-not-found]  # noqa: F401
-    with pytest.raises(ImportError) as broken:
-        from torch import no_such_name  # type: ignore[attr-defined]  # noqa: F401
-    for raised, name in ((missing, "no_such_library"), (broken, "torch")):
-        sentence = one_sentence(raised.value, "fit")
-        assert sentence is not None and "\n" not in sentence
-        assert sentence.startswith(f"{name} is needed here, but cannot be imported (")
-        assert sentence.endswith(
-            f"; install it with pip install {name}, or all libraries with pip install . in a clone of maskrobust."
-        )
+def test_a_fault_of_the_program_is_none_of_the_users_whatever_it_came_from():
+    behind = RuntimeError("a fault")
+    behind.__context__, behind.__suppress_context__ = InputError("dealt with."), True  # as by `raise ... from None`
+    for fault in (import_nothing_of_ours(), behind):
+        assert one_sentence(fault, "fit") is None
 
 
 class Hungry(SmallResNet):
@@ -289,10 +258,9 @@ OWN = f"{__name__}.Hungry"
     ("command", "precision"),
     [
         ([*FIT, "--data.image_size=32", f"--model.architecture={OWN}"], "--trainer.precision bf16-mixed"),
-        ([*FIT, "--data.image_size=500000000", "--model.architecture=small_resnet"], "--trainer.precision bf16-mixed"),
         (["evaluate", "--data=Folder", "--data.image_size=32", f"--network={OWN}", "--out=out"], "--precision bf16"),
     ],
-    ids=["first step", "colours", "evaluation"],
+    ids=["first step", "evaluation"],
 )
 def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(
     command, precision, tmp_path, capsys, monkeypatch
@@ -306,32 +274,23 @@ def test_memory_that_runs_out_is_one_line_that_says_what_to_make_smaller(
     assert said.endswith(f"({precision}).")
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
-def test_memory_of_a_gpu_and_of_python_is_told_alike(error):
-    assert "bfloat16" in str(one_sentence(error, "evaluate"))
-
-
-_COUNTS_NEW_PAGES = """
-import resource
-import torch
-from maskrobust.train.cli import keep_freed_memory
-
-def for_a_second_tensor():
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(16, 2**20)  # 64 MiB, freed at once
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-print(for_a_second_tensor())
-keep_freed_memory()
-print(for_a_second_tensor())
-"""
+def count_new_pages(told):
+    """The pages that a second tensor of 64 MiB takes, without and with what commands do first."""
+    found = []
+    for prepare in (lambda: None, keep_freed_memory):
+        prepare()
+        for _ in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(16, 2**20)  # freed at once
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    told.write_text(json.dumps(found))
 
 
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc"
 )
-def test_a_tensor_as_large_as_one_that_was_freed_takes_no_new_pages():
-    counted = subprocess.check_output([sys.executable, "-c", _COUNTS_NEW_PAGES])
-    without, kept = map(int, counted.split())
+def test_a_tensor_as_large_as_one_that_was_freed_takes_no_new_pages(tmp_path):
+    with started(count_new_pages, tmp_path / "told") as process:
+        assert process.wait() == 0
+    without, kept = json.loads((tmp_path / "told").read_text())
     assert kept < 100 < without

@@ -124,9 +124,3 @@ def test_what_is_assumed_of_a_files_colours_is_said_with_the_option_that_changes
     for known in (trained_on_48, "small_resnet:random"):
         load_for(known, None, "32")
     assert len(said) == 1
-
-
-def printed(arguments, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")
-    main(arguments)
-    return capsys.readouterr().out

@@ -1,39 +1,24 @@
 """Every contradiction in a claim's configuration: one sentence that names what was given and says what to do."""
 
-import re
 from typing import Any
 
 import pytest
 import yaml
-from jsonargparse import ArgumentError
 
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.sentences import one_sentence
 from tests.train.tiny import tiny_claim
 
 REFUSALS: list[tuple[str, Any, str]] = [
     ("seeds", [1, 1], "got [1, 1]"),
     ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
-    ("evaluation.plan.transfer_families", ["stripes"], "got 'stripes'"),
-    ("evaluation.plan.hidden_fractions", [0.0], "got True and [0.0]"),
     ("evaluation.plan.shapes", False, "got False"),
-    ("rule.baseline", "nobody", "got 'nobody'"),
     ("rule.baseline", "patches_mean", "masking 'none'"),
     ("rule.layer_masking_arm", "no_masks", "got 'no_masks'"),
-    ("rule.layer_masking_arm", "patches_mean", "got 'patches_mean'"),
     ("arms.a/b", {"title": "x"}, "got 'a/b'"),
     ("arms.layer_masking.model.masking", "everything", "arm 'layer_masking' does not fit the model"),
     ("arms.patches_mean.model.masking", "layer_masking", "got 'layer_masking'"),
-    ("arms.x", {"title": "x", "method": "grey"}, "grey"),
-    ("arms.patches_mean.method", "black", "must be one that it is trained on, mean, got 'black'"),
     ("arms.layer_masking.method", "layer_masking_mirror", "trained on, layer_masking, got 'layer_masking_mirror'"),
     ("arms.patches_mean.model.fill", {"black": 1, "inpainting": 1}, "black or inpainting, got 'mean'"),
-]
-
-OUT_OF_RANGE = [
-    ("training.epochs", 0, "epochs.*0"),
-    ("rule.margin", -0.1, "margin.*-0.1"),
-    ("arms.x", {"title": "x", "metohd": "black"}, "arms.*metohd"),
 ]
 
 
@@ -60,14 +45,6 @@ def test_a_contradiction_is_named_with_what_to_do(tmp_path, key, value, given):
     assert given in message
     _, semicolon, remedy = message.rpartition("; ")
     assert semicolon and remedy.endswith(".")
-
-
-@pytest.mark.parametrize(("key", "value", "named"), OUT_OF_RANGE, ids=[key for key, _, _ in OUT_OF_RANGE])
-def test_a_number_out_of_its_range_is_named_with_its_key(tmp_path, key, value, named):
-    config = changed(tiny_claim("claim_cues.yaml", tmp_path / "claim.yaml"), key, value)
-    with pytest.raises(ArgumentError) as caught:
-        parse_config([f"--config={config}", f"--out={tmp_path / 'out'}"])
-    assert re.search(named, one_sentence(caught.value, "claim") or "")
 
 
 def test_a_claim_about_nothing_is_refused(tmp_path):

@@ -2,19 +2,15 @@
 
 import pickle
 import threading
-from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
-from maskrobust.train.data import Cues, Shards, base, loading
+from maskrobust.train.data import Cues, loading
 from maskrobust.train.data.batches import numbered_batches
-from maskrobust.train.data.loading import EpochSampler, Position
+from maskrobust.train.data.loading import EpochSampler
 from tests.train.data.layouts import joined
-from tests.train.data.sets.test_shards import named, write_folder
-from tests.train.tiny import TINY_DATA
 
 SIZES = {"train_images": 30, "val_images": 7, "test_images": 12}
 SPLITS = ("train", "val", "test")
@@ -124,14 +120,6 @@ def ids_of_rank(data, rank, epoch, monkeypatch):
     return joined(share).ids.tolist()
 
 
-def test_loader_processes_share_the_samples_that_their_parent_has_made(make_data, monkeypatch):
-    data, made = make_data(num_workers=1), []
-    make = data.make_samples
-    monkeypatch.setattr(data, "make_samples", lambda split, ids: made.append(len(ids)) or make(split, ids))
-    data.train_dataloader()
-    assert made == [len(data.ids("train"))]
-
-
 @pytest.mark.parametrize("order_seed", [0, 3])
 def test_two_processes_share_the_order_of_one(make_data, order_seed, monkeypatch):
     data = make_data()
@@ -153,46 +141,12 @@ def test_processes_get_equally_many_samples_and_leave_none_out(samples, processe
     assert {index for share in shares for index in share} == set(range(samples))
 
 
-@pytest.mark.parametrize(("workers", "all_done"), [(0, range(5)), (2, (3,))])
-def test_a_loader_leaves_out_the_batches_of_an_epoch_that_are_done(workers, all_done):
-    data = Cues(**SIZES, batch_size=8)
-    whole = [batch.ids.tolist() for batch in data.train_dataloader()]
-    data.num_workers = workers
-    for done in all_done:
-        data.position = lambda done=done: Position(0, done)
-        loader = data.train_dataloader()
-        assert [batch.ids.tolist() for batch in loader] == whole[done:]
-        assert len(loader) == len(whole)
-
-
-def test_a_position_within_an_epoch_is_refused_where_it_means_other_batches(make_data, monkeypatch):
-    saved = {"epoch": 1, "batches": 2, "batch_size": 8}
-    make_data().load_state_dict(saved)
-    make_data(batch_size=4).load_state_dict({**saved, "batches": 0})
-    with pytest.raises(ValueError, match="8 images in a batch of all processes together, but there are 4 now"):
-        make_data(batch_size=4).load_state_dict(saved)
-    monkeypatch.setattr(base, "rank_and_number", lambda: (1, 2))
-    make_data(batch_size=4).load_state_dict(saved)
-
-
-@pytest.mark.parametrize(
-    ("argument", "minimum"),
-    [("train_images", 1), ("val_images", 1), ("test_images", 1), ("batch_size", 1), ("num_workers", 0), ("seed", 0)],
-)
+@pytest.mark.parametrize(("argument", "minimum"), [("train_images", 1), ("batch_size", 1), ("num_workers", 0)])
 def test_a_number_below_its_minimum_is_refused(make_data, argument, minimum):
     with pytest.raises(
         ValueError, match=rf"^{argument} must (be at least {minimum}|lie in \[{minimum}, \d+\]), got {minimum - 1};"
     ):
         make_data(**{argument: minimum - 1})
-
-
-@pytest.mark.parametrize("image_size", [32, 65])
-def test_images_have_the_size_asked_for(make_data, image_size):
-    samples = make_data(image_size=image_size).samples("val")
-    assert samples.images.shape[2:] == samples.object_mask.shape[2:] == (image_size, image_size)
-    border = torch.ones(image_size, image_size, dtype=torch.bool)
-    border[1:-1, 1:-1] = False
-    assert not samples.object_mask[..., border].any()
 
 
 def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samples(make_data):
@@ -208,39 +162,9 @@ def test_empty_scenes_are_backgrounds_of_the_same_kind_and_not_those_of_the_samp
         assert not torch.equal(scene[seen], image[seen])
 
 
-ODD = range(1, 6, 2)
-
-
-class Numbers(Dataset[int]):
-    def __init__(self) -> None:
-        self.read: list[int] = []
-
-    def __len__(self):
-        return 14
-
-    def __getitem__(self, index):
-        self.read.append(index)
-        return index
-
-
-def test_samples_of_other_batches_are_not_read():
-    dataset = Numbers()
-    given: Any = DataLoader(dataset, batch_size=2, collate_fn=list)
-    assert [*numbered_batches(given, range(1, 100, 3))] == [(1, [2, 3]), (4, [8, 9])]
-    assert dataset.read == [2, 3, 8, 9]
-
-
-@pytest.fixture(params=["cues", "shards", "shards with loader processes"])
-def data(request, tmp_path):
-    if request.param == "cues":
-        return Cues(**TINY_DATA | {"batch_size": 4})
-    workers = 2 if "processes" in request.param else 0
-    return Shards(**named(write_folder(tmp_path)), image_size=32, batch_size=2, num_workers=workers)
-
-
-def test_some_batches_are_what_they_are_among_all(data):
-    every: list[Batch] = [*data.whole_split("val")]
-    found = dict(numbered_batches(data.whole_split("val"), ODD))
-    assert sorted(found) == [number for number in ODD if number < len(every)] and found
-    pairs = [(batch[:4], every[number][:4]) for number, batch in found.items()]
-    assert all(torch.equal(a, b) for pair in pairs for a, b in zip(*pair, strict=True))
+def test_some_batches_are_what_they_are_among_all(make_data):
+    """Of shards this is tested in sets/test_shards.py."""
+    every: list[Batch] = [*make_data().whole_split("train")]
+    found = dict(numbered_batches(make_data().whole_split("train"), range(1, 100, 2)))
+    assert [*found] == [1, 3]
+    assert all(torch.equal(a, b) for n, batch in found.items() for a, b in zip(batch[:4], every[n][:4], strict=True))

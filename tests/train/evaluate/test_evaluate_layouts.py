@@ -17,7 +17,7 @@ from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataMod
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
 from maskrobust.train.probe import read_outlines
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
-from tests.train.data.layouts import IMAGES, write_classes, write_pairs
+from tests.train.data.layouts import IMAGES, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of
@@ -54,14 +54,6 @@ def test_a_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     bank = SilhouetteBank.from_batches(data.val_dataloader())
     read = cross_validate_probe(bank, bank.ids, data.num_classes, seed=0)
     assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_has_its_name_and_options_on_the_command_line(name, tmp_path):
-    kind, write = LAYOUTS[name]
-    given = [f"--data.{option}={value}" for option, value in write(tmp_path).items()]
-    config = parse_config([f"--data={kind.__name__}", *given, "--network=a.ckpt", f"--out={tmp_path / 'out'}"])
-    assert type(config.data) is kind and len(config.data.files("val")) == IMAGES
 
 
 def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path, monkeypatch, capsys):
@@ -146,23 +138,6 @@ def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them()
     assert read.predictions.tolist() == expected.predictions.tolist()
     by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
     assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
-
-
-def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
-    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
-    for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
-        path.unlink()
-    data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
-    assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
-
-
-def test_classes_that_a_network_does_not_know_are_named(tmp_path, capsys):
-    options = {**write_pairs(tmp_path), **SMALL}
-    write_classes(tmp_path / "outputs.csv", {"disc": 5, "wedge": 2, "unicorn": 0})
-    given = [f"--data.{name}={value}" for name, value in options.items()]
-    networks = ["--network=small_resnet:random", f"--classes={tmp_path / 'outputs.csv'}"]
-    arguments = ["evaluate", "--data=ImagesWithMasks", *given, *networks, *QUICK, f"--out={tmp_path / 'out'}"]
-    assert "'box' of the data's 3 match none or several" in sentence_of(arguments, capsys)
 
 
 @pytest.mark.parametrize("inverted", [False, True])

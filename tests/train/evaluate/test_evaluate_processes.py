@@ -18,6 +18,7 @@ from maskrobust.train import cli
 from maskrobust.train.cli import main
 from tests.processes import started
 from tests.train.networks import MeanColour
+from tests.train.running.test_stopping import wait_for
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA
 
@@ -54,8 +55,8 @@ def rows_in(out):
     return rows
 
 
-def run_rank(arguments, rank, ranks, port, asked, asks_until_kill):
-    """A process as torchrun starts it, which may be killed while it asks."""
+def run_rank(arguments, rank, ranks, port, asked, signalled):
+    """A process as torchrun starts it, which may get a signal when it has asked so often."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     cli._SECONDS_FOR_THE_FIRST = 0.0
@@ -67,23 +68,22 @@ def run_rank(arguments, rank, ranks, port, asked, asks_until_kill):
         with asked.open("a") as file:
             file.write(f"{rank} {sorted(batch.ids.tolist())}\n")
         asks += 1
-        if asks == asks_until_kill:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if signalled is not None and asks == signalled[0]:
+            os.kill(os.getpid(), signalled[1])
         return ask(self, batch)
 
     Measurement.ask = counted  # type: ignore[method-assign]
     main(arguments)
 
 
-def start_all(stack, command, out, ranks, asks_until_kill=None):
+def start_all(stack, command, out, ranks, signals=None):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     given = [*command, f"--out={out}"]
-    kills = asks_until_kill or {}
     return [
         stack.enter_context(
             started(
-                *(run_rank, given, rank, ranks, port, out.parent / "asked", kills.get(rank)),
+                *(run_rank, given, rank, ranks, port, out.parent / "asked", (signals or {}).get(rank)),
                 output=out.parent / f"said-{rank}",
                 errors=out.parent / f"errors-{rank}",
             )
@@ -99,16 +99,6 @@ def run_all(command, out, ranks, **options):
 
 def asked_in(folder):
     return (folder / "asked").read_text().splitlines()
-
-
-def test_the_rows_tell_networks_methods_and_images_apart(alone):
-    values = {
-        (row["network"], row["method"]): row["value"]
-        for row in alone
-        if row["measure"] == "silhouette_accuracy" and not row["compared_with"]
-    }
-    assert len(values) == 4 and len(set(values.values())) > 2
-    assert min(values.values()) > 0.0 and max(values.values()) < 1.0
 
 
 def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(command, alone, tmp_path):
@@ -127,10 +117,19 @@ def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(comm
 
 
 def test_one_of_two_processes_is_killed_and_the_other_ends_in_one_sentence(command, tmp_path):
-    assert run_all(command, tmp_path / "out", 2, asks_until_kill={1: 2}) == [2, -signal.SIGKILL]
+    assert run_all(command, tmp_path / "out", 2, signals={1: (2, signal.SIGKILL)}) == [2, -signal.SIGKILL]
     *assumed, sentence = (tmp_path / "errors-0").read_text().splitlines()
     assert all("--preprocess" in line for line in assumed)
     assert "another process of this command has ended" in sentence
+
+
+def test_a_process_that_waits_for_another_can_be_stopped(command, tmp_path):
+    with ExitStack() as stack:
+        first, _ = start_all(stack, command, tmp_path / "out", 2, signals={1: (1, signal.SIGSTOP)})
+        wait_for(lambda: (tmp_path / "asked").exists() and len(asked_in(tmp_path)) == 1 + BATCHES // 2)
+        first.send_signal(signal.SIGINT)
+        assert first.wait() == 128 + signal.SIGINT
+    assert (tmp_path / "errors-0").read_text().splitlines()[-1] == "maskrobust: stopped."
 
 
 def test_processes_with_networks_of_other_weights_are_refused(tmp_path):

@@ -17,7 +17,6 @@ import torch
 from torch.nn.functional import one_hot
 
 from maskrobust.augment import SilhouetteBank, fold_in, object_holes, sample_keys, uniform
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import predictor
 from maskrobust.lm_modules.networks.architectures import build_network
@@ -237,11 +236,3 @@ def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can():
     assert perfect == pytest.approx(informativeness + (1 - informativeness) / CLASSES, abs=0.05)
     accuracy = float((outcomes.predictions == outcomes.labels).mean())
     assert accuracy == pytest.approx(perfect, abs=TOLERANCE / 2)
-
-
-def test_a_probe_learns_nothing_from_objects_without_labels(monkeypatch):
-    data = Cues(train_images=4, val_images=4, test_images=4, image_size=32, num_classes=CLASSES)
-    causes = data.causes
-    monkeypatch.setattr(data, "causes", lambda ids: causes(ids)._replace(labels=torch.full_like(ids, -1)))
-    with pytest.raises(InputError, match=r"^the mask-only probe learns the classes .* those of Cues have no labels;"):
-        train_outline_probe(data, seed=0)

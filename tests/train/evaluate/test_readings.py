@@ -10,8 +10,7 @@ import pytest
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, commonest_answer
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.summary import predictions_csv, with_readings
-from maskrobust.train.report.headline import said
-from maskrobust.train.report.results import Results, meaningless_because
+from maskrobust.train.report.results import meaningless_because
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 
 
@@ -74,15 +73,6 @@ def test_accuracy_is_at_chance_unless_an_exact_bound_lies_above_the_most_frequen
     answers = np.where(np.arange(100) < right, given, 1 - given)
     asked = answering(outcomes, clean=answers)
     assert said in at_chance(asked) and bool(at_chance(asked)) == bool(said)
-
-
-def test_an_evaluation_without_object_masks_says_that_a_network_at_chance_shows_nothing():
-    rows = [row("clean_accuracy", (0.5, 0.4, 0.6)), row("clean_accuracy", (0.8, 0.7, 0.9), "b")]
-    content = {"networks": ["a", "b"], "methods": ["black"], "own_methods": {}, "chance": 0.5}
-    content["settings"] = {"left_out": []}
-    results = Results("reliance", content, with_readings(rows, {"a": AT_CHANCE, "b": ""}))
-    assert any(each.startswith("a is at chance with nothing hidden (50") for each in said(results))
-    assert said(results)[-1].endswith("needs object masks.")
 
 
 def test_the_commonest_answer_is_counted():

@@ -8,7 +8,6 @@ import pytest
 import torch
 import wandb
 import yaml
-from PIL import Image
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
@@ -16,7 +15,6 @@ from maskrobust.train.cli import main
 from maskrobust.train.fit.loggers import WandbOptions, loggers
 from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
-from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit, write_claim
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
@@ -99,17 +97,6 @@ def test_every_epoch_logs_its_figures_and_every_step_its_own(folder, runs):
         assert written == first.logged(name), name
 
 
-def test_pictures_show_the_masks_of_the_training_and_of_the_measures(runs):
-    run = runs[0]
-    shown = {name: run.logged(name) for name in ("train/shown", "reliance/shown")}
-    assert [len(pictures) for pictures in shown.values()] == [1, 2]
-    for pictures in shown.values():
-        for picture in pictures:
-            assert picture["_type"] == "images/separated"
-            with Image.open(run.folder / "files" / picture["filenames"][0]) as panel:
-                assert panel.width > 4 * 48
-
-
 def test_a_table_holds_the_measures_of_all_epochs(runs):
     *_, last = runs[0].logged("reliance/rows")
     table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
@@ -131,18 +118,6 @@ def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(
     ends = {"last": values[-1]} | ({} if best is None else {best.__name__: best(values)})
     assert len(values) == 2 and run.summary[name] == ends
     assert run.metrics[name].step_metric == "trainer/global_step"
-
-
-def test_every_chart_is_of_a_value_in_one_of_three_sections(runs):
-    run = runs[0]
-    numbers = {name for row in run.history for name, value in row.items() if isinstance(value, int | float)}
-    charts = {
-        name for name in numbers if name[0] != "_" and not (name in run.metrics and run.metrics[name].options.hidden)
-    }
-    assert {name.partition("/")[0] for name in charts} == {"train", "val", "reliance"}
-    assert {name for name in numbers - charts if name[0] != "_"} == {"epoch", "trainer/global_step"} | {
-        name for name in numbers if name.startswith("reliance/") and name.endswith(("_low", "_high"))
-    }
 
 
 def test_checkpoints_are_uploaded_where_that_was_asked_for(runs):
@@ -188,12 +163,6 @@ def test_a_run_of_a_checkpoint_that_is_no_run_or_of_another_project_is_another_r
     assert loggers(tmp_path, "cues", WandbOptions(), str(tmp_path / "run.ckpt"))[1].version is None
 
 
-def test_credentials_that_are_no_good_are_one_sentence(tmp_path, capsys):
-    with settings(WANDB_API_KEY="short"):
-        sentence = sentence_of(arguments(tmp_path, "--wandb=true"), capsys)
-    assert "WANDB_API_KEY" in sentence and "wandb login" in sentence and "WANDB_MODE=offline" in sentence
-
-
 @logged_out
 def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
     def fail(*_):
@@ -223,14 +192,6 @@ def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(
     for name in ("weights.safetensors", "answers/outcomes-mean.npz"):
         one, other = (tmp_path / out / "arms/layer_masking/seed-1" / name for out in ("tracked", "plain"))
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_tensorboard_is_refused_before_the_training_where_it_is_not_installed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("maskrobust.train.fit.loggers.find_spec", lambda _: None)
-    given = ["--trainer.logger=TensorBoardLogger", f"--trainer.logger.save_dir={tmp_path}"]
-    said = sentence_of(arguments(tmp_path, *given), capsys)
-    assert "needs the package tensorboard, which is not installed; run 'pip install tensorboard'." in said
-    assert not [*tmp_path.iterdir()]
 
 
 def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch):

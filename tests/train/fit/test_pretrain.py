@@ -10,10 +10,7 @@ import wandb
 from safetensors.torch import load_file
 
 from maskrobust.augment import Batch
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import main
@@ -75,14 +72,6 @@ def test_fit_and_plain_pytorch_load_what_it_leaves_and_give_the_logits_of_the_en
         fitted = MaskRobustClassifier("small_resnet", 1000, weights=str(path), new_head=True, **options)
         fitted.network.fc.load_state_dict(head)
         assert torch.equal(fitted.network.eval()(images), expected)
-
-
-def test_what_it_leaves_is_no_classifier_before_it_is_fine_tuned(whole):
-    (best,), (weights,) = whole.rglob("best.ckpt"), whole.rglob("encoder.safetensors")
-    with pytest.raises(InputError, match="is of a pre-training, which trains no head; fine-tune it first"):
-        load_network(f"resnet18:{best}")
-    with pytest.raises(InputError, match=r"Missing key.*fc.weight"):
-        load_weights(build_network("small_resnet", 1000, {"width": 16}), weights)
 
 
 def test_the_command_that_it_ends_with_fine_tunes_its_weights(tmp_path, capsys):

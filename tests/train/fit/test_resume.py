@@ -132,11 +132,9 @@ ACCUMULATED = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_inter
     [
         ({"kind": "term", "step": 12}, [], []),
         ({"kind": "interrupt", "step": 12, "validating": True}, [], []),
-        ({"kind": "term", "step": 1, "batches": 1}, ACCUMULATED, []),
         ({"kind": "term", "step": 4, "batches": 1}, ACCUMULATED, [1]),
-        ({"kind": "term", "step": 2, "validating": True}, ACCUMULATED, []),
     ],
-    ids=["epoch's end", "validation", "in a step", "in a step ahead of a validation", "validation in a step"],
+    ids=["epoch's end", "validation", "in a step ahead of a validation"],
 )
 def test_a_run_stopped_at_an_awkward_moment_leaves_out_the_next_validation_at_most(
     tmp_path, whole, capsys, interruption, more, left_out

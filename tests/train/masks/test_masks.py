@@ -1,18 +1,12 @@
 """`maskrobust masks`: families and fills on the data, and those of one's own."""
 
-import base64
-import html
-import io
 import itertools
-import shlex
 import sys
 
 import numpy as np
 import pytest
-import skimage.data
 import torch
 import yaml
-from PIL import Image
 from scipy import ndimage
 
 from maskrobust import load_network
@@ -21,9 +15,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule
 from maskrobust.train.masks.drawing import OUTLINE
 from maskrobust.train.report.wording import family_title, method_title
-from tests.conftest import require_component
 from tests.train.data.layouts import write_pairs
-from tests.train.report.pages import Page, brightness, measured, squeezed
+from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import tiny_fit
 
@@ -158,44 +151,6 @@ def test_families_that_the_data_cannot_serve_are_left_out_with_the_reason(tmp_pa
     ]
 
 
-LONG_NAME = "IMG_20240817_193512_portrait_mode_edited_for_the_family_album.jpg"
-
-
-@pytest.fixture(scope="module")
-def folder_page(tmp_path_factory):
-    """Photographs from files, at 96 pixels."""
-    folder = tmp_path_factory.mktemp("photographs")
-    for split, name in (("train", "one.jpg"), ("train", "two.jpg"), ("test", "one.jpg"), ("val", LONG_NAME)):
-        path = folder / "images" / split / "cup" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(skimage.data.coffee()).save(path)
-    options = [f"--data.root={folder / 'images'}", "--data.image_size=96", "--data.num_workers=0"]
-    options += ["--images=1", "--families=[rectangles]", "--fills=[black,uniform_noise]", f"--out={folder}"]
-    main(["masks", "--data=Folder", *options])
-    return (folder / "masks.html").read_text(encoding="utf-8")
-
-
-def test_an_image_from_a_file_is_called_by_the_name_of_the_file(folder_page):
-    assert next(iter(Page(folder_page).pictures())) == f"cup, {LONG_NAME}, nothing hidden"
-
-
-def test_photographs_are_short_and_keep_their_colours_and_masks_their_pixels(folder_page):
-    pictures = {name: found[0] for name, found in Page(folder_page).pictures().items()}
-    sources = {each["alt"]: each["src"] for tag, each in Page(folder_page).elements if tag == "img"}
-    visible = pictures["Rectangles, Visible"]
-    assert set(np.unique(visible)) == {0, 255} and sources["Rectangles, Visible"].startswith("data:image/png;")
-    hole = (visible == 0).all(axis=2)
-    filled = pictures["Rectangles, Black fill"].astype(int)
-    original = pictures[f"cup, {LONG_NAME}, nothing hidden"].astype(int)
-    assert np.abs(filled - original)[~hole].mean() < 3 and filled[hole].mean() < 3
-    noise = pictures["Rectangles, Uniform noise"].astype(int)
-    assert (noise - noise.mean(axis=2, keepdims=True))[hole].std() > 50  # of numbers in [0, 255]: 60
-    for name in ("Rectangles, Black fill", f"cup, {LONG_NAME}, nothing hidden"):
-        lossless = io.BytesIO()
-        Image.fromarray(pictures[name]).save(lossless, "png", optimize=True)
-        assert len(sources[name]) < 0.6 * len(base64.b64encode(lossless.getvalue()))
-
-
 def test_images_for_evaluation_alone_lend_their_own_silhouettes(tmp_path):
     given = {**write_pairs(tmp_path, by_class=True), "image_size": 32, "num_workers": 0}
     data = [f"--data.{name}={value}" for name, value in given.items()]
@@ -225,20 +180,6 @@ def test_bad_input_is_one_sentence_and_writes_nothing(argument, named, tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_all_options_come_from_configurations_the_later_and_the_command_line_win_and_sections_of_a_run_are_passed_over(
-    tmp_path, capsys
-):
-    (tmp_path / "discs.yaml").write_text(f"data: {__name__}.Discs\npatch_size: 8\nimages: 2\nfamilies: [patches]\n")
-    (tmp_path / "own.yaml").write_text("images: 1\nfills: [mean]\nmodel: {masking: none}\ntrainer: {max_epochs: 3}\n")
-    configs = [f"--config={tmp_path / name}" for name in ("discs.yaml", "own.yaml")]
-    main(["masks", *configs, "--fills=[black]", f"--out={tmp_path / 'out'}"])
-    tables = Page((tmp_path / "out/masks.html").read_text()).tables
-    assert len(tables) == 1 and [row[0] for row in tables["gallery-1"][1:]] == ["Patches"]
-    assert tables["gallery-1"][0][-1] == "Black fill"
-    (tmp_path / "own.yaml").write_text("imagse: 1\n")
-    assert "imagse" in sentence_of(["masks", *configs, f"--out={tmp_path / 'out'}"], capsys)
-
-
 def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path):
     families = (
         "--families=[rectangles, {rectangles: {count: 3, hidden_fraction: [0.1, 0.1]}}, {patches: 1, objects: 1}]"
@@ -249,40 +190,6 @@ def test_a_family_is_drawn_with_its_options_beside_itself_without_them(tmp_path)
     pictures = page.pictures()
     one, three = ((pictures[f"{title}, Black fill"][0] == 0).all(axis=2) for title in titles[:2])
     assert ndimage.label(one)[1] == 1 < ndimage.label(three)[1] <= 3
-
-
-def test_the_page_says_the_command_as_a_shell_takes_it_and_the_output_is_the_place_alone(tmp_path, capsys, monkeypatch):
-    given = ["masks", DISCS, "--patch_size=8", "--images=1", f"--out={tmp_path / 'my page'}"]
-    monkeypatch.setattr("sys.argv", ["maskrobust", *given])
-    main(given)
-    assert capsys.readouterr().out == f"masks: {tmp_path / 'my page/masks.html'}\n"
-    page = html.unescape((tmp_path / "my page/masks.html").read_text(encoding="utf-8"))
-    assert shlex.join(["maskrobust", *given]) in page
-
-
-MEASURE = """
-  const tiles = [...page.querySelectorAll(".gallery .tile")].map(each => each.getBoundingClientRect());
-  const parts = [...page.querySelectorAll("main > *, .gallery-top li")].map(each => each.getBoundingClientRect());
-  return {
-    scrollWidth: root.scrollWidth, width: root.clientWidth, right: Math.max(...parts.map(box => box.right)),
-    smallest: Math.min(...tiles.map(box => Math.min(box.width, box.height))),
-    square: tiles.every(box => Math.abs(box.width - box.height) < 1),
-    loaded: [...page.images].every(each => each.complete && each.naturalWidth > 0),
-    background: view.getComputedStyle(page.body).backgroundColor,
-  };
-"""
-
-
-def test_in_a_browser_nothing_overflows_and_dark_follows_the_system(page_text, folder_page, tmp_path):
-    require_component("chromium", "apt install chromium")
-    pages = [(f"w{width}", width, page_text) for width in (320, 390, 1280, 1800)]
-    pages += [(f"files{width}", width, folder_page) for width in (320, 1280)]
-    found = measured("chromium", tmp_path, MEASURE, pages, "--blink-settings=preferredColorScheme=0")
-    assert len(found) == 6
-    for each in found.values():
-        assert each["scrollWidth"] <= each["width"] and each["right"] <= each["width"]
-        assert each["loaded"] and each["square"] and each["smallest"] >= 72
-        assert brightness(each["background"]) < 150
 
 
 OWN = """

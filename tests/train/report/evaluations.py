@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from maskrobust.lm_modules.reliance.results import Row
@@ -42,6 +41,7 @@ def evaluated(
     gains: dict[tuple[str, str], float] | None = None,
     compared: Sequence[tuple[str, str, str, float, float]] = (),
     ways: Sequence[tuple[str, str, str, float, float]] = (),
+    hidden: float = 0.5,
     **content: Any,
 ) -> Results:
     """An evaluation of networks by masking method, in which the probe is right in 99 % and chance is 25 %.
@@ -58,6 +58,7 @@ def evaluated(
         gains: gains in log-odds, likewise.
         compared: (network, other, method, difference of |used share|, half of its interval).
         ways: (network, method, other method, difference, half).
+        hidden: fraction of the patches that is hidden.
         content: what else its file says.
     """
     rows = []
@@ -66,7 +67,7 @@ def evaluated(
         for method, (outline, circle, half) in by_method.items():
             same = MEANINGLESS + "99 % of its answers are one class" if (name, method) in one else ""
             rows.append(_rate(name, method, "clean_accuracy", 0.26 if poor else clean, images, reading=poor))
-            rows.append(_rate(name, method, "retention", half, images, parameters={"hidden_fraction": 0.5}))
+            rows.append(_rate(name, method, "retention", half, images, parameters={"hidden_fraction": hidden}))
             if shapes:
                 rows.append(_rate(name, method, "silhouette_accuracy", outline, images))
                 rows.append(_rate(name, method, "circle_accuracy", circle, images))
@@ -96,17 +97,23 @@ def evaluated(
 
 
 def claimed(
-    outcomes: tuple[str, str], numbers: dict[str, dict[str, tuple[float, float]]], *, shown: str = ""
+    outcomes: tuple[str, str],
+    numbers: dict[str, dict[str, tuple[float, float]]],
+    *,
+    shown: str = "",
+    hidden: float = 0.5,
 ) -> Results:
     """A claim of arms that are trained on black holes, but for "masked", the layer-masking arm.
 
-    `numbers`: accuracy with half hidden, and used share, by arm and masking method; `shown`: of black fill, while other
-    fills rely more.
+    `numbers`: accuracy with a fraction `hidden`, and used share, by arm and masking method; `shown`: of black fill,
+    while other fills rely more.
     """
     rows = []
     for arm, by_method in numbers.items():
         for method, (kept, share) in by_method.items():
-            rows.append(Row(arm, method, "retention", kept, None, None, 9, 0, parameters={"hidden_fraction": 0.5}))
+            for fraction, value in ((hidden, kept), (0.25, 0.01)):
+                parameters = {"hidden_fraction": fraction}
+                rows.append(Row(arm, method, "retention", value, None, None, 9, 0, parameters=parameters))
             rows.append(Row(arm, method, "used_share", share, None, None, 9, 0))
             if arm != "masked" and method != "layer_masking":
                 reading = shown if method == "black" else "relies more"
@@ -120,15 +127,6 @@ def claimed(
         "methods": ["black", "inpainting", "layer_masking"],
         "rule": {"layer_masking_arm": "masked", "baseline": "patches"},
         "verdicts": [{"case": case, "outcome": outcome} for case, outcome in zip(CONCLUSIONS, outcomes, strict=True)],
-        "hidden_fraction": 0.5,
+        "hidden_fraction": hidden,
     }
     return Results("claim", content, rows)
-
-
-def hidden_otherwise(results: Results, fraction: float, **content: Any) -> Results:
-    """The results with accuracies behind patches at another hidden fraction, and wrong ones at half in their place."""
-    moved = [row for row in results.rows if row.measure == "retention"]
-    others = [row for row in results.rows if row not in moved]
-    at_half = [replace(row, value=0.01) for row in moved]
-    moved = [replace(row, parameters={**row.parameters, "hidden_fraction": fraction}) for row in moved]
-    return Results(results.name, {**results.content, **content}, [*others, *at_half, *moved])

@@ -14,9 +14,8 @@ from maskrobust.train.report.results import short_names
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.curves import curves
 from maskrobust.train.report.terminal import results_table, verdict_panel
-from maskrobust.train.report.wording import in_sentence, listed, method_title
+from maskrobust.train.report.wording import in_sentence, method_title
 from tests.train.report.evaluations import read_results
-from tests.train.report.pages import squeezed
 
 
 @pytest.mark.parametrize(
@@ -108,29 +107,6 @@ def test_in_80_columns_each_network_is_a_line_below_its_way_of_hiding_and_each_v
                     )
                     assert line[:end].endswith(f" {100 * row.value:.0f}")
         assert lines == []
-
-
-def test_below_the_table_each_reason_says_of_which_numbers_it_is(made_reliance):
-    content = json.loads(json.dumps(made_reliance))
-    reasons = {"used_share": "undefined because it is.", "circle_accuracy": "No circle.", "swap_pull": "No swap."}
-    for row in content["rows"]:
-        if row["measure"] in reasons and not row["compared_with"]:
-            row |= {"value": None, "low": None, "high": None, "undefined_because": reasons[row["measure"]]}
-    results = read_results("reliance", content)
-    text = squeezed(" ".join(printed(results_table(results), 80)))
-    methods = listed([in_sentence(method_title(method)) for method in results.methods])
-    about = f"undefined for {listed([each.title for each in results.networks])} under {methods}"
-    assert text.count(f"used share is {about} because it is.") == 1
-    assert text.count(f"circle accuracy is {about}: No circle.") == 1
-    assert "swap" not in text
-
-
-def test_titles_are_not_read_as_markup(claim):
-    claim["arms"]["no_masks"]["title"] = "[red]A[/]"
-    claim["claims"]["own"] = "[b]x[/b] [/]"
-    text = "\n".join(printed(results_table(read_results("claim", claim)), 120))
-    assert "[red]A[/]" in text
-    assert "[b]x[/b] [/]" in "\n".join(printed(verdict_panel(read_results("claim", claim)), 120))
 
 
 @pytest.mark.parametrize("width", [60, 120])

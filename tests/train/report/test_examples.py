@@ -4,7 +4,6 @@ import torch
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.report.examples import annotated_examples, example_strips
@@ -99,26 +98,3 @@ def test_a_picture_depends_on_seed_and_id_alone(batch):
     whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
         assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
-
-
-def test_pictures_have_the_size_and_the_mean_of_the_network_that_they_are_shown_to(batch):
-    look = Preprocessing(mean=(0.9, 0.1, 0.5), size=(40, 40), crop=0.75)
-    seen = []
-    network = TrainedNetwork("any", Recorder(seen), look, 4)
-    asked = Asked(network.predictor("mean"), ReliancePlan(hidden_fractions=(0.5,), patch_size=PATCH_SIZE), network)
-    Measurement({"any": asked}, SilhouetteBank.from_batches([batch]), 4, seed=SEED).ask(batch)
-    mean, std = (torch.tensor(each)[:, None, None] for each in (look.mean, look.std))
-    shown = as_bytes(torch.cat(seen) * std + mean).astype(int)
-    for strip in strips_of(batch, "mean", look=look):
-        for picture in strip.images:
-            assert picture.shape == (40, 40, 3) and abs(shown - picture).max(axis=(1, 2, 3)).min() <= 1, strip.label
-
-
-class Recorder(torch.nn.Module):
-    def __init__(self, seen):
-        super().__init__()
-        self.seen = seen
-
-    def forward(self, images):
-        self.seen.append(images)
-        return torch.zeros(len(images), 4)

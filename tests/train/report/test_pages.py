@@ -2,7 +2,6 @@
 
 import base64
 import copy
-import csv
 import itertools
 import re
 import sys
@@ -105,15 +104,6 @@ def test_a_choice_sorts_the_lines_and_another_thins_them_out(made_reliance, reli
         assert n == "1" or f"main:has(#pick-2-{n}:checked) .numbers tbody tr:not(.g{int(n) - 1})" in reliance_page
 
 
-def test_two_claims_have_their_reasons_on_the_page_and_one_reason_that_they_share_once(claim):
-    assert claim["verdicts"][0]["reason"] == claim["verdicts"][1]["reason"]  # two seeds decide neither
-    for reasons in (["Shared."], ["One.", "Other."]):
-        for verdict, reason in zip(claim["verdicts"], reasons * 2, strict=False):
-            verdict["reason"] = reason
-        page = Page(render_claim(read_results("claim", claim), []))
-        assert [text for name, text in page.texts.items() if name.startswith("reason-")] == reasons
-
-
 def test_the_verdict_the_rule_and_what_is_said_of_the_images_are_on_the_page(made_claim, claim_page):
     page = Page(claim_page)
     assert page.texts["reason-own"] == made_claim["verdicts"][0]["reason"]
@@ -131,32 +121,6 @@ def test_every_measure_that_is_shown_is_defined_where_the_pointer_rests(made_cla
     for row in made_claim["rows"]:
         definition = squeezed(catalogue()[row["measure"]].definition)
         assert row["measure"] == "curve_accuracy" or any(title.startswith(definition) for title in titles)
-
-
-def test_the_csv_holds_every_row_unrounded(made_claim, claim_page):
-    links = {attributes.get("id"): attributes for tag, attributes in Page(claim_page).elements if tag == "a"}
-    text = base64.b64decode(links["download-csv"]["href"].split(",")[1]).decode()
-    for line, row in zip(csv.DictReader(text.splitlines()), made_claim["rows"], strict=True):
-        for name in ("network", "method", "measure", "value", "low", "high", "images", "left_out", "reading"):
-            assert line[name] == ("" if row[name] is None else str(row[name]))
-        own = made_claim["arms"][row["network"]]["method"] if row["network"] else ""
-        assert (line["trained_with"], float(line["chance"])) == (own, made_claim["chance"])
-
-
-def test_an_undefined_number_says_why_in_its_line(claim):
-    for row in claim["rows"]:
-        if row["measure"] == "swap_pull":
-            row |= {
-                "value": None,
-                "low": None,
-                "high": None,
-                "undefined_because": "because of it.",
-                "reading": "undefined",
-            }
-    html = render_claim(read_results("claim", claim), [])
-    assert {(line[3], line[-1]) for line in lines_of(html) if line[2] == "Swap pull"} == {
-        ("undefined", "because of it.")
-    }
 
 
 def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_share_and_what_is_shown_of_the_pair(claim):
@@ -265,11 +229,6 @@ def test_pictures_are_shown_as_they_are(claim):
     assert "checkerboard" in masked.texts["examples"]
 
 
-def test_equal_results_give_equal_pages_and_are_left_alone(made_claim, claim_page):
-    before = copy.deepcopy(made_claim)
-    assert render_claim(read_results("claim", before), []) == claim_page and before == made_claim
-
-
 def test_the_headline_comes_first_then_the_grid_with_every_accuracy(made_reliance, reliance_page):
     page, results = Page(reliance_page), read_results("reliance", made_reliance)
     assert page.texts["headline"] == headline(results)
@@ -298,13 +257,3 @@ def test_dots_lie_where_the_accuracies_are(made_reliance, reliance_page):
         for each in results.networks
     ]
     np.testing.assert_allclose(np.array(drawn, dtype=float), 100 * np.array(rows), atol=0.01)
-
-
-def test_what_is_read_first_is_open_and_the_contents_name_every_section(claim_page, reliance_page):
-    for html in (claim_page, reliance_page):
-        page = Page(html)
-        sections = [attributes["id"] for tag, attributes in page.elements if tag == "section"]
-        sections = [each for each in sections if each != "grid"]
-        (contents,) = re.findall(r"<nav.*?</nav>", html, re.DOTALL)
-        assert re.findall('href="#([^"]*)"', contents) == sections
-        assert html.count('<details class="section">') == len(sections)

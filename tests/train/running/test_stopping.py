@@ -5,10 +5,8 @@ import os
 import platform
 import re
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,19 +17,15 @@ from rich.console import Console
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train import cli, masks
-from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.arms import train
 from maskrobust.train.cli import main
-from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
 from maskrobust.train.running import progress as module
 from maskrobust.train.running.processes import find_device
-from maskrobust.train.running.progress import ClaimProgress, CountingDisplay, stage
+from maskrobust.train.running.progress import CountingDisplay, stage
 from tests.processes import PATIENCE, run_command, started
 from tests.train.test_cli import sentence_of
-from tests.train.tiny import tiny_claim, tiny_fit, write_claim
+from tests.train.tiny import tiny_claim, tiny_fit
 
 ENDLESS = 10**9  # epochs
 CUES = ["--data=Cues", "--data.image_size=48", "--data.batch_size=4"]
@@ -65,33 +59,7 @@ def stop(process, number):
     wait_for(lambda: not living(process.pid))
 
 
-ENDS, GOES_ON = "maskrobust: stopped.", "maskrobust: stopped; call the same command again to go on."
-
-
-@contextmanager
-def default_interrupts():
-    """Processes that a shell starts in the background ignore Ctrl-C, and so do those that they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_a_command_is_stopped_while_it_is_imported(tmp_path):
-    """The process is one of Python's own, which imports everything. It waits where nobody reads what it says."""
-    command = [sys.executable, "-X", "importtime", "-m", "maskrobust", "masks", *CUES, f"--out={tmp_path}"]
-    with default_interrupts(), subprocess.Popen(command, stderr=subprocess.PIPE, pipesize=4096, text=True) as process:
-        try:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "torch._" in line:
-                    break
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=PATIENCE)
-        finally:
-            process.kill()
-    *_, last = said = errors.strip().splitlines()
-    assert (process.returncode, last) == (130, ENDS)
-    assert "Traceback (most recent call last):" not in said
+GOES_ON = "maskrobust: stopped; call the same command again to go on."
 
 
 def test_a_claim_is_stopped_while_it_trains(tmp_path):
@@ -143,21 +111,6 @@ def fork_within_a_command(number):
 def test_a_fork_of_a_command_leaves_ctrl_c_to_its_parent_and_dies_of_sigterm(number, status):
     with started(fork_within_a_command, number) as process:
         assert process.wait() == status % 256
-
-
-def test_what_breaks_because_it_was_stopped_is_no_error(capsys):
-    def write():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(PATIENCE)
-        except SystemExit as stopped:
-            raise RuntimeError("unexpected pos 634624 vs 634512") from stopped
-
-    with pytest.raises(SystemExit) as caught, cli._stopped_by_signals(goes_on=True):
-        write()
-    assert caught.value.code == 128 + signal.SIGTERM and capsys.readouterr().err.splitlines() == [GOES_ON]
-    with pytest.raises(RuntimeError, match="of its own"), cli._stopped_by_signals(goes_on=True):
-        raise RuntimeError("of its own")
 
 
 def display(**options):
@@ -220,23 +173,6 @@ def test_auto_is_the_cpu_and_said(apple, tmp_path, capsys):
 
 def test_a_trainer_that_is_told_to_take_the_gpu_is_refused_in_one_sentence(apple, tmp_path, capsys):
     assert sentence_of(arguments_of(tmp_path, "gpu"), capsys).endswith("give it accelerator cpu.")
-
-
-def test_a_trainer_of_ones_own_is_refused(apple):
-    trainer = pl.Trainer(logger=False, enable_checkpointing=False)
-    with pytest.raises(InputError, match=r"must have float64, .* got mps; give it accelerator cpu"):
-        trainer.validate(MaskRobustClassifier(), [])
-
-
-def test_a_claim_trains_on_the_cpu(apple, tmp_path, monkeypatch):
-    path = write_claim(tmp_path / "claim.yaml", training={"epochs": 1, "accelerator": "auto"})
-    config = parse_config([f"--config={path}", f"--out={tmp_path / 'out'}"])
-    devices = []
-    monkeypatch.setattr(pl.Trainer, "fit", lambda self, *_, **__: devices.append(self.strategy.root_device.type))
-    quiet_lightning()
-    with ClaimProgress(Console(quiet=True), 1) as progress:
-        train(config, config.run_of("no_masks", 1), tmp_path, progress)
-    assert devices == ["cpu"]
 
 
 def test_no_command_computes_on_it(apple, monkeypatch):

@@ -8,7 +8,6 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import save_file
 
 from maskrobust.errors import InputError
@@ -17,9 +16,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.fit.checkpoints import CheckpointError
 from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import rows_as_csv
-from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage import provenance as provenance_module
-from maskrobust.train.storage.files import atomic_path, printable, read_json
+from maskrobust.train.storage.files import atomic_path, printable
 from maskrobust.train.storage.provenance import provenance
 from maskrobust.train.storage.store import Store
 
@@ -135,12 +133,6 @@ def test_a_file_appears_whole_and_an_error_keeps_what_was_there(tmp_path):
     assert target.read_text() == "first" and [each.name for each in target.parent.iterdir()] == ["file"]
 
 
-def test_damaged_json_is_named(tmp_path):
-    (tmp_path / "file.json").write_text("{")
-    with pytest.raises(ValueError, match=r"file\.json' is not readable JSON"):
-        read_json(tmp_path / "file.json")
-
-
 def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
     assert provenance(1.0, "maskrobust claim")["commit"] is None
@@ -167,14 +159,6 @@ def test_text_that_a_spreadsheet_would_calculate_is_text(text):
     assert [read[name] for name in ("value", "low", "high")] == ["-0.5", "", "1.0"]
 
 
-def test_parameters_of_a_row_are_harmless_in_the_csv():
-    row = Row("a", "black", "probability", 0.5, None, None, 1, 0, parameters={"class": NASTY, "fraction": 0.5})
-    text = rows_as_csv([row])
-    read = next(csv.DictReader(io.StringIO(text, newline="")))
-    assert read["parameters"] == f"class={HARMLESS} fraction=0.5"
-    assert not set(text) & set("\x1b\r\x08\x00\x9b\u202e\udc80")
-
-
 def test_a_page_shows_names_and_follows_no_markup_in_them():
     pixels = np.zeros((4, 4, 3), dtype=np.uint8)
     row = GalleryRow("patches", 0.5, (pixels, pixels))
@@ -193,10 +177,3 @@ def test_an_error_quotes_a_file_without_its_control_characters(monkeypatch, caps
     with pytest.raises(SystemExit):
         main(["masks"])
     assert "\x1b" not in (error := capsys.readouterr().err) and r"\x1b[31m" in error
-
-
-def test_a_progress_bar_shows_brackets_as_they_are():
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with CountingDisplay(console) as progress:
-        progress.add_task("measuring [red]a[/red] [/]", total=1)
-    assert "[red]a[/red] [/]" in console.file.getvalue()

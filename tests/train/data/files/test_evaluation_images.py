@@ -63,20 +63,15 @@ def moved(name):
 
 SQUARE = np.zeros((9, 9), dtype=np.uint8)
 WRONG: list[tuple[str, Callable[[Path], object], str]] = [
-    ("pairs", moved("masks"), "masks' must be a folder, but does not exist"),
     ("pairs", moved("labels.csv"), "labels.csv' must hold image and class as CSV, but does not exist"),
     ("pairs", moved("masks/photo_003.png"), "photo_003.png' does not exist for .*photo_003.jpg'; add it, or remove"),
     ("pairs", lambda folder: save(SQUARE, folder / "masks/photo_003.png"), r"photo_003.png' must have the size of its"),
     ("pairs", lambda folder: save(SQUARE, folder / "images/more/photo_003.jpg"), "masks/more/photo_003.png' does not"),
     ("pairs", text("labels.csv", "image,class\nphoto_000,box\n"), "must give the class of 'photo_001'"),
-    ("pairs", text("labels.csv", "photo_000,box\n"), "its first line is photo_000,box"),
-    ("pairs", text("labels.csv", "image,class\na,b,c\n"), "it has the line a,b,c"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
     ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "a name comes twice"),
     ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' .*, or give labels"),
-    ("imagenet_s", moved("validation-segmentation"), "validation-segmentation' must be a folder"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
-    ("imagenet_s", lambda folder: (folder / "validation/birds").mkdir(), "named by WordNet ids, got 'birds'"),
     (
         "imagenet_s",
         lambda folder: save(
@@ -85,12 +80,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
         ),
         "must hold class ids up to 300, one for each folder of images, got 768",
     ),
-    (
-        "imagenet_s",
-        moved(f"validation-segmentation/{WNIDS[3]}/ILSVRC2012_val_photo_000.png"),
-        "every image must have a mask",
-    ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "harm", "message"), WRONG, ids=[message[:30] for _, _, message in WRONG])

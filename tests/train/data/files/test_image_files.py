@@ -2,7 +2,6 @@
 
 import io
 import os
-import socket
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
 from maskrobust.errors import InputError
-from maskrobust.train.data import Cues
 from maskrobust.train.data.files import image_files, scenes
 from maskrobust.train.data.files.image_files import (
     decode_image,
@@ -26,7 +24,7 @@ from maskrobust.train.data.files.image_files import (
     size_of,
     training_view,
 )
-from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops, read_photograph
+from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -65,23 +63,12 @@ def test_grey_values_of_16_bits_are_scaled_to_8(content):
     assert np.array_equal(image.numpy(), np.stack([np.rint(GREY / 257)] * 3))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "mode"), [(np.float32, "F"), (np.int32, "I"), (np.uint32, "I"), (np.int16, "I")], ids=str
-)
+@pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "F"), (np.int32, "I")], ids=str)
 def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
     path = tmp_path / "one.tif"
     path.write_bytes(as_tiff(np.array([[0, 1, 100]], dtype=dtype)))
     with pytest.raises(ValueError, match=rf"^'{path}' cannot be read as an image \(mode {mode} holds .* 16 bits\);"):
         decode_image(path.read_bytes(), str(path))
-
-
-@pytest.mark.parametrize(
-    ("bands", "form"), [(12, {}), (12, {"bigtiff": True}), (12, {"byteorder": ">"}), (3, {})], ids=str
-)
-def test_a_tiff_of_bands_that_are_not_read_says_how_many_there_are(bands, form):
-    content = as_tiff(np.zeros((8, 8, bands), dtype=np.uint16), photometric="minisblack", planarconfig="contig", **form)
-    with pytest.raises(InputError, match=f"it is a TIFF of {bands} bands in a form that is not read: save it as grey"):
-        decode_image(content, "tile.tif")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
@@ -90,16 +77,9 @@ def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
     expected = np.asarray(stored.convert("RGB"))
     if mode in ("RGB", "RGBA", "CMYK"):
         assert np.array_equal(expected, COLOURS)
-    image = decode_image(encoded(stored, "tiff" if mode == "CMYK" else "png"), "one").permute(1, 2, 0).numpy()
-    assert np.array_equal(image, expected)
-
-
-def test_the_transparency_of_a_palette_is_left_out_without_a_warning():
-    stored = Image.fromarray(COLOURS).convert("P")
-    content = encoded(stored, "png", transparency=bytes(range(256)))
-    image = decode_image(content, "one").permute(1, 2, 0).numpy()
-    assert np.array_equal(image, np.asarray(stored.convert("RGB")))
-    assert decode_mask(content, "binary", "mask").shape == (1, 6, 5)
+    options = {"transparency": bytes(range(256))} if mode == "P" else {}  # of which Pillow would warn
+    image = decode_image(encoded(stored, "tiff" if mode == "CMYK" else "png", **options), "one").permute(1, 2, 0)
+    assert np.array_equal(image.numpy(), expected)
 
 
 OBJECT = np.arange(12).reshape(3, 4) % 3 > 0
@@ -111,16 +91,12 @@ def binary(content):
     return mask[0].numpy()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
-def test_binary_masks_may_be_stored_in_any_mode(mode):
-    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint8) * 255).convert(mode), "png")), OBJECT)
-
-
 @pytest.mark.parametrize("channel", [0, 1, 2])
-def test_the_darkest_colour_of_a_binary_mask_is_the_object(channel):
+def test_the_darkest_colour_or_grey_of_a_binary_mask_is_the_object(channel):
     colours = np.zeros((3, 4, 3), dtype=np.uint8)
     colours[..., channel] = OBJECT
     assert np.array_equal(binary(as_png(colours)), OBJECT)
+    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint16)), "png")), OBJECT)
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
@@ -130,12 +106,7 @@ def test_a_binary_mask_that_breaks_off_is_refused(mode):
         decode_mask(content[:-60], "binary", "mask")
 
 
-@pytest.mark.parametrize("form", ["png", "tiff", "ppm"])
-def test_the_darkest_grey_of_16_bits_is_the_object(form):
-    assert np.array_equal(binary(encoded(Image.fromarray(OBJECT.astype(np.uint16)), form)), OBJECT)
-
-
-@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+@pytest.mark.parametrize("colours", [2, 256])
 def test_a_binary_mask_with_a_palette_is_read_by_its_colours(colours):
     mask = Image.fromarray(np.where(OBJECT, 0, colours - 1).astype(np.uint8), "P")
     mask.putpalette([0, 0, 1] + [7, 7, 7] * (colours - 2) + [0, 0, 0])
@@ -198,18 +169,8 @@ def test_an_image_is_turned_as_its_exif_orientation_says(form, orientation):
     image = decode_image(content, "one")
     assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
     assert size_of(content, "one") == image.shape[1:]
-
-
-def test_orientation_is_found_behind_other_metadata_and_left_alone_where_it_is_damaged():
-    content = encoded(Image.fromarray(COLOURS), "jpeg", exif=exif(6))
-    xmp = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta></x:xmpmeta>"
-    segment = b"\xff\xe1" + (len(xmp) + 2).to_bytes(2, "big") + xmp
-    assert decode_image(content[:2] + segment + content[2:], "one").shape == (3, 5, 6)
-    for form in ("jpeg", "webp"):
-        content = encoded(Image.fromarray(COLOURS), form, exif=exif(6))
-        damaged = content.replace(b"MM\0*", b"MX\0*")
-        assert damaged != content
-        assert decode_image(damaged, "one").shape == (3, 6, 5) == (3, *size_of(damaged, "one"))
+    if form == "jpeg" and orientation == 6:  # left alone where it is damaged
+        assert decode_image(content.replace(b"MM\0*", b"MX\0*"), "one").shape == (3, 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -241,24 +202,7 @@ def test_the_id_of_a_file_whose_name_is_no_utf_8_is_a_hash_as_of_others():
     assert len({*map(id_of, names)}) == 2 and all(0 <= id_of(each) < 2**63 for each in names)
 
 
-def test_a_mask_is_turned_as_the_orientation_in_its_xmp_says():
-    metadata = PngImagePlugin.PngInfo()
-    metadata.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>')
-    content = encoded(Image.fromarray(OBJECT.astype(np.uint8)), "png", pnginfo=metadata)
-    assert np.array_equal(decode_mask(content, "binary", "mask")[0].numpy(), np.rot90(OBJECT, -1))
-    assert decode_image(content, "mask").shape == (3, 4, 3)
-
-
 KEEP = 0.9  # the number that neither flips nor transposes
-
-
-def test_nothing_is_fetched_from_the_network(monkeypatch):
-    def refuse(*arguments, **options):
-        raise AssertionError("tried to open a connection")
-
-    monkeypatch.setattr(socket, "socket", refuse)
-    read_photograph.cache_clear()
-    Cues(train_images=16).samples("train")
 
 
 def test_a_crop_averages_blocks_of_the_chosen_square():

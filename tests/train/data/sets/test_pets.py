@@ -91,19 +91,3 @@ def test_missing_files_are_named_with_what_to_do(root, tmp_path):
     (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("../Abyssinian_1 1 1 1\n")
     with pytest.raises(InputError, match=r"must name files by letters and digits, got '\.\./Abyssinian_1'"):
         make(root).setup("test")
-
-
-@pytest.mark.parametrize(("val_fraction", "message"), [(1e-6, "got 24 and 0"), (1 - 1e-6, "got 0 and 24")])
-def test_a_fraction_that_leaves_a_split_empty_is_refused(root, val_fraction, message):
-    with pytest.raises(InputError, match=rf"^val_fraction .* of 24 images must leave some for training .* {message};"):
-        make(root, val_fraction=val_fraction).setup("fit")
-
-
-def test_nothing_is_downloaded_unless_asked_for(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(OxfordIIITPet, "_download", lambda self: asked.append(self.root))
-    make(tmp_path).prepare_data()
-    assert asked == []
-    write_pets(tmp_path)
-    Pets(str(tmp_path), download=True).prepare_data()
-    assert asked == [tmp_path]

@@ -1,10 +1,10 @@
 """Shards as WebDataset's users write them: every sample once, streams that can be repeated, faults by name."""
 
+import gzip
 import io
 import json
 import logging
 import re
-import subprocess
 import tarfile
 import threading
 from collections import Counter
@@ -151,48 +151,29 @@ def server(folder):
         yield address
 
 
-def pack(folder, name, *options):
-    """The samples of the validation split, as the command tar packs them."""
-    files = folder / "files"
-    files.mkdir()
-    for number in range(28, 40):
-        sample = make_sample(number)
-        for suffix, content in sample.items():
-            if suffix != "__key__":
-                (files / f"{sample['__key__']}.{suffix}").write_bytes(content)
-    subprocess.run(["tar", *options, "--sort=name", "-cf", folder / name, "-C", files, "."], check=True)
-    return str(folder / name)
-
-
-@pytest.mark.parametrize("place", ["braces", "list", "folder", "joined", "http", "cached", "pipe", "tar", "tgz"])
+@pytest.mark.parametrize("place", ["list", "folder", "joined", "cached", "pipe", "tgz"])
 def test_shards_are_read_from_wherever_webdataset_reads_them(folder, place, request, tmp_path, monkeypatch):
     expected = by_id(make(folder).val_dataloader())
     names = [f"val-{number:06d}.tar" for number in range(3)]
+    (tmp_path / "only").mkdir()
     for name in names:
-        (tmp_path / "only").mkdir(exist_ok=True)
-        (tmp_path / "only" / name).write_bytes((folder / name).read_bytes())
-    if place in ("http", "cached"):
-        url = request.getfixturevalue("server")
-        if place == "cached":
-            monkeypatch.setenv("WDS_CACHE", str(tmp_path / "cache"))
+        content = (folder / name).read_bytes()
+        packed = gzip.compress(content) if place == "tgz" else content
+        (tmp_path / "only" / name.replace(".tar", ".tgz" if place == "tgz" else ".tar")).write_bytes(packed)
+    if place == "cached":
+        monkeypatch.setenv("WDS_CACHE", str(tmp_path / "cache"))
     given: Any = {
-        "braces": f"{folder}/val-{{000000..000002}}.tar",
         "list": [str(folder / name) for name in names],
-        "folder": str(tmp_path / "only"),
         "joined": f"{folder}/{names[0]}::{folder}/val-{{000001..000002}}.tar",
+        "cached": f"{request.getfixturevalue('server')}/val-{{000000..000002}}.tar",
         "pipe": f"pipe:cat '{folder}'/val-{{000000..000002}}.tar",
-    }.get(place)
-    if place in ("http", "cached"):
-        given = f"{url}/val-{{000000..000002}}.tar"
-    elif place in ("tar", "tgz"):
-        given = pack(folder, f"plain.{place}", *["-z"] * (place == "tgz"))
-    data = make(folder, val=given, train=given, num_workers=2 if place == "http" else 0)
+    }.get(place, str(tmp_path / "only"))
+    data = make(folder, val=given, train=given, num_workers=2 if place == "cached" else 0)
     for _ in range(2):
         found = by_id(data.val_dataloader())
         assert sorted(found.labels.tolist()) == sorted(expected.labels.tolist())
         assert torch.equal(found.images.sum(dim=(1, 2, 3)).sort()[0], expected.images.sum(dim=(1, 2, 3)).sort()[0])
-        if place not in ("tar", "tgz"):
-            assert set(found.ids.tolist()) == set(expected.ids.tolist()), "wherever they lie"
+        assert place == "tgz" or set(found.ids.tolist()) == set(expected.ids.tolist()), "wherever they lie"
     assert len(joined(data.train_dataloader()).ids) == 28
     assert len([*tmp_path.glob("cache/*")]) == (3 if place == "cached" else 0)
 
@@ -240,16 +221,6 @@ def test_the_stream_is_a_function_of_seed_epoch_rank_and_loader_process(folder, 
     assert not equal(joined(epoch(batches=3)), joined(one[3:]))
 
 
-def test_many_ids_are_different_and_tell_split_shard_and_key_apart():
-    ids = np.array(
-        [sample_id("train", f"{shard:06d}.tar", f"{key:04d}") for shard in range(100) for key in range(1000)]
-    )
-    assert ids.dtype == np.int64 and len(np.unique(ids)) == 10**5
-    bits = (ids[:, None] >> np.arange(64)) & 1
-    assert np.abs(bits.mean(axis=0) - 0.5).max() < 0.0126  # 8 standard deviations
-    assert sample_id("a", "b", "c") != sample_id("ab", "", "c") != sample_id("a", "", "bc")
-
-
 def spoilt(folder, change=None, shard="val-000000.tar"):
     """Write the files of a shard again, as (name, content), after a change."""
     with tarfile.open(folder / shard) as tar:
@@ -295,27 +266,19 @@ def climb(folder):
 
 
 SAMPLE, SHARD = "val-000000.tar/0029' ", "val-000000.tar' cannot be read after "
-BROKEN = make_sample(29)["png"][:300]
 FAULTS = {
     "a shard that breaks off in a file": (cut(9000), SHARD + "1 samples (unexpected end of data)"),
     "a shard that breaks off between files": (cut(512 * 3), SHARD),
-    "a shard without the mark of its end": (cut(27648), SHARD),
-    "an empty file": (cut(0), SHARD + "0 samples (it has b'' where a header or its end belongs)"),
     "a shard without samples": (partial(spoilt, change=lambda _: []), SHARD + "0 samples (it holds no sample)"),
     "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + '0 samples (it has b"<?xml'),
     "a link": (link, SHARD + "0 samples (it holds no sample)"),
-    "no label": (drop("0029.cls"), SAMPLE + "has no label (cls)"),
     "text for a number": (replace("cls", b"cat"), SAMPLE + "has the label 'cat', which is none of the 5"),
-    "a number too large": (replace("cls", b"5"), SAMPLE + "has the label '5', which is none of the 5"),
-    "a negative label": (replace("cls", b"-1"), SAMPLE + "has the label '-1', which is none of the 5"),
     "a label of no text": (replace("cls", b"\xff\xfe"), SAMPLE + "has 'utf-8' codec"),
     "two images": (rename("0029.mask.png", "0029.jpg"), SAMPLE + "has 2 images in "),
     "an image twice": (
         partial(spoilt, change=lambda files: [file for file in files for _ in range(1 + (file[0] == "0029.png"))]),
         SHARD + "1 samples (0029.png: duplicate file name",
     ),
-    "no image": (drop("0029.png"), SAMPLE + "has 0 images in ['cls', 'mask.png']"),
-    "an image that breaks off": (replace("png", BROKEN), "val-000000.tar/0029' cannot be read as an image"),
     "no image inside": (replace("png", b"GIF"), "val-000000.tar/0029' cannot be read as an image"),
     "a mask of another size": (
         replace("mask.png", png(np.ones((5, 6), dtype=bool))),
@@ -343,7 +306,6 @@ def test_a_fault_is_named_in_one_sentence_and_nothing_is_written(folder, spoil, 
             "http://127.0.0.1:{port}/missing.tar",
             "cannot be read after 0 samples (what fetches it ended with status 22)",
         ),
-        ("pipe:exit 3", "cannot be read after 0 samples (what fetches it ended with status 3)"),
         (
             "pipe:head -c 9000 '{folder}/val-000000.tar'; exit 4",
             "after 1 samples (what fetches it ended with status 4)",
@@ -370,9 +332,6 @@ def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, cap
         monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 2))
         batches = len([*make(folder, on_bad="skip", batch_size=1).val_dataloader()])
         assert batches == 5, "as many on each rank, though none of the first turn is left"
-    spoilt(folder, lambda files: [(n, b"?" if n == "0001.cls" else c) for n, c in files], "train-000000.tar")
-    one = make(folder, on_bad="skip", train=f"{folder}/train-000000.tar", train_samples=40, num_workers=2)
-    assert [len(batch.ids) for batch in one.train_dataloader()] == [4] * 5
     for name in folder.glob("train*"):
         spoilt(folder, lambda files: [(n, b"?" if n.endswith(".cls") else c) for n, c in files], name.name)
     with pytest.raises(InputError, match=r"has the label '\?'"):
@@ -420,9 +379,8 @@ def test_only_samples_with_a_mask_are_decoded_for_silhouettes(folder):
     assert batch.object_mask.flatten(1).any(dim=1).sum() == 9 and len(batch.ids) == 10
 
 
-@pytest.fixture
-def decodes(monkeypatch, tmp_path):
-    """A file with a line for each sample that is decoded, in whichever process."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers, monkeypatch, tmp_path):
     decode, decoded = SampleReader.decode, tmp_path / "decoded"
 
     def noted(reader, sample):
@@ -430,22 +388,13 @@ def decodes(monkeypatch, tmp_path):
             lines.write(f"{sample['__key__']}\n")
         return decode(reader, sample)
 
-    monkeypatch.setattr(SampleReader, "decode", noted)
-    return decoded
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers, decodes, monkeypatch):
     every = [*make(folder, batch_size=2).whole_split("val")]
-    for rank in range(3):
-        decodes.write_text("")
-        batches = make(folder, batch_size=2, num_workers=workers).whole_split("val")
-        found = dict(numbered_batches(batches, range(rank, 100, 3)))
-        assert [*found] == [*range(rank, 6, 3)] and all(equal(found[number], every[number]) for number in found)
-        assert sorted(decodes.read_text().split()) == [
-            f"{28 + 2 * number + place:04d}" for number in found for place in range(2)
-        ]
-        decodes.write_text("")
-        monkeypatch.setattr(shards_module, "rank_and_number", lambda rank=rank: (rank, 3))
-        assert len([*make(folder, batch_size=2, num_workers=workers).val_dataloader()]) == 2
-        assert sorted(decodes.read_text().split()) == [f"{number:04d}" for number in range(28 + rank, 40, 3)]
+    monkeypatch.setattr(SampleReader, "decode", noted)
+    batches = make(folder, batch_size=2, num_workers=workers).whole_split("val")
+    found = dict(numbered_batches(batches, range(1, 100, 3)))
+    assert [*found] == [1, 4] and all(equal(found[number], every[number]) for number in found)
+    assert sorted(decoded.read_text().split()) == ["0030", "0031", "0036", "0037"]
+    decoded.write_text("")
+    monkeypatch.setattr(shards_module, "rank_and_number", lambda: (1, 3))
+    assert len([*make(folder, batch_size=2, num_workers=workers).val_dataloader()]) == 2
+    assert sorted(decoded.read_text().split()) == [f"{number:04d}" for number in range(29, 40, 3)]
