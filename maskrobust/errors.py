@@ -64,7 +64,9 @@ def about_library(error: ImportError) -> str:
     Args:
         error: raised by the import of the library.
     """
-    name = (error.name or str(error)).partition(".")[0]
+    if error.name is None:  # as Lightning says it of a logger's library
+        return f"a library is needed here, but cannot be imported ({error}); install it."
+    name = error.name.partition(".")[0]
     return (
         f"{name} is needed here, but cannot be imported ({error}); install it with pip install "
         f"{_PACKAGES.get(name, name)}, or all libraries with pip install . in a clone of maskrobust."

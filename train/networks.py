@@ -1,7 +1,7 @@
 """Load the networks of a command, and match them to the data's images and classes."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,35 @@ def load_for(
     if size is not None and given is not None and size != (given, given) and "size" not in (preprocess or {}):
         rank_zero_info(f"{name}: pictures of {given} pixels are shown at {size[0]} x {size[1]}, as in its training")
     return network
+
+
+def load_networks(
+    names: Sequence[str],
+    data: AnnotatedDataModule | None,
+    precision: Precision,
+    *,
+    classes: Path | None = None,
+    only_present: bool = False,
+    **options: Any,
+) -> dict[str, TrainedNetwork]:
+    """Networks by their names, with the classes of the data, if there are any, as their first ones, in label order.
+
+    Args:
+        names: see `load_network`.
+        data: whose pictures they are; None for pictures from files.
+        precision: precision of the computation.
+        classes: the file that gives each class of the data an output; see `read_classes`.
+        only_present: leave outputs out that are no class of the data.
+        options: preprocess and image_size; see `load_for`.
+
+    Raises:
+        MissingFileError, InputError: a file or a network cannot be loaded, or a network lacks a class of the data.
+    """
+    given = None if classes is None else read_classes(classes)
+    found = {name: load_for(name, data, precision, are_outputs_given=given is not None, **options) for name in names}
+    if data is None:
+        return found
+    return {name: select_data_outputs(each, data, given, only=only_present) for name, each in found.items()}
 
 
 def select_data_outputs(

@@ -16,10 +16,7 @@ HEADER = struct.calcsize("<IHB")
 
 @dataclass
 class OfflineRun:
-    """What one file says: the run, its nested configuration, a dict for each row of its history, its artifacts.
-
-    `started` is in nanoseconds; an artifact is its type and the files in it.
-    """
+    """What one file says: the run, its nested configuration, a dict for each row of its history; `started` in ns."""
 
     folder: Path
     id: str = ""
@@ -32,7 +29,6 @@ class OfflineRun:
     exit_code: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
-    artifacts: list[tuple[str, list[str]]] = field(default_factory=list)
     metrics: dict[str, MetricRecord] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -68,11 +64,6 @@ def read_run(path: Path) -> OfflineRun:
             run.metrics[record.metric.name.replace("\\.", ".")] = record.metric
         elif kind == "summary":
             update(run.summary, record.summary.update)
-        elif kind == "request" and record.request.HasField("log_artifact"):
-            artifact = record.request.log_artifact.artifact
-            run.artifacts.append((artifact.type, [entry.path for entry in artifact.manifest.contents]))
-        elif kind == "artifact":
-            run.artifacts.append((record.artifact.type, [entry.path for entry in record.artifact.manifest.contents]))
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run

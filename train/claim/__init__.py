@@ -14,9 +14,9 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import new_network
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
+from maskrobust.train.claim.verdict import power_in_words
 from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.report.examples import draw_examples
 from maskrobust.train.report.pages import render_claim

@@ -19,7 +19,6 @@ from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modul
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import check_labelled
-from maskrobust.train.fit.loggers import WandbOptions, wandb_options
 from maskrobust.train.sentences import about_arguments
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
@@ -28,7 +27,7 @@ _SET_BY_THE_CLAIM = {"num_classes", "mean", "std", "seed", "weights", "new_head"
 """Model arguments that a configuration cannot give: they follow from the data and from the seed of a run."""
 
 _FROM_DATA = {"mean": (0.5, 0.5, 0.5), "std": (1.0, 1.0, 1.0)}  # stand-ins: data need not be there yet
-_NOT_CONTENT = ("out", "config", "wandb")
+_NOT_CONTENT = ("out", "config")
 
 
 def parse_config(arguments: list[str]) -> ClaimConfig:
@@ -49,7 +48,6 @@ def parse_config(arguments: list[str]) -> ClaimConfig:
         out=Path(made.out),
         models={name: _arm_model(name, arm, content["model"]) for name, arm in made.arms.items()},
         content=content,
-        wandb=wandb_options(made.wandb),
     )
     _check(config)
     return config
@@ -59,12 +57,6 @@ def _parser() -> ArgumentParser:
     parser = Parser(prog="maskrobust claim", description=_DESCRIPTION, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="YAML with everything below; a shipped name or a path")
     parser.add_argument("--out", type=str, required=True, help="folder for claim.json, report.html and the arms")
-    parser.add_argument(
-        "--wandb",
-        type=bool | WandbOptions,
-        default=False,
-        help="log each training to Weights & Biases as a run of its own, as --wandb of fit does",
-    )
     parser.add_argument("--question", type=str, required=True, help="one sentence for the report")
     parser.add_subclass_arguments(AnnotatedDataModule, "data", required=True)
     parser.add_argument(

@@ -1,6 +1,5 @@
 """Train the network of a run, and load it."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from maskrobust.lm_modules.networks.weights import load_weights
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.claim.config import WEIGHTS, ClaimConfig, StoredRun
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
-from maskrobust.train.fit.loggers import WandbRun, log_configuration
 from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.running.progress import ClaimProgress
 
@@ -56,7 +54,7 @@ def train(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
         accelerator=choose_accelerator(training.accelerator),
         devices=1,
         precision=training.precision,
-        logger=[CSVLogger(folder, name="", version="log"), *_wandb_runs(config, run)],
+        logger=CSVLogger(folder, name="", version="log"),
         callbacks=[ShownImages(), StepSeed(run.seed), FiniteLoss(), told],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
@@ -72,24 +70,6 @@ def train(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
     save_file(weights, folder / WEIGHTS)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     return {"steps": trainer.global_step, "metrics": metrics}
-
-
-def _wandb_runs(config: ClaimConfig, run: StoredRun) -> list[WandbRun]:
-    """The W&B run that a training logs to, named after arm and seed; none where the claim asks for none.
-
-    Its group is the name of the claim's folder, unless the options name another; its configuration is what the training
-    follows from.
-
-    Raises:
-        InputError: W&B cannot be reached, or does not take the run.
-    """
-    if config.wandb is None:
-        return []
-    options = replace(config.wandb, group=config.wandb.group or config.out.resolve().name)
-    tracked = [WandbRun(f"{run.arm} seed {run.seed}", config.out, options)]
-    sections = {name: config.content[name] for name in ("question", "data", "training")}
-    log_configuration(tracked, {**sections, "arm": run.arm, "seed": run.seed, "model": config.models[run.arm]})
-    return tracked
 
 
 def new_network(config: ClaimConfig, arm: str, seed: int) -> MaskRobustClassifier:

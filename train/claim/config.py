@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.fit.loggers import WandbOptions
 from maskrobust.train.storage.store import Store
 from maskrobust.train.types import Split
 
@@ -166,7 +165,6 @@ class ClaimConfig:
         rule: how the claim is decided.
         question: the question of the claim, one sentence for the report.
         content: everything above but `out` as plain values, for the report and for fingerprints.
-        wandb: how trainings appear in Weights & Biases; None to log them to CSV files alone.
     """
 
     out: Path
@@ -179,7 +177,6 @@ class ClaimConfig:
     rule: DecisionRule
     question: str
     content: dict[str, Any]
-    wandb: WandbOptions | None
 
     def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
         """What an arm is asked under each masking method, with curves under its own."""

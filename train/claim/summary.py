@@ -27,7 +27,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.power import power_in_words
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import (
     CLAIMS,
@@ -37,6 +36,7 @@ from maskrobust.train.claim.verdict import (
     few_seeds,
     fills_in_words,
     level_of,
+    power_in_words,
     readings,
     refuting,
     rule_in_words,

@@ -23,7 +23,7 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, numbered_batches, scenes_to_ask_about
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
-from maskrobust.train.networks import load_for, read_classes, select_data_outputs
+from maskrobust.train.networks import load_networks
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
@@ -44,15 +44,15 @@ def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
             asked what the configuration asks.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
-    given = None if config.classes is None else read_classes(config.classes)
-    networks = {}
-    for name in config.network:
-        networks[name] = load_for(
-            name, config.data, config.precision, preprocess=config.preprocess, are_outputs_given=given is not None
-        )
-        under_methods({name: networks[name]}, config.plans)  # which refuses what layer masking cannot read
-    for name, network in networks.items():
-        networks[name] = select_data_outputs(network, config.data, given, only=config.answers == "present")
+    networks = load_networks(
+        config.network,
+        config.data,
+        config.precision,
+        classes=config.classes,
+        only_present=config.answers == "present",
+        preprocess=config.preprocess,
+    )
+    under_methods(networks, config.plans)  # which refuses what layer masking cannot read
     return networks
 
 

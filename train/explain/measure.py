@@ -23,7 +23,7 @@ from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.explain.config import QUICK, ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
-from maskrobust.train.networks import load_for, read_classes, select_data_outputs
+from maskrobust.train.networks import load_networks
 from maskrobust.train.running.processes import find_device
 
 
@@ -57,20 +57,15 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     """
     device = find_device(config.device)
     pictures, total = _pictures(config)
-    given = None if config.classes is None else read_classes(config.classes)
-    networks = {}
-    for name in config.network:
-        network = load_for(
-            name,
-            config.data,
-            config.precision,
-            preprocess=config.preprocess,
-            are_outputs_given=given is not None,
-            image_size=config.image_size,
-        )
-        if config.data is not None:
-            network = select_data_outputs(network, config.data, given)
-        networks[name] = network.to(device)
+    loaded = load_networks(
+        config.network,
+        config.data,
+        config.precision,
+        classes=config.classes,
+        preprocess=config.preprocess,
+        image_size=config.image_size,
+    )
+    networks = {name: network.to(device) for name, network in loaded.items()}
     class_names = check_same_classes(networks, config.data)
     targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]

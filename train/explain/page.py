@@ -3,12 +3,13 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.judging import FEW_OBJECTS, JUDGES
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
@@ -23,10 +24,18 @@ from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK
-from maskrobust.train.explain.judged import TRUSTED, WARNING, Explanations, judged, segments_title
 from maskrobust.train.report.blocks import Cell, Line, Section, download, facts, folded, html, prose, render_page, table
 from maskrobust.train.report.sections.run import command_line, machine_facts
-from maskrobust.train.report.wording import compact, decimal, in_sentence, interval, listed, method_title
+from maskrobust.train.report.wording import (
+    GOALS,
+    compact,
+    decimal,
+    in_sentence,
+    interval,
+    listed,
+    method_title,
+    writer,
+)
 
 MOST_IMAGES = 20
 """Images that the page shows."""
@@ -36,6 +45,38 @@ _ALONE = 0.15
 _NUMBERED = 5
 
 _SCALES = {"probability": "probability", "logit": "logit", "log_odds": "log-odds"}
+
+TRUSTED = 0.5
+"""Held-out R^2 below which the page warns."""
+
+WARNING = "⚠ "
+
+_SEGMENTS = {"slic": "SLIC", "quickshift": "Quickshift", "patches": "Patches"}
+
+
+class Explanations(NamedTuple):
+    """Everything that the page of `maskrobust explain` shows.
+
+    Attributes:
+        content: the content of explanations.json; its settings, masking methods (in the order of the columns) and names
+            of networks follow.
+        rows: rows of the result table.
+        images: the images by name, with their pictures.
+        class_names: names of all classes.
+    """
+
+    content: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    methods: Sequence[str]
+    networks: Sequence[str]
+    rows: Sequence[Row]
+    images: Mapping[str, ExplainedImage]
+    class_names: Sequence[str]
+
+
+def segments_title(name: str) -> str:
+    """A segmentation in words."""
+    return _SEGMENTS[name]
 
 
 def _choices(shown: Explanations) -> dict[str, list[str]]:
@@ -181,6 +222,50 @@ def how_it_was_run(shown: Explanations) -> Markup:
         about=facts(about, "settings"),
         json=download("explanations.json", json.dumps(shown.content, allow_nan=False), "application/json"),
     )
+
+
+def judged(shown: Explanations) -> Markup | None:
+    """A line for each judge, network, explainer and segmentation; None where nothing was judged."""
+    lines: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in (row for row in shown.rows if row.measure in JUDGES):
+        about = (row.measure, row.network, str(row.parameters["explainer"]), str(row.parameters["segments"]))
+        lines.setdefault(about, []).append(row)
+    if not lines:
+        return None
+    images = [row.images for rows in lines.values() for row in rows if row.value is not None]
+    few = FEW_OBJECTS if min(images, default=0) < FEW_OBJECTS else 0
+    judges = [(each.title, f"{each.definition} {GOALS[each.goal]}") for each in JUDGES.values()]
+    headings = ["Judge, explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"]
+    made = [_judged_line(shown, *about, found) for about, found in lines.items()]
+    text = prose("judged", "explain", few=few) + facts(judges, look="definitions")
+    return text + table("judged", "How good the explanations are", headings, made, look="figures judged")
+
+
+def _judged_line(
+    shown: Explanations, judge: str, network: str, explainer: str, segments: str, rows: Sequence[Row]
+) -> Line:
+    title = f"{JUDGES[judge].title}: {EXPLAINERS[explainer]}, {segments_title(segments)}"
+    title += f", {network}" * (len(shown.networks) > 1)
+    values = {row.method: row for row in rows if "minus" not in row.parameters}
+    settled = [
+        f"{method_title(row.method)} {'>' if row.reading == 'above' else '<'} "
+        f"{method_title(str(row.parameters['minus']))}"
+        for row in rows
+        if "minus" in row.parameters and row.reading in ("above", "below")
+    ]
+    few = min((row.images for row in values.values()), default=0) < FEW_OBJECTS
+    told_apart = Markup("<br>").join(settled or ["not tested" if few else "none"])
+    return Line(title, [*(_cell(values[each]) for each in shown.methods), Cell(told_apart, look="words")])
+
+
+def _cell(row: Row) -> Cell:
+    if row.value is None:
+        return Cell("undefined", row.undefined_because or "")
+    write = writer(JUDGES[row.measure].unit)
+    value, ends = write(row.value), interval(row.low, row.high, write)
+    if row.measure == "fidelity" and row.value < TRUSTED:
+        return Cell(WARNING + value, ends, look="weak")
+    return Cell(value, ends)
 
 
 SECTIONS: tuple[Section[Explanations], ...] = (

@@ -41,11 +41,9 @@ from maskrobust.train.fit import drop_distractions
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
 from maskrobust.train.fit.loggers import (
     WandbOptions,
-    check_importable,
     log_configuration,
     loggers,
     remember_wandb_run,
-    wandb_options,
 )
 from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
@@ -156,7 +154,6 @@ class FitCLI(LightningCLI):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
         _check_places(config)
-        check_importable(config.trainer.logger)
         _check_length(config.trainer, self.command)
         if config.get("lr_scheduler") and not config.get("optimizer"):
             raise InputError(
@@ -251,7 +248,7 @@ class FitCLI(LightningCLI):
         """
         config, made = self.config.fit, self.config_init.fit
         if config.trainer.logger is None:
-            options = wandb_options(made.wandb)
+            options = WandbOptions() if made.wandb is True else made.wandb or None
             kwargs["logger"] = loggers(_root(config), config.run_name, options, config.ckpt_path)
         elif config.wandb:
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")

@@ -4,11 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import Namespace
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
@@ -16,9 +14,6 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import define_metric
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.reliance.catalogue import Goal
-from maskrobust.train.arguments import as_list
-
-Artifacts = Literal["none", "final", "all"]
 
 _PATIENCE = 30.0
 """Seconds that W&B waits for a server before a training, all together."""
@@ -29,7 +24,6 @@ _GOALS: Mapping[str, Goal] = {
     "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
 }  # fmt: skip
 _COUNTS = ("epoch", "trainer/global_step")
-_LOG_MODEL: Mapping[Artifacts, bool | Literal["all"]] = {"none": False, "final": True, "all": "all"}
 
 
 @dataclass(frozen=True)
@@ -41,15 +35,12 @@ class WandbOptions:
         entity: user or team that owns the project; None for whoever is logged in.
         group: under which it is put together with others; None for no group.
         tags: words to find it by.
-        artifacts: checkpoints to upload: "none", "final" (those that are there when training ends: best and last), or
-            "all" (each as it is saved).
     """
 
     project: str = "maskrobust"
     entity: str | None = None
     group: str | None = None
     tags: tuple[str, ...] = ()
-    artifacts: Artifacts = "none"
 
 
 class WandbRun(WandbLogger):
@@ -79,7 +70,6 @@ class WandbRun(WandbLogger):
             entity=options.entity,
             group=options.group,
             tags=list(options.tags),
-            log_model=_LOG_MODEL[options.artifacts],
             mode=_mode(),
             settings=wandb.Settings(init_timeout=_PATIENCE - _WHO_AM_I, x_graphql_timeout_seconds=_PATIENCE),
         )
@@ -109,7 +99,7 @@ class WandbRun(WandbLogger):
         """Leave out Lightning's flat copy of what `log_configuration` has logged."""
 
     def finalize(self, status: str) -> None:
-        """Upload the checkpoints to keep, and end the run: as finished, or as failed unless `status` is "success"."""
+        """End the run: as finished, or as failed unless `status` is "success"."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=0 if status == "success" else 1)
@@ -132,30 +122,6 @@ def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: 
         return chosen
     run_id = None if ckpt_path is None else _run_to_go_on_with(ckpt_path, run_name, options)
     return [*chosen, WandbRun(run_name, root, options, run_id)]
-
-
-def check_importable(chosen: Any) -> None:
-    """Refuse TensorBoard's logger where its package is missing.
-
-    Args:
-        chosen: the trainer's loggers as they were parsed.
-
-    Raises:
-        InputError: it is missing.
-    """
-    named = [str(each.get("class_path", "")) for each in as_list(chosen) if isinstance(each, Namespace)]
-    wanted = any(name.endswith("TensorBoardLogger") for name in named)
-    if wanted and not any(map(find_spec, ("tensorboard", "tensorboardX"))):
-        raise InputError(
-            "TensorBoardLogger needs the package tensorboard, which is not installed; run 'pip install tensorboard'."
-        )
-
-
-def wandb_options(given: bool | WandbOptions) -> WandbOptions | None:
-    """The options behind `--wandb`: those given, the defaults for True, None for False."""
-    if given is False:
-        return None
-    return WandbOptions() if given is True else given
 
 
 def log_configuration(loggers: Sequence[Logger], configuration: Mapping[str, Any]) -> None:

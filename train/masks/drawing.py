@@ -1,6 +1,6 @@
 """Draw every mask family and every masking method on a few images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from maskrobust.lm_modules.methods import illustrate
 from maskrobust.train.data.batches import batches_on
 from maskrobust.train.masks import GalleryConfig
 from maskrobust.train.report.blocks import Cell, Line, Section, facts, folded, prose, render_page, table
-from maskrobust.train.report.examples import of_different_classes, to_pictures
+from maskrobust.train.report.examples import choose_examples, to_pictures
 from maskrobust.train.report.sections.run import command_line
 from maskrobust.train.report.wording import PERCENT, family_title, method_title
 
@@ -83,7 +83,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     data, split = config.data, config.split
     data.prepare_data()
     data.setup_split(split)
-    batch = _choose(batches_on(data.whole_split(split), "cpu"), max(config.images, 2), data.num_classes)
+    batch = choose_examples(batches_on(data.whole_split(split), "cpu"), max(config.images, 2), data.num_classes)
     visible, left_out = _draw_holes(config, batch, progress)
     if not visible:
         raise InputError(f"no mask family can be drawn for these images, for {next(iter(left_out.values()))}")
@@ -96,20 +96,6 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     names = [f"{data.class_names[labels[n]]}, {data.sample_name(split, int(each))}" for n, each in enumerate(batch.ids)]
     images = zip(names, _outlined(batch.images, batch), zip(*rows, strict=True), strict=True)
     return Gallery(columns, tuple(GalleryImage(*each) for each in islice(images, config.images)), left_out)
-
-
-def _choose(batches: Iterable[Batch], count: int, num_classes: int) -> Batch:
-    """Images with an object; where the first batches hold none, any. Those of different classes come first."""
-    found: Batch | None = None
-    for batch in islice(batches, 20):
-        joined = batch if found is None else Batch.cat([found, batch])
-        inside = joined.object_mask.flatten(1).any(dim=1)
-        found = of_different_classes(joined.select(inside) if inside.any() else joined, count)
-        if inside.any() and len(found.ids) >= count and len(found.labels.unique()) >= min(count, num_classes):
-            break
-    if found is None:
-        raise InputError("the split holds no image; choose another with --split.")
-    return found
 
 
 def _draw_holes(config: GalleryConfig, batch: Batch, progress: Progress) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,7 +1,6 @@
 """`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -70,22 +69,9 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     return config
 
 
-def check_port(host: str, port: int) -> None:
-    """Raise an InputError where nothing can listen at a port of an address, before networks are loaded."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
-    except OSError as error:
-        found = f"play must listen at port {port} of '{host}', but cannot ({error.strerror})"
-        raise InputError(f"{found}; choose another --port, or another --host.") from error
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust play` with command-line arguments, the command first, until it is stopped."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    check_port(config.host, config.port)
     with served(config, console := Console()) as address:
         console.print(f"play: {address} (Ctrl-C ends it)", markup=False, soft_wrap=True)
         threading.Event().wait()
@@ -104,21 +90,17 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
     What Gradio would take from the environment is forgotten: nothing there opens the page to others.
 
     Raises:
-        MissingFileError, InputError: Gradio is missing, or a network or a picture cannot be loaded.
+        ImportError: Gradio is missing.
+        MissingFileError, InputError: a network or a picture cannot be loaded, or the port is taken.
     """
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="maskrobust-play-") as uploads:
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
-        try:
-            import gradio as gr
-            from starlette.middleware import Middleware
-            from starlette.middleware.trustedhost import TrustedHostMiddleware
-        except ImportError as error:
-            raise InputError(
-                f"Gradio must serve the page, but cannot be imported ({error}); pip install '.[play]' in a clone of "
-                "maskrobust."
-            ) from error
+        import gradio as gr
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
         from maskrobust.train.play.networks import load_networks, offered_pictures
         from maskrobust.train.play.page import Page
 
@@ -140,7 +122,7 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
             yield address
         except OSError as error:
             raise InputError(
-                f"play cannot listen at '{config.host}' ({error}); choose another --port or --host."
+                f"play cannot listen at port {config.port} of '{config.host}' ({error}); choose another --port, --host."
             ) from error
         finally:
             page.close(verbose=False)

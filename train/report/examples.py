@@ -1,6 +1,7 @@
 """Pictures for reports: images with the holes of the measures, under each masking method."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
@@ -56,32 +58,32 @@ def draw_examples(
         methods: the masking methods, in order.
         preprocessing: see `example_strips`.
     """
-    few = annotated_examples(batches_on(data.whole_split(split), "cpu"))
-    if few is None:
-        plan, first = plan.without_objects(), next(iter(batches_on(data.whole_split(split), "cpu")))
-        few = of_different_classes(first, 4)
+    few = choose_examples(batches_on(data.whole_split(split), "cpu"), 4, data.num_classes)
+    plan = plan if few.object_mask.any() else plan.without_objects()
     return example_strips(few, methods, plan, seed, preprocessing)
 
 
-def annotated_examples(batches: Iterable[Batch], count: int = 4) -> Batch | None:
-    """The first images with an object, from as many batches as it takes, those of different classes first.
+def choose_examples(batches: Iterable[Batch], count: int, num_classes: int) -> Batch:
+    """A few images with an object, those of different classes first; where the first 20 batches hold no object, any.
 
     Args:
-        batches: batches whose images all have the same size.
-        count: number of images wanted, at least 1.
+        batches: batches whose images all have the same size, of which no more are read than it takes.
+        count: number of images wanted, at least 1; there may be fewer.
+        num_classes: number of classes of the data.
 
-    Returns:
-        At most `count` images, fewer where there are no more; None where no image has an object.
+    Raises:
+        InputError: there is no image.
     """
-    found: list[Batch] = []
-    for batch in batches:
-        annotated = batch.object_mask.flatten(1).any(dim=1)
-        found.append(batch.select(annotated))
-        if sum(len(part.ids) for part in found) >= count:
+    found: Batch | None = None
+    for batch in islice(batches, 20):
+        joined = batch if found is None else Batch.cat([found, batch])
+        inside = joined.object_mask.flatten(1).any(dim=1)
+        found = of_different_classes(joined.select(inside) if inside.any() else joined, count)
+        if inside.any() and len(found.ids) >= count and len(found.labels.unique()) >= min(count, num_classes):
             break
-    if not any(len(part.ids) for part in found):
-        return None
-    return of_different_classes(Batch.cat(found), count)
+    if found is None:
+        raise InputError("the split holds no image; choose another with --split.")
+    return found
 
 
 def of_different_classes(batch: Batch, count: int) -> Batch:

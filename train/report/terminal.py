@@ -1,20 +1,16 @@
 """Tables of results in a terminal, at most 80 columns wide."""
 
-from collections.abc import Iterator
-
 from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE
-from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.grid import decided_by, grid_lines
-from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, interval, listed, method_title
+from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
-_IN_TABLE = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", HEADLINE)
 _NAME = 18
 """Width of the column of names."""
 
@@ -22,7 +18,8 @@ _NAME = 18
 def results_table(results: Results) -> Group:
     """The grid of the page: under each way of hiding the networks, their accuracies, and whether they read outlines.
 
-    No line is wider than 80 columns; longer names are cut off. Other measures are on the page.
+    No line is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the
+    page.
     """
     grid = grid_lines(results)
     half = next((line.half for lines in grid.values() for line in lines if line.half), None)
@@ -41,21 +38,7 @@ def results_table(results: Results) -> Group:
             right = "".join(f"{'' if row is None else f'{100 * (row.value or 0.0):.0f}':>{n}}" for row, n in columns)
             word = f"{line.word} {line.share}" if decides else ""
             lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
-    table = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
-    return Group(*table, *map(Text, _undefined(results)))
-
-
-def _undefined(results: Results) -> Iterator[str]:
-    """Why numbers that the table has a place for are undefined, one line for each measure and reason."""
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in results.over_seeds:
-        if row.undefined_because and row.measure in _IN_TABLE:
-            found.setdefault((row.measure, row.undefined_because), []).append(row)
-    for (measure, reason), rows in found.items():
-        titles = dict.fromkeys(results.network(row.network).title for row in rows)
-        methods = dict.fromkeys(in_sentence(method_title(row.method)) for row in rows)
-        why = f" {reason.removeprefix('undefined ')}" if reason.startswith("undefined ") else f": {reason}"
-        yield f"{measure.replace('_', ' ')} is undefined for {listed([*titles])} under {listed([*methods])}{why}"
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def verdict_panel(results: Results) -> Panel:

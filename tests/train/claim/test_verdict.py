@@ -11,19 +11,17 @@ import claim_levels
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part, WithError
 from maskrobust.train.claim.config import DecisionRule
-from maskrobust.train.claim.power import (
-    IMAGE_DEVIATION,
-    SEED_DEVIATION,
-    chance_to_show,
-    least_difference,
-    power_in_words,
-)
 from maskrobust.train.claim.verdict import (
+    IMAGE_DEVIATION,
     LEAST_VARIED,
+    SEED_DEVIATION,
     Pair,
+    chance_to_show,
     decide,
     few_seeds,
     fills_in_words,
+    least_difference,
+    power_in_words,
     readings,
     rule_in_words,
 )

@@ -157,6 +157,10 @@ REFUSED = {
         ["--trainer.logger={class_path: CSVLogger, init_args: {save_dir: RUNS}}", "--ckpt_path=last"],
         "--ckpt_path last finds runs below run_name, but trainer.logger is given",
     ),
+    "a bucket": (
+        ["--trainer.default_root_dir=memory://runs"],
+        "trainer.default_root_dir must be a folder of this machine, got 'memory://runs'",
+    ),
     "no checkpoint": (["--ckpt_path=last"], "there is no last checkpoint of a run"),
     "a folder": (["--ckpt_path=GIVEN"], r"'GIVEN' is a folder; give a file in it\."),
     "a schedule alone": (

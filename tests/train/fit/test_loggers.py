@@ -15,7 +15,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.fit.loggers import WandbOptions, loggers
 from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
-from tests.train.tiny import tiny_fit, write_claim
+from tests.train.tiny import tiny_fit
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
@@ -56,7 +56,7 @@ logged_out = pytest.mark.usefixtures("_logged_out")
 def folder(tmp_path_factory):
     """Of a training of two epochs; one that goes on with it, on two processes; and one that starts from its weights."""
     folder = tmp_path_factory.mktemp("offline")
-    first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1", "--wandb.artifacts=final")
+    first = ("--trainer.max_epochs=2", "--trainer.callbacks.every_n_epochs=1")
     resumed = arguments(folder, *OPTIONS, "--trainer.max_epochs=3", "--ckpt_path=last", "--trainer.callbacks=[]")
     resumed.append("--model.warmup_fraction=0")
     with settings():
@@ -120,11 +120,6 @@ def test_the_summary_has_the_last_and_the_best_value_by_the_goal_of_the_measure(
     assert run.metrics[name].step_metric == "trainer/global_step"
 
 
-def test_checkpoints_are_uploaded_where_that_was_asked_for(runs):
-    checkpoints = [[files for kind, files in run.artifacts if kind == "model"] for run in runs]
-    assert checkpoints == [[["model.ckpt"]] * 2, [], []]  # best and last of the first
-
-
 def test_a_resumed_training_goes_on_with_its_run_and_two_processes_make_one(folder, runs):
     first, resumed, anew = runs
     assert resumed.id == first.id
@@ -173,25 +168,6 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
         main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
     (run,) = offline_runs(tmp_path)
     assert run.exit_code == 1
-
-
-@logged_out
-def test_a_claim_logs_each_training_as_a_run_of_its_group_and_is_the_same_claim(tmp_path):
-    config = write_claim(tmp_path / "claim.yaml")
-    few = ["--evaluation.plan.curve_families=[]", "--evaluation.plan.transfer_families=[]"]
-    claim = ["claim", f"--config={config}", *few]
-    main([*claim, f"--out={tmp_path / 'tracked'}", "--wandb.tags=[claim]"])
-    main([*claim, f"--out={tmp_path / 'plain'}"])
-    found = offline_runs(tmp_path)
-    assert [run.name for run in found] == [f"{arm} seed 1" for arm in ("no_masks", "patches_mean", "layer_masking")]
-    assert len({run.id for run in found}) == 3
-    for run, masking in zip(found, ("none", "fill", "layer_masking"), strict=True):
-        assert (run.group, run.tags, run.project) == ("tracked", ["claim"], "maskrobust")
-        assert run.config["model"]["masking"] == masking
-        assert len(run.logged("val/accuracy")) == len(run.logged("train/shown")) == 1
-    for name in ("weights.safetensors", "answers/outcomes-mean.npz"):
-        one, other = (tmp_path / out / "arms/layer_masking/seed-1" / name for out in ("tracked", "plain"))
-        assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_run_waits_for_its_server_no_longer_than_it_says(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.report.examples import annotated_examples, example_strips
+from maskrobust.train.report.examples import choose_examples, example_strips
 
 MEAN = (0.2, 0.5, 0.7)
 LOOK = Preprocessing(mean=MEAN)
@@ -85,11 +85,11 @@ def test_examples_are_images_with_an_object_of_different_classes_from_as_few_bat
         yield from (whole.select(slice(start, start + 3)) for start in range(0, 9, 3))
         raise AssertionError("another batch was asked for")
 
-    chosen = annotated_examples(batches())
+    chosen = choose_examples(batches(), 4, num_classes=2)
     assert chosen.ids.tolist() == [103, 107, 104, 106] and chosen.labels.tolist() == [5, 2, 5, 5]
     assert torch.equal(chosen.images, whole.images[[3, 7, 4, 6]])
-    assert annotated_examples([without_objects(batch, [1])]).ids.tolist() == [100, 102]
-    assert annotated_examples([without_objects(batch, slice(None))]) is None
+    assert choose_examples([without_objects(batch, [1])], 4, 2).ids.tolist() == [100, 102]
+    assert choose_examples([without_objects(batch, slice(None))], 2, 2).ids.tolist() == [100, 101]
     with pytest.raises(ValueError, match="silhouettes are drawn from object masks"):
         strips_of(batch.select(torch.tensor([3])), "black")
 

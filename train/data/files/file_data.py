@@ -212,16 +212,9 @@ class FileDataModule(ColouredDataModule):
         """Read all headers once: an image that cannot be read would end a training in mid-epoch."""
         if self._fit_is_checked:
             return
-        splits = SPLITS_OF_STAGE["fit"]
-        train, val = ([file.image for file in self.files(split)] if split in self.splits else [] for split in splits)
-        check_headers([*train, *val])
+        splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
+        check_headers([file.image for split in splits for file in self.files(split)])
         self._fit_is_checked = True
-        places = {os.stat(path)[1:3] for path in train}  # inode and device
-        if both := sum(os.stat(path)[1:3] in places for path in val):
-            rank_zero_warn(
-                f"{both} of {len(val)} validation images are files of training images, by a link or a second path, so "
-                "validation says little about other images; give others."
-            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
@@ -376,11 +369,8 @@ class EvaluationImages(FileDataModule):
         self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
         if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")
-        known = set[int]()
-        for file in files:
-            if file.id in known:
-                raise InputError(f"every image must be listed once, but '{file.image}' comes twice; leave one out.")
-            known.add(file.id)
+        if len({file.id for file in files}) < len(files):
+            raise InputError("every image must be listed once, but one comes twice; leave it out.")
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import SAMPLESPERPIXEL, ImageFileDirectory_v2
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision import tv_tensors
@@ -45,12 +43,8 @@ MOST_PIXELS = 2**30 // 12
 IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
-_ABOUT_BANDS = (
-    "it is a TIFF of {bands} bands in a form that is not read: save it as grey of 8 or 16 bits, or as red, green and "
-    "blue of 8"
-)
-_HEADER, _READERS, _AT_ONCE, _MANY = 2**14, 16, 1024, 20_000
-"""Bytes that hold most headers, threads that read them, files in memory at once, and how many take seconds."""
+_READERS, _AT_ONCE, _MANY = 16, 1024, 20_000
+"""Threads that read headers, how many headers they read in one go, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
@@ -199,15 +193,14 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _WINDOWS_FILES
 
 
-def read_file(path: Path, most: int = -1) -> bytes:
-    """The content of an image file or a mask file, or its first `most` bytes.
+def read_file(path: Path) -> bytes:
+    """The content of an image file or a mask file.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(most)
+        return path.read_bytes()
     except OSError as error:
         raise InputError(_unreadable(str(path), error)) from error
 
@@ -221,10 +214,9 @@ def check_headers(paths: Sequence[Path]) -> None:
     if len(paths) > _MANY:
         rank_zero_info(f"reading the headers of {len(paths)} images")
     faults = list[str]()
-    with ThreadPoolExecutor(_READERS) as readers:  # which read alone: filters of warnings are those of all threads
+    with ThreadPoolExecutor(_READERS) as readers:
         for at in range(0, len(paths), _AT_ONCE):
-            some = paths[at : at + _AT_ONCE]
-            faults += filter(None, map(_fault_of, some, readers.map(_start_of, some)))
+            faults += filter(None, readers.map(_fault_of, paths[at : at + _AT_ONCE]))
     if len(faults) == 1:
         raise InputError(faults[0])
     for fault in faults:
@@ -236,26 +228,13 @@ def check_headers(paths: Sequence[Path]) -> None:
         )
 
 
-def _start_of(path: Path) -> bytes:
+def _fault_of(path: Path) -> str:
+    """What is wrong with the header of an image, of which no more is read; empty where nothing is."""
     try:
-        return read_file(path, _HEADER)
-    except InputError:
-        return b""  # what is wrong with it `_fault_of` finds out
-
-
-def _fault_of(path: Path, start: bytes) -> str:
-    """What is wrong with the header of an image; empty where nothing is. Few headers are longer than `start`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of what lies behind the start; then the whole file is read
-            with _opened(start, str(path)):
-                return ""
-    except InputError:
-        try:
-            with _opened(read_file(path), str(path)):
-                return ""
-        except InputError as error:
-            return str(error)
+        with _opened(path, str(path)):
+            return ""
+    except InputError as error:
+        return str(error)
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
@@ -443,38 +422,19 @@ def _unknown_range(image: Image.Image) -> str:
 
 
 @contextmanager
-def _opened(content: bytes, name: str) -> Iterator[Image.Image]:
+def _opened(content: bytes | Path, name: str) -> Iterator[Image.Image]:
     """An image whose header has been read; whatever is wrong with it, then or later, is an `InputError`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the number of pixels is checked below
-            opened = Image.open(io.BytesIO(content), formats=FORMATS)
-        with opened as image:
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise InputError(
                     f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
                 )
             yield image
     except UnidentifiedImageError as error:
-        bands = _bands_of_tiff(content)
-        reason = "it is of no known format" if bands is None else _ABOUT_BANDS.format(bands=bands)
-        raise InputError(_unreadable(name, reason)) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(_unreadable(name, "it is of no known format")) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(_unreadable(name, error)) from error
-
-
-def _bands_of_tiff(content: bytes) -> int | None:
-    """How many bands the header of a TIFF says that it has; None for what is no TIFF."""
-    directory_at = 16 if content[2:4] in (b"+\0", b"\0+") else 8  # a BigTIFF's header is longer
-    stream = io.BytesIO(content)
-    try:
-        directory = ImageFileDirectory_v2(stream.read(directory_at))
-        stream.seek(directory.next)
-        directory.load(stream)
-        bands = directory.get(SAMPLESPERPIXEL, 1)
-    except (SyntaxError, ValueError, TypeError, OSError, LookupError, struct.error):  # damaged, or something else
-        return None
-    return bands if isinstance(bands, int) else None
 
 
 def _unreadable(name: str, reason: object) -> str:
