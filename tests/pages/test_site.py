@@ -79,6 +79,7 @@ def test_the_site_loads_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         schemes = {urlsplit(address).scheme for address in Addresses(page).loaded}
         assert schemes <= {"", "data"}, page.name
+    assert (site / "search" / "search_index.js").is_file(), "which a page opened from a folder can read"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", sheet.read_text(encoding="utf-8")), sheet.name
 

@@ -203,6 +203,15 @@ def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
     assert settings["probe"] == "not asked" and settings["left_out"] == []
 
 
+def test_without_hidden_fractions_no_patches_are_hidden(tmp_path):
+    nothing = ["--plan.hidden_fractions=[]", "--plan.shapes=false", "--predictions=true"]
+    main(["evaluate", "--network=small_resnet:random", *FEW, *nothing, f"--out={tmp_path / 'out'}"])
+    assert not rows_of(tmp_path / "out", measure="retention")
+    assert {row.method for row in rows_of(tmp_path / "out", measure="clean_accuracy")} == {"black"}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Patches hidden" in page and "half" not in page.partition('id="grid"')[2].partition("</section>")[0]
+
+
 FEW = [*DATA, *FEW_MEASURES, "--methods=[black]"]
 
 

@@ -107,6 +107,14 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     assert parse_config([*asked[1:], "--data.batch_size=600"]).data.batch_size == 512  # whole batches are asked about
 
 
+def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
+    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
+    for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
+        path.unlink()
+    data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
+    assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
+
+
 class OneShape(InMemoryDataModule):
     """Eight objects of two classes, the image of each shown five times; nothing to train on."""
 

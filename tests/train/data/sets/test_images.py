@@ -47,5 +47,6 @@ def test_what_holds_no_images_or_has_no_such_split_is_refused(root, tmp_path):
         assert_one_sentence(refusal)
     with pytest.raises(MissingFileError, match="got 'test'"):
         make(root).files("test")
-    with pytest.raises(InputError, match="val_fraction"):
-        make(root, val_fraction=1.0)
+    for fraction, said in ((1.0, "val_fraction must lie in"), (1e-6, "of 20 images must leave some .* got 20 and 0;")):
+        with pytest.raises(InputError, match=said):
+            make(root, val_fraction=fraction)

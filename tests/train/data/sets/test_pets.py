@@ -91,3 +91,8 @@ def test_missing_files_are_named_with_what_to_do(root, tmp_path):
     (root / "oxford-iiit-pet" / "annotations" / "test.txt").write_text("../Abyssinian_1 1 1 1\n")
     with pytest.raises(InputError, match=r"must name files by letters and digits, got '\.\./Abyssinian_1'"):
         make(root).setup("test")
+
+
+def test_nothing_is_downloaded_unless_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(OxfordIIITPet, "_download", lambda _: pytest.fail("it is downloaded"))
+    make(tmp_path).prepare_data()
