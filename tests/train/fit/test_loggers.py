@@ -165,7 +165,7 @@ def test_a_training_that_fails_ends_its_run_as_failed(tmp_path, monkeypatch):
 
     monkeypatch.setattr("maskrobust.lm_modules.training.classifier.MaskRobustClassifier.validation_step", fail)
     with pytest.raises(RuntimeError, match="out of luck"):
-        main(arguments(tmp_path, "--wandb=true", "--trainer.callbacks=[]"))
+        main(arguments(tmp_path, "--config=overlays/wandb", "--trainer.callbacks=[]"))
     (run,) = offline_runs(tmp_path)
     assert run.exit_code == 1
 

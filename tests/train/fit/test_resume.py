@@ -146,14 +146,6 @@ def test_a_run_stopped_at_an_awkward_moment_leaves_out_the_next_validation_at_mo
     assert validations(tmp_path) == [each for n, each in enumerate(validations(whole(*more))) if n not in left_out]
 
 
-def test_a_run_that_goes_on_after_an_epoch_given_max_steps_ends_as_if_it_had_not_stopped(tmp_path):
-    steps = ["--trainer.max_epochs=-1", "--model.schedule=constant", "--model.warmup_fraction=0"]
-    main(arguments(tmp_path / "whole", *steps, "--trainer.max_steps=24"))
-    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
-    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last", num_workers=2))
-    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
-
-
 def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):
     counting = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
     counting += ["--trainer.callbacks.patience=50", "--trainer.callbacks+=ModelCheckpoint"]
