@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from maskrobust import Batch
 from maskrobust.lm_modules import loading
@@ -18,15 +19,15 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 from maskrobust.train.networks import load_for
 from tests.lm_modules.masking.networks import randomise
-from tests.train.networks import Tiny
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_DATA, write_checkpoint
 
 
 def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_path, monkeypatch, capsys):
-    """Of two convolutions: the exporter takes seconds for each."""
+    """Of one convolution: the exporter takes seconds for each."""
     origin = Origin("tiny", layer_masking={"merge": "union", "padding": "mirror"})
-    tiny = randomise(Tiny())
+    layers = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    tiny = randomise(nn.Sequential(*layers, nn.Linear(8, 8)))
     names = ["disc", "a, b", *"cdefgh"]
     preprocessing = Preprocessing(size=(48, 40), crop=0.9)
     network = TrainedNetwork("net", tiny.eval(), preprocessing, 8, class_names=names, origin=origin)

@@ -160,7 +160,7 @@ def make_until_a_state_is_saved(host, claim):
 
 
 def test_nodes_without_locks_make_the_same_runs_lose_none_and_go_on_where_one_was_killed(tmp_path):
-    dropout = {"architecture": "timm/test_resnet", "architecture_options": {"drop_rate": 0.5}, "patch_size": 8}
+    dropout = {"architecture": "tests.train.networks.Tiny", "patch_size": 8}
     training = {"epochs": 2, "accelerator": "cpu"}
     config = write_claim(tmp_path / "claim.yaml", training=training, model=dropout)
     shared, expected = tmp_path / "shared", tmp_path / "expected"

@@ -194,7 +194,7 @@ def real_verdicts(found):
 def test_the_simulation_decides_as_the_rule_does(world):
     for seeds, (arms, fills) in ((5, (1, 2)), (8, (2, 2))):
         rng = np.random.default_rng(seeds)
-        found = claim_levels.draw(world, arms, fills, seeds, claim_levels.ERRORS[0], 8, rng)
+        found = claim_levels.draw(world, arms, fills, seeds, claim_levels.ERRORS[0], 4, rng)
         verdicts, given = real_verdicts(found), claim_levels.decide(found)
         for claim, name in (("own", "first"), ("needed", "second")):
             for outcome in ("supported", "refuted"):

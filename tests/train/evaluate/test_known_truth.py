@@ -222,17 +222,14 @@ def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness):
     assert min(held.values()) >= 90, held
 
 
-TOLERANCE = 0.1  # four standard errors of the difference of two readers that guess
-
-
 def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can():
     """A perfect reader names the outline's class: right in s + (1 - s) / K of cases."""
-    informativeness = 0.5
-    sizes = {"train_images": 4800, "val_images": 200, "test_images": 600, "image_size": 32, "num_classes": CLASSES}
+    informativeness = 0.75
+    sizes = {"train_images": 1600, "val_images": 200, "test_images": 600, "image_size": 32, "num_classes": CLASSES}
     data = Cues(**sizes, outline_informativeness=informativeness)
     outcomes = probe_outcomes(train_outline_probe(data, seed=0), data.test_dataloader())
     causes = data.causes(torch.from_numpy(outcomes.ids))
     perfect = (causes.outlines == causes.labels).double().mean().item()
     assert perfect == pytest.approx(informativeness + (1 - informativeness) / CLASSES, abs=0.05)
     accuracy = float((outcomes.predictions == outcomes.labels).mean())
-    assert accuracy == pytest.approx(perfect, abs=TOLERANCE / 2)
+    assert accuracy == pytest.approx(perfect, abs=0.05)
