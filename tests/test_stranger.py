@@ -191,14 +191,10 @@ def other_modules():
 
 
 MISSING = """
-import sys
+from importlib.machinery import PathFinder
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in OTHERS:
-            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
-
-sys.meta_path.insert(0, Missing())
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *given: None if name.partition(".")[0] in OTHERS else find(name, *given)
 """
 
 
