@@ -128,9 +128,12 @@ def test_two_processes_that_torchrun_starts_train_together_and_keep_their_state_
     given = [*tiny_fit("cues.yaml", runs), "--config=overlays/multi_gpu", *cpu, DDP, "--trainer.devices=2"]
     given += [f"--trainer.max_epochs={ENDLESS}", "--model.objective=consistency", "--ckpt_path=auto"]
     with started(launch.main, [*TWO, "fit", *given], errors=tmp_path / "errors") as process:
-        wait_for(lambda: process.poll() is not None or any(runs.rglob("best.ckpt")))  # it has validated
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 128 + signal.SIGTERM, (tmp_path / "errors").read_text()
+        try:
+            wait_for(lambda: process.poll() is not None or any(runs.rglob("best.ckpt")))  # it has validated
+        finally:
+            process.send_signal(signal.SIGTERM)  # which ends its processes, too
+            status = process.wait()
+        assert status == 128 + signal.SIGTERM, (tmp_path / "errors").read_text()
     said = (tmp_path / "errors").read_text()
     (line,) = (each for each in said.splitlines() if each.startswith("maskrobust: stopped"))
     assert line.startswith("maskrobust: stopped by SIGTERM after ") and "Traceback" not in said
