@@ -210,9 +210,8 @@ class MapOfSize(VisibleMap):
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
         size, options = output_size(self.size[1:], *window), self.options_after(window)
-        if [*self.size[1:]] == size and options is self.options:
-            return self
-        return MapOfSize.of(self.size[0], size, options)
+        is_same = [*self.size[1:]] == size and options is self.options
+        return self if is_same else MapOfSize.of(self.size[0], size, options)
 
     def derive(
         self,
@@ -279,8 +278,6 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def _without_values(value: Any, names: Names | None = None) -> Any:
-    if type(value) in NO_TENSORS:
-        return value
     if type(value) in (list, tuple):
         return type(value)([_without_values(each, names) for each in value])
     if not isinstance(value, Tensor) or value.is_meta:
@@ -352,33 +349,19 @@ def _result_known(func: Any, args: Sequence[Any]) -> Any:
         return args[0] if func in _IN_PLACE else _alike(args[0])
     if func in _BINARY:
         return next((_alike(one) for one, other in permutations(args) if _is_repeated_to(one, other)), None)
-    find_out = _BY_SIZES.get(func)
-    return None if find_out is None else find_out(*args)
+    if func is _ATEN.native_batch_norm.default:
+        return _alike(args[0]), *(torch.empty(args[0].shape[1], device="meta") for _ in ("mean", "deviation"))
+    if func is _ATEN.addmm.default and args[1].shape[1] == args[2].shape[0]:
+        return torch.empty(args[1].shape[0], args[2].shape[1], dtype=args[1].dtype, device="meta")
+    return _convolved(args) if func is _ATEN.convolution.default else None
 
 
-def _normalised(x: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return _alike(x), *(torch.empty(x.shape[1], device="meta") for _ in ("mean", "deviation"))
-
-
-def _product_and_bias(_: Tensor, one: Tensor, other: Tensor) -> Tensor | None:
-    fits = one.shape[1] == other.shape[0]
-    return torch.empty(one.shape[0], other.shape[1], dtype=one.dtype, device="meta") if fits else None
-
-
-def _convolved(
-    x: Tensor, weight: Tensor, _: Any, stride: Sizes, padding: Sizes, dilation: Sizes,
-    is_transposed: bool, _frame: Any, groups: int,
-) -> Tensor | None:  # fmt: skip
+def _convolved(args: Sequence[Any]) -> Tensor | None:
+    x, weight, _, stride, padding, dilation, is_transposed, _, groups = args
     if is_transposed or x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
         return None
     size = output_size(x.shape[2:], weight.shape[2:], stride, symmetric(padding, len(padding)), dilation)
     return torch.empty(len(x), len(weight), *size, dtype=x.dtype, device="meta") if min(size) > 0 else None
-
-
-_BY_SIZES: dict[Any, Callable[..., Any]] = {
-    _ATEN.native_batch_norm.default: _normalised, _ATEN.addmm.default: _product_and_bias,
-    _ATEN.convolution.default: _convolved,
-}  # fmt: skip
 
 
 def _is_repeated_to(one: Any, other: Any) -> bool:
