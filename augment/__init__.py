@@ -59,9 +59,7 @@ from maskrobust.augment.families.segments import (
     segment_sums as segment_sums,
     slic as slic,
 )
-from maskrobust.augment.families.silhouettes import (
-    silhouettes as silhouettes,
-)
+from maskrobust.augment.families.silhouettes import silhouettes as silhouettes
 from maskrobust.augment.families.holes import (
     CompanionBlobs as CompanionBlobs,
     ObjectHoles as ObjectHoles,

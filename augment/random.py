@@ -53,7 +53,8 @@ def fold_in(keys: Tensor, data: int) -> Tensor:
     Returns:
         int64 keys of the shape of `keys`.
     """
-    return _mix(keys ^ _to_signed(_mix_integer(data + _GAMMA)))
+    bits = _mix_integer(data + _GAMMA)
+    return _mix(keys ^ (bits - 2**64 if bits >= 2**63 else bits))
 
 
 def uniform(keys: Tensor, *shape: int) -> Tensor:
@@ -144,8 +145,3 @@ def _mix_integer(value: int) -> int:
 
 def _logical_shift(bits: Tensor, amount: int) -> Tensor:
     return (bits >> amount).bitwise_and_((1 << (64 - amount)) - 1)
-
-
-def _to_signed(value: int) -> int:
-    value %= 2**64
-    return value - 2**64 if value >= 2**63 else value

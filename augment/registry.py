@@ -254,13 +254,7 @@ def _checked_options(entry: Entry, options: Mapping[str, Any], where: str) -> di
         raise InputError(f"{where} takes {expected}, got '{unknown[0]}'; correct it.")
     if not options:
         return {}
-    try:
-        hints = typing.get_type_hints(entry.function)
-    except NameError as error:
-        raise InputError(
-            f"{where} cannot have options while its function's annotations name what cannot be found ({error}); import "
-            "that outside of TYPE_CHECKING."
-        ) from error
+    hints = typing.get_type_hints(entry.function)
     checked = {name: _of_type(value, hints.get(name, Any), f"{name} of {where}") for name, value in options.items()}
     if entry.check is not None:
         values = {**entry.options, **checked}

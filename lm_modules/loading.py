@@ -121,7 +121,7 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
         network = with_named_weights(architecture, weights)
         if architecture.startswith(TIMM_PREFIX):
             return _named_by_timm(name, network, origin)
-        return _named_by_torchvision(name, network, architecture, weights)
+        return _named_by_torchvision(name, network, origin, weights)
     if weights == RANDOM:
         count = num_classes or (10 if architecture == "small_resnet" else 1000)
         with torch.random.fork_rng(devices=[]):
@@ -192,14 +192,13 @@ def _about_weights(architecture: str, given: str) -> str:
     )
 
 
-def _named_by_torchvision(name: str, network: nn.Module, architecture: str, weights: str) -> TrainedNetwork:
+def _named_by_torchvision(name: str, network: nn.Module, origin: Origin, weights: str) -> TrainedNetwork:
     from torchvision.models import get_model_weights
 
-    found = get_model_weights(architecture)[weights]
+    found = get_model_weights(origin.architecture)[weights]
     categories = tuple(found.meta["categories"])
     names = OutputNames(categories, imagenet_names(len(categories)).wordnet_ids)
     shown = shown_by_torchvision(found)
-    origin = Origin(architecture)
     return TrainedNetwork(name, network, shown, len(categories), origin=origin, **names._asdict())
 
 

@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,14 @@ def require_component(path_or_command, how_to_get):
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@contextmanager
+def refused(error, *named, match=None):
+    """What is done within raises such an error, in one sentence that names all of `named`."""
+    with pytest.raises(error, match=match) as refusal:
+        yield
+    assert_one_sentence(refusal, *named)
 
 
 def assert_one_sentence(refusal, *named):

@@ -172,7 +172,10 @@ class RelianceCallback(pl.Callback):
                 if self._probe is not None:
                     own_read.append(probe_outcomes(self._probe, [on_device]))
                 if number == 0 and self.pictures > 0 and self._bank is not None and self.plan.shapes:
-                    self._show(on_device.select(slice(self.pictures)), network.preprocessing.mean, trainer)
+                    shown = on_device.select(slice(self.pictures))
+                    picture = draw_panel(shown, self.methods, network.preprocessing.mean, self.seed)
+                    caption = " | ".join(("image", *self.methods))
+                    log_picture(trainer.loggers, "reliance/shown", picture, caption, trainer.global_step)
         parts = of_all_ranks((own_answers, own_read))
         answers = [each for of_rank, _ in parts for each in of_rank]
         read = [outcomes for _, each in parts for outcomes in each]
@@ -188,12 +191,6 @@ class RelianceCallback(pl.Callback):
             for row in self._measured(method, outcomes, probe):
                 self._log(row, trainer, pl_module)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
-
-    def _show(self, batch: Batch, mean: Sequence[float], trainer: pl.Trainer) -> None:
-        """Give the loggers a picture of what the network is shown."""
-        picture = draw_panel(batch, self.methods, mean, self.seed)
-        caption = " | ".join(("image", *self.methods))
-        log_picture(trainer.loggers, "reliance/shown", picture, caption, trainer.global_step)
 
     def _log(self, row: Row, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log a defined measure with the ends of its interval, and keep it for the table."""

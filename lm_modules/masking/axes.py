@@ -51,6 +51,11 @@ def padding_of(before: Sequence[int], after: Sequence[int]) -> Padding:
     return tuple(each for pair in zip(before[::-1], after[::-1], strict=True) for each in pair)
 
 
+def added(first: Padding, second: Padding) -> Padding:
+    """Two paddings, one around the other."""
+    return tuple(one + other for one, other in zip(first, second, strict=True))
+
+
 def before(padding: Padding) -> Padding:
     """What a padding adds ahead of each axis."""
     return padding[-2::-2]

@@ -164,7 +164,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     is_in_backward = not compiles and in_backward()
     if is_in_backward and not torch.is_grad_enabled() and operation is not Tensor.detach:
         # A derivative of saved features: test_a_derivative_may_compute_anything_from_saved_features. A reentrant
-        # checkpoint detaches what it computes again: test_a_part_that_a_checkpoint_computes_again_is_masked_again.
+        # checkpoint detaches what it computes again: tests/fuzz/test_networks.py, "checkpoints".
         return operation(*args, **kwargs)
     if run is not None and run.is_over and not is_in_backward:  # test_a_tensor_that_a_hook_puts_in_the_place_of_...
         return operation(*_plain(tuple(args)), **_plain(kwargs))

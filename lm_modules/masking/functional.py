@@ -187,13 +187,7 @@ def mirrored_padding(features: Tensor, visible: Tensor, places: Tensor, *, detac
 
 
 def propagate_visible(
-    visible: Tensor,
-    kernel_size: Sizes,
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    *,
-    ceil_mode: bool = False,
+    visible: Tensor, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, *, ceil_mode: bool = False
 ) -> Tensor:
     """An output position is visible when any input position under its window is (section 3, "mask propagation").
 

@@ -2,14 +2,10 @@
 
 import warnings
 
-import torch
 from torch import Tensor, nn
 
 from maskrobust.augment.batch import farthest_value
-from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.axes import times
 from maskrobust.lm_modules.masking.torch_private import within_compiled
-from maskrobust.lm_modules.masking.wrapping import takes_shape
 
 
 def check_network(network: object) -> None:
@@ -64,52 +60,3 @@ def warn_of_bytes(images: Tensor, visible: Tensor) -> None:
             "and normalise, or ignore this where the network takes such numbers.",
             stacklevel=3,
         )
-
-
-def why_it_failed(network: nn.Module, images: Tensor, error: RuntimeError) -> InputError | None:
-    """What is wrong with images on which a network fails with or without a mask; None where they seem right.
-
-    Args:
-        network: under layer masking it has raised an error.
-        images: (B, C, H, W) that it was given.
-        error: of the network.
-    """
-    first = next((each for each in network.modules() if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d)), None)
-    if first is None or _takes(network, images):
-        return None
-    device, dtype, channels = first.weight.device, first.weight.dtype, images.shape[1]
-    if device != images.device:
-        return InputError(f"images are on {images.device} but the network is on {device}; move both to one device.")
-    if dtype != images.dtype and not torch.is_autocast_enabled(images.device.type):
-        return InputError(
-            f"images must have the dtype of the network's weights, {dtype}, got {images.dtype}; convert them, as with "
-            f"images.to({dtype})."
-        )
-    if first.in_channels != channels:
-        is_grey = channels == 1 and images.ndim == 4
-        remedy = "repeat grey, as with images.expand(-1, 3, -1, -1)" if is_grey else "give as many"
-        return InputError(
-            f"images must have the {first.in_channels} channels of the network's first convolution, got {channels}; "
-            f"{remedy}."
-        )
-    size = images.shape[2:]
-    common = [_COMMON] * len(size)
-    if takes_shape(network, (2, channels, *common)) and not takes_shape(network, (2, channels, *size)):
-        return InputError(
-            f"{type(network).__name__} takes images of {times(common)} pixels, but none of {times(size)} "
-            f"({str(error).splitlines()[0]}); resize them, or leave them out."
-        )
-    return None
-
-
-_COMMON = 224
-"""Side of images that most networks take."""
-
-
-@torch.no_grad()
-def _takes(network: nn.Module, images: Tensor) -> bool:
-    try:
-        network(images)
-    except RuntimeError:
-        return False
-    return True

@@ -18,13 +18,7 @@ from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.hooks import masks_kept
-from maskrobust.lm_modules.masking.inputs import (
-    check_images,
-    check_network,
-    network_to_mask,
-    warn_of_bytes,
-    why_it_failed,
-)
+from maskrobust.lm_modules.masking.inputs import check_images, check_network, network_to_mask, warn_of_bytes
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
@@ -193,24 +187,15 @@ class LayerMasking(nn.Module):
             mode, on a CPU, it is equal to the plain network's bit for bit; with nothing visible it is finite.
 
         Raises:
-            TypeError, InputError: `images` are integers, or fit neither `visible`, `sizes` nor the network, a visible
-                pixel is NaN (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
+            TypeError, InputError: `images` are integers, or do not fit `visible` or `sizes`, a visible pixel is NaN
+                (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
             UnsupportedNetworkError: the network cannot compute images of several sizes together; the message names the
                 layer and the operation.
 
         Warns:
             UserWarning: a visible pixel lies beyond -16 or 16, as bytes do; looked at on a CPU, in the first image.
         """
-        if torch.compiler.is_compiling():
-            return self._answer(images, visible, sizes)
-        try:
-            return self._answer(images, visible, sizes)
-        except RuntimeError as error:
-            largest = images.shape[2:] if sizes is None else sizes.amax(0).tolist()
-            reason = why_it_failed(self.network, cropped(images, largest), error)
-            if reason is None:
-                raise
-            raise reason from error
+        return self._answer(images, visible, sizes)
 
     def each(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor) -> list[Any]:
         """What the network returns for each image by itself, as if it were alone.

@@ -7,21 +7,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from maskrobust.augment.batch import LAYOUTS
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
-from maskrobust.lm_modules.masking.axes import Axes, is_channels_last, times
+from maskrobust.lm_modules.masking.axes import Axes, added, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
-from maskrobust.lm_modules.masking.visible_map import VisibleMap
+from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
 
 NEEDS_ONE_SIZE = (
     "layer masking needs images of one size in networks that attend, got several; give those of each size to the "
@@ -389,3 +390,69 @@ def without_axes(axes: Axes, removed: Iterable[int]) -> Axes:
 def masked_in(values: Iterable[Any]) -> list[Masked]:
     """The masked features among values, and in lists and tuples among them."""
     return cast("list[Masked]", ruled_in(values))
+
+
+def check_images_first(x: Any) -> None:
+    """Refuse features that are not (B, C, *size)."""
+    if not isinstance(x, Masked):
+        raise NotImplementedError("layer masking needs masked features here, got a plain tensor; mask them first.")
+    if not x.is_images_first:
+        raise NotImplementedError(
+            f"layer masking needs features {layout_of(x)} here, with axes {x.visible.axes} for images and positions, "
+            f"got shape {tuple(x.shape)} with axes {x.axes}; permute them first."
+        )
+
+
+def layout_of(x: Masked) -> str:
+    """The order of axes that most rules need, in words."""
+    return LAYOUTS[len(x.visible.size) + 1]
+
+
+def slide(
+    x: Masked,
+    window: Window,
+    compute: Callable[[Tensor], Tensor],
+    *,
+    hidden: Literal["neighbours", "zero"],
+    outside: float = 0.0,
+) -> Masked:
+    """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
+
+    Args:
+        x: (B, C, *size) masked features.
+        window: of the computation.
+        compute: the plain computation, alone in taking what it is given.
+        hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
+        outside: what it reads in its own padding, and outside of images that are smaller than the map.
+
+    Raises:
+        NotImplementedError: the features are not (B, C, *size).
+    """
+    # In ceil mode windows may start in a frame, but not in their own padding.
+    frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
+    inside = x if frame is None else frame.inside
+    check_images_first(inside)
+    if frame is not None:
+        window = window._replace(padding=added(window.padding, frame.padding))
+    rings = window.rings if hidden == "neighbours" else 0
+    features: Tensor = inside
+    if inside.visible.is_whole:
+        pass
+    elif hidden == "zero":
+        features = inside.with_hidden_zero()
+    elif rings and not inside.visible.is_whole_under(window):
+        features = inside.with_neighbour_padding(rings, owns_gradient=True)
+    reads_beyond = inside.visible.extent is not None and window.reads_beyond
+    value = outside if frame is None else frame.value
+    if reads_beyond:
+        features = inside.with_zero_outside(features) if value == 0 else inside.visible.cut(features, value)
+    if frame is not None:
+        features = F.pad(features, frame.padding, value=frame.value)
+        if reads_beyond and value != outside:
+            features = x.visible.cut(features, outside)
+    visible, computed = inside.visible.window(window), compute(features)
+    if reads_beyond and outside != 0:
+        computed = visible.cut(computed)  # finite everywhere
+    result = carry(computed, visible)
+    result.rings = rings
+    return result

@@ -279,18 +279,11 @@ PADDINGS: dict[str, Callable[..., RowPlan]] = {
 """Plans of padding by the name of the padding, from (B, 1, H, W) bool and a number of rings, and `inside` if given."""
 
 
-def distances_up_to(reach: int, visible: Tensor) -> Tensor:
-    """See `kernels.padding.distances_up_to`, which is imported when a GPU first needs it."""
+def padding_kernels() -> Any:
+    """`kernels.padding`, which imports Triton when a GPU first needs it."""
     from maskrobust.lm_modules.masking.kernels import padding
 
-    return padding.distances_up_to(reach, visible)
-
-
-def plan_rings(distances: Tensor, rings: int) -> Plan:
-    """See `kernels.padding.RingMap`."""
-    from maskrobust.lm_modules.masking.kernels.padding import RingMap
-
-    return RingMap(distances, rings)
+    return padding
 
 
 def can_inspect(positions: Tensor) -> bool:
@@ -368,12 +361,7 @@ def _propagate_stacked(
 
 
 def output_size(
-    size: Sequence[int],
-    kernel_size: Sizes,
-    stride: Sizes,
-    padding: Padding,
-    dilation: Sizes,
-    ceil_mode: bool = False,
+    size: Sequence[int], kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, ceil_mode: bool = False
 ) -> list[int]:
     """Size after a window; in ceil mode it may run over the end, but not start in the padding there."""
     axes = zip(size, before(padding), after(padding), kernel_size, stride, dilation, strict=True)
@@ -403,7 +391,7 @@ def pad_rows(features: Tensor, plan: Plan, *, detach_padding: bool = True, owns_
 
     Args:
         features: (B, C, H, W) float; read at visible positions only.
-        plan: from `plan_rings` or `PADDINGS`; the latter if padding is not detached.
+        plan: from `PADDINGS`, or a `kernels.padding.RingMap`; the former if padding is not detached.
         detach_padding: filled values carry no gradient.
         owns_gradient: nobody else holds the gradient at the result, as where a convolution alone takes it, so that it
             may be changed in place.
@@ -448,7 +436,8 @@ def _fill_rows(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
     if len(features) == 0:
         return
     if kernels.are_on(visible.device.type):
-        plan_rings(distances_up_to(rings, visible), rings).fill(features)
+        by_kernels = padding_kernels()
+        by_kernels.RingMap(by_kernels.distances_up_to(rings, visible), rings).fill(features)
         return
     maps = [None if each is None else each.numpy().tobytes() for each in (visible, inside)]
     filled = _padded_in_place(features, _plan_of_bytes(*maps, visible.shape, rings, padding))

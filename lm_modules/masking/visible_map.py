@@ -17,16 +17,26 @@ from torch import Tensor
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import functional, kernels
 from maskrobust.lm_modules.masking.arrangement import Places
-from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, after, before, beside, images_first
+from maskrobust.lm_modules.masking.axes import (
+    Axes,
+    Padding,
+    Sizes,
+    after,
+    before,
+    beside,
+    images_first,
+    padding_of,
+    symmetric,
+    tuple_of,
+)
 from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     Plan,
     can_inspect,
-    distances_up_to,
     output_size,
     pad_in_run,
-    plan_rings,
+    padding_kernels,
     propagate_visible,
     row_indices,
     to_rows,
@@ -43,37 +53,36 @@ class DependsOnSize(Exception):  # noqa: N818
     """A rule cannot compute images of several sizes together, so each size is to be computed by itself."""
 
 
-class _Window(NamedTuple):
-    kernel_size: Sizes
-    stride: Sizes
-    padding: Padding
-    dilation: Sizes
-    ceil_mode: bool
-
-
-class Window(_Window):
+class Window(NamedTuple):
     """What a convolution or a pool slides over the image.
 
     Attributes:
         kernel_size: a number for each axis of positions, as are all but the padding: (height, width) for images.
-        stride: likewise; 1 unless given.
-        padding: in the order of `torch.nn.functional.pad`; none unless given.
-        dilation: steps between the positions that the window reads; 1 unless given.
+        stride: likewise.
+        padding: in the order of `torch.nn.functional.pad`.
+        dilation: steps between the positions that the window reads.
         ceil_mode: as in `torch.nn.MaxPool2d`.
     """
 
-    __slots__ = ()
+    kernel_size: Sizes
+    stride: Sizes
+    padding: Padding
+    dilation: Sizes
+    ceil_mode: bool = False
 
-    def __new__(  # noqa: D102
-        cls,
-        kernel_size: Sizes,
-        stride: Sizes | None = None,
-        padding: Padding | None = None,
-        dilation: Sizes | None = None,
-        ceil_mode: bool = False,
-    ) -> "Window":
-        ones, none = (1,) * len(kernel_size), (0, 0) * len(kernel_size)
-        return tuple.__new__(cls, (kernel_size, stride or ones, padding or none, dilation or ones, ceil_mode))
+    @classmethod
+    def of(
+        cls, axes: int, kernel_size: int | Sizes, stride: int | Sizes = 1, padding: int | Sizes | str = 0,
+        dilation: int | Sizes = 1, ceil_mode: bool = False,
+    ) -> "Window":  # fmt: skip
+        """A window over so many axes, with settings as torch takes them: "same" puts the odd position behind."""
+        size, step, spread = (tuple_of(each, axes) for each in (kernel_size, stride, dilation))
+        if padding == "same":
+            rooms = [(length - 1) * apart for length, apart in zip(size, spread, strict=True)]
+            frame = padding_of([room // 2 for room in rooms], [room - room // 2 for room in rooms])
+        else:
+            frame = symmetric(0 if isinstance(padding, str) else padding, axes)
+        return cls(size, step, frame, spread, ceil_mode)
 
     @property
     def rings(self) -> int:
@@ -109,7 +118,7 @@ class Window(_Window):
         None where it reads farther along one axis, or on one side, than along another, or not all.
         """
         radius = self.kernel_size[0] // 2
-        is_cube = self == Window((2 * radius + 1,) * len(self.stride), self.stride, (radius,) * len(self.padding))
+        is_cube = self == Window.of(len(self.stride), 2 * radius + 1, self.stride, radius)
         return radius if is_cube and radius <= kernels.MOST_RINGS else None
 
     @property
@@ -187,12 +196,7 @@ class VisibleMap:
 
     @classmethod
     def within(
-        cls,
-        extent: Tensor,
-        size: Sizes,
-        options: MaskingOptions,
-        positions: Tensor | None,
-        device: torch.device,
+        cls, extent: Tensor, size: Sizes, options: MaskingOptions, positions: Tensor | None, device: torch.device
     ) -> "VisibleMap":
         """The map of images of several sizes.
 
@@ -253,11 +257,6 @@ class VisibleMap:
         return VisibleMap(positions, replace(self.options, windows=windows))
 
     @property
-    def hidden_images(self) -> Tensor:
-        """(B,) bool: images of which nothing is visible."""
-        return ~self.positions.flatten(1).any(dim=1)
-
-    @property
     def whole_images(self) -> Tensor:
         """(B,) bool: images of which nothing is hidden."""
         shown = self.positions if self.inside is None else self.positions | ~self.inside
@@ -273,9 +272,7 @@ class VisibleMap:
         if self.can_inspect:
             zero_rows(to_rows(features), self.hidden_row_indices)
         else:
-            from maskrobust.lm_modules.masking.kernels.padding import zero_hidden
-
-            zero_hidden(features, self.positions)
+            padding_kernels().zero_hidden(features, self.positions)
 
     @property
     def number(self) -> int:
@@ -343,16 +340,16 @@ class VisibleMap:
             self._plans[rings] = (
                 PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
                 if self.can_inspect
-                else plan_rings(self._distances(rings), rings)
+                else padding_kernels().RingMap(self._distances(rings), rings)
             )
         plan: Plan = self._plans[rings]
         return plan
 
     def _distances(self, reach: int) -> Tensor:
-        """From each position to the nearest visible one, where kernels compute; see `morphology.distances_up_to`."""
+        """From each position to the nearest visible one, where kernels compute; see `kernels.padding`."""
         known_reach, distances = self._plans.get("distances", (0, self.positions))
         if known_reach < reach:
-            distances = distances_up_to(reach, self.positions)
+            distances = padding_kernels().distances_up_to(reach, self.positions)
             self._plans["distances"] = reach, distances
         return distances  # type: ignore[no-any-return]
 
@@ -405,7 +402,7 @@ class VisibleMap:
         """
         if self.options.partial_patches == "padded":
             return self.options
-        if window != Window(window.kernel_size, window.kernel_size):
+        if window != Window.of(len(window.stride), window.kernel_size, window.kernel_size):
             raise NotImplementedError(
                 "partial_patches='hidden' needs a network that begins with patches, by a convolution whose stride is "
                 f"its kernel, got a kernel of {window.kernel_size} with stride {window.stride}; leave it 'padded'."
@@ -455,7 +452,7 @@ class VisibleMap:
             return True
         if (
             self.extent is not None
-            or window != Window(size, size)
+            or window != Window.of(len(size), size, size)
             or any(map(operator.mod, self.size[1:], size))
             or not self.can_inspect
         ):
@@ -488,7 +485,9 @@ class VisibleMap:
             DependsOnSize: the images have several sizes, and there is no `extent_after`.
         """
         if key not in self._derived:
-            extent = self._extent_by(extent_after)
+            if self.extent is not None and extent_after is None:
+                raise DependsOnSize
+            extent = None if self.extent is None or extent_after is None else extent_after(self.extent)
             whole = beside(self.whole_images[:, None], len(self.size) - 1)
             self._derived[key] = self._after((spread(self.positions.float()) > least) | whole, extent)
         return self._derived[key]
@@ -498,13 +497,6 @@ class VisibleMap:
         if key not in self._derived:
             self._derived[key] = VisibleMap(positions, self.options)
         return self._derived[key]
-
-    def _extent_by(self, extent_after: Callable[[Tensor], Tensor] | None) -> Tensor | None:
-        if self.extent is None:
-            return None
-        if extent_after is None:
-            raise DependsOnSize
-        return extent_after(self.extent)
 
     def merge(self, *others: "VisibleMap", intersection: bool | None = None) -> "VisibleMap":
         """The positions visible in all maps, or in any; after a residual sum that is the options' merge rule.
@@ -520,7 +512,8 @@ class VisibleMap:
         intersection = self.options.merge == "intersection" if intersection is None else intersection
         merged = self
         if any(other.size != self.size for other in others):
-            merged, *rest = self._broadcast(others)
+            size = tuple(max(lengths) for lengths in zip(*(each.size[1:] for each in (self, *others)), strict=True))
+            merged, *rest = (each.expanded(*size) for each in (self, *others))  # an axis of size 1 is repeated
             others = tuple(rest)
         combine = torch.logical_and if intersection else torch.logical_or
         for other in others:
@@ -531,18 +524,10 @@ class VisibleMap:
             elif other._lies_within(merged):
                 merged = other if intersection else merged
             else:
-                merged._refuse_other_extent(other)
+                if not merged._has_size_of(other):
+                    raise NotImplementedError(_OTHER_EXTENT)
                 merged = VisibleMap(combine(merged.positions, other.positions), self.options, merged.extent)
         return merged
-
-    def _refuse_other_extent(self, other: "VisibleMap") -> None:
-        if not self._has_size_of(other):
-            raise NotImplementedError(_OTHER_EXTENT)
-
-    def _broadcast(self, others: "Sequence[VisibleMap]") -> "list[VisibleMap]":
-        """This map and others in the size that one alike along an axis of size 1 is repeated to."""
-        size = tuple(max(lengths) for lengths in zip(*(each.size[1:] for each in (self, *others)), strict=True))
-        return [each.expanded(*size) for each in (self, *others)]
 
     def on(self, device: torch.device) -> "VisibleMap":
         """The map on another device."""
@@ -605,7 +590,7 @@ def _ceil(numerator: Tensor, denominator: Tensor) -> Tensor:
     return -(-numerator).div(denominator, rounding_mode="floor")
 
 
-_SINGLE_POSITION = {count: Window((1,) * count) for count in (1, 2, 3)}
+_SINGLE_POSITION = {count: Window.of(count, 1) for count in (1, 2, 3)}
 _PADDINGS: dict[str, tuple[Callable[..., Any], Callable[..., Tensor]]] = {
     "mean": (functional.neighbour_rings, functional.neighbour_padding),
     "mirror": (functional.mirrored_places, functional.mirrored_padding),

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -273,8 +272,6 @@ class MaskRobustClassifier(TrainingModule):
                 f"objective '{self.objective.name}' learns from the network as it starts out, got random weights; give "
                 "it trained ones as weights."
             )
-        if self.hparams["new_head"] and by_name and not resumed and self.hparams["weights"] is None:
-            rank_zero_info("new_head is for weights, but none are given: all layers start at random")
         self.build_masks(getattr(self.trainer, "datamodule", None))
 
     def build_masks(self, source: object) -> None:

@@ -22,7 +22,6 @@ from maskrobust.augment import (
     fill_black,
     fill_mean,
     mask_family,
-    patches,
     read_choice,
     read_families,
     read_fills,
@@ -30,7 +29,7 @@ from maskrobust.augment import (
     silhouettes,
 )
 from maskrobust.augment.families.registry import check_hidden_fraction
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 
 IDS = torch.arange(6)
 BATCH = Batch(IDS, torch.rand(6, 3, 8, 12), torch.zeros(6, 1, 8, 12, dtype=torch.bool), IDS)
@@ -94,11 +93,8 @@ def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again():
     register(1.0)
     assert (apply_fill("twice", BATCH.images, ~BATCH.object_mask, keys=IDS, mean=()) == BATCH.images).all()
     assert (apply_fill("twice", BATCH.images, BATCH.object_mask, keys=IDS, mean=()) == 1).all()
-    with pytest.raises(ValueError, match="'twice' is registered by") as refusal:
+    with refused(ValueError, __name__, match="'twice' is registered by"):
         fill("twice")(fill_black)
-    assert_one_sentence(refusal, __name__)
-    with pytest.raises(ValueError, match="'patches' is registered by"):
-        mask_family("patches")(rectangles)
 
 
 @pytest.mark.parametrize(
@@ -106,15 +102,12 @@ def test_a_name_that_comes_twice_is_an_error_but_a_module_may_be_loaded_again():
     [
         ("my.stripes", lambda keys: keys, "my.stripes"),
         ("stripes", lambda keys, period: keys + period, "'period'"),
-        ("stripes", lambda keys, weight=1: keys + weight, "'weight'"),
-        ("stripes", lambda *keys: keys, "(*keys)"),
         ("stripes", lambda keys, **options: (keys, options), "(keys, **options)"),
     ],
 )
 def test_a_function_that_cannot_be_called_is_refused_at_once(name, function, named):
-    with pytest.raises(ValueError, match="mask family") as refusal:
+    with refused(ValueError, named, match="mask family"):
         mask_family(name)(function)
-    assert_one_sentence(refusal, named)
     assert "stripes" not in FAMILIES
 
 
@@ -128,22 +121,16 @@ def test_a_choice_is_a_name_or_names_with_weights_or_options():
     ("choice", "named"),
     [
         ("blue", ["fill", "'blue'", "black, mean, ", "other_image"]),
-        ({"blue": 1.0}, ["fill", "'blue'"]),
         ({"black": -1.0}, ["fill 'black'", "-1.0"]),
-        ({"black": float("nan")}, ["fill 'black'", "nan"]),
         ({"black": "much"}, ["fill 'black'", "much"]),
-        ({"black": {"weight": [1]}}, ["fill 'black'", "[1]"]),
-        ({"black": 0.0}, ["fill", "above 0", "'black': 0.0"]),
         ({}, ["fill", "above 0"]),
         ({"black": {"radius": 3}}, ["fill 'black'", "no options", "'radius'"]),
-        ({"other_image": {"radius": 3}}, ["fill 'other_image'", "no options"]),
     ],
     ids=str,
 )
 def test_a_choice_that_chooses_nothing_known_is_refused(choice, named):
-    with pytest.raises(ValueError, match="fill") as refusal:
+    with refused(ValueError, *named, match="fill"):
         read_fills(choice)
-    assert_one_sentence(refusal, *named)
 
 
 @pytest.mark.parametrize(
@@ -153,17 +140,14 @@ def test_a_choice_that_chooses_nothing_known_is_refused(choice, named):
         ("rectangles", {"count": 0}, ["count", "at least 1"]),
         ("rectangles", {"count": "three"}, ["count of mask_family 'rectangles'", "int", "'three'"]),
         ("rectangles", {"aspect_ratio": [2.0, 1.0]}, ["aspect_ratio", "(2.0, 1.0)"]),
-        ("rectangles", {"aspect_ratio": 2.0}, ["aspect_ratio", "tuple[float, float]", "2.0"]),
         ("rectangles", {"hidden_fraction": [0.5, 1.5]}, ["hidden_fraction", "(0.5, 1.5)"]),
         ("patches", {"patch_size": 0}, ["patch_size", "got 0"]),
-        ("blobs", {"knots": 1}, ["knots", "got 1"]),
     ],
     ids=str,
 )
 def test_an_option_is_checked_before_anything_is_drawn(name, options, named):
-    with pytest.raises(ValueError, match=named[0]) as refusal:
+    with refused(ValueError, *named, match=named[0]):
         read_families({name: options})
-    assert_one_sentence(refusal, *named)
 
 
 def test_lists_of_a_configuration_become_what_the_function_takes():
@@ -190,9 +174,8 @@ def test_a_name_with_a_module_is_imported_from_it(module):
     ],
 )
 def test_a_module_that_does_not_hold_the_name_is_refused(module, name, named):
-    with pytest.raises(ValueError, match="mask_family") as refusal:
+    with refused(ValueError, *named, match="mask_family"):
         build_family(name.format(module=module))
-    assert_one_sentence(refusal, *named)
 
 
 def test_what_a_family_draws_is_checked():
@@ -213,30 +196,23 @@ ONE = Batch(KEYS, IMAGES, VISIBLE, KEYS)
 HALF = (0.5, 0.5)
 
 REFUSALS = [
-    (lambda: check_visible(IMAGES[0], VISIBLE), "(3, 4, 5)"),
     (lambda: check_visible(IMAGES, VISIBLE.float()), "torch.float32"),
     (lambda: check_visible(IMAGES, VISIBLE.to("meta")), "meta"),
     (lambda: check_hidden_fraction((0.7, 0.2)), "(0.7, 0.2)"),
-    (lambda: patches(KEYS, 4, 5, hidden_fraction=HALF, patch_size=-2), "-2"),
-    (lambda: rectangles(KEYS, 4, 5, hidden_fraction=HALF, aspect_ratio=(3.0, 2.0)), "(3.0, 2.0)"),
-    (lambda: SilhouetteBank(VISIBLE[:0], KEYS[:0], KEYS[:0]), "none"),
-    (lambda: SilhouetteBank.from_batches([]), "none"),
+    (lambda: rectangles(KEYS, 4, 5, hidden_fraction=HALF, count=5), "got 5"),
     (lambda: SilhouetteBank.from_batches([NO_OBJECT]), "none"),
     (lambda: silhouettes(KEYS, 5, 4, bank=BANK), "(5, 4)"),
     (lambda: fill_mean(IMAGES, VISIBLE, [0.5, 0.5]), "got 2"),
-    (lambda: apply_fill("black", IMAGES, VISIBLE[:1], keys=KEYS, mean=[0.5]), "(1, 1, 4, 5)"),
     (lambda: RandomMasking(build_family("silhouettes", bank=BANK), probability=1.5), "1.5"),
     (lambda: RandomMasking(build_family("patches"), "mean", mean=(124, 116, 104)), "(124, 116, 104)"),
     (lambda: enclosing_circles(VISIBLE.to(torch.uint8)), "torch.uint8"),
-    (lambda: check_hidden_fraction(0.5), "0.5"),
     (lambda: SilhouetteBank.from_batches([ONE, ONE._replace(object_mask=VISIBLE.transpose(2, 3))]), "(4, 5), (5, 4)"),
     (lambda: apply_fill("mean", IMAGES, VISIBLE, keys=KEYS, mean=[float("nan")] * 3), "nan"),
     (lambda: choose(KEYS, [1.0, -2.0]), "-2.0"),
 ]
 
 
-@pytest.mark.parametrize(("refused", "given"), REFUSALS, ids=[f"{i}-{given}" for i, (_, given) in enumerate(REFUSALS)])
-def test_a_refusal_is_one_sentence_that_names_what_was_given(refused, given):
-    with pytest.raises((ValueError, TypeError)) as refusal:
-        refused()
-    assert_one_sentence(refusal, given)
+@pytest.mark.parametrize(("call", "given"), REFUSALS, ids=[f"{i}-{given}" for i, (_, given) in enumerate(REFUSALS)])
+def test_a_refusal_is_one_sentence_that_names_what_was_given(call, given):
+    with refused((ValueError, TypeError), given):
+        call()

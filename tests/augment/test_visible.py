@@ -7,6 +7,7 @@ import torch
 from maskrobust import LayerMasking, apply_fill, predictor, visible_from
 from maskrobust.augment import Batch, check_visible
 from maskrobust.errors import InputError
+from tests.conftest import refused
 
 IMAGES = torch.zeros(2, 3, 5, 7)
 
@@ -37,10 +38,8 @@ def test_bytes_become_numbers_in_the_unit_range_on_the_device_each_the_nearest_f
     "shape", [(2, 5, 7), (5, 7), (2, 3, 5, 7), (1, 1, 5, 7), (3, 1, 5, 7), (2, 1, 7, 5), (2, 1, 1, 1), (2, 1, 5, 8)]
 )
 def test_a_visible_of_another_shape_is_refused_even_where_it_would_broadcast(shape):
-    with pytest.raises(ValueError, match="visible must have shape") as caught:
+    with refused(ValueError, str(shape), "(2, 1, 5, 7)", match="visible must have shape"):
         check_visible(IMAGES, torch.ones(shape, dtype=torch.bool))
-    assert str(shape) in str(caught.value)
-    assert "(2, 1, 5, 7)" in str(caught.value)
 
 
 NAN = float("nan")

@@ -28,9 +28,9 @@ from maskrobust.lm_modules.masking.arrangement import (
     varying,
 )
 from maskrobust.lm_modules.masking.axes import symmetric
-from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, masked_in
+from maskrobust.lm_modules.masking.masked import Arranged, Masked, arrange, check_images_first, masked_in
 from maskrobust.lm_modules.masking.rules import convolution, merging, normalisation, pointwise, pooling, reshaping
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
 from maskrobust.lm_modules.masking.table import Operation, anywhere, masking_rule
 
 _NORMS = (torch.norm, Tensor.norm, torch.linalg.vector_norm)

@@ -1,27 +1,16 @@
 """Rules for convolutions of every kind, and for padding before them."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.axes import (
-    CONVOLUTIONS,
-    TRANSPOSED,
-    Padding,
-    Sizes,
-    after,
-    before,
-    padding_of,
-    symmetric,
-    tuple_of,
-)
-from maskrobust.lm_modules.masking.masked import Masked, carry
+from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, TRANSPOSED, Padding, Sizes, added, after, before, tuple_of
+from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, layout_of, slide
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first, layout_of
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import Window
 
@@ -43,9 +32,7 @@ def convolution(
         NotImplementedError: weights are made from masked features.
     """
     _check_weights(weight, bias)
-    kernel_size = tuple(weight.shape[2:])
-    strides, dilations = tuple_of(stride, len(kernel_size)), tuple_of(dilation, len(kernel_size))
-    window = Window(kernel_size, strides, _convolution_padding(padding, kernel_size, dilations), dilations)
+    window = Window.of(weight.ndim - 2, tuple(weight.shape[2:]), stride, padding, dilation)
 
     def convolve(features: Tensor) -> Tensor:
         return operation(features, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
@@ -133,58 +120,8 @@ def pad(
     padded = carry(F.pad(x.visible.cut(x.features, filler), sizes, mode, value), visible)
     if is_frame:
         inside, earlier = (x, (0,) * len(sizes)) if x.frame is None or x.frame.value != filler else x.frame[:2]
-        padded.frame = Frame(inside, _sum(earlier, sizes), filler, share_memory(inside).state)
+        padded.frame = Frame(inside, added(earlier, sizes), filler, share_memory(inside).state)
     return padded
-
-
-def slide(
-    x: Masked,
-    window: Window,
-    compute: Callable[[Tensor], Tensor],
-    *,
-    hidden: Literal["neighbours", "zero"],
-    outside: float = 0.0,
-) -> Masked:
-    """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
-
-    Args:
-        x: (B, C, *size) masked features.
-        window: of the computation.
-        compute: the plain computation, alone in taking what it is given.
-        hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
-        outside: what it reads in its own padding, and outside of images that are smaller than the map.
-
-    Raises:
-        NotImplementedError: the features are not (B, C, *size).
-    """
-    # In ceil mode windows may start in a frame, but not in their own padding.
-    frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
-    inside = x if frame is None else frame.inside
-    check_images_first(inside)
-    if frame is not None:
-        window = window._replace(padding=_sum(window.padding, frame.padding))
-    rings = window.rings if hidden == "neighbours" else 0
-    features: Tensor = inside
-    if inside.visible.is_whole:
-        pass
-    elif hidden == "zero":
-        features = inside.with_hidden_zero()
-    elif rings and not inside.visible.is_whole_under(window):
-        features = inside.with_neighbour_padding(rings, owns_gradient=True)
-    reads_beyond = inside.visible.extent is not None and window.reads_beyond
-    value = outside if frame is None else frame.value
-    if reads_beyond:
-        features = inside.with_zero_outside(features) if value == 0 else inside.visible.cut(features, value)
-    if frame is not None:
-        features = F.pad(features, frame.padding, value=frame.value)
-        if reads_beyond and value != outside:
-            features = x.visible.cut(features, outside)
-    visible, computed = inside.visible.window(window), compute(features)
-    if reads_beyond and outside != 0:
-        computed = visible.cut(computed)  # finite everywhere
-    result = carry(computed, visible)
-    result.rings = rings
-    return result
 
 
 def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
@@ -199,18 +136,3 @@ def _of_positions(pad: Sequence[int], count: int) -> tuple[Padding, Padding]:
     """A padding of `count` axes of positions, and what there is of other axes."""
     sizes = tuple(map(int, pad)) + (0,) * (2 * count - len(pad))
     return sizes[: 2 * count], sizes[2 * count :]
-
-
-def _sum(first: Padding, second: Padding) -> Padding:
-    return tuple(one + other for one, other in zip(first, second, strict=True))
-
-
-def _convolution_padding(padding: str | int | Sizes, kernel_size: Sizes, dilation: Sizes) -> Padding:
-    """Padding of a convolution; "same" puts the odd position right and below."""
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        rooms = [(size - 1) * step for size, step in zip(kernel_size, dilation, strict=True)]
-        return padding_of([room // 2 for room in rooms], [math.ceil(room / 2) for room in rooms])
-    assert not isinstance(padding, str)
-    return symmetric(padding, len(kernel_size))

@@ -7,14 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import (
-    BatchNorm,
-    fused_batch_norm,
-    masked_batch_norm,
-    native_batch_norm,
-)
-from maskrobust.lm_modules.masking.masked import Masked
-from maskrobust.lm_modules.masking.rules.pointwise import check_images_first
+from maskrobust.lm_modules.masking.batch_norm import BatchNorm, fused_batch_norm, masked_batch_norm, native_batch_norm
+from maskrobust.lm_modules.masking.masked import Masked, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.torch_private import is_transformed
 

@@ -7,8 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.augment.batch import LAYOUTS
-from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in, without_axes
+from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, masked_in, without_axes
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
@@ -165,22 +164,6 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
     return x.with_fresh(operation(x.features, *args, **kwargs))
 
 
-def check_images_first(x: Any) -> None:
-    """Refuse features that are not (B, C, *size)."""
-    if not isinstance(x, Masked):
-        raise NotImplementedError("layer masking needs masked features here, got a plain tensor; mask them first.")
-    if not x.is_images_first:
-        raise NotImplementedError(
-            f"layer masking needs features {layout_of(x)} here, with axes {x.visible.axes} for images and positions, "
-            f"got shape {tuple(x.shape)} with axes {x.axes}; permute them first."
-        )
-
-
-def layout_of(x: Masked) -> str:
-    """The order of axes that most rules need, in words."""
-    return LAYOUTS[len(x.visible.size) + 1]
-
-
 def masked_operands(*operands: Any) -> list[Masked]:
     """Those that are masked; refused where their axes are not the same."""
     masked = masked_in(operands)
@@ -214,7 +197,7 @@ def at_each_position(result: Tensor, like: Masked, visible: VisibleMap) -> Maske
 
 def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tensor:
     """What each image is divided by, such as its norm, with 1 for an image of which nothing is visible."""
-    hidden = numerator.visible.hidden_images
+    hidden = ~numerator.visible.positions.flatten(1).any(dim=1)  # of an image nothing is visible
     if denominator.ndim != numerator.ndim or denominator.shape[numerator.axes[0]] != hidden.shape[0]:
         return denominator
     shape = [1] * denominator.ndim

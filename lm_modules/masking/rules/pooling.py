@@ -15,13 +15,10 @@ from maskrobust.lm_modules.masking.axes import (
     Sizes,
     before,
     channels_first,
-    symmetric,
-    tuple_of,
 )
-from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
-from maskrobust.lm_modules.masking.rules.convolution import slide
+from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, slide, without_axes
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
@@ -40,14 +37,6 @@ def max_pool(
     return _slide(x, *settings, lambda features: operation(features, *settings), outside=-math.inf)
 
 
-@masking_rule(
-    F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices, any_sizes=True
-)  # fmt: skip
-def max_pool_with_indices(_operation: Operation, *_args: Any, **_kwargs: Any) -> Masked:
-    """Refused."""
-    raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
-
-
 @masking_rule(*AVERAGE_POOLS.values(), any_sizes=True)
 def average_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
@@ -60,13 +49,13 @@ def average_pool(
             f"divisor_override={divisor_override}; leave it out, and multiply what the pool returns."
         )
     settings = kernel_size, stride or kernel_size, padding, ceil_mode
-    count = len(x.spatial_axes)
+    count = x.ndim - 2
     if x.visible.extent is None or divisor_override is not None or (count_include_pad and not ceil_mode):
         rest = (count_include_pad,) if count == 1 else (count_include_pad, divisor_override)
         return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, *rest))
     if torch.compiler.is_exporting() or count == 1:  # torch has no average pool of signals with a divisor of its own
         raise DependsOnSize
-    window = Window(tuple_of(kernel_size, count), tuple_of(stride or kernel_size, count), symmetric(padding, count))
+    window = Window.of(count, *settings[:3])
     sums = _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, True, 1))
     divisors = _divisors(x.visible.extent, sums.visible.size[1:], window, count_include_pad)
     return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
@@ -225,9 +214,7 @@ def _slide(
     x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     compute: Callable[[Tensor], Tensor], outside: float = 0.0,
 ) -> Masked:  # fmt: skip
-    count = len(x.spatial_axes)
-    sizes, strides, dilations = (tuple_of(each, count) for each in (size, stride, dilation))
-    window = Window(sizes, strides, symmetric(padding, count), dilations, ceil_mode)
+    window = Window.of(x.ndim - 2, size, stride, padding, dilation, ceil_mode)
     return slide(x, window, compute, hidden="zero", outside=outside)
 
 

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.axes import Axes
-from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
+from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, slide, without_axes
 from maskrobust.lm_modules.masking.memory import share, share_memory
-from maskrobust.lm_modules.masking.rules.convolution import slide
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, check_images_first, refusal_of
+from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, refusal_of
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, anywhere, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
@@ -254,7 +253,7 @@ def interpolate(
 def pixel_unshuffle(operation: Operation, x: Masked, downscale_factor: int) -> Masked:
     """Blocks of positions become channels: visible where any of the block is, the others 0."""
     side = downscale_factor
-    block = Window((side, side), (side, side))
+    block = Window.of(2, side, side)
     return slide(x, block, lambda features: operation(features, side), hidden="zero")
 
 

@@ -56,11 +56,9 @@ def train_with(package, folder, *callbacks, **options):
     trainer.fit(strangers_of(package)[0], normalised(TRAINING), normalised(VALIDATION))
 
 
-@pytest.mark.parametrize("own_data", [True, False])
-def test_both_packages_trainers_log_the_same_numbers(own_data, tmp_path, other):
+def test_both_packages_trainers_log_the_same_numbers(tmp_path, other):
     train(tmp_path / "one", callback(network="net", every_n_epochs=2))
-    data = Described() if own_data else strangers_of(other)[1]
-    measures = callback(network="net", data=data, every_n_epochs=2)
+    measures = callback(network="net", data=strangers_of(other)[1], every_n_epochs=2)
     train_with(other, tmp_path, measures, logger=other.pytorch.loggers.CSVLogger(tmp_path, "other", version=""))
     one, found = (logged(tmp_path / name) for name in ("one", "other"))
     measured = {name for name in one if name.startswith("reliance/")}

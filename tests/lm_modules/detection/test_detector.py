@@ -19,7 +19,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.detection.boxes import is_visible, visible_fraction
 from maskrobust.lm_modules.detection.stand_ins import MaskedPool
 from maskrobust.lm_modules.masking.layer_masking import MaskedMap
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 from tests.lm_modules.detection.detectors import CLASSES, DETECTORS, build, draw_batch, with_nan
 from tests.lm_modules.masking.cases import assert_close
 
@@ -221,15 +221,12 @@ MISTAKES = {
     "masked twice": (lambda: MaskedDetector(MaskedDetector(build("FCOS"))), InputError, ["take it as it is"]),
     "a percentage": (lambda: MaskedDetector(build("FCOS"), 50), InputError, ["min_visible", "[0, 1]", "50"]),
     "a batch": (lambda: call(torch.rand(2, 3, 48, 48)), TypeError, ["images", "(2, 3, 48, 48)", "list(batch)"]),
-    "no images": (lambda: call([]), InputError, ["at least one image"]),
     "lists for tensors": (lambda: call(IMAGES, [each.tolist() for each in VISIBLE]), TypeError, ["visible", "list"]),
-    "4 images, 3 masks": (lambda: call([*IMAGES, IMAGES[0]], VISIBLE), InputError, ["visible", "4 images, got 3"]),
     "another size": (lambda: call(IMAGES, [VISIBLE[0]] * 3), InputError, ["(3, 80, 45)", "(1, 50, 72)", "image 1"]),
     "numbers for bools": (lambda: call(IMAGES, [each.float() for each in VISIBLE]), TypeError, ["visible", "bool"]),
     "bytes": (lambda: call([(255 * each).byte() for each in IMAGES]), TypeError, ["float in [0, 1]", "uint8"]),
     "NaN in sight": (lambda: call(with_nan(IMAGES, VISIBLE)), InputError, ["NaN", "image 0", "visible_from"]),
     "no targets": (lambda: call(IMAGES, VISIBLE, training=True), InputError, ["targets", "eval()"]),
-    "2 targets": (lambda: call(IMAGES, VISIBLE, TARGETS[:2], training=True), InputError, ["targets", "got 2"]),
     "all hidden": (
         lambda: call(IMAGES, [each & False for each in VISIBLE], TARGETS, training=True),
         InputError, ["all 3 are hidden", "leave such a batch out"],
@@ -244,9 +241,8 @@ def call(*given, training=False):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_told_in_one_sentence(mistake):
     make, kind, named = MISTAKES[mistake]
-    with pytest.raises(kind) as refusal:
+    with refused(kind, *named):
         make()
-    assert_one_sentence(refusal, *named)
 
 
 class Yolo(nn.Module):

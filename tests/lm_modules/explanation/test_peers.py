@@ -22,8 +22,6 @@ from maskrobust import (
     predictor,
     visibility_forward,
 )
-from maskrobust.errors import InputError
-from tests.conftest import assert_one_sentence
 from tests.lm_modules.masking.networks import seeded
 from tests.pages.commands import blocks
 from tests.test_house import ROOT
@@ -211,32 +209,3 @@ def test_gradients_of_images_with_nan_are_finite_and_zero_where_hidden(small_net
     ].sum().backward()
     assert images.grad.isfinite().all() and images.grad.abs().max() > 0
     assert not images.grad[~VISIBLE.expand_as(images)].any()
-
-
-def additive(images, visible, keys):
-    return (images * visible).sum(dim=(2, 3))
-
-
-def channels_apart():
-    maps = torch.ones(1, 3, 16, 12)
-    maps[0, 1] = 0
-    return maps
-
-
-@pytest.mark.parametrize(
-    ("call", "sentence"),
-    [
-        (lambda: visibility_forward(additive, OBLONG[None]), r"image must be \(C, H, W\)"),
-        (lambda: visibility_forward(additive, OBLONG, scale="odds"), "scale must be one of"),
-        (lambda: visibility_forward(additive, OBLONG)(torch.ones(16, 12)), r"maps must be \(N, 1, 16, 12\)"),
-        (lambda: visibility_forward(additive, OBLONG)(torch.full((1, 1, 16, 12), torch.nan)), "0 where hidden and 1"),
-        (lambda: visibility_forward(additive, OBLONG)(channels_apart()), "in all channels alike"),
-        (lambda: nan_classifier(additive)(np.zeros((1, 16, 12, 3), np.uint8)), "got uint8 .* integers have no NaN"),
-        (lambda: nan_classifier(additive)(np.zeros((16, 12, 3))), r"arrays must be floats \(N, H, W, C\)"),
-        (lambda: nan_classifier(additive)(np.full((1, 16, 12, 3), 200.0)), "got 200 to 200; divide by 255"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(call, sentence):
-    with pytest.raises(InputError, match=sentence) as refusal:
-        call()
-    assert_one_sentence(refusal)

@@ -5,7 +5,6 @@ that are checked, and for the smallest model of each other one.
 
 `python -m tests.lm_modules.masking.architectures`, which `scripts/architectures` runs, checks every network of this
 table, one at a time, and writes docs/reference/architectures.md. With names it checks these alone, and writes nothing.
-With `--sizes` it says instead how far images of several sizes in one batch are answered otherwise than alone.
 """
 
 import copy
@@ -21,7 +20,6 @@ import torchvision
 from rich.progress import track
 from torch import Tensor, nn
 
-from maskrobust.augment import pad_batch
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
 from maskrobust.lm_modules.masking.functional import hide
 from maskrobust.lm_modules.masking.visible_map import PaddingRule
@@ -401,56 +399,8 @@ def _failures(results: dict[str, dict[str, bool | str]]) -> list[str]:
     ]
 
 
-@torch.no_grad()
-def error_in_sizes(network: nn.Module, image_size: int, sizes_drawn: int = 1) -> float:
-    """Largest difference between images of several sizes in one batch, and alone, over the deviation of the outputs.
-
-    In float64, without and with holes. A network that takes few sizes alone, as one with strides before a sum of
-    branches does, is given sides of `image_size` and half of it.
-
-    Args:
-        network: in eval mode; becomes float64.
-        image_size: about that of the largest image; the smallest has a side of five sixths of it.
-        sizes_drawn: how often three sizes are drawn.
-
-    Raises:
-        UnsupportedNetworkError: it cannot compute images of several sizes.
-    """
-    masked, generator, errors = LayerMasking(network.double()), torch.Generator().manual_seed(0), []
-    takes_any = all(_takes(network, side) for side in range(image_size * 5 // 6, image_size))
-    for _ in range(sizes_drawn):
-        sizes = torch.randint(image_size * 5 // 6, image_size + 1, (3, 2), generator=generator)
-        if not takes_any:
-            sizes = image_size // torch.randint(1, 3, (3, 2), generator=generator)
-        images = [torch.randn(3, *size, generator=generator, dtype=torch.float64) for size in sizes.tolist()]
-        canvas, _ = pad_batch(images)
-        holes = draw_visible(*[int(sizes.max())] * 2)[:1, :, : canvas.shape[2], : canvas.shape[3]]
-        for visible in (torch.ones_like(holes), holes):
-            shown = [visible[:, :, : each.shape[1], : each.shape[2]] for each in images]
-            alone = torch.cat([masked(each[None], seen) for each, seen in zip(images, shown, strict=True)])
-            together = masked(canvas, visible.expand(3, -1, -1, -1), sizes=sizes)
-            errors.append(((together - alone).abs().max() / alone.std()).item())
-    return max(errors)
-
-
-def _takes(network: nn.Module, side: int) -> bool:
-    try:
-        network(torch.zeros(1, 3, side, side, dtype=torch.float64))
-    except RuntimeError:
-        return False
-    return True
-
-
 def main() -> None:
     """Check every listed network and write the section, or check those that are named; exit with 1 where one fails."""
-    if "--sizes" in sys.argv:
-        for architecture in architectures():
-            try:
-                verdict = f"{error_in_sizes(build(architecture), size_of(architecture)):.1e}"
-            except UnsupportedNetworkError as error:
-                verdict = str(error)
-            sys.stdout.write(f"{architecture}: {verdict}\n")
-        return
     results: dict[str, dict[str, bool | str]] = {}
     for architecture in track(sys.argv[1:] or architectures(), "checking"):
         for padding in ("mean", "mirror"):

@@ -11,24 +11,19 @@ from torchvision.models import segmentation
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 
-def _block(channels: int, made: int, norm: Callable[[int], nn.Module] = nn.BatchNorm2d) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, made, 3, padding=1), norm(made), nn.ReLU())
+def _block(channels: int, made: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU())
 
 
 class SmallUNet(nn.Module):
     """Two levels down and up again, enlarged as `enlarge` says."""
 
-    def __init__(
-        self,
-        enlarge: Callable[[int, int], nn.Module],
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
-        pool: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, enlarge: Callable[[int, int], nn.Module], pool: nn.Module | None = None) -> None:
         super().__init__()
         self.pool = pool or nn.MaxPool2d(2)
-        self.first, self.second, self.third = _block(3, 8, norm), _block(8, 16, norm), _block(16, 16, norm)
+        self.first, self.second, self.third = _block(3, 8), _block(8, 16), _block(16, 16)
         self.up_second, self.up_first = enlarge(16, 8), enlarge(16, 8)
-        self.join_second, self.join_first = _block(24, 16, norm), _block(16, 8, norm)
+        self.join_second, self.join_first = _block(24, 16), _block(16, 8)
         self.head = nn.Conv2d(8, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,10 +40,6 @@ def transposed(channels: int, made: int) -> nn.Module:
 
 def bilinear(channels: int, made: int) -> nn.Module:
     return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(channels, made, 1))
-
-
-def shuffled(channels: int, made: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(channels, 4 * made, 1), nn.PixelShuffle(2))
 
 
 class ContextNet(nn.Module):
@@ -90,7 +81,5 @@ DENSE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "smp PSPNet": _smp("PSPNet"),
     "U-Net, transposed": lambda: SmallUNet(transposed),
     "U-Net, bilinear": lambda: SmallUNet(bilinear),
-    "U-Net, pixel shuffle": lambda: SmallUNet(shuffled),
-    "U-Net, group norm": lambda: SmallUNet(transposed, lambda channels: nn.GroupNorm(4, channels)),
     "dilated context": ContextNet,
 }

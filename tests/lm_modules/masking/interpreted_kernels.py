@@ -49,13 +49,16 @@ def with_nan(features, visible):
     return torch.where(visible, features, torch.nan)
 
 
+def rings_of(visible, rings):
+    return padding.RingMap(padding.distances_up_to(rings, visible), rings)
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.03, 0.5, 1.0])
 @pytest.mark.parametrize("size", [(13, 10), (1, 5), (31,)])
 def test_rings_are_filled_and_zeroed_as_rows_are(size, fraction):
     visible, features = draw(2, 1, *size).abs() < 2 * fraction, draw(2, 20, *size, seed=1)
     for rings in (1, 6):
-        distances, rows = morphology.distances_up_to(rings, visible), morphology.PADDINGS["mean"](visible, rings)
-        plan = morphology.plan_rings(distances, rings)
+        plan, rows = rings_of(visible, rings), morphology.PADDINGS["mean"](visible, rings)
         found, wanted = with_nan(features, visible), with_nan(features, visible)
         plan.fill(found)
         rows.fill(wanted)
@@ -88,7 +91,7 @@ def test_batch_norm_is_that_of_visible_positions(fraction, offset, affine):
 def test_gradients_have_those_of_the_cpu(name):
     visible, weight = draw(2, 1, 5, 4) < 0, draw(3, 3, 3, 3, seed=1).requires_grad_()
     norm, results = BatchNorm(None, None, draw(3, 1, 1, 1)[:, 0, 0, 0], None, 0.1, 1e-5), []
-    plans = morphology.PADDINGS["mean"](visible, 1), morphology.plan_rings(morphology.distances_up_to(1, visible), 1)
+    plans = morphology.PADDINGS["mean"](visible, 1), rings_of(visible, 1)
     for plan, norm_by in zip(plans, (masked_batch_norm, kernel_batch_norm), strict=True):
         x, bias = draw(2, 3, 5, 4).requires_grad_(), torch.zeros(3, 1, 1).double().requires_grad_()
         shown = functional.hide(x, visible) + bias

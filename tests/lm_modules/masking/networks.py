@@ -7,17 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 
 CLASSES = 5
 BUILDERS = {
     "basic_resnet": lambda: ResNet(BasicBlock, [1, 1, 1, 1], num_classes=CLASSES),
-    "resnext": lambda: ResNet(Bottleneck, [1, 1, 1, 1], num_classes=CLASSES, groups=8, width_per_group=4),
-    "dilated": lambda: ResNet(
-        Bottleneck, [1, 1, 2, 1], num_classes=CLASSES, replace_stride_with_dilation=[False, True, True]
-    ),
     "small_resnet": lambda: SmallResNet(CLASSES, width=16, blocks=2),
 }
 

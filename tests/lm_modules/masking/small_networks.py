@@ -73,67 +73,6 @@ class Modern(nn.Module):
         return self.head(x + self.drop(self.scale * branch))
 
 
-class Shuffled(nn.Module):
-    """Half of the channels go through, then all are shuffled (ShuffleNet)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.BatchNorm2d(32), nn.ReLU())
-        self.branch = nn.Sequential(
-            nn.Conv2d(16, 16, 1),
-            nn.BatchNorm2d(16),
-            nn.ReLU(),
-            nn.Conv2d(16, 16, 3, 1, 1, groups=16),
-            nn.BatchNorm2d(16),
-        )
-        self.fc = nn.Linear(32, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second = self.stem(x).chunk(2, dim=1)
-        x = torch.cat((first, self.branch(second)), dim=1)
-        batch, channels, height, width = x.size()
-        x = x.view(batch, 2, channels // 2, height, width).transpose(1, 2).reshape(batch, channels, height, width)
-        return self.fc(x.mean([2, 3]))
-
-
-class Gated(nn.Module):
-    """An inverted bottleneck with squeeze and excitation (MobileNetV3)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.Hardswish(inplace=True))
-        self.expand = nn.Sequential(nn.Conv2d(16, 32, 1), nn.BatchNorm2d(32), nn.Hardswish())
-        self.depthwise = nn.Conv2d(32, 32, 5, padding=2, groups=32)
-        self.squeeze, self.excite = nn.Conv2d(32, 16, 1), nn.Conv2d(16, 32, 1)
-        self.project = nn.Sequential(nn.Conv2d(32, 16, 1), nn.BatchNorm2d(16))
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        branch = self.depthwise(self.expand(x))
-        gate = self.excite(F.relu(self.squeeze(branch.mean((2, 3), keepdim=True))))
-        return self.head(x + self.project(branch * F.hardsigmoid(gate)))
-
-
-class Hourglass(nn.Module):
-    """Down and up again, with a skip connection (U-Net)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
-        self.down = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU())
-        self.up = nn.ConvTranspose2d(32, 16, 2, 2)
-        self.bilinear = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(32, 16, 1))
-        self.merge = nn.Conv2d(32, 16, 3, padding=1, padding_mode="reflect")
-        self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
-
-    def forward(self, x: Tensor) -> Tensor:
-        skip = F.relu(self.stem(x))
-        low = self.down(skip)
-        x = torch.cat([self.up(low) + self.bilinear(low), skip], dim=1)
-        return self.head(F.silu(self.merge(x)))
-
-
 class Normalised(nn.Module):
     """No batch statistics: standardised weights and group norm (Big Transfer)."""
 
@@ -171,4 +110,4 @@ class Rearranged(nn.Module):
         return self.head(x.view(x.size(0), -1))
 
 
-SMALL_NETWORKS = (Dense, Branched, Modern, Shuffled, Gated, Hourglass, Normalised, Rearranged)
+SMALL_NETWORKS = (Dense, Branched, Modern, Normalised, Rearranged)

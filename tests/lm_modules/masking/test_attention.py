@@ -3,18 +3,14 @@
 from functools import partial
 
 import pytest
-import timm
 import torch
 import torchvision
 from timm.models.davit import DaVit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.edgenext import EdgeNeXt
 from timm.models.efficientformer_v2 import EfficientFormerV2
-from timm.models.gcvit import GlobalContextVit
 from timm.models.hiera import Hiera
-from timm.models.hieradet_sam2 import HieraDet
 from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
-from timm.models.swin_transformer import SwinTransformer
 from timm.models.tnt import TNT
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -27,8 +23,10 @@ from maskrobust.lm_modules.methods import predictor
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
+from tests.lm_modules.masking.architectures import COLUMNS, check, initialised
 from tests.lm_modules.masking.cases import Function
+from tests.lm_modules.masking.networks import seeded
 
 # --- the reference: a vision transformer that gets its visible tokens alone ------------------------------------------
 
@@ -99,8 +97,7 @@ def by_hand(network, image, visible):
     return (network.head(classes[0]) + network.head_dist(classes[1])) / 2
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("fused", "training"), [(True, False), (False, True)])
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_a_vision_transformer_is_the_one_that_gets_its_visible_tokens_alone(name, fused, training):
     network, (images, visible) = draw(TRANSFORMERS[name]).double().train(training), question()
@@ -130,17 +127,8 @@ def test_a_vision_transformer_is_the_one_that_gets_its_visible_tokens_alone(name
 
 OF_STAGES = {"depths": (1, 1, 1, 1), "num_classes": 5}
 NETWORKS = {
-    "vit": (TRANSFORMERS["vit"], 32),
     "torchvision vit": (
         partial(torchvision.models.VisionTransformer, 32, 8, 2, 2, 24, 48, num_classes=5), 32,
-    ),
-    "swin": (
-        partial(SwinTransformer, img_size=32, patch_size=2, window_size=4, embed_dim=16, depths=(2, 2),
-                num_heads=(2, 2), num_classes=5), 32,
-    ),
-    "swin of torchvision": (
-        partial(torchvision.models.SwinTransformer, [2, 2], 16, [2, 2], [2, 2], [4, 4], stochastic_depth_prob=0.0,
-                num_classes=5), 32,
     ),
     "maxvit": (
         partial(torchvision.models.MaxVit, input_size=(32, 32), stem_channels=8, partition_size=4,
@@ -151,78 +139,24 @@ NETWORKS = {
         partial(Hiera, img_size=(64, 64), embed_dim=16, num_heads=1, stages=(1, 1, 1), q_pool=2, mask_unit_size=(4, 4),
                 num_classes=5), 64,
     ),
-    "gcvit": (
-        partial(GlobalContextVit, img_size=64, num_heads=(2, 2, 2, 2), window_ratio=(16, 16, 16, 32), embed_dim=16,
-                **OF_STAGES), 64,
-    ),
     "efficientformerv2": (
         partial(EfficientFormerV2, (1, 1, 1, 2), embed_dims=(8, 16, 16, 16), img_size=64, num_vit=1, num_classes=5), 64,
     ),
     "davit": (partial(DaVit, embed_dims=(8, 16, 16, 16), num_heads=(1, 2, 2, 2), window_size=2, **OF_STAGES), 64),
     "edgenext": (partial(EdgeNeXt, dims=(8, 16, 16, 16), **OF_STAGES), 64),
-    "coatnet": (partial(timm.create_model, "test_coatnet", img_size=64, num_classes=5), 64),
-    "sam 2": (
-        partial(HieraDet, embed_dim=16, num_heads=1, stages=(1, 2, 2), global_att_blocks=(4,), window_spec=(8, 4, 2),
-                q_pool=2, global_pos_size=(4, 4), num_classes=5), 64,
-    ),
     "mvitv2": (
         partial(MultiScaleVit, MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=8, num_heads=1), img_size=64,
                 num_classes=5), 64,
     ),
     "tnt": (partial(TNT, img_size=32, patch_size=8, embed_dim=24, inner_dim=8, depth=2, num_classes=5), 32),
-    "mobilevit": (partial(timm.create_model, "mobilevit_xxs", num_classes=5), 64),
 }  # fmt: skip
 
 
-def with_holes(size):
-    """Images whose right half is hidden, of which only a corner is visible, and that have a hole along no patches."""
-    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(2))
-    visible = torch.ones(3, 1, size, size, dtype=torch.bool)
-    visible[0, :, :, size // 2 :] = False
-    visible[1, :, size // 4 :] = visible[1, :, :, size // 4 :] = False
-    visible[2, :, 5 : size // 2 + 3, 3 : size // 2 + 1] = False
-    return images, visible
-
-
-def prepared(name):
-    """A network whose batch norms know its images, so that it tells them apart."""
-    build, size = NETWORKS[name]
-    network = draw(build)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
-            module.train().momentum = 1.0
-    with torch.no_grad():
-        network(torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(3)))
-    return network.eval(), size
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_no_hidden_pixel_matters_and_all_visible_and_alone_are_as_expected(name):
-    network, size = prepared(name)
-    masked, (images, visible) = LayerMasking(network), with_holes(size)
-    with torch.no_grad():
-        plain, found = network(images), masked(images, visible)
-        for other in (torch.nan, 1e30):
-            assert torch.equal(masked(images.where(visible, other), visible), found)
-        assert torch.equal(masked(images, torch.ones_like(visible)), plain)
-        shown = torch.cat([torch.ones_like(visible), visible])  # of which the mask is not all True
-        for of_batch, alone in ((masked(torch.cat([images, images]), shown), torch.cat([plain, found])),
-                                (found[1:2], masked(images[1:2], visible[1:2]))):  # fmt: skip
-            torch.testing.assert_close(of_batch, alone, rtol=1e-4, atol=1e-4 * plain.std().item())
-        assert (found - plain).abs().amax(1).min() > 0.01 * plain.std()
-        nothing = masked(images, torch.zeros_like(visible))
-        assert nothing.isfinite().all() and torch.allclose(nothing, nothing[:1], atol=1e-5)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_gradients_are_finite_in_training_and_0_at_hidden_pixels_alone(name):
-    network, size = prepared(name)
-    masked, (images, visible) = LayerMasking(network).train(), with_holes(size)
-    given = images.where(visible, torch.nan).requires_grad_()
-    (masked(given, visible) * torch.randn(3, 5, generator=torch.Generator().manual_seed(4))).sum().backward()
-    assert given.grad.isfinite().all() and (given.grad[(~visible).expand_as(images)] == 0).all()
-    assert (given.grad.abs().sum(1, keepdim=True)[visible] > 0).float().mean() > 0.9
-    assert all(each.grad.isfinite().all() for each in network.parameters() if each.grad is not None)
+@pytest.mark.parametrize(("name", "padding"), [(name, ["mean", "mirror"][at % 2]) for at, name in enumerate(NETWORKS)])
+def test_a_network_that_attends_has_all_six_properties(name, padding):
+    make, size = NETWORKS[name]
+    network = initialised(seeded(make), (8, 3, size, size))
+    assert check(network, (3, size, size), padding) == dict.fromkeys(COLUMNS, True)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -260,9 +194,8 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_other_networks_of_tokens_are_refused_by_name_when_wrapped(name):
     layer, named, *parts = REFUSED[name]
-    with pytest.raises(UnsupportedNetworkError) as refusal:
+    with refused(UnsupportedNetworkError, "layer 'layer", named):
         LayerMasking(Tokens(layer, *parts))
-    assert_one_sentence(refusal, "layer 'layer", named)
 
 
 PRODUCTS = {
@@ -347,12 +280,10 @@ def test_where_a_mask_of_the_network_leaves_hidden_keys_alone_nothing_is_attende
 
 def test_coverage_and_images_of_several_sizes_are_refused_by_name():
     masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
-    with pytest.raises(UnsupportedNetworkError) as refusal:
+    with refused(UnsupportedNetworkError, "coverage follows positions"):
         masked.coverage(visible)
-    assert_one_sentence(refusal, "coverage follows positions")
-    with pytest.raises(UnsupportedNetworkError) as refusal:
+    with refused(UnsupportedNetworkError, "images of one size in networks that attend"):
         masked(images, visible, sizes=torch.tensor([[SIDE, SIDE]] * 4 + [[SIDE, SIDE // 2]]))
-    assert_one_sentence(refusal, "images of one size in networks that attend")
 
 
 class OfSignals(nn.Module):
@@ -373,9 +304,8 @@ class OfSignals(nn.Module):
         return self.head(tokens.mean(1))
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_tokens_of_signals_attend_to_visible_ones_alone(training):
-    network = draw(OfSignals).double().train(training)
+def test_tokens_of_signals_attend_to_visible_ones_alone():
+    network = draw(OfSignals).double().train()
     signals = torch.randn(3, 2, 24, generator=torch.Generator().manual_seed(6)).double().requires_grad_()
     shown = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 1, 0], [1, 1, 1, 1, 1, 1]]).bool()
     found = LayerMasking(network)(signals, shown.repeat_interleave(4, 1)[:, None])

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking
 from tests.conftest import require_component
-from tests.lm_modules.masking.cases import Function, draw_visible, tensors_of
+from tests.lm_modules.masking.cases import draw_visible, tensors_of
 from tests.lm_modules.masking.dense_networks import DENSE_NETWORKS, SmallUNet, bilinear, transposed
 
 HEIGHT, WIDTH = 64, 96
@@ -71,9 +71,8 @@ def test_coverage_is_one_exactly_where_no_hidden_pixel_has_a_gradient(enlarge, h
     assert (coverage == 1).any() and (coverage < 1).any()
 
 
-@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm])
-def test_a_norm_without_running_statistics_reads_all_images_of_the_batch(norm):
-    masked = LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 1), norm(4, track_running_stats=False)).eval())
+def test_a_norm_without_running_statistics_reads_all_images_of_the_batch():
+    masked = LayerMasking(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval())
     visible = torch.ones(2, 1, 4, 4, dtype=torch.bool)
     assert (masked.coverage(visible) == 1).all()
     visible[0, :, :2] = False
@@ -116,44 +115,6 @@ def test_what_reads_the_whole_image_is_covered_as_the_image_is():
     assert LayerMasking(classifier).coverage(visible).flatten().tolist() == [0.5, 1.0]
 
 
-def test_coverage_of_tokens_is_refused_in_one_sentence():
-    network = Function(
-        lambda x, conv, head: head(conv(x).flatten(2).mT).mean(1), nn.Conv2d(3, 4, 4, 4), nn.Linear(4, 2)
-    )
-    masked, visible = LayerMasking(network.eval()), torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    visible[..., :8, :8] = False
-    with pytest.raises(UnsupportedNetworkError, match=r"^at layer '.*coverage follows .*; `plan` says"):
-        masked.coverage(visible)
-
-
-class AsksForSizes(nn.Module):
-    """Refuses channels and sizes as libraries do, and takes another way where images are small."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.small = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)
-
-    def forward(self, x):
-        if x.shape[1] != 3 or x.shape[-1] % 8 != 0:
-            raise RuntimeError("a size that does not fit")
-        assert x.ndim == 4
-        y = self.conv(x) if x.shape[-1] > 50 else self.small(x)
-        return y if y.shape[1] == 4 else -y
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.half], ids=str)
-@pytest.mark.parametrize("width", [96, 48])
-def test_a_network_that_asks_for_sizes_is_answered_in_each_pass(dtype, width):
-    network = AsksForSizes().eval().to(dtype)
-    masked, images, visible = LayerMasking(network), draw_images()[..., :width].to(dtype), holes()[..., :width]
-    is_whole = masked.coverage(visible) == 1
-    assert is_whole.any()
-    given, expected = (output.masked_select(is_whole) for output in (masked(images, visible), network(images)))
-    torch.testing.assert_close(given, expected)
-    with pytest.raises(InputError, match=r"224 x 224 pixels, but none of 64 x 44 \(a size that does not fit\)"):
-        masked(images[..., :44], visible[..., :44])
-
-
 def test_nan_at_a_visible_pixel_is_refused_naming_the_image():
     images, visible = draw_images(), holes()
     images[1, 0, 30, 30] = torch.nan
@@ -162,35 +123,15 @@ def test_nan_at_a_visible_pixel_is_refused_naming_the_image():
             LayerMasking(SmallUNet(bilinear).eval())(images, shown)
 
 
-def test_infinite_and_large_pixels_are_no_nan():
-    network = LayerMasking(nn.Conv2d(3, 1, 1).eval())
-    images = draw_images()
-    images[0, 0, 40, 40], images[0, 0, 40, 41] = torch.inf, -torch.inf
-    with pytest.warns(UserWarning, match="should be normalised"):
-        outputs = network(images, holes())
-    assert outputs[1].isfinite().all()
-
-
-SIZES = {"hidden_sizes": [16, 32], "depths": [1, 1]}
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("ResNet", {"embedding_size": 16, "layer_type": "basic", **SIZES}),
-        ("ConvNext", {"num_stages": 2, **SIZES}),
-        ("RegNet", {"embedding_size": 16, "groups_width": 8, **SIZES}),
-    ],
-)
-def test_networks_of_hugging_face_are_masked_and_return_what_they_return(kind, options, monkeypatch):
+def test_a_network_of_hugging_face_is_masked_and_returns_what_it_returns(monkeypatch):
     """In a folder of their own: torchmetrics imports transformers, for seconds, wherever it is installed."""
     folder = Path(sys.prefix) / "transformers"
     require_component(folder / "transformers", f"{sys.executable} -m pip install --target {folder} 'transformers>=5'")
     monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
     import transformers
 
-    config = getattr(transformers, f"{kind}Config")(**options)
-    network = getattr(transformers, f"{kind}ForImageClassification")(config).eval()
+    config = transformers.ConvNextConfig(num_stages=2, hidden_sizes=[16, 32], depths=[1, 1])
+    network = transformers.ConvNextForImageClassification(config).eval()
     images, visible = draw_images(), holes()
     visible[1] = True
     with torch.no_grad():

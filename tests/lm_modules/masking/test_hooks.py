@@ -1,8 +1,5 @@
 """Hooks of modules fire under a mask as in the plain network, and layers that compute their weights are called."""
 
-import copy
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
@@ -13,14 +10,13 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
-from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, weight_norm
 from torch.testing import assert_close
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
 from tests.lm_modules.masking.networks import build, draw_images, holes
 
 IMAGES, VISIBLE = draw_images(), holes()
-HOOKED = ("conv1", "bn1", "maxpool", "layer1", "layer1.0.relu", "layer2.0.downsample", "layer4", "avgpool", "fc", "")
 
 
 def features_of(output):
@@ -28,57 +24,29 @@ def features_of(output):
     return output.as_plain() if isinstance(output, Masked) else output.clone()
 
 
-@pytest.mark.parametrize(
-    ("training", "memory_format"),
-    [(False, torch.contiguous_format), (True, torch.channels_last)],
-    ids=["eval", "train"],
-)
-@torch.no_grad()
-def test_every_module_shows_its_hooks_what_it_returns(training, memory_format):
-    network = build("basic_resnet").to(memory_format=memory_format).train(training)
-    masked, seen = LayerMasking(network), {}
-    expected = {layer: masked.output_of(layer, IMAGES, VISIBLE) for layer in HOOKED[:-1]}
-    expected[""] = masked(IMAGES, VISIBLE)
-    for layer in HOOKED:
-        module = network.get_submodule(layer)
+class Join(nn.Module):
+    """Is handed several tensors, by position and by name."""
 
-        def hook(given, _inputs, output, module=module, layer=layer):
-            assert given is module
-            seen[layer] = features_of(output)
+    scale = 1.0
 
-        module.register_forward_hook(hook)
-    assert_close(masked(IMAGES, VISIBLE), expected[""], rtol=1e-4, atol=1e-5)
-    assert seen.keys() == set(HOOKED)
-    for layer, output in seen.items():
-        assert_close(output, features_of(expected[layer]), rtol=1e-4, atol=1e-5)
+    def forward(self, branches, settings, *, shift):
+        return {"sum": branches[0] * settings["scale"] * self.scale + branches[1] - shift}
 
 
-class GroupNormed(nn.Module):
-    """Layers whose rules call no module; one is handed several tensors, by position and by name."""
-
+class Joined(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 8, 3, 2, 1), nn.GroupNorm(2, 8)
-        self.join, self.alone = Join(), nn.Sequential()
-        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
+        self.stem, self.join, self.fc = nn.Conv2d(3, 8, 3, 2, 1), Join(), nn.Linear(8, 3)
 
     def forward(self, x):
-        x = self.norm(self.stem(x))
-        parts = self.join([x, F.max_pool2d(x, 3, 1, 1)], {"scale": 2.0}, shift=x)
-        kept = self.alone(parts["sum"])
-        return self.fc(self.pool(kept + parts["sum"]).flatten(1))
-
-
-class Join(nn.Module):
-    def forward(self, branches, settings, *, shift):
-        return {"sum": branches[0] * settings["scale"] + branches[1] - shift}
+        x = self.stem(x)
+        return self.fc(self.join([x, F.max_pool2d(x, 3, 1, 1)], {"scale": 2.0}, shift=x)["sum"].mean((2, 3)))
 
 
 @torch.no_grad()
 def test_structures_of_tensors_are_shown_and_taken_back():
-    network, order = GroupNormed().eval(), []
+    network, order = Joined().eval(), []
     masked = LayerMasking(network)
-    before = masked(IMAGES, VISIBLE)
 
     def double_first(module, args, kwargs):
         order.append("pre")
@@ -89,39 +57,18 @@ def test_structures_of_tensors_are_shown_and_taken_back():
         order.append("post")
         expected = args[0][0] * 2 + args[0][1] - kwargs["shift"]
         assert expected.visible is output["sum"].visible
-        assert_close(output["sum"].as_plain(), expected.as_plain(), atol=0.0, rtol=1e-6)
+        assert_close(output["sum"].as_plain(), expected.as_plain())
 
     handles = [
         network.join.register_forward_pre_hook(double_first, with_kwargs=True),
         network.join.register_forward_hook(keep, with_kwargs=True, always_call=True),
     ]
     doubled = masked(IMAGES, VISIBLE)
-    assert order == ["pre", "post"] and not torch.equal(doubled, before)
-    order.clear()
-    # What the hook has changed is changed for the module alone: the pooled copy and the shift are the old ones.
-    by_hand = copy.deepcopy(network)
-    by_hand.join = Scaled(4.0)
-    assert_close(doubled, LayerMasking(by_hand)(IMAGES, VISIBLE), rtol=1e-5, atol=1e-5)
     for handle in handles:
         handle.remove()
-    network.alone.register_forward_hook(lambda _module, _inputs, output: output * 0)
-    by_hand.join, by_hand.alone = network.join, Scaled(0.0)
-    assert_close(masked(IMAGES, VISIBLE), LayerMasking(by_hand)(IMAGES, VISIBLE), rtol=1e-5, atol=1e-5)
-    network.alone._forward_hooks.clear()
-    assert_close(masked(IMAGES, VISIBLE), before)
-
-
-class Scaled(Join):
-    """What `Join` makes of a scaled first branch, or any tensor scaled."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, branches, settings=None, *, shift=None):
-        if settings is None:
-            return branches * self.scale
-        return super().forward(branches, {"scale": self.scale}, shift=shift)
+    assert order == ["pre", "post"] and not torch.equal(doubled, masked(IMAGES, VISIBLE))
+    network.join.scale = 2.0  # the pooled branch and the shift stay the old ones
+    assert_close(doubled, masked(IMAGES, VISIBLE))
 
 
 @torch.no_grad()
@@ -139,7 +86,7 @@ def test_a_hook_may_return_other_positions_and_hooks_of_all_modules_are_called_a
     assert set(called) == {masked, *network.modules()}
 
 
-@pytest.mark.parametrize("layer", ["layer3", "layer3.0.conv1", "avgpool", "maxpool"])
+@pytest.mark.parametrize("layer", ["layer3", "maxpool"])
 def test_backward_hooks_see_and_change_gradients(layer):
     network, seen = build("basic_resnet"), []
     masked, module = LayerMasking(network), network.get_submodule(layer)
@@ -156,7 +103,7 @@ def test_backward_hooks_see_and_change_gradients(layer):
     before = gradient()
     module.register_full_backward_hook(lambda given, _inputs, outputs: seen.append((given is module, outputs[0].shape)))
     module.register_full_backward_pre_hook(halve)
-    if layer in ("avgpool", "maxpool"):  # all paths lead through these
+    if layer == "maxpool":  # all paths lead through it
         assert_close(gradient(), before / 2, rtol=1e-3, atol=1e-6)
     else:
         assert not torch.allclose(gradient(), before, rtol=1e-3, atol=1e-6)
@@ -206,27 +153,17 @@ def test_hooks_take_effect_when_compiled():
     assert_close(compiled(IMAGES, VISIBLE), masked(IMAGES, VISIBLE))
 
 
-REPARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "weight_norm": weight_norm,
-    "parametrised weight_norm": parametrizations.weight_norm,
-    "spectral_norm": spectral_norm,
-    "parametrised spectral_norm": parametrizations.spectral_norm,
-    "prune": lambda module: prune.l1_unstructured(module, "weight", 0.5),
-}
-
-
-@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
-@pytest.mark.parametrize("name", REPARAMETRISED)
+@pytest.mark.parametrize("reparametrise", [weight_norm, parametrizations.spectral_norm], ids=["hook", "property"])
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
-def test_a_layer_that_computes_its_weight_does_so_in_each_pass(name, padding_mode):
-    layer = REPARAMETRISED[name](nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode))
+def test_a_layer_that_computes_its_weight_does_so_in_each_pass(reparametrise):
+    layer = reparametrise(nn.Conv2d(3, 4, 3, padding=1))
     network = nn.Sequential(layer, nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     masked = LayerMasking(network)
 
     def by_hand():
         """A plain convolution with the weight that the plain pass has just computed."""
         network(IMAGES)
-        plain = nn.Conv2d(3, 4, 3, padding=1, padding_mode=padding_mode)
+        plain = nn.Conv2d(3, 4, 3, padding=1)
         plain.load_state_dict({"weight": layer.weight.detach(), "bias": layer.bias.detach()})
         return LayerMasking(nn.Sequential(plain, *network[1:]).eval())(IMAGES, VISIBLE)
 

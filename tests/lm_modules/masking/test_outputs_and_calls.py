@@ -9,52 +9,31 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskrobust import LayerMasking
+from tests.lm_modules.masking.networks import seeded
 
 
 class Answers(NamedTuple):
-    """What `Named` returns."""
-
-    logits: Tensor
-    maps: list[Tensor]
-
-
-@dataclass
-class Record:
-    """What `Recorded` returns."""
-
     logits: Tensor
     maps: Tensor
 
 
-class Named(nn.Module):
-    """A classifier with a parameter of its own, which returns logits and maps as a NamedTuple."""
+@dataclass
+class Record:
+    logits: Tensor
+    maps: Tensor
 
-    def __init__(self):
+
+class Network(nn.Module):
+    """A classifier with a parameter of its own, which returns logits and maps as it is told."""
+
+    def __init__(self, returns):
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.stem, self.returns = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()), returns
         self.head, self.scale = nn.Linear(8, 4), nn.Parameter(torch.tensor(2.0))
 
-    def parts(self, images):
+    def forward(self, images):
         maps = self.stem(images) * self.scale
-        return self.head(maps.mean((2, 3))), maps
-
-    def forward(self, images):
-        logits, maps = self.parts(images)
-        return Answers(logits, [maps])
-
-
-class Recorded(Named):
-    """The same, as a dataclass."""
-
-    def forward(self, images):
-        return Record(*self.parts(images))
-
-
-class Plain(Named):
-    """The same, as a tuple."""
-
-    def forward(self, images):
-        return self.parts(images)
+        return self.returns(self.head(maps.mean((2, 3))), maps)
 
 
 def drawn():
@@ -63,29 +42,25 @@ def drawn():
     return images, torch.rand(2, 1, 10, 10, generator=generator) < 0.6
 
 
-@pytest.mark.parametrize("kind", [Named, Recorded])
+@pytest.mark.parametrize("kind", [Answers, Record])
 def test_a_network_returns_what_it_returns_alone(kind):
-    torch.manual_seed(0)
-    network = kind().eval()
-    tuple_network = Plain().eval()
-    tuple_network.load_state_dict(network.state_dict())
+    network = seeded(lambda: Network(kind).eval())
     images, visible = drawn()
     with torch.no_grad():
         found = LayerMasking(network)(images, visible)
-        logits, maps = LayerMasking(tuple_network)(images, visible)
-    assert type(found) is (Answers if kind is Named else Record)
-    torch.testing.assert_close(found.logits, logits)
-    torch.testing.assert_close(found.maps[0] if kind is Named else found.maps, maps)
+        network.returns = lambda *parts: parts
+        logits, maps = LayerMasking(network)(images, visible)
+    assert type(found) is kind
+    torch.testing.assert_close((found.logits, found.maps), (logits, maps))
+    network.returns = kind
     shown = LayerMasking(network).coverage(visible)
-    assert type(shown) is type(found)
-    covered = shown.maps[0] if kind is Named else shown.maps
-    assert covered.shape == (2, 1, 10, 10) and ((covered == 0) == (maps == 0).all(1, keepdim=True)).all()
+    assert type(shown) is kind
+    assert shown.maps.shape == (2, 1, 10, 10) and ((shown.maps == 0) == (maps == 0).all(1, keepdim=True)).all()
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_a_masked_network_is_called_with_the_tensors_of_its_state_dict(training):
-    torch.manual_seed(0)
-    masked = LayerMasking(Plain()).train(training)
+    masked = LayerMasking(seeded(lambda: Network(lambda *parts: parts))).train(training)
     images, visible = drawn()
     expected = masked(images, visible)[0]
     state = {name: tensor.clone() for name, tensor in masked.state_dict().items()}

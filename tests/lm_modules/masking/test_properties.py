@@ -9,35 +9,25 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
+from tests.conftest import refused
 from tests.lm_modules.masking.cases import OPTIONS, Function, assert_as_reference
 from tests.lm_modules.masking.networks import CLASSES, build, draw_images, holes
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 
-every_network = pytest.mark.parametrize("kind", SMALL_NETWORKS, ids=lambda kind: kind.__name__)
-both_modes = pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 SIZE = 32
 VISIBLE, IMAGES = holes(SIZE), draw_images(size=SIZE)
 
 
-def logits_of(masked, images, visible):
-    """With the same dropout each time."""
-    torch.manual_seed(1)
-    return masked(images, visible)
-
-
-@every_network
-@pytest.mark.parametrize(
-    ("training", "options"),
-    [(False, OPTIONS[0]), (True, OPTIONS[1]), (True, {"padding": "zeros"})],
-    ids=["eval", "train", "train with zeros"],
-)
+@pytest.mark.parametrize("kind", SMALL_NETWORKS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("training", "options"), [(False, OPTIONS[0]), (True, OPTIONS[1])], ids=["eval", "train"])
 def test_logits_gradients_and_statistics_are_those_of_the_reference(kind, training, options):
     network = build(kind)
     for module in network.modules():
         if isinstance(module, nn.Dropout | StochasticDepth):
             module.p = 0.0
-    visible = torch.cat([holes(24), torch.ones(1, 1, 24, 24, dtype=torch.bool)])
-    assert_as_reference(network, draw_images(4, 24), visible, training=training, **options)
+    some = holes(24)
+    visible = torch.cat([some, torch.ones_like(some[:1]), torch.zeros_like(some[:1])])
+    assert_as_reference(network, draw_images(5, 24), visible, training=training, **options)
 
 
 @pytest.mark.parametrize("padding", ["mean", "mirror"])
@@ -50,36 +40,6 @@ def test_padding_does_not_change_the_maximum_that_its_gradient_compares_with(max
     assert_as_reference(network, IMAGES, VISIBLE, padding=padding)
 
 
-@every_network
-@pytest.mark.parametrize(("training", "padding"), [(False, "mirror"), (True, "mean")], ids=["eval", "train"])
-def test_what_hidden_pixels_hold_changes_no_bit_and_has_no_gradient(kind, training, padding):
-    masked = LayerMasking(build(kind), padding=padding).train(training)
-    expected = logits_of(masked, IMAGES, VISIBLE)
-    images = torch.where(VISIBLE, IMAGES, math.nan).requires_grad_()
-    logits = logits_of(masked, images, VISIBLE)
-    assert torch.equal(logits, expected) and expected.isfinite().all()
-    assert torch.equal(logits_of(masked, torch.where(VISIBLE, IMAGES, -1e30), VISIBLE), expected)
-    logits.square().sum().backward()
-    magnitude = images.grad.abs().sum(dim=1, keepdim=True)
-    assert (magnitude[~VISIBLE] == 0).all() and (magnitude[VISIBLE] > 0).any()
-    tensors = [*masked.state_dict().values(), *(parameter.grad for parameter in masked.parameters())]
-    assert all(tensor.isfinite().all() for tensor in tensors)
-
-
-@every_network
-@pytest.mark.parametrize(("training", "pixels"), [(False, 0), (True, 0), (True, 1)])
-def test_next_to_nothing_visible_is_finite_forward_and_backward(kind, training, pixels):
-    masked, visible = LayerMasking(build(kind)).train(training), torch.zeros(2, 1, SIZE, SIZE, dtype=torch.bool)
-    visible[0, 0, 15, 15 : 15 + pixels] = True
-    images = torch.where(visible, draw_images(2, SIZE), math.nan).requires_grad_()
-    logits = logits_of(masked, images, visible)
-    logits.square().sum().backward()
-    assert logits.isfinite().all() and not images.grad[~visible.expand_as(images)].any()
-    assert all(parameter.grad.isfinite().all() for parameter in masked.parameters() if parameter.grad is not None)
-    if not training and not pixels:
-        torch.testing.assert_close(logits[0], logits[1])
-
-
 @torch.no_grad()
 def test_all_visible_costs_no_step_of_layer_masking():
     masked, seen = LayerMasking(build("small_resnet")), []
@@ -89,9 +49,8 @@ def test_all_visible_costs_no_step_of_layer_masking():
     assert seen == [Tensor, Masked]
 
 
-@both_modes
-def test_autocast_and_channels_last_are_finite_and_close(training):
-    masked, images = LayerMasking(build("basic_resnet")).train(training), IMAGES.clone().requires_grad_()
+def test_autocast_and_channels_last_are_finite_and_close():
+    masked, images = LayerMasking(build("basic_resnet")), IMAGES.clone().requires_grad_()
     exact = copy.deepcopy(masked)(images, VISIBLE)
     last = copy.deepcopy(masked).to(memory_format=torch.channels_last)
     given = images.contiguous(memory_format=torch.channels_last)
@@ -102,7 +61,7 @@ def test_autocast_and_channels_last_are_finite_and_close(training):
     logits.float().square().sum().backward()
     assert logits.dtype == torch.bfloat16
     assert ((logits.float() - exact).norm() / exact.norm()).item() < 0.1
-    assert training or torch.equal(hidden_changed, logits)
+    assert torch.equal(hidden_changed, logits)
     assert images.grad.isfinite().all() and all(parameter.grad.isfinite().all() for parameter in masked.parameters())
 
 
@@ -111,9 +70,6 @@ def test_autocast_and_channels_last_are_finite_and_close(training):
     [
         (VISIBLE.float(), TypeError, "torch.float32"),
         (VISIBLE[:, 0], ValueError, "(3, 32, 32)"),
-        (VISIBLE[:2], ValueError, "(2, 1, 32, 32)"),
-        (VISIBLE.expand(3, 3, 32, 32), ValueError, "(3, 3, 32, 32)"),
-        (VISIBLE[..., :16], ValueError, "(3, 1, 32, 16)"),
         (VISIBLE.to("meta"), ValueError, "meta"),
     ],
 )
@@ -121,9 +77,9 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(visible
     masked, calls = LayerMasking(build("small_resnet")), []
     for module in masked.network.modules():
         module.register_forward_hook(lambda *_: calls.append(1))
-    with pytest.raises(error) as refusal:
+    with refused(error, given):
         masked(IMAGES, visible)
-    assert given in str(refusal.value) and calls == []
+    assert calls == []
 
 
 def test_an_empty_batch_gives_no_logits():

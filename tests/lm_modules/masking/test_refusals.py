@@ -21,7 +21,7 @@ from maskrobust.lm_modules.masking.table import RULES, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.masking.wrapping import follow
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
 
@@ -49,13 +49,6 @@ class TwoInputs(nn.Module):
         return F.relu(images) + scale
 
 
-class Branching(nn.Module):
-    """Python that depends on the data."""
-
-    def forward(self, images):
-        return images.mean(dim=(2, 3)) if images.sum() > 0 else images.amax(dim=(2, 3))
-
-
 def plus_one(x: Tensor) -> Tensor:
     return torch.relu(x) + 1
 
@@ -80,16 +73,12 @@ def of_layers(*layers):
 REFUSED = [
     # network, what the message names
     (calling(lambda x: x.flip(2)), ["torch.Tensor.flip", "'0.1'", "masking_rule(torch.Tensor.flip)", "Sequential"]),
-    (of_layers(nn.Sequential(nn.ReLU(), nn.RReLU())), ["functional.rrelu", "'0.1.1'", "masking_rule(torch.nn."]),
     (of_layers(Doubled()), ["special.expit", "'0.1'", "masking_rule(torch.special.expit)"]),
     (calling(lambda x: F.interpolate(x, (8, 8), mode="area")), ["interpolates", "area", "'0.1'", "masking_rule"]),
-    (
-        calling(lambda x: F.interpolate(x, (8, 8), mode="bilinear", antialias=True)),
-        ["interpolates", "antialias=True", "'0.1'", "masking_rule"],
-    ),
+    (calling(lambda x: F.interpolate(x, (8, 8), mode="bilinear", antialias=True)), ["antialias=True", "'0.1'"]),
     (of_layers(nn.ConstantPad2d(1, 1.0)), ["pads", "constant 1.0", "'0.1'", "masking_rule"]),
     (calling(lambda x: F.pad(x, (*[0] * 6, 1, 1))), ["pads", "'0.1'", "rule of its own"]),
-    (of_layers(nn.MaxPool2d(2, return_indices=True)), ["pools", "return_indices", "'0.1'", "masking_rule"]),
+    (of_layers(nn.MaxPool2d(2, return_indices=True)), ["max_pool2d_with_indices", "'0.1'", "masking_rule"]),
     (of_layers(nn.LayerNorm((16, 128, 128))), ["layer norm", "(16, 128, 128)", "'0.1'", "group norm"]),
     (of_layers(nn.LayerNorm(128)), ["layer norm", "'0.1'", "permute"]),
     (of_layers(nn.Linear(128, 16)), ["linear layer", "'0.1'", "permute"]),
@@ -100,11 +89,9 @@ REFUSED = [
     (calling(lambda x: x.argmax()), ["over the channels only, got axis None", "'0.1'"]),
     (calling(lambda x: x.mean()), ["axes None", "'0.1'"]),
     (calling(lambda x: x.sum((1, 2, 3))), ["axes (1, 2, 3)", "'0.1'"]),
+    (calling(lambda x: x.mean((0, 2, 3))), ["reduces", "'0.1'"]),
     (calling(lambda x: x.norm(1, 2)), ["reduces", "axes 2", "'0.1'"]),
-    (calling(lambda x: x.norm(1, -1, True)), ["reduces", "axes -1", "'0.1'"]),
     (calling(lambda x: x.unbind()), ["splits channels only", "'0.1'"]),
-    (calling(lambda x: x.tensor_split(1, 0)), ["images", "'0.1'"]),
-    (calling(lambda x: x.mean(3)), ["reduces", "axes 3", "'0.1'", "rule of its own"]),
     (calling(lambda x: x[:, :, 0]), ["index", "'0.1'", "masking_rule"]),
     (calling(lambda x: x[0]), ["keeps all images", "rule of its own"]),
     (calling(lambda x: x[x > 0]), ["torch.Tensor.gt", "'0.1'"]),
@@ -117,32 +104,29 @@ REFUSED = [
     (calling(lambda x: torch.stack([x, x.detach().new_ones(x.shape)], 1)), ["masked features", "'0.1'"]),
     (calling(lambda x: x + x.permute(0, 2, 3, 1)), ["order of axes", "'0.1'"]),
     (calling(lambda x: x + x[:, 0]), ["order of axes", "'0.1'"]),
-    (calling(lambda x: torch.cat(x.split(1, dim=0), 1)), ["images", "rule of its own"]),
     (calling(lambda x: torch.cat(x.unbind(2), 1)), ["splits channels only", "rule of its own"]),
+    (calling(lambda x: torch.cat(x.split(1, dim=0), 1)), ["images", "rule of its own"]),
     (calling(lambda x: x.unsqueeze(0)), ["features (B, C, H, W)", "'1'"]),
-    (calling(lambda x: F.conv2d(x, x.mean((0, 2, 3)))), ["reduces", "'0.1'"]),
     (calling(lambda x: F.conv2d(x, x[:, :, :3, :3])), ["weights are not made from masked features", "'0.1'"]),
     (calling(lambda x: torch.ones_like(x).add_(x)), ["Tensor.add_", "tensor without a mask", "out of place", "'0.1'"]),
     (calling(lambda x: torch.add(x, x, out=torch.ones_like(x))), ["torch.add", "out=", "assign", "'0.1'"]),
     (calling(torch.ops.aten.relu), ["torch.ops.aten.relu", "masking_rule(torch.ops.aten.relu)"]),
     (calling(lambda x: x.as_subclass(Tensor)), ["as_subclass", "without a mask", "masking_rule", "'0.1'"]),
-    (calling(lambda x: x.cpu().detach().numpy()), ["torch.Tensor.numpy", "'0.1'"]),
+    (calling(lambda x: x.H + 0), ["torch.Tensor.H", "'0.1'"]),
     (calling(np.asarray), ["torch.Tensor.__array__", "'0.1'"]),
     (TwoInputs, ["TwoInputs", "scale", "images alone"]),
-    (Branching, ["Branching", "reduces", "masking_rule"]),
     (calling(scripted), ["without their mask", "torch.jit.script", "'0.1'"]),
     (calling(torch.vmap(torch.neg)), ["without their mask", "torch.vmap", "'0.1'"]),
     (calling(torch.func.grad(lambda y: y.square().sum())), ["without their mask", "torch.func", "'0.1'"]),
-    (calling(lambda x: torch.as_tensor(x, dtype=torch.float64)), ["without their mask", "torch.tensor", "'0.1'"]),
     (calling(lambda x: torch.func.jvp(torch.tanh, (x,), (x,))[0]), ["_make_dual", "'0.1'"]),
+    (calling(lambda x: torch.as_tensor(x, dtype=torch.float64)), ["without their mask", "torch.tensor", "'0.1'"]),
 ]
 
 
 def refuse(act, named):
     """In one sentence that holds these words."""
-    with pytest.raises(UnsupportedNetworkError) as refusal:
+    with refused(UnsupportedNetworkError, *named):
         act()
-    assert_one_sentence(refusal, *named)
 
 
 @pytest.mark.parametrize(("make", "named"), REFUSED, ids=[" ".join(named[:2]) for _, named in REFUSED])
@@ -212,18 +196,6 @@ def test_the_remedies_of_refusals_can_be_run():
             LayerMasking(make())
         assert found[1] not in str(next_refusal.value)
     assert len(remedies) > 7
-
-
-def test_a_rule_of_ones_own_mends_a_refusal_of_a_known_operation():
-    network = classifier(nn.InstanceNorm2d(16, track_running_stats=True)).eval()
-    with pytest.raises(UnsupportedNetworkError):
-        LayerMasking(network)
-
-    @masking_rule(F.instance_norm)
-    def by_running_statistics(operation, x, *args, **kwargs):
-        return x.with_features(operation(x.features, *args, **kwargs))
-
-    assert LayerMasking(network)(draw_images(), holes()).isfinite().all()
 
 
 def test_features_of_another_pass_are_refused():
@@ -358,12 +330,8 @@ LEFT_OUT = {"out", "inplace", "_stacklevel"}
 TENSORS = {"input", "self", "tensor", "tensors", "other", "idx"}
 
 
-def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_libraries_again():
+def test_the_rule_of_a_users_own_stays_where_a_network_has_a_layer_of_another_library():
     network = nn.Sequential(layer := SpaceToDepth(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 2))
-    LayerMasking(network)
-    del RULES[type(layer)]
-    LayerMasking(network)
-    assert RULES[type(layer)].apply is space_to_depth
 
     @masking_rule(type(layer))
     def own(operation, x):
@@ -373,27 +341,20 @@ def test_a_table_that_is_put_back_to_what_it_was_gets_the_rules_of_other_librari
     assert RULES[type(layer)].apply is own
 
 
-class Gates(nn.Module):
-    """Gates made from a part of a tensor's memory, or from repeated memory, ahead of a function without a rule."""
-
-    def __init__(self, make):
-        super().__init__()
-        self.conv, self.make = nn.Conv2d(3, 4, 3), make
-
-    def forward(self, x):
-        features = self.conv(x)
-        gates = torch.relu(self.make(features.mean((2, 3))))
-        return torch.special.i0(features * gates.view(-1).view(len(x), -1, 1, 1))
-
-
 @pytest.mark.parametrize(
     "make",
     [lambda means: means[:, :1].expand(-1, 4), lambda means: means.repeat(1, 2).chunk(2, dim=1)[1]],
     ids=["expanded", "a chunk"],
 )
 def test_what_follows_a_tensor_that_is_not_dense_is_tried_when_a_network_is_wrapped(make):
+    """Gates made from a part of a tensor's memory, or from repeated memory, ahead of a function without a rule."""
+
+    def gated(x):
+        gates = torch.relu(make(x.mean((2, 3))))
+        return torch.special.i0(x * gates.view(-1).view(len(x), -1, 1, 1))
+
     with pytest.raises(UnsupportedNetworkError, match=r"i0"):
-        LayerMasking(Gates(make).eval())
+        LayerMasking(Function(lambda x, conv: gated(conv(x)), nn.Conv2d(3, 4, 3)).eval())
 
 
 @pytest.mark.parametrize(

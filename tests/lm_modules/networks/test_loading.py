@@ -16,7 +16,7 @@ from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 
 COMMIT = "0" * 40
 SMALL_TORCHVISION, ITS_FILE = "shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e.pth"
@@ -147,9 +147,8 @@ def test_a_network_of_the_hub_says_its_classes_itself(hub):
 )  # fmt: skip
 def test_a_configuration_of_the_hubs_that_cannot_be_is_one_sentence(hub, config):
     hub("me/pets", num_classes=3, **config)
-    with pytest.raises(InputError) as refusal:
+    with refused(InputError):
         load_network("hf-hub:me/pets")
-    assert "\n" not in str(refusal.value)
 
 
 def test_what_cannot_be_fetched_is_one_sentence(hub, torch_home, monkeypatch):
@@ -161,9 +160,8 @@ def test_what_cannot_be_fetched_is_one_sentence(hub, torch_home, monkeypatch):
         "hf-hub:a/b/c": "my_module.MyNet:FILE",
     }
     for name, remedy in by_file.items():
-        with pytest.raises(InputError, match="cannot be fetched") as refusal:
+        with pytest.raises(InputError, match=f"^'{name}' cannot be fetched.*'{remedy}'[^\n]*$"):
             load_network(name)
-        assert name in str(refusal.value) and f"'{remedy}'" in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -176,15 +174,10 @@ def test_what_cannot_be_fetched_is_one_sentence(hub, torch_home, monkeypatch):
 )
 def test_weights_from_a_file_say_how_many_outputs_there_are(architecture, make, tmp_path):
     path = tmp_path / "a:b.safetensors"
-    safetensors.torch.save_file(make().state_dict(), path)
+    safetensors.torch.save_file((given := make()).state_dict(), path)
     found = load_network(f"{architecture}:{path}")
     assert found.num_classes == 7 and found.class_names is None and found.wordnet_ids is None
-    assert same(found.network, _loaded(make(), path))
-
-
-def _loaded(network, path):
-    network.load_state_dict(safetensors.torch.load_file(path))
-    return network
+    assert same(found.network, given)
 
 
 def test_a_checkpoint_of_fit_knows_its_colours(tmp_path):
@@ -212,13 +205,11 @@ def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module, tmp_pat
     ("name", "named"),
     [
         ("resnet50", "resnet50:IMAGENET1K_V1, resnet50:IMAGENET1K_V2, resnet50:FILE"),
-        ("resnet50:IMAGENET1K_V9", "IMAGENET1K_V2"),
         ("timm/test_resnet", "timm/test_resnet.r160_in1k:pretrained"),
         ("timm/resnet50.none:pretrained", "resnet50"),
         ("resnet51:IMAGENET1K_V1", "resnet50"),
         ("small_resnet", "random"),
         ("nowhere.ckpt", "does not exist"),
-        ("runs/nowhere/last.ckpt", "does not exist"),
         ("resnet18:nowhere.pt", "does not exist"),
         ("googlenet:nowhere.pt", "transforms its input"),
         ("no_such_module.Net", "no_such_module"),
@@ -229,9 +220,8 @@ def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module, tmp_pat
     ],
 )
 def test_a_name_that_says_no_network_is_one_sentence(name, named, own_module):
-    with pytest.raises(InputError) as refusal:
+    with refused(InputError, named):
         load_network(name.format(own=own_module))
-    assert named in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_training_starts_from_the_names_that_are_measured(torch_home, hub):
@@ -256,9 +246,8 @@ def test_a_training_starts_from_the_names_that_are_measured(torch_home, hub):
     ],
 )
 def test_a_training_from_weights_that_there_are_none_of_is_one_sentence(architecture, weights, named):
-    with pytest.raises(InputError) as refusal:
+    with refused(InputError, named):
         MaskRobustClassifier(architecture, 10, weights=weights)
-    assert named in str(refusal.value)
 
 
 def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own_module, tmp_path):
@@ -289,42 +278,23 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
 )  # fmt: skip
 def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes, own_module, tmp_path):
     torch.save({"state_dict": load_network(f"{own_module}.Net").network.state_dict(), **changes}, tmp_path / "own.ckpt")
-    with pytest.raises(InputError) as refusal:
+    with refused(InputError):
         load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("architecture", "options", "channels"),
-    [
-        ("small_resnet", {"width": 24, "in_chans": 1}, 24),
-        ("resnet18", {"width_per_group": 64}, 64),
-        ("timm/resnet10t", {"stem_width": 16}, 32),
-    ],
-)
-def test_options_reach_the_constructor(architecture, options, channels):
-    with torch.device("meta"):
-        network = build_network(architecture, 3, options)
-    assert network.bn1.num_features == channels
 
 
 @pytest.mark.parametrize(
     ("architecture", "num_classes", "options", "named"),
     [
         ("resnet5O", 10, None, ["'resnet5O' (did you mean resnet50?)", "timm/NAME"]),
-        ("smallresnet", 10, None, ["'smallresnet'", "small_resnet"]),
         ("timm/resnet10", 10, None, ["'timm/resnet10'", "timm/resnet10t"]),
-        ("completely different", 10, None, ["'completely different'", "small_resnet", "timm/NAME"]),
         ("small_resnet", 1, None, ["num_classes", "got 1"]),
         ("small_resnet", 10, {"depth": 3}, ["small_resnet", "depth"]),
-        ("resnet18", 10, {"depth": 3}, ["resnet18", "depth"]),
         ("timm/resnet10t", 10, {"depthness": 3}, ["timm/resnet10t", "depthness"]),
     ],
 )
 def test_an_architecture_that_there_is_none_of_is_refused(architecture, num_classes, options, named):
-    with pytest.raises(ValueError, match=r"architecture|num_classes") as refusal:
+    with refused(ValueError, *named, match=r"architecture|num_classes"):
         build_network(architecture, num_classes, options)
-    assert_one_sentence(refusal, *named)
 
 
 def test_the_small_resnet_has_three_stages_at_strides_two_four_and_eight():

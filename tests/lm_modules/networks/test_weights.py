@@ -19,7 +19,7 @@ from maskrobust.lm_modules.networks.weights import check_options, load_weights, 
 from maskrobust.lm_modules.reliance.arrays import read_arrays
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.fit.checkpoints import AtomicCheckpointIO
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 from tests.lm_modules.masking.networks import randomise, seeded
 
 PREFIXES = ["", "network.", "_orig_mod.module.model."]
@@ -72,18 +72,6 @@ def saved(folder, kind, state):
     return path
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
-@pytest.mark.parametrize("name", ["layer2.0.conv1.weight", "bn1.running_var"])
-@pytest.mark.parametrize("kind", ["safetensors", "state dict"])
-def test_weights_of_another_kind_of_number_are_refused_by_name_and_nothing_is_loaded(kind, name, dtype, tmp_path):
-    state, target = draw(seed=1).state_dict(), draw()
-    path = saved(tmp_path, kind, {**state, name: state[name].to(dtype)})
-    with pytest.raises(InputError) as refusal:
-        load_weights(target, path)
-    assert_one_sentence(refusal, str(path), name, str(dtype).removeprefix("torch."))
-    assert_equal(target.state_dict(), draw().state_dict())
-
-
 def test_weights_of_another_precision_and_counts_of_another_type_load(tmp_path):
     source = draw(seed=1)
     source.bn1.num_batches_tracked += 7
@@ -103,9 +91,8 @@ def test_weights_that_are_nan_in_places_are_refused_by_name_and_infinite_buffers
     load_weights(target, saved(tmp_path, kind, state))
     assert_equal(target.state_dict(), state)
     state["fc.weight"][1, 2] = torch.nan
-    with pytest.raises(InputError) as refusal:
+    with refused(InputError, "'fc.weight'", "NaN", "diverged"):
         load_weights(target, saved(tmp_path, kind, state))
-    assert_one_sentence(refusal, "'fc.weight'", "NaN", "diverged")
 
 
 @pytest.mark.parametrize("value", [torch.zeros(16, dtype=torch.int32), torch.full((16,), torch.nan)])
@@ -144,17 +131,15 @@ MISFITS = [
 @pytest.mark.parametrize(("spoil", "new_head", "named"), MISFITS)
 def test_weights_that_do_not_fit_are_refused(tmp_path, spoil, new_head, named):
     torch.save(dict(spoil(draw(seed=1).state_dict())), tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="weights") as refusal:
+    with refused(ValueError, *named, match="weights"):
         load_weights(draw(), tmp_path / "weights.pt", new_head=new_head)
-    assert_one_sentence(refusal, *named)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(3), {"a": 1}, {"state_dict": {"a": "b"}}, "text"])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="must hold") as refusal:
+    with refused(ValueError, "weights.pt", match="must hold"):
         read_state_dict(tmp_path / "weights.pt")
-    assert_one_sentence(refusal, "weights.pt")
 
 
 class Malicious:
@@ -173,10 +158,9 @@ def test_nothing_in_a_file_is_executed(tmp_path, zipped, read):
     marker, path = tmp_path / "executed", tmp_path / "weights.pt"
     state = OrderedDict(draw().state_dict(), extra=Malicious(marker))
     torch.save({"state_dict": state}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="run code") as refusal:
+    with refused(ValueError, str(path), match="run code"):
         read(path)
     assert not marker.exists()
-    assert_one_sentence(refusal, str(path))
     torch.load(path, weights_only=False)
     assert marker.exists()
 
@@ -184,9 +168,8 @@ def test_nothing_in_a_file_is_executed(tmp_path, zipped, read):
 @pytest.mark.parametrize("read", [read_state_dict, read_checkpoint, lambda path: load_weights(draw(), path)])
 @pytest.mark.parametrize("name", ["missing.pt", "missing.safetensors", "."])
 def test_a_missing_file_is_named(tmp_path, read, name):
-    with pytest.raises(FileNotFoundError) as refusal:
+    with refused(FileNotFoundError, str(tmp_path / name)):
         read(tmp_path / name)
-    assert_one_sentence(refusal, str(tmp_path / name))
 
 
 def saved_at(path, content):
@@ -196,14 +179,18 @@ def saved_at(path, content):
 
 @pytest.mark.parametrize(
     "tensor",
-    [torch.eye(2).to_sparse(), torch.eye(2, dtype=torch.complex64), torch.empty(2, 2, device="meta"), "text", None],
-    ids=["sparse", "complex", "meta", "text", "none"],
-)
-def test_weights_that_are_no_plain_tensors_are_refused(tmp_path, tensor):
+    [
+        torch.eye(2).to_sparse(), torch.empty(2, 2, device="meta"), "text", None,
+        *(torch.eye(2).to(dtype) for dtype in (torch.complex64, torch.int8, torch.bool)),
+    ],
+)  # fmt: skip
+def test_weights_that_are_no_plain_tensors_of_floats_are_refused_and_nothing_is_loaded(tmp_path, tensor):
+    network = nn.Linear(2, 2)
+    before = copy.deepcopy(network.state_dict())
     torch.save({"weight": tensor, "bias": torch.zeros(2)}, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match=r"odd.pt'") as refused:
-        load_weights(torch.nn.Linear(2, 2), tmp_path / "odd.pt")
-    assert "\n" not in str(refused.value)
+    with refused(ValueError, match=r"odd.pt'"):
+        load_weights(network, tmp_path / "odd.pt")
+    assert_equal(network.state_dict(), before)
 
 
 @pytest.mark.parametrize("content", [(2**40).to_bytes(8, "little") + b"{}", b""], ids=["header of a terabyte", "empty"])
@@ -242,11 +229,9 @@ def test_a_checkpoint_cannot_name_a_further_file_to_load(tmp_path, option):
 BUILDING = [
     ({"num_classes": 2**40}, "arguments or weights that no network takes"),
     ({"architecture_options": {"width": 32}}, "arguments or weights that no network takes"),
-    ({"architecture_options": {"width": "wide"}}, "must|takes|take"),
     ({"mean": "abc"}, "mean|takes"),
     ({"learning_rate": torch.ones(2)}, "takes|learning_rate"),
     ({"architecture": 7}, "architecture given by name"),
-    ({"unknown": 7}, "architecture given by name"),
 ]
 
 
@@ -265,9 +250,8 @@ def test_arguments_in_a_checkpoint_build_the_network_of_its_weights_whatever_ver
 @pytest.mark.parametrize(("changes", "message"), BUILDING, ids=str)
 def test_arguments_in_a_checkpoint_build_nothing_but_a_network_of_its_weights(tmp_path, changes, message):
     path = written(tmp_path / "odd.ckpt", **changes)
-    with pytest.raises(ValueError, match=message) as refused:
+    with refused(ValueError, match=message):
         MaskRobustClassifier.from_checkpoint(path)
-    assert "\n" not in str(refused.value)
 
 
 def test_paths_outside_a_checkpoints_folder_are_forgotten(tmp_path):

@@ -1,6 +1,5 @@
 """The catalogue of measures, what a plan refuses, and outcomes on disk and across ranks."""
 
-import copy
 import string
 from dataclasses import replace
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from maskrobust.augment.families.registry import FAMILIES
-from maskrobust.lm_modules.reliance import catalogue as catalogue_module
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names
@@ -17,6 +15,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import only, select
+from tests.conftest import refused
 from tests.lm_modules.reliance.tables import assert_equal, make_outcomes, take
 
 EVERYTHING = ReliancePlan(
@@ -29,14 +28,6 @@ EVERYTHING = ReliancePlan(
     scenes=2,
 )
 ENTRIES = catalogue()
-
-
-@pytest.fixture
-def own_entries(monkeypatch):
-    """A copy of the catalogue that a test may add to."""
-    own = copy.copy(catalogue_module.MEASURES)
-    monkeypatch.setattr(catalogue_module, "MEASURES", own)
-    return own
 
 
 @pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
@@ -59,7 +50,8 @@ def test_a_measure_without_what_it_needs_is_not_asked():
     assert asked - without_probe == {"used_share", "probe_accuracy"}
 
 
-def test_a_measure_of_ones_own_is_one_function(own_entries):
+@pytest.mark.usefixtures("registries")
+def test_a_measure_of_ones_own_is_one_function():
     @measure(title="Wrong behind the outline", definition="Errors with the object hidden along its outline.")
     def silhouette_error() -> Statistic:
         return Statistic(
@@ -86,14 +78,11 @@ def test_a_plan_that_unites_others_asks_all_that_they_ask():
     ("options", "given"),
     [
         ({"hidden_fractions": (1.5,)}, "got 1.5"),
-        ({"curve_fractions": (-0.1,)}, "got -0.1"),
-        ({"transfer_fraction": 2.0}, "got 2.0"),
         ({"sampled_fraction": 0.0}, "got 0.0"),
         ({"patch_size": 0}, "got 0"),
         ({"curve_families": ("felzenszwalb",)}, "got 'felzenszwalb'"),
         ({"curve_families": ("slic",), "curve_orders": ()}, "got none"),
         ({"nearest": True, "hidden_fractions": ()}, "got none"),
-        ({"curve_orders": ("alphabetical",)}, "got 'alphabetical'"),
         ({"transfer_families": ("stripes",)}, "got 'stripes'"),
     ],
 )
@@ -127,9 +116,8 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, damage):
     path = tmp_path / "run.npz"
     make_outcomes(20, seed=0).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"run\.npz' must be a readable npz archive.*; delete it") as caught:
+    with refused(ValueError, match=r"run\.npz' must be a readable npz archive.*; delete it"):
         Outcomes.load(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_merging_sorts_by_id_and_keeps_the_first_of_a_repeated_one():

@@ -132,10 +132,12 @@ def test_without_objects_only_the_other_conditions_are_asked(batch):
     assert not found.object_valid.any()
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize(
-    ("breaks", "shown"),
-    [(lambda visible: visible.all(), "pictures with nothing hidden"), (lambda visible: ~visible.all(), "with a hole")],
+    ("breaks", "shown", "value"),
+    [
+        (lambda visible: visible.all(), "pictures with nothing hidden", torch.nan),
+        (lambda visible: ~visible.all(), "with a hole", -torch.inf),
+    ],
 )
 def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(breaks, shown, value):
     def broken(images, visible, keys):

@@ -87,9 +87,8 @@ class Branching(nn.Module):
 def test_what_does_not_compile_is_one_sentence_and_never_eager(cheap_backend):
     classifier = MaskRobustClassifier(Branching(), 3)
     classifier.compile_training()
-    with pytest.raises(ValueError, match=r"one graph of Branching, but cannot \(.+\); compute it without") as refusal:
+    with pytest.raises(ValueError, match=r"one graph of Branching, but cannot \(.+\); compute it without [^\n]*$"):
         classifier(draw()[0])
-    assert "\n" not in str(refusal.value)
 
 
 def test_batches_of_many_sizes_end_in_an_error_not_in_eager_steps(cheap_backend):

@@ -3,7 +3,6 @@
 from itertools import product
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,7 +13,7 @@ from maskrobust.lm_modules.networks.architectures import build_network, build_ou
 from maskrobust.lm_modules.networks.maps import map_layers
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.reconstruction import patch_normalised, reconstruction_loss
-from tests.conftest import assert_one_sentence
+from tests.conftest import refused
 
 
 def draw_batch(*size, count=3, seed=0, channels=3):
@@ -173,11 +172,9 @@ def test_hidden_pixels_change_no_bit_of_the_maps_and_the_prediction(padding, tra
     [
         "small_resnet",
         "timm/test_convnext",
-        "timm/test_efficientnet",
-        lambda: timm.create_model("test_resnet", features_only=True),
         Pyramid,
     ],
-    ids=["small_resnet", "convnext", "efficientnet", "features_only", "own maps"],
+    ids=["small_resnet", "convnext", "own maps"],
 )
 def test_the_gradient_reaches_what_the_maps_depend_on_and_all_else_is_frozen(architecture):
     if callable(architecture):
@@ -210,9 +207,8 @@ def test_maps_are_those_of_the_last_stage_of_each_stride_or_those_that_are_named
 
 @pytest.mark.parametrize("layers", [["layer9"], ["fc"], ["avgpool"], ["layer3.0", "layer3"]])
 def test_layers_that_give_no_maps_are_refused_by_name(layers):
-    with pytest.raises(InputError, match=f"got '{layers[0]}'; choose") as refusal:
+    with refused(InputError, match=f"got '{layers[0]}'; choose"):
         map_layers(build_network("small_resnet", 5), layers)
-    assert_one_sentence(refusal)
     with pytest.raises(InputError, match="got no such module"):
         map_layers(nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1)))
     with pytest.raises(InputError, match=r"must take images \(B, 1, D, H, W\), but does not"):
@@ -221,9 +217,8 @@ def test_layers_that_give_no_maps_are_refused_by_name(layers):
 
 def test_images_that_the_finest_map_does_not_cover_are_refused():
     module, batch = build(nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.ReLU())), draw_batch(33, 32)
-    with pytest.raises(InputError, match=r"\(32, 32\), got \(33, 32\); resize") as refusal:
+    with refused(InputError, match=r"\(32, 32\), got \(33, 32\); resize"):
         module(batch.images, torch.ones_like(batch.object_mask))
-    assert_one_sentence(refusal)
 
 
 def test_a_reconstruction_leaves_visible_pixels_as_they_are_and_lies_in_the_unit_range():
@@ -242,10 +237,8 @@ def test_a_reconstruction_leaves_visible_pixels_as_they_are_and_lies_in_the_unit
     [
         ({"mean": (0.5,), "std": (0.5,)}, "a value for each of the 3 channels of the network's images"),
         ({"decoder_width": 12}, "decoder_width must be a multiple of 8"),
-        ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction"),
         ({"std": (0.0, 1.0, 1.0)}, "std must be above 0"),
         ({"layer_masking": {"padding": "black"}}, "padding must be one of mean, mirror"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(options, said):

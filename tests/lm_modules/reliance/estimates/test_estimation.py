@@ -71,18 +71,6 @@ def test_a_measure_that_is_no_finite_number_is_undefined_and_says_so(made):
     assert estimate(clean_accuracy(), [run]).value == 0.0
 
 
-def test_a_difference_is_that_of_the_figures_and_changes_sign_when_arms_are_exchanged():
-    strong, weak = arm(0.8), arm(0.3, first_seed=50)
-    forth = estimate_difference(silhouette_leak(), strong, weak).interval
-    back = estimate_difference(silhouette_leak(), weak, strong).interval
-    assert forth is not None
-    assert back is not None
-    expected = np.mean([leak_of(run) for run in strong]) - np.mean([leak_of(run) for run in weak])
-    assert forth.value == pytest.approx(expected)
-    assert forth == pytest.approx((-back.value, -back.high, -back.low))
-    assert forth.low > 0
-
-
 def all_misled(runs):
     return [misled(run) for run in runs]
 

@@ -259,22 +259,6 @@ def test_no_segment_is_hidden_before_one_that_comes_first_by_saliency(family, or
             assert turn[before] >= turn[after] or salient[before] == salient[after]
 
 
-def test_saliency_is_a_share_whatever_the_size_of_a_segment():
-    object_mask = torch.zeros(1, 1, 6, 10, dtype=torch.bool)
-    object_mask[..., :4, 8:] = True  # all of a cell of 8 pixels that the border cuts off
-    object_mask[..., :3, :4] = True  # 12 of 16 pixels
-    batch = Batch(torch.arange(1), torch.rand(1, 3, 6, 10), object_mask, torch.zeros(1, dtype=torch.int64))
-    keys = torch.arange(1)
-    holes = curve_holes(
-        keys, batch, family="patches", order="most_salient", hidden_fractions=(8 / 60, 24 / 60), patch_size=4
-    )
-    first, second = torch.zeros(6, 10, dtype=torch.bool), torch.zeros(6, 10, dtype=torch.bool)
-    first[:4, 8:] = True
-    second[:4, 8:] = second[:4, :4] = True
-    assert torch.equal(~holes.visible[0][0, 0], first)
-    assert torch.equal(~holes.visible[1][0, 0], second)
-
-
 @pytest.mark.parametrize("order", CURVE_ORDERS)
 def test_equally_salient_segments_follow_in_an_order_of_the_key(order):
     batch = scenes(40, 3)

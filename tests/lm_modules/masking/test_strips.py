@@ -1,4 +1,4 @@
-"""Networks whose forward is a Python program: each is masked as the independent reference masks it."""
+"""Networks that take means of rows and of columns, or that turn their maps; and how far wrapping reads a network."""
 
 import copy
 
@@ -10,9 +10,7 @@ from torch import nn
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.masking.wrapping import count_steps
-from tests.lm_modules.masking.cases import assert_close, tensors_of
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
-from tests.lm_modules.masking.reference import Run, masked_output
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
 
 SIZE = 24
@@ -24,80 +22,14 @@ def stage(*channels):
 
 
 class Network(nn.Module):
-    """A stem, three stages and a head."""
+    """A stem, a stage and a head."""
 
     def __init__(self):
         super().__init__()
-        self.stem, self.head = stage(3, 8), nn.Linear(8, 4)
-        self.stages = nn.ModuleList(stage(8, 8) for _ in range(3))
+        self.stem, self.stage, self.head = stage(3, 8), stage(8, 8), nn.Linear(8, 4)
 
     def forward(self, x):
         return self.head(self.features(self.stem(x)).mean((2, 3)))
-
-
-class LoopsOverSizes(Network):
-    def features(self, x):
-        for index in range(x.shape[-1] // 8):
-            x = self.stages[index % 3](x) + x * (index + 1) / x.shape[2]
-        return x
-
-
-class LeavesEarly(Network):
-    def forward(self, x):
-        x = self.stages[0](self.stem(x))
-        if not self.training:
-            return self.head(x.mean((2, 3)))
-        return self.head(self.stages[1](x).mean((2, 3))), x
-
-
-class AsksForTypes(Network):
-    def features(self, x):
-        size = x.size()
-        if isinstance(size, tuple) and isinstance(size[2], int) and len(size) == 4:
-            x = F.avg_pool2d(x, 2)
-        return x if isinstance(x, list | dict) else self.stages[0](x)
-
-
-class HalvesWhileItIsLarge(Network):
-    def features(self, x):
-        while min(x.shape[2:]) > 4:
-            x = F.max_pool2d(self.stages[0](x), 3, 2, 1)
-        return x
-
-
-class TriesAndCatches(Network):
-    def features(self, x):
-        try:
-            return self.stages[3](x)
-        except IndexError:
-            return self.stages[-1](x)
-        finally:
-            self.tried = True
-
-
-class CallsItself(Network):
-    def features(self, x, depth=0):
-        if depth == 3:
-            return x
-        return x + F.interpolate(self.features(F.max_pool2d(self.stages[depth](x), 2), depth + 1), scale_factor=2)
-
-
-NETWORKS = (LoopsOverSizes, LeavesEarly, AsksForTypes, HalvesWhileItIsLarge, TriesAndCatches, CallsItself)
-
-
-@pytest.mark.parametrize(("training", "padding"), [(False, "mirror"), (True, "mean")], ids=["eval", "train"])
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_a_network_that_is_a_program_is_masked_as_the_reference_masks_it(kind, training, padding):
-    network = randomise(seeded(kind)).double().train(training)
-    masked = LayerMasking(copy.deepcopy(network), padding=padding)
-    images, visible = draw_images(size=SIZE).double(), holes(SIZE)
-    with torch.no_grad():
-        expected = masked_output(network, images, visible, Run(padding=padding))
-        given = masked(torch.where(visible, images, torch.nan), visible)
-    for one, other in zip(tensors_of(given), tensors_of(expected), strict=True):
-        assert_close(one, other, 1e-9, kind.__name__)
-    for name, buffer in network.named_buffers():
-        assert_close(masked.get_buffer(name).double(), buffer.double(), 1e-9, name)
 
 
 class Strips(Network):
@@ -124,7 +56,7 @@ class Transposes(Network):
     """A convolution over columns, as one over rows of the transposed map."""
 
     def features(self, x):
-        return self.stages[0](x.transpose(2, 3)).transpose(2, 3)
+        return self.stage(x.transpose(2, 3)).transpose(2, 3)
 
 
 def means_along(x, visible, axis):
@@ -159,13 +91,13 @@ def test_a_transposed_map_has_a_transposed_mask():
     network = randomise(seeded(Transposes)).double().eval()
     images, visible = draw_images(size=SIZE).double(), holes(SIZE)
     turned = copy.deepcopy(network)
-    turned.__dict__["features"] = turned.stages[0]
-    turned.stages[0][0].weight.copy_(turned.stages[0][0].weight.mT.clone())
+    turned.__dict__["features"] = turned.stage
+    turned.stage[0].weight.copy_(turned.stage[0].weight.mT.clone())
     # By the mean alone: of several nearest positions, mirrored padding takes the topmost.
     torch.testing.assert_close(LayerMasking(network)(images, visible), LayerMasking(turned)(images, visible))
 
 
-@pytest.mark.parametrize("make", [*NETWORKS, Strips, Coordinates, Transposes, *SMALL_NETWORKS])
+@pytest.mark.parametrize("make", [Strips, Coordinates, Transposes, *SMALL_NETWORKS])
 def test_the_pass_at_wrapping_reaches_the_end_in_both_modes(make):
     """Where it does not, nothing would be refused before the first image."""
     with torch.device("meta"):
