@@ -111,7 +111,11 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
 
 @pytest.fixture(scope="session")
 def made_claim(tmp_path_factory):
-    return summarised_claim(tmp_path_factory.mktemp("claim"))
+    content = summarised_claim(tmp_path_factory.mktemp("claim"))
+    undefined = {"value": None, "low": None, "high": None, "undefined_because": "because of it."}
+    for row in content["rows"]:
+        row |= undefined if row["measure"] == "swap_pull" else {}
+    return content
 
 
 @pytest.fixture(scope="session")
