@@ -13,6 +13,7 @@ from maskrobust.train.data.sets.outlines import (
     POINTS,
     base_outlines,
     deform,
+    enclosing_circle,
     rasterise,
 )
 
@@ -131,10 +132,16 @@ def test_a_picture_without_its_object_is_the_same_around_it():
     assert not (differs & ~batch.object_mask).any() and (differs & batch.object_mask).flatten(1).any(dim=1).all()
 
 
-def test_all_kinds_fill_nearly_the_same_share_of_their_circle_in_one_piece():
-    numbers = np.random.default_rng(0).random((100 * len(OUTLINE_NAMES), DEFORMATION_NUMBERS), dtype=np.float32)
-    curves = deform(np.repeat(base_outlines(), 100, axis=0), numbers)
-    for of_kind in curves.reshape(len(OUTLINE_NAMES), 100, POINTS, 2):
-        masks = [rasterise(curve, np.array([32.0, 32.0]), 28.0, 64) for curve in of_kind]
+def test_all_kinds_fill_nearly_the_same_share_of_the_circle_asked_for_in_one_piece():
+    numbers = np.random.default_rng(0).random((200 * len(OUTLINE_NAMES), DEFORMATION_NUMBERS), dtype=np.float32)
+    curves = deform(np.repeat(base_outlines(), 200, axis=0), numbers)
+    for of_kind in curves.reshape(len(OUTLINE_NAMES), 200, POINTS, 2):
+        masks = [rasterise(curve, np.array([32.0, 32.0]), 28.0, 64) for curve in of_kind[:100]]
         assert 0.44 < np.mean(masks) * 64**2 / (np.pi * 28**2) < 0.51
         assert all(cv2.connectedComponents(mask.astype(np.uint8))[0] == 2 for mask in masks)
+        generator, errors = np.random.default_rng(1), []
+        for curve in of_kind:
+            centre, radius = generator.uniform(20, 27, 2), generator.uniform(14, 18)
+            found_centre, found_radius = enclosing_circle(rasterise(curve, centre, radius, 48))
+            errors.append((*(found_centre - centre), found_radius - radius))
+        assert np.abs(np.mean(errors, axis=0)).max() < 0.1 and abs(np.mean(errors, axis=0)[2]) < 0.05
