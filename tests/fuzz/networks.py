@@ -279,7 +279,7 @@ def checkpointed(chance: Chance, channels: int) -> nn.Module:
             part(x)
         return part(x)
 
-    part = nn.Sequential(same_convolution(chance, channels), chain(chance, channels))
+    part = nn.Sequential(same_convolution(chance, channels), norm(chance, channels), chain(chance, channels))
     return Block(f"checkpoint(a, x, use_reentrant={reentrant})", compute, part)
 
 

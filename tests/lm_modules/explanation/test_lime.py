@@ -79,7 +79,7 @@ def truth_of_lime():
 
 def test_limes_intervals_hold_the_truth_at_their_level():
     truth, held = truth_of_lime(), []
-    for key in range(300):
+    for key in range(150):
         z = draw_independent(key, 100, 5)
         found = lime(z, with_pairs(z), alpha=0)
         held.append((found.low <= truth) & (truth <= found.high))
