@@ -101,6 +101,36 @@ def test_a_tensor_that_is_changed_through_another_is_refused_by_name(change):
         LayerMasking(calling(change))
 
 
+class Frozen(nn.Module):
+    """A part without gradients beside one with them, both of the same features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.free = (nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        with torch.no_grad():
+            kept = F.max_pool2d(self.frozen(x), 3, 1, 1)
+        with torch.autocast("cpu", torch.bfloat16):
+            free = self.free(x)
+        return free.to(x.dtype) + kept
+
+
+def test_a_block_without_gradients_has_none_and_autocast_holds_where_it_is_set():
+    network = Classifier(Frozen()).to(memory_format=torch.channels_last).train()
+    twin = copy.deepcopy(network)
+    LayerMasking(network)(IMAGES, VISIBLE).square().sum().backward()
+    assert network.layers[0].frozen.weight.grad is None
+    assert network.layers[0].free.weight.grad is not None
+    twin.layers[0].frozen.requires_grad_(False)
+    twin.layers[0].forward = lambda x, own=twin.layers[0]: (
+        own.free(x).to(torch.float32) + F.max_pool2d(own.frozen(x.detach()), 3, 1, 1)
+    )
+    LayerMasking(twin)(IMAGES, VISIBLE).square().sum().backward()
+    error = (network.stem.weight.grad - twin.stem.weight.grad).norm() / twin.stem.weight.grad.norm()
+    assert 0 < error < 0.02  # bfloat16 in one of them
+
+
 class RunsAThread(nn.Module):
     """While it is read, another thread runs a module."""
 
