@@ -72,6 +72,13 @@ def run_rank(arguments, rank, ranks, port, asked, signalled):
             os.kill(os.getpid(), signalled[1])
         return ask(self, batch)
 
+    def waits(**options):
+        with (asked.parent / f"waits-{rank}").open("a") as file:
+            file.write(f"after {asks}\n")
+        return wait(**options)
+
+    wait = torch.distributed.barrier
+    torch.distributed.barrier = waits
     Measurement.ask = counted  # type: ignore[method-assign]
     main(arguments)
 
@@ -126,7 +133,8 @@ def test_one_of_two_processes_is_killed_and_the_other_ends_in_one_sentence(comma
 def test_a_process_that_waits_for_another_can_be_stopped(command, tmp_path):
     with ExitStack() as stack:
         first, _ = start_all(stack, command, tmp_path / "out", 2, signals={1: (1, signal.SIGSTOP)})
-        wait_for(lambda: (tmp_path / "asked").exists() and len(asked_in(tmp_path)) == 1 + BATCHES // 2)
+        waits = tmp_path / "waits-0"
+        wait_for(lambda: waits.exists() and f"after {BATCHES // 2}\n" in waits.read_text())
         first.send_signal(signal.SIGINT)
         assert first.wait() == 128 + signal.SIGINT
     assert (tmp_path / "errors-0").read_text().splitlines()[-1] == "maskrobust: stopped."
