@@ -36,9 +36,8 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
     Returns:
         (B, C, H, W), dtype of `features`.
     """
-    return torch.where(
-        visible, features, 0.0
-    )  # masked_fill by one channel's mask makes channels-last features contiguous
+    # By `masked_fill` with a mask of one channel, channels-last features would become contiguous.
+    return torch.where(visible, features, 0.0)
 
 
 def hide_finite(features: Tensor, visible: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def _try_sizes(
             try:
                 return _run_without_values(network, options, shape, training=training), [axes]
             except UnsupportedNetworkError as error:
-                if takes_shape(network, shape, training=training):
+                if _takes_shape(network, shape, training):
                     raise
                 refusal = refusal or error
             except Exception as error:
@@ -112,14 +112,8 @@ def _run_without_values(
         return _run_twin(twin, options, shape)[0]
 
 
-def takes_shape(network: nn.Module, shape: Sizes, *, training: bool | None = None) -> bool:
-    """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256.
-
-    Args:
-        network: stays as it is.
-        shape: of the images.
-        training: mode to try it in; None for the present one of each module.
-    """
+def _takes_shape(network: nn.Module, shape: Sizes, training: bool | None) -> bool:
+    """Whether the network alone takes images of a shape, as one with position biases for 64 pixels takes no 256."""
     try:
         _run_without_values(network, None, shape, training=training)
     except Exception:

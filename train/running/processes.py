@@ -42,7 +42,8 @@ def joined() -> Iterator[None]:
         return
     distributed.init_process_group("gloo", timeout=_PATIENCE)
     yield
-    distributed.destroy_process_group()  # after an error or a signal it would wait for those that it has waited for
+    # Not after an error or a signal: it would wait for a process that may never answer.
+    distributed.destroy_process_group()
 
 
 def wait_for_all() -> None:
