@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map
 from maskrobust.augment.batch import LAYOUTS
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
-from maskrobust.lm_modules.masking.axes import Axes, added, is_channels_last, times
+from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, added, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
@@ -409,19 +409,20 @@ def layout_of(x: Masked) -> str:
 
 
 def slide(
-    x: Masked,
-    window: Window,
-    compute: Callable[[Tensor], Tensor],
-    *,
-    hidden: Literal["neighbours", "zero"],
-    outside: float = 0.0,
-) -> Masked:
+    x: Masked, compute: Callable[[Tensor], Tensor], kernel_size: int | Sizes, stride: int | Sizes = 1,
+    padding: int | Padding | str = 0, dilation: int | Sizes = 1, ceil_mode: bool = False, *,
+    hidden: Literal["neighbours", "zero"], outside: float = 0.0,
+) -> Masked:  # fmt: skip
     """What every convolution and pool does: hidden positions get a value, then computation, then mask propagation.
 
     Args:
         x: (B, C, *size) masked features.
-        window: of the computation.
         compute: the plain computation, alone in taking what it is given.
+        kernel_size: of the window, as torch takes it.
+        stride: likewise.
+        padding: likewise, or ahead of and behind each axis; see `Window.of`.
+        dilation: likewise.
+        ceil_mode: likewise.
         hidden: what it reads at hidden positions: neighbour padding as far as the window reaches, or 0.
         outside: what it reads in its own padding, and outside of images that are smaller than the map.
 
@@ -429,9 +430,10 @@ def slide(
         NotImplementedError: the features are not (B, C, *size).
     """
     # In ceil mode windows may start in a frame, but not in their own padding.
-    frame = None if window.ceil_mode or not isinstance(x, Masked) else x.frame
+    frame = None if ceil_mode or not isinstance(x, Masked) else x.frame
     inside = x if frame is None else frame.inside
     check_images_first(inside)
+    window = Window.of(len(inside.axes) - 1, kernel_size, stride, padding, dilation, ceil_mode)
     if frame is not None:
         window = window._replace(padding=added(window.padding, frame.padding))
     rings = window.rings if hidden == "neighbours" else 0

@@ -72,16 +72,20 @@ class Window(NamedTuple):
 
     @classmethod
     def of(
-        cls, axes: int, kernel_size: int | Sizes, stride: int | Sizes = 1, padding: int | Sizes | str = 0,
+        cls, axes: int, kernel_size: int | Sizes, stride: int | Sizes = 1, padding: int | Padding | str = 0,
         dilation: int | Sizes = 1, ceil_mode: bool = False,
     ) -> "Window":  # fmt: skip
-        """A window over so many axes, with settings as torch takes them: "same" puts the odd position behind."""
+        """A window over so many axes, with settings as torch takes them: "same" puts the odd position behind.
+
+        A padding may also be given ahead of and behind each axis, as the attribute is.
+        """
         size, step, spread = (tuple_of(each, axes) for each in (kernel_size, stride, dilation))
         if padding == "same":
             rooms = [(length - 1) * apart for length, apart in zip(size, spread, strict=True)]
             frame = padding_of([room // 2 for room in rooms], [room - room // 2 for room in rooms])
         else:
-            frame = symmetric(0 if isinstance(padding, str) else padding, axes)
+            given = 0 if isinstance(padding, str) else padding
+            frame = given if isinstance(given, tuple) and len(given) == 2 * axes else symmetric(given, axes)
         return cls(size, step, frame, spread, ceil_mode)
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_fir
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
-from maskrobust.lm_modules.masking.visible_map import Window
 
 
 @masking_rule(*CONVOLUTIONS.values(), any_sizes=True)
@@ -32,12 +32,10 @@ def convolution(
         NotImplementedError: weights are made from masked features.
     """
     _check_weights(weight, bias)
-    window = Window.of(weight.ndim - 2, tuple(weight.shape[2:]), stride, padding, dilation)
-
-    def convolve(features: Tensor) -> Tensor:
-        return operation(features, weight, bias, stride, padding, dilation, groups)  # type: ignore[no-any-return]
-
-    return slide(x, window, convolve, hidden="neighbours")
+    convolve = partial(
+        operation, weight=weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return slide(x, convolve, tuple(weight.shape[2:]), stride, padding, dilation, hidden="neighbours")
 
 
 @masking_rule(*TRANSPOSED.values(), any_sizes=True)

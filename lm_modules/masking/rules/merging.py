@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.axes import Axes
-from maskrobust.lm_modules.masking.masked import Masked, carry, masked_in
+from maskrobust.lm_modules.masking.masked import Masked, carry
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
@@ -44,7 +44,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     Raises:
         NotImplementedError: the axis is that of the images, or a plain branch lies beside a masked one.
     """
-    first, *others = masked_operands(branches)
+    first, *others = masked_operands(*branches)
     axis = dim % first.ndim
     if axis == first.axes[0] or (axis in first.spatial_axes and len(others) + 1 < len(branches)):
         raise NotImplementedError(
@@ -67,7 +67,7 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
     Raises:
         NotImplementedError: a branch is not masked.
     """
-    first, *others = masked_operands(branches)
+    first, *others = masked_operands(*branches)
     if len(others) + 1 < len(branches):
         raise NotImplementedError(f"layer masking stacks masked features alone; {OWN_RULE}")
     axis = dim % (first.ndim + 1)
@@ -88,7 +88,7 @@ def _with_new_axis(axes: Axes, at: int) -> Axes:
 
 def _united(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap]:
     """Features of all branches, and the positions visible in any."""
-    maps = [branch.visible for branch in masked_in(branches)]
+    maps = [branch.visible for branch in branches if isinstance(branch, Masked)]
     visible = maps[0].merge(*maps[1:], intersection=False)
     if all(each is visible for each in maps):
         return list(branches), visible

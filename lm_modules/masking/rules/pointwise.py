@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, masked_in, without_axes
+from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, without_axes
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
@@ -166,7 +166,7 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
 
 def masked_operands(*operands: Any) -> list[Masked]:
     """Those that are masked; refused where their axes are not the same."""
-    masked = masked_in(operands)
+    masked = [each for each in operands if isinstance(each, Masked)]
     first = masked[0]
     if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
         shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)

@@ -34,7 +34,7 @@ def max_pool(
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
     settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
-    return _slide(x, *settings, lambda features: operation(features, *settings), outside=-math.inf)
+    return slide(x, lambda features: operation(features, *settings), *settings, hidden="zero", outside=-math.inf)
 
 
 @masking_rule(*AVERAGE_POOLS.values(), any_sizes=True)
@@ -52,11 +52,11 @@ def average_pool(
     count = x.ndim - 2
     if x.visible.extent is None or divisor_override is not None or (count_include_pad and not ceil_mode):
         rest = (count_include_pad,) if count == 1 else (count_include_pad, divisor_override)
-        return _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, *rest))
+        return _slide(x, lambda features: operation(features, *settings, *rest), *settings)
     if torch.compiler.is_exporting() or count == 1:  # torch has no average pool of signals with a divisor of its own
         raise DependsOnSize
     window = Window.of(count, *settings[:3])
-    sums = _slide(x, *settings[:3], 1, ceil_mode, lambda features: operation(features, *settings, True, 1))
+    sums = _slide(x, lambda features: operation(features, *settings, True, 1), *settings)
     divisors = _divisors(x.visible.extent, sums.visible.size[1:], window, count_include_pad)
     return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
 
@@ -69,7 +69,7 @@ def power_pool(
     if ceil_mode and x.visible.extent is not None:
         raise DependsOnSize
     settings = kernel_size, stride or kernel_size
-    return _slide(x, *settings, 0, 1, ceil_mode, lambda features: operation(features, norm_type, *settings, ceil_mode))
+    return _slide(x, lambda features: operation(features, norm_type, *settings, ceil_mode), *settings, 0, ceil_mode)
 
 
 @masking_rule(*ADAPTIVE_AVERAGE_POOLS.values(), any_sizes=True)
@@ -211,11 +211,9 @@ def _divisors(extent: Tensor, size: Sizes, window: Window, count_include_pad: bo
 
 
 def _slide(
-    x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-    compute: Callable[[Tensor], Tensor], outside: float = 0.0,
-) -> Masked:  # fmt: skip
-    window = Window.of(x.ndim - 2, size, stride, padding, dilation, ceil_mode)
-    return slide(x, window, compute, hidden="zero", outside=outside)
+    x: Masked, compute: Callable[[Tensor], Tensor], size: Any, stride: Any, padding: Any, ceil_mode: bool
+) -> Masked:
+    return slide(x, compute, size, stride, padding, 1, ceil_mode, hidden="zero")
 
 
 def _bins(x: Masked, output_size: Any) -> VisibleMap:

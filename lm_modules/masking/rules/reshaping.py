@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_fir
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, refusal_of
 from maskrobust.lm_modules.masking.table import LosesMap, Operation, anywhere, masking_rule
-from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
+from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap
 
 _RINGS = {"nearest": 0, "nearest-exact": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
 _LEAST_WEIGHT = 3e-5  # float32 gives up to 1e-5 to positions that a new one is not made from
@@ -253,8 +253,7 @@ def interpolate(
 def pixel_unshuffle(operation: Operation, x: Masked, downscale_factor: int) -> Masked:
     """Blocks of positions become channels: visible where any of the block is, the others 0."""
     side = downscale_factor
-    block = Window.of(2, side, side)
-    return slide(x, block, lambda features: operation(features, side), hidden="zero")
+    return slide(x, lambda features: operation(features, side), side, side, hidden="zero")
 
 
 @masking_rule(F.pixel_shuffle, any_sizes=True)
