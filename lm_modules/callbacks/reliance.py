@@ -248,7 +248,7 @@ class RelianceCallback(pl.Callback):
             Context(self._usable_plan or self.plan, probe),
             replicates=self.replicates,
             seed=self.seed,
-            wanted=lambda member: member.measure.in_training,
+            wanted=lambda measure: measure.in_training,
         ):
             if row.value is not None:
                 yield row

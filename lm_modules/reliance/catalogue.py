@@ -81,10 +81,6 @@ class Described:
     unit: Unit
     goal: Goal
 
-    def heading(self, parameters: Parameters) -> str:
-        """The title of one member, with a narrow space before a percent sign."""
-        return self.title.format(**parameters).replace("%", "\u202f%")
-
 
 @dataclass(frozen=True)
 class Measure(Described):
@@ -215,16 +211,12 @@ def import_measures(names: Sequence[str]) -> None:
 def measure_members(context: Context) -> list[MeasureMember]:
     """Every member of every measure that a measurement allows to compute, in the order of the catalogue."""
     import_measures(context.plan.own_measures)
-    return [
-        MeasureMember(entry, parameters, entry.function(**parameters, **prepared))
-        for entry in catalogue().values()
-        if (prepared := _prepared(entry, context)) is not None
-        for parameters in entry.members(context.plan)
-    ]
-
-
-def _prepared(entry: Measure, context: Context) -> dict[str, object] | None:
-    """What the measure takes from the context; None where the context lacks some of it."""
-    names = inspect.signature(entry.function).parameters
-    wanted = {name: getattr(context, name) for name in ("plan", "probe") if name in names}
-    return None if any(value is None for value in wanted.values()) else wanted
+    found = []
+    for entry in catalogue().values():
+        names = {"plan", "probe"} & inspect.signature(entry.function).parameters.keys()
+        prepared = {name: getattr(context, name) for name in names}
+        if None not in prepared.values():
+            found += [
+                MeasureMember(entry, each, entry.function(**each, **prepared)) for each in entry.members(context.plan)
+            ]
+    return found

@@ -15,7 +15,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite, on_disk
-from maskrobust.lm_modules.reliance.catalogue import Context, MeasureMember, measure_members
+from maskrobust.lm_modules.reliance.catalogue import Context, Measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 from maskrobust.lm_modules.reliance.holes.conditions import (
@@ -126,6 +126,7 @@ class Measurement(Generic[Key]):
         plan = ReliancePlan.union(each.plan for each in asked.values())
         known = None if bank is None else replace(bank, objects=object_of(bank.ids))
         self._source = ConditionSource(known, plan, seed)
+        self._names = {key: {*condition_names(each.plan)} for key, each in asked.items()}
         self._in_scenes = {key: each.predict for key, each in asked.items() if each.plan.scenes}
         self._shapes: Shapes | None = None
         if self._in_scenes and known is not None:
@@ -160,8 +161,7 @@ class Measurement(Generic[Key]):
             if (facts["labels"] < 0).any():
                 raise InputError("images to measure must have labels, got some without (-1); leave these out.")
             for key, (predict, plan, whole, features) in self.asked.items():
-                names = {*condition_names(plan)}
-                shown = [each for each in conditions.all if each.name in names]
+                shown = [each for each in conditions.all if each.name in self._names[key]]
                 if whole is None or batch.visible is not None:
                     clean = predict(batch.images, batch.known, keys)
                 else:
@@ -287,13 +287,13 @@ def result_rows(
     replicates: int,
     seed: int = 0,
     by_seed: bool = False,
-    wanted: Callable[[MeasureMember], bool] = lambda member: not member.measure.of_data,
+    wanted: Callable[[Measure], bool] = lambda measure: not measure.of_data,
 ) -> Iterator[Row]:
     """The rows of one network under one masking method: over all seeds, then those of each seed.
 
     Args:
-        network: name of the network.
-        method: masking method.
+        network: name of the network; empty for measures of the images alone.
+        method: masking method; likewise.
         runs: outcomes on the same images by seed, at least one.
         context: what was asked and prepared.
         replicates: bootstrap resamples behind each interval.
@@ -301,7 +301,7 @@ def result_rows(
         by_seed: whether rows of each seed follow, of the measures that have some.
         wanted: which measures; by default all that say something of the network.
     """
-    measures = [member for member in measure_members(context) if wanted(member)]
+    measures = [member for member in measure_members(context) if wanted(member.measure)]
     groups: list[tuple[int | None, list[Outcomes]]] = [(None, list(runs.values()))]
     if by_seed:
         groups += [(run_seed, [run]) for run_seed, run in runs.items()]
@@ -316,21 +316,6 @@ def result_rows(
                     parameters=member.parameters,
                     seed=run_seed,
                 )
-
-
-def data_rows(outcomes: Outcomes, context: Context, *, replicates: int, seed: int = 0) -> list[Row]:
-    """The rows of measures that are about the images alone, and no network.
-
-    Args:
-        outcomes: any network's on these images.
-        context: what was asked and prepared.
-        replicates: bootstrap resamples behind each interval.
-        seed: decides the resamples.
-    """
-    found = result_rows(
-        "", "", {0: outcomes}, context, replicates=replicates, seed=seed, wanted=lambda member: member.measure.of_data
-    )
-    return list(found)
 
 
 def difference_rows(

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     estimate_pair,
     estimate_with_error,
 )
-from maskrobust.lm_modules.reliance.measurement import data_rows, result_rows
+from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import (
     answers_behind_circles,
     at_chance,
@@ -92,10 +92,13 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
             )
             for arm, loss in losses.items()
         ),
-        *data_rows(
-            _own_runs(config, runs, rule.baseline)[0],
+        *result_rows(
+            "",
+            "",
+            {0: _own_runs(config, runs, rule.baseline)[0]},
             Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method], probe),
             replicates=replicates,
+            wanted=lambda measure: measure.of_data,
         ),
         *(
             row

@@ -8,17 +8,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import distributed
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate, default_convert
 
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.random import sample_keys
-
-Result = TypeVar("Result")
 
 
 class Position(NamedTuple):
@@ -131,7 +129,7 @@ def loading_options(num_workers: int) -> dict[str, Any]:
         num_workers: loader processes; 0 to load in this process.
     """
     return {
-        "collate_fn": _as_fetched,
+        "collate_fn": default_convert,
         "num_workers": num_workers,
         "pin_memory": torch.cuda.is_available(),
         "persistent_workers": num_workers > 0,
@@ -142,10 +140,6 @@ def loading_options(num_workers: int) -> dict[str, Any]:
 def collate(samples: Iterable[Batch]) -> Batch:
     """Samples, whose tensors lack the leading dimension, as one `Batch`."""
     return Batch(*default_collate([tuple(each for each in sample if each is not None) for sample in samples]))
-
-
-def _as_fetched(fetched: Result) -> Result:
-    return fetched
 
 
 def begin_worker(_worker: int) -> None:

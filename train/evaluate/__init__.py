@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
         look = networks[next(iter(answered.runs))].preprocessing
         examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
         write_json(config.out / "reliance.json", results.as_json())
-        write_text(config.out / "reliance.csv", results.as_csv())
+        write_text(config.out / "reliance.csv", results.csv)
         write_text(config.out / "report.html", render_reliance(results, examples))
         if config.predictions:
             sample_name = functools.partial(data.sample_name, config.split)

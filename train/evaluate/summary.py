@@ -9,7 +9,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
-from maskrobust.lm_modules.reliance.measurement import data_rows, difference_rows, result_rows
+from maskrobust.lm_modules.reliance.measurement import difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
@@ -57,7 +57,14 @@ def summarise(
     first, main_method = next(iter(runs)), config.methods[0]
     rows = [
         *_pair_rows(config, runs, probe),
-        *data_rows(runs[first][main_method], Context(plans[main_method], probe), **sampling),
+        *result_rows(
+            "",
+            "",
+            {0: runs[first][main_method]},
+            Context(plans[main_method], probe),
+            wanted=lambda measure: measure.of_data,
+            **sampling,
+        ),
         *(
             row
             for name, by_method in runs.items()

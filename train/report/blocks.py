@@ -74,22 +74,22 @@ class Line(NamedTuple):
 
 def html(template: str, **content: Any) -> Markup:
     """A template of Jinja in which the blocks of `blocks.html` are known as `blocks`, rendered; values are escaped."""
-    return Markup(_compiled(template).render(**content))
+    return _markup(_compiled(template).render(**content))
 
 
 def block(name: str, *content: Any, **further: Any) -> Markup:
     """A block of `blocks.html`."""
-    return Markup(getattr(_environment().get_template("report/blocks.html").module, name)(*content, **further))
+    return _markup(getattr(_environment().get_template("report/blocks.html").module, name)(*content, **further))
 
 
 def prose(name: str, room: str = "report", **content: Any) -> Markup:
     """Words of the `prose.html` of a folder of `train`, with what they name."""
-    return Markup(getattr(_environment().get_template(f"{room}/prose.html").module, name)(**content))
+    return _markup(getattr(_environment().get_template(f"{room}/prose.html").module, name)(**content))
 
 
 def page_part(template: str, **content: Any) -> Markup:
     """A template of this folder, rendered; values are escaped."""
-    return Markup(_environment().get_template(f"report/{template}").render(**content))
+    return _markup(_environment().get_template(f"report/{template}").render(**content))
 
 
 def render_page(
@@ -117,14 +117,15 @@ def render_page(
         HTML with a content security policy that forbids scripts and every request; equal arguments give equal text.
     """
     sheet = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return _environment().get_template("report/page.html").render(
+    return page_part(
+        "page.html",
         command=command,
         title=title,
         header=header,
         sections=[(each, found) for each in sections if (found := each.show(content))],
         look=look,
         style=Markup(f"{sheet}{style}"),
-    )  # fmt: skip
+    )
 
 
 def named(network: Network) -> Markup:
@@ -192,7 +193,6 @@ def _environment() -> Environment:
         loader=FileSystemLoader(Path(__file__).parents[1]),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -207,9 +207,9 @@ def _compiled(template: str) -> Template:
     return _environment().from_string("{% import 'report/blocks.html' as blocks %}" + template)
 
 
-def _visible(value: Any) -> Any:
-    """A value as it goes into a page: text without control characters; what is markup already stays as it is."""
-    return printable(value) if type(value) is str else value
+def _markup(rendered: str) -> Markup:
+    """What has been rendered, as it goes into a page: without control characters."""
+    return Markup(printable(rendered))
 
 
 def _plain(value: Any) -> Any:

@@ -68,7 +68,8 @@ class Results:
         """Plain values: the content of the file."""
         return {"format": FORMATS[self.name], **self.content, "rows": [row.as_json() for row in self.rows]}
 
-    def as_csv(self) -> str:
+    @cached_property
+    def csv(self) -> str:
         """All rows, each with what else a reader of it alone needs; see `rows_as_csv`."""
 
         def further(row: Row) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from maskrobust.lm_modules.reliance.catalogue import Described, Group, Parameter
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.results import Results
-from maskrobust.train.report.wording import GOALS, family_title, in_sentence, interval, method_title, writer
+from maskrobust.train.report.wording import GOALS, PERCENT, family_title, in_sentence, interval, method_title, writer
 
 GROUP_TITLES: Mapping[Group, str] = {
     "outline": "outlines",
@@ -76,4 +76,5 @@ def _heading(entry: Described, of: Parameters) -> str:
     further = [
         f"{name.replace('_', ' ')}: {each}" for name, each in parameters.items() if f"{{{name}" not in entry.title
     ]
-    return entry.heading(parameters) + (f" ({', '.join(further)})" if further else "")
+    title = entry.title.format(**parameters).replace("%", PERCENT)
+    return f"{title} ({', '.join(further)})" if further else title

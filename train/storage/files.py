@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,7 +133,7 @@ def read_json(path: Path, remedy: str = "delete it to have it made again") -> An
         raise InputError(f"'{path}' is not readable JSON ({error}); {remedy}.") from error
 
 
-_ALLOWED = "\n\t"
+_SUSPECT = re.compile(r"[^\n\t -~]")
 _HARMFUL = ("Cc", "Cf", "Cs", "Co", "Cn")
 
 
@@ -140,11 +141,10 @@ def printable(text: str) -> str:
     r"""The text with what is invisible spelt out, as in "\\x1b[31m", but for spaces, tabs and line feeds.
 
     That is what Unicode counts among control and format characters, private and unassigned ones, and lone surrogates:
-    they colour or overwrite a terminal's lines, or turn the direction of what is shown. Markup is left as it is.
+    they colour or overwrite a terminal's lines, or turn the direction of what is shown.
     """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        each.encode("unicode_escape").decode() if each not in _ALLOWED and category(each) in _HARMFUL else each
-        for each in text
-    )
+    return _SUSPECT.sub(_spelt_out, text)
+
+
+def _spelt_out(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode() if category(found[0]) in _HARMFUL else found[0]

@@ -36,7 +36,7 @@ def test_every_entry_says_all_about_itself(entry):
     members = entry.members(EVERYTHING)
     named = {name for _, name, _, _ in string.Formatter().parse(entry.title) if name}
     assert all(named <= set(parameters) for parameters in members)
-    headings = {entry.heading(parameters) for parameters in members}
+    headings = {entry.title.format(**parameters) for parameters in members}
     assert all(heading and "{" not in heading for heading in headings)
 
 

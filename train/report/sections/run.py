@@ -36,7 +36,7 @@ def run(results: Results) -> Markup:
         command=command_line(found["command"]),
         about=facts(about),
         settings=_arms(results) if results.name == "claim" else _networks(results),
-        csv=download(f"{results.name}.csv", results.as_csv(), "text/csv;charset=utf-8"),
+        csv=download(f"{results.name}.csv", results.csv, "text/csv;charset=utf-8"),
     )
 
 
