@@ -61,7 +61,6 @@ from maskrobust.augment.families.segments import (
 )
 from maskrobust.augment.families.silhouettes import silhouettes as silhouettes
 from maskrobust.augment.families.holes import (
-    CompanionBlobs as CompanionBlobs,
     ObjectHoles as ObjectHoles,
     circle_geometry as circle_geometry,
     circles_of_equal_area as circles_of_equal_area,

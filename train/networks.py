@@ -88,28 +88,10 @@ def load_networks(
     found = {name: load_for(name, data, precision, are_outputs_given=given is not None, **options) for name in names}
     if data is None:
         return found
-    return {name: select_data_outputs(each, data, given, only=only_present) for name, each in found.items()}
-
-
-def select_data_outputs(
-    network: TrainedNetwork,
-    data: AnnotatedDataModule,
-    given: Mapping[str, int | str] | None = None,
-    *,
-    only: bool = False,
-) -> TrainedNetwork:
-    """The network with the data's classes first, in label order.
-
-    Args:
-        network: the network with its outputs in their own order.
-        data: whose classes.
-        given: outputs of the classes by their names; None to find them.
-        only: leave the other outputs out.
-
-    Raises:
-        InputError: the network does not know the data's classes.
-    """
-    return network.select_outputs(match_classes(data.class_names, network, given), only=only)
+    return {
+        name: network.select_outputs(match_classes(data.class_names, network, given), only=only_present)
+        for name, network in found.items()
+    }
 
 
 def read_classes(path: Path) -> dict[str, int | str]:

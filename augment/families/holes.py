@@ -179,19 +179,7 @@ def object_holes(keys: Tensor, object_mask: Tensor) -> ObjectHoles:
     return ObjectHoles(~(object_mask | blobs) | nothing_hidden, ~circles | nothing_hidden, valid)
 
 
-class CompanionBlobs(NamedTuple):
-    """One blob for each object.
-
-    Attributes:
-        blobs: (B, 1, H, W) bool, True inside the blob; all False where it does not fit.
-        fits: (B,) bool, False where fewer pixels are free than were asked for.
-    """
-
-    blobs: Tensor
-    fits: Tensor
-
-
-def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> CompanionBlobs:
+def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Draw an irregular blob of exactly `pixels` pixels that neither overlaps nor touches the object.
 
     A pixel is free when neither it nor any of its 8 neighbours belongs to the object. Around a centre c, the pixels p
@@ -206,7 +194,8 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
         pixels: (B,) int64, wanted area of each blob in pixels, at least 0.
 
     Returns:
-        The blobs, and whether each one fits beside its object.
+        The blobs, (B, 1, H, W) bool, True inside, and which of them fit (B,) bool: where fewer pixels are free than are
+        asked for, there is none.
     """
     _, _, height, width = object_mask.shape
     free = max_pool2d(object_mask.float(), kernel_size=3, stride=1, padding=1).flatten(1) == 0
@@ -217,7 +206,7 @@ def companion_blobs(keys: Tensor, object_mask: Tensor, pixels: Tensor) -> Compan
     in_order = in_order.masked_fill(~free, torch.iinfo(torch.int64).max)
     wanted = pixels * fits
     blobs = (in_order <= _nth_smallest(in_order, wanted).unsqueeze(1)) & (wanted > 0).unsqueeze(1)
-    return CompanionBlobs(blobs.reshape(object_mask.shape), fits)
+    return blobs.reshape(object_mask.shape), fits
 
 
 def _nth_smallest(values: Tensor, nth: Tensor) -> Tensor:

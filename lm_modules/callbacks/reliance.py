@@ -3,7 +3,7 @@
 A `Trainer`, module, data module or callback may also be one of the package `lightning`, which has its own classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,6 @@ from maskrobust.lm_modules.reliance.holes.conditions import FILL_STREAM, HOLE_ST
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneSource
 from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
-from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
@@ -134,7 +133,10 @@ class RelianceCallback(pl.Callback):
         """
         check_order(self, trainer, stage)
         if self.data is not None:
-            set_up(self.data, trainer)
+            if trainer.local_rank == 0:
+                self.data.prepare_data()
+            trainer.strategy.barrier(f"{type(self.data).__name__}.setup")
+            self.data.setup("fit")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask the network about the images where this epoch is to be measured, and log what it answered.
@@ -188,7 +190,11 @@ class RelianceCallback(pl.Callback):
                 rank_zero_info(
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
                 )
-            for row in self._measured(method, outcomes, probe):
+            rows = result_rows(
+                "", method, {0: outcomes}, Context(self._usable_plan, probe), replicates=self.replicates,
+                seed=self.seed, wanted=lambda measure: measure.in_training,
+            )  # fmt: skip
+            for row in (each for each in rows if each.value is not None):
                 self._log(row, trainer, pl_module)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)
 
@@ -238,20 +244,6 @@ class RelianceCallback(pl.Callback):
                 f"mean {shown.mean} and std {shown.std}"
             )
         return TrainedNetwork(_NAME, found, shown, data.num_classes, channels_last=False)
-
-    def _measured(self, method: MaskingMethod, outcomes: Outcomes, probe: ProbeOutcomes | None) -> Iterator[Row]:
-        """Rows of the defined measures."""
-        for row in result_rows(
-            "",
-            method,
-            {0: outcomes},
-            Context(self._usable_plan or self.plan, probe),
-            replicates=self.replicates,
-            seed=self.seed,
-            wanted=lambda measure: measure.in_training,
-        ):
-            if row.value is not None:
-                yield row
 
     def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
         """Collect silhouettes and train the probe, with gradients and a random state of its own; what can be asked."""
@@ -305,14 +297,6 @@ def check_order(callback: pl.Callback, trainer: pl.Trainer, stage: str) -> None:
             f"{type(callback).__name__} must come before {type(first).__name__} in the trainer's callbacks, or it "
             "measures other weights than those of the validation, got it after; put it first."
         )
-
-
-def set_up(data: pl.LightningDataModule, trainer: pl.Trainer) -> None:
-    """Get the data of a callback ready for training and validation."""
-    if trainer.local_rank == 0:
-        data.prepare_data()
-    trainer.strategy.barrier(f"{type(data).__name__}.setup")
-    data.setup("fit")
 
 
 def draw_panel(batch: Batch, methods: Sequence[MaskingMethod], mean: Sequence[float], seed: int) -> Tensor:

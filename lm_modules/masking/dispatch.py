@@ -61,12 +61,6 @@ class Run:
         self.sizes = sizes
         self.note: Callable[..., None] | None = None
 
-    def tell(self, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> Any:
-        """What the network gets for the result of a rule."""
-        if self.note is not None:
-            self.note(operation, rule, args, kwargs, result)
-        return result if self.observe is None else self.observe(operation, rule, [*args, *kwargs.values()], result)
-
 
 class Ruled(Watched):
     """A tensor whose functions rules compute.
@@ -158,8 +152,10 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     # Behind each guard stands the test that fails without it.
     operands = ruled_in((*args, *kwargs.values()))
     run = operands[0].run
-    if len(operands) > 1:
-        _refuse_other_runs(operation, operands)  # test_features_of_another_pass_are_refused
+    if any([each.run is not run for each in operands]):  # test_features_of_another_pass_are_refused
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
+        )
     compiles = torch.compiler.is_compiling()
     is_in_backward = not compiles and in_backward()
     if is_in_backward and not torch.is_grad_enabled() and operation is not Tensor.detach:
@@ -185,7 +181,11 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
         result = _own(result, operands, run, is_part=False, compiles=compiles)
-    return result if run is None else run.tell(operation, rule, args, kwargs, result)
+    if run is not None and run.note is not None:
+        run.note(operation, rule, args, kwargs, result)
+    if run is not None and run.observe is not None:
+        return run.observe(operation, rule, [*args, *kwargs.values()], result)
+    return result
 
 
 def _compute(
@@ -232,13 +232,6 @@ def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if run is not None and run.note is not None:
         run.note(function, None, args, kwargs, result)
     return result
-
-
-def _refuse_other_runs(operation: Any, operands: Sequence[Ruled]) -> None:
-    if any(each.run is not operands[0].run for each in operands):
-        raise UnsupportedNetworkError(
-            f"{name_of(operation)} is called with masked features of another forward pass; compute them anew in each."
-        )
 
 
 def _changed_by(operation: Any, args: Sequence[Any]) -> Ruled:

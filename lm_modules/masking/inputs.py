@@ -8,23 +8,18 @@ from maskrobust.augment.batch import farthest_value
 from maskrobust.lm_modules.masking.torch_private import within_compiled
 
 
-def check_network(network: object) -> None:
-    """Refuse what is no module.
+def network_to_mask(network: object) -> nn.Module:
+    """The network that `torch.compile` was given; any other as it is.
 
     Raises:
-        TypeError: naming what was given.
-    """
-    if not isinstance(network, nn.Module):
-        given = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
-        raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
-
-
-def network_to_mask(network: nn.Module) -> nn.Module:
-    """The network that `torch.compile` was given; any other as it is.
+        TypeError: it is no module, naming what was given.
 
     Warns:
         UserWarning: it is another one than was given.
     """
+    if not isinstance(network, nn.Module):
+        given = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+        raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
     within = within_compiled(network)
     if within is None:
         return network
@@ -36,8 +31,11 @@ def network_to_mask(network: nn.Module) -> nn.Module:
     return within
 
 
-def check_images(images: Tensor) -> None:
-    """Refuse images that are still bytes.
+def check_images(images: Tensor, visible: Tensor) -> None:
+    """Refuse images that are still bytes, and warn of values that no normalised image has.
+
+    A network of its own may want these, so they are not refused. Nothing is looked at on an accelerator, and in
+    compiled code; see `farthest_value`.
 
     Raises:
         TypeError: naming the dtype given.
@@ -47,13 +45,6 @@ def check_images(images: Tensor) -> None:
             f"images must be floating point, as the network expects them, got {images.dtype}; divide by 255 and "
             "normalise."
         )
-
-
-def warn_of_bytes(images: Tensor, visible: Tensor) -> None:
-    """Warn of values that no normalised image has; a network of its own may want them, so they are not refused.
-
-    Nothing is looked at on an accelerator, and in compiled code; see `farthest_value`.
-    """
     if (value := farthest_value(images, visible)) is not None:
         warnings.warn(
             f"images should be normalised as the network was trained, got a pixel of {value:.4g}; divide bytes by 255 "

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.hooks import masks_kept
-from maskrobust.lm_modules.masking.inputs import check_images, check_network, network_to_mask, warn_of_bytes
+from maskrobust.lm_modules.masking.inputs import check_images, network_to_mask
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
@@ -154,7 +154,6 @@ class LayerMasking(nn.Module):
         padding: PaddingRule = "mean",
         partial_patches: PartialPatches = "padded",
     ) -> None:
-        check_network(network)
         network = network_to_mask(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
@@ -235,7 +234,6 @@ class LayerMasking(nn.Module):
             self.__prepare_scriptable__()
         if visible is not None:
             check_visible(images, visible, self._axes)
-        check_images(images)
         if sizes is not None:
             visible_map = self._map_of_sizes(images, visible, sizes)
         else:
@@ -243,7 +241,7 @@ class LayerMasking(nn.Module):
             visible_map = self._map_of(visible)
         visible = visible_map.positions
         images = cropped(images, visible.shape[2:])
-        warn_of_bytes(images, visible)
+        check_images(images, visible)
         if not self.training and visible_map.everything:
             _refuse_nan(images)
             return self.network(images)

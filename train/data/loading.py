@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -29,10 +29,6 @@ class Position(NamedTuple):
 
     epoch: int
     batches: int
-
-    def next_epoch(self) -> Self:
-        """The start of the epoch after this one."""
-        return self._replace(epoch=self.epoch + 1, batches=0)
 
 
 def training_position(trainer: pl.Trainer) -> Position:

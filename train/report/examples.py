@@ -18,8 +18,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, ret
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.batches import batches_on
-from maskrobust.train.report.blocks import Section, block, prose
-from maskrobust.train.report.results import Results
+from maskrobust.train.report.blocks import block, prose
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import Split
 
@@ -143,12 +142,7 @@ def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
     return tuple(pixels.permute(0, 2, 3, 1).contiguous().numpy())
 
 
-def examples(strips: Sequence[ExampleStrip]) -> Section[Results]:
-    """The section of a page with these pictures."""
-    return Section("examples", "What the network is shown", lambda _: _shown(strips))
-
-
-def _shown(strips: Sequence[ExampleStrip]) -> Markup | None:
+def examples(strips: Sequence[ExampleStrip]) -> Markup | None:
     """Strips by masking method, in order; None where there is no picture."""
     groups: dict[str | None, list[ExampleStrip]] = {}
     for strip in strips:

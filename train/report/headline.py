@@ -116,11 +116,6 @@ def at_chance(results: Results) -> dict[str, Row]:
     return {row.network: row for row in clean if meaningless_because(row)}
 
 
-def headline(results: Results) -> str:
-    """The one sentence that an evaluation begins with."""
-    return said(results)[0]
-
-
 def said(results: Results) -> list[str]:
     """The headline, then what its reader has to know, too, one sentence each."""
     title = {network.name: network.title for network in results.networks}

@@ -17,7 +17,7 @@ def _further(shown: Sequence[ExampleStrip]) -> tuple[Section[Results], ...]:
     return (
         Section("all", "All numbers", numbers),
         Section("curves", "How accuracy falls as more is hidden", curves),
-        examples(shown),
+        Section("examples", "What the network is shown", lambda _: examples(shown)),
         Section("run", "How it was run", run),
     )
 

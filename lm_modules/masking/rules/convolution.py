@@ -1,14 +1,13 @@
 """Rules for convolutions of every kind, and for padding before them."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, TRANSPOSED, Padding, Sizes, added, after, before, tuple_of
+from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, TRANSPOSED, Sizes, added, after, before, tuple_of
 from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, layout_of, slide
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
@@ -94,7 +93,8 @@ def pad(
     """
     if not x.is_images_first:
         raise LosesMap(f"layer masking pads the axes of images and positions only, got {tuple(pad)}; {OWN_RULE}")
-    sizes, others = _of_positions(pad, len(x.spatial_axes))
+    count = 2 * len(x.spatial_axes)
+    sizes, others = (tuple(map(int, pad)) + (0,) * (count - len(pad)))[:count], pad[count:]
     if any(others):
         if any(sizes) or any(others[2:]):
             raise NotImplementedError(
@@ -128,9 +128,3 @@ def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
             "layer masking needs convolutions whose weights are not made from masked features; give the module around "
             "this operation a rule of its own with masking_rule."
         )
-
-
-def _of_positions(pad: Sequence[int], count: int) -> tuple[Padding, Padding]:
-    """A padding of `count` axes of positions, and what there is of other axes."""
-    sizes = tuple(map(int, pad)) + (0,) * (2 * count - len(pad))
-    return sizes[: 2 * count], sizes[2 * count :]

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.masked import Masked, carry
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
@@ -72,7 +71,7 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
         raise NotImplementedError(f"layer masking stacks masked features alone; {OWN_RULE}")
     axis = dim % (first.ndim + 1)
     features, visible = _united(branches)
-    stacked = carry(operation(features, axis), visible, _with_new_axis(first.axes, axis))
+    stacked = carry(operation(features, axis), visible, tuple(each + (each >= axis) for each in first.axes))
     stacked.branches = tuple(branches) if axis == 0 else None
     return stacked
 
@@ -80,10 +79,6 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
 def sum_branches(branches: Sequence[Masked]) -> Masked:
     """The sum of branches that were stacked for it, by the rule for sums."""
     return reduce(partial(residual, operator.add), branches)
-
-
-def _with_new_axis(axes: Axes, at: int) -> Axes:
-    return tuple(axis + (axis >= at) for axis in axes)
 
 
 def _united(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap]:

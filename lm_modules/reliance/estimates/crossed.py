@@ -90,9 +90,11 @@ def outline_pulls(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> Fl
         (P, scenes) float64 in logits, above 0 where the holes pull towards their own objects; 0 where |d| is at most
         1e-5 of the largest of the four logits, which is rounding.
     """
-    (i_a, i_b), (j_a, j_b) = four = _four_logits(logits, classes, pairs)
+    values, of, (i, j) = np.asarray(logits), np.asarray(classes), np.asarray(pairs).reshape(-1, 2).T
+    four = np.array([[values[shape, :, of[shown]] for shown in (i, j)] for shape in (i, j)], dtype=np.float64)
+    (i_a, i_b), (j_a, j_b) = four
     pulls = ((i_a - i_b) - (j_a - j_b)) / 2.0
-    return np.where(np.abs(pulls) <= _ROUNDING * np.abs(np.array(four)).max(axis=(0, 1)), 0.0, pulls)
+    return np.where(np.abs(pulls) <= _ROUNDING * np.abs(four).max(axis=(0, 1)), 0.0, pulls)
 
 
 def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
@@ -219,20 +221,6 @@ class CrossedStatistic:
         except InputError as error:
             return Estimate(None, None, None, objects, 0, f"undefined because {error}")
         return Estimate(None, None, None, objects, 0).within(mean.interval())
-
-
-def _four_logits(
-    logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike
-) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
-    """L_i[a] and L_i[b], then L_j[a] and L_j[b], each (P, scenes) float64."""
-    values, of, (i, j) = np.asarray(logits), np.asarray(classes), np.asarray(pairs).reshape(-1, 2).T
-    a, b = of[i], of[j]
-
-    def column(shape: IntArray, label: IntArray) -> FloatArray:
-        found: FloatArray = values[shape, :, label].astype(np.float64)
-        return found
-
-    return (column(i, a), column(i, b)), (column(j, a), column(j, b))
 
 
 def _design(pairs: IntArray) -> tuple[float, float]:

@@ -45,7 +45,7 @@ RANDOM = uniform(KEY, 1, 41, 53)
 MASKS = {
     "most patches": patches(KEY, 64, 48, hidden_fraction=(0.9, 0.9), patch_size=8),
     "one large rectangle": rectangles(KEY, 50, 45, hidden_fraction=(0.8, 0.8)),
-    "a blob": ~companion_blobs(KEY, torch.zeros(1, 1, 70, 90, dtype=torch.bool), torch.tensor([3000])).blobs,
+    "a blob": ~companion_blobs(KEY, torch.zeros(1, 1, 70, 90, dtype=torch.bool), torch.tensor([3000]))[0],
     "all but a pixel in the corner": one_pixel(40, 40, 0, 0),
     "all but two pixels": one_pixel(50, 53, 20, 41) | one_pixel(50, 53, 45, 3),
     "all but a column": (torch.arange(53) == 0).expand(1, 1, 41, 53),

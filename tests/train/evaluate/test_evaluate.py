@@ -27,7 +27,7 @@ from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
-from maskrobust.train.networks import load_for, read_classes, select_data_outputs
+from maskrobust.train.networks import load_for, load_networks, read_classes
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_classes
 from tests.train.test_cli import sentence_of
@@ -291,7 +291,7 @@ def test_what_cannot_be_measured_is_one_sentence_and_nothing_is_written(options,
 @pytest.mark.parametrize("name", ["small_resnet:random", "timm/test_resnet:random"])
 def test_random_weights_have_as_many_outputs_as_the_data_have_classes(name):
     data = Cues(num_classes=3)
-    network = select_data_outputs(load_for(name, data, "32"), data)
+    network = load_networks([name], data, "32")[name]
     assert network(torch.rand(2, 3, 48, 48)).shape == (2, 3) and network.class_names is None
     assert load_for(name, None, "32").num_classes == (10 if name.startswith("small") else 1000)
 

@@ -17,7 +17,7 @@ from maskrobust.lm_modules.reliance import catalogue as catalogue_module, measur
 from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.results import only, select
 from maskrobust.train.report.examples import ExampleStrip
-from maskrobust.train.report.headline import headline
+from maskrobust.train.report.headline import said
 from maskrobust.train.report.pages import render_claim, render_reliance
 from maskrobust.train.report.tables import GROUP_TITLES
 from tests.train.report.conftest import summarised_reliance
@@ -231,7 +231,7 @@ def test_pictures_are_shown_as_they_are(claim):
 
 def test_the_headline_comes_first_then_the_grid_with_every_accuracy(made_reliance, reliance_page):
     page, results = Page(reliance_page), read_results("reliance", made_reliance)
-    assert page.texts["headline"] == headline(results)
+    assert page.texts["headline"] == said(results)[0]
     assert reliance_page.index('id="headline"') < reliance_page.index('id="grid"') < reliance_page.index('id="numbers"')
     panels = [attributes for _, attributes in page.elements if attributes.get("class") == "panel a"]
     told = [squeezed(attributes["aria-label"]).replace(" %", "%") for attributes in panels]

@@ -13,7 +13,7 @@ from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import Colour, ColouredDataModule
 from maskrobust.train.data.files.image_files import evaluation_view, training_view
-from maskrobust.train.data.loading import TrainingLoader, loading_options, rank_and_number
+from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
     EvaluationLoader,
     EvaluationStream,
@@ -139,7 +139,7 @@ class Shards(ColouredDataModule):
         stream = TrainingStream(urls, reader, size, steps, most, self.order_seed, rank, self.shuffle_buffer)
 
         def begin() -> None:
-            stream.position = position = self.position() or stream.position.next_epoch()
+            stream.position = position = self.position() or Position(stream.position.epoch + 1, 0)
             if position.batches:
                 rank_zero_info(
                     f"the training goes on after batch {position.batches} of epoch {position.epoch + 1} with other "
