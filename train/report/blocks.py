@@ -117,7 +117,7 @@ def render_page(
         HTML with a content security policy that forbids scripts and every request; equal arguments give equal text.
     """
     sheet = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    return page_part(
+    page = page_part(
         "page.html",
         command=command,
         title=title,
@@ -126,6 +126,7 @@ def render_page(
         look=look,
         style=Markup(f"{sheet}{style}"),
     )
+    return str(page)
 
 
 def named(network: Network) -> Markup:
