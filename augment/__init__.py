@@ -59,7 +59,6 @@ from maskrobust.augment.families.segments import (
     segment_sums as segment_sums,
     slic as slic,
 )
-from maskrobust.augment.families.silhouettes import silhouettes as silhouettes
 from maskrobust.augment.families.holes import (
     ObjectHoles as ObjectHoles,
     circle_geometry as circle_geometry,
@@ -68,6 +67,7 @@ from maskrobust.augment.families.holes import (
     enclosing_circles as enclosing_circles,
     object_holes as object_holes,
     objects as objects,
+    silhouettes as silhouettes,
 )
 from maskrobust.augment.fills.colours import (
     check_mean as check_mean,

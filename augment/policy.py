@@ -158,16 +158,14 @@ class RandomMasking:
 
     def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:
         """Only the holes, with pixels without data: `visible` (B, 1, H, W) bool for the same arguments as in a call."""
-        visible = self._draw_holes(keys, batch)
-        return visible if batch.visible is None else visible & batch.visible
-
-    def _draw_holes(self, keys: Tensor, batch: Batch) -> Tensor:
         hole_keys = fold_in(keys, 1)
         if self.probability == 1:
-            return self.family(hole_keys, batch)
-        is_masked = uniform(fold_in(keys, 0)) < self.probability
-        visible = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
-        return draw_chosen(visible, is_masked, self.family, hole_keys, batch)
+            visible = self.family(hole_keys, batch)
+        else:
+            is_masked = uniform(fold_in(keys, 0)) < self.probability
+            everything = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
+            visible = draw_chosen(everything, is_masked, self.family, hole_keys, batch)
+        return visible if batch.visible is None else visible & batch.visible
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

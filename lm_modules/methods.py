@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import FILLS, apply_fill
 from maskrobust.augment.batch import check_floating, check_visible
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_distinct
 from maskrobust.lm_modules.masking import LayerMasking, PaddingRule
 
 MaskingMethod = str
@@ -60,17 +60,16 @@ def is_fill(method: MaskingMethod) -> bool:
 
 
 def check_methods(methods: Sequence[str], option: str) -> None:
-    """Refuse an unknown masking method, or one that comes twice; one named after a module of the user's is imported.
+    """Refuse an unknown masking method, one that comes twice, or none; the module of one of the user's own is imported.
 
     Args:
         methods: names of the methods.
         option: the option in which they were given, for messages.
 
     Raises:
-        InputError: a name is unknown, or comes twice.
+        InputError: a name is unknown, or comes twice, or there is none.
     """
-    if len(set(methods)) < len(methods):
-        raise InputError(f"{option} must name different methods, got {', '.join(methods)}; name each once.")
+    check_distinct(option, methods)
     for method in methods:
         if method not in WRAPPERS:
             FILLS.find(method, option, besides=tuple(WRAPPERS))

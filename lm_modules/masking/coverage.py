@@ -87,55 +87,49 @@ class CoveredMap(VisibleMap):
         return _covered(merged, *_mean(coverages))
 
 
-class Covering:
-    """A forward pass that carries coverage.
+def cover_maps(network: nn.Module, images: Tensor, visible: CoveredMap) -> Any:
+    """The coverage of what a network returns, in the same structure.
 
     What is made from the whole image, such as a pooled branch, the gate of a squeeze-and-excitation or the statistics
     of a group norm, has one coverage for each image, which counts as one operand wherever it meets a map.
+
+    Args:
+        network: in eval mode.
+        images: (B, C, H, W); any.
+        visible: the visible pixels.
+
+    Returns:
+        (B, 1, h, w) float32 for each map, (B, 1, 1, 1) for each other tensor.
     """
+    run = Run(_observe)
+    masked = carry(images, visible)
+    masked.run = run
+    try:
+        return map_output(_coverage, run_located(network, masked))
+    finally:
+        run.is_over = True
 
-    def __init__(self, visible: CoveredMap) -> None:
-        self._visible = visible
 
-    def run(self, network: nn.Module, images: Tensor) -> Any:
-        """The coverage of what the network returns, in the same structure.
-
-        Args:
-            network: in eval mode.
-            images: (B, C, H, W); any.
-
-        Returns:
-            (B, 1, h, w) float32 for each map, (B, 1, 1, 1) for each other tensor.
-        """
-        run = Run(self._observe)
-        masked = carry(images, self._visible)
-        masked.run = run
-        try:
-            return map_output(_coverage, run_located(network, masked))
-        finally:
-            run.is_over = True
-
-    @staticmethod
-    def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
-        if isinstance(result, Arranged):
-            raise UnsupportedNetworkError(
-                "coverage follows positions of an image through maps, but here they become tokens; `plan` says how "
-                "much is visible in each layer."
-            )
-        leaves = tree_leaves(arguments)
-        of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
-        if isinstance(result, Masked):
-            assert isinstance(result.visible, CoveredMap)
-            if rule.apply in _OVER_IMAGE:
-                of_images.append(result.visible.of_image())
-            if _takes_batch(operation, rule, arguments):
-                of_images.append(result.visible.of_batch())
-            if of_images:
-                result.visible = result.visible.joined(of_images)
-            return result
-        maps = [each.visible for each in leaves if isinstance(each, Masked)]
-        of_images += [each.of_image() for each in maps if isinstance(each, CoveredMap)]
-        return cover(result, of_images)
+def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
+    if isinstance(result, Arranged):
+        raise UnsupportedNetworkError(
+            "coverage follows positions of an image through maps, but here they become tokens; `plan` says how "
+            "much is visible in each layer."
+        )
+    leaves = tree_leaves(arguments)
+    of_images = [each.coverage for each in leaves if isinstance(each, Covered)]
+    if isinstance(result, Masked):
+        assert isinstance(result.visible, CoveredMap)
+        if rule.apply in _OVER_IMAGE:
+            of_images.append(result.visible.of_image())
+        if _takes_batch(operation, rule, arguments):
+            of_images.append(result.visible.of_batch())
+        if of_images:
+            result.visible = result.visible.joined(of_images)
+        return result
+    maps = [each.visible for each in leaves if isinstance(each, Masked)]
+    of_images += [each.of_image() for each in maps if isinstance(each, CoveredMap)]
+    return cover(result, of_images)
 
 
 def _takes_batch(operation: Any, rule: Rule, arguments: Sequence[Any]) -> bool:

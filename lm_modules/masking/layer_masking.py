@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -12,18 +13,17 @@ from typing import Any, NamedTuple, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from maskrobust.augment.batch import check_visible
+from maskrobust.augment.batch import check_visible, farthest_value
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import cropped, times
-from maskrobust.lm_modules.masking.coverage import CoveredMap, Covering
+from maskrobust.lm_modules.masking.coverage import CoveredMap, cover_maps
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.hooks import masks_kept
-from maskrobust.lm_modules.masking.inputs import check_images, network_to_mask
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
-from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler
+from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler, within_compiled
 from maskrobust.lm_modules.masking.visible_map import (
     MaskingOptions,
     MergeRule,
@@ -154,7 +154,7 @@ class LayerMasking(nn.Module):
         padding: PaddingRule = "mean",
         partial_patches: PartialPatches = "padded",
     ) -> None:
-        network = network_to_mask(network)
+        network = _network_to_mask(network)
         if isinstance(network, LayerMasking):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         options = MaskingOptions(merge, detach_padding, padding, partial_patches)
@@ -241,7 +241,7 @@ class LayerMasking(nn.Module):
             visible_map = self._map_of(visible)
         visible = visible_map.positions
         images = cropped(images, visible.shape[2:])
-        check_images(images, visible)
+        _check_images(images, visible)
         if not self.training and visible_map.everything:
             _refuse_nan(images)
             return self.network(images)
@@ -425,11 +425,8 @@ class LayerMasking(nn.Module):
         dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
         images = torch.zeros(visible.shape[0], channels, *visible.shape[2:], dtype=dtype, device=visible.device)
         check_visible(images, visible, self._axes)
-        covered = CoveredMap(visible, self.options, coverage=visible.float())
-        covering = Covering(covered)
         with mode(self.network, training=False):
-            output = covering.run(self.network, images)
-        return output
+            return cover_maps(self.network, images, CoveredMap(visible, self.options, coverage=visible.float()))
 
     @torch.no_grad()
     def plan(self, images: Tensor, visible: Tensor) -> Plan:
@@ -522,4 +519,49 @@ def _refuse_nan(shown: Tensor) -> None:
         raise InputError(
             f"visible pixels must be numbers, got NaN at a visible pixel of image {index} of the batch; hide such "
             "pixels, as visible_from(images) does."
+        )
+
+
+def _network_to_mask(network: object) -> nn.Module:
+    """The network that `torch.compile` was given; any other as it is.
+
+    Raises:
+        TypeError: it is no module, naming what was given.
+
+    Warns:
+        UserWarning: it is another one than was given.
+    """
+    if not isinstance(network, nn.Module):
+        given = f"the class {network.__name__}" if isinstance(network, type) else type(network).__name__
+        raise TypeError(f"network must be a torch.nn.Module, got {given}; give the network itself.")
+    within = within_compiled(network)
+    if within is None:
+        return network
+    warnings.warn(
+        "network was compiled by torch.compile, which takes no masked features, so layer masking computes the network "
+        "within; compile the masked network instead, as in torch.compile(LayerMasking(network)).",
+        stacklevel=3,
+    )
+    return within
+
+
+def _check_images(images: Tensor, visible: Tensor) -> None:
+    """Refuse images that are still bytes, and warn of values that no normalised image has.
+
+    A network of its own may want these, so they are not refused. Nothing is looked at on an accelerator, and in
+    compiled code; see `farthest_value`.
+
+    Raises:
+        TypeError: naming the dtype given.
+    """
+    if not images.is_floating_point():
+        raise TypeError(
+            f"images must be floating point, as the network expects them, got {images.dtype}; divide by 255 and "
+            "normalise."
+        )
+    if (value := farthest_value(images, visible)) is not None:
+        warnings.warn(
+            f"images should be normalised as the network was trained, got a pixel of {value:.4g}; divide bytes by 255 "
+            "and normalise, or ignore this where the network takes such numbers.",
+            stacklevel=3,
         )

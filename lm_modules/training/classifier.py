@@ -169,7 +169,8 @@ class MaskRobustClassifier(TrainingModule):
         check_arguments(self.hparams)
         architecture = network_to_train(architecture, num_classes, architecture_options, weights, new_head=new_head)
         self.objective = OBJECTIVES.find(objective, "objective")
-        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if self.objective.has_teacher else None
+        has_teacher = "teacher" in self.objective.inputs
+        self.teacher = copy.deepcopy(architecture).requires_grad_(False) if has_teacher else None
         if trainable is not None:
             train_only(architecture, trainable)
         self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
@@ -227,7 +228,14 @@ class MaskRobustClassifier(TrainingModule):
         images = self._normalise(images)
         network = self.network if visible is None else self._with_layer_masking(self.network, required=True)
         call = self._compiled if self._compiled is not None and self.training else network
-        return self._checked(call(images) if visible is None else call(images, visible))
+        logits: object = call(images) if visible is None else call(images, visible)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self.num_classes:
+            given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(
+                f"the network must return logits (B, {self.num_classes}), one for each class, got {given}; give it as "
+                "many outputs."
+            )
+        return logits
 
     def compile_training(self) -> None:
         """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
@@ -398,16 +406,6 @@ class MaskRobustClassifier(TrainingModule):
         """The teacher's logits (B, num_classes) of images in pixel space."""
         assert self.teacher is not None
         logits: Tensor = self.teacher(self._normalise(images))
-        return logits
-
-    def _checked(self, logits: object) -> Tensor:
-        """Refuse a network that does not return one logit for each class."""
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self.num_classes:
-            given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(
-                f"the network must return logits (B, {self.num_classes}), one for each class, got {given}; give it as "
-                "many outputs."
-            )
         return logits
 
     def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:

@@ -28,11 +28,6 @@ class Objective(Entry):
     needs_holes: bool = True
     takes_mixed_labels: bool = False
 
-    @property
-    def has_teacher(self) -> bool:
-        """Whether the network learns from a frozen copy of itself, in place of labels."""
-        return "teacher" in self.inputs
-
 
 OBJECTIVES = FunctionRegistry("objective", "objective", Objective, inputs=INPUTS)
 """The training objectives by name."""

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network, train
 from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
-from maskrobust.train.data.batches import batches_on, scenes_to_ask_about
+from maskrobust.train.data.batches import scenes_to_ask_about
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import write_json
@@ -129,7 +129,7 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
             object_of=config.data.object_of,
             scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
         )
-        batches = batches_on(config.data.whole_split(split), classifier.device)
+        batches = (batch.to(classifier.device) for batch in config.data.whole_split(split))
         found = measurement.run(progress.track(batches, task_id=progress.current))
         for (_, method), outcomes in found.items():
             outcomes.save(folder / f"{kind}-{method}.npz")

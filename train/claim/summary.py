@@ -208,10 +208,8 @@ def compare(
     """
     rule, replicates = config.rule, config.evaluation.replicates
     asked, bare = ([run.outcomes[fill] for run in runs[name].values()] for name in (arm, rule.baseline))
-    reference, kept_accuracy = (
-        _own_runs(config, runs, rule.layer_masking_arm),
-        retention(config.evaluation.hidden_fraction),
-    )
+    reference = _own_runs(config, runs, rule.layer_masking_arm)
+    kept_accuracy = retention(config.evaluation.hidden_fraction)
     accuracy, signed = estimate_pair(kept_accuracy, asked, reference, replicates=replicates)
     reliance_of, magnitude = magnitude_difference(reliance(probe), asked, reference, replicates=replicates)
     less_than_bare, below = magnitude_difference(reliance(probe), asked, bare, replicates=replicates)

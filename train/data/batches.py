@@ -1,4 +1,4 @@
-"""Batches of one split, on a device, and its empty scenes."""
+"""Some of the batches of a split, and its empty scenes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -43,12 +43,6 @@ def numbered_batches(batches: Iterable[Batch], numbers: range) -> Iterator[tuple
 def at_numbers(entries: Iterable[Item], numbers: range) -> Iterator[tuple[int, Item]]:
     """Pairs of wanted numbers and the entries at them."""
     return ((number, entry) for number, entry in enumerate(islice(entries, numbers.stop)) if number in numbers)
-
-
-def batches_on(batches: Iterable[Batch], device: torch.device | str) -> Iterator[Batch]:
-    """The batches, moved to a device, with images in [0, 1]; see `Batch.to`."""
-    for batch in batches:
-        yield batch.to(device)
 
 
 def scenes_to_ask_about(

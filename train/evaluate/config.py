@@ -126,7 +126,6 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         config.data.batch_size = min(config.data.batch_size, QUICK_IMAGES)
     check_at_least("replicates", config.replicates, 1)
     check_distinct("network", config.network)
-    check_distinct("methods", config.methods)
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there
     import_measures(config.plan.own_measures)

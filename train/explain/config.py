@@ -132,7 +132,7 @@ def _check(config: ExplainConfig) -> None:
         if config.data is None and getattr(config, name):
             raise InputError(f"--{name} is about the classes or object masks of data, got --images; give --data.")
     check_at_least("max_images", config.max_images, 1)
-    for name in ("network", "methods", "plan.explainers", "segments", "targets"):
+    for name in ("network", "plan.explainers", "segments", "targets"):
         check_distinct(name, as_list(attrgetter(name)(config)))
     check_methods(config.methods, "methods")
     Preprocessing().with_changes(config.preprocess or {})

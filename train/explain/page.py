@@ -74,11 +74,6 @@ class Explanations(NamedTuple):
     class_names: Sequence[str]
 
 
-def segments_title(name: str) -> str:
-    """A segmentation in words."""
-    return _SEGMENTS[name]
-
-
 def _choices(shown: Explanations) -> dict[str, list[str]]:
     """What the reader picks: an explainer, segments, and a class."""
     settings, first = shown.settings, next(iter(shown.images.values())).classes
@@ -90,7 +85,7 @@ def _choices(shown: Explanations) -> dict[str, list[str]]:
         classes = [shown.class_names[each] for each in first]
     return {
         "Explainer": [EXPLAINERS[each] for each in shown.settings["explainers"]],
-        "Segments": [segments_title(each) for each in settings["segments"]],
+        "Segments": [_SEGMENTS[each] for each in settings["segments"]],
         "Class": classes,
     }
 
@@ -244,7 +239,7 @@ def judged(shown: Explanations) -> Markup | None:
 def _judged_line(
     shown: Explanations, judge: str, network: str, explainer: str, segments: str, rows: Sequence[Row]
 ) -> Line:
-    title = f"{JUDGES[judge].title}: {EXPLAINERS[explainer]}, {segments_title(segments)}"
+    title = f"{JUDGES[judge].title}: {EXPLAINERS[explainer]}, {_SEGMENTS[segments]}"
     title += f", {network}" * (len(shown.networks) > 1)
     values = {row.method: row for row in rows if "minus" not in row.parameters}
     settled = [

@@ -14,7 +14,6 @@ from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, evaluation_view, id_of, read_file
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
 from maskrobust.train.types import Split
@@ -91,7 +90,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     A sample whose name another has had before it has its id behind it.
     """
     number, taken = 0, set[str]()
-    for batch in batches_on(data.whole_split(split), "cpu"):
+    for batch in (each.to("cpu") for each in data.whole_split(split)):
         check_all_known(batch, "explain")
         objects = data.object_of(batch.ids).tolist()
         for place in range(min(len(objects), count - number)):

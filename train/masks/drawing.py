@@ -15,7 +15,6 @@ from maskrobust.augment.policy import OTHER_IMAGE, draw_partners, mix_images
 from maskrobust.augment.registry import Choice, read_choice
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import illustrate
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.masks import GalleryConfig
 from maskrobust.train.report.blocks import Cell, Line, Section, facts, folded, prose, render_page, table
 from maskrobust.train.report.examples import choose_examples, to_pictures
@@ -83,7 +82,8 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     data, split = config.data, config.split
     data.prepare_data()
     data.setup_split(split)
-    batch = choose_examples(batches_on(data.whole_split(split), "cpu"), max(config.images, 2), data.num_classes)
+    batches = (each.to("cpu") for each in data.whole_split(split))
+    batch = choose_examples(batches, max(config.images, 2), data.num_classes)
     visible, left_out = _draw_holes(config, batch, progress)
     if not visible:
         raise InputError(f"no mask family can be drawn for these images, for {next(iter(left_out.values()))}")

@@ -16,7 +16,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from maskrobust.train.report import wording
-from maskrobust.train.report.results import Network
 from maskrobust.train.storage.files import printable
 
 _LARGEST_PICTURE = 160
@@ -127,11 +126,6 @@ def render_page(
         style=Markup(f"{sheet}{style}"),
     )
     return str(page)
-
-
-def named(network: Network) -> Markup:
-    """A network's number in its colour, and its title."""
-    return block("named", network)
 
 
 def table(

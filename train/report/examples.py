@@ -17,7 +17,6 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.report.blocks import block, prose
 from maskrobust.train.report.wording import capitalised, in_words, method_title
 from maskrobust.train.types import Split
@@ -57,7 +56,7 @@ def draw_examples(
         methods: the masking methods, in order.
         preprocessing: see `example_strips`.
     """
-    few = choose_examples(batches_on(data.whole_split(split), "cpu"), 4, data.num_classes)
+    few = choose_examples((batch.to("cpu") for batch in data.whole_split(split)), 4, data.num_classes)
     plan = plan if few.object_mask.any() else plan.without_objects()
     return example_strips(few, methods, plan, seed, preprocessing)
 

@@ -143,17 +143,14 @@ def rows_as_csv(rows: Iterable[Row], about: Callable[[Row], Mapping[str, object]
 
 
 def as_csv(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Lines below a head, whose text is `as_text`."""
+    """Lines below a head; text that a spreadsheet would calculate gets an apostrophe ahead, which makes it text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows([as_text(each) if isinstance(each, str) else each for each in line] for line in lines)
+    writer.writerows(
+        [f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in line] for line in lines
+    )
     return printable(text.getvalue())
-
-
-def as_text(text: str) -> str:
-    """Text for a spreadsheet: what it would calculate gets an apostrophe ahead, which makes it text."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

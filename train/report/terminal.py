@@ -7,7 +7,7 @@ from rich.text import Text
 from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
-from maskrobust.train.report.sections.grid import decided_by, grid_lines
+from maskrobust.train.report.sections.grid import grid_lines
 from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -21,10 +21,9 @@ def results_table(results: Results) -> Group:
     No line is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the
     page.
     """
-    grid = grid_lines(results)
+    grid, decides, _ = grid_lines(results)
     half = next((line.half for lines in grid.values() for line in lines if line.half), None)
     hidden = f"{float(half.parameters['hidden_fraction']):.0%}".replace("%", PERCENT) if half else ""
-    decides, _ = decided_by(results)
     lines = [
         f"{'':{_NAME}}{'object hidden':>15}{'patches hidden':>15}{'':2}{'reads outlines?' * bool(decides)}",
         f"{'right in ' + PERCENT.strip():{_NAME}}{'outline':>8}{'circle':>7}{hidden:>8}{'none':>7}{'':2}{decides}",

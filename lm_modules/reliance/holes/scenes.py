@@ -131,7 +131,8 @@ def draw_shapes(bank: SilhouetteBank, *, count: int, seed: int) -> Shapes:
         seed: decides which, together with the sample ids.
     """
     masks, labels, ids, objects = (each.cpu() for each in (bank.object_masks, bank.labels, bank.ids, bank.objects))
-    kept = (~touches_border(masks)).nonzero().squeeze(1)
+    lies_inside = masks[..., 1:-1, 1:-1].sum(dim=(1, 2, 3)) == masks.sum(dim=(1, 2, 3))
+    kept = lies_inside.nonzero().squeeze(1)
     kept = kept[uniform(fold_in(sample_keys(seed, ids[kept]), _OBJECT_STREAM)).argsort(stable=True)]
     _, first = np.unique(objects[kept].numpy(), return_index=True)
     kept = kept[torch.from_numpy(np.sort(first)[:count])]
@@ -200,12 +201,6 @@ def scene_answers(shapes: Shapes, scenes: EmptyScenes, found: Sequence[SceneLogi
         pairs=shapes.pairs.numpy(),
         logits=logits.reshape(*count, len(classes)),
     )
-
-
-def touches_border(object_mask: Tensor) -> Tensor:
-    """Whether objects (N, 1, H, W) bool reach the outermost row or column of their pictures, (N,) bool."""
-    ends = (object_mask[..., 0, :], object_mask[..., -1, :], object_mask[..., 0], object_mask[..., -1])
-    return torch.stack([end.flatten(1).any(dim=1) for end in ends]).any(dim=0)
 
 
 def _circles(masks: Tensor) -> tuple[Tensor, Tensor]:

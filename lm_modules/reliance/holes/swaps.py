@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, fold_in, uniform
-from maskrobust.augment.families.silhouettes import check_mask_size
+from maskrobust.augment.families.holes import check_mask_size
 
 
 class SwapIndex(NamedTuple):

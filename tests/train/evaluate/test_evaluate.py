@@ -23,7 +23,6 @@ from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
@@ -64,7 +63,7 @@ def asked(checkpoints):
     for path in checkpoints:
         network = MaskRobustClassifier.from_checkpoint(path).eval().trained_network()
         asked = {method: Asked(network.predictor(method), plan) for method in METHODS}
-        found[path] = Measurement(asked, bank, data.num_classes).run(batches_on(data.test_dataloader(), "cpu"))
+        found[path] = Measurement(asked, bank, data.num_classes).run(each.to("cpu") for each in data.test_dataloader())
     return found
 
 

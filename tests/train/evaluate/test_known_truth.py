@@ -29,7 +29,6 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.data import Cues
-from maskrobust.train.data.batches import batches_on
 from maskrobust.train.probe import train_outline_probe
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
@@ -90,7 +89,7 @@ def measured(data):
     """What the suite finds on rendered images."""
     asked = {"reader": Asked(PerfectReader(data), ReliancePlan(hidden_fractions=()))}
     measurement = Measurement(asked, SilhouetteBank.from_batches(data.val_dataloader()), CLASSES)
-    return measurement.run(batches_on(data.test_dataloader(), "cpu"))["reader"]
+    return measurement.run(each.to("cpu") for each in data.test_dataloader())["reader"]
 
 
 def test_the_suite_finds_the_truth_and_its_figures_rise_with_it():
@@ -120,7 +119,7 @@ def test_the_gain_in_log_odds_recovers_a_planted_dose_and_is_zero_at_zero():
 
     plan, bank = ReliancePlan(hidden_fractions=()), SilhouetteBank.from_batches(data.val_dataloader())
     measurement = Measurement({dose: Asked(mixed(dose), plan) for dose in doses}, bank, CLASSES)
-    found = measurement.run(batches_on(data.test_dataloader(), "cpu"))
+    found = measurement.run(each.to("cpu") for each in data.test_dataloader())
     for statistic, of_guesses in ((outline_gain(), 1 - 1 / CLASSES), (shape_gain(), 1.0)):
         none, little, much = (estimate(statistic, [found[dose]], replicates=400).interval for dose in doses)
         assert none.low <= 0.0 <= none.high, statistic
@@ -148,7 +147,7 @@ def test_the_logit_share_recovers_a_planted_dose_and_is_undefined_where_a_visibl
 
     plan, bank = ReliancePlan(hidden_fractions=()), SilhouetteBank.from_batches(data.val_dataloader())
     asked = {dose: Asked(mixed(dose, 5.0), plan) for dose in (0.0, 0.25, 1.0)} | {"blind": Asked(mixed(0.0, 0.0), plan)}
-    found = Measurement(asked, bank, CLASSES).run(batches_on(data.test_dataloader(), "cpu"))
+    found = Measurement(asked, bank, CLASSES).run(each.to("cpu") for each in data.test_dataloader())
     shares = {key: estimate(logit_share(), [each], replicates=400) for key, each in found.items()}
     assert shares["blind"].value is None
     assert "log-odds with nothing hidden minus those behind the circle" in shares["blind"].undefined_because

@@ -209,7 +209,7 @@ def test_a_word_says_little_only_where_the_interval_for_all_lies_within_what_is_
 
 def test_the_grid_has_a_line_for_each_network_under_each_way_of_hiding_with_its_word():
     results = replace(KNOWN["one of three at chance"][0])
-    lines = grid_lines(Results("reliance", {**results.content, "own_methods": {"c": SKIP}}, results.rows))
+    lines, *_ = grid_lines(Results("reliance", {**results.content, "own_methods": {"c": SKIP}}, results.rows))
     words = {method: [(line.network.title, line.word) for line in found] for method, found in lines.items()}
     assert words == {
         PAINT: [("a", "reads"), ("b", "at chance"), ("c", "reads")],

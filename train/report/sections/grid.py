@@ -61,8 +61,11 @@ class GridLine(NamedTuple):
     clean: Row | None
 
 
-def grid_lines(results: Results) -> dict[str, list[GridLine]]:
-    """For each way of hiding one line for each network."""
+def grid_lines(results: Results) -> tuple[dict[str, list[GridLine]], str, float]:
+    """For each way of hiding one line for each network; what their words rest on, and what counts as little of that.
+
+    They rest on nothing, "", where nothing is decided. Little is 0 where nothing counts as little.
+    """
     is_claim, lost = results.name == "claim", at_chance(results)
     decided = {} if is_claim else decisions(results)
     half = hidden_patches(results.defined, results.content.get("hidden_fraction", 0.5))
@@ -82,7 +85,9 @@ def grid_lines(results: Results) -> dict[str, list[GridLine]]:
             share = (meaningless_because(row) or _share(row, *ends)) if row else ""
             line = GridLine(network, state, word, share, is_own, outline, circle, only(half, **key), clean)
             found.setdefault(method, []).append(line)
-    return found
+    first = next(iter(decided.values()), None)
+    decides = _DECIDES[HEADLINE] if is_claim else _DECIDES[first.row.measure] if first else ""
+    return found, decides, first.little if first else 0.0
 
 
 def _share(row: Row, low: float | None, high: float | None) -> str:
@@ -90,19 +95,11 @@ def _share(row: Row, low: float | None, high: float | None) -> str:
     return f"{write(row.value or 0.0)} {interval(low, high, write)}"
 
 
-def decided_by(results: Results) -> tuple[str, float]:
-    """What the words of the grid rest on, empty where nothing is decided, and what counts as little of it, or 0."""
-    if results.name == "claim":
-        return _DECIDES[HEADLINE], 0.0
-    return next(((_DECIDES[each.row.measure], each.little) for each in decisions(results).values()), ("", 0.0))
-
-
 def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
     """The grid: a row for each network under each way of hiding."""
-    lines = grid_lines(results)
+    lines, decides, little = grid_lines(results)
     every = [line for of_method in lines.values() for line in of_method]
     half = [line.half for line in every if line.half]
-    decides, little = decided_by(results)
     return page_part(
         "grid.html",
         is_claim=results.name == "claim",

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from maskrobust.train.report.blocks import download, facts, folded, html, named, prose
+from maskrobust.train.report.blocks import block, download, facts, folded, html, prose
 from maskrobust.train.report.results import Results
 
 
@@ -41,14 +41,14 @@ def run(results: Results) -> Markup:
 
 
 def _arms(results: Results) -> Markup:
-    arms = [(named(each), prose("training", arm=each)) for each in results.networks]
+    arms = [(block("named", each), prose("training", arm=each)) for each in results.networks]
     whole = html('<pre tabindex="0"><code>{{ config|tojson(2) }}</code></pre>', config=results.content["config"])
     differs = html("<h3>What differs between the arms</h3>") + facts(arms, "settings")
     return differs + folded("The whole configuration", whole)
 
 
 def _networks(results: Results) -> Markup:
-    names = [(named(each), html("<code>{{ name }}</code>", name=each.name)) for each in results.networks]
+    names = [(block("named", each), html("<code>{{ name }}</code>", name=each.name)) for each in results.networks]
     return html(
         "<h3>Networks</h3>{{ networks }}<h3>Settings</h3>{{ settings }}",
         networks=facts(names, "networks"),
