@@ -28,6 +28,7 @@ _LEAST_REACH = 8
 _SIDES_ROUNDED_TO = 4
 _BLOCKS_AT_ONCE = 2**20
 _OUTSIDE = np.iinfo(np.int32).max
+_HIDDEN = -1
 
 Array = NDArray[Any]
 
@@ -42,10 +43,10 @@ def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Ten
 
     over the rim r, the visible pixels at most 3 rows and 3 columns from the hole, with v = 1 where visible, x rounded
     to [0, 255] and covered(t) the fraction of the hole with v(p + t) = 1. At least .6 of the hole and of the rim must
-    be visible there. The search goes from coarse to fine: first in blocks of 2^d pixels, by correlation with the FFT,
-    among all offsets up to the size of the hole (rounded up to a multiple of 4) with its rim, and at least 8; then the
-    two best are refined from level to level. covered is counted in the coarsest blocks. On ties there the uppermost
-    offset wins, then the leftmost. Sums are exact integers: the result is the same on any machine.
+    be visible there. The search goes from coarse to fine: first in blocks of 2^d pixels, among all offsets up to the
+    size of the hole (rounded up to a multiple of 4) with its rim, and at least 8; then the two best are refined from
+    level to level. covered is counted in the coarsest blocks. On ties there the uppermost offset wins, then the
+    leftmost. Sums are exact integers: the result is the same on any machine.
 
     A hole is a hidden cell where all holes are cells of one grid of at least 4 pixels, as patches are, and a
     4-connected region of at least 16 pixels otherwise. What has no source (no offset covers enough, or x(p + t) is
@@ -78,7 +79,7 @@ def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Ten
     for sample, seen in enumerate(visible[:, 0].cpu().numpy()):
         if seen.any() and not seen.all():
             place = torch.from_numpy(sources(pixels[sample], seen)[0]).to(images.device)
-            drawn[sample] = shown[sample].flatten(1)[:, place]
+            drawn[sample] = shown[sample].flatten(1).take_along_dim(place.reshape(1, -1), 1).view_as(drawn[sample])
     return draw(images, visible, drawn)
 
 
@@ -92,49 +93,42 @@ def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> tuple[NDAr
     Returns:
         (H, W) row x W + column, and (H, W) whether an offset leads there: hidden pixels that are not mirrored.
     """
-    place, matched = mirrored(visible), np.zeros_like(visible)
+    place, matched = np.arange(visible.size), np.zeros(visible.size, dtype=np.bool_)
     labels, boxes = _holes(visible)
     if len(boxes):
-        offsets = _best_offsets(_Blocks(np.where(visible[..., None], pixels, np.uint8(0)), labels), boxes)
-        row, column = np.nonzero((labels > 0) & (labels < _OUTSIDE))
-        there, inside = _places(
-            row + offsets[labels[row, column], 0], column + offsets[labels[row, column], 1], visible
-        )
-        seen = inside & visible.reshape(-1)[there]
-        place[row[seen], column[seen]] = there[seen]
-        matched[row[seen], column[seen]] = True
-    return place, matched
+        own = np.flatnonzero((labels > 0) & (labels < _OUTSIDE))
+        offsets = _best_offsets(_Blocks(pixels.transpose(2, 0, 1), labels), boxes)[labels.reshape(-1)[own]]
+        there, seen = _shifted(own, offsets[:, 0], offsets[:, 1], visible)
+        place[own[seen]] = there[seen]
+        matched[own[seen]] = True
+    own = np.flatnonzero(~(visible.reshape(-1) | matched))
+    near = _nearest(own, visible)
+    down, right = (b - a for a, b in zip(*(np.divmod(each, visible.shape[1]) for each in (own, near)), strict=True))
+    there, seen = _shifted(near, down, right, visible)
+    place[own] = np.where(seen, there, near)
+    return place.reshape(visible.shape), matched.reshape(visible.shape)
 
 
-def mirrored(visible: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """As `sources`, without offsets: hidden pixel p from 2 q - p, with q the nearest visible pixel, or from q.
-
-    Args:
-        visible: (H, W), True somewhere.
-
-    Returns:
-        (H, W) row x W + column.
-    """
+def _nearest(own: Array, visible: NDArray[np.bool_]) -> Array:
+    """The nearest visible pixels (N,) of pixels (N,), each as row x W + column."""
     import cv2
 
-    place = np.arange(visible.size).reshape(visible.shape)
-    row, column = np.nonzero(~visible)
     hidden = (~visible).view(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    place_of = np.zeros(int(nearest.max()) + 1, dtype=np.int64)
-    place_of[nearest[visible]] = place[visible]
-    near = place_of[nearest[row, column]]
-    near_row, near_column = np.divmod(near, visible.shape[1])
-    there, inside = _places(2 * near_row - row, 2 * near_column - column, visible)
-    place[row, column] = np.where(inside & visible.reshape(-1)[there], there, near)
-    return place
+    _, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    seen = np.flatnonzero(visible)
+    place_of = np.zeros(int(labels.max()) + 1, dtype=np.int64)
+    place_of[labels.reshape(-1)[seen]] = seen
+    return np.asarray(place_of[labels.reshape(-1)[own]])
 
 
-def _places(row: Array, column: Array, visible: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Places in the flattened picture, 0 where outside of it, and whether they are inside."""
+def _shifted(own: Array, down: Array, right: Array, visible: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Where pixels (N,), row x W + column, are led: (N,), 0 where outside; and whether a visible pixel is there."""
     height, width = visible.shape
+    row, column = np.divmod(own, width)
+    row, column = row + down, column + right
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return np.where(inside, row * width + column, 0), inside
+    there = np.where(inside, row * width + column, 0)
+    return there, inside & visible.reshape(-1)[there]
 
 
 def _holes(visible: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -172,7 +166,7 @@ class _Blocks(NamedTuple):
     """A picture in blocks.
 
     Attributes:
-        pixels: (H, W, C) uint8, the mean colour of blocks that are wholly visible, 0 elsewhere.
+        pixels: (C, H, W) uint8, the mean colour of blocks that are wholly visible; not read elsewhere.
         labels: (H, W) int32: 0 where wholly visible, a hole's number from 1, or `_OUTSIDE`: hidden and of no hole.
     """
 
@@ -181,18 +175,23 @@ class _Blocks(NamedTuple):
 
     def halved(self) -> "_Blocks":
         """In blocks of twice the side; one with several holes belongs to that with the highest number."""
-        odd = [(0, side % 2) for side in self.labels.shape]
-        quarters = [(slice(y, None, 2), slice(x, None, 2)) for y in (0, 1) for x in (0, 1)]
-        padded = np.pad(self.labels, odd, constant_values=_OUTSIDE)
-        labels = np.maximum.reduce([padded[each] for each in quarters])
-        padded = np.pad(self.pixels, [*odd, (0, 0)]).astype(np.uint16)
-        total = np.add.reduce([padded[each] for each in quarters])
-        return _Blocks(np.where(labels[..., None] == 0, (total + 2) // 4, 0).astype(np.uint8), labels)
+        sides = tuple(side + side % 2 for side in self.labels.shape)
+        labels = _framed(self.labels, sides, fill=_OUTSIDE)
+        labels = np.maximum(labels[::2], labels[1::2])
+        pixels = _framed(self.pixels, sides, dtype=np.uint16)
+        pixels = pixels[:, ::2] + pixels[:, 1::2]
+        pixels = (pixels[..., ::2] + pixels[..., 1::2] + 2) // 4
+        return _Blocks(pixels.astype(np.uint8), np.maximum(labels[:, ::2], labels[:, 1::2]))
 
-    def padded(self, margin: int) -> "_Blocks":
-        """With hidden blocks on all sides."""
-        sides = [(margin, margin)] * 2
-        return _Blocks(np.pad(self.pixels, [*sides, (0, 0)]), np.pad(self.labels, sides, constant_values=_OUTSIDE))
+
+def _framed(
+    planes: Array, size: tuple[int, ...], corner: int = 0, *, fill: int = 0, dtype: type[np.generic] | None = None
+) -> Array:
+    """Planes (..., H, W) in larger ones of a size, from row and column `corner` on."""
+    height, width = planes.shape[-2:]
+    framed = np.full((*planes.shape[:-2], *size), fill, dtype=dtype or planes.dtype)
+    framed[..., corner : corner + height, corner : corner + width] = planes
+    return framed
 
 
 class _Boxes(NamedTuple):
@@ -231,7 +230,7 @@ def _best_offsets(level: _Blocks, boxes: Array) -> Array:
 def _batches(boxes: Array, depth: int) -> Iterator[_Boxes]:
     first, last = boxes[:, :2] >> depth, (boxes[:, :2] + boxes[:, 2:] - 1) >> depth
     sizes = -(-(last - first + 1) // _SIDES_ROUNDED_TO) * _SIDES_ROUNDED_TO
-    for high, wide in np.unique(sizes, axis=0).tolist():
+    for high, wide in sorted(set(map(tuple, sizes.tolist()))):
         holes = np.flatnonzero((sizes == (high, wide)).all(axis=1))
         at_once = max(1, _BLOCKS_AT_ONCE // (9 * max(high, wide, _LEAST_REACH) ** 2))
         for some in np.split(holes, range(at_once, len(holes), at_once)):
@@ -239,45 +238,40 @@ def _batches(boxes: Array, depth: int) -> Iterator[_Boxes]:
 
 
 def _searched(level: _Blocks, depth: int, boxes: _Boxes) -> tuple[Array, Array]:
-    """The best offsets (G, K, 2) among all in reach, no two touching, and their weights (G, K), inf for no offset.
+    """The best offsets (G, K, 2) among all in reach, no two touching, and their weights (G, K), inf for no offset."""
+    reach = max(_LEAST_REACH, max(boxes.size) + 2 * _radius(depth))
+    weights = _weights(level, boxes, reach)
+    fits = np.isfinite(weights)
+    chosen = (~fits).argsort(axis=1, kind="stable")[:, : max(1, int(fits.sum(axis=1).max()))]
+    offsets = np.stack(np.divmod(chosen, 2 * reach + 1), axis=2) - reach
+    weights = np.take_along_axis(weights, chosen, axis=1)
+    costs, hole, found, kept = _costs(level, depth, boxes, 1, offsets, weights), np.arange(len(chosen)), [], []
+    for _ in range(_KEPT):
+        best = costs.argmin(axis=1)
+        found.append(offsets[hole, best])
+        kept.append(np.where(np.isfinite(costs[hole, best]), weights[hole, best], np.inf))
+        near = np.abs(offsets - found[-1][:, None]) <= 1
+        costs[near[..., 0] & near[..., 1]] = np.inf
+    return np.stack(found, axis=1), np.stack(kept, axis=1)
 
-    The weight is 1 + 2 (1 - covered). The sums of v(r + t) (x(r) - x(r + t))^2 over the rim are three correlations, for
-    all t at once; they are integers, to which the FFT's are rounded.
+
+def _weights(level: _Blocks, boxes: _Boxes, reach: int) -> Array:
+    """1 + 2 (1 - covered) of each offset up to `reach`, (G, L x L) row by row; inf where it covers too little.
+
+    The visible blocks are counted for all offsets at once, by a correlation with the FFT, rounded to integers.
     """
     with library_needed():
         from scipy import fft
 
-    radius = _radius(depth)
-    reach = max(_LEAST_REACH, max(boxes.size) + 2 * radius)
-    labels, window = _windows(level, boxes, 1, radius + reach)
-    there = window.astype(np.float64)
-    holes, seen = labels == boxes.numbers[:, None, None], labels == 0
-    rims = _rims(holes, seen, radius)
-    squares = np.square(there).sum(axis=1)
+    labels = _windows(level.labels, boxes, 1, reach)
+    holes = labels == boxes.numbers[:, None, None]
     size = [fft.next_fast_len(side, real=True) for side in labels.shape[1:]]
-    rim, hole, here = (each.conj() for each in _transforms([rims, holes, there * rims[:, None]], size))
-    rim_squares = fft.rfft2(squares * rims, size).conj()
-    shown, shown_squares, shown_pixels = _transforms([seen, squares, there], size)
-    error = rim_squares * shown + rim * shown_squares - 2 * (here * shown_pixels).sum(axis=1)
+    hole, shown = (fft.rfft2(each.astype(np.float32), size) for each in (holes, labels == 0))
     lags = np.arange(-reach, reach + 1)
-    sums = np.rint(fft.irfft2(np.stack([error, rim * shown, hole * shown]), size)[..., lags[:, None], lags])
-    count, area = (each.sum(axis=(1, 2))[:, None, None] for each in (rims, holes))
-    weights = 3 - 2 * sums[2] / np.maximum(area, 1)
-    fits = (sums[1] >= np.maximum(1, LEAST_COVERED * count)) & (sums[2] >= np.maximum(1, LEAST_COVERED * area))
-    costs = np.where(fits, _cost(sums[0], sums[1] * there.shape[1], weights), np.inf)
-    return _best_apart(costs, weights, reach)
-
-
-def _best_apart(costs: Array, weights: Array, reach: int) -> tuple[Array, Array]:
-    """Offsets (G, K, 2) of the least costs (G, 2 reach + 1, 2 reach + 1), no two neighbours, and their weights."""
-    hole, offsets, kept = np.arange(len(costs)), [], []
-    for _ in range(_KEPT):
-        row, column = np.unravel_index(costs.reshape(len(costs), -1).argmin(axis=1), costs.shape[1:])
-        offsets.append(np.stack([row, column], axis=1) - reach)
-        kept.append(np.where(np.isfinite(costs[hole, row, column]), weights[hole, row, column], np.inf))
-        for y, x in _NEIGHBOURS:
-            costs[hole, (row + y).clip(0, 2 * reach), (column + x).clip(0, 2 * reach)] = np.inf
-    return np.stack(offsets, axis=1), np.stack(kept, axis=1)
+    counts = np.rint(fft.irfft2(hole.conj() * shown, size)[:, lags[:, None], lags]).astype(np.float64)
+    area = holes.sum(axis=(1, 2))[:, None]
+    counts = counts.reshape(len(holes), -1)
+    return np.where(counts >= np.maximum(1, LEAST_COVERED * area), 3 - 2 * counts / np.maximum(area, 1), np.inf)
 
 
 def _refined(
@@ -286,34 +280,49 @@ def _refined(
     """The best offsets of a level among those within one block of twice the offsets of the level above."""
     offsets = (2 * offsets[:, :, None] + _NEIGHBOURS).reshape(len(offsets), -1, 2)
     weights = weights.repeat(len(_NEIGHBOURS), axis=1)
-    offsets[~np.isfinite(weights)] = 0
-    radius = _radius(depth)
-    labels, _ = _windows(level, boxes, scale, radius)
-    hole, row, column = np.nonzero(_rims(labels == boxes.numbers[:, None, None], labels == 0, radius))
-    margin = int(np.abs(offsets).max())
-    wide = level.padded(margin)
-    width, channels = wide.pixels.shape[1:]
-    own = (boxes.top[hole] * scale - radius + row + margin) * width
-    own += boxes.left[hole] * scale - radius + column + margin
-    there = own[:, None] + (offsets[..., 0] * width + offsets[..., 1])[hole]
-    seen = (wide.labels == 0).reshape(-1).take(there)
-    error = np.zeros(there.shape, dtype=np.int32)
-    for plane in wide.pixels.transpose(2, 0, 1).reshape(channels, -1).astype(np.int32):
-        difference = plane.take(there)
-        difference -= plane[own, None]
-        error += np.square(difference, out=difference)
-    error *= seen
-    costs = np.full(weights.shape, np.inf)
-    if len(hole):
-        present, start, count = np.unique(hole, return_index=True, return_counts=True)
-        error, number = (np.add.reduceat(each, start, axis=0, dtype=np.int64) for each in (error, seen))
-        fits = number >= np.maximum(1, LEAST_COVERED * count[:, None])
-        costs[present] = np.where(fits, _cost(error, number * channels, weights[present]), np.inf)
+    costs = _costs(level, depth, boxes, scale, offsets, weights)
     best = costs.argsort(axis=1, kind="stable")[:, :_KEPT]
     kept = np.where(
         np.isfinite(np.take_along_axis(costs, best, axis=1)), np.take_along_axis(weights, best, axis=1), np.inf
     )
     return np.take_along_axis(offsets, best[..., None], axis=1), kept
+
+
+def _costs(level: _Blocks, depth: int, boxes: _Boxes, scale: int, offsets: Array, weights: Array) -> Array:
+    """(mean squared error of the rim + 1) x weight of offsets (G, M, 2) with weights (G, M): (G, M).
+
+    inf where the weight is, and where too little of the rim is visible. By the 1, of exact matches the one that covers
+    most is best.
+    """
+    offsets = np.where(np.isfinite(weights)[..., None], offsets, 0)
+    radius, margin = _radius(depth), int(np.abs(offsets).max(initial=0))
+    labels = _windows(level.labels, boxes, scale, radius)
+    rims = np.flatnonzero(_rims(labels == boxes.numbers[:, None, None], labels == 0, radius))
+    costs = np.full(weights.shape, np.inf)
+    if len(rims):
+        height, width = size = tuple(side + 2 * margin for side in level.labels.shape)
+        hole, pixel = np.divmod(rims, labels[0].size)
+        count = np.bincount(hole, minlength=len(labels))
+        row, column = np.divmod(pixel, labels.shape[2])
+        corner = (boxes.top * scale - radius + margin) * width + boxes.left * scale - radius + margin
+        own = corner[hole] + row * width + column
+        there = (offsets[..., 0] * width + offsets[..., 1]).T.repeat(count, axis=1) + own
+        planes = np.where(level.labels == 0, level.pixels, np.int16(_HIDDEN))
+        planes = _framed(planes, size, margin, fill=_HIDDEN, dtype=np.int32).reshape(-1, height * width)
+        error = np.zeros(there.shape, dtype=np.int32)
+        for plane in planes:
+            values = plane.take(there)
+            seen = values != _HIDDEN
+            values -= plane[own]
+            error += np.square(values, out=values)
+        error *= seen
+        present = np.flatnonzero(count)
+        start = (count.cumsum() - count)[present]
+        error, number = (np.add.reduceat(each, start, axis=1, dtype=np.int64).T for each in (error, seen))
+        fits = number >= np.maximum(1, LEAST_COVERED * count[present, None])
+        mean = error / np.maximum(number * len(level.pixels), 1)
+        costs[present] = np.where(fits, (mean + 1) * weights[present], np.inf)
+    return costs
 
 
 _NEIGHBOURS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)])
@@ -324,14 +333,12 @@ def _radius(depth: int) -> int:
     return max(1, round(RIM_WIDTH / (1 << depth)))
 
 
-def _windows(level: _Blocks, boxes: _Boxes, scale: int, margin: int) -> tuple[Array, Array]:
-    """Labels (G, h, w) and pixels (G, C, h, w) of the boxes, in blocks `scale` times as small, and `margin` around."""
+def _windows(labels: Array, boxes: _Boxes, scale: int, margin: int) -> Array:
+    """Labels (G, h, w) of the boxes, in blocks `scale` times as small, and of `margin` blocks around them."""
     high, wide = (side * scale + 2 * margin for side in boxes.size)
-    outside = max(high, wide)
-    padded = level.padded(outside)
-    corner = boxes.top * scale - margin + outside, boxes.left * scale - margin + outside
-    labels = sliding_window_view(padded.labels, (high, wide))[corner]
-    return labels, sliding_window_view(padded.pixels, (high, wide), axis=(0, 1))[corner]
+    size = tuple(side + 2 * margin + _SIDES_ROUNDED_TO * scale for side in labels.shape)
+    windows = sliding_window_view(_framed(labels, size, margin, fill=_OUTSIDE), (high, wide))
+    return np.asarray(windows[boxes.top * scale, boxes.left * scale])
 
 
 def _rims(holes: Array, seen: Array, radius: int) -> Array:
@@ -341,15 +348,3 @@ def _rims(holes: Array, seen: Array, radius: int) -> Array:
     one_below_the_other = holes.reshape(-1, holes.shape[2]).view(np.uint8)
     grown = cv2.dilate(one_below_the_other, np.ones((2 * radius + 1, 2 * radius + 1), np.uint8))
     return grown.reshape(holes.shape).view(np.bool_) & seen
-
-
-def _transforms(planes: Sequence[Array], size: Sequence[int]) -> Iterator[Array]:
-    with library_needed():
-        from scipy import fft
-
-    return (fft.rfft2(each.astype(np.float64, copy=False), size) for each in planes)
-
-
-def _cost(error: Array, values: Array, weight: Array) -> Array:
-    """(mean squared error + 1) x weight: 1, so that of exact matches the one that covers most is best."""
-    return (error / np.maximum(values, 1) + 1) * weight
