@@ -1,6 +1,6 @@
 """`explain_image`: explain one image by several explainers, networks and masking methods, on the same holes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,16 @@ class ExplanationRequest:
     predictors: Sequence[Sequence[Predictor]]
     plan: ExplanationPlan
     key: int
+
+
+def counted(predict: Predictor, told: Callable[[int], object]) -> Predictor:
+    """The same predictor; `told` is given how many images it is asked about each time."""
+
+    def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        told(len(images))
+        return predict(images, visible, keys)
+
+    return ask
 
 
 def explain(

@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
-from maskrobust.lm_modules.reliance.estimates.comparison import ComparisonResult, compare_magnitudes
+from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import difference_rows, result_rows
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
@@ -22,13 +22,6 @@ from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
-
-_READINGS: dict[ComparisonResult, str] = {
-    "above": "relies more",
-    "below": "relies less",
-    "not settled": "no evidence of a difference",
-    "undefined": "undefined",
-}
 
 HEAD = ("sample_id", "sample", "label", "network", "method", "hidden_fraction", "prediction")
 
@@ -124,6 +117,11 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None
         }
         compared = compare_magnitudes(reliance(probe), outcomes, replicates=config.replicates, seed=config.seed)
         for ((network, method), (other, other_method)), found in zip(pairs, compared.values(), strict=True):
+            low, high = found.difference.low, found.difference.high
+            if low is None or high is None:
+                reading = "undefined"
+            else:
+                reading = "relies more" if low > 0 else "relies less" if high < 0 else "no evidence of a difference"
             yield Row.of(
                 found.difference,
                 network=network,
@@ -133,7 +131,7 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None
                 compared_method=other_method if other_method != method else "",
                 level_low=found.level_low,
                 level_high=found.level_high,
-                reading=_READINGS[found.reading()],
+                reading=reading,
             )
 
 

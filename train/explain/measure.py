@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
-from torch import Tensor
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, explain_image
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, counted, explain_image
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
@@ -130,15 +129,7 @@ def _explain(
         name: Segments(segment(picture, name, config).labels.to(image.device)) for name in config.segments
     }
     queries = count_queries(config.plan, image.shape[1], image.shape[2], len(partitions)) * sum(map(len, predictors))
-
-    def counted(predict: Predictor) -> Predictor:
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            advance(len(images) / queries)
-            return predict(images, visible, keys)
-
-        return ask
-
-    asked = [[counted(predict) for predict in of_network] for of_network in predictors]
+    asked = [[counted(each, lambda images: advance(images / queries)) for each in of] for of in predictors]
     key = int(fold_in(torch.tensor(picture.id), config.seed))
     found = explain_image(ExplanationRequest(image, asked, config.plan, key), partitions, classes)
     found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

@@ -12,12 +12,12 @@ from maskrobust.augment import circles_of_equal_area, sample_keys
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, explain_image
+from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, counted, explain_image
 from maskrobust.lm_modules.explanation.overlays import laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
-from maskrobust.lm_modules.methods import Predictor, illustrate
+from maskrobust.lm_modules.methods import illustrate
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
 _LIKELIEST, _SEED = 5, 0
@@ -150,16 +150,13 @@ def explain_whole(
     segments = Segments.superpixels(on_device[None])
     total, answered = 1 + count_queries(plan, image.shape[1], image.shape[2]) * len(predictors), 0
 
-    def counted(predict: Predictor) -> Predictor:
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-            nonlocal answered
-            answered += len(images)
-            report(min(1.0, answered / total))
-            return predict(images, visible, keys)
+    def tell(images: int) -> None:
+        nonlocal answered
+        answered += images
+        report(min(1.0, answered / total))
 
-        return ask
-
-    request = ExplanationRequest(on_device, [[*map(counted, predictors)]], plan, _SEED)
+    asked = [counted(predict, tell) for predict in predictors]
+    request = ExplanationRequest(on_device, [asked], plan, _SEED)
     found = explain_image(request, {"slic": segments}, 1)
     scores = shown_scores(found.explanations[Explained("slic", explainer)].scores[0, :, :, 0], axis=1)
     largest, labels = float(np.abs(scores).max()), found.segments["slic"]

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-
-ComparisonResult = Literal["above", "below", "not settled", "undefined"]
 
 Pair = tuple[Sequence[Outcomes], Sequence[Outcomes]]
 """Outcomes of two networks on the same images, one for each seed, the seeds in the same order."""
@@ -29,15 +26,6 @@ class ComparedMagnitude:
     difference: Estimate
     level_low: float
     level_high: float
-
-    def reading(self) -> ComparisonResult:
-        """Where the interval lies: "above" 0, "below" it, or across it, which is "not settled"."""
-        interval = self.difference.interval
-        if interval is None:
-            return "undefined"
-        if interval.low > 0.0:
-            return "above"
-        return "below" if interval.high < 0.0 else "not settled"
 
 
 def compare_magnitudes(
