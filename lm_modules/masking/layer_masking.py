@@ -101,15 +101,12 @@ def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[P
     """
     name, rule_name = name_of(operation).rpartition(".")[2], rule.apply.__name__
     for part in result if isinstance(result, tuple) else (result,):
-        if isinstance(part, Arranged):
-            shown = part.positions
-            fraction = shown.count_nonzero().item() / shown.numel()
-            yield PlanRow(layer, name, rule_name, (shown[0].numel(),), 0, fraction)
-        elif isinstance(part, Masked):
-            fraction = part.visible.positions.count_nonzero().item() / part.visible.positions.numel()
-            yield PlanRow(layer, name, rule_name, part.visible.size[1:], part.rings, fraction)
-        else:
+        if not isinstance(part, Masked):
             yield PlanRow(layer, name, rule_name, None, 0, None)
+            continue
+        shown = part.positions
+        size = (shown[0].numel(),) if isinstance(part, Arranged) else part.visible.size[1:]
+        yield PlanRow(layer, name, rule_name, size, part.rings, shown.count_nonzero().item() / shown.numel())
 
 
 class LayerMasking(nn.Module):

@@ -179,6 +179,7 @@ class VisibleMap:
         is_whole: whether each image is known to be all visible within its extent.
         size: (B, *size), such as (B, H, W).
         axes: of the images and positions in (B, C, *size).
+        can_inspect: whether it can be inspected without a device sync or a graph break; see `morphology.can_inspect`.
         uses_kernels: whether kernels of a GPU compute on it; see `kernels.serve`.
     """
 
@@ -195,8 +196,8 @@ class VisibleMap:
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
         self.axes: Axes = images_first(self.positions.ndim - 2)
-        self._can_inspect = can_inspect(self.positions)
-        self.uses_kernels = not self._can_inspect and kernels.serve(self.positions)
+        self.can_inspect = can_inspect(self.positions)
+        self.uses_kernels = not self.can_inspect and kernels.serve(self.positions)
 
     @classmethod
     def within(
@@ -224,19 +225,10 @@ class VisibleMap:
             self._inside = within_extent(self.extent, self.size[1:], self.positions.device)
         return self._inside
 
-    @property
-    def _bounds(self) -> tuple[Tensor, ...]:
-        return () if self.inside is None else (self.inside,)
-
     def cut(self, features: Tensor, value: float = 0.0) -> Tensor:
         """Features (B, C, H, W) with a value outside of the images."""
         inside = self.inside
         return features if inside is None else torch.where(inside, features, value)
-
-    @property
-    def can_inspect(self) -> bool:
-        """Whether the mask can be inspected without a device sync or a graph break; see `morphology.can_inspect`."""
-        return self._can_inspect
 
     @property
     def everything(self) -> bool:
@@ -320,7 +312,7 @@ class VisibleMap:
             return pad_in_run(features, self.positions, self.inside, rings, self.options.padding)
         plan_padding, pad = _PADDINGS[self.options.padding]
         if rings not in self._plans:
-            self._plans[rings] = plan_padding(self.positions, rings, *self._bounds)
+            self._plans[rings] = plan_padding(self.positions, rings, self.inside)
         return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
 
     def _is_planned_in_run(self, rings: int) -> bool:
@@ -342,7 +334,7 @@ class VisibleMap:
         """The plan of padding for eager code that fills only the positions that rings reach; made once."""
         if rings not in self._plans:
             self._plans[rings] = (
-                PADDINGS[self.options.padding](self.positions, rings, *self._bounds)
+                PADDINGS[self.options.padding](self.positions, rings, self.inside)
                 if self.can_inspect
                 else padding_kernels().RingMap(self._distances(rings), rings)
             )

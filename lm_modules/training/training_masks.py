@@ -195,20 +195,12 @@ def present_masked(masks: RandomMasking, masking: TrainingMasking, keys: Tensor,
         return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
     masked = masks(keys, batch)
     if masking == "fill":
-        return PresentedImages(
-            masked.images, None, masked.partners, masked.own_weight, masked.visible, batch.object_mask
-        )
+        return PresentedImages(masked.images, None, *masked[2:], masked.visible, batch.object_mask)
     by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
     broadcast = by_fill[:, None, None, None]
-    own, whole = _unmixed(keys)
-    return PresentedImages(
-        torch.where(broadcast, masked.images, batch.images),
-        masked.visible | broadcast,
-        torch.where(by_fill, masked.partners, own),
-        torch.where(by_fill, masked.own_weight, whole),
-        masked.visible,
-        batch.object_mask,
-    )
+    partners, weights = (torch.where(by_fill, *each) for each in zip(masked[2:], _unmixed(keys), strict=True))
+    images, visible = torch.where(broadcast, masked.images, batch.images), masked.visible | broadcast
+    return PresentedImages(images, visible, partners, weights, masked.visible, batch.object_mask)
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """`ClaimConfig`: data, arms, seeds, evaluation and the rule, all stated before any training."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -112,15 +112,6 @@ class Evaluation:
         """The masking methods that fill the hole."""
         return [method for method in self.methods if is_fill(method)]
 
-    def plans(self, own_methods: Collection[MaskingMethod]) -> dict[MaskingMethod, ReliancePlan]:
-        """What a network is asked under each masking method.
-
-        Args:
-            own_methods: masking methods that its arms were trained for; curves are drawn for these.
-        """
-        without_curves = replace(self.plan, curve_families=())
-        return {method: self.plan if method in own_methods else without_curves for method in self.methods}
-
     @property
     def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What a network is asked on the validation split: images with nothing hidden, under any one method."""
@@ -180,7 +171,9 @@ class ClaimConfig:
 
     def plans_of(self, arm: str) -> dict[MaskingMethod, ReliancePlan]:
         """What an arm is asked under each masking method, with curves under its own."""
-        return self.evaluation.plans([self.arms[arm].method])
+        plan, own = self.evaluation.plan, self.arms[arm].method
+        without = replace(plan, curve_families=())
+        return {method: plan if method == own else without for method in self.evaluation.methods}
 
     def run_of(self, arm: str, seed: int) -> StoredRun:
         """The run of an arm with one seed."""

@@ -108,12 +108,6 @@ class Results:
         """The rows that compare two networks, or two masking methods of one, by reliance, with what was decided."""
         return [row for row in select(self.rows, measure="reliance") if row.reading]
 
-    @property
-    def verdicts(self) -> list[dict[str, Any]]:
-        """The case, outcome and reason of each of the two claims."""
-        found: list[dict[str, Any]] = self.content["verdicts"]
-        return found
-
     def network(self, name: str) -> Network:
         """The network of that name."""
         return next(network for network in self.networks if network.name == name)

@@ -43,7 +43,7 @@ def results_table(results: Results) -> Group:
 def verdict_panel(results: Results) -> Panel:
     """The verdicts on both claims, with their reasons, the fills that were tried, and what each pair has shown."""
     lines, baseline = [], results.content["rule"]["baseline"]
-    for verdict, sentence in zip(results.verdicts, in_claim(results), strict=True):
+    for verdict, sentence in zip(results.content["verdicts"], in_claim(results), strict=True):
         case, outcome = verdict["case"], verdict["outcome"]
         lines.append(Text(f"Claim: {results.content['claims'][case]}", style="dim"))
         lines.append(Text(f"{capitalised(outcome)}. {sentence}", style=f"bold {_COLOURS[outcome]}"))

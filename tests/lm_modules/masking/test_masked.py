@@ -153,7 +153,7 @@ def test_an_operation_of_positions_alone_computes_the_visible_ones_and_keeps_the
 @pytest.mark.parametrize("name", SINGULAR)
 @pytest.mark.parametrize("can_inspect", [True, False])
 def test_in_training_nothing_is_infinite_where_all_that_is_hidden_is_zero(name, can_inspect, monkeypatch):
-    monkeypatch.setattr(VisibleMap, "can_inspect", can_inspect)
+    monkeypatch.setattr("maskrobust.lm_modules.masking.visible_map.can_inspect", lambda _: can_inspect)
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
     parts = nn.Conv2d(3, 4, 3, padding=1, bias=False), as_network(SINGULAR[name]), nn.BatchNorm2d(4)
     network = nn.Sequential(*parts, nn.Conv2d(4, 4, 3, padding=1), *head)

@@ -59,7 +59,7 @@ def run_with(config, outcomes):
 
 def outcome_of(claim, case):
     """What has come of one of the two claims, by the rule's own tolerance."""
-    (found,) = (each for each in read_results("claim", claim).verdicts if each["case"] == case)
+    (found,) = (each for each in read_results("claim", claim).content["verdicts"] if each["case"] == case)
     return found
 
 

@@ -29,14 +29,14 @@ def in_claim(results: Results) -> list[str]:
         if (each := _kept_and_share(results, network := results.network(row.network), row.method))
     ]
     own = {share: (arm, row) for row, arm, _, share in found if row.method == results.own_method(arm)}
-    conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.verdicts]
+    conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.content["verdicts"]]
     if not own or masked is None:
         return conclusions
     decisive = ([each for each in found if each[0].reading == reading] for reading in ("does as well", "open"))
     row, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
     half = in_words(float(results.content["hidden_fraction"]))
     relied = " to ".join(dict.fromkeys(map(decimal, (min(own), max(own)))))
-    if results.verdicts[0]["outcome"] == "refuted":
+    if results.content["verdicts"][0]["outcome"] == "refuted":
         arm, its = own[least := min(own, key=abs)]
         relied = f"{decimal(least)} for “{arm.title}” {under(its.method)}"
     sizes = (
@@ -62,7 +62,7 @@ def _kept_and_share(results: Results, network: Network, method: str) -> tuple[fl
 
 def verdict(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
     """What stands above all sections of a claim: both findings, their reasons, the fills, and the grid of all arms."""
-    found = [*zip(results.verdicts, in_claim(results), strict=True)]
+    found = [*zip(results.content["verdicts"], in_claim(results), strict=True)]
     above = prose("verdicts", found=found, fills=results.content["fills"], rule=results.content["rule"])
     return above + grid(results, shown)
 
