@@ -124,7 +124,7 @@ class RandomMasking:
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 
-    def __call__(self, keys: Tensor, batch: Batch) -> MaskedImages:
+    def __call__(self, keys: Tensor, batch: Batch, is_filled: Tensor | None = None) -> MaskedImages:
         """Mask a batch.
 
         An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
@@ -133,6 +133,8 @@ class RandomMasking:
         Args:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
             batch: images (B, C, H, W) float in [0, 1], with what the family needs to know of them.
+            is_filled: (B,) bool, images whose holes are filled; None for all. The holes of the others are in `visible`
+                alone.
 
         Raises:
             InputError: the images have pixels without data, and the fill "other_image" would show those of another one.
@@ -146,14 +148,15 @@ class RandomMasking:
         chosen = choose(fold_in(keys, 3), [each.weight for each in self._fills.values()])
         fill_keys = fold_in(keys, 2)
         itself = torch.arange(len(keys), device=keys.device)
+        not_filled = torch.zeros_like(visible) if is_filled is None else ~is_filled[:, None, None, None]
         if OTHER_IMAGE not in self._fills:
-            images = self._fill(batch.images, visible, fill_keys, chosen)
+            images = self._fill(batch.images, visible | not_filled, fill_keys, chosen)
             return MaskedImages(images, visible, itself, torch.ones(len(keys), device=keys.device))
         to_mix, others = chosen == list(self._fills).index(OTHER_IMAGE), draw_partners(fill_keys)
         visible = visible | (to_mix & (others == itself))[:, None, None, None]
-        is_mixed = to_mix & ~visible.flatten(1).all(dim=1)
-        partners = torch.where(is_mixed, others, itself)
-        images = self._fill(mix_images(batch.images, visible, partners), visible, fill_keys, chosen)
+        to_fill = visible | not_filled
+        partners = torch.where(to_mix & ~to_fill.flatten(1).all(dim=1), others, itself)
+        images = self._fill(mix_images(batch.images, to_fill, partners), to_fill, fill_keys, chosen)
         return MaskedImages(images, visible, partners, own_weight(visible).where(partners != itself, 1.0))
 
     def draw_visible(self, keys: Tensor, batch: Batch) -> Tensor:

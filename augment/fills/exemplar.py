@@ -75,10 +75,10 @@ def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Ten
     check_pixels(images, visible)
     shown = images.detach()
     drawn = to_pixels(mean_colour(images, mean), images.dtype).expand_as(images).contiguous()
-    pixels = to_pixels(from_pixels(shown).nan_to_num(), torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     for sample, seen in enumerate(visible[:, 0].cpu().numpy()):
         if seen.any() and not seen.all():
-            place = torch.from_numpy(sources(pixels[sample], seen)[0]).to(images.device)
+            pixels = to_pixels(from_pixels(shown[sample]).nan_to_num(), torch.uint8).permute(1, 2, 0).cpu().numpy()
+            place = torch.from_numpy(sources(pixels, seen)[0]).to(images.device)
             drawn[sample] = shown[sample].flatten(1).take_along_dim(place.reshape(1, -1), 1).view_as(drawn[sample])
     return draw(images, visible, drawn)
 

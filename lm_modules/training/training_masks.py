@@ -193,14 +193,10 @@ def present_masked(masks: RandomMasking, masking: TrainingMasking, keys: Tensor,
     if masking == "layer_masking":
         visible = masks.draw_visible(keys, batch)
         return PresentedImages(batch.images, visible, *_unmixed(keys), visible, batch.object_mask)
-    masked = masks(keys, batch)
-    if masking == "fill":
-        return PresentedImages(masked.images, None, *masked[2:], masked.visible, batch.object_mask)
-    by_fill = uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
-    broadcast = by_fill[:, None, None, None]
-    partners, weights = (torch.where(by_fill, *each) for each in zip(masked[2:], _unmixed(keys), strict=True))
-    images, visible = torch.where(broadcast, masked.images, batch.images), masked.visible | broadcast
-    return PresentedImages(images, visible, partners, weights, masked.visible, batch.object_mask)
+    by_fill = None if masking == "fill" else uniform(fold_in(keys, _PRESENTATION_STREAM)) < 0.5
+    images, hole, partners, own_weight = masks(keys, batch, by_fill)
+    shown = None if by_fill is None else hole | by_fill[:, None, None, None]
+    return PresentedImages(images, shown, partners, own_weight, hole, batch.object_mask)
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

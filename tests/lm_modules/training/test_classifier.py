@@ -1,6 +1,7 @@
 """`MaskRobustClassifier` in a real trainer, on tiny data."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from maskrobust.augment import Batch, apply_fill, fold_in, patches, sample_keys
+from maskrobust.augment import FILLS, Batch, apply_fill, fill_black, fold_in, patches, sample_keys
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
@@ -160,6 +161,33 @@ def test_the_label_is_mixed_as_the_image_is():
     assert torch.equal(presented.images, masked.images)
     assert torch.equal(presented.partners, masked.partners) and (presented.partners != torch.arange(6)).all()
     assert torch.equal(presented.own_weight, masked.own_weight) and (presented.own_weight < 1).all()
+
+
+def test_a_mixture_draws_fills_for_the_images_that_show_them_alone(monkeypatch):
+    drawn = []
+
+    def record(images, visible):
+        drawn.append(~visible.flatten(1).all(dim=1))
+        return fill_black(images, visible)
+
+    monkeypatch.setitem(FILLS, "black", replace(FILLS["black"], function=record, inputs={"images", "visible"}))
+    classifier, batch = build(masking="mixture", fill="black", mask_probability=0.7), draw_batch(torch.arange(60))
+    classifier.build_masks(None)
+    presented = classifier.present(batch)
+    by_fill = presented.visible.flatten(1).all(dim=1) & ~presented.kept.flatten(1).all(dim=1)
+    assert 0 < by_fill.sum() < presented.is_masked.sum() < 60
+    assert len(drawn) == 1 and torch.equal(drawn[0], by_fill)
+
+
+def test_in_a_mixture_no_label_is_mixed_where_layer_masking_hides():
+    classifier, batch = build(masking="mixture", fill="other_image"), draw_batch(torch.arange(60))
+    classifier.build_masks(None)
+    presented = classifier.present(batch)
+    by_layers = ~presented.visible.flatten(1).all(dim=1)
+    assert 15 < by_layers.sum() < 45
+    assert torch.equal(presented.partners == torch.arange(60), by_layers)
+    assert torch.equal(presented.own_weight == 1, by_layers)
+    assert torch.equal(presented.images[by_layers], batch.images[by_layers])
 
 
 def test_a_training_without_an_end_needs_nothing_that_depends_on_it():
