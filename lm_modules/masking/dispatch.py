@@ -5,7 +5,7 @@ class of modules with a rule of its own hands on its forward. `masked` says what
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, Protocol, Self, cast
 
 import torch
@@ -19,6 +19,7 @@ from maskrobust.lm_modules.masking.table import (
     ASKING_SIZES,
     MADE_IN_SHAPE,
     RULED_CLASSES,
+    RULES,
     LosesMap,
     Rule,
     RuledModule,
@@ -69,7 +70,7 @@ class Ruled(Watched):
         run: the pass that it belongs to; None outside of any.
         visible: the map of its visible positions.
         axes: which axes are the images and their positions, such as height and width.
-        branches: set where it is several branches stacked along axis 0.
+        branches: the maps of several branches, where it is these stacked along axis 0.
         parts: set where it has been computed for each size by itself: those of each one.
         is_of_copies: whether a rule has computed it from a copy of its first operand, which a change in place has to be
             written back to.
@@ -78,7 +79,7 @@ class Ruled(Watched):
     run: Run | None
     visible: VisibleMap
     axes: Axes
-    branches: tuple[Any, ...] | None
+    branches: tuple[VisibleMap, ...] | None
     parts: Sequence[Self] | None
     is_of_copies: bool
 
@@ -317,12 +318,24 @@ def ask_for_rules(modules: Iterable[nn.Module]) -> None:
     The class is changed, not the module: a subclass may call the forward of its base, as timm's SyncBatchNormAct does,
     a checkpoint may call it again in a backward pass, and a copy of a module must not call the first one.
     """
-    looked_at = _LOOKED_AT.setdefault(len(RULED_CLASSES), set())
-    kinds = {*map(type, modules)} - looked_at
-    for kind in {base for each in kinds for base in each.__mro__} & RULED_CLASSES - _ASKING:
+    kinds = {*map(type, modules)} - _LOOKED_AT.get(len(RULED_CLASSES), set())
+    bases = {base for each in kinds for base in each.__mro__}
+    if any(base.__module__.startswith("timm.") for base in bases):
+        _enter_rules_for_timm()
+    for kind in bases & RULED_CLASSES - _ASKING:
         _ASKING.add(kind)
         _ask_for_rule(cast(type[nn.Module], kind))
-    looked_at |= kinds
+    _LOOKED_AT.setdefault(len(RULED_CLASSES), set()).update(kinds)
+
+
+@cache
+def _enter_rules_for_timm() -> None:
+    """Enter the rules for timm's layers, imported with the first network that has one; rules that are there stay."""
+    from maskrobust.lm_modules.masking import timm_layers
+
+    there = dict(RULES)
+    timm_layers.register()
+    RULES.update(there)
 
 
 def _ask_for_rule(kind: type[nn.Module]) -> None:

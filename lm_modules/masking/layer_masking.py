@@ -32,7 +32,14 @@ from maskrobust.lm_modules.masking.visible_map import (
     VisibleMap,
     within_extent,
 )
-from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
+from maskrobust.lm_modules.masking.wrapping import (
+    NothingBelowRules,
+    channels_of,
+    count_steps,
+    layer_of,
+    refuse_unsupported,
+    run_located,
+)
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 _SHARED = (
@@ -156,15 +163,15 @@ class LayerMasking(nn.Module):
             raise InputError("network must be a plain one, but has layer masking already; take it as it is.")
         options = MaskingOptions(merge, detach_padding, padding, partial_patches)
         _refuse_further_arguments(network)
-        self._set_up(network, options, refuse_unsupported(network, options))
+        self._set_up(network, options, *refuse_unsupported(network, options))
 
-    def _set_up(self, network: nn.Module, options: MaskingOptions, axes: list[int]) -> None:
+    def _set_up(self, network: nn.Module, options: MaskingOptions, axes: list[int], is_tried: bool) -> None:
         super().__init__()
         # No module of this one: all that it holds is held here as well, under the same names.
         self.__dict__.update({name: vars(network)[name] for name in _SHARED}, network=network)
         self.network: nn.Module
         self.options = options
-        self._axes = axes
+        self._axes, self._is_tried = axes, is_tried
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, Calls] = {}
 
@@ -297,7 +304,8 @@ class LayerMasking(nn.Module):
         try:
             modules = [*self.network.modules()]
             ask_for_rules(modules)
-            with masks_kept(modules), _uncompiled(modules):
+            below_rules = nullcontext() if self._is_tried else NothingBelowRules(self.network)
+            with masks_kept(modules), _uncompiled(modules), below_rules:
                 output = run_located(self.network, images)
                 if several is not None:
                     several.end()
@@ -350,7 +358,7 @@ class LayerMasking(nn.Module):
         if padding == self.options.padding:
             return self
         other = LayerMasking.__new__(LayerMasking)
-        other._set_up(self.network, dataclasses.replace(self.options, padding=padding), self._axes)
+        other._set_up(self.network, dataclasses.replace(self.options, padding=padding), self._axes, self._is_tried)
         return other
 
     def __prepare_scriptable__(self) -> NoReturn:

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.masking.axes import Sizes, symmetric
 from maskrobust.lm_modules.masking.dispatch import NO_TENSORS, Run, ask_for_rules
 from maskrobust.lm_modules.masking.masked import carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
-from maskrobust.lm_modules.masking.table import RULES, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, makers_of_tensors, without_compiling
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
@@ -40,7 +40,7 @@ _CONVOLUTIONS = {count: (getattr(nn, f"Conv{count}d"), getattr(nn, f"ConvTranspo
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> list[int]:
+def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> tuple[list[int], bool]:
     """Refuse a network whose forward pass calls an operation that layer masking cannot compute.
 
     The forward pass runs once in eval and once in training mode, on a twin whose tensors have no values: neither the
@@ -52,17 +52,16 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> list[int]
         options: of masking.
 
     Returns:
-        How many axes its images may have.
+        How many axes its images may have, and whether both passes got through to the end.
 
     Raises:
         UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message
             names the layer, the operation and the remedy.
     """
-    _load_rules_for(network)
     ask_for_rules(network.modules())
     with _random_states_kept():
-        (_, axes), _ = (_try_sizes(network, options, training=training) for training in (False, True))
-    return [2 + each for each in axes]
+        (steps, axes), (trained, _) = (_try_sizes(network, options, training=training) for training in (False, True))
+    return [2 + each for each in axes], min(steps, trained) >= 0
 
 
 def count_steps(network: nn.Module, options: MaskingOptions) -> int:
@@ -146,12 +145,8 @@ def _run_twin(
         images = carry(images, MapOfSize.of(shape[0], shape[2:], options))
         images.run = run
     run.note = note
-    with _WithoutValues(note, names), _NothingBelowRules(twin) as watch:
-        try:
-            output = run_located(twin, images)
-        finally:
-            if watch.refusal:  # raised itself where another one has taken its place, as in torch.jit.script
-                raise UnsupportedNetworkError(watch.refusal)
+    with _WithoutValues(note, names), NothingBelowRules(twin):
+        output = run_located(twin, images)
     return run.steps, output
 
 
@@ -315,30 +310,38 @@ def layer_of(frames: Iterable[FrameType], network: nn.Module) -> str:
     return found[-1] if found else ""
 
 
-class _NothingBelowRules(TorchDispatchMode):
+class NothingBelowRules(TorchDispatchMode):
     """Refuses code that hands masked features to torch below the functions that rules are looked up for."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._network, self.refusal = network, ""
+        self._network, self._refusal = network, ""
+
+    def __exit__(self, *error: Any) -> None:
+        """Raise the refusal, also where another error has taken its place, as in torch.jit.script."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        if self._refusal:
+            raise UnsupportedNetworkError(self._refusal)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if hands_on() and masked_in(args):
             frames = [frame for frame, _ in traceback.walk_stack(None)][::-1]
-            self.refusal = (
+            self._refusal = (
                 f"{at_layer(frames, self._network)}, masked features reach torch.ops.{func} without their mask, as "
                 "within torch.jit.script, torch.vmap, torch.func and torch.tensor; call functions of torch from Python "
                 "instead."
             )
-            raise RuntimeError(self.refusal)
+            raise RuntimeError(self._refusal)
         result = _result_known(func, args)
         return func(*args, **(kwargs or {})) if result is None else result
 
 
 def _result_known(func: Any, args: Sequence[Any]) -> Any:
     """The result of a common operation; None where torch is to find out, which it does in Python, in milliseconds."""
+    if not args or not isinstance(args[0], Tensor) or not args[0].is_meta:
+        return None
     if func in _ALIKE:
         return args[0] if func in _IN_PLACE else _alike(args[0])
     if func in _BINARY:
@@ -442,13 +445,3 @@ def _possible_axes(network: nn.Module) -> list[int]:
         count for module in network.modules() for count, kinds in _CONVOLUTIONS.items() if isinstance(module, kinds)
     ]
     return list(dict.fromkeys(found))
-
-
-def _load_rules_for(network: nn.Module) -> None:
-    """Enter the rules for other libraries' layers, imported with the first network that may have one; others stay."""
-    if any(type(module).__module__.startswith("timm.") for module in network.modules()):
-        from maskrobust.lm_modules.masking import timm_layers
-
-        there = dict(RULES)
-        timm_layers.register()
-        RULES.update(there)

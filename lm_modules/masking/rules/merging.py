@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, carry
+from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
 from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
@@ -72,13 +72,14 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
     axis = dim % (first.ndim + 1)
     features, visible = _united(branches)
     stacked = carry(operation(features, axis), visible, tuple(each + (each >= axis) for each in first.axes))
-    stacked.branches = tuple(branches) if axis == 0 else None
+    stacked.branches = tuple(each.visible for each in (first, *others)) if axis == 0 else None
     return stacked
 
 
-def sum_branches(branches: Sequence[Masked]) -> Masked:
-    """The sum of branches that were stacked for it, by the rule for sums."""
-    return reduce(partial(residual, operator.add), branches)
+def sum_branches(x: Masked, maps: Sequence[VisibleMap]) -> Masked:
+    """The sum of branches with these maps as they were when they were stacked, by the rule for sums."""
+    parts, axes = zip(x.features.unbind(), maps, strict=True), without_axes(x.axes, [0])
+    return reduce(partial(residual, operator.add), [carry(part, visible, axes) for part, visible in parts])
 
 
 def _united(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap]:

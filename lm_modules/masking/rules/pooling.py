@@ -121,7 +121,7 @@ def mean(
     """
     spatial = _spatial(x, dim)
     if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
-        summed = sum_branches(x.branches)
+        summed = sum_branches(x, x.branches)
         return summed.with_fresh((summed.features / len(x.branches)).to(dtype or x.dtype))
     if spatial == x.spatial_axes:
         means = x.mean_over_visible().to(dtype or x.dtype)
@@ -145,7 +145,7 @@ def total(
     """
     spatial = _spatial(x, dim)
     if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
-        return sum_branches(x.branches)
+        return sum_branches(x, x.branches)
     return _ended_or_over_channels(
         x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim, dtype=dtype)
     )

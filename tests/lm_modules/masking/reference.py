@@ -567,7 +567,8 @@ def question(function: Any, seen: Seen, *args: Any) -> Any:
 
 
 def normalize(function: Any, seen: Seen, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Seen:
-    seen.run.note("pole", seen.moved(lambda x: x.norm(p, dim, keepdim=True)).with_ones(seen.v))
+    lengths = seen.x.norm(p, dim, keepdim=True).expand_as(seen.x)  # along an axis of positions, of the visible ones
+    seen.run.note("pole", torch.where(seen.spread(seen.v), lengths, 1.0))
     return seen.like(function(seen.x, p, dim, eps, out))
 
 

@@ -101,6 +101,21 @@ def test_a_tensor_that_is_changed_through_another_is_refused_by_name(change):
         LayerMasking(calling(change))
 
 
+@pytest.mark.parametrize("merge", ["intersection", "union"])
+@pytest.mark.parametrize("reduce", [torch.sum, torch.mean])
+def test_a_stack_holds_its_branches_as_they_were_when_it_was_made(merge, reduce):
+    def in_place(x):
+        y = grow(x)
+        stacked = torch.stack([x, y])
+        x *= 3
+        y += 1
+        return reduce(stacked, 0)
+
+    networks = calling(in_place), calling(lambda x: reduce(torch.stack([x, grow(x)]), 0))
+    found, expected = (LayerMasking(each, merge=merge)(IMAGES, VISIBLE) for each in networks)
+    assert_close(found, expected)
+
+
 class Frozen(nn.Module):
     """A part without gradients beside one with them, both of the same features."""
 

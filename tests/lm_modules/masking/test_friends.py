@@ -153,6 +153,31 @@ def test_layers_put_in_after_the_network_was_wrapped_are_masked_by_their_rules()
     assert dict(masked.named_parameters()).keys() == dict(network.named_parameters()).keys()
 
 
+LATE = """
+import torch
+from torch import nn
+from maskrobust import LayerMasking
+
+network = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+masked = LayerMasking(network)
+
+from timm.layers.space_to_depth import SpaceToDepth
+
+class Own(SpaceToDepth):
+    pass
+
+network[1] = Own()
+images, visible = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8) < 0.3
+print([row.rule for row in masked.plan(images, visible)], torch.equal(masked(images, visible), network(images)))
+"""
+
+
+def test_a_layer_of_timm_that_is_put_in_later_has_its_rule():
+    """Also where timm was not imported yet when the network was wrapped."""
+    found = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+    assert found.stdout == "['convolution', 'space_to_depth', 'adaptive_average_pool'] False\n"
+
+
 CHANGED = """
 import timm.layers, torch
 from torch import nn

@@ -154,6 +154,24 @@ def test_what_wrapping_does_not_reach_is_refused_when_it_is_met():
     refuse(lambda: masked(draw_images(size=32), holes(32)), ["torch.Tensor.flip", "'0.1'", "masking_rule"])
 
 
+class TossesACoin(nn.Module):
+    """Calls a function behind a number that no pass without values can have."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x) if torch.rand(()) < 2 else x
+
+
+@pytest.mark.parametrize("function", [scripted, torch.vmap(torch.neg), torch.tensor])
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated", "ignore:To copy construct from a tensor")
+def test_what_loses_the_mask_where_wrapping_does_not_reach_is_refused_when_it_is_met(function):
+    masked = LayerMasking(classifier(TossesACoin(function)).eval())
+    refuse(lambda: masked(draw_images(size=32), holes(32)), ["without their mask", "torch.jit.script", "'0.1'"])
+
+
 def flip(_operation, x, *_args):
     visible = x.visible.derive("flip", lambda positions: positions.flip(2))
     return Masked(x.with_hidden_zero().flip(2), visible)
