@@ -343,6 +343,7 @@ def windowed_along(axes: int) -> dict[str, Operation]:
         "linear, smaller": lambda x: F.interpolate(x, scale_factor=0.6, mode=linear),
         "crop": lambda x: x[..., 1:-1],
         "repeat": lambda x: x.repeat(1, 2, *[1] * axes),
+        "normalised along positions": lambda x: F.normalize(x, dim=-1),
         "instance norm": layer("InstanceNorm", 4, affine=True, eps=1e-3),
         "batch norm without statistics": layer("BatchNorm", 4, track_running_stats=False),
         "channels last": Function(
