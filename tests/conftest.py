@@ -47,11 +47,12 @@ def fresh_compiler():
 def registries():
     """What a test registers is forgotten again."""
     from maskrobust.augment import FAMILIES, FILLS
+    from maskrobust.lm_modules.masking.dispatch import enter_rules_for_timm
     from maskrobust.lm_modules.masking.table import RULES
     from maskrobust.lm_modules.reliance.catalogue import MEASURES, catalogue
     from maskrobust.lm_modules.training.objectives import OBJECTIVES
 
-    catalogue()  # imports what registers itself, once for a process
+    enter_rules_for_timm(), catalogue()  # import what registers itself, once for a process
     named: tuple[dict[Any, Any], ...] = (FAMILIES, FILLS, RULES, MEASURES, OBJECTIVES)
     before = [dict(registry) for registry in named]
     yield

@@ -321,7 +321,7 @@ def ask_for_rules(modules: Iterable[nn.Module]) -> None:
     kinds = {*map(type, modules)} - _LOOKED_AT.get(len(RULED_CLASSES), set())
     bases = {base for each in kinds for base in each.__mro__}
     if any(base.__module__.startswith("timm.") for base in bases):
-        _enter_rules_for_timm()
+        enter_rules_for_timm()
     for kind in bases & RULED_CLASSES - _ASKING:
         _ASKING.add(kind)
         _ask_for_rule(cast(type[nn.Module], kind))
@@ -329,7 +329,7 @@ def ask_for_rules(modules: Iterable[nn.Module]) -> None:
 
 
 @cache
-def _enter_rules_for_timm() -> None:
+def enter_rules_for_timm() -> None:
     """Enter the rules for timm's layers, imported with the first network that has one; rules that are there stay."""
     from maskrobust.lm_modules.masking import timm_layers
 

@@ -210,8 +210,20 @@ class LayerMasking(nn.Module):
 
         Returns:
             For each image what the network returns, for a batch of one: a map has the size that the image alone gives.
+
+        Raises:
+            UnsupportedNetworkError: the network returns a plain tensor whose first axis is not that of the images.
         """
+
+        def refuse(value: Any) -> None:
+            if isinstance(value, Tensor) and not isinstance(value, Masked) and value.shape[:1] != (len(images),):
+                raise UnsupportedNetworkError(
+                    f"each needs tensors with the {len(images)} images on the first axis, but "
+                    f"{type(self.network).__name__} returns one of shape {tuple(value.shape)}; return images first."
+                )
+
         output = self._answer(images, visible, sizes, finish=lambda output: output)
+        map_output(refuse, output)
         return [_as_tensors(output, index) for index in range(len(images))]
 
     def maps(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
@@ -430,7 +442,7 @@ class LayerMasking(nn.Module):
         dtype = next((each.dtype for each in self.network.parameters()), torch.float32)
         images = torch.zeros(visible.shape[0], channels, *visible.shape[2:], dtype=dtype, device=visible.device)
         check_visible(images, visible, self._axes)
-        with mode(self.network, training=False):
+        with mode(self.network, training=False), torch.autocast(visible.device.type, enabled=False):
             return cover_maps(self.network, images, CoveredMap(visible, self.options, coverage=visible.float()))
 
     @torch.no_grad()

@@ -158,8 +158,11 @@ class Measurement(Generic[Key]):
                 "swap_valid": swaps.valid,
             }
             facts = {name: values.cpu().numpy() for name, values in facts.items()}
-            if (facts["labels"] < 0).any():
-                raise InputError("images to measure must have labels, got some without (-1); leave these out.")
+            if not np.isin(facts["labels"], range(self._num_classes)).all():
+                raise InputError(
+                    f"images to measure must have labels from 0 to {self._num_classes - 1}, got "
+                    f"{facts['labels'].min()} to {facts['labels'].max()} (-1: none); correct them, or leave these out."
+                )
             for key, (predict, plan, whole, features) in self.asked.items():
                 shown = [each for each in conditions.all if each.name in self._names[key]]
                 if whole is None or batch.visible is not None:

@@ -90,7 +90,7 @@ class Outcomes:
             parts: at least one, of the same classes and conditions.
 
         Raises:
-            InputError: there is no part, or parts differ in classes or conditions.
+            InputError: there is no part, parts differ in classes or conditions, or two images have one id.
         """
         if not parts:
             raise InputError("merging outcomes needs at least one part, got none; feed the suite a batch first.")
@@ -104,13 +104,20 @@ class Outcomes:
                     f"{[*part.predictions]} beside {first.num_classes} under {[*first.predictions]}; evaluate them "
                     "with one configuration."
                 )
-        _, kept = np.unique(np.concatenate([part.ids for part in parts]), return_index=True)
+        _, kept, own = np.unique(np.concatenate([part.ids for part in parts]), return_index=True, return_inverse=True)
         tables = [part._arrays() for part in parts]
         joined = {
             name: _kept(name, np.concatenate([table[name] for table in tables])[kept])
             for name in tables[0]
             if name != "num_classes" and not name.startswith("scenes/")
         }
+        for name in ("labels", "objects", "object_fraction"):
+            differs = np.concatenate([table[name] for table in tables]) != joined[name][own]
+            if differs.any():
+                raise InputError(
+                    f"every image must have an id of its own, but {joined['ids'][own[differs][0]]} is that of images "
+                    f"with different {name}; give each another one, over all batches."
+                )
         scenes = next((part.scenes for part in parts if part.scenes is not None), None)
         return cls._of(joined, num_classes=first.num_classes, scenes=scenes)
 

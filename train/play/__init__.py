@@ -1,6 +1,7 @@
 """`maskrobust play`: a local page on which to paint a hole into a photograph and see what networks predict."""
 
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,14 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         ImportError: Gradio is missing.
         MissingFileError, InputError: a network or a picture cannot be loaded, or the port is taken.
     """
+    try:  # before networks are loaded, which may take minutes
+        family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+        socket.create_server((config.host, config.port), family=family).close()
+    except OSError as error:
+        raise InputError(
+            f"play cannot listen at port {config.port} of '{config.host}' ({error.strerror}); choose another --port or "
+            "--host."
+        ) from error
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="maskrobust-play-") as uploads:
@@ -120,9 +129,5 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
                 **_CLOSED,
             )
             yield address
-        except OSError as error:
-            raise InputError(
-                f"play cannot listen at port {config.port} of '{config.host}' ({error}); choose another --port, --host."
-            ) from error
         finally:
             page.close(verbose=False)

@@ -93,6 +93,8 @@ def test_the_coverage_of_a_window_is_the_visible_fraction_of_the_pixels_under_it
     below = (0, 0, 0, 1)  # the last window of the pool runs over the end
     expected = mean_under(F.pad(dilated, below), F.pad(torch.ones(6, 1, 5, 4), below), 2, stride=2).view(6, 1, 3, 2)
     torch.testing.assert_close(coverage, expected)
+    with torch.autocast("cpu", torch.bfloat16):  # in which fractions would be too coarse
+        assert torch.equal(LayerMasking(network).coverage(visible), coverage)
     assert (coverage[3] == 0).all() and (coverage[4] == 1).all()
 
 

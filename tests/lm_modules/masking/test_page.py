@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, VisibleMap
+from maskrobust.lm_modules.masking.dispatch import enter_rules_for_timm
 from maskrobust.lm_modules.masking.morphology import row_indices
 from maskrobust.lm_modules.masking.table import RULES
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
@@ -40,6 +41,7 @@ def features():
 @pytest.fixture(scope="module")
 def run():
     """The names that the page's code defines, and what it prints."""
+    enter_rules_for_timm()
     before, names, printed = dict(RULES), {}, io.StringIO()
     with contextlib.redirect_stdout(printed), torch.random.fork_rng(devices=[]):
         for block in blocks(PAGE):

@@ -386,3 +386,10 @@ def test_what_depends_on_the_size_in_another_way_is_refused_naming_layer_and_fun
 def test_sizes_that_do_not_fit_are_refused(sizes, error, message):
     with pytest.raises(error, match=message):
         LayerMasking(nn.Conv2d(3, 4, 3))(torch.zeros(2, 3, 8, 8), sizes=sizes)
+
+
+def test_each_refuses_plain_tensors_whose_first_axis_is_not_that_of_the_images():
+    masked = LayerMasking(Function(lambda x, own: own(x).transpose(0, 1).mean((2, 3)), nn.Conv2d(3, 5, 3)).double())
+    canvas, visible, *_ = draw_batch(SMALL, holes=True)
+    with pytest.raises(UnsupportedNetworkError, match=r"4 images on the first axis, .* returns one of shape \(5, 4\)"):
+        masked.each(canvas, visible, sizes=SMALL)

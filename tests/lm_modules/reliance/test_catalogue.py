@@ -134,3 +134,6 @@ def test_parts_that_do_not_belong_together_are_refused():
         Outcomes.merge([])
     with pytest.raises(ValueError, match="share classes and conditions"):
         Outcomes.merge([make_outcomes(5, seed=0), make_outcomes(5, seed=0, fractions=(0.7,))])
+    batch = make_outcomes(5, seed=0)
+    with pytest.raises(ValueError, match=f"an id of its own, but {batch.ids[1]} is that of images with different lab"):
+        Outcomes.merge([batch, replace(batch, labels=batch.labels + (batch.ids == batch.ids[1]))])

@@ -155,8 +155,9 @@ def test_logits_that_are_not_finite_are_refused_with_the_name_of_the_network(bre
 def test_wrong_logits_and_missing_labels_are_refused(batch):
     with pytest.raises(ValueError, match=r"\(B, at least 7\), got shape \(64, 4\)"):
         Measurement({"count": Asked(count_visible, PLAN)}, BANK, 7).ask(batch)
-    with pytest.raises(ValueError, match=r"must have labels, got some without \(-1\)"):
-        Measurement({"count": Asked(count_visible, PLAN)}, BANK, NUM_CLASSES).ask(batch._replace(labels=-batch.labels))
+    for labels in (-batch.labels, batch.labels + NUM_CLASSES):  # that of another output, where a network has more
+        with pytest.raises(ValueError, match=f"must have labels from 0 to {NUM_CLASSES - 1}, got "):
+            Measurement({"count": Asked(count_visible, PLAN)}, BANK, NUM_CLASSES).ask(batch._replace(labels=labels))
 
 
 TWO_PLANS_IN = ReliancePlan(

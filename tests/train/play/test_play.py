@@ -22,11 +22,12 @@ import torch
 from PIL import Image
 
 from maskrobust.augment import sample_keys
+from maskrobust.errors import InputError
 from maskrobust.train.data.files.image_files import decode_mask, evaluation_view, size_of
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
-from maskrobust.train.play import PlayConfig, allowed_names
-from tests.conftest import require_component
+from maskrobust.train.play import PlayConfig, allowed_names, main
+from tests.conftest import refused, require_component
 from tests.pages.commands import blocks
 from tests.processes import started
 
@@ -342,6 +343,13 @@ def test_the_page_answers_under_this_machines_names(host, page):
 def test_a_page_for_other_machines_takes_the_name_that_it_was_given_or_any_at_a_wildcard():
     assert allowed_names("0.0.0.0") == allowed_names("::") == ["*"]
     assert {"box.lan", "localhost", "127.0.0.1"} <= {*allowed_names("box.lan")}
+
+
+def test_a_taken_port_is_refused_before_a_network_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with refused(InputError, match=rf"^play cannot listen at port {port} of '127\.0\.0\.1' \(.+\); choose another"):
+            main(["play", "--network", "missing.ckpt", "--port", f"{port}"])
 
 
 def test_the_small_network_is_trained_once_and_kept(tmp_path, monkeypatch):
