@@ -146,6 +146,19 @@ def test_a_run_stopped_at_an_awkward_moment_leaves_out_the_next_validation_at_mo
     assert validations(tmp_path) == [each for n, each in enumerate(validations(whole(*more))) if n not in left_out]
 
 
+@pytest.mark.filterwarnings("ignore:.*could not find the monitored key")  # an epoch that is cut off has no validation
+def test_a_run_that_ended_by_max_steps_goes_on_with_its_next_epoch_once_that_is_raised(tmp_path):
+    steps = ["--trainer.max_epochs=-1", "--model.schedule=constant", "--model.warmup_fraction=0"]
+    main(arguments(tmp_path / "whole", *steps, "--trainer.max_steps=24"))
+    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=12"))
+    main(arguments(tmp_path / "parts", *steps, "--trainer.max_steps=24", ckpt_path="last"))
+    assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
+    main(arguments(tmp_path / "within", *steps, "--trainer.max_steps=7"))
+    main(arguments(tmp_path / "within", *steps, "--trainer.max_steps=9", ckpt_path="last"))
+    again = [row for row in rows(last(tmp_path / "within").parents[1]) if row.get("train/loss")]
+    assert [(row["epoch"], row["step"]) for row in again] == [("1", "7"), ("1", "8")]
+
+
 def test_a_run_that_goes_on_from_the_best_state_counts_no_validation_twice(tmp_path):
     counting = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
     counting += ["--trainer.callbacks.patience=50", "--trainer.callbacks+=ModelCheckpoint"]
