@@ -1,18 +1,22 @@
-"""Load the networks of a command, and match them to the data's images and classes."""
+"""Load the networks of a command, match them to the data's images and classes, and prepare to ask them."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities import rank_zero_info
 
+from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.storage.files import read_pairs
+from maskrobust.train.types import Split
 
 
 def load_for(
@@ -105,3 +109,25 @@ def read_classes(path: Path) -> dict[str, int | str]:
     """
     outputs = read_pairs(path, "class", "output")
     return {name: int(each) if re.fullmatch("[0-9]{1,6}", each) else each for name, each in outputs.items()}
+
+
+def measurement_of(
+    networks: Mapping[str, TrainedNetwork], plans: Plans, bank: SilhouetteBank | None, data: AnnotatedDataModule,
+    split: Split, seed: int, device: torch.device,
+) -> Measurement[NetworkAndMethod]:  # fmt: skip
+    """What asks networks about a split under every masking method.
+
+    Args:
+        networks: the networks by name, on the device.
+        plans: what they are asked.
+        bank: objects whose silhouettes are swapped in; None for plans without objects.
+        data: whose split is measured; its scenes do not wait for `setup`.
+        split: split of the images, and of as many empty scenes as any plan asks about, where there are some.
+        seed: decides every draw.
+        device: the device that the networks are on.
+    """
+    count = max(plan.scenes for plan in plans.values())
+    scenes = data.empty_scenes(split, count) if count else None
+    scenes = None if scenes is None else scenes._replace(images=scenes.images.to(device))
+    asked, object_of = under_methods(networks, plans), data.object_of
+    return Measurement(asked, bank, data.num_classes, seed=seed, object_of=object_of, scenes=scenes)

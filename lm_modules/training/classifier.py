@@ -294,16 +294,7 @@ class MaskRobustClassifier(TrainingModule):
         """
         if self.masking == "none":
             return
-        self.training_masks = build_masking(
-            self.hparams["mask_family"],
-            self.hparams["fill"],
-            hidden_fraction=self.hparams["hidden_fraction"],
-            patch_size=int(self.hparams["patch_size"]),
-            probability=float(self.hparams["mask_probability"]),
-            mean=self.mean,
-            source=source,
-            device=self.device,
-        )
+        self.training_masks = build_masking(self.hparams, source, self.device)
 
     def on_train_start(self) -> None:
         """Put the teacher, and a network of which a part is trained, into eval mode.

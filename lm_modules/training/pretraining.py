@@ -218,14 +218,6 @@ class MaskedPretraining(TrainingModule):
 
     def _draw_visible(self, batch: Batch, keys: Tensor) -> Tensor:
         if self.masks is None:
-            self.masks = build_masking(
-                self.hparams["mask_family"],
-                "mean",
-                hidden_fraction=self.hparams["hidden_fraction"],
-                patch_size=int(self.hparams["patch_size"]),
-                probability=1.0,
-                mean=self.mean,
-                source=getattr(self._trainer, "datamodule", None),
-                device=self.device,
-            )
+            arguments = {**self.hparams, "fill": "mean", "mask_probability": 1.0}
+            self.masks = build_masking(arguments, getattr(self._trainer, "datamodule", None), self.device)
         return self.masks.draw_visible(keys, batch)

@@ -3,8 +3,8 @@
 That is images with filled holes, or with holes that layer masking ignores.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,26 +51,12 @@ class SceneSource(Protocol):
         """Pictures (N, C, H, W) in [0, 1] of samples (N,), on the CPU, of a split; None where there are none."""
 
 
-def build_masking(
-    mask_family: Choice,
-    fill: Choice,
-    *,
-    hidden_fraction: Sequence[float],
-    patch_size: int,
-    probability: float,
-    mean: Sequence[float],
-    source: object,
-    device: torch.device,
-) -> RandomMasking:
+def build_masking(arguments: Mapping[str, Any], source: object, device: torch.device) -> RandomMasking:
     """The mask policy of a training.
 
     Args:
-        mask_family: see `maskrobust.augment.build_family`.
-        fill: see `maskrobust.augment.read_fills`.
-        hidden_fraction: (low, high) fraction of the image that is hidden, by the families that can choose it.
-        patch_size: side of a patch in pixels.
-        probability: chance that an image is masked.
-        mean: colour in [0, 1] of the fill "mean".
+        arguments: mask_family, hidden_fraction, patch_size, mask_probability, fill and mean, as of
+            `MaskRobustClassifier`.
         source: a `SilhouetteSource`; anything where no family draws silhouettes.
         device: device of the keys that the policy will be called with.
 
@@ -78,12 +64,12 @@ def build_masking(
         InputError: an argument is out of its range, silhouettes are asked for and the source has none to give, or
             `check_objects` refuses data whose objects are to be hidden.
     """
-    low, high = hidden_fraction
+    mask_family, (low, high) = arguments["mask_family"], arguments["hidden_fraction"]
     bank = build_silhouette_bank(mask_family, source, device)
     if "object_mask" in family_needs(mask_family):
         check_objects(source, "a mask family that hides the image's own object")
-    family = build_family(mask_family, hidden_fraction=(low, high), patch_size=patch_size, bank=bank)
-    return RandomMasking(family, fill, probability, mean)
+    family = build_family(mask_family, hidden_fraction=(low, high), patch_size=int(arguments["patch_size"]), bank=bank)
+    return RandomMasking(family, arguments["fill"], float(arguments["mask_probability"]), tuple(arguments["mean"]))
 
 
 def evaluation_fill(fill: Choice) -> FillName:

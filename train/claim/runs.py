@@ -14,12 +14,12 @@ from filelock import FileLock, Timeout
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import Measurement, Plans, under_methods
+from maskrobust.lm_modules.reliance.measurement import Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network, train
 from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
-from maskrobust.train.data.batches import scenes_to_ask_about
+from maskrobust.train.networks import measurement_of
 from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import write_json
@@ -121,15 +121,9 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
         ("val", evaluation.validation_plans, "validation"),
     ]
     for split, plans, kind in measurements:
-        measurement = Measurement(
-            under_methods({run.arm: network}, plans),
-            bank,
-            config.data.num_classes,
-            seed=evaluation.seed,
-            object_of=config.data.object_of,
-            scenes=scenes_to_ask_about(config.data, split, plans.values(), classifier.device),
-        )
-        batches = (batch.to(classifier.device) for batch in config.data.whole_split(split))
+        networks, device = {run.arm: network}, classifier.device
+        measurement = measurement_of(networks, plans, bank, config.data, split, evaluation.seed, device)
+        batches = (batch.to(device) for batch in config.data.whole_split(split))
         found = measurement.run(progress.track(batches, task_id=progress.current))
         for (_, method), outcomes in found.items():
             outcomes.save(folder / f"{kind}-{method}.npz")

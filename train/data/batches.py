@@ -1,19 +1,14 @@
-"""Some of the batches of a split, and its empty scenes."""
+"""Some of the batches of a split."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
-import torch
 from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
-from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
-from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.shard_streams import EvaluationStream
-from maskrobust.train.types import Split
 
 Item = TypeVar("Item")
 
@@ -43,19 +38,3 @@ def numbered_batches(batches: Iterable[Batch], numbers: range) -> Iterator[tuple
 def at_numbers(entries: Iterable[Item], numbers: range) -> Iterator[tuple[int, Item]]:
     """Pairs of wanted numbers and the entries at them."""
     return ((number, entry) for number, entry in enumerate(islice(entries, numbers.stop)) if number in numbers)
-
-
-def scenes_to_ask_about(
-    data: AnnotatedDataModule, split: Split, plans: Iterable[ReliancePlan], device: torch.device
-) -> EmptyScenes | None:
-    """As many empty scenes as any plan asks about, on a device; None where no plan does or there are none.
-
-    Args:
-        data: whose scenes do not wait for `setup`.
-        split: split of the images.
-        plans: what networks are asked.
-        device: the device that the networks are on.
-    """
-    count = max(plan.scenes for plan in plans)
-    found = data.empty_scenes(split, count) if count else None
-    return None if found is None else found._replace(images=found.images.to(device))

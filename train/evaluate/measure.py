@@ -15,15 +15,15 @@ from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.measurement import Measurement, Plans, under_methods
+from maskrobust.lm_modules.reliance.measurement import Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
-from maskrobust.train.data.batches import at_numbers, numbered_batches, scenes_to_ask_about
+from maskrobust.train.data.batches import at_numbers, numbered_batches
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
-from maskrobust.train.networks import load_networks
+from maskrobust.train.networks import load_networks, measurement_of
 from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
 from maskrobust.train.running.progress import stage
@@ -164,14 +164,7 @@ def _ask(
 ) -> Runs | None:
     """Outcomes of all networks, on the first process."""
     device = config.torch_device
-    measurement = Measurement(
-        under_methods(networks, config.plans),
-        bank,
-        data.num_classes,
-        seed=config.seed,
-        object_of=data.object_of,
-        scenes=scenes_to_ask_about(data, config.split, config.plans.values(), device),
-    )
+    measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device)
     batches = data.whole_split(config.split)
     total, ranks = length_hint(batches), rank_and_number()[1]
     if config.quick and not total:  # of an unknown number, the first ones

@@ -48,16 +48,10 @@ def summarise(
     runs, probe, plans = answered.runs, answered.probe, answered.plans
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
+    of_data, context = {0: runs[first][main_method]}, Context(plans[main_method], probe)
     rows = [
         *_pair_rows(config, runs, probe),
-        *result_rows(
-            "",
-            "",
-            {0: runs[first][main_method]},
-            Context(plans[main_method], probe),
-            wanted=lambda measure: measure.of_data,
-            **sampling,
-        ),
+        *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data, **sampling),
         *(
             row
             for name, by_method in runs.items()

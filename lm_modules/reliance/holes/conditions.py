@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -213,15 +214,9 @@ def _retention(drawing: Drawing) -> Hidden:
 )
 def _curves(drawing: Drawing) -> Hidden:
     plan, sampled, keys = drawing.plan, drawing.sampled, fold_in(drawing.keys, _CURVE_STREAM)
+    draw = partial(curve_holes, keys, drawing.batch, hidden_fractions=plan.curve_fractions, patch_size=plan.patch_size)
     for family, order in itertools.product(plan.curve_families, plan.curve_orders):
-        holes = curve_holes(
-            keys,
-            drawing.batch,
-            family=family,
-            order=order,
-            hidden_fractions=plan.curve_fractions,
-            patch_size=plan.patch_size,
-        )
+        holes = draw(family=family, order=order)
         for visible in holes.visible:
             yield visible, holes.valid & sampled
 

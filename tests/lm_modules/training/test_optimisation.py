@@ -136,17 +136,16 @@ class Source:
             yield Batch(torch.arange(2) + 2 * i, torch.zeros(2, 3, 8, 12), object_mask, torch.arange(2))
 
 
-def masking(mask_family="patches", **changes):
-    settings: dict[str, Any] = {
+def masking(mask_family="patches", source=None):
+    arguments: dict[str, Any] = {
+        "mask_family": mask_family,
         "fill": "mean",
         "hidden_fraction": (0.25, 0.75),
         "patch_size": 4,
-        "probability": 1.0,
+        "mask_probability": 1.0,
         "mean": (0.1, 0.2, 0.3),
-        "source": None,
-        "device": CPU,
     }
-    return build_masking(mask_family, **settings | changes)
+    return build_masking(arguments, source, CPU)
 
 
 def test_a_family_without_weight_is_not_built():
