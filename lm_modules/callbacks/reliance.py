@@ -154,19 +154,16 @@ class RelianceCallback(pl.Callback):
         network = self._network_of(pl_module, data)
         if self._usable_plan is None:
             self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
+        asked = under_methods({_NAME: network}, dict.fromkeys(self.methods, self._usable_plan))
+        object_of = getattr(data, "object_of", one_object_each)
         measurement = Measurement(
-            under_methods({_NAME: network}, dict.fromkeys(self.methods, self._usable_plan)),
-            self._bank,
-            network.num_classes,
-            seed=self.seed,
-            object_of=getattr(data, "object_of", one_object_each),
-            scenes=self._scenes,
+            asked, self._bank, network.num_classes, seed=self.seed, object_of=object_of, scenes=self._scenes
         )
         own_answers, own_read = [], []
         with isolate_rng():
             some = getattr(data, "some_images", None)
-            asked = some("val", self.max_images) if some else first_images(data.val_dataloader(), self.max_images)
-            for number, batch in enumerate(asked):
+            images = some("val", self.max_images) if some else first_images(data.val_dataloader(), self.max_images)
+            for number, batch in enumerate(images):
                 if number % trainer.world_size != trainer.global_rank:
                     continue
                 on_device = batch.to(pl_module.device)

@@ -1,7 +1,5 @@
 """`maskrobust claim`: train several arms, measure how far each relies on outlines, and decide by a fixed rule."""
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 
@@ -36,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     if measured is None:
         return
     runs, probe = measured
-    results = summarise(config, runs, probe, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+    results = summarise(config, runs, probe, seconds=time.monotonic() - start)
     write_json(config.out / "claim.json", results.as_json())
     evaluation, look = config.evaluation, Preprocessing(mean=config.data.mean)
     shown = draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, look)

@@ -1,8 +1,6 @@
 """Make the runs of a claim, and keep what they answer, with the mask-only probe."""
 
 import itertools
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -86,8 +84,7 @@ def run_arm(config: ClaimConfig, arm: str, seed: int, bank: SilhouetteBank, prog
     def make(folder: Path) -> None:
         start = time.monotonic()
         found = train(config, run, folder, progress)
-        origin = provenance(time.monotonic() - start, shlex.join(sys.argv))
-        write_json(folder / "training.json", {**found, "provenance": origin})
+        write_json(folder / "training.json", {**found, "provenance": provenance(time.monotonic() - start)})
 
     run.trained.get_or_make(run.folder.name, make)
     run.answered.get_or_make(ANSWERS, lambda folder: _measure(config, run, bank, progress, folder))

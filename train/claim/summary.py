@@ -32,6 +32,7 @@ from maskrobust.train.claim.verdict import (
     CLAIMS,
     LEAST_VARIED,
     Pair,
+    Verdict,
     decide,
     few_seeds,
     fills_in_words,
@@ -51,7 +52,21 @@ ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
 """By arm and seed."""
 
 
-def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, seconds: float, command: str) -> Results:
+class _Loss(NamedTuple):
+    """Clean accuracy of an arm against the baseline, on the validation split.
+
+    Attributes:
+        difference: that of the arm minus that of the baseline, with its 95 % interval.
+        is_shown: whether it is shown to lie below what the rule tolerates, so that the arm does not count.
+        is_kept: p-value, small where it is shown to lie above that.
+    """
+
+    difference: Estimate
+    is_shown: bool
+    is_kept: float
+
+
+def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, seconds: float) -> Results:
     """Everything that claim.json holds.
 
     Args:
@@ -59,10 +74,8 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         runs: the runs, one for each arm and seed.
         probe: outcomes of the mask-only probe on the same images.
         seconds: how long the command took, without what it found on disk.
-        command: the command as typed.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
-    replicates = config.evaluation.replicates
     with_object = int((_own_runs(config, runs, rule.baseline)[0].object_fraction > 0.0).sum())
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
     losses = {
@@ -76,57 +89,12 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
     reason = _why_undecided(config, runs, losses[rule.layer_masking_arm])
     verdicts = undecided(reason) if reason else decide(rule, pairs)
     besides = without_training(rule, titles[rule.baseline], refuting(rule, "needed", pairs))
-    rows: list[Row] = [
-        *(
-            row
-            for pair, reading in zip(pairs, readings(rule, pairs), strict=True)
-            for row in _pair_rows(config, pair, reading)
-        ),
-        *(
-            Row.of(
-                loss.difference,
-                network=arm,
-                method=config.arms[arm].method,
-                measure="clean_accuracy",
-                compared_with=rule.baseline,
-            )
-            for arm, loss in losses.items()
-        ),
-        *result_rows(
-            "",
-            "",
-            {0: _own_runs(config, runs, rule.baseline)[0]},
-            Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method], probe),
-            replicates=replicates,
-            wanted=lambda measure: measure.of_data,
-        ),
-        *(
-            row
-            for arm in config.arms
-            for method, plan in config.plans_of(arm).items()
-            for row in result_rows(
-                arm,
-                method,
-                {seed: run.outcomes[method] for seed, run in runs[arm].items()},
-                Context(plan, probe),
-                replicates=replicates,
-                by_seed=True,
-            )
-        ),
-    ]
+    if verdicts["needed"].outcome == "refuted":
+        verdicts["needed"] = Verdict("refuted", f"{verdicts['needed'].reason}{besides}")
     content = {
         "question": config.question,
         "claims": dict(CLAIMS),
-        "verdicts": [
-            {
-                "case": claim,
-                "outcome": found.outcome,
-                "reason": f"{found.reason}{besides}"
-                if claim == "needed" and found.outcome == "refuted"
-                else found.reason,
-            }
-            for claim, found in verdicts.items()
-        ],
+        "verdicts": [{"case": claim, **found._asdict()} for claim, found in verdicts.items()],
         "fills": fills_in_words(config.evaluation.fills),
         "power": " ".join(power_in_words(config, with_object)),
         "rule": {"text": rule_in_words(rule, titles, config.evaluation.hidden_fraction), **config.content["rule"]},
@@ -144,23 +112,28 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
             for name, arm in config.arms.items()
         },
         "config": config.content,
-        "provenance": provenance(seconds, command),
+        "provenance": provenance(seconds),
     }
-    return Results("claim", content, rows)
+    return Results("claim", content, [*_rows(config, runs, probe, pairs, losses)])
 
 
-class _Loss(NamedTuple):
-    """Clean accuracy of an arm against the baseline, on the validation split.
-
-    Attributes:
-        difference: that of the arm minus that of the baseline, with its 95 % interval.
-        is_shown: whether it is shown to lie below what the rule tolerates, so that the arm does not count.
-        is_kept: p-value, small where it is shown to lie above that.
-    """
-
-    difference: Estimate
-    is_shown: bool
-    is_kept: float
+def _rows(
+    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, pairs: Sequence[Pair], losses: Mapping[str, _Loss]
+) -> Iterator[Row]:
+    """Rows of pairs, of clean accuracy against the baseline, of the data, and of every arm under every method."""
+    rule, replicates = config.rule, config.evaluation.replicates
+    for pair, reading in zip(pairs, readings(rule, pairs), strict=True):
+        yield from _pair_rows(config, pair, reading)
+    for arm, loss in losses.items():
+        of = {"network": arm, "method": config.arms[arm].method, "compared_with": rule.baseline}
+        yield Row.of(loss.difference, measure="clean_accuracy", **of)
+    of_data = {0: _own_runs(config, runs, rule.baseline)[0]}
+    asked = Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method], probe)
+    yield from result_rows("", "", of_data, asked, replicates=replicates, wanted=lambda measure: measure.of_data)
+    for arm in config.arms:
+        for method, plan in config.plans_of(arm).items():
+            of_seeds = {seed: run.outcomes[method] for seed, run in runs[arm].items()}
+            yield from result_rows(arm, method, of_seeds, Context(plan, probe), replicates=replicates, by_seed=True)
 
 
 def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:

@@ -1,8 +1,6 @@
 """`maskrobust evaluate`: measure accuracy with parts hidden, and reliance on outlines, of trained networks."""
 
 import functools
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 
@@ -31,19 +29,13 @@ def main(arguments: Sequence[str]) -> None:
         with first_of_each_machine_first():
             networks, data = load(config), config.data
         with CountingDisplay(console) as progress:
-            answered = ask(config, networks, data, progress)
+            answered = ask(config, networks, progress)
             if answered is None:
                 return
             seconds = time.monotonic() - start
             with stage(progress, "computing intervals"):
-                results = summarise(
-                    config,
-                    data,
-                    answered,
-                    {name: each.own_method for name, each in networks.items() if each.own_method},
-                    seconds=seconds,
-                    command=shlex.join(sys.argv),
-                )
+                own = {name: each.own_method for name, each in networks.items() if each.own_method}
+                results = summarise(config, answered, own, seconds=seconds)
         look = networks[next(iter(answered.runs))].preprocessing
         examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
         write_json(config.out / "reliance.json", results.as_json())

@@ -71,9 +71,7 @@ class Answered(NamedTuple):
     plans: Plans
 
 
-def ask(
-    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], data: AnnotatedDataModule, progress: Progress
-) -> Answered | None:
+def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progress: Progress) -> Answered | None:
     """Ask every network about the split's images, all networks about a batch together.
 
     Batch i is asked by one of the processes, whole, as one process would ask about it: the answers do not depend on the
@@ -82,7 +80,6 @@ def ask(
     Args:
         config: what to measure.
         networks: the networks by name; their outputs are the data's classes, as from `load`.
-        data: whose split is measured.
         progress: told about every batch.
 
     Returns:
@@ -93,7 +90,7 @@ def ask(
     Raises:
         InputError: processes have different data, or a process has ended.
     """
-    device = config.torch_device
+    device, data = config.torch_device, config.data
     if device.type == "cuda":
         torch.cuda.set_device(device)
     on_device = {name: network.to(device) for name, network in networks.items()}
@@ -114,7 +111,7 @@ def ask(
     if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
             probe = read_outlines(data, config.split, bank, config.seed)
-    runs = _ask(config, on_device, data, bank, progress)
+    runs = _ask(config, on_device, bank, progress)
     return None if runs is None else Answered(runs, probe, config.plans)
 
 
@@ -156,14 +153,10 @@ def _outlines(batch: Batch) -> Batch:
 
 
 def _ask(
-    config: EvaluationConfig,
-    networks: Mapping[str, TrainedNetwork],
-    data: AnnotatedDataModule,
-    bank: SilhouetteBank | None,
-    progress: Progress,
+    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], bank: SilhouetteBank | None, progress: Progress
 ) -> Runs | None:
     """Outcomes of all networks, on the first process."""
-    device = config.torch_device
+    device, data = config.torch_device, config.data
     measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device)
     batches = data.whole_split(config.split)
     total, ranks = length_hint(batches), rank_and_number()[1]

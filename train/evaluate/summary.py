@@ -16,7 +16,6 @@ from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
@@ -27,23 +26,15 @@ HEAD = ("sample_id", "sample", "label", "network", "method", "hidden_fraction", 
 
 
 def summarise(
-    config: EvaluationConfig,
-    data: AnnotatedDataModule,
-    answered: Answered,
-    own_methods: Mapping[str, MaskingMethod],
-    *,
-    seconds: float,
-    command: str,
+    config: EvaluationConfig, answered: Answered, own_methods: Mapping[str, MaskingMethod], *, seconds: float
 ) -> Results:
     """Everything that reliance.json holds.
 
     Args:
         config: what was measured.
-        data: the images.
         answered: what networks and mask-only probe answered about them.
         own_methods: for each network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
-        command: the command as typed.
     """
     runs, probe, plans = answered.runs, answered.probe, answered.plans
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
@@ -58,7 +49,7 @@ def summarise(
             for method, outcomes in by_method.items()
             for row in result_rows(name, method, {0: outcomes}, Context(plans[method], probe), **sampling)
         ),
-        *_differences(config, runs, answered),
+        *_differences(config, answered),
     ]
     rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in runs.items()})
     content = {
@@ -72,7 +63,7 @@ def summarise(
             "split": config.split,
             "answers": config.answers,
             "precision": config.precision,
-            "probe": probe_source(data, config.split) if probe is not None else "not asked",
+            "probe": probe_source(config.data, config.split) if probe is not None else "not asked",
             "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (plans[main_method] != config.plan)],
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
@@ -80,7 +71,7 @@ def summarise(
             "replicates": config.replicates,
             "seed": config.seed,
         },
-        "provenance": provenance(seconds, command),
+        "provenance": provenance(seconds),
     }
     return Results("reliance", content, rows)
 
@@ -106,11 +97,9 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None
     families = [[((one, method), (other, method)) for other, one in twos] for method in methods]
     families += [[((name, one), (name, other)) for other, one in ways] for name in runs]
     for pairs in families:
-        outcomes = {
-            f"{place}": ([runs[a][of_a]], [runs[b][of_b]]) for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
-        }
+        outcomes = {((a, of_a), (b, of_b)): ([runs[a][of_a]], [runs[b][of_b]]) for (a, of_a), (b, of_b) in pairs}
         compared = compare_magnitudes(reliance(probe), outcomes, replicates=config.replicates, seed=config.seed)
-        for ((network, method), (other, other_method)), found in zip(pairs, compared.values(), strict=True):
+        for ((network, method), (other, other_method)), found in compared.items():
             low, high = found.difference.low, found.difference.high
             if low is None or high is None:
                 reading = "undefined"
@@ -129,21 +118,16 @@ def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None
             )
 
 
-def _differences(config: EvaluationConfig, runs: Runs, answered: Answered) -> Iterator[Row]:
+def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
     """Every network minus the first one under each method, and every method minus the first one of each network."""
+    runs, sampling = answered.runs, {"replicates": config.replicates, "seed": config.seed}
     (first, *others), (main, *further) = runs, config.methods
     pairs = [((name, method), (first, method)) for name in others for method in config.methods]
     pairs += [((name, method), (name, main)) for name in runs for method in further]
     for (network, method), (other, other_method) in pairs:
-        for row in difference_rows(
-            network,
-            other,
-            method,
-            ([runs[network][method]], [runs[other][other_method]]),
-            Context(answered.plans[method], answered.probe),
-            replicates=config.replicates,
-            seed=config.seed,
-        ):
+        context = Context(answered.plans[method], answered.probe)
+        both = [runs[network][method]], [runs[other][other_method]]
+        for row in difference_rows(network, other, method, both, context, **sampling):
             if other_method == method:
                 yield row
             elif row.measure != "clean_accuracy":  # which is the same

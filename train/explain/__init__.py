@@ -1,7 +1,5 @@
 """`maskrobust explain`: show which parts of an image a prediction is based on, under several masking methods."""
 
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 
@@ -22,7 +20,7 @@ def main(arguments: Sequence[str]) -> None:
     check_folder(config.out)
     with CountingDisplay(Console(stderr=True)) as progress:
         explained = explain_images(config, progress)
-    written = write_results(config, explained, seconds=time.monotonic() - start, command=shlex.join(sys.argv))
+    written = write_results(config, explained, seconds=time.monotonic() - start)
     console = Console()
     for name, paths in written.items():
         console.print(f"{name + ':':<10} {', '.join(map(str, paths))}", markup=False, soft_wrap=True)

@@ -23,16 +23,13 @@ FORMAT = 6
 """Format of explanations.json and explanations.npz."""
 
 
-def write_results(
-    config: ExplainConfig, explained: ExplainedImages, *, seconds: float, command: str
-) -> dict[str, list[Path]]:
+def write_results(config: ExplainConfig, explained: ExplainedImages, *, seconds: float) -> dict[str, list[Path]]:
     """Write every result into --out.
 
     Args:
         config: what was explained.
         explained: the explanations.
         seconds: how long the command took.
-        command: the command as typed.
 
     Returns:
         The paths, by what they are.
@@ -48,7 +45,7 @@ def write_results(
         "images": list(explained.images),
         "settings": settings_of(config),
         "rows": [row.as_json() for row in rows],
-        "provenance": provenance(seconds, command),
+        "provenance": provenance(seconds),
     }
     names = ("explanations.json", "explanations.csv", "explanations.npz", "report.html")
     paths = {name: config.out / name for name in names}

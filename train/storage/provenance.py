@@ -3,8 +3,10 @@
 import hashlib
 import json
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,8 +17,8 @@ import torch
 from torch import Tensor
 
 
-def provenance(seconds: float, command: str) -> dict[str, Any]:
-    """Where results come from: versions, machine, time, commit and command, as plain values."""
+def provenance(seconds: float) -> dict[str, Any]:
+    """Where results come from: versions, machine, time, commit and the command of this process, as plain values."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return {
         "maskrobust": version("maskrobust"),
@@ -26,7 +28,7 @@ def provenance(seconds: float, command: str) -> dict[str, Any]:
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "commit": _commit(),
-        "command": command,
+        "command": shlex.join(sys.argv),
     }
 
 
@@ -43,13 +45,8 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if shutil.which("git") is None or not (root / ".git").exists():
         return None
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    described = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     return described.stdout.strip() or None
 
 

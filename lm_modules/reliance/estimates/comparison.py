@@ -1,13 +1,16 @@
 """Compare pairs of networks by the magnitude of a statistic, with bounds that hold for all pairs together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+
+Name = TypeVar("Name", bound=Hashable)
 
 Pair = tuple[Sequence[Outcomes], Sequence[Outcomes]]
 """Outcomes of two networks on the same images, one for each seed, the seeds in the same order."""
@@ -29,8 +32,8 @@ class ComparedMagnitude:
 
 
 def compare_magnitudes(
-    statistic: Statistic, pairs: Mapping[str, Pair], *, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
-) -> dict[str, ComparedMagnitude]:
+    statistic: Statistic, pairs: Mapping[Name, Pair], *, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> dict[Name, ComparedMagnitude]:
     """How much the magnitude of each pair's first network exceeds that of its second; Holm's procedure sets the levels.
 
     The chance that any lower bound lies wrongly above 0 is at most 1 - confidence, and so is the chance that any upper

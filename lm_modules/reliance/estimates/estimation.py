@@ -418,10 +418,5 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
 def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
     """Rows (N,) of quantities, over the images that are `counted` (N,) alone."""
     values = np.stack(rows)[:, counted]
-    return Columns(
-        outcomes.ids[counted],
-        outcomes.objects[counted],
-        values.astype(np.float64),
-        int((~counted).sum()),
-        yes_or_no=values.dtype == np.bool_,
-    )
+    left_out, yes_or_no = int((~counted).sum()), values.dtype == np.bool_
+    return Columns(outcomes.ids[counted], outcomes.objects[counted], values.astype(np.float64), left_out, yes_or_no)

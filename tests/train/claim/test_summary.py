@@ -70,7 +70,7 @@ def summarised(config, runs, *, rows=False):
     with pytest.MonkeyPatch.context() as patch:
         if not rows:
             patch.setattr("maskrobust.train.claim.summary.result_rows", lambda *_, **__: ())
-        return summarise(config, runs, probe, seconds=1.0, command="maskrobust claim").as_json()
+        return summarise(config, runs, probe, seconds=1.0).as_json()
 
 
 @pytest.mark.parametrize(

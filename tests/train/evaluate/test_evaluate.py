@@ -139,9 +139,7 @@ def made_up(folder, skills, images=80, resampling_seed=0):
     given: dict[str, Any] = {"methods": methods, "plan": ReliancePlan(), "replicates": 400, "seed": resampling_seed}
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
-    return summarise(
-        config, config.data, Answered(runs, probe, config.plans), {}, seconds=0.0, command=""
-    ).as_json(), runs
+    return summarise(config, Answered(runs, probe, config.plans), {}, seconds=0.0).as_json(), runs
 
 
 def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path):

@@ -76,8 +76,7 @@ def summarised_claim(folder):
     }
     some = next(iter(next(iter(runs.values())).values())).outcomes["black"]
     probe = probe_of(some)
-    command = "maskrobust claim --config a.yaml"
-    return claim_summary.summarise(config, runs, probe, seconds=300.1, command=command).as_json()
+    return claim_summary.summarise(config, runs, probe, seconds=300.1).as_json()
 
 
 def summarised_reliance(folder, networks=NETWORKS, **changes):
@@ -104,9 +103,8 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
         }
         for place, (path, skill) in enumerate(zip(networks, SKILLS, strict=False))
     }
-    command = "maskrobust evaluate --data=Cues"
     answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
-    return evaluation_summary.summarise(config, config.data, answered, {}, seconds=30.0, command=command).as_json()
+    return evaluation_summary.summarise(config, answered, {}, seconds=30.0).as_json()
 
 
 @pytest.fixture(scope="session")

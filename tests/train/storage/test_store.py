@@ -135,7 +135,7 @@ def test_a_file_appears_whole_and_an_error_keeps_what_was_there(tmp_path):
 
 def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(monkeypatch):
     monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
-    assert provenance(1.0, "maskrobust claim")["commit"] is None
+    assert provenance(1.0)["commit"] is None
 
 
 NASTY = "\x1b[31mred\x1b[0m\r\x08<b>x</b><script>alert(1)</script>[bold]y[/bold]\u202eegap\x00\x9b2Jz\udc80"
