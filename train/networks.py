@@ -51,11 +51,8 @@ def load_for(
         )
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
     network = load_network(name, preprocess, num_classes=num_classes).configured(precision=precision)
-    if (
-        network.origin is not None
-        and network.origin.colours_are_assumed
-        and not {"mean", "std"} <= {*(preprocess or {})}
-    ):
+    assumed = network.origin is not None and network.origin.colours_are_assumed
+    if assumed and not {"mean", "std"} <= {*(preprocess or {})}:
         rank_zero_info(
             f"{name}: the file says no mean and standard deviation, so {network.preprocessing.mean} and "
             f"{network.preprocessing.std} are assumed; --preprocess '{{mean: [...], std: [...]}}' changes them"

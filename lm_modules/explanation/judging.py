@@ -193,12 +193,6 @@ def _rows(
         low, high = np.quantile(replicated, [level / 2, 1 - level / 2]).tolist()
         reading = "above" if low > 0 else "below" if high < 0 else "not settled"
         reading = reading if counted.sum() >= FEW_OBJECTS else "too few objects"
-        yield row(
-            methods[first],
-            float(means[first] - means[second]),
-            (low, high),
-            parameters={**parameters, "minus": methods[second]},
-            level_low=level / 2,
-            level_high=level / 2,
-            reading=reading,
-        )
+        of = {**parameters, "minus": methods[second]}
+        about = {"parameters": of, "level_low": level / 2, "level_high": level / 2}
+        yield row(methods[first], float(means[first] - means[second]), (low, high), reading=reading, **about)

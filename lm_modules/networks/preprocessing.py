@@ -163,8 +163,5 @@ def _are_three(values: object) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(isinstance(each, int) and _is_number(each) and 1 <= each <= _LARGEST_SIDE for each in value)
-    )
+    sides = value if isinstance(value, tuple) else ()
+    return len(sides) == 2 and all(type(each) is int and 1 <= each <= _LARGEST_SIDE for each in sides)

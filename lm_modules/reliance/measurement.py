@@ -311,14 +311,9 @@ def result_rows(
     for run_seed, some in groups:
         for member in measures:
             if run_seed is None or member.measure.by_seed:
-                yield Row.of(
-                    member.estimate(some, replicates=replicates, seed=seed),
-                    network=network,
-                    method=method,
-                    measure=member.measure.name,
-                    parameters=member.parameters,
-                    seed=run_seed,
-                )
+                found, of = member.estimate(some, replicates=replicates, seed=seed), member.parameters
+                about: dict[str, Any] = {"measure": member.measure.name, "parameters": of, "seed": run_seed}
+                yield Row.of(found, network=network, method=method, **about)
 
 
 def difference_rows(
@@ -344,11 +339,6 @@ def difference_rows(
     """
     for member in measure_members(context):
         if member.measure.compared and isinstance(member.made, Statistic | CrossedStatistic):
-            yield Row.of(
-                member.difference(*runs, replicates=replicates, seed=seed),
-                network=network,
-                method=method,
-                measure=member.measure.name,
-                parameters=member.parameters,
-                compared_with=compared_with,
-            )
+            found, of = member.difference(*runs, replicates=replicates, seed=seed), member.parameters
+            about: dict[str, Any] = {"measure": member.measure.name, "parameters": of, "compared_with": compared_with}
+            yield Row.of(found, network=network, method=method, **about)

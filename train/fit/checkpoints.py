@@ -15,16 +15,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
-_MAY_CHANGE = frozenset(
-    [
-        "model.weights",
-        "model.new_head",
-        *(
-            f"data.{name}"
-            for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test")
-        ),
-    ]
-)
+_MAY_CHANGE = {"model.weights", "model.new_head"} | {
+    f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test")
+}
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""
 

@@ -1,5 +1,7 @@
 """Outline pull: how far a hole in an empty scene moves the prediction towards the object of its shape."""
 
+from functools import partial
+
 from maskrobust.lm_modules.reliance.catalogue import OUTLINE_PULL, measure
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS
@@ -10,30 +12,25 @@ _PULL = (
     "compared with the other, moves the margin between the two classes towards the class of its shape. 0: no effect."
 )
 _INTERVAL = "Intervals are Student's, over objects and scenes, both as random effects."
+_pull = partial(measure, group="outline", unit="logits", compared=True)
 
 
-@measure(
+@_pull(
     title="Outline pull (logits)",
     definition=f"{_PULL} {_INTERVAL}",
     name=OUTLINE_PULL,
-    group="outline",
-    unit="logits",
     members=lambda plan: ({},) if plan.scenes else (),
     in_training=True,
-    compared=True,
 )
 def outline_pull_of_all() -> CrossedStatistic:
     """The mean of `crossed.outline_pulls` over pairs and scenes, in logits."""
     return CrossedStatistic()
 
 
-@measure(
+@_pull(
     title="Outline pull (logits), {scenes}",
     definition=f"{_PULL} This is over scenes of one kind (flat colours, noise or photographs). {_INTERVAL}",
-    group="outline",
-    unit="logits",
     members=lambda plan: [{"scenes": kind} for kind in SCENE_KINDS] if plan.scenes else (),
-    compared=True,
 )
 def outline_pull_on(scenes: str) -> CrossedStatistic:
     """The same over the scenes of one kind."""
