@@ -5,6 +5,7 @@ class is imported where the user names it, never where a file does.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.architectures import (
     TIMM_PREFIX,
     build_network,
@@ -43,6 +45,7 @@ from maskrobust.lm_modules.networks.named import (
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
+    building_from,
     check_options,
     load_weights,
     read_checkpoint,
@@ -152,7 +155,7 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
 
 def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, origin: Origin) -> TrainedNetwork:
-    """A network with weights from a file; a checkpoint of `fit` says its preprocessing and classes as well."""
+    """A network with weights from a file; one of `fit` says preprocessing, classes and layer masking's options, too."""
     content = {} if path.endswith(".safetensors") else read_checkpoint(path)
     saved = content.get("hyper_parameters")
     if isinstance(saved, Mapping) and "decoder_width" in saved:
@@ -169,6 +172,10 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     names = _unnamed(count)
     if "class_names" in content:
         names = named_outputs(read_class_names(content["class_names"], count, path))
+    options = saved.get("layer_masking") if isinstance(saved, Mapping) else None
+    if options:
+        with building_from(path), suppress(UnsupportedNetworkError):  # of one that was trained without it
+            network, origin = LayerMasking(network, **options), origin._replace(layer_masking=options)
     return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import SmallResNet, build_network
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
@@ -258,6 +259,7 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
             "architecture": {"class_path": f"{own_module}.Net"},
             "mean": (0.1, 0.2, 0.3),
             "std": [1, 1, 1],
+            "layer_masking": {"merge": "union", "padding": "mirror"},
         },
         "class_names": list("abcdef"),
     }
@@ -267,6 +269,8 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
     found = load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}")
     assert same(found.network, alone.network) and found.class_names == tuple("abcdef")
     assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (1, 1, 1))
+    assert found.network.options == MaskingOptions("union", padding="mirror")  # as it was trained
+    assert found.origin.layer_masking == content["hyper_parameters"]["layer_masking"]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,7 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
     [
         {"class_names": list("abcde")}, {"class_names": 3}, {"class_names": ["x" * 501, *"bcdef"]},
         {"class_names": [*"abcde", ""]}, {"hyper_parameters": {"mean": "blue", "std": [1, 1, 1]}},
+        {"hyper_parameters": {"layer_masking": {"merge": "sum"}}}, {"hyper_parameters": {"layer_masking": [3]}},
     ],
 )  # fmt: skip
 def test_what_a_checkpoint_says_that_cannot_be_is_one_sentence(changes, own_module, tmp_path):
