@@ -291,7 +291,7 @@ def _own(result: Any, operands: Sequence[Ruled], run: Run | None, *, is_part: bo
 
 def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
     """Features after a change in place to the result of a rule."""
-    if not isinstance(result, Ruled) or result.shape != changed.shape:
+    if not isinstance(result, Ruled) or result.shape != changed.shape or _is_transposed_in_graph(changed, result):
         raise UnsupportedNetworkError(f"{name_of(operation)} cannot be masked in place; compute it out of place.")
     if result is not changed:
         if torch.compiler.is_compiling():
@@ -303,6 +303,11 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
     changed.branches = changed.parts = None
     note_change(changed)
     return changed
+
+
+def _is_transposed_in_graph(changed: Ruled, result: Ruled) -> bool:
+    """Whether compiled code has transposed a map in place, which the features that the network holds would not see."""
+    return torch.compiler.is_compiling() and not result.is_of_copies and result.stride() != changed.stride()
 
 
 # --- classes of modules with a rule of their own ----------------------------------------------------------------------

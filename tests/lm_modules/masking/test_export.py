@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.onnx_model import onnx_model
+from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
 from tests.lm_modules.masking.small_networks import CLASSES, Dense, Modern
 
@@ -187,6 +188,19 @@ def test_the_compiled_network_equals_the_eager_one_for_any_mask(make):
     for mask in (visible, visible.flip(2), torch.ones_like(visible), torch.zeros_like(visible)):
         images = torch.where(mask, draw_images(size=SIZE), math.nan)
         torch.testing.assert_close(compiled(images, mask), masked(images, mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@torch.no_grad()
+def test_a_map_that_is_transposed_in_place_is_refused_in_compiled_code():
+    layers = nn.Conv2d(3, 4, 1), Function(lambda x: x.clone().transpose_(2, 3)), nn.AvgPool2d((3, 1))
+    masked, batch = LayerMasking(nn.Sequential(*layers).eval()), (draw_images(size=SIZE), holes(SIZE))
+    assert masked(*batch).isfinite().all()
+    with pytest.raises(
+        torch._dynamo.exc.InternalTorchDynamoError,
+        match="transpose_ cannot be masked in place; compute it out of place",
+    ):
+        torch.compile(masked, backend="eager")(*batch)
 
 
 @pytest.mark.usefixtures("fresh_compiler")
