@@ -14,18 +14,6 @@ from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixe
 INPAINTING_RADIUS = 3
 
 
-@torch.no_grad()
-def inpainted(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
-    """Every image inpainted, the dataset's mean colour where nothing is visible: (B, C, H, W) float32 in [0, 1]."""
-    black = torch.zeros((), dtype=torch.uint8, device=images.device)
-    pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
-    holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        drawn = np.array([*threads.map(_inpaint, pixels, holes)], dtype=np.uint8).reshape(pixels.shape)
-    shown = from_pixels(torch.from_numpy(drawn).to(images.device))
-    return torch.where(visible.any(dim=3).any(dim=2)[:, :, None, None], shown, mean_colour(images, mean).float())
-
-
 @fill("inpainting")
 def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Inpaint hidden pixels with the fast marching method.
@@ -49,15 +37,28 @@ def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> T
         InputError: `mean` has not one value for each channel.
     """
     check_pixels(images, visible)
-    return draw(images, visible, to_pixels(inpainted(images, visible, mean), images.dtype))
+    drawn = to_pixels(mean_colour(images, mean), images.dtype).expand_as(images).contiguous()
+    seen = visible.flatten(1)
+    some = (seen.any(dim=1) & ~seen.all(dim=1)).nonzero().squeeze(1)
+    if len(some):
+        drawn[some] = to_pixels(_inpainted(images.detach()[some], visible[some]), images.dtype)
+    return draw(images, visible, drawn)
+
+
+def _inpainted(images: Tensor, visible: Tensor) -> Tensor:
+    """Images of which some pixels are visible and some hidden, inpainted: (B, C, H, W) float32 in [0, 1]."""
+    black = torch.zeros((), dtype=torch.uint8, device=images.device)
+    pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
+    holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        drawn = np.stack([*threads.map(_inpaint, pixels, holes)])
+    return from_pixels(torch.from_numpy(drawn).to(images.device))
 
 
 def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """One image (C, H, W) inpainted where hole (H, W) is not 0; OpenCV takes one channel or three, to one result."""
     import cv2
 
-    if not hole.any():
-        return image
     height, width = hole.shape
     doubled = 1 + (height == 1), 1 + (width == 1)  # it reads past the end of an image of one row or one column
     image, hole = np.tile(image, (1, *doubled)), np.tile(hole, doubled)
