@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -57,8 +57,7 @@ class OutlineProbe:
             return torch.cat([self.network(object_crops(part)).argmax(dim=1) for part in parts])
 
 
-@dataclass(frozen=True, eq=False)
-class ProbeOutcomes:
+class ProbeOutcomes(NamedTuple):
     """The probe's predictions on N images, sorted by id, each id once.
 
     Attributes:
@@ -74,16 +73,14 @@ class ProbeOutcomes:
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
         """Join the predictions on several batches or of several ranks, at least one; repeated ids are kept once."""
-        ids, predictions, labels = (
-            np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)
-        )
+        ids, predictions, labels = map(np.concatenate, zip(*parts, strict=True))
         unique_ids, kept = np.unique(ids, return_index=True)
         return cls(unique_ids, predictions[kept], labels[kept])
 
     def save(self, path: Path) -> None:
         """Write every field to `path` as an npz archive, replacing what is there."""
         with path.open("wb") as file:
-            np.savez(file, ids=self.ids, predictions=self.predictions, labels=self.labels)
+            np.savez(file, **self._asdict())
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -92,9 +89,8 @@ class ProbeOutcomes:
         Raises:
             InputError: the file is missing, is no readable npz archive, or lacks a field.
         """
-        names = [field.name for field in fields(cls)]
-        found = read_arrays(path, names)
-        return cls(**{name: found[name] for name in names})
+        found = read_arrays(path, cls._fields)
+        return cls(*(found[name] for name in cls._fields))
 
 
 def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcomes:
@@ -104,12 +100,8 @@ def probe_outcomes(probe: OutlineProbe, batches: Iterable[Batch]) -> ProbeOutcom
         probe: a trained probe.
         batches: at least one, on the probe's device.
     """
-    return ProbeOutcomes.merge(
-        [
-            ProbeOutcomes(*(column.cpu().numpy() for column in (batch.ids, probe(batch.object_mask), batch.labels)))
-            for batch in batches
-        ]
-    )
+    asked = ((batch.ids, probe(batch.object_mask), batch.labels) for batch in batches)
+    return ProbeOutcomes.merge([ProbeOutcomes(*(column.cpu().numpy() for column in columns)) for columns in asked])
 
 
 def train_probe(
