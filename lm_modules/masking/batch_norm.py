@@ -197,6 +197,46 @@ class _NativeBatchNorm(torch.autograd.Function):
         return of_features, of_weight * root, of_bias, None, None
 
 
+def compiled_batch_norm(norm: BatchNorm, features: Tensor, visible: Tensor) -> Tensor:
+    """`masked_batch_norm` in one process, for `torch.compile`.
+
+    Args:
+        norm: as there.
+        features: (B, C, H, W) float.
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions.
+    """
+    like = torch.empty((), dtype=torch.promote_types(features.dtype, torch.float32), device=features.device)
+    weight, bias = _affine(norm, features.shape[1], like)
+    return _CompiledBatchNorm.apply(features, weight, bias, visible, norm)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _CompiledBatchNorm(torch.autograd.Function):
+    """Of maps only the features are kept for the backward pass, from which a compiler computes the others again."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, visible: Tensor, norm: BatchNorm) -> Tensor:
+        mean, variance, count = visible_moments(features, visible)
+        _update_running_statistics(norm, mean, variance * count / (count - 1).clamp(min=1), (count > 0).to(count.dtype))
+        scale = torch.rsqrt(variance + norm.eps)
+        ctx.save_for_backward(features, weight, visible, mean, scale, count.clamp(min=1))
+        return _normalised(features, visible, scale * weight, bias - mean * scale * weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, visible, mean, scale, count = ctx.saved_tensors
+        axes, others = features.ndim - 2, (0, *range(2, features.ndim))
+        gradient = hide(gradients[0].to(scale.dtype), visible)
+        centred = hide(features.to(scale.dtype) - beside(mean, axes), visible)
+        of_bias = gradient.sum(dim=others)
+        of_weight = (gradient * centred).sum(dim=others) * scale
+        along = centred * beside(scale * of_weight / count, axes)
+        of_features = hide(beside(scale * weight, axes) * (gradient - beside(of_bias / count, axes) - along), visible)
+        return of_features.to(features.dtype), of_weight, of_bias, None, None
+
+
 _LARGE = 16.0
 """Squared mean over variance from which on the values are centred before they are summed."""
 
@@ -232,9 +272,13 @@ def masked_batch_norm(
     _update_running_statistics(norm, mean.detach(), unbiased, (count > 0).to(mean.dtype))
     scale = torch.rsqrt(variance + norm.eps)
     weight, bias = _affine(norm, features.shape[1], scale)
-    scale, shift = scale * weight, bias - mean * scale * weight
-    shift, scale = (beside(each, features.ndim - 2) for each in (shift, scale))
-    normalised = torch.addcmul(shift, features.to(scale.dtype), scale)
+    return _normalised(features, visible, scale * weight, bias - mean * scale * weight)
+
+
+def _normalised(features: Tensor, visible: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
+    """Channels times their slopes plus their shifts, dtype of the features; 0 at hidden positions."""
+    shift, slope = (beside(each, features.ndim - 2) for each in (shift, slope))
+    normalised = torch.addcmul(shift, features.to(slope.dtype), slope)
     return hide(normalised.to(features.dtype), visible)
 
 

@@ -23,7 +23,7 @@ from maskrobust.lm_modules.masking.axes import (
     cropped,
     rows_first,
 )
-from maskrobust.lm_modules.masking.torch_private import is_transformed
+from maskrobust.lm_modules.masking.torch_private import is_traced, is_transformed
 
 
 def hide(features: Tensor, visible: Tensor) -> Tensor:
@@ -37,7 +37,12 @@ def hide(features: Tensor, visible: Tensor) -> Tensor:
         (B, C, H, W), dtype of `features`.
     """
     # By `masked_fill` with a mask of one channel, channels-last features would become contiguous.
-    return torch.where(visible, features, 0.0)
+    return torch.where(visible, features, _ZERO if is_traced() else 0.0)
+
+
+_ZERO = torch.zeros(())
+"""0 as an input of compiled code. Of what is computed with one constant in several layers, autograd's partitioner would
+keep every result for the backward pass."""
 
 
 def hide_finite(features: Tensor, visible: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from maskrobust.lm_modules.masking.axes import (
     is_channels_last,
     rows_first,
 )
-from maskrobust.lm_modules.masking.torch_private import is_transformed
+from maskrobust.lm_modules.masking.torch_private import is_traced, is_transformed
 
 _Array = NDArray[Any]
 _Map = NDArray[np.bool_]
@@ -315,6 +315,8 @@ def propagate_visible(
     visible: Tensor, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, ceil_mode: bool = False
 ) -> Tensor:
     """`functional.propagate_visible`."""
+    if is_traced():
+        return _propagate_in_run(visible, kernel_size, stride, padding, dilation, ceil_mode)
     if not can_inspect(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     if visible.ndim != 4:
@@ -335,6 +337,33 @@ def propagate_visible(
     seen = cv2.dilate(framed.reshape(-1, width), window, anchor=(0, 0)).reshape(framed.shape)
     starts = seen[:, : (rows - 1) * down + 1 : down, : (columns - 1) * across + 1 : across]
     return torch.from_numpy(starts.astype(np.bool_)[:, None])
+
+
+@torch.library.custom_op("maskrobust::propagate_visible", mutates_args=[])
+def _propagate_in_run(
+    visible: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Tensor:
+    """One operation for the compiler, which else keeps whatever is computed of a mask, to read the mask less often."""
+    window = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode
+    return propagate_visible(visible, *window)
+
+
+@_propagate_in_run.register_fake
+def _(
+    visible: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Tensor:
+    window = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode
+    return visible.new_empty(*visible.shape[:2], *output_size(visible.shape[2:], *window))
 
 
 def _propagate_stacked(
@@ -426,9 +455,23 @@ def pad_in_run(features: Tensor, visible: Tensor, inside: Tensor | None, rings: 
     Returns:
         (B, C, H, W) channels-last, dtype of `features`; equal to `features` at visible positions bit for bit.
     """
-    filled = clone_channels_last(features.detach())  # compiled, whatever comes before writes it
-    _fill_rows(filled, visible, inside, rings, padding)
-    return functional.detached_beside(features, visible, filled)
+    padded: Tensor = _PadInRun.apply(features, visible, inside, rings, padding)  # type: ignore[no-untyped-call]
+    return padded
+
+
+class _PadInRun(torch.autograd.Function):
+    """Nothing but the visible positions is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, visible: Tensor, inside: Tensor | None, rings: int, padding: str) -> Tensor:
+        ctx.save_for_backward(visible)
+        filled = clone_channels_last(features)  # compiled, whatever comes before writes it
+        _fill_rows(filled, visible, inside, rings, padding)
+        return filled
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return functional.hide(gradients[0], *ctx.saved_tensors), None, None, None, None
 
 
 @torch.library.custom_op("maskrobust::fill_rows", mutates_args=["features"])

@@ -44,6 +44,11 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def is_traced() -> bool:
+    """Whether `torch.compile` traces what runs later, and neither `torch.export` nor a transform does."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not is_transformed()
+
+
 def within_compiled(module: nn.Module) -> nn.Module | None:
     """The module that `torch.compile` was given for this one; None for one that it has not returned."""
     return module._modules.get("_orig_mod")

@@ -42,7 +42,7 @@ from maskrobust.lm_modules.masking.morphology import (
     to_rows,
     zero_rows,
 )
-from maskrobust.lm_modules.masking.torch_private import is_transformed
+from maskrobust.lm_modules.masking.torch_private import is_traced
 
 MergeRule = Literal["intersection", "union"]
 PaddingRule = Literal["mean", "mirror", "zeros"]
@@ -317,9 +317,8 @@ class VisibleMap:
 
     def _is_planned_in_run(self, rings: int) -> bool:
         """Whether compiled code fills only the positions that rings reach, as eager code does."""
-        is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and not is_transformed()
         has_kernels = kernels.are_on(self.positions.device.type) and self._suits_kernels(rings)
-        return is_compiled and self.options.detach_padding and (self.positions.device.type == "cpu" or has_kernels)
+        return is_traced() and self.options.detach_padding and (self.positions.device.type == "cpu" or has_kernels)
 
     def fills_by_kernels(self, rings: int) -> bool:
         """Whether kernels of a GPU fill hidden positions, in eager mode."""

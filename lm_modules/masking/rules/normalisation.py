@@ -7,10 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.batch_norm import BatchNorm, fused_batch_norm, masked_batch_norm, native_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import (
+    BatchNorm,
+    compiled_batch_norm,
+    fused_batch_norm,
+    masked_batch_norm,
+    native_batch_norm,
+)
 from maskrobust.lm_modules.masking.masked import Masked, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
-from maskrobust.lm_modules.masking.torch_private import is_transformed
+from maskrobust.lm_modules.masking.torch_private import is_traced, is_transformed
 
 
 @masking_rule(F.batch_norm, any_sizes=True)
@@ -45,6 +51,8 @@ def batch_norm(
         from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
 
         return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions))
+    if is_traced():
+        return x.with_fresh(compiled_batch_norm(norm, x.features, visible.positions))
     if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
