@@ -38,22 +38,20 @@ def fused_batch_norm(norm: BatchNorm, features: Tensor, shown: Tensor, hidden: T
     Args:
         norm: as there.
         features: (B, C, H, W) float.
-        shown: (B, 1, H x W) float, 1 at visible positions, of which there are at least two, and 0 elsewhere.
-        hidden: rows of the hidden positions; see `morphology.row_indices`.
+        shown: rows of the visible positions, of which there are at least two; see `morphology.row_indices`.
+        hidden: those of the hidden ones.
 
     Returns:
-        (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; the bias at hidden positions.
+        (B, C, H, W) channels-last, dtype of `features`, computed in float32 at least; 0 at hidden positions.
     """
     features_of_kernel = features.to(torch.promote_types(features.dtype, torch.float32))
     weight, bias = _affine(norm, features.shape[1], features_of_kernel)
-    normalised = _FusedBatchNorm.apply(  # type: ignore[no-untyped-call]
-        features_of_kernel, weight, bias, shown.to(features_of_kernel.dtype).reshape(-1, 1), hidden, norm
-    )
+    normalised = _FusedBatchNorm.apply(features_of_kernel, weight, bias, shown, hidden, norm)  # type: ignore[no-untyped-call]
     return normalised.to(features.dtype)  # type: ignore[no-any-return]
 
 
 class _FusedBatchNorm(torch.autograd.Function):
-    """Hidden positions become the mean of the visible ones: then the variance of all is n / N of theirs.
+    """By the statistics of a copy of the visible rows.
 
     Where a mean is many standard deviations, sums of the values are imprecise; those of the differences from the mean
     are not. A gradient of 0 at hidden positions makes backward sums over all positions those over the visible ones.
@@ -66,24 +64,24 @@ class _FusedBatchNorm(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, shown: Tensor, hidden: Tensor, norm: BatchNorm
     ) -> Tensor:
         features = channels_last(features)
-        rows, fraction = to_rows(features), 1 - len(hidden) / len(shown)
-        with torch.autocast("cpu", enabled=False):
-            mean = offset = (shown.T @ rows)[0] / (fraction * len(shown))
-        normalised = torch.empty_like(features)
+        rows = to_rows(features)
+        seen = rows.index_select(0, shown)
+        mean, variance = torch.batch_norm_update_stats(seen, None, None, 0.0)
         # Not where the features lie: a convolution that has padded them needs their rims in its backward pass.
-        filled = torch.lerp(mean, rows, shown, out=to_rows(normalised))
-        _, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
-        if (mean.square() > _LARGE * variance).any():
-            filled -= mean
-            mean_of_all, variance = torch.batch_norm_update_stats(normalised, None, None, 0.0)
-            offset = mean_of_all / fraction
+        normalised = torch.empty_like(features)
+        written = to_rows(normalised)
+        is_large = (mean.square() > _LARGE * variance).any()
+        if is_large:
+            offset, variance = torch.batch_norm_update_stats(seen.sub_(mean), None, None, 0.0)
             mean = mean + offset
-        variance = variance / fraction
-        number = len(shown) - len(hidden)
-        _update_running_statistics(norm, mean, variance * (number / max(number - 1, 1)), mean.new_ones(()))
+        _update_running_statistics(norm, mean, variance * (len(shown) / (len(shown) - 1)), mean.new_ones(()))
         scale = torch.rsqrt(variance + norm.eps)
         slope = scale * weight
-        torch.addcmul(bias - offset * slope, filled, slope, out=filled)
+        if is_large:
+            torch.addcmul(bias, torch.sub(rows, mean, out=written), slope, out=written)
+        else:
+            torch.addcmul(bias - mean * slope, rows, slope, out=written)
+        zero_rows(written, hidden)
         ctx.save_for_backward(features, weight, hidden, mean, scale)
         return normalised
 

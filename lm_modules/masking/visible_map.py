@@ -259,6 +259,11 @@ class VisibleMap:
         return shown.flatten(1).all(dim=1)
 
     @cached_property
+    def row_indices(self) -> Tensor:
+        """Rows of the visible positions."""
+        return row_indices(self.positions)
+
+    @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
         return row_indices(~self.positions)

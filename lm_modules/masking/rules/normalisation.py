@@ -46,7 +46,7 @@ def batch_norm(
         return x.with_fresh(operation(x, *arguments))
     norm = BatchNorm(running_mean, running_var, weight, bias, momentum, eps)
     if visible.can_inspect and visible.number > 1:
-        return x.with_fresh(fused_batch_norm(norm, x.features, visible.as_numbers, visible.hidden_row_indices))
+        return x.with_fresh(fused_batch_norm(norm, x.features, visible.row_indices, visible.hidden_row_indices))
     if visible.uses_kernels:
         from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
 
