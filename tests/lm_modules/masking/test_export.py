@@ -218,3 +218,18 @@ def test_the_compiled_training_pass_has_the_gradients_and_statistics_of_the_eage
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(masked.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-5)
     assert (results[0][1][~visible.expand(-1, 3, -1, -1)] == 0).all()
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+def test_a_compiled_training_pass_keeps_hardly_more_for_its_backward_pass_than_a_plain_one():
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6(), nn.Conv2d(8, 8, 3, 1, 1, groups=8)]
+    layers += [nn.BatchNorm2d(8), nn.Hardswish(), nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU()]
+    network = nn.Sequential(*layers).train()
+    images, visible = draw_images(size=SIZE), holes(SIZE)
+
+    def kept(call, *inputs):
+        answer = torch.compile(call, fullgraph=True, backend="aot_eager_decomp_partition")(*inputs)
+        memories = [tensor.untyped_storage() for tensor in answer.grad_fn.saved_tensors if tensor is not None]
+        return sum({memory.data_ptr(): memory.nbytes() for memory in memories}.values())
+
+    assert kept(LayerMasking(network), images, visible) < 1.1 * kept(network, images)
