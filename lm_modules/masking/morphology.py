@@ -316,7 +316,8 @@ def propagate_visible(
 ) -> Tensor:
     """`functional.propagate_visible`."""
     if is_traced():
-        return _propagate_in_run(visible, kernel_size, stride, padding, dilation, ceil_mode)
+        propagated: Tensor = _propagate_in_run(visible, kernel_size, stride, padding, dilation, ceil_mode)
+        return propagated
     if not can_inspect(visible):
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
     if visible.ndim != 4:
