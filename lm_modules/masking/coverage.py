@@ -105,7 +105,7 @@ def cover_maps(network: nn.Module, images: Tensor, visible: CoveredMap) -> Any:
     masked = carry(images, visible)
     masked.run = run
     try:
-        return map_output(_coverage, run_located(network, masked))
+        return map_output(_coverage, run_located(network, masked, is_guarded=True))
     finally:
         run.is_over = True
 

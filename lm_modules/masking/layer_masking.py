@@ -32,14 +32,7 @@ from maskrobust.lm_modules.masking.visible_map import (
     VisibleMap,
     within_extent,
 )
-from maskrobust.lm_modules.masking.wrapping import (
-    NothingBelowRules,
-    channels_of,
-    count_steps,
-    layer_of,
-    refuse_unsupported,
-    run_located,
-)
+from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
 
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 _SHARED = (
@@ -316,9 +309,8 @@ class LayerMasking(nn.Module):
         try:
             modules = [*self.network.modules()]
             ask_for_rules(modules)
-            below_rules = nullcontext() if self._is_tried else NothingBelowRules(self.network)
-            with masks_kept(modules), _uncompiled(modules), below_rules:
-                output = run_located(self.network, images)
+            with masks_kept(modules), _uncompiled(modules):
+                output = run_located(self.network, images, is_guarded=not self._is_tried)
                 if several is not None:
                     several.end()
                 return finish(output)

@@ -3,7 +3,7 @@
 import random
 import traceback
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import permutations, product
 from types import FrameType, MethodType
@@ -145,8 +145,8 @@ def _run_twin(
         images = carry(images, MapOfSize.of(shape[0], shape[2:], options))
         images.run = run
     run.note = note
-    with _WithoutValues(note, names), NothingBelowRules(twin):
-        output = run_located(twin, images)
+    with _WithoutValues(note, names):
+        output = run_located(twin, images, is_guarded=True)
     return run.steps, output
 
 
@@ -284,10 +284,11 @@ def _alike(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def run_located(network: nn.Module, images: Tensor) -> Any:
-    """Call a network; a refusal says at which layer."""
+def run_located(network: nn.Module, images: Tensor, *, is_guarded: bool = False) -> Any:
+    """Call a network, and refuse code below rules where it `is_guarded`; a refusal says at which layer."""
     try:
-        return network(images)
+        with _NothingBelowRules(network) if is_guarded else nullcontext():
+            return network(images)
     except Exception as error:
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         message = str(error)
@@ -310,7 +311,7 @@ def layer_of(frames: Iterable[FrameType], network: nn.Module) -> str:
     return found[-1] if found else ""
 
 
-class NothingBelowRules(TorchDispatchMode):
+class _NothingBelowRules(TorchDispatchMode):
     """Refuses code that hands masked features to torch below the functions that rules are looked up for."""
 
     def __init__(self, network: nn.Module) -> None:
