@@ -19,6 +19,7 @@ from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, added, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
+from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
@@ -337,7 +338,8 @@ class Arranged(Masked, OffGrid):
     def as_map(self) -> Masked:
         """The same as a map; refused where they are none."""
         masked = carry(self.features, *self.own_arrangement.as_map())
-        masked.run, masked.memory, masked.known_state = self.run, self.memory, self.known_state
+        masked.run = self.run
+        share(masked, share_memory(self))  # which a frame keeps
         return masked
 
     def __repr__(self) -> str:  # type: ignore[override]

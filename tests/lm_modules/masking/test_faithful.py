@@ -95,7 +95,14 @@ def before_a_view(x):
     return torch.cat([part, part], 1)
 
 
-@pytest.mark.parametrize("change", [through_a_view, through_a_part, before_a_view])
+def within_a_frame(x):
+    y = torch.einsum("bchw,cd->bdhw", x, torch.ones(CHANNELS, CHANNELS))
+    framed = F.pad(y, (1, 1, 1, 1))
+    y *= 2
+    return F.avg_pool2d(framed, 3, 1)
+
+
+@pytest.mark.parametrize("change", [through_a_view, through_a_part, before_a_view, within_a_frame])
 def test_a_tensor_that_is_changed_through_another_is_refused_by_name(change):
     with pytest.raises(UnsupportedNetworkError, match=r"at layer .* in place through another name, such as a view"):
         LayerMasking(calling(change))
