@@ -355,15 +355,7 @@ def _propagate_in_run(
 
 
 @_propagate_in_run.register_fake
-def _(
-    visible: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-) -> Tensor:
-    window = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode
+def _(visible: Tensor, *window: Any) -> Tensor:
     return visible.new_empty(*visible.shape[:2], *output_size(visible.shape[2:], *window))
 
 
