@@ -14,6 +14,7 @@ from maskrobust.lm_modules.masking import Masked, VisibleMap, functional, morpho
 from maskrobust.lm_modules.masking.batch_norm import (
     BatchNorm,
     VisibleFraction,
+    compiled_batch_norm,
     fused_batch_norm,
     masked_batch_norm,
     native_batch_norm,
@@ -152,7 +153,7 @@ def test_gradients_of_padding_have_those_of_tensors():
 
 CHANNELS = 3
 NORM_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
-BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused", "native"])
+BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused", "native", "compiled"])
 
 
 def draw_module(kind=nn.BatchNorm2d, **options):
@@ -170,7 +171,9 @@ def normalise(path, module, features, visible):
     momentum = 1.0 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
     norm = BatchNorm(module.running_mean, module.running_var, module.weight, module.bias, momentum, module.eps)
     if path == "fused":
-        return fused_batch_norm(norm, features, visible.flatten(2).float(), row_indices(~visible))
+        return fused_batch_norm(norm, features, row_indices(visible), row_indices(~visible))
+    if path == "compiled":
+        return compiled_batch_norm(norm, features, visible)
     if path == "native":
         return native_batch_norm(norm, features, VisibleFraction.of(visible, features.dtype))
     return masked_batch_norm(norm, features, visible)
