@@ -216,11 +216,10 @@ class _CompiledBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, visible: Tensor, norm: BatchNorm) -> Tensor:
-        mean, variance, count = visible_moments(features, visible)
-        _update_running_statistics(norm, mean, variance * count / (count - 1).clamp(min=1), (count > 0).to(count.dtype))
-        scale = torch.rsqrt(variance + norm.eps)
+        mean, _, count = moments = visible_moments(features, visible)
+        normalised, scale = _normalised(norm, features, visible, moments, weight, bias)
         ctx.save_for_backward(features, weight, visible, mean, scale, count.clamp(min=1))
-        return _normalised(features, visible, scale * weight, bias - mean * scale * weight)
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -263,21 +262,24 @@ def masked_batch_norm(
         (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions, which a small variance
         over few visible ones would blow up from layer to layer.
     """
-    mean, variance, count = visible_moments(features, visible)
+    moments = visible_moments(features, visible)
     if synchronised and dist.is_initialized():
-        mean, variance, count = _moments_of_all_processes(mean, variance, count, group)
+        moments = _moments_of_all_processes(*moments, group)
+    return _normalised(norm, features, visible, moments, *_affine(norm, features.shape[1], moments[0]))[0]
+
+
+def _normalised(
+    norm: BatchNorm, features: Tensor, visible: Tensor, moments: tuple[Tensor, Tensor, Tensor], weight: Tensor,
+    bias: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """What `masked_batch_norm` returns, by mean, variance and count of visible positions; and 1 / deviation, (C,)."""
+    mean, variance, count = moments
     unbiased = variance.detach() * count / (count - 1).clamp(min=1)
     _update_running_statistics(norm, mean.detach(), unbiased, (count > 0).to(mean.dtype))
     scale = torch.rsqrt(variance + norm.eps)
-    weight, bias = _affine(norm, features.shape[1], scale)
-    return _normalised(features, visible, scale * weight, bias - mean * scale * weight)
-
-
-def _normalised(features: Tensor, visible: Tensor, slope: Tensor, shift: Tensor) -> Tensor:
-    """Channels times their slopes plus their shifts, dtype of the features; 0 at hidden positions."""
-    shift, slope = (beside(each, features.ndim - 2) for each in (shift, slope))
+    shift, slope = (beside(each, features.ndim - 2) for each in (bias - mean * scale * weight, scale * weight))
     normalised = torch.addcmul(shift, features.to(slope.dtype), slope)
-    return hide(normalised.to(features.dtype), visible)
+    return hide(normalised.to(features.dtype), visible), scale
 
 
 def _moments_of_all_processes(

@@ -349,7 +349,7 @@ def _propagate_in_run(
     dilation: Sequence[int],
     ceil_mode: bool,
 ) -> Tensor:
-    """One operation for the compiler, which else keeps whatever is computed of a mask, to read the mask less often."""
+    """In one operation: of a mask that several make, the partitioner keeps some of what layers compute from it."""
     window = tuple(kernel_size), tuple(stride), tuple(padding), tuple(dilation), ceil_mode
     return propagate_visible(visible, *window)
 
