@@ -102,6 +102,21 @@ def test_nodata_that_a_file_cannot_hold_is_refused_by_the_files_name(tmp_path):
         decode_visible((tmp_path / "a.png").read_bytes(), 65535, "a.png")
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.jpg", {}), ("a.webp", {"quality": 50}), ("a.tif", {"compression": "jpeg"})]
+)
+def test_a_number_is_not_compared_with_pixels_that_compression_has_changed(name, options, tmp_path):
+    """Before the first step: the headers say it."""
+    path = write_images(tmp_path, alpha=False) / "train" / "bird" / name
+    Image.open(path.parent / "0.png").save(path, **options)
+    with pytest.raises(InputError, match=rf"nodata 0 must be compared .* '.*{name}' is compressed by (jpeg|webp)"):
+        folder(tmp_path, nodata=0).setup("fit")
+    with pytest.raises(InputError, match="nodata 0 must be compared"):
+        decode_visible(path.read_bytes(), 0, name)
+    folder(tmp_path, nodata="alpha").setup("fit")
+    assert decode_visible(path.read_bytes(), "alpha", name).all()
+
+
 def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name(tmp_path):
     root = write_images(tmp_path / "images")
     path = root / "val" / "bird" / "0.png"

@@ -213,7 +213,7 @@ class FileDataModule(ColouredDataModule):
         if self._fit_is_checked:
             return
         splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
-        check_headers([file.image for split in splits for file in self.files(split)])
+        check_headers([file.image for split in splits for file in self.files(split)], self.nodata)
         self._fit_is_checked = True
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, SAMPLESPERPIXEL, TiffImageFile
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision import tv_tensors
@@ -49,6 +50,8 @@ _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
 """Numbers of a trimap, with and without a band along the outline."""
+_LOSSY = ("jpeg", "tiff_jpeg", "webp")
+"""Formats, and compressions of a TIFF, that may change pixels."""
 _TRANSPOSING = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
 _FLIPPED = {2: (-1,), 3: (-2, -1), 4: (-2,), 6: (-1,), 7: (-2, -1), 8: (-2,)}
@@ -205,8 +208,12 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def check_headers(paths: Sequence[Path]) -> None:
+def check_headers(paths: Sequence[Path], nodata: NoData | None = None) -> None:
     """Read the header of every image, several at once, and name all that cannot be read.
+
+    Args:
+        paths: the image files.
+        nodata: what `decode_visible` will be given.
 
     Raises:
         InputError: some cannot be read; a line says each, if there are several.
@@ -216,7 +223,7 @@ def check_headers(paths: Sequence[Path]) -> None:
     faults = list[str]()
     with ThreadPoolExecutor(_READERS) as readers:
         for at in range(0, len(paths), _AT_ONCE):
-            faults += filter(None, readers.map(_fault_of, paths[at : at + _AT_ONCE]))
+            faults += filter(None, readers.map(partial(_fault_of, nodata), paths[at : at + _AT_ONCE]))
     if len(faults) == 1:
         raise InputError(faults[0])
     for fault in faults:
@@ -228,11 +235,12 @@ def check_headers(paths: Sequence[Path]) -> None:
         )
 
 
-def _fault_of(path: Path) -> str:
+def _fault_of(nodata: NoData | None, path: Path) -> str:
     """What is wrong with the header of an image, of which no more is read; empty where nothing is."""
     try:
-        with _opened(path, str(path)):
-            return ""
+        with _opened(path, str(path)) as image:
+            _check_lossless(image, nodata, str(path))
+        return ""
     except InputError as error:
         return str(error)
 
@@ -265,10 +273,11 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         name: what messages call the image.
 
     Raises:
-        InputError: it is no image that can be read whole, `nodata` is no value of its integer type, or none of its
-            pixels holds data.
+        InputError: it is no image that can be read whole, `nodata` is no value of its integer type or is compared with
+            a lossy file, or none of its pixels holds data.
     """
     with _opened(content, name) as image:
+        _check_lossless(image, nodata, name)
         if nodata == "alpha" and not image.has_transparency_data:
             return torch.ones(1, *size_of(content, name), dtype=torch.bool)
         bands = np.array(image.convert("RGBA"))[..., 3] if nodata == "alpha" else _numbers_or_colours(image)
@@ -430,11 +439,41 @@ def _opened(content: bytes | Path, name: str) -> Iterator[Image.Image]:
                 raise InputError(
                     f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
                 )
+            _check_bands(image)
             yield image
     except UnidentifiedImageError as error:
         raise InputError(_unreadable(name, "it is of no known format")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(_unreadable(name, error)) from error
+
+
+def _check_bands(image: Image.Image) -> None:
+    """Refuse a TIFF of which Pillow would leave bands or pages out, or whose colours it would mix up."""
+    if not isinstance(image, TiffImageFile):
+        return
+    bands, bits = image.tag_v2.get(SAMPLESPERPIXEL, 1), image.tag_v2.get(BITSPERSAMPLE, (1,))
+    is_apart = image.tag_v2.get(PLANAR_CONFIGURATION) == 2
+    is_mixed_up = is_apart and max(bits) > 8 and image.tile[0].codec_name == "raw"
+    if bands > 1 and (is_mixed_up or not _has_colours(image)):
+        raise InputError(
+            f"it is a TIFF of {bands} bands, one after the other: save red, green and blue, pixel by pixel"
+        )
+    size, pages = image.size, image.n_frames
+    if pages > 1:
+        image.seek(1)  # further pages may be smaller copies
+        if image.size == size:
+            raise InputError(f"it is a TIFF of {pages} pages of one size: save one picture in a file")
+        image.seek(0)
+
+
+def _check_lossless(image: Image.Image, nodata: NoData | None, name: str) -> None:
+    """Refuse to compare a value with pixels that compression has moved off it, or onto it."""
+    compression = image.info.get("compression") if image.format == "TIFF" else f"{image.format}".lower()
+    if nodata not in (None, "alpha") and compression in _LOSSY:
+        raise InputError(
+            f"nodata {nodata} must be compared with pixels as they were, but '{name}' is compressed by {compression}, "
+            "which changes them; make lossless PNG or TIFF files of the originals."
+        )
 
 
 def _unreadable(name: str, reason: object) -> str:

@@ -71,6 +71,46 @@ def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
         decode_image(path.read_bytes(), str(path))
 
 
+@pytest.mark.parametrize(
+    ("shape", "options", "told"),
+    [
+        (
+            (4, 9, 7),
+            {"photometric": "rgb", "planarconfig": "separate"},
+            "4 bands",
+        ),  # its red rows would be every second one of red, then of green, ...
+        ((3, 9, 7), {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 2}, "3 bands"),
+        ((4, 9, 7), {"photometric": "minisblack", "planarconfig": "separate", "compression": "zlib"}, "4 bands"),
+        ((5, 9, 7), {}, "5 pages"),
+    ],
+)
+def test_a_tiff_of_which_bands_or_pages_would_be_lost_is_refused_with_their_number(shape, options, told):
+    content = as_tiff(np.arange(np.prod(shape), dtype=np.uint16).reshape(shape), **options)
+    with pytest.raises(InputError, match=rf"^'one' cannot be read as an image \(it is a TIFF of {told}.*;"):
+        decode_image(content, "one")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [(np.uint8, {}), (np.uint16, {"compression": "zlib"}), (np.uint16, {"planarconfig": "contig"})],
+    ids=str,
+)
+@pytest.mark.parametrize("bands", [3, 4])
+def test_a_tiff_of_colours_is_read_band_by_band_and_pixel_by_pixel(dtype, options, bands):
+    pixels = np.random.default_rng(bands).integers(0, np.iinfo(dtype).max, (bands, 9, 7)).astype(dtype)
+    given = pixels.transpose(1, 2, 0) if "planarconfig" in options else pixels
+    image = decode_image(as_tiff(given, photometric="rgb", **options), "one")
+    assert np.array_equal(image.numpy(), pixels[:3] >> (8 * (dtype == np.uint16)))
+
+
+def test_a_tiff_with_a_smaller_copy_behind_it_is_read():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(COLOURS, photometric="rgb")
+        file.write(COLOURS[::2, ::2], photometric="rgb")
+    assert np.array_equal(decode_image(stream.getvalue(), "one").permute(1, 2, 0).numpy(), COLOURS)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 def test_images_of_8_bits_may_be_stored_in_any_mode(mode):
     stored = Image.fromarray(COLOURS).convert(mode)
