@@ -35,6 +35,10 @@ def pytest_collection_finish():
     torch.set_num_threads(_threads)
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # or extension modules are not freed as Python ends, of which Triton's nanobind reports leaks
+
+
 @pytest.fixture
 def fresh_compiler():
     """`torch.compile` without anything that it keeps of other tests."""
