@@ -48,9 +48,9 @@ def distances_up_to(reach: int, visible: Tensor) -> Tensor:
         (B, 1, *size) uint8.
     """
     distances, rows, stride = visible.contiguous().view(torch.uint8), visible.numel(), 1
-    for length in visible.shape[:1:-1]:
+    for axis, length in enumerate(visible.shape[:1:-1]):
         nearest, grid = torch.empty_like(distances), (launching.parts(rows, _BLOCK),)
-        launching.launch(_nearest, grid, distances, nearest, length, stride, rows, stride == 1, reach, _BLOCK)
+        launching.launch(_nearest, grid, distances, nearest, length, stride, rows, axis == 0, reach, _BLOCK)
         distances, stride = nearest, stride * length
     return distances
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from maskrobust.lm_modules.masking import LayerMasking, functional, kernels, morphology
 from maskrobust.lm_modules.masking.batch_norm import BatchNorm, masked_batch_norm
@@ -53,8 +54,20 @@ def rings_of(visible, rings):
     return padding.RingMap(padding.distances_up_to(rings, visible), rings)
 
 
+@pytest.mark.parametrize("size", [(1,), (9,), (5, 1), (1, 5), (1, 1), (6, 7), (3, 4, 1), (3, 1, 1), (1, 1, 3)])
+def test_distances_are_steps_to_the_nearest_visible_position(size):
+    for reach in (1, 4):
+        visible = draw(8, 1, *size).abs() < 0.3
+        visible[0] = False
+        for shown, found in zip(visible[:, 0], padding.distances_up_to(reach, visible)[:, 0], strict=True):
+            places = torch.ones_like(shown).nonzero()
+            steps = (places[:, None] - shown.nonzero()).abs().amax(2)
+            wanted = steps.amin(1) if shown.any() else torch.full((shown.numel(),), reach + 1)
+            assert found.flatten().tolist() == wanted.clamp(max=reach + 1).tolist()
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.03, 0.5, 1.0])
-@pytest.mark.parametrize("size", [(13, 10), (1, 5), (31,)])
+@pytest.mark.parametrize("size", [(13, 10), (1, 5), (6, 1), (1, 1), (31,), (1,)])
 def test_rings_are_filled_and_zeroed_as_rows_are(size, fraction):
     visible, features = draw(2, 1, *size).abs() < 2 * fraction, draw(2, 20, *size, seed=1)
     for rings in (1, 6):
@@ -115,13 +128,24 @@ def answers(network, images, visible):
         return found if network.training else [*found, masked(images, visible)]
 
 
-@pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("make", [Dense, Branched])
-def test_networks_answer_as_on_the_cpu(make, train, request):
+def small_images():
+    """Of 32 x 32 pixels, of which the last stage of a ResNet makes 1 x 1."""
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("make", "side", "train"),
+    [(Dense, 40, False), (Dense, 40, True), (Branched, 40, False), (Branched, 40, True), (small_images, 32, True)],
+)
+def test_networks_answer_as_on_the_cpu(make, side, train, request, monkeypatch):
+    if side == 32:  # of many channels
+        monkeypatch.setattr(launching, "ROWS", 256)
+        monkeypatch.setattr(launching, "CHANNELS", 512)
     torch.manual_seed(0)
     network = make().double().train(train)
     state = {key: value.clone() for key, value in network.state_dict().items()}
-    images, visible = draw(2, 3, 40, 40), draw(2, 1, 5, 5).gt(0).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    cells = draw(3, 1, side // 8, side // 8).gt(0).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images, visible = draw(3, 3, side, side), cells & torch.tensor([True, True, False]).reshape(3, 1, 1, 1)
     wanted = answers(network, images, visible)
     network.load_state_dict(state)
     used = request.getfixturevalue("used")
