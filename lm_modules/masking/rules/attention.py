@@ -479,8 +479,8 @@ def attention(
 @anywhere()
 def multi_head_attention(
     operation: Operation, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
-) -> tuple[Masked, Any]:
-    """Attention to the visible keys, as of `torch.nn.MultiheadAttention`.
+) -> tuple[Masked, Masked | Tensor | None]:
+    """Attention to the visible keys, as of `torch.nn.MultiheadAttention`, and its weights (B, N, N) or (B, heads, N, N).
 
     Raises:
         NotImplementedError: queries, keys and values are not at the same positions, or have a mask of their own.
@@ -498,7 +498,9 @@ def multi_head_attention(
     given = {**kwargs, "key_padding_mask": ~shown}
     result, weights = operation(query.features, key.features, value.features, *args, **given)
     if weights is not None:
-        weights = weights.masked_fill(~shown[:, None], 0.0)
+        queries = arrangement.resized([length, images, 1]).permuted([1, 0, 2])
+        of_weights = product(queries, queries.permuted([0, 2, 1]), [images, length, length])
+        weights = ended(weights, of_weights if weights.ndim == 3 else of_weights.with_axis(1, weights.shape[1]))
     return arrange(result, arrangement), weights
 
 

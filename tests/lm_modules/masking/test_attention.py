@@ -318,6 +318,42 @@ def test_tokens_of_signals_attend_to_visible_ones_alone():
     torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-11)
 
 
+class Weights(nn.Module):
+    """Tokens of 2 x 2 patches, and the weights with which they attend."""
+
+    def __init__(self, averaged):
+        super().__init__()
+        self.patches, self.layer = nn.Conv2d(3, 8, 32, 32), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.averaged = averaged
+
+    def forward(self, images):
+        return self.of_tokens(self.patches(images).flatten(2).transpose(1, 2))
+
+    def of_tokens(self, tokens):
+        weights = self.layer(tokens, tokens, tokens, average_attn_weights=self.averaged)[1]
+        return weights, weights.mean(-2)
+
+
+@pytest.mark.parametrize("batch", [2, 3])  # as many images as heads, or not
+@pytest.mark.parametrize("averaged", [True, False])
+@torch.no_grad()
+def test_weights_of_attention_are_those_of_visible_tokens_and_0_elsewhere(averaged, batch):
+    network = draw(partial(Weights, averaged)).double()
+    images = torch.randn(batch, 3, 64, 64, generator=torch.Generator().manual_seed(5)).double()
+    shown = torch.tensor([[False, True, True, False], [True] * 4, [False] * 4][:batch])
+    visible = shown.reshape(batch, 1, 2, 2).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    found, of_keys = LayerMasking(network)(images, visible)
+    wanted, means = torch.zeros_like(found), torch.zeros_like(of_keys)
+    tokens = network.patches(images).flatten(2).mT
+    for image, kept in enumerate(shown):
+        if kept.any():
+            own, mean = network.of_tokens(tokens[image : image + 1, kept])
+            wanted[image][..., kept[:, None] & kept] = own[0].flatten(-2)
+            means[image][..., kept] = mean[0]
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(of_keys, means)
+
+
 # --- patches that are partly visible ----------------------------------------------------------------------------------
 
 
