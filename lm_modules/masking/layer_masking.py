@@ -167,6 +167,7 @@ class LayerMasking(nn.Module):
         self._axes, self._is_tried = axes, is_tried
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, Calls] = {}
+        self._guarded_kinds: set[Hashable] = set()
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
@@ -310,7 +311,10 @@ class LayerMasking(nn.Module):
             modules = [*self.network.modules()]
             ask_for_rules(modules)
             with masks_kept(modules), _uncompiled(modules):
-                output = run_located(self.network, images, is_guarded=not self._is_tried)
+                kind = _kind_of_pass(images, modules, several)
+                is_guarded = not self._is_tried or kind not in self._guarded_kinds
+                output = run_located(self.network, images, is_guarded=is_guarded)
+                self._guarded_kinds.add(kind)
                 if several is not None:
                     several.end()
                 return finish(output)
@@ -373,8 +377,9 @@ class LayerMasking(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the plan of the last mask and what is known of sizes, which can be made again."""
-        return {**super().__getstate__(), "_last_mask": None, "_known_sizes": {}}  # type: ignore[no-untyped-call]
+        """Without the plan of the last mask and what is known of sizes and kinds of passes, which can be made again."""
+        known = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": set()}
+        return {**super().__getstate__(), **known}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
         """What one module of the network returns for images of which only `visible` may be seen.
@@ -471,6 +476,14 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, flag in before.items():
             module.training = flag
+
+
+def _kind_of_pass(images: Tensor, modules: Sequence[nn.Module], sizes: SizesOfRun | None) -> Hashable:
+    """What a forward may choose its code by without a look at values, which no pass on tensors without values stops."""
+    kind = images.device.type
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(kind)
+    of_images = images.shape, images.dtype, images.requires_grad, sizes is not None
+    return kind, modes, of_images, tuple(module.training for module in modules)
 
 
 def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:

@@ -172,6 +172,42 @@ def test_what_loses_the_mask_where_wrapping_does_not_reach_is_refused_when_it_is
     refuse(lambda: masked(draw_images(size=32), holes(32)), ["without their mask", "torch.jit.script", "'0.1'"])
 
 
+def moved_into_a_plain_tensor(x):
+    y = torch.empty(0)
+    y.set_(x)
+    return y
+
+
+class Chooses(nn.Module):
+    """Calls a function on images of some sizes alone, or in a mode that no wrapping tries."""
+
+    def __init__(self, function, chooses) -> None:
+        super().__init__()
+        self.function, self.chooses = function, chooses
+
+    def forward(self, x):
+        return self.function(x) if self.chooses(self, x) else x
+
+
+CHOICES = {
+    "small images": (lambda _, x: x.shape[-1] < 10, 16, False),
+    "gradients in eval mode": (lambda module, _: torch.is_grad_enabled() and not module.training, 24, True),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("function", [scripted, torch.vmap(torch.neg), torch.tensor, moved_into_a_plain_tensor])
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated", "ignore:To copy construct from a tensor")
+def test_what_loses_the_mask_in_a_kind_of_pass_that_wrapping_does_not_try_is_refused(function, choice):
+    chooses, size, differentiates = CHOICES[choice]
+    masked = LayerMasking(classifier(Chooses(function, chooses)).eval())
+    with torch.set_grad_enabled(not differentiates):
+        assert masked(draw_images(size=24), holes(24)).isfinite().all()
+    for _ in range(2):
+        with torch.set_grad_enabled(differentiates):
+            refuse(lambda: masked(draw_images(size=size), holes(size)), ["without their mask", "'0.1'"])
+
+
 def flip(_operation, x, *_args):
     visible = x.visible.derive("flip", lambda positions: positions.flip(2))
     return Masked(x.with_hidden_zero().flip(2), visible)
