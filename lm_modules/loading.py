@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from maskrobust.augment import FILLS, OTHER_IMAGE
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import (
     TIMM_PREFIX,
     build_network,
@@ -52,6 +54,7 @@ from maskrobust.lm_modules.networks.weights import (
     read_state_dict,
     unwrapped,
 )
+from maskrobust.lm_modules.training.training_masks import BY_LAYER_MASKING, evaluation_fill
 
 MOST_OUTPUTS = 100_000
 """Most outputs that a network of a file may have."""
@@ -176,7 +179,22 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
     if options:
         with building_from(path), suppress(UnsupportedNetworkError):  # of one that was trained without it
             network, origin = LayerMasking(network, **options), origin._replace(layer_masking=options)
-    return TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
+    found = TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
+    if isinstance(saved, Mapping):
+        with building_from(path):
+            found.own_method = _method_of(saved, found.layer_masking)
+    return found
+
+
+def _method_of(saved: Mapping[str, Any], layer_masking: MaskingMethod) -> MaskingMethod | None:
+    """The masking method of a training by its arguments; None where it had no holes, or a fill that is not known."""
+    if saved.get("masking") in BY_LAYER_MASKING:
+        return layer_masking
+    fill = saved.get("fill")
+    names = [fill] if isinstance(fill, str) else [*fill] if isinstance(fill, Mapping) else []
+    if fill is None or saved.get("masking") != "fill" or not names or not {*names} <= {*FILLS, OTHER_IMAGE}:
+        return None
+    return evaluation_fill(fill)
 
 
 def _unnamed(count: int) -> OutputNames:

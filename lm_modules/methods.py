@@ -141,19 +141,27 @@ def predictor(
     if method == TOKEN_DROPPING and isinstance(network, LayerMasking) and network.options.partial_patches == "padded":
         raise InputError(f"method '{method}' needs LayerMasking(network, partial_patches='hidden'); wrap it anew.")
 
-    is_checked = tuple(mean) == (0.0,) * len(mean) and tuple(std) == (1.0,) * len(std)
-
     def predict(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
-        nonlocal is_checked
-        if not is_checked and images.device.type == "cpu" and not torch.compiler.is_compiling():
-            _check_pixels(images, visible)  # an accelerator would wait for it in each step
-            is_checked = True
         if method in WRAPPERS:
             return network(normalise(images, mean, std), visible)
         filled = apply_fill(method, images, visible, keys=keys, mean=mean)
         return network(normalise(filled, mean, std))
 
-    return predict
+    return checking_pixels(predict, mean, std)
+
+
+def checking_pixels(predict: Predictor, mean: Sequence[float], std: Sequence[float]) -> Predictor:
+    """The same, which refuses wrong pixels at its first call; see `check_pixels`."""
+    is_checked = False
+
+    def checked(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        nonlocal is_checked
+        if not is_checked:
+            check_pixels(images, visible, mean, std)
+            is_checked = True
+        return predict(images, visible, keys)
+
+    return checked
 
 
 def _takes_visible(network: nn.Module) -> bool:
@@ -164,8 +172,24 @@ def _takes_visible(network: nn.Module) -> bool:
     return True
 
 
-def _check_pixels(images: Tensor, visible: Tensor) -> None:
-    """Refuse images of which visible pixels are far from [0, 1], further than resizing overshoots."""
+def check_pixels(images: Tensor, visible: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse images of which visible pixels are far from [0, 1], further than resizing overshoots.
+
+    Nothing is looked at in compiled code or on an accelerator, which would wait for it, nor where `mean` and `std` say
+    that pixels are used as they are.
+
+    Args:
+        images: (B, C, H, W).
+        visible: (B, 1, H, W) bool.
+        mean: mean of the pixels, for normalisation.
+        std: their standard deviation, for normalisation.
+
+    Raises:
+        TypeError, InputError: shapes or types do not fit, or the pixels are bytes or normalised.
+    """
+    is_as_it_is = tuple(mean) == (0.0,) * len(mean) and tuple(std) == (1.0,) * len(std)
+    if is_as_it_is or images.device.type != "cpu" or torch.compiler.is_compiling():
+        return
     check_visible(images, visible)
     check_floating(images)
     if images.numel() == 0:

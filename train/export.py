@@ -55,8 +55,7 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
     from maskrobust.lm_modules.networks.onnx_model import PixelNetwork, onnx_model
 
     network = load_network(name)
-    options = {} if network.origin is None else network.origin.layer_masking
-    method = LAYER_MASKINGS[options.get("padding", "mean")] if method is None else method
+    method = network.layer_masking if method is None else method
     if method not in LAYER_MASKINGS.values():
         raise InputError(f"method must be one of {', '.join(LAYER_MASKINGS.values())}, got '{method}'; name one.")
     shown = network.preprocessing if size is None else network.preprocessing.with_changes({"size": size})

@@ -7,8 +7,19 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from maskrobust.augment.batch import check_visible, in_unit_range
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, Predictor, normalise, predictor
+from maskrobust.lm_modules.masking import LayerMasking, Masked
+from maskrobust.lm_modules.methods import (
+    LAYER_MASKINGS,
+    WRAPPERS,
+    MaskingMethod,
+    Predictor,
+    check_pixels,
+    checking_pixels,
+    normalise,
+    predictor,
+)
 from maskrobust.lm_modules.networks.architectures import features_of
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 
@@ -35,7 +46,7 @@ class Origin(NamedTuple):
 
 
 class TrainedNetwork(nn.Module):
-    """A network in eval mode that takes pictures in [0, 1] of any size, holes included; see `load_network`.
+    """A network in eval mode that takes pictures of any size and what is visible of them; see `load_network`.
 
     Args:
         name: what it is called by.
@@ -97,16 +108,60 @@ class TrainedNetwork(nn.Module):
         self._keep_outputs(answers)
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, num_classes) float32 of whole pictures (B, 3, H, W) in [0, 1].
+    def forward(
+        self,
+        images: Tensor,
+        visible: Tensor | None = None,
+        *,
+        method: MaskingMethod | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of pictures as a file or a data module gives them: the network resizes and normalises them itself.
+
+        A picture of which everything is visible gets the logits that it has without `visible`. Under layer masking, and
+        under fills that do not look into the hole, no hidden pixel changes a bit.
+
+        Args:
+            images: (B, 3, H, W), float in [0, 1] or uint8, of any size; nothing is cropped but what the proportions of
+                the network's size leave out.
+            visible: (B, 1, H, W) bool, True where the network may look; None shows everything.
+            method: masking method of the hole; by default the one that the network was trained for (`own_method`), or
+                layer masking if it was trained without holes.
+            keys: (B,) int64 keys of random fills; by default each picture has the same, wherever it is in the batch.
+
+        Returns:
+            Logits (B, num_classes) float32.
 
         Raises:
-            InputError: the network returns something else than logits (B, number of outputs).
+            InputError: `visible` does not fit the images, these do not lie in [0, 1], the method is unknown, or given
+                without `visible`; the network returns something else than logits (B, number of outputs); or the whole
+                of it is wrapped in `LayerMasking`, which is not needed.
+            UnsupportedNetworkError: the method is one of `WRAPPERS`, and cannot read the network.
         """
-        images = self.preprocessing.resize(images).to(memory_format=self._memory_format)
-        normalised = normalise(images, self.preprocessing.mean, self.preprocessing.std)
+        if isinstance(images, Masked):
+            raise InputError(
+                f"'{self.name}' takes holes as it is, as in network(images, visible), but was wrapped in LayerMasking; "
+                "leave that out."
+            )
+        images = in_unit_range(images)
+        shown = torch.ones_like(images[:, :1], dtype=torch.bool) if visible is None else visible
+        check_visible(images, shown)
+        if visible is not None:
+            keys = torch.zeros(len(images), dtype=torch.int64, device=images.device) if keys is None else keys
+            return self.predictor(method or self.own_method or self.layer_masking)(images, visible, keys)
+        if method is not None:
+            raise InputError(f"method '{method}' hides what is not visible, got no visible; give it, or no method.")
+        check_pixels(images, shown, self.preprocessing.mean, self.preprocessing.std)
+        resized = self.preprocessing.resize(images).to(memory_format=self._memory_format)
         with self._autocast(images.device):
-            return self._select(self.network(normalised))
+            return self._select(self.network(normalise(resized, self.preprocessing.mean, self.preprocessing.std)))
+
+    @property
+    def layer_masking(self) -> MaskingMethod:
+        """The method of layer masking with the padding of its training, or "layer_masking" where it had none."""
+        if isinstance(self.network, LayerMasking):
+            return LAYER_MASKINGS[self.network.options.padding]
+        return LAYER_MASKINGS["mean" if self.origin is None else self.origin.layer_masking.get("padding", "mean")]
 
     def predictor(self, method: MaskingMethod) -> Predictor:
         """What the network predicts for pictures with a hole under a masking method; see `lm_modules.methods`.
@@ -185,7 +240,7 @@ class TrainedNetwork(nn.Module):
                 found = predict(images.to(memory_format=self._memory_format), visible, keys)
             return finish(found)
 
-        return ask
+        return checking_pixels(ask, self.preprocessing.mean, self.preprocessing.std)  # resizing makes any fit
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()

@@ -31,6 +31,7 @@ from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, build_optimiser, train_only
 from maskrobust.lm_modules.training.training_masks import (
+    BY_LAYER_MASKING,
     PresentedImages,
     TrainingMasking,
     build_masking,
@@ -40,7 +41,6 @@ from maskrobust.lm_modules.training.training_masks import (
 )
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
-_BY_LAYER_MASKING = ("layer_masking", "mixture")
 
 
 class CompiledNetwork:
@@ -173,7 +173,7 @@ class MaskRobustClassifier(TrainingModule):
         self.teacher = copy.deepcopy(architecture).requires_grad_(False) if has_teacher else None
         if trainable is not None:
             train_only(architecture, trainable)
-        self.network = self._with_layer_masking(architecture, required=masking in _BY_LAYER_MASKING)
+        self.network = self._with_layer_masking(architecture, required=masking in BY_LAYER_MASKING)
         for each in (self.network, self.teacher):
             if channels_last and each is not None:
                 each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -182,7 +182,7 @@ class MaskRobustClassifier(TrainingModule):
         self.training_view: dict[str, Any] = {}
         self.masking = masking
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
-        self.validation_method = own if masking in _BY_LAYER_MASKING else evaluation_fill(fill)
+        self.validation_method = own if masking in BY_LAYER_MASKING else evaluation_fill(fill)
         self.training_masks: RandomMasking | None = None
         self._compiled: CompiledNetwork | None = None
 

@@ -28,6 +28,8 @@ from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 
 TrainingMasking = Literal["none", "fill", "layer_masking", "mixture"]
+BY_LAYER_MASKING: tuple[TrainingMasking, ...] = ("layer_masking", "mixture")
+"""Those under which layer masking hides pixels, of all images or of some."""
 
 Learner = Callable[[Tensor, Tensor | None], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes)."""

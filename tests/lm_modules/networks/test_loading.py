@@ -273,6 +273,26 @@ def test_a_checkpoint_of_an_own_class_is_read_where_the_user_names_the_class(own
     assert found.origin.layer_masking == content["hyper_parameters"]["layer_masking"]
 
 
+TRAININGS = [
+    ({"masking": "layer_masking", "layer_masking": {"padding": "mirror"}}, "layer_masking_mirror"),
+    ({"masking": "mixture", "fill": "mean"}, "layer_masking"),
+    ({"masking": "fill", "fill": "blur"}, "blur"),
+    ({"masking": "fill", "fill": {"mean": 1.0, "black": 2.0, "other_image": 3.0}}, "black"),
+    ({"masking": "fill", "fill": "os.nothing"}, None),
+    ({"masking": "fill", "fill": 3}, None),
+    ({"masking": "none", "fill": "black"}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("arguments", "method"), TRAININGS, ids=str)
+def test_a_network_of_a_checkpoint_hides_as_it_was_trained_whatever_names_it(arguments, method, own_module, tmp_path):
+    """A fill of nobody's is not looked for where a file says it."""
+    of_own = load_network(f"{own_module}.Net").network.state_dict()
+    torch.save({"state_dict": of_own, "hyper_parameters": arguments}, tmp_path / "own.ckpt")
+    assert load_network(f"{own_module}.Net:{tmp_path / 'own.ckpt'}").own_method == method
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -10,10 +10,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
-from maskrobust.augment import apply_fill
+from maskrobust.augment import FILLS, apply_fill
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking
-from maskrobust.lm_modules.methods import normalise
+from maskrobust.lm_modules.methods import TOKEN_DROPPING, masking_methods, normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet, features_of, head_of
 from maskrobust.lm_modules.networks.class_matching import imagenet_names, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -34,9 +34,9 @@ def trained(network=None):
     return TrainedNetwork("five", network or draw(), SHOWN, 5, class_names=NAMES, wordnet_ids=IDS)
 
 
-def question():
-    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    visible = torch.ones(2, 1, 48, 48, dtype=torch.bool)
+def question(side=48):
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    visible = torch.ones(2, 1, side, side, dtype=torch.bool)
     visible[:, :, 10:30, 15:35] = False
     return images, visible, torch.arange(2)
 
@@ -61,6 +61,68 @@ def test_hidden_pixels_cannot_matter_under_layer_masking(own, method):
     torch.testing.assert_close(predict(images, visible, keys), trained().predictor(method)(images, visible, keys))
     redrawn = torch.where(visible, images, torch.nan)
     assert torch.equal(predict(images, visible, keys), predict(redrawn, visible, keys))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("own", "expected"), [(None, "layer_masking"), ("mean", "mean"), ("layer_masking_mirror", "layer_masking_mirror")]
+)
+def test_a_hole_is_hidden_as_the_network_was_trained_or_by_the_method_that_is_named(own, expected):
+    images, visible, keys = question()
+    network = trained()
+    network.own_method = own
+    assert torch.equal(network(images, visible), network.predictor(expected)(images, visible, keys))
+    assert torch.equal(network(images, visible, method="black"), network.predictor("black")(images, visible, keys))
+    random = network(images, visible, method="uniform_noise", keys=keys)
+    assert torch.equal(random, network.predictor("uniform_noise")(images, visible, keys))
+    wrapped = trained(LayerMasking(draw(), padding="mirror"))
+    assert torch.equal(wrapped(images, visible), network.predictor("layer_masking_mirror")(images, visible, keys))
+
+
+LOOKING = [name for name, each in FILLS.items() if each.looks_into_hole]
+FOR_CNNS = [each for each in masking_methods() if each not in (*LOOKING, TOKEN_DROPPING)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [32, 48])
+@pytest.mark.parametrize("method", FOR_CNNS)
+def test_no_hidden_pixel_changes_a_bit_and_a_picture_that_is_all_visible_is_answered_as_a_whole_one(method, side):
+    images, visible, _ = question(side)
+    network = trained()
+    logits = network(images, visible, method=method)
+    assert not torch.equal(logits, network(images)) and logits.isfinite().all()
+    for repainted in (images.where(visible, torch.nan), images.where(visible, -1e30), images.where(visible, 0.5)):
+        assert torch.equal(network(repainted, visible, method=method), logits)
+    assert torch.equal(network(images, torch.ones_like(visible), method=method), network(images))
+
+
+@torch.no_grad()
+def test_bytes_are_answered_as_the_numbers_that_they_stand_for_and_a_picture_as_in_any_batch():
+    images, visible, _ = question()
+    network, pixels = trained(), (images * 255).byte()
+    assert torch.equal(network(pixels, visible), network(pixels / 255, visible))
+    noise = network(images, visible, method="uniform_noise")
+    torch.testing.assert_close(network(images[1:], visible[1:], method="uniform_noise"), noise[1:])
+
+
+REFUSED = [
+    (lambda net, images, visible: net(images * 255, visible), "divide them by 255"),
+    (lambda net, images, _: net(images * 255), "divide them by 255"),
+    (lambda net, images, visible: net.predictor("black")(images * 255, visible, torch.arange(2)), "divide them by 255"),
+    (lambda net, images, _: net(images[0]), "add the batch dimension"),
+    (lambda net, images, _: net(images.permute(0, 2, 3, 1)), "permute them"),
+    (lambda net, images, visible: net(images, visible[:1]), "one mask"),
+    (lambda net, images, _: net(images, method="black"), "no visible"),
+    (lambda net, images, visible: net(images, visible, method="blak"), "did you mean black?"),
+    (lambda net, images, visible: LayerMasking(net)(images, visible), "network(images, visible)"),
+]
+
+
+@pytest.mark.parametrize(("call", "named"), REFUSED, ids=[named for _, named in REFUSED])
+def test_what_a_network_cannot_take_is_refused_in_one_sentence(call, named):
+    images, visible, _ = question()
+    with refused(InputError, named):
+        call(trained(), images, visible)
 
 
 @torch.no_grad()
