@@ -29,7 +29,7 @@ from maskrobust.lm_modules.networks.weights import (
 from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
-from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, build_optimiser, train_only
+from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, train_only
 from maskrobust.lm_modules.training.training_masks import (
     BY_LAYER_MASKING,
     PresentedImages,
@@ -267,13 +267,18 @@ class MaskRobustClassifier(TrainingModule):
             **named_outputs(self.class_names)._asdict(),
         )
 
-    def on_fit_start(self) -> None:
-        """Build the mask policy, with the data module's silhouettes where it asks for them.
+    def setup(self, stage: str) -> None:
+        """Build the mask policy of a fit, with the data module's silhouettes where it asks for them.
+
+        That is before any callback begins: Lightning's tuners train when their fit starts.
 
         Raises:
             InputError: silhouettes or objects are asked for and there are none, or a distillation has no weights to
                 learn from.
         """
+        super().setup(stage)
+        if stage != "fit":
+            return
         by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
         if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
             raise InputError(
@@ -283,7 +288,7 @@ class MaskRobustClassifier(TrainingModule):
         self.build_masks(getattr(self.trainer, "datamodule", None))
 
     def build_masks(self, source: object) -> None:
-        """Build the mask policy that `present` draws from; a fit does so when it starts.
+        """Build the mask policy that `present` draws from; a fit does so in its setup.
 
         Args:
             source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
@@ -294,7 +299,8 @@ class MaskRobustClassifier(TrainingModule):
         """
         if self.masking == "none":
             return
-        self.training_masks = build_masking(self.hparams, source, self.device)
+        device = self.device if self._trainer is None else self._trainer.strategy.root_device  # where a setup leads
+        self.training_masks = build_masking(self.hparams, source, device)
 
     def on_train_start(self) -> None:
         """Put the teacher, and a network of which a part is trained, into eval mode.
@@ -378,10 +384,7 @@ class MaskRobustClassifier(TrainingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and per-step schedule of the hyperparameters."""
         options = self.hparams
-        optimiser = build_optimiser(
-            self.network, options["optimiser"], options["learning_rate"], options["weight_decay"], options["momentum"]
-        )
-        return self._scheduled(optimiser, options["schedule"], options["warmup_fraction"])
+        return self._optimised(options["optimiser"], options["schedule"], momentum=options["momentum"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""

@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from maskrobust.augment import Batch
@@ -15,7 +14,14 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import channels_last
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.weights import check_values
-from maskrobust.lm_modules.training.optimisation import ScheduleName, build_schedule
+from maskrobust.lm_modules.training.optimisation import (
+    OptimiserName,
+    ScheduleName,
+    axes_of_parameters,
+    build_optimiser,
+    build_schedule,
+    rate_factor,
+)
 from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
 
 
@@ -31,10 +37,12 @@ class TrainingModule(pl.LightningModule):
     def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Sequence[str]) -> None:
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
+        self._axes: dict[str, int] = {}
+        self._planned: tuple[ScheduleName, float, float] | None = None  # the schedule, its warm-up and its peak
         self.metrics = nn.ModuleDict({name: SampleMean() for name in metrics})
 
     def setup(self, stage: str) -> None:
-        """Where the trainer synchronises batch norm, make it keep the activations of timm's batch norms.
+        """Note the parameters before a strategy wraps them, and have batch norm synchronised by `KeepingSyncBatchNorm`.
 
         Raises:
             InputError: the trainer is on an Apple GPU, which lacks float64.
@@ -45,6 +53,7 @@ class TrainingModule(pl.LightningModule):
                 "give it accelerator cpu."
             )
         keep_layers_in_sync(self.trainer.strategy)
+        self._axes = axes_of_parameters(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the weights.
@@ -56,28 +65,47 @@ class TrainingModule(pl.LightningModule):
         check_values(checkpoint.get("state_dict", {}), self.state_dict(), source)
 
     def on_train_start(self) -> None:
-        """Have the first step take the rate of this training's length, where that is another than it was."""
+        """Have the first step take the rate of this training's peak and length, where these are others than they were.
+
+        A resumed training may have another length. Lightning's tuners change `learning_rate` and the batch size when
+        the schedule is there already.
+        """
         for schedule in (each.scheduler for each in self.trainer.lr_scheduler_configs):
             if isinstance(schedule, LambdaLR):
+                if self._planned is not None:
+                    name, warmup_fraction, rate = self._planned
+                    schedule.lr_lambdas = [rate_factor(name, self._steps(), warmup_fraction)] * len(schedule.base_lrs)
+                    if (found := self.hparams["learning_rate"]) != rate:
+                        schedule.base_lrs = [found] * len(schedule.base_lrs)
                 rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
                 for group, rate, factor in rates:
                     group["lr"] = rate * factor(schedule.last_epoch)
 
-    def _scheduled(
-        self, optimiser: Optimizer, schedule: ScheduleName, warmup_fraction: float
+    def _optimised(
+        self, optimiser: OptimiserName, schedule: ScheduleName, *, momentum: float = 0.0
     ) -> OptimizerLRSchedulerConfig:
         """An optimiser with its schedule, as Lightning takes them; one without an end has to be constant."""
-        steps = self.trainer.estimated_stepping_batches
-        if not math.isfinite(steps) and (schedule != "constant" or warmup_fraction > 0):
+        options = self.hparams
+        warmup_fraction, rate = options["warmup_fraction"], options["learning_rate"]
+        if not math.isfinite(self.trainer.estimated_stepping_batches) and (
+            schedule != "constant" or warmup_fraction > 0
+        ):
             raise InputError(
                 "a schedule and a warm-up need to know how long the training is, got one without an end; set the "
                 "trainer's max_epochs or max_steps, or schedule constant and warmup_fraction 0."
             )
-        scheduler = build_schedule(optimiser, schedule, int(steps) if math.isfinite(steps) else 1, warmup_fraction)
+        built = build_optimiser(self, self._axes, optimiser, rate, options["weight_decay"], momentum)
+        self._planned = schedule, warmup_fraction, rate
+        scheduler = build_schedule(built, schedule, self._steps(), warmup_fraction)
         return {
-            "optimizer": optimiser,
+            "optimizer": built,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "train/learning_rate"},
         }
+
+    def _steps(self) -> int:
+        """Optimiser steps of the whole training; 1 for one without an end, whose rate is constant."""
+        steps = self.trainer.estimated_stepping_batches
+        return int(steps) if math.isfinite(steps) else 1
 
     def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
         """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""

@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules by name."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from torch import nn, optim
@@ -11,6 +11,9 @@ from maskrobust.errors import InputError
 
 OptimiserName = Literal["sgd", "adamw"]
 ScheduleName = Literal["constant", "cosine"]
+
+_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+"""What FSDP, activation checkpointing and `torch.compile` put into the names of parameters."""
 
 
 def train_only(network: nn.Module, paths: Collection[str]) -> None:
@@ -36,26 +39,65 @@ def train_only(network: nn.Module, paths: Collection[str]) -> None:
         modules[path].requires_grad_(True)
 
 
+def axes_of_parameters(module: nn.Module) -> dict[str, int]:
+    """The number of axes of each parameter of a module, by name; to be asked before anything is wrapped or sharded."""
+    return {_plain_name(name): parameter.ndim for name, parameter in module.named_parameters()}
+
+
 def build_optimiser(
-    network: nn.Module, name: OptimiserName, learning_rate: float, weight_decay: float, momentum: float
+    module: nn.Module,
+    axes: Mapping[str, int],
+    name: OptimiserName,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float,
 ) -> optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; vectors (biases, norms) are not decayed.
 
     Args:
-        network: whose parameters are trained.
+        module: whose parameters are trained, if they require a gradient.
+        axes: what `axes_of_parameters` says of the module as it was: the shards of FSDP are flat.
         name: "sgd" or "adamw".
         learning_rate: above 0.
         weight_decay: at least 0, for parameters of two or more axes.
         momentum: momentum of "sgd", in [0, 1).
+
+    Raises:
+        InputError: a parameter has another name than before.
     """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trained = {_plain_name(path): each for path, each in module.named_parameters() if each.requires_grad}
+    if unknown := sorted(trained.keys() - axes.keys()):
+        raise InputError(
+            f"the optimiser needs parameters by the names that they have when a fit begins, got '{unknown[0]}'; give "
+            "FSDP use_orig_params=True, and replace layers before the fit."
+        )
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [each for path, each in trained.items() if axes[path] > 1], "weight_decay": weight_decay},
+        {"params": [each for path, each in trained.items() if axes[path] <= 1], "weight_decay": 0.0},
     ]
     if name == "sgd":
         return optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
     return optim.AdamW(groups, lr=learning_rate)
+
+
+def _plain_name(name: str) -> str:
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def rate_factor(name: ScheduleName, total_steps: int, warmup_fraction: float) -> Callable[[int], float]:
+    """The fraction of the peak learning rate after so many optimiser steps; see `build_schedule`."""
+    warmup = round(warmup_fraction * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return 0.01 + 0.99 * step / warmup
+        if name == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup))) / 2
+
+    return factor
 
 
 def build_schedule(
@@ -73,13 +115,4 @@ def build_schedule(
         total_steps: optimiser steps of the whole training.
         warmup_fraction: fraction of the steps, in [0, 1).
     """
-    warmup = round(warmup_fraction * total_steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return 0.01 + 0.99 * step / warmup
-        if name == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup))) / 2
-
-    return LambdaLR(optimiser, factor)
+    return LambdaLR(optimiser, rate_factor(name, total_steps, warmup_fraction))

@@ -25,7 +25,6 @@ from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.networks.weights import LayerMaskingOptions
 from maskrobust.lm_modules.training.classifier_arguments import check_values_of
 from maskrobust.lm_modules.training.module import TrainingModule
-from maskrobust.lm_modules.training.optimisation import build_optimiser
 from maskrobust.lm_modules.training.reconstruction import Decoder, patch_normalised, reconstruction_loss
 from maskrobust.lm_modules.training.training_masks import build_masking
 
@@ -196,9 +195,7 @@ class MaskedPretraining(TrainingModule):
         Raises:
             InputError: the training has no end.
         """
-        options = self.hparams
-        optimiser = build_optimiser(self, "adamw", options["learning_rate"], options["weight_decay"], momentum=0.0)
-        return self._scheduled(optimiser, "cosine", options["warmup_fraction"])
+        return self._optimised("adamw", "cosine")
 
     def compile_training(self) -> None:
         """Refuse `fit`'s option to compile the network: its maps are taken by hooks."""

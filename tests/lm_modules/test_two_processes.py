@@ -12,12 +12,15 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch._dynamo.utils import counters
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.masking import Masked, VisibleMap
 from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.optimisation import axes_of_parameters, build_optimiser
 from tests.lm_modules.masking.cases import draw_features
 from tests.lm_modules.masking.test_padding import CHANNELS, draw_module
 from tests.lm_modules.training.test_compilation import build, small_network
@@ -54,7 +57,7 @@ def prepared(objective):
     nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
     classifier.log = lambda *_args, **_options: None
     classifier.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    classifier.on_fit_start()
+    classifier.setup("fit")
     return classifier
 
 
@@ -71,6 +74,32 @@ def after_step(objective, batch):
     classifier.training_step(batch, 0).backward()
     gradients = {name: each.grad for name, each in classifier.named_parameters() if each.grad is not None}
     return gradients | dict(classifier.named_buffers())
+
+
+def after_decayed_step(batch, wrap=lambda module: module):
+    """Parameters after an optimiser step with much weight decay; `wrap` shards them first."""
+    torch.manual_seed(0)
+    options = {"architecture_options": {"width": 16}, "masking": "layer_masking"}
+    classifier = MaskRobustClassifier("small_resnet", 4, **options).double().eval()  # batch norms as they are
+    axes = axes_of_parameters(classifier)
+    module = wrap(classifier)
+    optimiser = build_optimiser(classifier, axes, "sgd", 0.1, weight_decay=0.5, momentum=0.0)
+    logits = module(batch.images, batch.images[:, :1] < 0.5)
+    nn.functional.cross_entropy(logits, batch.labels).backward()
+    optimiser.step()
+    return classifier, module
+
+
+def sharded_step(batch):
+    """What a step of FSDP leaves, in which each process holds half of each parameter, flat."""
+    policy = ModuleWrapPolicy({nn.Sequential})
+    wrap = partial(
+        FullyShardedDataParallel, auto_wrap_policy=policy, use_orig_params=True, device_id=torch.device("cpu")
+    )
+    classifier, module = after_decayed_step(batch, wrap)
+    assert any(each.ndim == 1 and "conv" in name for name, each in classifier.named_parameters())
+    with FullyShardedDataParallel.summon_full_params(module):
+        return {name.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for name, p in module.named_parameters()}
 
 
 def step_of(rank, *, compiles):
@@ -97,6 +126,7 @@ def run_rank(rank, folder):
         found[place] = outcome(module, *(tensor[2 * rank : 2 * rank + 2] for tensor in tensors))
     own = Batch(*(tensor.chunk(2)[rank] for tensor in whole_batch() if tensor is not None))
     found |= {objective: after_step(objective, own) for objective in OBJECTIVES}
+    found["sharded"] = sharded_step(own)
     found |= {compiles: step_of(rank, compiles=compiles) for compiles in ("", "compiled")}
     torch.save(found | {"graphs": counters["stats"]["unique_graphs"]}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
@@ -130,6 +160,13 @@ def test_a_training_step_with_half_of_the_batch_each_equals_one_with_all_of_it(o
         found = first[name] if "running" in name or "num_batches" in name else (first[name] + second[name]) / 2
         torch.testing.assert_close(found, tensor, rtol=1e-8, atol=1e-9)
     assert not any(torch.equal(first[name], buffer) for name, buffer in prepared(objective).named_buffers())
+
+
+def test_sharded_parameters_decay_as_whole_ones(ranks):
+    classifier, _ = after_decayed_step(whole_batch())
+    expected = dict(classifier.named_parameters())
+    for rank in ranks:
+        torch.testing.assert_close(rank["sharded"], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_a_step_is_compiled_to_one_graph(ranks):

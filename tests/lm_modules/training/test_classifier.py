@@ -1,12 +1,14 @@
 """`MaskRobustClassifier` in a real trainer, on tiny data."""
 
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import BatchSizeFinder, LearningRateFinder
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -343,6 +345,30 @@ def test_layer_masking_takes_its_options_and_a_checkpoint_keeps_them(tmp_path):
     fit(classifier).save_checkpoint(tmp_path / "last.ckpt")
     again = MaskRobustClassifier.from_checkpoint(str(tmp_path / "last.ckpt"))
     assert again.hparams["layer_masking"] == options and again.network.options == network.options
+
+
+class SizedData(Data):
+    """Twelve samples, in batches of a size that Lightning's tuner may change."""
+
+    def __init__(self):
+        super().__init__()
+        self.batch_size = 2
+
+    def train_dataloader(self):
+        return DataLoader([draw_batch(torch.tensor([i])) for i in range(12)], self.batch_size, collate_fn=Batch.cat)
+
+
+@pytest.mark.parametrize("masking", ["fill", "layer_masking"])
+def test_lightnings_tuners_train_with_masks_and_what_they_find_is_used(masking, tmp_path):
+    """The schedule begins at the rate that was found, and spans the steps of batches of the size that was found."""
+    finder, sizer, seen = LearningRateFinder(num_training_steps=25), BatchSizeFinder(max_trials=2), Watcher()
+    options = {"max_epochs": 3, "default_root_dir": tmp_path, "callbacks": [finder, sizer, seen]}
+    classifier = build(masking=masking, learning_rate=0.3, warmup_fraction=0.0)
+    trainer = fit(classifier, SizedData(), steps=-1, **options)
+    found = finder.optimal_lr.suggestion()
+    assert found != 0.3 and classifier.hparams["learning_rate"] == found
+    assert sizer.optimal_batch_size == trainer.datamodule.batch_size == 4
+    assert seen.rates[-9:] == pytest.approx([found * (1 + math.cos(math.pi * step / 9)) / 2 for step in range(9)])
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

@@ -10,12 +10,14 @@ from torch import nn, optim
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill, build_family, sample_keys
 from maskrobust.augment.policy import RandomMasking
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from maskrobust.lm_modules.training.optimisation import build_optimiser, build_schedule
+from maskrobust.lm_modules.training.optimisation import axes_of_parameters, build_optimiser, build_schedule
 from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.training_masks import build_masking, build_silhouette_bank, evaluation_fill
+from tests.conftest import refused
 from tests.waits import Waits
 
 PEAK = 0.4
@@ -37,7 +39,7 @@ def rates(name, steps, warmup_fraction):
 def test_only_weights_of_two_or_more_axes_decay(name):
     network = SmallResNet(4, width=16)
     network.conv1.weight.requires_grad_(False)
-    decayed, kept = build_optimiser(network, name, 0.1, 0.05, 0.9).param_groups
+    decayed, kept = build_optimiser(network, axes_of_parameters(network), name, 0.1, 0.05, 0.9).param_groups
     assert decayed["weight_decay"] == 0.05 and kept["weight_decay"] == 0.0
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
@@ -53,12 +55,21 @@ def test_only_weights_of_two_or_more_axes_decay(name):
     ("name", "momentum", "kind"), [("sgd", 0.9, optim.SGD), ("sgd", 0.0, optim.SGD), ("adamw", 0.9, optim.AdamW)]
 )
 def test_the_optimiser_is_the_one_named(name, momentum, kind):
-    optimiser = build_optimiser(SmallResNet(2, width=16), name, 0.1, 0.0, momentum)
+    network = SmallResNet(2, width=16)
+    optimiser = build_optimiser(network, axes_of_parameters(network), name, 0.1, 0.0, momentum)
     assert type(optimiser) is kind
     for group in optimiser.param_groups:
         assert group["lr"] == 0.1
         if kind is optim.SGD:
             assert group["momentum"] == momentum and group["nesterov"] is (momentum > 0)
+
+
+def test_a_layer_that_was_put_in_after_the_fit_began_is_not_left_without_decay():
+    network = SmallResNet(2, width=16)
+    axes = axes_of_parameters(network)
+    network.extra = nn.Linear(2, 2)
+    with refused(InputError, "extra.bias"):
+        build_optimiser(network, axes, "sgd", 0.1, 0.05, 0.9)
 
 
 def test_the_cosine_ends_at_zero_and_the_constant_stays():
@@ -190,7 +201,7 @@ def on_meta(**options):
     classifier = MaskRobustClassifier(network, 4, patch_size=8, **options)
     classifier.log = lambda *_args, **_options: None
     classifier.trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
-    classifier.on_fit_start()
+    classifier.setup("fit")
     normalise(FOUR.images.to("meta"), classifier.mean, classifier.std)  # the first step alone waits for its constants
     return classifier.to("meta"), FOUR.to("meta")
 
