@@ -7,7 +7,7 @@ from maskrobust.augment.batch import (
     check_object_mask as check_object_mask,
     check_visible as check_visible,
 )
-from maskrobust.augment.families.bank import SilhouetteBank as SilhouetteBank
+from maskrobust.augment.families.bank import HoleBank as HoleBank, SilhouetteBank as SilhouetteBank
 from maskrobust.augment.families.registry import (
     FAMILIES as FAMILIES,
     FamilyName as FamilyName,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.augment import SilhouetteBank
+from maskrobust.augment import HoleBank, SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
@@ -110,7 +110,7 @@ def read_classes(path: Path) -> dict[str, int | str]:
 
 def measurement_of(
     networks: Mapping[str, TrainedNetwork], plans: Plans, bank: SilhouetteBank | None, data: AnnotatedDataModule,
-    split: Split, seed: int, device: torch.device,
+    split: Split, seed: int, device: torch.device, own: HoleBank | None = None,
 ) -> Measurement[NetworkAndMethod]:  # fmt: skip
     """What asks networks about a split under every masking method.
 
@@ -122,9 +122,10 @@ def measurement_of(
         split: split of the images, and of as many empty scenes as any plan asks about, where there are some.
         seed: decides every draw.
         device: the device that the networks are on.
+        own: images that lend their own holes; None for plans without own holes.
     """
     count = max(plan.scenes for plan in plans.values())
     scenes = data.empty_scenes(split, count) if count else None
     scenes = None if scenes is None else scenes._replace(images=scenes.images.to(device))
     asked, object_of = under_methods(networks, plans), data.object_of
-    return Measurement(asked, bank, data.num_classes, seed=seed, object_of=object_of, scenes=scenes)
+    return Measurement(asked, bank, data.num_classes, seed=seed, object_of=object_of, scenes=scenes, own=own)

@@ -1,4 +1,4 @@
-"""`SilhouetteBank`: outlines of objects, collected from batches, for holes of their shape."""
+"""`SilhouetteBank` and `HoleBank`: outlines of objects, and holes of images, collected from batches."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -65,9 +65,7 @@ class SilhouetteBank:
             ids.append(batch.ids[annotated].cpu())
         if not masks:
             raise InputError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
-        sizes = sorted({tuple(mask.shape[2:]) for mask in masks})
-        if len(sizes) > 1:
-            raise InputError(f"a silhouette bank holds masks of one size, got {sizes}; resize the images to one size.")
+        check_one_size("a silhouette bank holds masks", masks)
         unique_ids, first = unique_first(torch.cat(ids))
         return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids, object_of(unique_ids))
 
@@ -84,6 +82,73 @@ class SilhouetteBank:
     def select(self, rows: Tensor) -> "SilhouetteBank":
         """Some of the objects, at least one: where (N,) bool is True."""
         return SilhouetteBank(*(getattr(self, name)[rows] for name in _FIELDS))
+
+
+@dataclass(frozen=True)
+class HoleBank:
+    """What may be seen of each image of a split, sorted by sample id: the holes that images bring along.
+
+    Attributes:
+        visible: (N, 1, H, W) bool, False where an image holds no data. Images without a hole are among them.
+        labels: (N,) int64 class of each image.
+        ids: (N,) int64 id of each sample, ascending.
+        objects: (N,) int64, equal for images of the same object.
+    """
+
+    visible: Tensor
+    labels: Tensor
+    ids: Tensor
+    objects: Tensor
+
+    def __len__(self) -> int:
+        return self.visible.shape[0]
+
+    @classmethod
+    def from_batches(
+        cls, batches: Iterable[Batch], object_of: Callable[[Tensor], Tensor] = one_object_each
+    ) -> Self | None:
+        """Collect what may be seen of all images of some batches; the result does not depend on their order.
+
+        Args:
+            batches: batches of one image size; repeated ids are kept once.
+            object_of: which object (N,) int64 each sample id (N,) shows, as a data module's; one of its own by default.
+
+        Returns:
+            The bank; None where no image has a hole.
+
+        Raises:
+            InputError: batches differ in size.
+        """
+        found = [(batch.known.cpu(), batch.labels.cpu(), batch.ids.cpu()) for batch in batches]
+        if all(visible.all() for visible, _, _ in found):
+            return None
+        check_one_size("holes are exchanged between images", [visible for visible, _, _ in found])
+        visible, labels, ids = map(torch.cat, zip(*found, strict=True))
+        unique_ids, first = unique_first(ids)
+        return cls(visible[first], labels[first], unique_ids, object_of(unique_ids))
+
+    def has_hole(self) -> Tensor:
+        """Which images have a hole, (N,) bool."""
+        return ~self.visible.flatten(1).all(dim=1)
+
+    def select(self, rows: Tensor) -> "HoleBank":
+        """Some of the images, where (N,) bool is True, or those at positions in ascending order."""
+        return HoleBank(self.visible[rows], self.labels[rows], self.ids[rows], self.objects[rows])
+
+    def to(self, device: torch.device) -> "HoleBank":
+        """The same bank on another device."""
+        return HoleBank(*(each.to(device) for each in (self.visible, self.labels, self.ids, self.objects)))
+
+
+def check_one_size(purpose: str, masks: Iterable[Tensor]) -> None:
+    """Refuse masks (N, 1, H, W) of several sizes.
+
+    Raises:
+        InputError: naming the purpose and the sizes.
+    """
+    sizes = sorted({tuple(mask.shape[2:]) for mask in masks})
+    if len(sizes) > 1:
+        raise InputError(f"{purpose} of one size, got {sizes}; resize the images to one size.")
 
 
 def unique_first(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-Group = Literal["outline", "accuracy", "remains", "curves", "transfer", "own"]
+Group = Literal["outline", "holes", "accuracy", "remains", "curves", "transfer", "own"]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "number", "logits"]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import Batch, HoleBank, SilhouetteBank
 from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
@@ -25,6 +25,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     condition_names,
     retention_condition,
 )
+from maskrobust.lm_modules.reliance.holes.own import Donors, pair_condition
 from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
     Key,
@@ -99,12 +100,14 @@ class Measurement(Generic[Key]):
         seed: decides every draw, together with the sample ids.
         object_of: which object (B,) int64 each sample id (B,) shows; one of its own by default.
         scenes: empty scenes, on the networks' device, for plans that ask about some; None for no such.
+        own: images that lend their own holes, of the images' size, for plans that ask about these; None for no such.
 
     Attributes:
         asked: as given.
 
     Raises:
-        InputError: scenes have another size than the bank's objects; or who is asked for `nearest` gives no features.
+        InputError: scenes have another size than the bank's objects; who is asked for `nearest` gives no features; or a
+            plan asks about own holes, and no image lends some.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Measurement(Generic[Key]):
         seed: int = 0,
         object_of: Callable[[Tensor], Tensor] = one_object_each,
         scenes: EmptyScenes | None = None,
+        own: HoleBank | None = None,
     ) -> None:
         for name, each in asked.items():
             if each.plan.nearest and each.features is None:
@@ -125,7 +129,7 @@ class Measurement(Generic[Key]):
         self.asked, self._num_classes, self._seed, self._object_of = asked, num_classes, seed, object_of
         plan = ReliancePlan.union(each.plan for each in asked.values())
         known = None if bank is None else replace(bank, objects=object_of(bank.ids))
-        self._source = ConditionSource(known, plan, seed)
+        self._source = ConditionSource(known, plan, seed, own)
         self._names = {key: {*condition_names(each.plan)} for key, each in asked.items()}
         self._in_scenes = {key: each.predict for key, each in asked.items() if each.plan.scenes}
         self._shapes: Shapes | None = None
@@ -145,11 +149,12 @@ class Measurement(Generic[Key]):
         found: dict[Key, Outcomes] = {}
         clean_of: dict[Callable[[Tensor], Tensor], Tensor] = {}
         with torch.inference_mode():
-            conditions = self._source.draw(batch)
+            objects = self._object_of(batch.ids.cpu())
+            conditions = self._source.draw(batch, objects)
             keys, swaps = conditions.fill_keys, conditions.swaps
             facts: dict[str, Any] = {
                 "ids": batch.ids,
-                "objects": self._object_of(batch.ids.cpu()),
+                "objects": objects,
                 "labels": batch.labels,
                 "object_fraction": batch.object_mask.flatten(1).double().mean(dim=1),
                 "swap_label_j": swaps.labels_j,
@@ -182,6 +187,7 @@ class Measurement(Generic[Key]):
                     for each in shown
                     if each.name in OF_SHAPES
                 }
+                odds |= _odds_of_pairs(answers, conditions.donors, batch.labels)
                 chosen = {name: logits.argmax(dim=1) for name, logits in answers.items()}
                 chosen |= {each.name: chosen[each.name].where(each.applies, -1) for each in shown}
                 found[key] = Outcomes(
@@ -189,6 +195,7 @@ class Measurement(Generic[Key]):
                     predictions={name: values.cpu().numpy() for name, values in chosen.items()},
                     features=_in_one_file(ahead),
                     log_odds={name: values.float().cpu().numpy() for name, values in odds.items()},
+                    donors={str(number): pair.who.cpu().numpy() for number, pair in enumerate(conditions.donors)},
                     **facts,
                 )
         return found
@@ -231,20 +238,37 @@ class Measurement(Generic[Key]):
 def _behind(
     name: object, predict: Predictor, images: Tensor, conditions: Sequence[Condition], keys: Tensor, clean: Tensor
 ) -> dict[str, Tensor]:
-    """Logits (B, outputs) under each condition, by its name: the clean ones where nothing is hidden."""
+    """Logits (B, outputs) under each condition, by its name: the clean ones where the image is shown whole."""
     if not conditions:
         return {}
     visible = torch.stack([condition.visible for condition in conditions])
     applies = torch.stack([condition.applies for condition in conditions])
+    shown = [images if each.images is None else each.images for each in conditions]
+    pictures = {id(each): each for each in (images, *shown)}
+    source = torch.stack([*pictures.values()]) if len(pictures) > 1 else images[None]
+    place = torch.tensor([[*pictures].index(id(each)) for each in shown], device=images.device)
     logits = clean.expand(len(conditions), -1, -1).clone()
     hides_something = visible.flatten(2).view(torch.uint8).amin(dim=2) == 0  # `all` of bool takes 50 times as long
-    positions = (applies & hides_something).nonzero()
+    positions = (applies & (hides_something | (place > 0)[:, None])).nonzero()
     for rows in positions.split(max(_SMALLEST_PASS, len(images))) if len(positions) else ():
         condition, image = rows.unbind(dim=1)
-        answer = _check(predict(images[image], visible[condition, image], keys[image]), clean.shape[1])
+        answer = _check(
+            predict(source[place[condition], image], visible[condition, image], keys[image]), clean.shape[1]
+        )
         logits[condition, image] = answer.to(logits.dtype)
     check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
     return {each.name: values for each, values in zip(conditions, logits, strict=True)}
+
+
+def _odds_of_pairs(answers: Mapping[str, Tensor], pairs: Sequence[Donors], labels: Tensor) -> dict[str, Tensor]:
+    """Log-odds (B, 3) of the image's class and of the donors' behind the holes of each pair, NaN where not asked."""
+    found = {}
+    for number, pair in enumerate(pairs):
+        classes = torch.cat([labels[:, None], pair.who[:, :, 2]], dim=1).clamp(min=0)
+        for name in (pair_condition(number, donor) for donor in "jk"):
+            if name in answers:
+                found[name] = log_odds(answers[name], classes).where(pair.differ[:, None], torch.nan)
+    return found
 
 
 def _in_one_file(features: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:

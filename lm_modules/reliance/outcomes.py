@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskrobust.errors import InputError, did_you_mean
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, on_disk, read_arrays
 
-_BY_CONDITION = ("predictions", "features", "log_odds")
+_BY_CONDITION = ("predictions", "features", "log_odds", "donors")
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
@@ -60,7 +60,9 @@ class Outcomes:
             and `Measurement` keep them in temporary files (`on_disk`).
         log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, under
             "clean" and behind "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an
-            output has no others.
+            output has no others. Behind the holes of a pair of donors, of the image's class and of the donors'.
+        donors: (N, 2, 3) int64 by pair, "0", "1", ...: of both images that lend an image their holes the sample id, the
+            object and the class; -1 where there is no pair.
     """
 
     num_classes: int
@@ -76,6 +78,7 @@ class Outcomes:
     scenes: SceneAnswers | None = None
     features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     log_odds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    donors: Mapping[str, IntArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -30,6 +30,8 @@ class ReliancePlan:
         sampled_fraction: fraction in (0, 1] of the images that curves and matrix use. (seed, sample id) decides which.
         scenes: number of empty scenes for the outline pull. 0: no outline pull.
         scene_objects: largest number of objects whose shapes are cut into each empty scene.
+        own_holes: how many pairs of other images lend their holes to each image, where images have some of their own.
+            A pair takes two passes, and exchanged holes take one. 0: nothing is asked about own holes.
         own_measures: your own measures, named with their module as in my_module.my_measure.
 
     Raises:
@@ -49,6 +51,7 @@ class ReliancePlan:
     sampled_fraction: float = 0.25
     scenes: int = 0
     scene_objects: int = 200
+    own_holes: int = 0
     own_measures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class ReliancePlan:
         check_within("[0, 1]", "curve_fractions", *self.curve_fractions)
         check_within("[0, 1]", "transfer_fraction", self.transfer_fraction)
         check_within("(0, 1]", "sampled_fraction", self.sampled_fraction)
-        for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2)):
+        for name, smallest in (("patch_size", 1), ("scenes", 0), ("scene_objects", 2), ("own_holes", 0)):
             check_at_least(name, getattr(self, name), smallest)
         for name, choices in (("curve_families", CURVE_FAMILIES), ("curve_orders", CURVE_ORDERS)):
             unknown = [choice for choice in getattr(self, name) if choice not in choices]
@@ -78,7 +81,7 @@ class ReliancePlan:
         """A plan that asks all that any of several plans asks, in the order in which they name it.
 
         Args:
-            plans: at least one, with equal numbers.
+            plans: at least one, with equal numbers, or numbers of which the largest asks all.
         """
         found = list(plans)
         with_curves = [plan for plan in found if plan.curve_families] or found
@@ -88,7 +91,7 @@ class ReliancePlan:
             if isinstance(values[0], tuple):
                 together[each.name] = tuple(dict.fromkeys(entry for value in values for entry in value))
             else:
-                together[each.name] = any(values) if isinstance(values[0], bool) else values[0]
+                together[each.name] = max(values)
         return cls(**together)
 
     def without_objects(self) -> Self:
@@ -117,3 +120,6 @@ WITHOUT_OBJECTS = (
     "silhouettes in the transfer matrix are left out"
 )
 """What `ReliancePlan.without_objects` leaves out, in words."""
+
+WITHOUT_HOLES = "no image has a hole of its own, so nothing is said of such holes"
+"""What is left out where a data module may hide pixels and hides none, in words."""

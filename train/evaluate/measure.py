@@ -10,14 +10,14 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rich.progress import Progress
 
-from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment import Batch, HoleBank, SilhouetteBank
 from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
+from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_HOLES, WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, numbered_batches
@@ -64,11 +64,15 @@ class Answered(NamedTuple):
         probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
             has no shapes.
         plans: what the networks were asked under each masking method.
+        own: the holes that the images bring along; None where they have none, or the plan does not ask about them.
+        left_out: what was left out, in words.
     """
 
     runs: Runs
     probe: ProbeOutcomes | None
     plans: Plans
+    own: HoleBank | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progress: Progress) -> Answered | None:
@@ -102,17 +106,27 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
         bank = _read_bank(data, config.split)
     if bank is not None and bank.seem_inverted():
         rank_zero_warn(INVERTED)
+    left_out = []
     if config.quick:
         rank_zero_info(QUICK)
+        left_out.append(QUICK)
     if bank is None:
         rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
+        left_out.append(WITHOUT_OBJECTS)
         config = replace(config, plan=config.plan.without_objects())
+    own = None
+    if config.plan.own_holes:
+        with stage(progress, "reading holes"):
+            own, may_hide = _read_holes(config)
+        if own is None:
+            config = replace(config, plan=replace(config.plan, own_holes=0))
+            left_out += [WITHOUT_HOLES] * may_hide
     probe = None
     if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
             probe = read_outlines(data, config.split, bank, config.seed)
-    runs = _ask(config, on_device, bank, progress)
-    return None if runs is None else Answered(runs, probe, config.plans)
+    runs = _ask(config, on_device, bank, own, progress)
+    return None if runs is None else Answered(runs, probe, config.plans, own, tuple(left_out))
 
 
 def _check_alike(networks: Mapping[str, TrainedNetwork], batches: Iterable[Batch]) -> None:
@@ -131,6 +145,30 @@ def _read_bank(data: AnnotatedDataModule, split: Split) -> SilhouetteBank | None
     own = [(number, _outlines(batch)) for number, batch in batches]
     found = [batch for batch in _in_order(own) if len(batch.ids)]
     return SilhouetteBank.from_batches(found) if found else None
+
+
+def _read_holes(config: EvaluationConfig) -> tuple[HoleBank | None, bool]:
+    """The holes of the images that are asked about, None for none, and whether the data may hide pixels at all."""
+    batches, wanted, _ = _asked_batches(config)
+    own = []
+    for number, batch in numbered_batches(batches, _own_part(wanted)):
+        if batch.visible is None:  # of data that hide no pixel, no batch has one
+            break
+        nothing = batch.images.new_empty(len(batch.ids), 0)
+        own.append((number, Batch(batch.ids, nothing, batch.visible, batch.labels, batch.visible)))
+    found = _in_order(own)
+    return HoleBank.from_batches(found, config.data.object_of) if found else None, bool(found)
+
+
+def _asked_batches(config: EvaluationConfig) -> tuple[Iterable[Batch], range, int | None]:
+    """The batches of the split, the numbers of those to ask about, and how many these are, None where not known."""
+    batches: Iterable[Batch] = config.data.whole_split(config.split)
+    total = length_hint(batches)
+    if config.quick and not total:  # of an unknown number, the first ones
+        batches = first_images(batches, QUICK_IMAGES)
+    every = max(1, -(-total // (QUICK_IMAGES // config.data.batch_size or 1))) if config.quick else 1
+    wanted = range(0, total or sys.maxsize, every)
+    return batches, wanted, len(wanted) if total else None
 
 
 def _own_part(numbers: range) -> range:
@@ -153,17 +191,13 @@ def _outlines(batch: Batch) -> Batch:
 
 
 def _ask(
-    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], bank: SilhouetteBank | None, progress: Progress
-) -> Runs | None:
+    config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], bank: SilhouetteBank | None,
+    own: HoleBank | None, progress: Progress,
+) -> Runs | None:  # fmt: skip
     """Outcomes of all networks, on the first process."""
-    device, data = config.torch_device, config.data
-    measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device)
-    batches = data.whole_split(config.split)
-    total, ranks = length_hint(batches), rank_and_number()[1]
-    if config.quick and not total:  # of an unknown number, the first ones
-        batches = first_images(batches, QUICK_IMAGES)
-    every = max(1, -(-total // (QUICK_IMAGES // data.batch_size or 1))) if config.quick else 1
-    wanted = range(0, total or sys.maxsize, every)
+    device, data, ranks = config.torch_device, config.data, rank_and_number()[1]
+    measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device, own)
+    batches, wanted, count = _asked_batches(config)
 
     def shown(found: Iterable[tuple[int, Found]], description: str, count: int | None) -> Iterator[tuple[int, Found]]:
         task = progress.add_task(description, total=count)
@@ -172,7 +206,7 @@ def _ask(
             progress.advance(task, ranks)
         progress.remove_task(task)
 
-    images = shown(numbered_batches(batches, _own_part(wanted)), "asking about images", len(wanted) if total else None)
+    images = shown(numbered_batches(batches, _own_part(wanted)), "asking about images", count)
     about_images = _in_order((number, measurement.ask(batch.to(device))) for number, batch in images)
     passes = range(len(measurement.passes))
     scenes = shown(at_numbers(measurement.passes, _own_part(passes)), "asking about scenes", len(passes))

@@ -13,10 +13,9 @@ from maskrobust.lm_modules.reliance.measurement import difference_rows, result_r
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
-from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.evaluate.config import QUICK, EvaluationConfig
+from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
@@ -64,7 +63,7 @@ def summarise(
             "answers": config.answers,
             "precision": config.precision,
             "probe": probe_source(config.data, config.split) if probe is not None else "not asked",
-            "left_out": [*[QUICK] * config.quick, *[WITHOUT_OBJECTS] * (plans[main_method] != config.plan)],
+            "left_out": list(answered.left_out),
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),
@@ -125,7 +124,8 @@ def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
     pairs = [((name, method), (first, method)) for name in others for method in config.methods]
     pairs += [((name, method), (name, main)) for name in runs for method in further]
     for (network, method), (other, other_method) in pairs:
-        context = Context(answered.plans[method], answered.probe)
+        plan = min((answered.plans[method], answered.plans[other_method]), key=lambda each: each.own_holes)
+        context = Context(plan, answered.probe)
         both = [runs[network][method]], [runs[other][other_method]]
         for row in difference_rows(network, other, method, both, context, **sampling):
             if other_method == method:

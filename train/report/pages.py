@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.headline import said
+from maskrobust.train.report.own_holes import own_holes_block
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim, rule, verdict
 from maskrobust.train.report.sections.curves import curves
@@ -47,5 +48,5 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
         HTML as that of `render_page`.
     """
     first, *remarks = said(results)
-    header = prose("headline", first=first, remarks=remarks) + grid(results, shown)
+    header = prose("headline", first=first, remarks=remarks) + own_holes_block(results) + grid(results, shown)
     return render_page("evaluate", first, header, _further(shown), results)

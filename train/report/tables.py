@@ -14,6 +14,7 @@ from maskrobust.train.report.wording import GOALS, PERCENT, family_title, in_sen
 
 GROUP_TITLES: Mapping[Group, str] = {
     "outline": "outlines",
+    "holes": "holes of the images",
     "accuracy": "accuracy",
     "remains": "checks",
     "curves": "curves",

@@ -5,10 +5,11 @@ from rich.panel import Panel
 from rich.text import Text
 
 from maskrobust.lm_modules.reliance.results import only
+from maskrobust.train.report.own_holes import own_holes_lines
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.grid import grid_lines
-from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, interval, method_title
+from maskrobust.train.report.wording import PERCENT, capitalised, cut, decimal, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 _NAME = 18
@@ -31,12 +32,12 @@ def results_table(results: Results) -> Group:
     for method, of_method in grid.items():
         lines.append(in_sentence(method_title(method)))
         for line in of_method:
-            name = f"  {line.network.title}"
-            name = name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+            name = cut(f"  {line.network.title}", _NAME)
             columns = ((line.outline, 8), (line.circle, 7), (line.half, 8), (line.clean, 7))
             right = "".join(f"{'' if row is None else f'{100 * (row.value or 0.0):.0f}':>{n}}" for row, n in columns)
             word = f"{line.word} {line.share}" if decides else ""
             lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
+    lines += own_holes_lines(results)
     return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 

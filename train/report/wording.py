@@ -137,6 +137,11 @@ def in_sentence(title: str) -> str:
     return title if title.isupper() else title[:1].lower() + title[1:]
 
 
+def cut(text: str, length: int) -> str:
+    """The text, at most so long, and with an ellipsis where something is cut off."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _without_module(name: str) -> str:
     """An own family or fill without the module in front of it."""
     return re.sub(r"^(\w+\.)+", "", name)

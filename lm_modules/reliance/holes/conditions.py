@@ -11,6 +11,7 @@ from torch import Tensor
 from maskrobust.augment import (
     FAMILIES,
     Batch,
+    HoleBank,
     ObjectHoles,
     SilhouetteBank,
     build_family,
@@ -21,8 +22,18 @@ from maskrobust.augment import (
     uniform,
 )
 from maskrobust.augment.batch import check_floating
+from maskrobust.augment.families.holes import check_mask_size
 from maskrobust.augment.registry import address, import_modules
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
+from maskrobust.lm_modules.reliance.holes.own import (
+    EXCHANGED,
+    Donors,
+    draw_donors,
+    draw_exchanged,
+    mended,
+    pair_condition,
+)
 from maskrobust.lm_modules.reliance.holes.swaps import SwapTriples, no_swaps, swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -30,6 +41,7 @@ FILL_STREAM, HOLE_STREAM = 0, 1
 """Numbers folded into a sample's key to draw random fills, and to draw the holes of the leak."""
 
 _SWAP_STREAM, _PATCH_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM = 2, 3, 5, 6, 7
+_OWN_STREAM = 8
 
 
 OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
@@ -42,13 +54,15 @@ class Condition(NamedTuple):
 
     Attributes:
         name: key of `Outcomes.predictions`.
-        visible: (B, 1, H, W) bool; pixels without data are hidden under every condition.
+        visible: (B, 1, H, W) bool; pixels without data are hidden under every condition that shows the batch's images.
         applies: (B,) bool, False where the condition says nothing about an image.
+        images: (B, C, H, W), what is shown in place of the batch's images; None for these.
     """
 
     name: str
     visible: Tensor
     applies: Tensor
+    images: Tensor | None = None
 
 
 class Conditions(NamedTuple):
@@ -58,12 +72,14 @@ class Conditions(NamedTuple):
         all: every condition of the plan, without "clean", under which nothing is hidden.
         holes: silhouette and circle, of the conditions with these names.
         swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
+        donors: whose holes are exchanged, of the conditions of `pair_condition`.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
 
     all: tuple[Condition, ...]
     holes: ObjectHoles
     swaps: SwapTriples
+    donors: tuple[Donors, ...]
     fill_keys: Tensor
 
 
@@ -77,6 +93,9 @@ class Drawing(NamedTuple):
         bank: objects whose silhouettes are drawn; None for a plan without objects.
         holes: silhouette and circle of each image's object.
         swaps: other objects' silhouettes.
+        objects: (B,) int64, which object each image shows.
+        own: images that lend their own holes; None for a plan without own holes.
+        donors: pairs of these for each image.
     """
 
     plan: ReliancePlan
@@ -85,6 +104,9 @@ class Drawing(NamedTuple):
     bank: SilhouetteBank | None
     holes: ObjectHoles
     swaps: SwapTriples
+    objects: Tensor
+    own: HoleBank | None
+    donors: tuple[Donors, ...]
 
     @property
     def sampled(self) -> Tensor:
@@ -93,7 +115,7 @@ class Drawing(NamedTuple):
 
 
 Names = Callable[[ReliancePlan], Iterable[str]]
-Hidden = Iterator[tuple[Tensor, Tensor]]
+Hidden = Iterator[tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]]
 Draws = Callable[[Drawing], Hidden]
 
 _HOLES: dict[tuple[str, str], tuple[Names, Draws]] = {}
@@ -102,8 +124,8 @@ _HOLES: dict[tuple[str, str], tuple[Names, Draws]] = {}
 def hole(names: Names) -> Callable[[Draws], Draws]:
     """Register the decorated function, which draws holes for measures; it may stand in the file of its measure.
 
-    It takes a `Drawing`, and yields for each name what is visible, (B, 1, H, W) bool, and to which images the condition
-    applies, (B,) bool.
+    It takes a `Drawing`, and yields for each name what is visible, (B, 1, H, W) bool, to which images the condition
+    applies, (B,) bool, and, where other images are shown than those of the batch, these.
 
     Args:
         names: names of the conditions that a plan asks for, in order; where there is none, the function is not called.
@@ -123,23 +145,38 @@ class ConditionSource:
         bank: objects whose silhouettes are swapped in and drawn, of the images' size; None for a plan without objects.
         plan: what is asked.
         seed: any integer; with the sample ids it decides every draw.
+        own: images that lend their own holes, of the images' size; None for a plan without own holes.
+
+    Raises:
+        InputError: the plan asks about own holes, and no image lends some.
     """
 
-    def __init__(self, bank: SilhouetteBank | None, plan: ReliancePlan, seed: int) -> None:
+    def __init__(self, bank: SilhouetteBank | None, plan: ReliancePlan, seed: int, own: HoleBank | None = None) -> None:
+        if plan.own_holes and own is None:
+            raise InputError(
+                f"own_holes asks about holes that images bring along, got own_holes {plan.own_holes} and no HoleBank; "
+                "give one, or set own_holes to 0."
+            )
         self.plan = plan
         self.seed = seed
         self._bank = bank
         self._index = None if bank is None else swap_index(bank)
+        self._own = own if plan.own_holes else None
 
-    def draw(self, batch: Batch) -> Conditions:
+    def draw(self, batch: Batch, objects: Tensor | None = None) -> Conditions:
         """All conditions of a batch of annotated images, on the batch's device.
+
+        Args:
+            batch: the batch.
+            objects: (B,) int64, which object each image shows; None for one of its own each.
 
         Raises:
             TypeError: the images are integers, as a loader yields them.
-            InputError: the bank's masks have another size than the images.
+            InputError: the masks of a bank have another size than the images.
         """
         check_floating(batch.images)
         self._follow(batch.labels.device)
+        objects = batch.ids if objects is None else objects.to(batch.ids.device)
         keys = sample_keys(self.seed, batch.ids)
         height, width = batch.images.shape[2:]
         holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
@@ -147,22 +184,30 @@ class ConditionSource:
             swaps = no_swaps(holes.silhouette_visible)
         else:
             swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
-        drawing = Drawing(self.plan, batch, keys, self._bank, holes, swaps)
+        donors: tuple[Donors, ...] = ()
+        if self._own is not None:
+            check_mask_size(self._own.visible, height, width)
+            donors = (*draw_donors(fold_in(keys, _OWN_STREAM), objects, self._own, self.plan.own_holes),)
+        drawing = Drawing(self.plan, batch, keys, self._bank, holes, swaps, objects, self._own, donors)
         conditions = tuple(
             Condition(name, *hidden)
             for names, draw in _all_holes()
             if (wanted := [*names(self.plan)])
             for name, hidden in zip(wanted, draw(drawing), strict=True)
         )
-        if batch.visible is not None:
-            conditions = tuple(each._replace(visible=each.visible & batch.visible) for each in conditions)
-        return Conditions(conditions, holes, swaps, fold_in(keys, FILL_STREAM))
+        conditions = tuple(
+            each if each.images is not None else each._replace(visible=each.visible & batch.known)
+            for each in conditions
+        )
+        return Conditions(conditions, holes, swaps, donors, fold_in(keys, FILL_STREAM))
 
     def _follow(self, device: torch.device) -> None:
-        """Keep bank and index on the device of the batches."""
+        """Keep banks and index on the device of the batches."""
         if self._bank is not None and self._bank.ids.device != device:
             self._bank = self._bank.to(device)
             self._index = swap_index(self._bank)
+        if self._own is not None and self._own.ids.device != device:
+            self._own = self._own.to(device)
 
 
 def condition_names(plan: ReliancePlan) -> list[str]:
@@ -229,3 +274,18 @@ def _transfer(drawing: Drawing) -> Hidden:
         draw = build_family(family, hidden_fraction=fixed, patch_size=plan.patch_size, bank=drawing.bank)
         from_object = "object_mask" in FAMILIES.find(family, "transfer_families").inputs
         yield draw(keys, batch), drawing.sampled & annotated if from_object else drawing.sampled
+
+
+@hole(lambda plan: [EXCHANGED] if plan.own_holes else ())
+def _exchanged(drawing: Drawing) -> Hidden:
+    assert drawing.own is not None
+    visible, some = draw_exchanged(fold_in(drawing.keys, _OWN_STREAM), drawing.objects, drawing.own)
+    yield visible, some, mended(drawing.batch.images, drawing.batch.known)
+
+
+@hole(lambda plan: itertools.starmap(pair_condition, itertools.product(range(plan.own_holes), ("j", "k"))))
+def _own_holes(drawing: Drawing) -> Hidden:
+    for pair in drawing.donors:
+        images = mended(drawing.batch.images, drawing.batch.known & pair.visible_j & pair.visible_k)
+        yield pair.visible_j, pair.differ, images
+        yield pair.visible_k, pair.differ, images

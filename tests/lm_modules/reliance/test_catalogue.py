@@ -26,6 +26,7 @@ EVERYTHING = ReliancePlan(
     curve_fractions=(0.0, 0.5),
     transfer_families=tuple(FAMILIES),
     scenes=2,
+    own_holes=2,
 )
 ENTRIES = catalogue()
 
