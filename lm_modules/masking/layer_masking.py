@@ -480,10 +480,10 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 def _kind_of_pass(images: Tensor, modules: Sequence[nn.Module], sizes: SizesOfRun | None) -> Hashable:
     """What a forward may choose its code by without a look at values, which no pass on tensors without values stops."""
-    kind = images.device.type
-    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(kind)
-    of_images = images.shape, images.dtype, images.requires_grad, sizes is not None
-    return kind, modes, of_images, tuple(module.training for module in modules)
+    with torch._C.DisableTorchFunctionSubclass():  # it is not the network that asks for sizes
+        device, of_images = images.device.type, (images.shape, images.dtype, images.requires_grad, sizes is not None)
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device)
+    return device, of_images, modes, tuple(module.training for module in modules)
 
 
 def _uncompiled(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
