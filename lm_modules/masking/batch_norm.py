@@ -195,29 +195,40 @@ class _NativeBatchNorm(torch.autograd.Function):
         return of_features, of_weight * root, of_bias, None, None
 
 
-def compiled_batch_norm(norm: BatchNorm, features: Tensor, visible: Tensor) -> Tensor:
-    """`masked_batch_norm` in one process, for `torch.compile`.
+def explicit_batch_norm(
+    norm: BatchNorm, features: Tensor, visible: Tensor, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """`masked_batch_norm` with a backward pass written out, for `torch.compile` and for several processes.
 
     Args:
         norm: as there.
         features: (B, C, H, W) float.
         visible: (B, 1, H, W) bool.
+        group: the processes over whose visible positions the statistics are; None for this process alone. They
+            exchange 2 C + 1 numbers each in the forward and 2 C in the backward pass.
 
     Returns:
         (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions.
     """
     like = torch.empty((), dtype=torch.promote_types(features.dtype, torch.float32), device=features.device)
     weight, bias = _affine(norm, features.shape[1], like)
-    return _CompiledBatchNorm.apply(features, weight, bias, visible, norm)  # type: ignore[no-any-return,no-untyped-call]
+    return _ExplicitBatchNorm.apply(features, weight, bias, visible, norm, group)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _CompiledBatchNorm(torch.autograd.Function):
+class _ExplicitBatchNorm(torch.autograd.Function):
     """Of maps only the features are kept for the backward pass, from which a compiler computes the others again."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, visible: Tensor, norm: BatchNorm) -> Tensor:
-        mean, _, count = moments = visible_moments(features, visible)
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, visible: Tensor, norm: BatchNorm,
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:  # fmt: skip
+        moments = visible_moments(features, visible)
+        if group is not None:
+            moments = _moments_of_all_processes(*moments, group)
+        mean, _, count = moments
         normalised, scale = _normalised(norm, features, visible, moments, weight, bias)
+        ctx.group = group
         ctx.save_for_backward(features, weight, visible, mean, scale, count.clamp(min=1))
         return normalised
 
@@ -227,25 +238,34 @@ class _CompiledBatchNorm(torch.autograd.Function):
         axes, others = features.ndim - 2, (0, *range(2, features.ndim))
         gradient = hide(gradients[0].to(scale.dtype), visible)
         centred = hide(features.to(scale.dtype) - beside(mean, axes), visible)
-        of_bias = gradient.sum(dim=others)
-        of_weight = (gradient * centred).sum(dim=others) * scale
+        own = torch.stack([gradient.sum(dim=others), (gradient * centred).sum(dim=others) * scale])
+        of_bias, of_weight = own if ctx.group is None else sum_of_processes(own, ctx.group)
         along = centred * beside(scale * of_weight / count, axes)
         of_features = hide(beside(scale * weight, axes) * (gradient - beside(of_bias / count, axes) - along), visible)
-        return of_features.to(features.dtype), of_weight, of_bias, None, None
+        return of_features.to(features.dtype), own[1], own[0], None, None, None
+
+
+def sum_of_processes(own: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The sum of a tensor over processes, for a backward pass, of which it has no gradient.
+
+    Raises:
+        NotImplementedError: a graph of the gradient is asked for (`create_graph=True`).
+    """
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise NotImplementedError(
+            "synchronised batch norm over visible positions has one derivative, got create_graph=True; set "
+            "trainer.sync_batchnorm to false."
+        )
+    total = own.clone()
+    dist.all_reduce(total, group=group)
+    return total
 
 
 _LARGE = 16.0
 """Squared mean over variance from which on the values are centred before they are summed."""
 
 
-def masked_batch_norm(
-    norm: BatchNorm,
-    features: Tensor,
-    visible: Tensor,
-    group: dist.ProcessGroup | None = None,
-    *,
-    synchronised: bool = False,
-) -> Tensor:
+def masked_batch_norm(norm: BatchNorm, features: Tensor, visible: Tensor) -> Tensor:
     """Normalise with the mean and variance over visible positions, and update the running statistics with them.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias with the biased variance; the running variance takes the
@@ -255,16 +275,12 @@ def masked_batch_norm(
         norm: weight, bias, eps, momentum and the running statistics.
         features: (B, C, H, W) float.
         visible: (B, 1, H, W) bool.
-        group: the processes of `synchronised`; None for all.
-        synchronised: whether the moments are those of the visible positions of all processes, where there are several.
 
     Returns:
         (B, C, H, W), dtype of `features`, computed in float32 at least; 0 at hidden positions, which a small variance
         over few visible ones would blow up from layer to layer.
     """
     moments = visible_moments(features, visible)
-    if synchronised and dist.is_initialized():
-        moments = _moments_of_all_processes(*moments, group)
     return _normalised(norm, features, visible, moments, *_affine(norm, features.shape[1], moments[0]))[0]
 
 
@@ -283,10 +299,10 @@ def _normalised(
 
 
 def _moments_of_all_processes(
-    mean: Tensor, variance: Tensor, count: Tensor, group: dist.ProcessGroup | None
+    mean: Tensor, variance: Tensor, count: Tensor, group: dist.ProcessGroup
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pool the moments of all processes with the law of total variance; differentiable across processes."""
-    gathered: Tensor = _Gather.apply(torch.cat([mean, variance, count.reshape(1)]), group)  # type: ignore[no-untyped-call]
+    """Pool the moments of all processes with the law of total variance."""
+    gathered = rows_of_processes(torch.cat([mean, variance, count.reshape(1)]), group)
     means, variances = gathered[:, :-1].chunk(2, dim=1)
     counts = gathered[:, -1:]
     total = counts.sum()
@@ -295,21 +311,11 @@ def _moments_of_all_processes(
     return pooled_mean, ((variances + (means - pooled_mean).square()) * weights).sum(dim=0), total
 
 
-class _Gather(torch.autograd.Function):
-    """A tensor of each process as rows; backward sums the gradients, for each process's loss depends on every row."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-        ctx.group = group
-        rows = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
-        dist.all_gather(rows, tensor, group=group)
-        return torch.stack(rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        total = gradients[0].clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total[dist.get_rank(ctx.group)], None
+def rows_of_processes(own: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """A tensor of each process, (processes, *its shape), without a gradient."""
+    gathered = own.new_empty(dist.get_world_size(group), own.numel())
+    dist.all_gather_into_tensor(gathered.view(-1), own.contiguous().view(-1), group=group)
+    return gathered.view(-1, *own.shape)
 
 
 def _affine(norm: BatchNorm, channels: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,10 +27,12 @@ _VIEWS = (
     "as_strided", "empty", "new_empty", "_unsafe_view", "lift_fresh", "unbind", "split", "reshape", "_reshape_alias",
     "promote_types",
 )  # fmt: skip
+_KERNELS = "maskrobust.lm_modules.masking.kernels"
 _STAGES = {
     "VisibleMap._distances": "plan", "neighbour_rings": "plan", "pad_rows": "padding", "_PadRows.backward": "padding",
     "neighbour_padding": "padding", "VisibleMap.window": "mask", "VisibleMap.merge": "mask", "hide": "hiding",
-    "zeroed": "hiding", "batch_norm": "batch norm", "_KernelBatchNorm.backward": "batch norm",
+    "zeroed": "hiding", "batch_norm": "batch norm", "sync_batch_norm": "batch norm",
+    "_KernelBatchNorm.backward": "batch norm",
 }  # fmt: skip
 """Functions whose operations are counted together; the innermost one counts."""
 
@@ -45,9 +47,11 @@ def counting(
 
     An operation of torch counts as one kernel that reads its inputs and writes its results once; a kernel of layer
     masking counts what it reads and writes under masks of four images. What convolutions compute is left out. A row is
-    of one way: the plain network, masked by torch's operations, or by kernels in Triton. It has kernels, gigabytes,
-    milliseconds (bytes over bandwidth, and 4 us for each kernel), over_plain, waits (tensors of the host that an
-    operation takes; asking what a tensor holds is an error here), and the milliseconds of each part of layer masking.
+    of one way: the plain network, masked by torch's operations, by kernels in Triton, or by these with SyncBatchNorm
+    over eight processes (sync, in training), whose exchange itself is not counted. It has kernels, gigabytes, saved
+    (gigabytes that are kept for the backward pass), milliseconds (bytes over bandwidth, and 4 us for each kernel),
+    over_plain, waits (tensors of the host that an operation takes; asking what a tensor holds is an error here), and
+    the milliseconds of each part of layer masking.
     Needs Triton, which the extra `dev` has.
 
     Args:
@@ -69,12 +73,18 @@ def count(name: str, batch: int, size: int, *, train: bool) -> Iterator[Row]:
     images = images.to(memory_format=torch.channels_last)
     visible = torch.empty(batch, 1, size, size, dtype=torch.bool, device="meta")
     plain, masked = 0.0, LayerMasking(network)
-    for way in ("plain", "torch", "kernels"):
-        with _Count(touched if way == "kernels" else []) as counted, ExitStack() as stack:
-            if way == "kernels":
+    for way in ("plain", "torch", "kernels", *(("sync",) if train else ())):
+        if way == "sync":
+            masked = LayerMasking(nn.SyncBatchNorm.convert_sync_batchnorm(network, process_group=object()))
+        with _Count(touched if way in ("kernels", "sync") else []) as counted, ExitStack() as stack:
+            if way in ("kernels", "sync"):
                 stack.enter_context(patch.object(kernels, "are_on", lambda _: True))
-                stack.enter_context(patch("maskrobust.lm_modules.masking.kernels.launching.launch", counted.launch))
-            _pass(*((network, images) if way == "plain" else (masked, images, visible)))
+                stack.enter_context(patch(f"{_KERNELS}.launching.launch", counted.launch))
+            if way == "sync":
+                stack.enter_context(patch("torch.distributed.is_initialized", lambda: True))
+                stack.enter_context(patch(f"{_KERNELS}.batch_norm.rows_of_processes", _eight_rows))
+                stack.enter_context(patch(f"{_KERNELS}.batch_norm.sum_of_processes", lambda own, _: own.clone()))
+            saved = _pass(*((network, images) if way == "plain" else (masked, images, visible)))
         seconds = counted.seconds()
         plain = plain or sum(seconds.values())
         yield {
@@ -83,6 +93,7 @@ def count(name: str, batch: int, size: int, *, train: bool) -> Iterator[Row]:
             "way": way,
             "kernels": counted.kernels.total(),
             "gigabytes": sum(counted.bytes.values()) / 1e9,
+            "saved": saved / 1e9,
             "milliseconds": 1e3 * sum(seconds.values()),
             "over_plain": sum(seconds.values()) / plain,
             "waits": counted.waits,
@@ -90,13 +101,27 @@ def count(name: str, batch: int, size: int, *, train: bool) -> Iterator[Row]:
         }
 
 
-def _pass(call: Callable[..., Tensor], images: Tensor, *visible: Tensor) -> None:
+def _eight_rows(own: Tensor, _group: object) -> Tensor:
+    return own.new_empty(8, *own.shape)
+
+
+def _pass(call: Callable[..., Tensor], images: Tensor, *visible: Tensor) -> int:
+    """Run a pass; the bytes that it has kept for its backward pass, each storage once."""
     is_training = isinstance(call, nn.Module) and call.training
-    with torch.set_grad_enabled(is_training):
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    with torch.set_grad_enabled(is_training), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = call(images, *visible)
+    saved = sum(storage.nbytes() for storage in kept.values())
     if is_training:
         output.float().square().mean().backward()
         call.zero_grad(set_to_none=True)  # type: ignore[attr-defined]
+    return saved
 
 
 class _Count(TorchDispatchMode):

@@ -4,22 +4,34 @@ from itertools import compress
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.axes import channels_last
-from maskrobust.lm_modules.masking.batch_norm import BatchNorm, masked_batch_norm
+from maskrobust.lm_modules.masking.batch_norm import (
+    BatchNorm,
+    masked_batch_norm,
+    rows_of_processes,
+    sum_of_processes,
+)
 from maskrobust.lm_modules.masking.kernels import launching
 
 _FEW = 8
 """Channels whose moments one program joins."""
 
 
-def kernel_batch_norm(norm: BatchNorm, features: Tensor, visible: Tensor) -> Tensor:
-    """`masked_batch_norm` in one process; the result is channels-last."""
+def kernel_batch_norm(
+    norm: BatchNorm, features: Tensor, visible: Tensor, group: dist.ProcessGroup | None = None
+) -> Tensor:
+    """`masked_batch_norm`, over the visible positions of a group of processes if one is given.
+
+    The result is channels-last. Processes exchange 3 C numbers each in the forward and 2 C in the backward pass.
+    """
     weight, bias, shown = norm.weight, norm.bias, visible.contiguous()
-    return _KernelBatchNorm.apply(channels_last(features), weight, bias, shown, norm)  # type: ignore[no-any-return]
+    return _KernelBatchNorm.apply(channels_last(features), weight, bias, shown, norm, group)  # type: ignore[no-any-return]
 
 
 class _KernelBatchNorm(torch.autograd.Function):
@@ -27,33 +39,35 @@ class _KernelBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, visible: Tensor, norm: BatchNorm
-    ) -> Tensor:
+        ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, visible: Tensor, norm: BatchNorm,
+        group: dist.ProcessGroup | None,
+    ) -> Tensor:  # fmt: skip
         shown, normalised = visible.view(torch.uint8), torch.empty_like(features)
-        moments = _moments_of(features, shown, norm)
+        moments = _moments_of(features, shown, norm, group)
         launching.launch_tiles(_normalise, features, shown, moments, weight, bias, normalised)
-        ctx.norm = norm
+        ctx.norm, ctx.group = norm, group
         ctx.save_for_backward(features, weight, bias, visible, moments)
         return normalised
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         features, weight, bias, visible, moments = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a graph of the gradient is asked for, which torch's own operations give
+        if torch.is_grad_enabled() and ctx.group is None:  # for a graph of the gradient, which torch's operations give
             norm, is_needed = ctx.norm._replace(running_mean=None, running_var=None), ctx.needs_input_grad[:3]
             output, needed = masked_batch_norm(norm, features, visible), compress((features, weight, bias), is_needed)
             found = iter(torch.autograd.grad(output, [*needed], gradients[0], create_graph=True))
-            return *(next(found) if each else None for each in is_needed), None, None
+            return *(next(found) if each else None for each in is_needed), None, None, None
         gradient, shown = channels_last(gradients[0]), visible.view(torch.uint8)
         partial = moments.new_empty(launching.SPLITS, 2, features.shape[1])
         launching.launch_splits(_sum_gradients, features, gradient, shown, moments, partial)
-        sums, of_features = partial.sum(dim=0), torch.empty_like(features)
+        own, of_features = partial.sum(dim=0), torch.empty_like(features)
+        sums = own if ctx.group is None else sum_of_processes(own, ctx.group)
         launching.launch_tiles(_differentiate, features, gradient, shown, moments, sums, weight, of_features)
-        of_bias, of_weight = sums.unbind()
-        return of_features, None if weight is None else of_weight, None if bias is None else of_bias, None, None
+        of_bias, of_weight = own.unbind()
+        return of_features, None if weight is None else of_weight, None if bias is None else of_bias, None, None, None
 
 
-def _moments_of(features: Tensor, shown: Tensor, norm: BatchNorm) -> Tensor:
+def _moments_of(features: Tensor, shown: Tensor, norm: BatchNorm, group: dist.ProcessGroup | None) -> Tensor:
     """(mean, 1 / standard deviation, number of visible positions) of each channel, (3, C), float32 at least.
 
     Running statistics move within the forward, as in torch's: a checkpoint computes again up to the last saved tensor.
@@ -62,9 +76,26 @@ def _moments_of(features: Tensor, shown: Tensor, norm: BatchNorm) -> Tensor:
     precision = torch.promote_types(features.dtype, torch.float32)
     partial, moments = (features.new_empty(*size, 3, channels, dtype=precision) for size in ((splits,), ()))
     launching.launch_splits(_sum_moments, features, shown, partial)
+    if group is not None:
+        partial = _partial_of_processes(partial, group)
     grid, statistics = (launching.parts(channels, _FEW),), (norm.running_mean, norm.running_var, float(norm.momentum))
-    launching.launch(_join_moments, grid, partial, moments, *statistics, channels, norm.eps, splits, _FEW)
+    launching.launch(_join_moments, grid, partial, moments, *statistics, channels, norm.eps, len(partial), _FEW)
     return moments
+
+
+def _partial_of_processes(partial: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """Number, mean and sum of squared differences of each process, (P, 3, C), where P is a power of two.
+
+    Args:
+        partial: (splits, 3, C), those of the splits of this process.
+        group: the processes; rows beyond them hold 0.
+    """
+    numbers, means, squares = partial.unbind(dim=1)
+    number = numbers.sum(dim=0)
+    mean = (means * numbers).sum(dim=0) / number.clamp(min=1)
+    squared = (squares + (means - mean).square() * numbers).sum(dim=0)
+    rows = rows_of_processes(torch.stack([number, mean, squared]), group)
+    return F.pad(rows, (0, 0, 0, 0, 0, triton.next_power_of_2(len(rows)) - len(rows)))
 
 
 @triton.jit

@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.batch_norm import (
     BatchNorm,
-    compiled_batch_norm,
+    explicit_batch_norm,
     fused_batch_norm,
     masked_batch_norm,
     native_batch_norm,
@@ -52,7 +53,7 @@ def batch_norm(
 
         return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions))
     if is_traced():
-        return x.with_fresh(compiled_batch_norm(norm, x.features, visible.positions))
+        return x.with_fresh(explicit_batch_norm(norm, x.features, visible.positions))
     if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
@@ -64,21 +65,25 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
 
     A rule of the module: it exchanges statistics in an autograd function of its own.
     """
-    mean, variance = operation.running_mean, operation.running_var
+    mean, variance, momentum = operation.running_mean, operation.running_var, operation.momentum
+    affine, visible = (operation.weight, operation.bias), x.visible
     if not operation.training:
-        uses_batch = mean is None
-        return batch_norm(
-            F.batch_norm, x, mean, variance, operation.weight, operation.bias, uses_batch, 0.0, operation.eps
-        )
+        return batch_norm(F.batch_norm, x, mean, variance, *affine, mean is None, 0.0, operation.eps)
     check_images_first(x)
-    momentum = operation.momentum
     if operation.track_running_stats:
         operation.num_batches_tracked.add_(1)
         momentum = 1.0 / operation.num_batches_tracked if momentum is None else momentum
-    norm = BatchNorm(mean, variance, operation.weight, operation.bias, momentum, operation.eps)
-    return x.with_fresh(
-        masked_batch_norm(norm, x.features, x.visible.positions, operation.process_group, synchronised=True)
+    if not dist.is_initialized():
+        return batch_norm(F.batch_norm, x, mean, variance, *affine, True, momentum, operation.eps)
+    norm, group = (
+        BatchNorm(mean, variance, *affine, momentum, operation.eps),
+        operation.process_group or dist.group.WORLD,
     )
+    if visible.uses_kernels:
+        from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
+
+        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions, group))
+    return x.with_fresh(explicit_batch_norm(norm, x.features, visible.positions, group))
 
 
 @masking_rule(F.group_norm, any_sizes=True)

@@ -7,7 +7,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from maskrobust.lm_modules.masking import LayerMasking, functional, kernels, morphology
 from maskrobust.lm_modules.masking.batch_norm import BatchNorm, masked_batch_norm
-from maskrobust.lm_modules.masking.kernels import launching, padding
+from maskrobust.lm_modules.masking.kernels import batch_norm as by_kernels, launching, padding
 from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
 from tests.lm_modules.masking.small_networks import Branched, Dense
 
@@ -98,6 +98,43 @@ def test_batch_norm_is_that_of_visible_positions(fraction, offset, affine):
     for found, wanted in zip(*results[::-1], strict=True):
         tolerance = 1e-6 if found.dtype == torch.float32 else 1e-11 * max(offset, 1) ** 1.5
         assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def six_samples():
+    visible = (draw(6, 1, 9, 11) < 0) & (torch.arange(6).view(-1, 1, 1, 1) < 4)
+    return visible, draw(6, 20, 9, 11, seed=1) + 3, draw(6, 20, 9, 11, seed=2)
+
+
+def step_of(norm_by, visible, features, slope, *group):
+    x, weight, bias = features.clone().requires_grad_(), torch.linspace(0.5, 2, 20).double(), torch.ones(20).double()
+    statistics = torch.zeros(20).double(), torch.ones(20).double()
+    inputs = [x, weight.requires_grad_(), bias.requires_grad_()]
+    output = norm_by(BatchNorm(*statistics, weight, bias, 0.1, 1e-5), x, visible, *group)
+    gradients = torch.autograd.grad((output * slope).where(visible, 0).sum(), inputs)
+    return [each.detach() for each in (output, *gradients, *statistics)]
+
+
+def test_batch_norm_of_several_processes_is_that_of_one(monkeypatch):
+    """Of three, the last of which sees nothing. Each is asked until it has heard what the others say.
+
+    Weight and bias get the gradient of the images of a process, of which DDP takes the mean.
+    """
+    said = {"rows": [torch.zeros(3, 20).double()] * 3, "sums": [torch.zeros(2, 20).double()] * 3}
+
+    def heard(kind, own, rank):
+        said[kind][rank] = own
+        return torch.stack(said[kind])
+
+    monkeypatch.setattr(by_kernels, "rows_of_processes", lambda own, rank: heard("rows", own, rank - 1))
+    monkeypatch.setattr(by_kernels, "sum_of_processes", lambda own, rank: heard("sums", own, rank - 1).sum(dim=0))
+    parts = [[each[2 * rank : 2 * rank + 2] for each in six_samples()] for rank in range(3)]
+    for _ in range(3):  # moments, then sums of gradients that follow from them, then gradients
+        found = [step_of(kernel_batch_norm, *part, rank) for rank, part in enumerate(parts, start=1)]
+    output, features, weight, bias, *statistics = zip(*found, strict=True)
+    joined = [torch.cat(output), torch.cat(features), sum(weight), sum(bias), *(each[0] for each in statistics)]
+    for one, other in zip(joined, step_of(masked_batch_norm, *six_samples()), strict=True):
+        assert_close(one, other, rtol=1e-7, atol=1e-7)  # momentum reaches the kernel as float32
+    assert all(torch.equal(each[0], other) for each in statistics for other in each[1:])
 
 
 @pytest.mark.parametrize("name", ["normalise", "pad"])

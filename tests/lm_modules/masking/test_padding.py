@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking import Masked, VisibleMap, functional, morpho
 from maskrobust.lm_modules.masking.batch_norm import (
     BatchNorm,
     VisibleFraction,
-    compiled_batch_norm,
+    explicit_batch_norm,
     fused_batch_norm,
     masked_batch_norm,
     native_batch_norm,
@@ -173,7 +173,7 @@ def normalise(path, module, features, visible):
     if path == "fused":
         return fused_batch_norm(norm, features, row_indices(visible), row_indices(~visible))
     if path == "compiled":
-        return compiled_batch_norm(norm, features, visible)
+        return explicit_batch_norm(norm, features, visible)
     if path == "native":
         return native_batch_norm(norm, features, VisibleFraction.of(visible, features.dtype))
     return masked_batch_norm(norm, features, visible)
@@ -249,8 +249,8 @@ def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     joined = []
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda _group: 1)
-    monkeypatch.setattr(dist, "all_gather", lambda rows, tensor, **_: joined.append(rows[0].copy_(tensor)))
-    module = draw_module(nn.SyncBatchNorm, track_running_stats=False).train(training)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", lambda rows, own, **_: joined.append(rows.copy_(own)))
+    module = draw_module(nn.SyncBatchNorm, track_running_stats=False, process_group=object()).train(training)
     ask_for_rules([module])  # as wrapping does
     module(
         Masked(draw_features(6, CHANNELS, 4, 5, dtype=torch.float32), VisibleMap(draw_visible(4, 5), MaskingOptions()))
