@@ -27,7 +27,7 @@ from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 Group = Literal["outline", "holes", "accuracy", "remains", "curves", "transfer", "own"]
 """Measures that are shown together, in this order."""
 
-Unit = Literal["fraction", "number", "logits"]
+Unit = Literal["fraction", "points", "number", "logits"]
 """Unit of a value. A fraction in [0, 1] is written in percent, and a difference of two fractions in points."""
 
 Goal = Literal["high", "low", "zero", "chance", "none"]
@@ -39,15 +39,11 @@ Parameters = Mapping[str, str | float]
 Make = Callable[..., Statistic | Estimator]
 MeasureFunction = TypeVar("MeasureFunction", bound=Make)
 
-HEADLINE = "used_share"
-"""The measure whose magnitude is called reliance, and which networks are compared by."""
+HEADLINE = "shape_choice"
+"""The measure that decides what is said of a network; how far it lies from one half is called reliance."""
 
 OUTLINE_PULL = "outline_pull"
-"""The measure that speaks and is drawn where the headline is undefined, as with many classes and few objects."""
-
-
-OUTLINE_GAIN = "outline_gain"
-"""The measure that tells the headline where accuracy behind holes is near chance, or classes are many."""
+"""The measure of which rows say whether holes in empty scenes pull."""
 
 
 @dataclass(frozen=True)

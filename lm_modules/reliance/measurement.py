@@ -159,6 +159,8 @@ class Measurement(Generic[Key]):
                 "object_fraction": batch.object_mask.flatten(1).double().mean(dim=1),
                 "swap_label_j": swaps.labels_j,
                 "swap_label_k": swaps.labels_k,
+                "swap_object_j": swaps.objects_j,
+                "swap_object_k": swaps.objects_k,
                 "object_valid": conditions.holes.valid,
                 "swap_valid": swaps.valid,
             }

@@ -52,8 +52,10 @@ class Outcomes:
         object_fraction: (N,) float64 in [0, 1], fraction of the pixels that belong to the object.
         swap_label_j: (N,) int64 class of j; -1 where not `swap_valid`.
         swap_label_k: (N,) int64 class of k; -1 where not `swap_valid`.
+        swap_object_j: (N,) int64 which object j is, numbered as `objects`; -1 where not `swap_valid`.
+        swap_object_k: (N,) int64 which object k is; -1 where not `swap_valid`.
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
-        swap_valid: (N,) bool, False where the bank has no two other classes.
+        swap_valid: (N,) bool, False where the bank has no two other classes, or an image has no object.
         scenes: answers about empty scenes; None where it was not asked about them.
         features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
             where the plan does not ask about the nearest picture. They take several KB an image, so `merge`, `load`
@@ -73,6 +75,8 @@ class Outcomes:
     object_fraction: FloatArray
     swap_label_j: IntArray
     swap_label_k: IntArray
+    swap_object_j: IntArray
+    swap_object_k: IntArray
     object_valid: BoolArray
     swap_valid: BoolArray
     scenes: SceneAnswers | None = None

@@ -15,7 +15,8 @@ class ReliancePlan:
 
     Attributes:
         shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.
-        swap_pull: whether to hide other objects' outlines, too, which the swap pull needs. It takes two passes.
+        shape_choice: whether to hide the shapes of two other objects over each picture's own, too, by which it is
+            decided whether a network reads outlines. It takes two passes.
         hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
         patch_size: side of a patch in pixels.
         nearest: whether to ask, at each of hidden_fractions, if the nearest of all clean pictures is the picture's own,
@@ -39,7 +40,7 @@ class ReliancePlan:
     """
 
     shapes: bool = True
-    swap_pull: bool = True
+    shape_choice: bool = True
     hidden_fractions: tuple[float, ...] = (0.5,)
     patch_size: int = 16
     nearest: bool = False

@@ -31,7 +31,9 @@ class Row:
         undefined_because: why the number is not defined, in one sentence; None where it is.
         level_low: one-sided level of `low`, where comparisons share their confidence; None where it is 0.025.
         level_high: the same of `high`.
-        reading: what was decided, by a comparison or by a used share's interval, in words; empty where nothing was.
+        reading: what was decided, by a comparison or by an interval of shape choices, in words; empty where nothing
+            was.
+        degrees: degrees of freedom where the interval is Student's over objects; None where it is another.
     """
 
     network: str
@@ -50,6 +52,7 @@ class Row:
     level_low: float | None = None
     level_high: float | None = None
     reading: str = ""
+    degrees: float | None = None
 
     @classmethod
     def of(cls, estimate: Estimate, *, network: str, method: str, measure: str, **others: Any) -> Self:

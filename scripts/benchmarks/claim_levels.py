@@ -1,12 +1,13 @@
-"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly, in eight kinds of worlds.
+"""Simulate how often `maskrobust claim` decides wrongly, and how often rightly, in nine kinds of worlds.
 
     python scripts/benchmarks/claim_levels.py --trials 4000
 
 A world gives the true numbers of every pair of an arm and a fill, of layer masking, and of a network without masks.
 Each network has an error of its own in each number, one for each seed and one for the images; accuracies have half of
-those of used shares. Errors are normal; over seeds they are Student's with 3 degrees of freedom, with the same standard
-deviation, where tails are heavy. What is printed for a wrong verdict is the largest frequency over the worlds of a
-kind, over three spreads, and over designs of one arm under one fill and of three arms under four.
+those of shape choices, which are given minus one half. Errors are normal; over seeds they are Student's with 3 degrees
+of freedom, with the same standard deviation, where tails are heavy. What is printed for a wrong verdict is the largest
+frequency over the worlds of a kind, over three spreads, and over designs of one arm under one fill and of three arms
+under four.
 """
 
 import argparse
@@ -17,15 +18,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 
 LEVEL, MARGIN, CLEAN_TOLERANCE, KEPT_TOLERANCE, LEAST_VARIED = 0.025, 0.05, 0.03, 0.03, 0.1
-SEEDS, DESIGNS = (5, 8, 20), ((1, 1), (3, 4))
+TRAININGS, SEEDS, DESIGNS = 0.5, (5, 8, 12, 20), ((1, 1), (3, 4))
 VERDICTS = ("first supported", "first refuted", "second supported", "second refuted")
 
 
 class Errors(NamedTuple):
-    """Standard deviations of a network's used share: over seeds, and of its mean over images; accuracy's are half."""
+    """Standard deviations of shape choices: over seeds, and of their mean over images; accuracy's are half."""
 
     seeds: float
     images: float
@@ -66,19 +67,21 @@ class Evidence(NamedTuple):
     """What the rule looks at, (trials, arms, fills); the first fill is that of the training.
 
     Attributes:
-        share: used share.
-        minus: used share minus that of layer masking.
-        plus: used share plus that of layer masking.
+        share: shape choices minus one half.
+        little: number of seeds of which the magnitude of that and one standard error of images are below the margin.
+        minus: the same number minus that of layer masking.
+        plus: the same plus that of layer masking.
         kept: accuracy with patches hidden minus that of layer masking.
         sees: accuracy with patches hidden minus chance.
         varied: fraction of the answers behind circles that are not the most frequent one.
         clean: accuracy with nothing hidden minus the baseline's, one fill.
-        bare: used share of the network without masks, one arm.
+        bare: the number of the network without masks, one arm.
         reference_sees: layer masking's accuracy with patches hidden minus chance, one arm and one fill.
         reference_clean: its accuracy with nothing hidden minus the baseline's, the same.
     """
 
     share: Number
+    little: IntArray
     minus: Number
     plus: Number
     kept: Number
@@ -112,6 +115,7 @@ def decide(found: Evidence) -> dict[str, BoolArray]:
 def _works(found: Evidence, level: FloatArray, of_arm: FloatArray) -> BoolArray:
     """Whether a pair is shown not to rely and to be as accurate as it must be; clean accuracy is one for all fills."""
     works = found.share.is_small(level) & found.kept.above(-KEPT_TOLERANCE, level)
+    works &= stats.binom.sf(found.little - 1, found.share.degrees + 1, TRAININGS) < level
     works &= found.sees.above(KEPT_TOLERANCE, level) & found.varied.above(LEAST_VARIED, level)
     return works & found.clean.above(-CLEAN_TOLERANCE, of_arm)
 
@@ -134,17 +138,18 @@ class World(NamedTuple):
     Attributes:
         kind: what kind of world it is, for the table.
         wrong: wrong verdicts as numbers of `VERDICTS`.
-        share: used share of the first arm under the fill of its training, or of all pairs.
-        others: used share of the other pairs; None for the same.
-        reference: used share of layer masking.
-        bare: used share of the network without masks, under the first fill.
+        share: shape choices minus one half of the first arm under the fill of its training, or of all pairs.
+        others: the same of the other pairs; None for the same.
+        reference: the same of layer masking.
+        bare: the same of the network without masks, under the first fill.
         kept: accuracy with patches hidden minus layer masking's, of the first pair, or of all.
         kept_others: the same of the other pairs; None for the same.
         clean: accuracy with nothing hidden minus the baseline's, of the first arm.
         sees: layer masking's accuracy with patches hidden minus chance.
         varied: fraction of answers behind circles that are not the most frequent one, of all pairs.
         heavy: whether tails are heavy.
-        few: fraction of seeds that learn a shortcut, which adds 0.5 to the used share.
+        few: fraction of seeds that learn a shortcut.
+        shortcut: what that adds to shape choices.
         spread: factor of all errors.
     """
 
@@ -161,10 +166,11 @@ class World(NamedTuple):
     varied: float = 0.6
     heavy: bool = False
     few: float = 0.0
+    shortcut: float = 0.5
     spread: float = 1.0
 
 
-_BOTH, _COLLAPSE, _LOST, _FEW = "both rely", "collapse", "clean accuracy lost", "a few seeds differ"
+_BOTH, _COLLAPSE, _LOST, _HALF = "both rely", "collapse", "clean accuracy lost", "half of the seeds rely"
 _HEAVY, _COUNTS, _LITTLE, _BORDER = "heavy tails", "an arm just counts", "layer masking relies a little", "borders"
 SUPPORTED, REFUTED, ALL = (0, 2), (1, 3), (0, 1, 2, 3)
 WORLDS = (
@@ -177,8 +183,11 @@ WORLDS = (
     World(_COLLAPSE, ALL, share=0.0, sees=0.0),
     World(_COLLAPSE, ALL, share=0.0, varied=0.02),
     World(_LOST, REFUTED, share=0.0, others=0.4, clean=-0.05),
-    World(_FEW, REFUTED, share=0.0, few=0.2),
-    World(_FEW, REFUTED, share=0.0, few=0.1),
+    World(_HALF, REFUTED, share=0.0, few=0.5, shortcut=0.06, spread=0.1),
+    World(_HALF, REFUTED, share=0.0, few=0.5, shortcut=0.06),
+    World(_HALF, REFUTED, share=-0.06, few=0.5, shortcut=0.12, spread=0.1),
+    World(_HALF, REFUTED, share=0.0, few=0.5, shortcut=0.1),
+    World(_HALF, REFUTED, share=0.0, few=0.5),
     World(_HEAVY, REFUTED, share=0.2, heavy=True),
     World(_HEAVY, SUPPORTED, share=0.0, others=0.4, heavy=True),
     World(_HEAVY, ALL, share=0.05, heavy=True),
@@ -201,6 +210,7 @@ RIGHT = {
     "the same, heavy tails": (SUPPORTED, World("", REFUTED, share=0.2, heavy=True)),
     "one pair does not rely": (REFUTED, World("", SUPPORTED, share=0.0, others=0.4)),
     "the same, half the spread": (REFUTED, World("", SUPPORTED, share=0.0, others=0.4, spread=0.5)),
+    "the same, one seed in five relies": (REFUTED, World("", SUPPORTED, share=0.0, others=0.4, spread=0.5, few=0.2)),
 }
 """Worlds that say how often a right verdict is given, with these verdicts."""
 
@@ -228,13 +238,14 @@ def draw(
 
     one = np.zeros((1, 1))
     share, reference = networks(filled(world.share, world.others), 1.0), networks(one + world.reference, 1.0)
-    share = share + 0.5 * (rng.random(share.shape) < world.few)
+    share = share + world.shortcut * (rng.random(share.shape) < world.few)
     bare = networks(np.array([[world.bare, *[0.4] * (fills - 1)]]), 1.0)
     sees, varied = networks(one + world.sees, 0.5), networks(filled(world.varied, None), 0.5)
     arm = networks(world.sees + filled(world.kept, world.kept_others), 0.5)
     clean, of_reference, base = networks(filled(world.clean, 0.0)[:, :1], 0.5), networks(one, 0.5), networks(one, 0.5)
     return Evidence(
         share=number(share, 1, 1.0),
+        little=(np.abs(share) + of_images < MARGIN).sum(axis=-1),
         minus=number(share - reference, 2, 1.0),
         plus=number(share + reference, 2, 1.0),
         kept=number(arm - sees, 2, 0.5),

@@ -125,11 +125,12 @@ class DecisionRule:
     Attributes:
         baseline: arm whose clean accuracy the others must come near.
         layer_masking_arm: arm that every augmentation-only arm is compared with.
-        margin: difference of reliance from which on it counts.
+        margin: difference of shape choices, in [0, 1], from which on it counts.
         clean_accuracy_tolerance: loss of clean accuracy against the baseline; an arm that is shown to lose more does
             not count.
         retention_tolerance: a fill fails if it is shown to keep less accuracy with patches hidden than the
             layer-masking arm under its own method, by more than this.
+        trainings: a fill does as well only if more than this fraction of trainings is shown not to rely.
         confidence: confidence of a verdict, which is wrong in at most half of 1 - confidence of experiments.
     """
 
@@ -138,6 +139,7 @@ class DecisionRule:
     margin: NonNegativeFloat = 0.05
     clean_accuracy_tolerance: NonNegativeFloat = 0.03
     retention_tolerance: NonNegativeFloat = 0.03
+    trainings: OpenUnitInterval = 0.5
     confidence: OpenUnitInterval = 0.95
 
 

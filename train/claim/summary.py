@@ -37,6 +37,7 @@ from maskrobust.train.claim.verdict import (
     few_seeds,
     fills_in_words,
     level_of,
+    level_of_most,
     power_in_words,
     readings,
     refuting,
@@ -83,7 +84,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         for name in dict.fromkeys((rule.layer_masking_arm, *augmentation_only))
     }
     pairs = [
-        compare(config, runs, probe, arm, fill, loss=losses[arm])
+        compare(config, runs, arm, fill, loss=losses[arm])
         for arm, fill in itertools.product(augmentation_only, config.evaluation.fills)
     ]
     reason = _why_undecided(config, runs, losses[rule.layer_masking_arm])
@@ -166,15 +167,12 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
     return ""
 
 
-def compare(
-    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, arm: str, fill: MaskingMethod, *, loss: _Loss
-) -> Pair:
+def compare(config: ClaimConfig, runs: ArmRuns, arm: str, fill: MaskingMethod, *, loss: _Loss) -> Pair:
     """An arm under a fill, alone, against the layer-masking arm under its own method, and against the baseline.
 
     Args:
         config: the claim.
         runs: the runs, one for each arm and seed.
-        probe: outcomes of the mask-only probe on the same images.
         arm: name of the arm.
         fill: masking method that it is asked under.
         loss: clean accuracy of the arm against the baseline.
@@ -184,11 +182,12 @@ def compare(
     reference = _own_runs(config, runs, rule.layer_masking_arm)
     kept_accuracy = retention(config.evaluation.hidden_fraction)
     accuracy, signed = estimate_pair(kept_accuracy, asked, reference, replicates=replicates)
-    reliance_of, magnitude = magnitude_difference(reliance(probe), asked, reference, replicates=replicates)
-    less_than_bare, below = magnitude_difference(reliance(probe), asked, bare, replicates=replicates)
+    reliance_of, magnitude = magnitude_difference(reliance(), asked, reference)
+    less_than_bare, below = magnitude_difference(reliance(), asked, bare)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     kept, tolerance = signed[0], rule.retention_tolerance
-    share, share_of_bare = (_number(config, reliance(probe), each) for each in (asked, bare))
+    own, of_bare = (estimate_with_error(reliance(), each) for each in (asked, bare))
+    of_seeds = [each for run in asked if (each := estimate_with_error(reliance(), [run]))]
     seen, varied = (_number(config, each, asked) for each in (kept_accuracy, answers_behind_circles()))
     chance = chance_level(asked[0])[0]
     return Pair(
@@ -205,13 +204,13 @@ def compare(
         keeps_less=kept.negated().level_above(tolerance),
         keeps_enough=kept.level_above(-tolerance),
         relies_more=1.0 if magnitude is None else magnitude.level_to_exceed(rule.margin),
-        relies_little=1.0 if share is None else share.level_within(rule.margin),
+        relies_little=1.0 if own is None else max(own.level_within(rule.margin), level_of_most(of_seeds, rule)),
         sees=1.0
         if seen is None or varied is None
         else max(seen.level_above(chance + tolerance), varied.level_above(LEAST_VARIED)),
         clean_kept=loss.is_kept,
-        something_to_prevent=1.0 if share_of_bare is None else share_of_bare.level_outside(rule.margin),
-        nothing_to_prevent=1.0 if share_of_bare is None else share_of_bare.level_within(rule.margin),
+        something_to_prevent=1.0 if of_bare is None else of_bare.level_outside(rule.margin),
+        nothing_to_prevent=1.0 if of_bare is None else of_bare.level_within(rule.margin),
     )
 
 

@@ -1,11 +1,11 @@
 """The rule of a claim: support by contrast with layer masking, refutation by an arm alone.
 
-A network that reads the outline does so whether the outline helps it (a positive leak, hence a positive used share) or
-misleads it (a negative one). So reliance is the magnitude of the used share. A claim is supported by arms that rely
-more than the layer-masking arm, |used share| - |used share| above the margin, so that what moves every used share, such
-as a mask that leaves a rim of the object, supports nothing. It is refuted by an arm whose own used share is shown to
-lie within the margin, so that an arm which relies as much as a layer-masking arm that relies, too, refutes nothing.
-How bounds of |a| - |b| avoid the bias of estimated magnitudes is said at `MagnitudeDifference` of
+A network that reads the outline does so whether the outline helps it (shape choices above one half) or misleads it
+(below one half). So reliance is the distance of shape choices from one half. A claim is supported by arms that rely
+more than the layer-masking arm, by more than the margin. It is refuted by an arm whose own reliance is shown to lie
+within the margin, in the mean over trainings and, by a sign test, in more than the fraction `trainings` of them: a mean
+alone hides that some trainings rely. An arm that relies as much as a layer-masking arm that relies, too, refutes
+nothing. How bounds of |a| - |b| avoid the bias of estimated magnitudes is said at `MagnitudeDifference` of
 `lm_modules.reliance.estimates.comparison`.
 
 "Every pair ..." is shown wrongly only where a pair of which it is false is shown to be so, and needs no correction for
@@ -14,15 +14,16 @@ Technometrics 1982). "Some pair ..." has as many chances to be shown wrongly as 
 `scripts/benchmarks/claim_levels.py` simulates both claims.
 """
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, WithError
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
-from maskrobust.train.report.wording import PERCENT, decimal, in_sentence, in_words, listed, method_title, percent
+from maskrobust.train.report.wording import PERCENT, in_sentence, in_words, listed, method_title, percent, points
 
 ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -37,19 +38,14 @@ CLAIMS: Mapping[ClaimName, str] = {
 LEAST_VARIED = 0.1
 """Fraction of predictions behind circles that must be other than the most frequent one.
 
-A network that gives nearly one answer behind every hole has a used share near 0 however far its logits follow the
-outline: 0.02 where the logits had a quarter of what they could have.
+A network that gives nearly one answer behind every hole prefers one class whatever the shape.
 """
 
 _LEAST_SEEDS = 3
 """With two, Student's quantile for a bound of reliance is 25, with three it is 6; with one there is none."""
 
-SEED_DEVIATION, IMAGE_DEVIATION = 0.04, 0.6
-"""Standard deviations of a difference of two used shares, over seeds and over images.
-
-With eight seeds and 1,500 images they give a 95 % interval of ± 0.045; the garments of docs/results-scratch.md have
-± 0.04. On its generated images seeds vary about twice as much.
-"""
+SEED_DEVIATION, IMAGE_DEVIATION = 0.03, 0.4
+"""Standard deviations of a difference of two networks' shape choices, over seeds and over images."""
 
 _POWER, _HARDLY, _LARGE = 0.8, 0.2, 0.3
 
@@ -70,15 +66,15 @@ class Pair(NamedTuple):
         counts: whether the arm is not shown to lose more clean accuracy against the baseline than the rule tolerates.
         accuracy: accuracy with patches hidden minus that of the layer-masking arm, with its 95 % interval.
         reliance: minus that of the layer-masking arm; with its 95 % interval.
-        less_than_bare: used share minus that of the baseline under the same fill, as magnitudes, with its interval.
+        less_than_bare: the same minus the baseline's under the same fill.
         keeps_less: p-value of accuracy with patches hidden below layer masking's by more than the tolerance.
         keeps_enough: p-value of the same above that.
         relies_more: p-value of reliance above layer masking's by more than the margin.
-        relies_little: p-value of a used share within plus and minus the margin.
+        relies_little: p-value of reliance within the margin, in the mean and in most trainings (`level_of_most`).
         sees: p-value of accuracy with patches hidden above chance by more than the tolerance, and of predictions behind
             circles of which more than `LEAST_VARIED` are not the most frequent one.
         clean_kept: p-value of clean accuracy that is no more below the baseline's than tolerated.
-        something_to_prevent: p-value of a used share of the baseline, under the same fill, beyond the margin.
+        something_to_prevent: p-value of the baseline's reliance, under the same fill, beyond the margin.
         nothing_to_prevent: p-value of the same within the margin.
     """
 
@@ -126,24 +122,29 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
         hidden_fraction: fraction of the patches that is hidden for the accuracy that is compared.
     """
     level, third, reference = level_of(rule), third_of_level(rule), titles[rule.layer_masking_arm]
-    tolerance, margin = f"{100 * rule.retention_tolerance:.1f} points", f"{rule.margin:g}"
-    clean, half = f"{100 * rule.clean_accuracy_tolerance:.1f} points", in_words(hidden_fraction)
+    tolerance, margin = points(rule.retention_tolerance), points(rule.margin)
+    most = f"more than {in_words(rule.trainings)} of such trainings"
+    clean, half = points(rule.clean_accuracy_tolerance), in_words(hidden_fraction)
     return [
         f"An arm counts unless its clean accuracy on the validation split is shown to be more than {clean} below that "
         f"of '{titles[rule.baseline]}'; the layer-masking arm '{reference}' must count too, and must be shown to be "
         f"better than chance with {half} of the patches hidden.",
-        "Reliance is the magnitude of the used share: a share below zero is reliance too, on an outline that misleads.",
+        f"Reliance is the distance of shape choices from 50{PERCENT}: choices below are reliance, too, on a shape that "
+        "misleads.",
         f"An arm relies more under a fill if its reliance is shown to exceed that of '{reference}' by more than "
-        f"{margin}. It does as well if its own used share is shown to lie within ±{margin}, its accuracy with {half} "
-        f"of the patches hidden within {tolerance} of that of '{reference}' and over {tolerance} above chance, its "
-        f"clean accuracy within {clean} of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its predictions "
-        "behind circles are not the most frequent one.",
+        f"{margin}. It does as well if {most} are shown not to rely, if its shape choices are shown to lie within "
+        f"{margin} of 50{PERCENT} in the mean over seeds, its accuracy with {half} of the patches hidden within "
+        f"{tolerance} of that of '{reference}' and over {tolerance} above chance, its clean accuracy within {clean} "
+        f"of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its predictions behind circles are not the most "
+        "frequent one.",
         "First claim, each arm under the fill of its training, unless the baseline is shown not to rely under that "
         "fill. Supported: every arm relies more. Refuted: some arm does as well under a fill by which the baseline is "
         "shown to rely.",
         f"Second claim. A fill fails if it is shown to keep less accuracy than '{reference}', by more than "
         f"{tolerance}, or if the arm relies more. Supported: every fill of every arm fails. Refuted: some fill does as "
         "well.",
+        f"A training counts as one that does not rely if its shape choices, with one standard error over images, lie "
+        f"within {margin} of 50{PERCENT}. How many do is tested by a sign test.",
         f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
         f"Either verdict is made to be wrong in at most {percent(level)} of experiments. Bounds are Student's t over "
         "seeds and images. Support rests on three things: that an arm is out, that a fill keeps less, and that the "
@@ -173,6 +174,28 @@ def few_seeds(seeds: int) -> str:
         return ""
     given = "One seed" if seeds == 1 else "Two seeds"
     return f"{given} cannot decide a claim: trainings differ from seed to seed; give {_LEAST_SEEDS}, better 5 to 8."
+
+
+def level_of_most(of_seeds: Iterable[WithError], rule: DecisionRule) -> float:
+    """The level above which most trainings are shown not to rely: the p-value of a sign test over seeds, in [0, 1].
+
+    A training is one that does not rely if the magnitude of its number and one standard error over images are together
+    below the margin. With S seeds of which k are, it is the chance that at least k of S are if the fraction
+    `rule.trainings` of trainings is.
+
+    Args:
+        of_seeds: reliance of each training alone, at least one.
+        rule: the decision rule.
+    """
+    from scipy import stats  # here: it takes a second, which the help of commands does without
+
+    little = [abs(each.value) + each.objects.variance**0.5 < rule.margin for each in of_seeds]
+    return float(stats.binom.sf(sum(little) - 1, len(little), rule.trainings))
+
+
+def least_seeds(pairs: int, rule: DecisionRule) -> int:
+    """How many seeds it takes to refute a claim on so many pairs, if no training relies."""
+    return math.floor(math.log(level_of(rule) / pairs) / math.log(rule.trainings)) + 1
 
 
 def fills_in_words(fills: Sequence[MaskingMethod]) -> str:
@@ -262,7 +285,7 @@ def chance_to_show(distance: float, seeds: int, images: int, level: float) -> fl
         Phi((distance - sqrt(t_S^2 V_S X / (S - 1) + z^2 V_O)) / sqrt(V_S + V_O)).
 
     Args:
-        distance: distance of the true difference from the margin, in used share.
+        distance: distance of the true difference from the margin, as a fraction.
         seeds: number S of runs of each arm, at least 2.
         images: number of images with an object.
         level: one-sided, of the signed bound.
@@ -295,22 +318,37 @@ def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
         return [few]
     third, arms = third_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
     own, needed = (rule.margin + least_difference(seeds, images, level) for level in (third, third / 2.0))
-    below = chance_to_show(
-        rule.margin * 2.0**0.5, seeds, images, level_of(rule) / arms
-    )  # one share varies less than two
-    refute = max(0.0, 2.0 * below - 1.0)  # below the margin and above minus it
-    usual, rare = (f"{100 * each:.0f}{PERCENT}" for each in (_POWER, refute))
+    rare = chance_to_refute(rule, arms, seeds, images)
     found = [
-        f"With {seeds} seeds and {images:,} images, {usual} of experiments show that an arm relies more than layer "
-        f"masking if its used share is larger by {decimal(own)} (first claim) or {decimal(needed)} (second). The "
-        f"margin is {decimal(rule.margin)}. If it does not rely, at the accuracy that the rule asks for, {rare} of "
-        "experiments show that."
+        f"With {seeds} seeds and {images:,} images, {100 * _POWER:.0f}{PERCENT} of experiments show that an arm "
+        f"relies more than layer masking if its reliance is larger by {points(own)} (first claim) or {points(needed)} "
+        f"(second). The margin is {points(rule.margin)}. If it does not rely, at the accuracy that the rule asks for, "
+        f"{100 * rare:.0f}{PERCENT} of experiments show that."
     ]
     if own > _LARGE:
         found.append("This design can hardly support a claim: give more seeds, or more test images.")
-    if refute < _HARDLY:
+    found += [
+        f"Refuting {pairs} pair{'s' * (pairs > 1)} takes {least} seeds, got {seeds}."
+        for pairs in dict.fromkeys((arms, arms * len(config.evaluation.fills)))
+        if seeds < (least := least_seeds(pairs, rule))
+    ]
+    if rare < _HARDLY:
         found.append("This design can hardly refute a claim: give more seeds, or more test images.")
     return found
+
+
+def chance_to_refute(rule: DecisionRule, pairs: int, seeds: int, images: int) -> float:
+    """The chance in [0, 1] to show of one of so many pairs that it does not rely, if no training does."""
+    from scipy import stats  # here, as above
+
+    level = level_of(rule) / pairs
+    below = chance_to_show(rule.margin * 2.0**0.5, seeds, images, level)  # one number varies less than two
+    of_image = IMAGE_DEVIATION / (2.0 * images) ** 0.5
+    spread = (SEED_DEVIATION**2 / 2.0 + of_image**2) ** 0.5
+    little = 2.0 * stats.norm.cdf(max(0.0, rule.margin - of_image) / spread) - 1.0
+    counts = range(seeds + 1)
+    needed = next((k for k in counts if stats.binom.sf(k - 1, seeds, rule.trainings) < level), seeds + 1)
+    return float(min(max(0.0, 2.0 * below - 1.0), stats.binom.sf(needed - 1, seeds, little)))
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
@@ -322,14 +360,14 @@ def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
         return Verdict("undecided", f"{_named(pairs)}: {because}")
     if as_well := refuting(rule, "own", pairs):
         reason = (
-            f"{_named(as_well)}: shown not to rely on the outline, by a used share within ±{rule.margin:g}, and to "
-            f"keep its accuracy, under a fill by which the network without masks is shown to rely.{besides}"
+            f"{_named(as_well)}: {_do_not_rely(rule)}, and that they keep their accuracy, under a fill by which the "
+            f"network without masks is shown to rely.{besides}"
         )
         return Verdict("refuted", reason)
     if left := [pair for pair in asked if pair.relies_more >= 2.0 * third_of_level(rule)]:
         found = _open(left)
         return found._replace(reason=f"{found.reason}{besides}")
-    more = f"more on the outline than the layer-masking arm, by over {rule.margin:g} of used share."
+    more = f"more on the outline than the layer-masking arm, by over {points(rule.margin)}."
     return Verdict("supported", f"{_named(asked)}: shown to rely {more}{besides}")
 
 
@@ -337,9 +375,8 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
     if as_well := refuting(rule, "needed", pairs):
         return Verdict(
             "refuted",
-            f"{_named(as_well)}: shown to keep accuracy with patches hidden within "
-            f"{100 * rule.retention_tolerance:.1f} points of layer masking's, and not to rely on the outline, by a "
-            f"used share within ±{rule.margin:g}.",
+            f"{_named(as_well)}: {_do_not_rely(rule)}, and that they keep accuracy with patches hidden within "
+            f"{points(rule.retention_tolerance)} of layer masking's.",
         )
     failures = [pair.failures(rule) for pair in pairs]
     if left := [pair for pair, ways in zip(pairs, failures, strict=True) if not ways]:
@@ -352,10 +389,15 @@ def _needed(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
     )
 
 
+def _do_not_rely(rule: DecisionRule) -> str:
+    most = f"it is shown that more than {in_words(rule.trainings)} of such trainings do not rely on the outline"
+    return f"{most} (shape choices within {points(rule.margin)} of 50{PERCENT})"
+
+
 def _open(pairs: Sequence[Pair]) -> Verdict:
-    """Undecided: the pairs that leave a claim open, and why where one has no used share."""
+    """Undecided: the pairs that leave a claim open, and why where one has no shape choices."""
     because = next((each.reliance.undefined_because for each in pairs if each.reliance.undefined_because), None)
-    remedy = "more seeds or more test images may settle it." if because is None else f"the used share is {because}"
+    remedy = "more seeds or more test images may settle it." if because is None else f"reliance is {because}"
     return Verdict("undecided", f"Open: {_named(pairs)}; {remedy}")
 
 

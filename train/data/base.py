@@ -200,6 +200,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return ids
 
+    @property
+    def names_objects(self) -> bool:
+        """Whether it is known which pictures show one object; where it is not, an evaluation says so."""
+        return type(self).object_of is not AnnotatedDataModule.object_of
+
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes | None:
         """Empty scenes of a split: pictures without an object, such as backgrounds drawn like those of its samples.
 

@@ -13,8 +13,7 @@ from maskrobust.lm_modules.reliance.measurement import difference_rows, result_r
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from maskrobust.lm_modules.reliance.results import Row, only, select
+from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered, Runs
 from maskrobust.train.probe import probe_source
@@ -40,7 +39,7 @@ def summarise(
     first, main_method = next(iter(runs)), config.methods[0]
     of_data, context = {0: runs[first][main_method]}, Context(plans[main_method], probe)
     rows = [
-        *_pair_rows(config, runs, probe),
+        *_pair_rows(config, runs),
         *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data, **sampling),
         *(
             row
@@ -64,6 +63,7 @@ def summarise(
             "precision": config.precision,
             "probe": probe_source(config.data, config.split) if probe is not None else "not asked",
             "left_out": list(answered.left_out),
+            "names_objects": config.data.names_objects,
             "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
             "scenes": _scenes(runs[first][main_method]),
@@ -83,21 +83,19 @@ def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
     return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
 
 
-def _pair_rows(config: EvaluationConfig, runs: Runs, probe: ProbeOutcomes | None) -> Iterator[Row]:
-    """Every pair of networks under one method, and of methods of one network, by the magnitudes of their used shares.
+def _pair_rows(config: EvaluationConfig, runs: Runs) -> Iterator[Row]:
+    """Every pair of networks under one method, and of methods of one network, by how far shape choices lie from 1/2.
 
-    The pairs under one method share their confidence, and so do those of one network. There is none where no image has
-    an object mask, or the plan has no shapes.
+    The pairs under one method share their confidence, and so do those of one network. There is none where the plan does
+    not ask for shape choices.
     """
-    if probe is None:
-        return
-    methods = [method for method in config.methods if config.plans[method].shapes]
+    methods = [method for method in config.methods if (plan := config.plans[method]).shapes and plan.shape_choice]
     twos, ways = [*itertools.combinations(runs, 2)], [*itertools.combinations(methods, 2)]
     families = [[((one, method), (other, method)) for other, one in twos] for method in methods]
     families += [[((name, one), (name, other)) for other, one in ways] for name in runs]
     for pairs in families:
         outcomes = {((a, of_a), (b, of_b)): ([runs[a][of_a]], [runs[b][of_b]]) for (a, of_a), (b, of_b) in pairs}
-        compared = compare_magnitudes(reliance(probe), outcomes, replicates=config.replicates, seed=config.seed)
+        compared = compare_magnitudes(reliance(), outcomes)
         for ((network, method), (other, other_method)), found in compared.items():
             low, high = found.difference.low, found.difference.high
             if low is None or high is None:
@@ -135,38 +133,36 @@ def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
 
 
 def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row]:
-    """The rows, with what the 95 % interval of a used share or of an outline pull says, and where either means nothing.
+    """The rows, with what the interval of shape choices or of an outline pull says, and where a number means nothing.
 
-    A network relies on outlines where its used share is not 0, whatever the sign; holes pull it towards their objects
-    where its outline pull is above 0. A used share, and a comparison by it, means nothing where a network has (nearly)
-    one answer behind holes, or where it is at chance with nothing hidden; then its clean accuracy says so, too.
+    A network relies on outlines where its shape choices are not 50 %, on whichever side; holes pull it towards their
+    objects where its outline pull is above 0. Shape choices, used share, clean accuracy and comparisons mean nothing
+    where a network is at chance with nothing hidden, and a used share nothing where it has (nearly) one answer behind
+    holes.
 
     Args:
-        rows: rows for networks, and for pairs of networks whose used shares are compared.
+        rows: rows for networks, and for pairs of networks or ways of hiding whose shape choices are compared.
         at_chance: for each network what `measures.accuracy.at_chance` says, empty where it is better than chance.
     """
     own = [row for row in rows if not row.compared_with]
-    reasons: dict[tuple[str, str], str] = {}
-    for row in select(own, measure=HEADLINE):
+    majority = only(own, measure="majority_fraction", network="", method="")
+
+    def reason(row: Row) -> str:
+        lost = at_chance.get(row.network) or at_chance.get(row.compared_with)
+        if lost and row.measure in (HEADLINE, "used_share", "clean_accuracy", "reliance"):
+            return lost
+        if row.measure != "used_share" or row.compared_with:
+            return ""
         commonest = only(own, measure="commonest_answer", network=row.network, method=row.method)
-        majority = only(own, measure="majority_fraction", network="", method="")
-        reason = at_chance.get(row.network) or _one_answer(commonest, majority)
-        if reason and row.value is not None:
-            reasons[row.network, row.method] = reason
+        return _one_answer(commonest, majority)
 
     def read(row: Row) -> Row:
-        if row.measure == "reliance":
-            pair = (row.compared_with, row.compared_method or row.method), (row.network, row.method)
-            found = [reasons[each] for each in pair if each in reasons]
-            return replace(row, reading=MEANINGLESS + found[0]) if found else row
-        if row.low is None or row.compared_with:
+        if (row.measure == "reliance" or not row.compared_with) and (because := reason(row)):
+            return replace(row, reading=MEANINGLESS + because)
+        if row.compared_with or row.low is None or row.high is None:
             return row
-        of_share, of_accuracy = reasons.get((row.network, row.method)), at_chance.get(row.network)
-        if reason := {HEADLINE: of_share, "clean_accuracy": of_accuracy}.get(row.measure):
-            return replace(row, reading=MEANINGLESS + reason)
         if row.measure == HEADLINE:
-            above, below = row.low > 0.0, row.high is not None and row.high < 0.0
-            return replace(row, reading="relies on outlines" if above or below else "no evidence")
+            return replace(row, reading="no evidence" if row.low <= 0.5 <= row.high else "relies on outlines")
         if row.measure == OUTLINE_PULL:
             return replace(row, reading="pulled" if row.low > 0.0 else "no evidence")
         return row

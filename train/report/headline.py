@@ -8,46 +8,49 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.results import Results, meaningless_because
-from maskrobust.train.report.wording import PERCENT, capitalised, decimal, in_sentence, in_words, listed, method_title
+from maskrobust.train.report.wording import (
+    PERCENT,
+    capitalised,
+    in_sentence,
+    in_words,
+    listed,
+    method_title,
+    points,
+    under,
+)
 
-State = Literal["reads", "some", "misled", "hardly", "unseen", "open", "one"]
+State = Literal["reads", "some", "misled", "hardly", "open", "one"]
 
 SAID: Mapping[State, tuple[str, str, str]] = {
     "reads": ("reads outlines", "read outlines", ""),
-    "some": ("reads a little from outlines", "read a little from outlines", "a little"),
+    "some": ("reads outlines at least a little", "read outlines at least a little", "at least a little"),
     "misled": ("is misled by outlines", "are misled by outlines", "misled"),
     "hardly": ("hardly reads outlines", "hardly read outlines", "hardly"),
-    "unseen": (
-        "is not seen in accuracy to read outlines",
-        "are not seen in accuracy to read outlines",
-        "not seen in accuracy",
-    ),
     "open": ("is not shown to read outlines", "are not shown to read outlines", "not shown"),
     "one": ("gives one answer to nearly all holes", "give one answer to nearly all holes", "one answer to all"),
 }
 """What is said of one network, of several, and in a later clause of the same sentence."""
 
-LITTLE = {HEADLINE: 0.1, "silhouette_leak": 0.05}
-"""What counts as little of a measure. No outline pull, and no gain in log-odds, is known to be little."""
-
-MANY_CLASSES = 50
-"""Number of classes above which the right one is often far from the top, where accuracy does not see it."""
+BLIND, LITTLE = 0.5, 0.05
+"""How often a network that sees no shape chooses its class, and by how much more or less counts as little."""
 
 _GROUPS = 3
 """For how many groups of networks, of each of which the same is said, there is a sentence."""
-
-_NUMBERS = {OUTLINE_PULL: "pull {} logits", OUTLINE_GAIN: "outlines add {} to log-odds"}
-"""How the value of a measure that is no accuracy is told."""
 
 CHANCE_SUSPECTS = (
     "If a network at chance should be better, check its mean and standard deviation (--preprocess), which output each "
     "class is (--classes), and whether outputs that are no class of the data win (--answers present)."
 )
 """What is said where a network is at chance with nothing hidden."""
+
+ONE_OBJECT_EACH = (
+    "Every picture counts as an object of its own; if several show one, name objects, or intervals are too short."
+)
+"""What is said where data do not say which object a picture shows."""
 
 Key = tuple[str, str]
 """A network's name, and a masking method."""
@@ -61,53 +64,52 @@ class Decision(NamedTuple):
         row: the row that decides.
         low: lower end of its interval, which holds for all networks and ways of hiding together.
         high: upper end.
-        little: what counts as little of its measure; 0 where nothing does.
     """
 
     state: State
     row: Row
     low: float
     high: float
-    little: float
 
 
 def decisions(results: Results) -> dict[Key, Decision]:
-    """What is said of each network under each way of hiding.
+    """What is said of each network under each way of hiding, by its own shape choices and no other row.
 
-    The first of used share, leak and outline pull that has rows decides, and with many classes the outline pull ahead
-    of both. With many classes, or where no accuracy behind outlines is shown to be above chance, the outline's gain in
-    log-odds decides ahead of all. Intervals are widened to hold for all rows together (Bonferroni; as for normal
-    errors). Networks at chance are left out.
+    With B the half that a network is right in that sees no shape, and L = `LITTLE`: "hardly" where the interval lies
+    within B - L and B + L, else "reads" where it lies above B + L, "some" where above B, "misled" where below B, and
+    "open" otherwise. Intervals are Student's and hold for all rows that were asked together (Bonferroni). Networks at
+    chance are left out.
     """
     lost = at_chance(results)
-    own = [row for row in results.defined if row.network not in lost]
-    order = [HEADLINE, "silhouette_leak", OUTLINE_PULL]
-    many = results.content.get("num_classes", 0) > MANY_CLASSES
-    chance, outlines = results.content["chance"], select(own, measure="silhouette_accuracy")
-    unseen = many or all((row.low or 0.0) <= chance for row in outlines)
-    order = [OUTLINE_GAIN] * unseen + (order[::-1] if many else order)
-    measure = next((each for each in order if select(own, measure=each)), "")
-    deciding, little = select(own, measure=measure, parameters={}), 0.0 if many else LITTLE.get(measure, 0.0)
-    wider = NormalDist().inv_cdf(1 - 0.025 / max(1, len(deciding))) / NormalDist().inv_cdf(0.975)
-    answers = select(own, measure="commonest_answer")
+    asked = select(results.over_seeds, measure=HEADLINE)
+    answers = select(results.defined, measure="commonest_answer")
     same = {(row.network, row.method) for row in answers if (row.value or 0.0) >= NEARLY_ONE}
     found = {}
-    for row in deciding:
-        value, key = row.value or 0.0, (row.network, row.method)
-        low, high = (value + wider * ((value if end is None else end) - value) for end in (row.low, row.high))
-        one = meaningless_because(row) or (measure != HEADLINE and key in same)
-        state = "one" if one else _state(low, high, little)
-        blind = many and measure not in _NUMBERS and state == "open"
-        found[key] = Decision("unseen" if blind else state, row, low, high, little)
+    for row in asked:
+        if row.network in lost or row.value is None or row.low is None or row.high is None:
+            continue
+        wider, key = _wider(row.degrees or 1.0, len(asked)), (row.network, row.method)
+        low, high = (row.value + wider * (end - row.value) for end in (row.low, row.high))
+        state = _state(low, high)
+        if state in ("hardly", "open") and key in same:
+            state = "one"
+        found[key] = Decision(state, row, max(low, 0.0), min(high, 1.0))
     return found
 
 
-def _state(low: float, high: float, little: float) -> State:
-    if high < 0.0:
-        return "misled"
-    if low > 0.0:
-        return "some" if low < little and high < 2 * little else "reads"
-    return "hardly" if max(-low, high) < little else "open"
+def _wider(degrees: float, rows: int) -> float:
+    """By what factor an interval of 95 % is to be widened, to hold for so many rows together."""
+    from scipy import stats  # here: it takes a second, which the help of commands does without
+
+    return float(stats.t.isf(0.025 / rows, degrees) / stats.t.isf(0.025, degrees))
+
+
+def _state(low: float, high: float) -> State:
+    if low > BLIND - LITTLE and high < BLIND + LITTLE:
+        return "hardly"
+    if low > BLIND:
+        return "reads" if low > BLIND + LITTLE else "some"
+    return "misled" if high < BLIND else "open"
 
 
 def at_chance(results: Results) -> dict[str, Row]:
@@ -129,20 +131,23 @@ def said(results: Results) -> list[str]:
     own = [row for row in results.defined if row.network in kept]
     half = hidden_patches(own)
     poor, measured = _range([*lost.values()]), select(results.defined, measure="circle_accuracy")
-    under = [(_range(select(half, method=each)), in_sentence(method_title(each))) for each in results.methods]
-    right = " and ".join(f"{numbers} under {method}" for numbers, method in under if numbers)
+    ways = [(_range(select(half, method=each)), under(each)) for each in results.methods]
+    right = " and ".join(f"{numbers} {way}" for numbers, way in ways if numbers)
     fraction = in_words(float(half[0].parameters["hidden_fraction"])) if half else ""
     remarks = {
         f"{_who(kept, title, 'right in')} {right}, with {fraction} of the patches hidden.": half and not told,
         **dict.fromkeys(others, True),
+        **dict.fromkeys(_surroundings(results, kept), True),
         "The grid shows the other networks.": len(groups) > _GROUPS,
         **dict.fromkeys(_compared(results, kept), told),
         "Whether the networks differ was not tested.": len(kept) > 1 and not _pairs(results, kept),
         f"{_who([*lost], title, 'at chance')} with nothing hidden ({poor}), so nothing is said of holes.": lost,
         CHANCE_SUSPECTS: lost,
+        **dict.fromkeys(_undefined(results), True),
         "Only this way of hiding was tested; others can give other answers.": len({m for _, m in decided}) == 1,
         "Nothing was asked behind outlines: that needs object masks.": not measured,
         **{f"{capitalised(each)}.": True for each in results.content["settings"]["left_out"]},
+        ONE_OBJECT_EACH: not results.content["settings"]["names_objects"] and measured,
     }
     return [*[told] * bool(told), *(each for each, applies in remarks.items() if applies)] or [
         "Nothing can be said of holes."
@@ -160,31 +165,51 @@ def hidden_patches(rows: Sequence[Row], wanted: float = 0.5) -> list[Row]:
 def _told(results: Results, names: Sequence[str], states: Mapping[str, State], decided: Mapping[Key, Decision]) -> str:
     """One sentence on networks of which the same is said."""
     title = {network.name: network.title for network in results.networks}
-    chance, clauses = results.content["chance"], list[str]()
+    clauses = list[str]()
     for state in sorted({*states.values()}, key=[*SAID].index):
-        under = list[str]()
+        ways = list[str]()
         for method in (method for method, each in states.items() if each == state):
-            of = [row for row in results.defined if row.network in names and row.method == method]
-            outline, circle = (select(of, measure=f"{hole}_accuracy") for hole in ("silhouette", "circle"))
-            found, is_first = [decided[name, method] for name in names], not clauses and not under
-            numbers = [_range(outline) + " named right" * is_first]
-            by_chance = all(  # so that chance stands for what is right behind circles
-                (row.low or 0.0) <= chance and (state == "hardly" or chance <= (row.high or 0.0)) for row in circle
-            )
-            if state != "misled" and by_chance:
-                numbers += [f"chance {_range([], chance)}"] * is_first
-            else:
-                numbers += [f"{_range(circle)} behind circles"]
-            if not outline or found[0].row.measure in _NUMBERS:
-                number = _NUMBERS.get(found[0].row.measure, _NUMBERS[OUTLINE_PULL])
-                numbers = [number.format(_range([each.row for each in found], write=decimal))]
-            elif state == "open":
-                measure = found[0].row.measure.replace("_", " ")
-                ends = (min(each.low for each in found), max(each.high for each in found))
-                numbers += [f"{measure} {decimal(ends[0])} to {decimal(ends[1])}"]
-            under.append(in_sentence(method_title(method)) + f" ({'; '.join(numbers)})" * (state != "one"))
-        clauses.append(f"{SAID[state][2 if clauses else len(names) > 1]} under {listed(under)}")
+            found, is_first = [decided[name, method] for name in names], not clauses and not ways
+            numbers = _range([each.row for each in found])
+            if is_first:
+                numbers = f"of two classes, that of the hole's shape is preferred in {numbers}; 50{PERCENT}: blind"
+            if state == "open":
+                ends = f"{min(each.low for each in found):.0%} to {max(each.high for each in found):.0%}"
+                numbers += f"; may be {ends.replace('%', PERCENT)}"
+            ways.append(in_sentence(method_title(method)) + f" ({numbers})" * (state != "one"))
+        clauses.append(f"{SAID[state][2 if clauses else len(names) > 1]} under {listed(ways)}")
     return f"{_who(names, title)} {', '.join(clauses)}."
+
+
+def _surroundings(results: Results, kept: Sequence[str]) -> Iterator[str]:
+    """What outline and surroundings add to accuracy, where that is shown of every network, and where of none."""
+    leaks = [row for row in select(results.defined, measure="silhouette_leak") if row.network in kept]
+    wider = NormalDist().inv_cdf(1 - 0.025 / max(1, len(leaks))) / NormalDist().inv_cdf(0.975)
+
+    def is_shown(row: Row) -> bool:
+        value = row.value or 0.0
+        low, high = (value + wider * ((end or 0.0) - value) for end in (row.low, row.high))
+        return low > 0.0 or high < 0.0
+
+    shown = {method: [*map(is_shown, of)] for method in results.methods if (of := select(leaks, method=method))}
+    adds = [
+        (_range(select(leaks, method=method), write=lambda value: f"{100 * value:.0f}"), under(method))
+        for method, each in shown.items()
+        if all(each)
+    ]
+    nothing = [under(method) for method, each in shown.items() if not any(each)]
+    if adds:
+        (first, way), *further = adds
+        told = [f"{first} points to the accuracy behind circles {way}", *(" ".join(each) for each in further)]
+        others = f", and nothing that is shown {listed(nothing)}" if nothing else ""
+        yield f"Outline or surroundings add {listed(told)}{others}."
+
+
+def _undefined(results: Results) -> Iterator[str]:
+    """Why shape choices are not defined, where they are not."""
+    for because in dict.fromkeys(row.undefined_because for row in select(results.over_seeds, measure=HEADLINE)):
+        if because:
+            yield f"Shape choices are {because}" if because.startswith("undefined") else because
 
 
 def _pairs(results: Results, kept: Sequence[str]) -> list[Row]:
@@ -199,16 +224,16 @@ def _compared(results: Results, kept: Sequence[str]) -> Iterator[str]:
     pairs = sorted(_pairs(results, kept), key=lambda row: -abs(row.value or 0.0))
     shown = [row for row in pairs if row.reading.startswith("relies ")]
     for row in sorted(shown, key=lambda row: kept[0] not in (row.network, row.compared_with))[:2]:
-        of = [each for each in select(results.defined, method=row.method) if each.measure == "silhouette_accuracy"]
-        right = (_range(select(of, network=each)) for each in (row.network, row.compared_with))
+        of = select(results.defined, method=row.method, measure=HEADLINE)
+        preferred = (_range(select(of, network=each)) for each in (row.network, row.compared_with))
         told = f"{title[row.network]} {row.reading} on outlines than {title[row.compared_with]}"
-        yield f"Under {in_sentence(method_title(row.method))}, {told} ({' against '.join(right)} named right)."
+        yield f"Under {in_sentence(method_title(row.method))}, {told} ({' against '.join(preferred)} preferred)."
     ways = _ways_that_differ(results, kept)
     if pairs and not shown:
-        most = decimal(max(abs(end or 0.0) for row in pairs for end in (row.low, row.high)))
+        most = points(max(abs(end or 0.0) for row in pairs for end in (row.low, row.high)))
         so = ": the way of hiding makes the difference" * bool(ways)
         who = "the networks are not" if len(kept) == 2 else "no two networks are"
-        yield f"Hidden in the same way, {who} shown to rely differently (used shares may differ by up to {most}){so}."
+        yield f"Hidden in the same way, {who} shown to rely differently (shape choices may differ by up to {most}){so}."
     elif ways:
         (more, less), *_ = ways
         relies = f"{_who(kept, title)} {'rely' if len(kept) > 1 else 'relies'} more on outlines"

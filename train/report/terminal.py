@@ -9,7 +9,7 @@ from maskrobust.train.report.own_holes import own_holes_lines
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.grid import grid_lines
-from maskrobust.train.report.wording import PERCENT, capitalised, cut, decimal, in_sentence, interval, method_title
+from maskrobust.train.report.wording import PERCENT, capitalised, cut, hundredths, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
 _NAME = 18
@@ -22,12 +22,13 @@ def results_table(results: Results) -> Group:
     No line is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the
     page.
     """
-    grid, decides, _ = grid_lines(results)
+    grid, decides = grid_lines(results)
     half = next((line.half for lines in grid.values() for line in lines if line.half), None)
     hidden = f"{float(half.parameters['hidden_fraction']):.0%}".replace("%", PERCENT) if half else ""
+    asked = ("reads outlines?", "shape choices") if decides else ("", "")
     lines = [
-        f"{'':{_NAME}}{'object hidden':>15}{'patches hidden':>15}{'':2}{'reads outlines?' * bool(decides)}",
-        f"{'right in ' + PERCENT.strip():{_NAME}}{'outline':>8}{'circle':>7}{hidden:>8}{'none':>7}{'':2}{decides}",
+        f"{'':{_NAME}}{'object hidden':>15}{'patches hidden':>15}{'':2}{asked[0]}",
+        f"{'right in ' + PERCENT.strip():{_NAME}}{'outline':>8}{'circle':>7}{hidden:>8}{'none':>7}{'':2}{asked[1]}",
     ]
     for method, of_method in grid.items():
         lines.append(in_sentence(method_title(method)))
@@ -35,7 +36,7 @@ def results_table(results: Results) -> Group:
             name = cut(f"  {line.network.title}", _NAME)
             columns = ((line.outline, 8), (line.circle, 7), (line.half, 8), (line.clean, 7))
             right = "".join(f"{'' if row is None else f'{100 * (row.value or 0.0):.0f}':>{n}}" for row, n in columns)
-            word = f"{line.word} {line.share}" if decides else ""
+            word = f"{line.word} {line.choices}" if decides else ""
             lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
     lines += own_holes_lines(results)
     return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
@@ -53,10 +54,10 @@ def verdict_panel(results: Results) -> Panel:
         lines.append(Text())
     lines.append(Text(results.content["fills"]))
     for row in results.comparisons:
-        difference = "" if row.value is None else f"{decimal(row.value)} {interval(row.low, row.high, decimal)}, "
+        difference = "" if row.value is None else f"{hundredths(row.value)} {interval(row.low, row.high, hundredths)}, "
         bare = only(results.rows, network=row.network, method=row.method, measure="reliance", compared_with=baseline)
         if bare is not None and bare.value is not None:
-            difference += f"minus no masks {decimal(bare.value)} {interval(bare.low, bare.high, decimal)}, "
+            difference += f"minus no masks {hundredths(bare.value)} {interval(bare.low, bare.high, hundredths)}, "
         arm = f"'{results.network(row.network).title}' under {in_sentence(method_title(row.method))}"
         lines.append(Text(f"{arm}: {difference}{row.reading}", style="dim"))
     return Panel(Group(*lines), title="verdicts", padding=(1, 2))

@@ -8,12 +8,12 @@ from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 CONCLUSIONS = {
     "own": {
         "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
-        "refuted": "Mask augmentation is enough: filled as in training, a network does not rely on the outline.",
+        "refuted": "Mask augmentation is enough: filled as in training, most networks do not rely on the outline.",
         "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
     },
     "needed": {
         "supported": "Nothing tried replaces layer masking: no fill does as well at the same accuracy, patches hidden.",
-        "refuted": "Layer masking can be replaced: a fill does as well at the same accuracy, patches hidden.",
+        "refuted": "Layer masking can be replaced: with a fill, most networks do as well at the same accuracy.",
         "undecided": "Can a fill that was tried replace layer masking?",
     },
 }
@@ -87,7 +87,12 @@ def compact(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-_WRITERS: dict[Unit, Callable[[float], str]] = {"fraction": percent, "number": decimal, "logits": compact}
+_WRITERS: dict[Unit, Callable[[float], str]] = {
+    "fraction": percent,
+    "points": hundredths,
+    "number": decimal,
+    "logits": compact,
+}
 
 
 def writer(unit: Unit, *, difference: bool = False) -> Callable[[float], str]:

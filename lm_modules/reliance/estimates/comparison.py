@@ -1,5 +1,6 @@
 """Compare pairs of networks by the magnitude of a statistic, with bounds that hold for all pairs together."""
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -90,7 +91,7 @@ def magnitude_difference(
         InputError: networks differ in their number of runs, or runs cover different images.
     """
     found, signed = estimate_pair(statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=confidence)
-    return found, None if signed is None else MagnitudeDifference(*signed)
+    return found, None if signed is None else MagnitudeDifference(*signed, max(map(abs, statistic.scale)))
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,12 @@ class MagnitudeDifference:
     Attributes:
         minus: a - b.
         plus: a + b, of the same runs.
+        largest: largest magnitude that either number can have.
     """
 
     minus: WithError
     plus: WithError
+    largest: float = math.inf
 
     def interval(self, level_low: float = 0.025, level_high: float = 0.025) -> Interval:
         """The difference with its bounds.
@@ -128,6 +131,7 @@ class MagnitudeDifference:
         both = ((minus, plus), (minus.negated(), plus.negated()))
         low = max(min(each.low(level_low / 2.0) for each in signed) for signed in both)
         high = max(min(each.high(level_high / 2.0) for each in signed) for signed in both)
+        low, high = max(low, -self.largest), min(high, self.largest)
         return Interval(max(min(minus.value, plus.value), -max(minus.value, plus.value)), low, high)
 
     def level_to_exceed(self, margin: float) -> float:

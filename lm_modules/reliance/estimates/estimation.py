@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, bootstrap_means, percentile_interval
+from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _LEAST_LEVEL = 1e-9
@@ -17,6 +18,7 @@ _NO_IMAGE = "undefined because no image is valid for it."
 _NOT_FINITE = (
     "undefined because its formula gives no finite number, as where it divides by zero; a denominator says when."
 )
+_TOO_WIDE = "undefined because its interval is wider than its scale; more images may define it."
 
 
 class Columns(NamedTuple):
@@ -28,6 +30,9 @@ class Columns(NamedTuple):
         values: (C, N) float64, one row for each quantity.
         left_out: number of images that do not count.
         yes_or_no: whether all values are 0 or 1, whatever the images.
+        outlines: (N, M) int64, the objects whose outlines are cut into each image; None where there are none. With
+            some, intervals are Student's (`clustered_variance`), and nothing is resampled.
+        undefined_because: why no image counts, in one sentence; empty for the usual reason.
     """
 
     ids: IntArray
@@ -35,6 +40,8 @@ class Columns(NamedTuple):
     values: FloatArray
     left_out: int
     yes_or_no: bool = False
+    outlines: IntArray | None = None
+    undefined_because: str = ""
 
 
 Combine = Callable[[FloatArray], FloatArray]
@@ -60,12 +67,20 @@ class Statistic:
         denominator: a quantity that `combine` divides by. The statistic is undefined unless the lower bound of this one
             is above 0. None where nothing is divided by.
         denominator_name: says in words what the denominator is.
+        scale: smallest and largest value. The statistic is undefined where its interval is longer than its scale, and
+            Student's intervals of columns with outlines end there.
     """
 
     columns: Callable[[Outcomes], Columns]
     combine: Combine = first_mean
     denominator: Combine | None = None
     denominator_name: str = ""
+    scale: tuple[float, float] = (-math.inf, math.inf)
+
+    @property
+    def span(self) -> float:
+        """Length of the scale."""
+        return self.scale[1] - self.scale[0]
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ class Estimate:
         left_out: number of images left out: no object, no room for the companion blob, or no swap partner.
         undefined_because: why the number is not defined, in one sentence; None where it is. The number is
             undefined if the value or an end of its interval is not finite.
+        degrees: degrees of freedom where the interval is Student's; None where it is another.
     """
 
     value: float | None
@@ -88,6 +104,7 @@ class Estimate:
     images: int
     left_out: int
     undefined_because: str | None = None
+    degrees: float | None = None
 
     def __post_init__(self) -> None:
         """Take no number that is not finite, which JSON could not hold."""
@@ -103,8 +120,10 @@ class Estimate:
             return None
         return Interval(self.value, self.low, self.high)
 
-    def within(self, interval: Interval) -> "Estimate":
-        """The same images, with a number and its interval."""
+    def within(self, interval: Interval, span: float = math.inf) -> "Estimate":
+        """The same images, with a number and its interval; undefined where that is longer than `span`."""
+        if interval.high - interval.low > span:
+            return replace(self, undefined_because=_TOO_WIDE)
         return replace(self, value=interval.value, low=interval.low, high=interval.high)
 
 
@@ -139,13 +158,16 @@ def estimate(
         return found
     interval = numbers[0].interval(confidence)
     if columns.yes_or_no and statistic.combine is first_mean:
-        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / numbers[0].objects)
+        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(np.unique(columns.objects)))
         if interval.value == 0.0:
             interval = interval._replace(high=reach)
         elif interval.value == 1.0:
             interval = interval._replace(low=1.0 - reach)
         interval = Interval(*np.clip(interval, 0.0, 1.0).tolist())
-    return found.within(interval)
+    if isinstance(numbers[0], _Clustered):
+        interval = Interval(*np.clip(interval, *statistic.scale).tolist())
+        found = replace(found, degrees=numbers[0].with_error().objects.degrees if len(runs) == 1 else None)
+    return found.within(interval, statistic.span)
 
 
 def estimate_difference(
@@ -171,7 +193,12 @@ def estimate_difference(
         InputError: arms differ in their number of runs, or runs cover different images.
     """
     found, numbers = _sample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
-    return found.within(numbers[0].plus(numbers[1], -1).interval()) if numbers else found
+    if not numbers:
+        return found
+    interval = numbers[0].plus(numbers[1], -1).interval()
+    if isinstance(numbers[0], _Clustered):
+        interval = Interval(*np.clip(interval, -statistic.span, statistic.span).tolist())
+    return found.within(interval, 2.0 * statistic.span)
 
 
 @dataclass(frozen=True)
@@ -302,6 +329,52 @@ def estimate_pair(
     return found, (first.plus(second, -1).with_error(), first.plus(second, 1).with_error())
 
 
+class _Number(Protocol):
+    """A number over seeds and images."""
+
+    def plus(self, other: Self, sign: int) -> Self:
+        """This number plus `sign` times another on the same seeds and images."""
+
+    def with_error(self) -> "WithError":
+        """The number with what seeds and objects add to its variance."""
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """The number with its interval."""
+
+
+class _Clustered(NamedTuple):
+    """The mean of a column of which rows share objects.
+
+    Attributes:
+        values: (S, N) of each seed and row.
+        members: (N, M) the objects of each row.
+        span: length of the scale of the values.
+    """
+
+    values: FloatArray
+    members: IntArray
+    span: float
+
+    def plus(self, other: "_Clustered", sign: int) -> "_Clustered":
+        """This mean plus `sign` times another on the same seeds and rows."""
+        return _Clustered(self.values + sign * other.values, self.members, self.span + other.span)
+
+    def with_error(self) -> "WithError":
+        """The mean with what seeds and objects add to its variance."""
+        variance, degrees = clustered_variance(self.values.mean(axis=0), self.members, self.span)
+        return WithError(float(self.values.mean()), _part_of_seeds(self.values.mean(axis=1)), Part(variance, degrees))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Student's interval over seeds and objects."""
+        return self.with_error().interval(confidence)
+
+
+def _part_of_seeds(by_seed: FloatArray) -> Part:
+    """What seeds add to the variance of the mean of the numbers of each, (S,); 0 for a single one."""
+    seeds = len(by_seed)
+    return Part(float(by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0))
+
+
 class _Sampled(NamedTuple):
     """A number with what shows how much it varies.
 
@@ -328,12 +401,8 @@ class _Sampled(NamedTuple):
 
     def with_error(self) -> WithError:
         """The number with what seeds and objects add to its variance."""
-        seeds = len(self.by_seed)
-        return WithError(
-            self.value,
-            Part(float(self.by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
-            Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0)),
-        )
+        objects = Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0))
+        return WithError(self.value, _part_of_seeds(self.by_seed), objects)
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Student's interval over seeds and objects; for a single seed the percentile interval over objects."""
@@ -366,7 +435,7 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
 
 def _sample(
     statistic: Statistic, columns: Columns, arms: int, replicates: int, seed: int, confidence: float
-) -> tuple[Estimate, list[_Sampled]]:
+) -> tuple[Estimate, list[_Number]]:
     """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined).
 
     The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
@@ -374,12 +443,15 @@ def _sample(
     values, valid = columns.values, len(columns.ids)
     found = Estimate(None, None, None, valid, columns.left_out)
     if valid == 0:
-        return replace(found, undefined_because=_NO_IMAGE), []
+        return replace(found, undefined_because=columns.undefined_because or _NO_IMAGE), []
+    if columns.outlines is not None:
+        members = np.column_stack([columns.objects, columns.outlines])
+        return found, [_Clustered(of_arm, members, statistic.span) for of_arm in values]
     over_seeds, objects = values.mean(axis=1), len(np.unique(columns.objects))
     resampled = np.split(bootstrap_means(over_seeds, replicates, seed, columns.objects), arms, axis=-1)
     observed = np.split(values.mean(axis=(1, 2)), arms)
     of_seeds = np.split(values.mean(axis=2), arms)
-    numbers = []
+    numbers = list[_Number]()
     for means, replicate_means, seed_means in zip(observed, resampled, of_seeds, strict=True):
         if statistic.denominator is not None:
             bound = percentile_interval(

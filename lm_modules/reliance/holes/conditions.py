@@ -46,7 +46,7 @@ _OWN_STREAM = 8
 
 OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
 """Conditions that hide an object along its outline or by a circle, or the shape of an object of another class j, and
-then that of an object of a third class k, of about the same area."""
+then that of an object of a third class k, of about the same area, both over the image's own object."""
 
 
 class Condition(NamedTuple):
@@ -71,7 +71,7 @@ class Conditions(NamedTuple):
     Attributes:
         all: every condition of the plan, without "clean", under which nothing is hidden.
         holes: silhouette and circle, of the conditions with these names.
-        swaps: other objects' silhouettes, of the conditions "swap_j" and "swap_k".
+        swaps: other objects' shapes over the own object, of the conditions "swap_j" and "swap_k".
         donors: whose holes are exchanged, of the conditions of `pair_condition`.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
@@ -178,15 +178,14 @@ class ConditionSource:
         self._follow(batch.labels.device)
         objects = batch.ids if objects is None else objects.to(batch.ids.device)
         keys = sample_keys(self.seed, batch.ids)
-        height, width = batch.images.shape[2:]
         holes = object_holes(fold_in(keys, HOLE_STREAM), batch.object_mask)
         if self._index is None:
             swaps = no_swaps(holes.silhouette_visible)
         else:
-            swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, height, width, index=self._index)
+            swaps = swap_triples(fold_in(keys, _SWAP_STREAM), batch.labels, batch.object_mask, self._index)
         donors: tuple[Donors, ...] = ()
         if self._own is not None:
-            check_mask_size(self._own.visible, height, width)
+            check_mask_size(self._own.visible, *batch.images.shape[2:])
             donors = (*draw_donors(fold_in(keys, _OWN_STREAM), objects, self._own, self.plan.own_holes),)
         drawing = Drawing(self.plan, batch, keys, self._bank, holes, swaps, objects, self._own, donors)
         conditions = tuple(
@@ -236,7 +235,7 @@ def _leak(drawing: Drawing) -> Hidden:
     yield drawing.holes.circle_visible, drawing.holes.valid
 
 
-@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and plan.swap_pull else ())
+@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and plan.shape_choice else ())
 def _swapped(drawing: Drawing) -> Hidden:
     swaps = drawing.swaps
     yield swaps.visible_j, swaps.valid

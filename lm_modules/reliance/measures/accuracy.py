@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from maskrobust.errors import library_needed
+from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Columns,
@@ -21,7 +22,7 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 NEARLY_ONE = 0.95
 """Fraction of labels, or of answers, from which on they are nearly one class."""
 
-_LEVEL = 0.025
+_LEVEL, _ORDERS, _ROUNDING = 0.025, 400, 1e-12
 
 
 _accuracy = partial(measure, group="accuracy", unit="fraction", compared=True)
@@ -51,21 +52,43 @@ def chance_level(outcomes: Outcomes) -> tuple[float, str]:
 def at_chance(outcomes: Outcomes) -> str:
     """Why measures mean nothing where a network is no better than chance with nothing hidden; empty where it is better.
 
-    A network is better where the exact lower 97.5 % bound (Clopper and Pearson, 1934) of its accuracy lies above
-    `chance_level`, images being counted as independent.
+    A network is better where its mean recall over the classes is larger than in all but 2.5 % of `_ORDERS` random
+    orders of the objects' labels, an object keeping all of its images. That test is exact, whatever the frequencies of
+    classes, and however alike the images of an object are. Where all objects have one label, as where one class is
+    looked at, the fraction of right answers must be shown to exceed 1 / number of classes (Clopper and Pearson, 1934).
 
     Args:
         outcomes: outcomes with the labels of the data.
     """
-    right, count = int((outcomes.predictions["clean"] == outcomes.labels).sum()), len(outcomes.labels)
-    chance, of_whom = chance_level(outcomes)
+    predictions = outcomes.predictions["clean"]
+    _, first, of_object = np.unique(outcomes.objects, return_index=True, return_inverse=True)
+    labels = outcomes.labels[first]
+    found = _mean_recall(predictions, labels[of_object])
+    if len(np.unique(labels)) == 1:
+        p_value = _level_above(found, len(predictions), 1.0 / outcomes.num_classes)
+    else:
+        stream = np.random.default_rng(0)
+        by_chance = (_mean_recall(predictions, stream.permutation(labels)[of_object]) for _ in range(_ORDERS))
+        p_value = (1 + sum(each >= found - _ROUNDING for each in by_chance)) / (1 + _ORDERS)
+    recall = f"its mean recall over classes with nothing hidden, {100 * found:.1f}\u202f%,"
+    return "" if p_value <= _LEVEL else f"{recall} is not shown to be better than chance"
+
+
+def _mean_recall(predictions: IntArray, labels: IntArray) -> float:
+    """The mean, over the classes that there are, of the fraction of their images that is named right."""
+    count = np.bincount(labels)
+    right = np.bincount(labels, weights=predictions == labels)
+    return float((right[count > 0] / count[count > 0]).mean())
+
+
+def _level_above(fraction: float, count: int, chance: float) -> float:
+    """The exact level in [0, 1] above which a fraction of so many is shown to exceed chance; 0 where that is 1."""
     with library_needed():
         from scipy import stats
 
-    if chance == 1.0 or stats.binomtest(right, count, chance, alternative="greater").pvalue <= _LEVEL:
-        return ""
-    accuracy = f"{100 * right / count:.1f}\u202f%"
-    return f"its accuracy with nothing hidden, {accuracy}, is no better than {of_whom}, {100 * chance:.1f}\u202f%"
+    if chance == 1.0:
+        return 0.0
+    return float(stats.binomtest(round(fraction * count), count, chance, alternative="greater").pvalue)
 
 
 @_accuracy(

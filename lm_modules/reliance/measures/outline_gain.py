@@ -1,4 +1,4 @@
-"""Logit share and gains in log-odds: what the shape of a hole does to logits, where predictions may not move."""
+"""Gains in log-odds: what the shape of a hole does to logits, where predictions may not move."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray
-from maskrobust.lm_modules.reliance.catalogue import OUTLINE_GAIN, measure, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
@@ -17,35 +17,10 @@ _outline = partial(measure, group="outline", unit="logits", in_training=True, co
 
 
 @_outline(
-    title="Logit share",
-    definition="The outline's gain in log-odds divided by what the whole picture adds, which is log-odds of the right "
-    "class with nothing hidden minus those behind the enclosing circle. At 0 the outline adds nothing, at 1 as much as "
-    "the visible object, and below 0 it misleads. It decides no headline and no claim.",
-    unit="number",
-    members=where_shapes,
-)
-def logit_share() -> Statistic:
-    """(silhouette - circle) / (clean - circle), of mean log-odds of the right class, as `outline_gain` has them.
-
-    Undefined where the lower bound of the denominator is not above 0.
-    """
-
-    def combine(means: FloatArray) -> FloatArray:
-        return _gain(means) / np.maximum(added(means), 1e-9)
-
-    def added(means: FloatArray) -> FloatArray:
-        return _gain(means[..., [2, 1]])
-
-    name = "log-odds with nothing hidden minus those behind the circle"
-    return Statistic(partial(_own_odds, conditions=("silhouette", "circle", "clean")), combine, added, name)
-
-
-@_outline(
-    title="Outline's gain (log-odds)",
+    title="Outline or surroundings: gain (log-odds)",
     definition="Log-odds of the right class against all others with the object hidden along its outline, minus the "
-    "same behind the enclosing circle, which hides as many pixels, paired image by image. At 0 the outline adds "
-    "nothing, and below 0 it misleads. It sees what moves logits without changing a prediction, as with many classes.",
-    name=OUTLINE_GAIN,
+    "same behind the enclosing circle, which hides as many pixels, paired image by image. It counts the outline and "
+    "what lies between outline and circle, and sees what moves logits without changing a prediction.",
     members=where_shapes,
 )
 def outline_gain() -> Statistic:
@@ -54,17 +29,17 @@ def outline_gain() -> Statistic:
 
 
 @_outline(
-    title="Other shape's gain (log-odds)",
-    definition="The outline's gain for the shape of another class, cut into an unrelated image: log-odds of the class "
+    title="Shape gain (log-odds)",
+    definition="Shape choices in log-odds, which is the log-odds of the class "
     "whose shape the hole has, minus those of the same class behind a hole in the shape of a third class, of like "
-    "area. Only the shape differs, so this tells the shape from all else that a hole along an outline leaves visible.",
-    members=lambda plan: where_shapes(plan) if plan.swap_pull else (),
+    "area, both over the image's own object. Only the shape differs.",
+    members=lambda plan: where_shapes(plan) if plan.shape_choice else (),
 )
 def shape_gain() -> Statistic:
     """What a shape adds to the log-odds of its class in an image of another class, in nats; 0 is best.
 
     The mean of 1/2 (L_j(y_j) - L_k(y_j) + L_k(y_k) - L_j(y_k)), with L_j(y) the log-odds of class y behind object j's
-    silhouette: as `swap_pull`, of log-odds in place of predictions.
+    silhouette.
     """
 
     def columns(outcomes: Outcomes) -> Columns:

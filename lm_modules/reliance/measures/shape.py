@@ -1,4 +1,4 @@
-"""Leak, swap pull and used share: what the outline of a hole does to predictions."""
+"""Shape choices, leak and used share: what the outline of a hole does to predictions."""
 
 from functools import partial
 
@@ -6,10 +6,13 @@ import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
-from maskrobust.lm_modules.reliance.catalogue import measure, where_shapes
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+
+TWO_CLASSES = "Shape cannot be told from surroundings: the data have two classes; ask with scenes."
+"""Why there are no shape choices where there is no third class, and no empty scene."""
 
 
 def _leak(means: FloatArray) -> FloatArray:
@@ -42,63 +45,93 @@ _outline = partial(measure, group="outline", members=where_shapes)
 
 
 @_outline(
-    title="Leak",
-    definition="Silhouette accuracy minus circle accuracy, paired image by image. Both holes remove the whole object, "
-    "and only the first leaves its outline. Below 0 the outline misleads the network.",
+    title="Outline or surroundings: leak",
+    definition="Silhouette accuracy minus circle accuracy, paired image by image, in points. Both holes remove the "
+    "whole object. Only the first has its outline, and shows what lies between outline and circle. So it counts both.",
+    unit="points",
     in_training=True,
     compared=True,
 )
 def silhouette_leak() -> Statistic:
     """Mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
-    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), _leak)
+    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), _leak, scale=(-1.0, 1.0))
 
 
 @measure(
-    title="Swap pull",
-    definition="Fraction of images for which a network predicts the class of another object j behind a hole in the "
-    "shape of j, minus that for which it predicts the same class behind a hole of like area in the shape "
-    "of a third object k. The value is the mean over exchanging j and k. Only the shape of the hole "
-    "changes, so this is its causal effect. The interval is over images, and takes the outlines as given.",
+    title="Shape choices",
+    name=HEADLINE,
+    definition="Two holes of like area, in the shapes of two objects of two other classes, are cut in turn over the "
+    "object of a picture. The choice is right if of these two classes the network prefers that of the hole's shape. "
+    "50\u202f%: it is blind to the shape. 100\u202f%: the shape always decides. Below 50\u202f% it misleads. Neither "
+    "what lies beside an object nor the place of a hole, the scale of logits or the number and balance of classes "
+    "plays a part. With two classes the same is asked in empty scenes. Intervals are over pictures and outlines.",
     group="outline",
-    members=lambda plan: where_shapes(plan) if plan.swap_pull else (),
+    unit="fraction",
+    goal="none",
+    members=lambda plan: where_shapes(plan) if plan.shape_choice else (),
     in_training=True,
     compared=True,
 )
-def swap_pull() -> Statistic:
-    """How far a prediction follows the shape that is cut out of an unrelated image, in [-1, 1].
+def shape_choice() -> Statistic:
+    """The mean of `choices` over images, in [0, 1]; 1/2 is blind."""
+    return Statistic(choices, scale=(0.0, 1.0))
 
-    The mean of 1/2 (1[f_j = y_j] - 1[f_k = y_j] + 1[f_k = y_k] - 1[f_j = y_k]), with f_j the prediction behind object
-    j's silhouette. It is the average of P[f_j = y_j] - P[f_k = y_j] and the same with j and k exchanged: where j and k
-    are exchangeable, of equal expectation as either and of less variance, from the same two forward passes. Its
-    interval is over images, and takes the silhouettes that were swapped in as given.
+
+def choices(outcomes: Outcomes) -> Columns:
+    """Of two classes, how often a network prefers that of the hole's shape: (1, N) in {0, 1/4, 1/2, 3/4, 1}.
+
+    It is 1/2 (1[m_j > 0] + 1[m_k < 0]), ties counting one half, with m the logit of y_j minus that of y_k behind a hole
+    in the shape of object j, and of object k. With two classes there is no third one: then the rows are pairs of
+    objects in empty scenes, j and k being of the two classes, and the scene stands for the image.
     """
-    return Statistic(_columns)
+    if outcomes.num_classes == 2:
+        return _choices_in_scenes(outcomes)
+    margin_j, margin_k = (_margin(outcomes.log_odds_under(hole).astype(np.float64)) for hole in ("swap_j", "swap_k"))
+    counted = outcomes.swap_valid & np.isfinite(margin_j) & np.isfinite(margin_k)
+    outlines = np.stack([outcomes.swap_object_j, outcomes.swap_object_k], axis=1)[counted]
+    return columns_of(outcomes, counted, _right(margin_j, margin_k))._replace(outlines=outlines)
 
 
-def _columns(outcomes: Outcomes) -> Columns:
-    behind_j, behind_k = outcomes.predictions_under("swap_j"), outcomes.predictions_under("swap_k")
-    label_j, label_k = outcomes.swap_label_j, outcomes.swap_label_k
-    towards_j = (behind_j == label_j).astype(np.float64) - (behind_k == label_j)
-    towards_k = (behind_k == label_k).astype(np.float64) - (behind_j == label_k)
-    return columns_of(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
+def _choices_in_scenes(outcomes: Outcomes) -> Columns:
+    scenes = outcomes.scenes
+    if scenes is None or 0 in (len(scenes.pairs), len(scenes.kinds)):
+        nothing = columns_of(outcomes, np.zeros(len(outcomes), dtype=np.bool_), np.empty(len(outcomes)))
+        return nothing._replace(undefined_because=TWO_CLASSES)
+    behind = scenes.logits[scenes.pairs].astype(np.float64)  # (P, 2, S, K)
+    of_class = np.take_along_axis(behind, scenes.columns[scenes.pairs][:, np.newaxis, np.newaxis], axis=3)
+    margins = of_class[..., 0] - of_class[..., 1]
+    right = _right(margins[:, 0], margins[:, 1])
+    pair, scene = (each.ravel() for each in np.indices(right.shape))
+    outlines = scenes.objects[scenes.pairs][pair]
+    return Columns(np.arange(right.size), -1 - scene, right.reshape(1, -1), 0, outlines=outlines)
+
+
+def _margin(log_odds: FloatArray) -> FloatArray:
+    """Logit of y_j minus that of y_k, from the log-odds (N, 3) of either class against all others."""
+    of_j, of_k = (-np.logaddexp(0.0, -log_odds[:, place]) for place in (1, 2))
+    margin: FloatArray = of_j - of_k
+    return margin
+
+
+def _right(margin_j: FloatArray, margin_k: FloatArray) -> FloatArray:
+    right: FloatArray = (np.sign(margin_j) - np.sign(margin_k)) / 4.0 + 0.5
+    return right
 
 
 @_outline(
-    title="Used share",
+    title="Outline or surroundings: used share",
     definition="The leak divided by what outlines can tell, which is the accuracy of the mask-only probe (a network "
-    "that sees nothing but outlines) minus the fraction of the most frequent class. At 0 the outline adds "
-    "no accuracy, at 1 it adds as much as for the probe, and below 0 it misleads. Reliance on the outline "
-    "is its magnitude, |used share|.",
+    "that sees nothing but outlines) minus the fraction of the most frequent class. At 0 outline and surroundings add "
+    "no accuracy, and at 1 as much as the outline does for the probe. It decides nothing.",
     in_training=True,
     compared=True,
 )
 def used_share(probe: ProbeOutcomes) -> Statistic:
-    """The headline: leak / (probe accuracy - fraction of the majority class).
+    """Leak / (probe accuracy - fraction of the majority class).
 
-    0: the network does not read outlines; 1: as well as a network that sees nothing else. The probe's accuracy and the
-    fraction of the class that is most frequent among the counted labels are averaged over the images of the leak, and
-    resampled with it. Undefined where the outlines hold nothing: where the lower bound of the denominator is not above
-    0.
+    The probe's accuracy and the fraction of the class that is most frequent among the counted labels are averaged over
+    the images of the leak, and resampled with it. Undefined where the outlines hold nothing, which is where the lower
+    bound of the denominator is not above 0, and where its interval is longer than 2.
 
     Args:
         probe: the mask-only probe's outcomes on the same images; the columns raise InputError where it was not asked
@@ -112,20 +145,27 @@ def used_share(probe: ProbeOutcomes) -> Statistic:
         return leak._replace(values=np.vstack([leak.values, right, _is_majority(labels)]))
 
     name = "probe accuracy minus majority fraction"
-    return Statistic(columns, _share, _told, name)
+    return Statistic(columns, _share, _told, name, (-1.0, 1.0))
 
 
 @measure(
-    title="Reliance on the outline, |used share|",
-    definition="Magnitude of the used share, because a network that an outline misleads relies on it, too. It is "
-    "given only as a difference of two networks. On its own, noise around 0 would lift it above 0.",
+    title="Reliance on the shape, |shape choices - 50\u202f%|",
+    definition="How far the shape choices lie from 50\u202f%, in points, because a network that a shape misleads "
+    "relies on it, too. It is given only as a difference of two networks or ways of hiding. On its own, noise would "
+    "lift it above 0.",
     group="outline",
+    unit="points",
     goal="low",
     members=lambda _plan: (),
 )
-def reliance(probe: ProbeOutcomes) -> Statistic:
-    """The statistic whose magnitude `compare_magnitudes` compares: the used share."""
-    return used_share(probe)
+def reliance() -> Statistic:
+    """The statistic whose magnitude networks and claims are compared by: shape choices minus 1/2, in [-1/2, 1/2]."""
+
+    def columns(outcomes: Outcomes) -> Columns:
+        found = choices(outcomes)
+        return found._replace(values=found.values - 0.5)
+
+    return Statistic(columns, scale=(-0.5, 0.5))
 
 
 @_outline(

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.callbacks.loggers import log_picture
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull
+from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak
 from maskrobust.lm_modules.reliance.plan import WITHOUT_OBJECTS, ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, build, callback, csv_logger, fit, logged
@@ -112,7 +112,7 @@ def test_the_figures_of_the_last_epoch_are_those_of_a_measurement(measured):
     asked = {method: Asked(network.predictor(method), PLAN) for method in ("black", "layer_masking")}
     measurement, numbers = Measurement(asked, SilhouetteBank.from_batches(TRAINING), NUM_CLASSES), logged(folder)
     answers = measurement.run(VALIDATION)
-    statistics = {"silhouette_leak": silhouette_leak(), "swap_pull": swap_pull(), "retention_0.5": retention(0.5)}
+    statistics = {"silhouette_leak": silhouette_leak(), "shape_choice": shape_choice(), "retention_0.5": retention(0.5)}
     for method, (key, measure) in itertools.product(asked, statistics.items()):
         expected = estimate(measure, [answers[method]], replicates=50).interval
         name = f"reliance/{method}/{key}"

@@ -21,7 +21,7 @@ from tests.lm_modules.reliance.shapes import NUM_CLASSES
 from tests.processes import started
 
 METHODS = ("black", "layer_masking")
-MEASURES = ("silhouette_leak", "swap_pull", "retention_0.5")
+MEASURES = ("silhouette_leak", "shape_choice", "retention_0.5")
 
 
 class Strangers(pl.LightningModule):

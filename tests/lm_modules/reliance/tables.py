@@ -23,8 +23,8 @@ def make_outcomes(
 ) -> Outcomes:
     """Random outcomes with ids 10, 11, ..., under the conditions of `plan`, or the default plan with these fractions.
 
-    Ids, labels, swap labels and validity depend on `images` and `invalid` alone. `skill` is the chance that the
-    silhouette's prediction is right for certain instead of a guess.
+    Ids, labels, swaps, objects and validity depend on `images` and `invalid` alone. `skill` is the chance that the
+    silhouette's prediction, or both choices between two shapes, are right for certain instead of a guess.
     """
     fixed, rng = np.random.default_rng(12345), np.random.default_rng(seed)
     labels = fixed.integers(0, NUM_CLASSES, images)
@@ -34,6 +34,8 @@ def make_outcomes(
         return rng.integers(0, NUM_CLASSES, images)
 
     predictions = {"clean": guess()}
+    follows = np.random.default_rng((seed, 1)).random((images, 1)) < skill
+    follow = {name: follows * np.eye(3)[place] for place, name in ((1, "swap_j"), (2, "swap_k"))}
     for name in condition_names(plan or ReliancePlan(hidden_fractions=tuple(fractions))):
         is_right = rng.random(images) < skill if name == "silhouette" else np.zeros(images, dtype=bool)
         of_any_image = name.startswith(("retention/", "curve/", "transfer/"))
@@ -47,6 +49,8 @@ def make_outcomes(
         object_fraction=fixed.random(images),
         swap_label_j=(labels + 1) % NUM_CLASSES,
         swap_label_k=(labels + 2) % NUM_CLASSES,
+        swap_object_j=10 + (np.arange(images) + 1) % images,
+        swap_object_k=10 + (np.arange(images) + 2) % images,
         object_valid=valid,
         swap_valid=valid,
         scenes=SceneAnswers(
@@ -64,7 +68,7 @@ def make_outcomes(
             if name == "clean" or name.startswith("retention/")
         },
         log_odds={
-            name: ((name == "clean") + rng.normal(size=(images, 3))).astype(np.float32)
+            name: ((name == "clean") + rng.normal(size=(images, 3)) + 20 * follow.get(name, 0)).astype(np.float32)
             for name in (*OF_SHAPES, "clean")
             if name in predictions
         },
@@ -102,7 +106,9 @@ def answering(outcomes: Outcomes, **predictions: np.ndarray) -> Outcomes:
 
 
 def misled(outcomes: Outcomes) -> Outcomes:
-    """The same outcomes with the two object holes exchanged: a leak of the other sign, and nothing else."""
-    return answering(
+    """The same outcomes with each two holes exchanged: leak and choices of the other sign, and nothing else."""
+    odds = dict(outcomes.log_odds) | {"swap_j": outcomes.log_odds["swap_k"], "swap_k": outcomes.log_odds["swap_j"]}
+    exchanged = answering(
         outcomes, silhouette=outcomes.predictions_under("circle"), circle=outcomes.predictions_under("silhouette")
     )
+    return replace(exchanged, log_odds=odds)

@@ -23,7 +23,7 @@ from tests.train.running.test_stopping import wait_for
 from tests.train.runs import rows
 from tests.train.tiny import write_claim
 
-MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "swap_pull")
+MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "shape_choice")
 ARMS = ["no_masks", "patches_mean", "layer_masking"]
 
 

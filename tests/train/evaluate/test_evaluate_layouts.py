@@ -74,7 +74,7 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path,
         rows[name] = {(row.method, row.name): row for row in rows_of(tmp_path / name)}
     measures = {row.measure for row in rows["without"].values()}
     assert {"clean_accuracy", "retention", "curve_accuracy", "transfer_accuracy"} <= measures
-    assert not measures & {"used_share", "silhouette_leak", "swap_pull", "probe_accuracy"}
+    assert not measures & {"used_share", "silhouette_leak", "shape_choice", "probe_accuracy"}
     assert all(rows["without"][key] == rows["with"][key] for key in rows["without"])
     assert said == [f"val: {WITHOUT_OBJECTS}"]
     page = Page((tmp_path / "without" / "report.html").read_text())

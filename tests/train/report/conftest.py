@@ -112,7 +112,7 @@ def made_claim(tmp_path_factory):
     content = summarised_claim(tmp_path_factory.mktemp("claim"))
     undefined = {"value": None, "low": None, "high": None, "undefined_because": "because of it."}
     for row in content["rows"]:
-        row.update(undefined if row["measure"] == "swap_pull" else {})
+        row.update(undefined if row["measure"] == "shape_gain" else {})
     return content
 
 

@@ -33,30 +33,30 @@ def evaluated(
     *,
     clean: float = 0.7,
     images: int = 1000,
-    is_share_defined: bool = True,
     one: Sequence[tuple[str, str]] = (),
     lost: Sequence[str] = (),
     shapes: bool = True,
-    pulls: dict[tuple[str, str], float] | None = None,
-    gains: dict[tuple[str, str], float] | None = None,
+    choices: Mapping[tuple[str, str], float] = {},
+    undefined: str = "",
+    names_objects: bool = True,
     compared: Sequence[tuple[str, str, str, float, float]] = (),
     ways: Sequence[tuple[str, str, str, float, float]] = (),
     hidden: float = 0.5,
     **content: Any,
 ) -> Results:
-    """An evaluation of networks by masking method, in which the probe is right in 99 % and chance is 25 %.
+    """An evaluation of networks by masking method, in which chance is 25 %.
 
     Args:
         networks: for each network and method what it gets right.
         clean: accuracy with nothing hidden.
         images: how many images there are.
-        is_share_defined: whether used shares are; else leaks decide.
         one: networks and methods with one answer to nearly all holes.
         lost: networks at chance.
         shapes: whether images have object masks.
-        pulls: outline pulls, which are within 0.1 of these.
-        gains: gains in log-odds, likewise.
-        compared: (network, other, method, difference of |used share|, half of its interval).
+        choices: shape choices of networks and methods, where they are not 1/2 and half of the leak.
+        undefined: why there are no shape choices; empty where there are.
+        names_objects: whether the data say which object a picture shows.
+        compared: (network, other, method, difference of |shape choices - 1/2|, half of its interval).
         ways: (network, method, other method, difference, half).
         hidden: fraction of the patches that is hidden.
         content: what else its file says.
@@ -65,20 +65,19 @@ def evaluated(
     for name, by_method in networks.items():
         poor = MEANINGLESS + "its accuracy is no better than chance" if name in lost else ""
         for method, (outline, circle, half) in by_method.items():
-            same = MEANINGLESS + "99 % of its answers are one class" if (name, method) in one else ""
             rows.append(_rate(name, method, "clean_accuracy", 0.26 if poor else clean, images, reading=poor))
             rows.append(_rate(name, method, "retention", half, images, parameters={"hidden_fraction": hidden}))
             if shapes:
                 rows.append(_rate(name, method, "silhouette_accuracy", outline, images))
                 rows.append(_rate(name, method, "circle_accuracy", circle, images))
-                leak, told = outline - circle, 0.99 - CHANCE if is_share_defined else 1.0
+                leak, answers = outline - circle, 0.99 if (name, method) in one else 0.5
                 error = 1.96 * math.sqrt(0.75 * (outline * (1 - outline) + circle * (1 - circle)) / images)
-                ends = [each / told for each in (leak, leak - error, leak + error)]
-                measure = "used_share" if is_share_defined else "silhouette_leak"
-                rows.append(Row(name, method, measure, *ends, images, 0, reading=poor or same))
-    for measure, given in (("outline_pull", pulls), ("outline_gain", gains)):
-        for (name, method), value in (given or {}).items():
-            rows.append(Row(name, method, measure, value, value - 0.1, value + 0.1, 400, 0))
+                rows.append(Row(name, method, "silhouette_leak", leak, leak - error, leak + error, images, 0))
+                rows.append(Row(name, method, "commonest_answer", answers, None, None, images, 0))
+                value, error = choices.get((name, method), 0.5 + leak / 2), 0.28 * 1.98 / math.sqrt(images)
+                ends = (None,) * 3 if undefined else (value, value - error, value + error)
+                about = {"undefined_because": undefined or None, "degrees": images - 1.0, "reading": poor}
+                rows.append(Row(name, method, "shape_choice", *ends, images, 0, **about))
     pairs = [(name, method, other, "", *ends) for name, other, method, *ends in compared]
     pairs += [(name, method, name, other, *ends) for name, method, other, *ends in ways]
     for name, method, other, other_method, value, half in pairs:
@@ -91,7 +90,7 @@ def evaluated(
         "own_methods": {},
         "chance": CHANCE,
         "num_classes": 4,
-        "settings": {"left_out": []},
+        "settings": {"left_out": [], "names_objects": names_objects},
     }
     return Results("reliance", whole | content, rows)
 
@@ -105,16 +104,16 @@ def claimed(
 ) -> Results:
     """A claim of arms that are trained on black holes, but for "masked", the layer-masking arm.
 
-    `numbers`: accuracy with a fraction `hidden`, and used share, by arm and masking method; `shown`: of black fill,
+    `numbers`: accuracy with a fraction `hidden`, and shape choices, by arm and masking method; `shown`: of black fill,
     while other fills rely more.
     """
     rows = []
     for arm, by_method in numbers.items():
-        for method, (kept, share) in by_method.items():
+        for method, (kept, choices) in by_method.items():
             for fraction, value in ((hidden, kept), (0.25, 0.01)):
                 parameters = {"hidden_fraction": fraction}
                 rows.append(Row(arm, method, "retention", value, None, None, 9, 0, parameters=parameters))
-            rows.append(Row(arm, method, "used_share", share, None, None, 9, 0))
+            rows.append(Row(arm, method, "shape_choice", choices, None, None, 9, 0))
             if arm != "masked" and method != "layer_masking":
                 reading = shown if method == "black" else "relies more"
                 rows.append(Row(arm, method, "reliance", 0.1, 0.0, 0.2, 9, 0, compared_with="masked", reading=reading))

@@ -125,6 +125,6 @@ def test_the_panel_says_verdict_reason_fills_and_pairs(claim, width):
         said = (claim["claims"][verdict["case"]], verdict["outcome"].capitalize(), verdict["reason"])
         assert all(each in text for each in said) and "Undecided. Undecided" not in text
     assert all(" ".join(sentence.split()) in text for sentence in in_claim(read_results("claim", claim)))
-    numbers = "0.21 [0.15, 0.27], minus no masks −0.10 [−0.20, 0.00]"
+    numbers = "21.0 [15.0, 27.0], minus no masks −10.0 [−20.0, 0.0]"
     assert f"'Patches, mean fill' under mean colour fill: {numbers}, {first['reading']}" in text
     assert "'Other silhouettes, random colours' under mean colour fill: open" in text

@@ -38,7 +38,7 @@ def expected_cell(row, *, sign=True):
     if row["value"] is None:
         return "undefineda"
     unit = catalogue()[row["measure"]].unit
-    scale, decimals, mark = (100, 1, "%") if unit == "fraction" else (1, 2, "")
+    scale, decimals, mark = {"fraction": (100, 1, "%"), "points": (100, 1, "")}.get(unit, (1, 2, ""))
     ends = [row[end] for end in ("value", "low", "high") if row[end] is not None]
     value, *bounds = [f"{end:.3g}" if unit == "logits" else rounded(scale * end, decimals) for end in ends]
     interval = f" [{bounds[0]}, {bounds[1]}]" if bounds else ""
@@ -123,7 +123,9 @@ def test_every_measure_that_is_shown_is_defined_where_the_pointer_rests(made_cla
         assert row["measure"] == "curve_accuracy" or any(title.startswith(definition) for title in titles)
 
 
-def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_share_and_what_is_shown_of_the_pair(claim):
+def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_shape_choices_and_what_is_shown_of_the_pair(
+    claim,
+):
     readings = itertools.cycle(["relies more", "keeps less", "does as well", "open"])
     for row in claim["rows"]:
         if row["measure"] == "reliance" and row["compared_with"] == "layer_masking":
@@ -139,7 +141,7 @@ def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_share_and
         (share,) = (
             row
             for row in claim["rows"]
-            if ({**of, "measure": "used_share", "compared_with": ""}).items() <= row.items()
+            if ({**of, "measure": "shape_choice", "compared_with": ""}).items() <= row.items()
         )
         pair = {**of, "measure": "reliance", "compared_with": "layer_masking"}
         shown = [row["reading"] for row in claim["rows"] if pair.items() <= row.items()]

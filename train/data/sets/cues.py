@@ -113,6 +113,11 @@ class Cues(InMemoryDataModule):
         names = zip(TEXTURES, OUTLINE_NAMES, strict=True)
         self.class_names = tuple(f"{texture} {outline}" for texture, outline in names)[:num_classes]
 
+    @property
+    def names_objects(self) -> bool:
+        """Every object is drawn for one image."""
+        return True
+
     def ids(self, split: Split) -> Tensor:
         """(N,) int64 ids of the samples of `split`."""
         return torch.arange(self.split_sizes[split]) + _FIRST_ID[split]

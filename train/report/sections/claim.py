@@ -10,7 +10,7 @@ from maskrobust.train.report.blocks import prose
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.sections.grid import grid
-from maskrobust.train.report.wording import CONCLUSIONS, capitalised, decimal, in_words, percents, under
+from maskrobust.train.report.wording import CONCLUSIONS, PERCENT, capitalised, in_words, percents, under
 
 
 def in_claim(results: Results) -> list[str]:
@@ -21,28 +21,28 @@ def in_claim(results: Results) -> list[str]:
     those that leave it open, else among all.
     """
     reference = results.network(results.content["rule"]["layer_masking_arm"])
-    masked = _kept_and_share(results, reference, str(reference.arm["method"]))
+    masked = _kept_and_choices(results, reference, str(reference.arm["method"]))
     found = [
         (row, network, *each)
         for row in results.comparisons
         if row.reading != "does not count"
-        if (each := _kept_and_share(results, network := results.network(row.network), row.method))
+        if (each := _kept_and_choices(results, network := results.network(row.network), row.method))
     ]
-    own = {share: (arm, row) for row, arm, _, share in found if row.method == results.own_method(arm)}
+    own = {choices: (arm, row) for row, arm, _, choices in found if row.method == results.own_method(arm)}
     conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.content["verdicts"]]
     if not own or masked is None:
         return conclusions
     decisive = ([each for each in found if each[0].reading == reading] for reading in ("does as well", "open"))
-    row, best, kept, share = max(next(filter(None, decisive), found), key=lambda each: each[2])
+    row, best, kept, choices = max(next(filter(None, decisive), found), key=lambda each: each[2])
     half = in_words(float(results.content["hidden_fraction"]))
-    relied = " to ".join(dict.fromkeys(map(decimal, (min(own), max(own)))))
+    relied = " to ".join(dict.fromkeys(map(percents, (min(own), max(own)))))
     if results.content["verdicts"][0]["outcome"] == "refuted":
-        arm, its = own[least := min(own, key=abs)]
-        relied = f"{decimal(least)} for “{arm.title}” {under(its.method)}"
+        arm, its = own[least := min(own, key=lambda each: abs(each - 0.5))]
+        relied = f"{percents(least)} for “{arm.title}” {under(its.method)}"
     sizes = (
-        f"used share {relied}; with layer masking {decimal(masked[1])}",
-        f"{half} hidden: {percents(kept)} right at a used share of {decimal(share)} for “{best.title}” "
-        f"{under(row.method)}; with layer masking {percents(masked[0])} at {decimal(masked[1])}",
+        f"shape choices {relied}; with layer masking {percents(masked[1])}; 50{PERCENT} is blind",
+        f"{half} hidden: {percents(kept)} right at shape choices of {percents(choices)} for “{best.title}” "
+        f"{under(row.method)}; with layer masking {percents(masked[0])} at {percents(masked[1])}",
     )
     return [
         f"{text} {capitalised(size)}." if text.endswith("?") else f"{text[:-1]} ({size})."
@@ -50,14 +50,14 @@ def in_claim(results: Results) -> list[str]:
     ]
 
 
-def _kept_and_share(results: Results, network: Network, method: str) -> tuple[float, float] | None:
-    """Accuracy with as many patches hidden as the rule says, and the used share; None where either is undefined."""
+def _kept_and_choices(results: Results, network: Network, method: str) -> tuple[float, float] | None:
+    """Accuracy with as many patches hidden as the rule says, and shape choices; None where either is undefined."""
     hidden = {"hidden_fraction": float(results.content["hidden_fraction"])}
-    kept, share = (
+    kept, choices = (
         only(results.defined, network=network.name, method=method, measure=measure, parameters=parameters)
         for measure, parameters in (("retention", hidden), (HEADLINE, {}))
     )
-    return None if kept is None or share is None else (kept.value or 0.0, share.value or 0.0)
+    return None if kept is None or choices is None else (kept.value or 0.0, choices.value or 0.0)
 
 
 def verdict(results: Results, shown: Sequence[ExampleStrip]) -> Markup:

@@ -7,32 +7,24 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_GAIN, OUTLINE_PULL
+from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.report.blocks import page_part
 from maskrobust.train.report.examples import ExampleStrip
-from maskrobust.train.report.headline import at_chance, decisions, hidden_patches
+from maskrobust.train.report.headline import BLIND, LITTLE, at_chance, decisions, hidden_patches
 from maskrobust.train.report.results import Network, Results, meaningless_because
-from maskrobust.train.report.wording import decimal, in_words, interval, percent
+from maskrobust.train.report.wording import in_words, interval, percent
 
 WORDS = {
     "reads": "reads",
-    "some": "a little",
+    "some": "at least a little",
     "misled": "misled",
     "hardly": "hardly",
-    "unseen": "not seen",
     "open": "not shown",
     "one": "one answer",
     "lost": "at chance",
 }
 """The word on a network under a way of hiding, by what is decided; "lost": nothing is."""
-
-_DECIDES = {
-    HEADLINE: "used share",
-    "silhouette_leak": "outline minus circle",
-    OUTLINE_PULL: "outline pull, in logits",
-    OUTLINE_GAIN: "gain in log-odds",
-}
 
 
 class GridLine(NamedTuple):
@@ -42,7 +34,7 @@ class GridLine(NamedTuple):
         network: the network.
         state: what is said of it; empty where nothing is.
         word: the word for that, in a claim what is shown of it against layer masking.
-        share: the number that decides, with the interval that holds for all lines together, or why it says nothing.
+        choices: shape choices with the interval that holds for all lines together, or why they say nothing.
         trained: whether it was trained with this way of hiding.
         outline: accuracy with the object hidden along its outline; None where it is not known, as for the others.
         circle: the same by a circle.
@@ -53,7 +45,7 @@ class GridLine(NamedTuple):
     network: Network
     state: str
     word: str
-    share: str
+    choices: str
     trained: bool
     outline: Row | None
     circle: Row | None
@@ -61,11 +53,8 @@ class GridLine(NamedTuple):
     clean: Row | None
 
 
-def grid_lines(results: Results) -> tuple[dict[str, list[GridLine]], str, float]:
-    """For each way of hiding one line for each network; what their words rest on, and what counts as little of that.
-
-    They rest on nothing, "", where nothing is decided. Little is 0 where nothing counts as little.
-    """
+def grid_lines(results: Results) -> tuple[dict[str, list[GridLine]], bool]:
+    """For each way of hiding one line for each network, and whether any has shape choices."""
     is_claim, lost = results.name == "claim", at_chance(results)
     decided = {} if is_claim else decisions(results)
     half = hidden_patches(results.defined, results.content.get("hidden_fraction", 0.5))
@@ -82,22 +71,17 @@ def grid_lines(results: Results) -> tuple[dict[str, list[GridLine]], str, float]
             outline, circle, clean = (only(results.defined, measure=measure, **key) for measure in measures)
             is_own = results.own_method(network) == method
             ends = (decision.low, decision.high) if decision else (row.low, row.high) if row else (None, None)
-            share = (meaningless_because(row) or _share(row, *ends)) if row else ""
-            line = GridLine(network, state, word, share, is_own, outline, circle, only(half, **key), clean)
+            choices = (
+                meaningless_because(row) or f"{percent(row.value or 0.0)} {interval(*ends, percent)}" if row else ""
+            )
+            line = GridLine(network, state, word, choices, is_own, outline, circle, only(half, **key), clean)
             found.setdefault(method, []).append(line)
-    first = next(iter(decided.values()), None)
-    decides = _DECIDES[HEADLINE] if is_claim else _DECIDES[first.row.measure] if first else ""
-    return found, decides, first.little if first else 0.0
-
-
-def _share(row: Row, low: float | None, high: float | None) -> str:
-    write = percent if row.measure == "silhouette_leak" else decimal
-    return f"{write(row.value or 0.0)} {interval(low, high, write)}"
+    return found, any(line.choices for lines in found.values() for line in lines)
 
 
 def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
     """The grid: a row for each network under each way of hiding."""
-    lines, decides, little = grid_lines(results)
+    lines, decides = grid_lines(results)
     every = [line for of_method in lines.values() for line in of_method]
     half = [line.half for line in every if line.half]
     return page_part(
@@ -108,7 +92,8 @@ def grid(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
         objects=max((line.outline.images for line in every if line.outline and line.circle), default=0),
         hidden=in_words(float(half[0].parameters["hidden_fraction"])) if half else "",
         decides=decides,
-        little=little,
+        little=LITTLE,
+        blind=BLIND,
         pictures=_pictures(shown),
     )
 

@@ -84,7 +84,8 @@ def random_bank(objects, classes, seed):
 
 def draw(bank, labels, seed=0):
     keys = sample_keys(seed, torch.arange(len(labels)))
-    return swap_triples(keys, labels, SIDE, SIDE, index=swap_index(bank))
+    over = torch.ones(len(labels), 1, SIDE, SIDE, dtype=torch.bool)
+    return swap_triples(keys, labels, over, swap_index(bank))
 
 
 def hidden_pixels(visible):

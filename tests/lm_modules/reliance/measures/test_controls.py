@@ -9,7 +9,7 @@ from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, swap_pull, used_share
+from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak, used_share
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
 from tests.lm_modules.reliance.shapes import (
@@ -95,17 +95,18 @@ def test_a_network_that_reads_only_the_outline_scores_one(outcomes, probe):
     share = figure(used_share(own), outcomes["reader"])
     assert share.low <= 1.0 <= share.high
     assert share.low > 0.8
-    assert figure(swap_pull(), outcomes["reader"]).low > 0.9
+    assert figure(shape_choice(), outcomes["reader"]).low > 0.95
 
 
 @pytest.mark.parametrize("name", ["guesser", "constant", "circle"])
 def test_a_network_that_cannot_see_the_outline_scores_zero(outcomes, probe, name):
-    for measure in (used_share(probe), silhouette_leak(), swap_pull()):
+    for measure, blind in ((used_share(probe), 0.0), (silhouette_leak(), 0.0), (shape_choice(), 0.5)):
         found = figure(measure, outcomes[name])
-        assert found.low <= 0.0 <= found.high
+        assert found.low <= blind <= found.high
         assert found.high - found.low < 0.35
 
 
 def test_a_network_that_reads_the_outline_and_is_misled_by_it_has_a_negative_share(outcomes, probe):
     for measure in (silhouette_leak(), used_share(probe)):
         assert figure(measure, outcomes["contrarian"]).high < 0.0
+    assert figure(shape_choice(), outcomes["contrarian"]).high < 0.5

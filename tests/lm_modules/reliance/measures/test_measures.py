@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskrobust.lm_modules.reliance.catalogue import Context, measure_members
-from maskrobust.lm_modules.reliance.estimates.estimation import estimate
+from maskrobust.lm_modules.reliance.estimates.estimation import estimate, estimate_difference
 from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import CurveFamily, CurveOrder, curve_condition
 from maskrobust.lm_modules.reliance.measures.accuracy import (
@@ -15,10 +15,16 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
     transfer_accuracy,
 )
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_accuracy
-from maskrobust.lm_modules.reliance.measures.shape import probe_accuracy, silhouette_leak, swap_pull, used_share
+from maskrobust.lm_modules.reliance.measures.shape import (
+    probe_accuracy,
+    reliance,
+    shape_choice,
+    silhouette_leak,
+    used_share,
+)
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
-from tests.lm_modules.reliance.tables import answering, make_outcomes
+from tests.lm_modules.reliance.tables import answering, make_outcomes, misled, take
 
 INVALID = (2, 3, 11)
 
@@ -57,21 +63,17 @@ def test_leak_is_the_difference_of_two_accuracies_over_valid_images(outcomes):
     assert value_of(silhouette_leak(), outcomes) == pytest.approx(silhouette - circle)
 
 
-def test_pull_averages_both_directions_of_the_exchange(outcomes):
-    forth, back = [], []
+def test_a_choice_is_right_where_the_class_of_the_shape_has_the_larger_probability(outcomes):
+    def logit_of(odds):  # up to a number that all classes share
+        return np.log(1.0 / (1.0 + np.exp(-odds)))
+
+    right = []
     for i in valid_rows(outcomes):
-        f_j, f_k, y_j, y_k = (
-            int(values[i])
-            for values in (
-                outcomes.predictions_under("swap_j"),
-                outcomes.predictions_under("swap_k"),
-                outcomes.swap_label_j,
-                outcomes.swap_label_k,
-            )
-        )
-        forth.append((f_j == y_j) - (f_k == y_j))
-        back.append((f_k == y_k) - (f_j == y_k))
-    assert value_of(swap_pull(), outcomes) == pytest.approx((np.mean(forth) + np.mean(back)) / 2)
+        for hole, own, other in (("swap_j", 1, 2), ("swap_k", 2, 1)):
+            odds = outcomes.log_odds[hole][i].astype(np.float64)
+            right.append(logit_of(odds[own]) > logit_of(odds[other]))
+    assert value_of(shape_choice(), outcomes) == pytest.approx(np.mean(right))
+    assert value_of(reliance(), outcomes) == pytest.approx(np.mean(right) - 0.5)
 
 
 def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes):
@@ -94,6 +96,19 @@ def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(outc
     assert found.undefined_because is not None
     assert found.undefined_because.startswith("undefined because probe accuracy minus majority fraction is")
     assert (found.images, found.left_out) == (197, 3)
+
+
+def test_no_interval_is_longer_than_its_scale():
+    few = make_outcomes(30, seed=1, skill=0.5)
+    right = np.arange(30) < np.bincount(few.labels).max() + 8
+    share = estimate(used_share(ProbeOutcomes(few.ids, np.where(right, few.labels, -1), few.labels)), [few])
+    assert share.value is None and share.low is None
+    assert share.undefined_because.startswith("undefined because its interval is wider than its scale")
+    two = take(few, np.arange(2))
+    for measure, low, high in ((shape_choice(), 0.0, 1.0), (reliance(), -0.5, 0.5)):
+        found = estimate(measure, [two])
+        assert low == found.low and found.high == high
+        assert abs(estimate_difference(measure, [two], [misled(two)]).low) <= 1.0
 
 
 def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes):
