@@ -111,24 +111,28 @@ class RandomMasking:
         fill: drawn into hidden pixels, see `read_fills`; of several, each image draws its own by weight.
         probability: chance in [0, 1] that an image is masked at all.
         mean: colour in [0, 1] of the fill "mean", one value for each channel.
+        exchange_holes: chance in [0, 1] that the pixels without data of another image of the batch are hidden, too; an
+            image of which that would leave nothing keeps to its own.
     """
 
     family: MaskFamily
     fill: Choice = "black"
     probability: float = 1.0
     mean: Sequence[float] = IMAGENET_MEAN
+    exchange_holes: float = 0.0
     _fills: Mapping[str, Chosen] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_within("[0, 1]", "probability", self.probability)
+        check_within("[0, 1]", "exchange_holes", self.exchange_holes)
         check_mean(self.mean)
         object.__setattr__(self, "_fills", {each.name: each for each in read_fills(self.fill)})
 
     def __call__(self, keys: Tensor, batch: Batch, is_filled: Tensor | None = None) -> MaskedImages:
         """Mask a batch.
 
-        An image's hole and fill depend on its key and on the image alone, but for "other_image": an image that is to
-        show another one and has none beside it is not masked.
+        An image's hole and fill depend on its key and on the image alone, but for exchanged holes and "other_image": an
+        image that is to show another one and has none beside it is not masked.
 
         Args:
             keys: (B,) int64 keys on the device of the images; see `maskrobust.augment.random`.
@@ -168,7 +172,15 @@ class RandomMasking:
             is_masked = uniform(fold_in(keys, 0)) < self.probability
             everything = torch.ones(len(keys), 1, *batch.images.shape[2:], dtype=torch.bool, device=keys.device)
             visible = draw_chosen(everything, is_masked, self.family, hole_keys, batch)
-        return visible if batch.visible is None else visible & batch.visible
+        return visible if batch.visible is None else visible & self._known(keys, batch.visible)
+
+    def _known(self, keys: Tensor, visible: Tensor) -> Tensor:
+        """Which pixels hold data, (B, 1, H, W) bool, in the image and in another one where holes are exchanged."""
+        if self.exchange_holes == 0:
+            return visible
+        both = visible & visible[draw_partners(fold_in(keys, 6))]
+        is_given = (uniform(fold_in(keys, 5)) < self.exchange_holes) & both.flatten(1).any(dim=1)
+        return torch.where(is_given[:, None, None, None], both, visible)
 
     def _fill(self, images: Tensor, visible: Tensor, keys: Tensor, chosen: Tensor) -> Tensor:
         """Draw the fills by name; those that chose "other_image" are mixed already."""

@@ -99,6 +99,9 @@ class MaskRobustClassifier(TrainingModule):
         hidden_fraction: (low, high) fraction of the image hidden, by the families that can choose it.
         patch_size: side of a patch in pixels.
         mask_probability: probability that a training image is masked.
+        exchange_holes: probability that a training image gets the hole of another image of the batch beside its own:
+            pixels without data, which the data give as `visible`. Where holes go with the class, this makes them tell
+            less of it. It applies whether or not the image is masked at random, too.
         fill: what is painted into the hole, a name of `augment.FILLS` or "other_image"; or several, as for
             `mask_family`. Under "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the
             one with the largest weight, or "mean" instead of "other_image", so that it does not depend on the batch.
@@ -147,6 +150,7 @@ class MaskRobustClassifier(TrainingModule):
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
         patch_size: int = 16,
         mask_probability: float = 0.5,
+        exchange_holes: float = 0.0,
         fill: str | dict[str, float | dict[str, Any]] = "black",
         layer_masking: LayerMaskingOptions | None = None,
         objective: str = "cross_entropy",

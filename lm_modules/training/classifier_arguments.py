@@ -23,6 +23,7 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "decoder_width": (lambda value: value >= 8 and value % 8 == 0, "be a multiple of 8 channels"),
     "patch_size": (lambda value: value >= 1 and value == int(value), "be a whole number of pixels, at least 1"),
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
+    "exchange_holes": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
     "learning_rate": (lambda value: value > 0, "be above 0"),
     "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
@@ -49,6 +50,11 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     mixes = any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
     if objective.needs_holes and arguments["masking"] == "none":
         raise InputError(f"objective '{objective.name}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
+    if arguments["exchange_holes"] > 0 and arguments["masking"] == "none":
+        raise InputError(
+            "exchange_holes needs a way to hide holes, got masking 'none', which shows what lies in them; set masking "
+            "to 'fill' or 'layer_masking'."
+        )
     if mixes and not objective.takes_mixed_labels:
         raise InputError(
             f"objective '{objective.name}' is about the label of one image, got fill 'other_image', which mixes two "

@@ -34,7 +34,10 @@ BY_LAYER_MASKING: tuple[TrainingMasking, ...] = ("layer_masking", "mixture")
 Learner = Callable[[Tensor, Tensor | None], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool or None) -> logits (B, num_classes)."""
 
-_PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3
+_LOOKED_AT = 64
+"""Training images of which one must have a hole, where these are to be exchanged."""
+
+_PRESENTATION_STREAM = 4  # of a sample's key; the policy draws from streams 0 to 3, 5 and 6
 
 
 @runtime_checkable
@@ -43,6 +46,14 @@ class SilhouetteSource(Protocol):
 
     def annotated_batches(self, split: Literal["train"]) -> Iterable[Batch]:
         """Batches that hold every object mask of the training split, without augmentation."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """A data module that shows a few of its images."""
+
+    def some_images(self, split: Literal["train"], count: int) -> Iterable[Batch]:
+        """Batches of up to so many images of a split, in the view of evaluation."""
 
 
 @runtime_checkable
@@ -57,21 +68,25 @@ def build_masking(arguments: Mapping[str, Any], source: object, device: torch.de
     """The mask policy of a training.
 
     Args:
-        arguments: mask_family, hidden_fraction, patch_size, mask_probability, fill and mean, as of
-            `MaskRobustClassifier`.
+        arguments: mask_family, hidden_fraction, patch_size, mask_probability, fill, mean and, where there is one,
+            exchange_holes, as of `MaskRobustClassifier`.
         source: a `SilhouetteSource`; anything where no family draws silhouettes.
         device: device of the keys that the policy will be called with.
 
     Raises:
-        InputError: an argument is out of its range, silhouettes are asked for and the source has none to give, or
-            `check_objects` refuses data whose objects are to be hidden.
+        InputError: an argument is out of its range, silhouettes are asked for and the source has none to give,
+            `check_objects` refuses data whose objects are to be hidden, or `check_holes` data whose holes are to be
+            exchanged.
     """
     mask_family, (low, high) = arguments["mask_family"], arguments["hidden_fraction"]
     bank = build_silhouette_bank(mask_family, source, device)
     if "object_mask" in family_needs(mask_family):
         check_objects(source, "a mask family that hides the image's own object")
     family = build_family(mask_family, hidden_fraction=(low, high), patch_size=int(arguments["patch_size"]), bank=bank)
-    return RandomMasking(family, arguments["fill"], float(arguments["mask_probability"]), tuple(arguments["mean"]))
+    if arguments.get("exchange_holes", 0.0) > 0:
+        check_holes(source)
+    probability, exchanged = float(arguments["mask_probability"]), float(arguments.get("exchange_holes", 0.0))
+    return RandomMasking(family, arguments["fill"], probability, tuple(arguments["mean"]), exchanged)
 
 
 def evaluation_fill(fill: Choice) -> FillName:
@@ -129,6 +144,26 @@ def check_objects(source: object, user: str) -> None:
         raise InputError(
             f"{user} needs object masks, but no training image has one; give masks, as with --data.mask_root for a "
             "Folder, or train without."
+        )
+
+
+def check_holes(source: object) -> None:
+    """Refuse to exchange holes where the training images have none.
+
+    Args:
+        source: an `ImageSource`, of which a few images are looked at; of anything else nothing is known.
+
+    Raises:
+        InputError: no image says which of its pixels hold data.
+    """
+    if not isinstance(source, ImageSource):
+        return
+    with torch.random.fork_rng(devices=[]):
+        found = any(batch.visible is not None for batch in source.some_images("train", _LOOKED_AT))
+    if not found:
+        raise InputError(
+            "exchange_holes needs training images with holes of their own, but these have none; say which pixels hold "
+            "no data, as with --data.nodata of a Folder, or leave it out."
         )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from maskrobust.train.cli import main
+from maskrobust.train.tiles import write_tiles
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -70,6 +71,7 @@ CREATE = "-m venv CLONE/.venv"
 INSTALL = "-m pip install --quiet --disable-pip-version-check --editable CLONE"
 PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
 DEMO = ["fit", "fit", "evaluate"]
+TILES = "-m maskrobust.train.tiles CLONE/runs/demo/tiles --seed 0"
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
@@ -80,9 +82,11 @@ def test_command_is_executable(script):
 def test_demo_sets_itself_up_once(clone):
     first = run(clone, "demo")
     assert first.returncode == 0
-    assert [line.split()[0] for line in calls(clone)] == [*(line.split()[0] for line in (CREATE, INSTALL)), *DEMO]
+    created, installed, drawn, *further = calls(clone)
+    assert (created, installed, drawn) == (CREATE, INSTALL, TILES)
+    assert [line.split()[0] for line in further] == DEMO
     assert commands_of(run(clone, "demo")) == DEMO
-    assert [line.split()[0] for line in calls(clone)] == DEMO
+    assert calls(clone) == [drawn, *further]
 
 
 def commands_of(answered):
@@ -112,14 +116,36 @@ def test_a_failed_installation_is_tried_again(clone):
     assert calls(clone)[0] == INSTALL
 
 
-def test_demo_hands_seed_and_configuration_to_each_command(clone):
-    run(clone, "demo", "--seed", "3", "--config=mine.yaml")
-    painted, skipped, evaluated = calls(clone)[2:]
-    for line in (painted, skipped, evaluated):
-        assert "--config mine.yaml --data.init_args.seed 3" in line
-    assert "--seed_everything 3" in painted and "--model.masking fill --model.fill mean" in painted
-    assert "--seed_everything 3" in skipped and "--model.masking layer_masking" in skipped
-    assert "/painted/" in evaluated and "/layer_masking/" in evaluated
+def test_demo_hands_seed_and_tiles_to_each_command(clone):
+    drawn, painted, masked, evaluated = demo_calls(clone, "--seed", "3")
+    assert drawn == TILES.replace("--seed 0", "--seed 3")
+    for line in (painted, masked, evaluated):
+        assert "--config demo.yaml --data.init_args.seed 3 --data.init_args.root CLONE/runs/demo/tiles" in line
+    assert "--seed_everything 3" in painted and "--model.masking fill --model.fill black" in painted
+    assert "--seed_everything 3" in masked and "--model.masking layer_masking" in masked
+    assert (
+        "/trained_painted/" in evaluated and "/trained_masked/" in evaluated and "[black, layer_masking]" in evaluated
+    )
+
+
+@pytest.mark.parametrize("options", [["--config=mine.yaml"], ["--outlines"], ["--config", "mine.yaml", "--outlines"]])
+def test_demo_draws_no_tiles_for_other_images_and_removes_no_file_of_theirs(options, clone):
+    kept = clone / "runs" / "demo" / "tiles" / "mine.png"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    config = "mine.yaml" if "mine.yaml" in str(options) else "demo_outlines.yaml"
+    lines = demo_calls(clone, *options)
+    assert [line.split()[0] for line in lines] == DEMO
+    assert all(f"--config {config} --data.init_args.seed 0 --" in line and "root " not in line[20:70] for line in lines)
+    assert ("[mean, layer_masking]" if "--outlines" in options else "[black, layer_masking]") in lines[-1]
+    assert f"--out CLONE/runs/demo{'-outlines' * ('--outlines' in options)} " in lines[-1]
+    assert kept.exists()
+
+
+def demo_calls(clone, *options):
+    """What a demo calls, the installation left out."""
+    assert run(clone, "demo", *options).returncode == 0
+    return calls(clone)[2:]
 
 
 def test_demo_decides_the_claim_on_request(clone):
@@ -132,20 +158,26 @@ trainer: {max_epochs: 1, limit_train_batches: 1, limit_val_batches: 1, enable_pr
 data: {class_path: Cues, init_args: {train_images: 32, val_images: 8, test_images: 32, image_size: 32, num_classes: 2}}
 model: {architecture: small_resnet, architecture_options: {width: 16}, patch_size: 8}
 """
+SHORT = [f"--trainer.{each}" for each in ("max_epochs=1", "limit_train_batches=1", "enable_progress_bar=false")]
 
 
-def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(clone, monkeypatch, capsys):
+@pytest.mark.parametrize("options", [["--outlines", "--config"], []], ids=["outlines", "tiles"])
+def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(options, clone, monkeypatch, capsys):
     (clone / "tiny.yaml").write_text(TINY)
-    shown = run(clone, "demo", f"--config={clone / 'tiny.yaml'}").stdout
+    shown = run(clone, "demo", *options, *[clone / "tiny.yaml"] * bool(options)).stdout
     monkeypatch.chdir(clone)
     for line in shown.splitlines():
-        if line.startswith("$ maskrobust "):
-            main(shlex.split(line)[2:])
+        command = shlex.split(line) if line.startswith("$ ") else []
+        if command[1:2] == ["python"]:
+            write_tiles(Path(command[4]), counts={"train": 32, "val": 8, "test": 24}, seed=int(command[6]))
+        elif command:
+            main([*command[2:], *[*SHORT, "--data.init_args.num_workers=0"] * (command[2] == "fit" and not options)])
     said = capsys.readouterr().out
-    page = (clone / "runs" / "demo" / "report.html").read_text()
+    page = (clone / "runs" / ("demo-outlines" if options else "demo") / "report.html").read_text()
     headline = re.sub(r"<[^>]*>", "", page[page.index("<h1") : page.index("</h1>")])
     assert " ".join(headline.split()) in " ".join(said.split())
-    assert all(network in page for network in ("painted", "layer_masking"))
+    names = ("painted", "layer_masking") if options else ("trained_painted", "trained_masked")
+    assert all(network in page for network in names)
 
 
 def test_an_old_python_is_refused_in_one_line(clone):
@@ -167,7 +199,7 @@ def test_the_site_is_built_with_what_it_needs(clone):
     assert calls(clone) == [CREATE, f"{INSTALL}[docs]", "-m mkdocs build"]
     run(clone, "docs", "serve", "--dev-addr", "localhost:8001")
     run(clone, "demo")
-    assert [line.split()[0] for line in calls(clone)] == ["-m", *DEMO]
+    assert [line.split()[0] for line in calls(clone)] == ["-m", "-m", *DEMO]
 
 
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest"])
