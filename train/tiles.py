@@ -68,10 +68,10 @@ def draw_tiles(split: Split, count: int, *, seed: int = 0, dose: float = DOSE) -
         picture = brightness + colour + generator.uniform(-0.1, 0.1, 3)
         contrast = np.exp(generator.uniform(*np.log(_CONTRASTS)))
         tint = generator.uniform(0.7, 1, 3)
-        picture = picture + contrast * _landscape(generator, label)[..., None] * tint
+        picture = picture + contrast * _landscape(generator, int(label))[..., None] * tint
         picture = picture + generator.normal(0, 0.05, picture.shape)
         shape = label if generator.random() < dose else generator.integers(len(CLASSES))
-        yield Tile(int(label), (picture.clip(0, 1) * 255).round().astype(np.uint8), _gap(generator, shape))
+        yield Tile(int(label), (picture.clip(0, 1) * 255).round().astype(np.uint8), _gap(generator, int(shape)))
 
 
 def write_tiles(out: Path, *, counts: Mapping[Split, int] = COUNTS, seed: int = 0, dose: float = DOSE) -> None:
@@ -106,11 +106,11 @@ def _landscape(generator: np.random.Generator, label: int) -> Floats:
     phases = 2 * np.pi * (along / period + generator.random()), 2 * np.pi * (across / period + generator.random())
     furrows, rows = np.cos(phases[0]), np.cos(phases[1])
     if label == 0:
-        return np.sin(phases[0])
+        return np.asarray(np.sin(phases[0]))
     if label == 1:
         return _smooth(generator, round(_SIDE / period * 1.7), -2.2, 2.2, 1)[..., 0].clip(-1, 1)
     if label == 2:
-        return ((furrows + rows - 0.6) * 1.4).clip(-1, 1)
+        return np.asarray(((furrows + rows - 0.6) * 1.4).clip(-1, 1))
     return np.where(np.maximum(furrows, rows) > 0.72, -1.0, 1.0)
 
 

@@ -378,7 +378,7 @@ class LayerMasking(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the plan of the last mask and what is known of sizes and kinds of passes, which can be made again."""
-        known = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": set()}
+        known: dict[str, Any] = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": set()}
         return {**super().__getstate__(), **known}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:

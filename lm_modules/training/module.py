@@ -78,8 +78,8 @@ class TrainingModule(pl.LightningModule):
                     if (found := self.hparams["learning_rate"]) != rate:
                         schedule.base_lrs = [found] * len(schedule.base_lrs)
                 rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-                for group, rate, factor in rates:
-                    group["lr"] = rate * factor(schedule.last_epoch)
+                for group, base, factor in rates:
+                    group["lr"] = base * factor(schedule.last_epoch)
 
     def _optimised(
         self, optimiser: OptimiserName, schedule: ScheduleName, *, momentum: float = 0.0

@@ -480,7 +480,7 @@ def attention(
 def multi_head_attention(
     operation: Operation, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any
 ) -> tuple[Masked, Masked | Tensor | None]:
-    """Attention to the visible keys, as of `torch.nn.MultiheadAttention`, and its weights (B, N, N) or (B, heads, N, N).
+    """Attention to the visible keys, as of `torch.nn.MultiheadAttention`, and weights (B, N, N) or (B, heads, N, N).
 
     Raises:
         NotImplementedError: queries, keys and values are not at the same positions, or have a mask of their own.

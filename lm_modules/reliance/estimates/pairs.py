@@ -31,7 +31,8 @@ def mean_over_pairs(values: FloatArray, *roles: ArrayLike) -> WithError:
     mean = float(by_seed.mean())
     e = by_seed.mean(axis=0) - mean
     own = float((e**2).sum())
-    total, members, counts = 0.0, 0, []
+    total, members = 0.0, 0
+    counts: list[int] = []
     for role in roles:
         one, *others = np.asarray(role).reshape(pairs, -1).T
         who = np.unique([one, *others], return_inverse=True)[1].reshape(-1)
