@@ -30,14 +30,14 @@ from maskrobust.augment.random import fold_in
 from maskrobust.errors import InputError
 
 
-def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """`visible` as (H, W) uint8 of 0 and 1, from (H, W) or (H, W, 1) of any numbers; all 1 where it is None."""
+def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any]:
+    """`visible` as (H, W), from (H, W) or (H, W, 1): bool as uint8, other types as they are; all 1 where it is None."""
     if visible is None:
         return np.ones(size, dtype=np.uint8)
     if visible.shape not in (size, (*size, 1)):
         raise InputError(f"visible must have the size of the image, {size}, got shape {visible.shape}; give (H, W).")
-    plane: NDArray[np.uint8] = (visible.reshape(size) != 0).astype(np.uint8)
-    return plane
+    plane: NDArray[Any] = visible.reshape(size)
+    return (plane != 0).astype(np.uint8) if plane.dtype == np.bool_ else plane
 
 
 _NO_SAMPLE = -1
@@ -51,13 +51,13 @@ class HideRegions(NoOp):
     hid or padded included. The object mask (`mask`: anything but 0 is the object), boxes and keypoints stay as they
     are.
 
-    `visible` is (H, W) uint8, 1 where a pixel may be seen and 0 where not, and a mask target of the user's `Compose`:
-    ``additional_targets={"visible": "mask"}``. The model's (1, H, W) bool is ``visible[None].bool()`` after
-    `ToTensorV2`. Where `visible` is not given it starts with every pixel visible. Later transforms then move it as they
-    move the object mask. Pixels that they bring in by constant padding were never seen: with albumentations' own
-    default ``fill_mask=0`` they count as not visible. Pixels mirrored into the border are as visible as those they were
-    copied from. Put ``HideRegions(p=0)``, which only starts `visible`, first where a transform before the hole may pad
-    the image, or where the hole stands inside a `OneOf` that may leave it out.
+    `visible` is (H, W), 1 where a pixel may be seen and 0 where not, of uint8 unless it is given with another type, and
+    a mask target of the user's `Compose`: ``additional_targets={"visible": "mask"}``. The model's (1, H, W) bool is
+    ``visible[None].bool()`` after `ToTensorV2`. Where `visible` is not given it starts with every pixel visible. Later
+    transforms then move it as they move the object mask. Pixels that they bring in by constant padding were never seen:
+    with albumentations' own default ``fill_mask=0`` they count as not visible. Pixels mirrored into the border are as
+    visible as those they were copied from. Put ``HideRegions(p=0)``, which only starts `visible`, first where a
+    transform before the hole may pad the image, or where the hole stands inside a `OneOf` that may leave it out.
 
     Fills work in pixel space: put this before `Normalize`. Flips, crops and turns by 90 degrees may come before or
     after it. Put transforms that interpolate before it: afterwards they would blend fill and image along the hole's

@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"maskrobust knows the commands {', '.join(COMMANDS)}, got '{command}'"
             f"{did_you_mean(command, (*COMMANDS, '--help', '--version'))}; see maskrobust --help."
         )
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # which asks the network when it is imported
     if os.getcwd() not in sys.path:  # where a network of one's own lies; last, so that it hides nothing installed
         sys.path.append(os.getcwd())
     keep_freed_memory()

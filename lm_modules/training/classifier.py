@@ -27,6 +27,7 @@ from maskrobust.lm_modules.networks.weights import (
     read_checkpoint,
 )
 from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
+from maskrobust.lm_modules.training.mixing import MixName, mix
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, train_only
@@ -41,6 +42,7 @@ from maskrobust.lm_modules.training.training_masks import (
 )
 
 _METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
+_MIX_STREAM = 5
 
 
 class CompiledNetwork:
@@ -106,6 +108,8 @@ class MaskRobustClassifier(TrainingModule):
             `mask_family`. Under "other_image" (Patch Mixing) the label is mixed as the image is. Validation uses the
             one with the largest weight, or "mean" instead of "other_image", so that it does not depend on the batch.
         layer_masking: options of layer masking: `merge`, `detach_padding`, `padding`.
+        mix: "mixup" or "cutmix" mixes each training image and its label with another one, before the holes are drawn
+            (`lm_modules.training.mixing`); "none" does not.
         objective: the loss of a batch, a name of `objectives.OBJECTIVES`. An objective of your own, see
             `maskrobust.objective`, is named with its module, as in "my_objectives.margin".
         consistency_weight: weight of the agreement in the loss of the objective "consistency".
@@ -153,6 +157,7 @@ class MaskRobustClassifier(TrainingModule):
         exchange_holes: float = 0.0,
         fill: str | dict[str, float | dict[str, Any]] = "black",
         layer_masking: LayerMaskingOptions | None = None,
+        mix: MixName = "none",
         objective: str = "cross_entropy",
         consistency_weight: float = 1.0,
         optimiser: OptimiserName = "sgd",
@@ -348,15 +353,19 @@ class MaskRobustClassifier(TrainingModule):
         Raises:
             RuntimeError: the training masks images, and no fit has started.
         """
+        step = sample_keys(int(self.hparams["seed"]), torch.tensor([self.global_step]))
+        key = int(fold_in(fold_in(step, _MIX_STREAM), self.global_rank))
+        batch, partners, own_weight = mix(batch, self.hparams["mix"], key)
         if self.masking == "none":
-            return present_whole(batch)
+            return present_whole(batch)._replace(partners=partners, own_weight=own_weight)
         if self.training_masks is None:
             raise RuntimeError(
                 "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                 "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
             )
         keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
-        return present_masked(self.training_masks, self.masking, keys, batch)
+        shown = present_masked(self.training_masks, self.masking, keys, batch)
+        return shown if self.hparams["mix"] == "none" else shown._replace(partners=partners, own_weight=own_weight)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.

@@ -10,12 +10,14 @@ from maskrobust.augment.registry import Registry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.weights import check_options
+from maskrobust.lm_modules.training.mixing import MixName
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
+    "mix": get_args(MixName),
     "optimiser": get_args(OptimiserName),
     "schedule": get_args(ScheduleName),
 }
@@ -55,6 +57,9 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
             "exchange_holes needs a way to hide holes, got masking 'none', which shows what lies in them; set masking "
             "to 'fill' or 'layer_masking'."
         )
+    if arguments["mix"] != "none" and (mixes or not objective.takes_mixed_labels):
+        other = "fill 'other_image', which mixes labels, too" if mixes else f"objective '{objective.name}'"
+        raise InputError(f"mix {arguments['mix']} mixes the labels of two images, got {other}; choose one of the two.")
     if mixes and not objective.takes_mixed_labels:
         raise InputError(
             f"objective '{objective.name}' is about the label of one image, got fill 'other_image', which mixes two "

@@ -20,10 +20,12 @@ from maskrobust.train.data.loading import (
     EpochSampler,
     Position,
     TrainingLoader,
+    collate,
     loading_options,
     rank_and_number,
     training_position,
 )
+from maskrobust.train.data.transforms import Transform
 from maskrobust.train.types import Split
 
 ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -47,17 +49,25 @@ class InMemoryDataset(Dataset[Batch]):
     Args:
         samples: returns all of them.
         count: their number.
+        transform: makes the views of a training; None for samples as they are.
+        seed: decides the views, with id and epoch: index i + n x count is the i-th sample in epoch n.
     """
 
-    def __init__(self, samples: Callable[[], Batch], count: int) -> None:
-        self.samples, self.count = samples, count
+    def __init__(
+        self, samples: Callable[[], Batch], count: int, transform: Transform | None = None, seed: int = 0
+    ) -> None:
+        self.samples, self.count, self.transform, self.seed = samples, count, transform, seed
 
     def __len__(self) -> int:
         return self.count
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The samples at `indices`, of any epoch, as one `Batch`; `DataLoader` calls this in place of one a sample."""
-        return self.samples().select(torch.as_tensor(indices, dtype=torch.int64) % len(self))
+        batch = self.samples().select(torch.as_tensor(indices, dtype=torch.int64) % len(self))
+        if self.transform is None:
+            return batch
+        epochs = (index // len(self) for index in indices)
+        return collate(self.transform.of_sample(batch.select(at), self.seed, epoch) for at, epoch in enumerate(epochs))
 
 
 class AnnotatedDataModule(LightningDataModule, ABC):
@@ -79,6 +89,8 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     """
 
     training_stage: Literal["train", "fit"] = "fit"
+    transform: Transform | None = None
+    """Makes the views of a training; None for images as they are."""
     crop_fraction: float = 0.875
 
     num_classes: int
@@ -167,18 +179,25 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return None if self.trainer is None else training_position(self.trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the position, and the number of samples in a batch of all processes together."""
+        """What a checkpoint keeps: position, samples in a batch of all processes together, file of the transform."""
         position = self.position()
         if position is None:
             return {}
-        return {"epoch": position.epoch, "batches": position.batches, "batch_size": self._total_batch_size()}
+        transform = None if self.transform is None else self.transform.content
+        return {**position._asdict(), "batch_size": self._total_batch_size(), "transform": transform}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint, at the position that the trainer restores.
 
         Raises:
-            InputError: it was saved within an epoch, with batches of another size.
+            InputError: it was saved within an epoch, with batches of another size, or the file of its transform has
+                changed.
         """
+        if self.transform is not None and state_dict.get("transform") not in (None, self.transform.content):
+            raise InputError(
+                f"the checkpoint was trained with another content of '{self.transform.given}'; restore the file, or "
+                "start a new training from the weights (--model.weights)."
+            )
         size = state_dict["batch_size"]
         if state_dict["batches"] > 0 and size != self._total_batch_size():
             raise InputError(
@@ -284,14 +303,16 @@ class InMemoryDataModule(AnnotatedDataModule):
         num_workers: loader processes, at least 0.
         seed: at least 0; decides whatever the subclass draws, and the training order unless `order_seed` is set to
             another number afterwards.
+        transform: makes the views of training; None for the samples as they are made.
 
     Raises:
         InputError: an argument is below its minimum.
     """
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    def __init__(self, batch_size: int, num_workers: int, seed: int, transform: Transform | None = None) -> None:
         super().__init__()
         self._set_loading(batch_size, num_workers, seed)
+        self.transform = transform
         self._made: dict[Split, Batch] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -316,14 +337,20 @@ class InMemoryDataModule(AnnotatedDataModule):
         return self._made[split]
 
     def setup(self, stage: str | None = None) -> None:
-        """Find the ids of the splits that `stage` needs: a file that lists them is refused before a training begins."""
+        """Find the ids of the splits that `stage` needs, and build the transform of a training.
+
+        A file that lists ids, and a transform that does not work, are refused before a training begins.
+        """
         for split in SPLITS_OF_STAGE[stage]:
             if split in self.splits:
                 self.ids(split)
+        if stage == "fit" and self.transform is not None:
+            assert self.transform.pipeline
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""
-        return self._training_loader(self._dataset("train"))
+        plain = self._dataset("train")
+        return self._training_loader(InMemoryDataset(plain.samples, plain.count, self.transform, self.order_seed))
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split, in order of ids."""

@@ -147,6 +147,8 @@ def begin_worker(_worker: int) -> None:
     checkpoint, for which it still needs its loader processes.
     """
     gc.freeze()
+    if "cv2" in sys.modules:  # whose threads would be as many as processors, in each of these processes
+        sys.modules["cv2"].setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _ignore_hang_ups
     if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell the sender of a signal

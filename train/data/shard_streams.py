@@ -29,8 +29,9 @@ from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, View, decode_image, decode_mask
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, decode_mask
 from maskrobust.train.data.loading import Position, collate
+from maskrobust.train.data.transforms import Transform
 from maskrobust.train.storage.files import parse_json, printable
 
 Encoded = dict[str, Any]
@@ -153,7 +154,8 @@ class SampleReader:
         classes: number of each class by its name; none where labels are not read.
         label_field: the field of the file "json" that holds the label; None to read the file "cls".
         mask: suffix of the object mask.
-        view: geometry of image and mask.
+        transform: makes the views.
+        seed: decides them, with a sample's id and the epoch.
         skip: whether a sample that cannot be read is passed over.
         skipped: how many this process has passed over.
     """
@@ -163,7 +165,8 @@ class SampleReader:
     classes: dict[str, int]
     label_field: str | None
     mask: str
-    view: View
+    transform: Transform
+    seed: int
     skip: bool
     skipped: int = 0
 
@@ -174,8 +177,10 @@ class SampleReader:
         fields = parse_json(sample.get("json", b"{}"))
         return str(fields.get(self.label_field, "")) if isinstance(fields, dict) else ""
 
-    def decode(self, sample: Encoded) -> Batch:
+    def decode(self, sample: Encoded, epoch: int = 0) -> Batch:
         """A sample as a `Batch` whose tensors lack the leading dimension; its label is -1 where none are read.
+
+        Its view follows from (seed, id, epoch).
 
         Raises:
             InputError: something is wrong with it, which the message says, with its shard and key.
@@ -198,7 +203,8 @@ class SampleReader:
             why = f"'{name}' has {_one_line(error)}"
             raise InputError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
         key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
-        return Batch(torch.tensor(key), *self.view(image, object_mask), torch.tensor(label))
+        whole = Batch(torch.tensor(key), image, object_mask, torch.tensor(label))
+        return self.transform.of_sample(whole, self.seed, epoch)
 
     def _number(self, label: str) -> int:
         if not label:
@@ -208,7 +214,7 @@ class SampleReader:
             raise ValueError(f"the label '{label}', which is none of the {len(self.classes)} data.classes")
         return number
 
-    def decoded(self, samples: Iterable[Encoded]) -> Iterator[Batch]:
+    def decoded(self, samples: Iterable[Encoded], epoch: int = 0) -> Iterator[Batch]:
         """Samples as `decode` makes them, but for those that are passed over.
 
         The first, second, fourth, eighth, ... of these is logged, with their number so far.
@@ -219,7 +225,7 @@ class SampleReader:
         in_a_row = 0
         for sample in samples:
             try:
-                yield self.decode(sample)
+                yield self.decode(sample, epoch)
                 in_a_row = 0
             except InputError as error:
                 in_a_row += 1
@@ -266,7 +272,7 @@ class TrainingStream(IterableDataset[Batch]):
         batch_size: samples per batch.
         steps: batches per epoch.
         most: samples in the largest shard, at most.
-        seed: seed for the order and the crops.
+        seed: seed for the order.
         rank: rank of this process among those that train.
         shuffle_buffer: encoded samples in the buffer, at least 1; as many are in the memory of each loader process.
 
@@ -293,12 +299,9 @@ class TrainingStream(IterableDataset[Batch]):
         place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         draws = Random(f"{self.seed} {self.rank} {place} {position.epoch} {position.batches}")
         encoded = shuffle(self.shuffle_buffer, rng=draws)(from_anywhere(self.urls, self.most, draws))
-        samples = self.reader.decoded(encoded)
+        samples = self.reader.decoded(encoded, position.epoch)
         for _ in range(position.batches + place, self.steps, workers):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(draws.getrandbits(63))
-                batch = collate(islice(samples, self.batch_size))
-            yield batch
+            yield collate(islice(samples, self.batch_size))
 
 
 @dataclass(eq=False)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,7 +15,9 @@ from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, evaluation_view, id_of, read_file
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, id_of, read_file
+from maskrobust.train.data.pipelines import View
+from maskrobust.train.data.transforms import Transform
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
 from maskrobust.train.types import Split
 
@@ -69,7 +72,7 @@ def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_picture(name: str, path: Path, image_size: int) -> Picture:
-    """Read an image, turned as its EXIF orientation says, and cut out its centre; see `image_files.evaluation_view`.
+    """Read an image, turned as its EXIF orientation says, and cut out its centre; see `Transform`.
 
     Raises:
         InputError: the file cannot be read.
@@ -78,8 +81,8 @@ def read_picture(name: str, path: Path, image_size: int) -> Picture:
 
 
 def square_picture(name: str, whole: Tensor, image_size: int, identity: int = 0) -> Picture:
-    """The square at the centre of an image (3, H, W) uint8; see `image_files.evaluation_view`."""
-    seen, _ = evaluation_view(image_size)(whole, whole)
+    """The square at the centre of an image (3, H, W) uint8, as the recipe "none" of `Transform` sees it."""
+    seen = Transform("none", image_size)(View(whole, torch.zeros_like(whole[:1], dtype=torch.bool))).image
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
     return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)
 

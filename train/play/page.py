@@ -15,7 +15,8 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS, ExplainerName
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data.files.image_files import RESIZED_OVER_CROPPED, decode_image, decode_mask, size_of
+from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.transforms import RESIZED_OVER_CROPPED
 from maskrobust.train.explain.pictures import Picture, square_picture
 from maskrobust.train.play import PlayConfig
 from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture

@@ -23,7 +23,9 @@ from PIL import Image
 
 from maskrobust.augment import sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.image_files import decode_mask, evaluation_view, size_of
+from maskrobust.train.data.files.image_files import decode_mask, size_of
+from maskrobust.train.data.pipelines import View
+from maskrobust.train.data.transforms import Transform
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
 from maskrobust.train.play import PlayConfig, allowed_names, main
@@ -241,7 +243,7 @@ def test_the_page_answers_as_python_does_in_two_tabs_at_once_and_asks_nobody_els
     content = saved.value.path().read_bytes()
     assert size_of(content, "it") == size_of(first_picture.read_bytes(), "it")
     mask = decode_mask(content, "binary", "it")
-    _, seen = evaluation_view(SIZE)(mask.byte().expand(3, -1, -1), mask)
+    seen = Transform("none", SIZE)(View(mask.byte(), mask)).object_mask
     within, around = slice(SIZE // 2 + 1, SIZE // 2 + 24), slice(SIZE // 2 - 1, SIZE // 2 + 26)
     assert seen[0, within, within].all() and seen.sum() == seen[0, around, around].sum()  # right to a pixel at the edge
 

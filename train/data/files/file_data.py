@@ -1,7 +1,6 @@
-"""`FileDataModule`, the base of data modules of image files: reading, cropping image and mask alike, loaders."""
+"""`FileDataModule`, the base of data modules of image files: reading image and mask, loaders."""
 
 import os
-import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.augment.random import draw_uniform, fold_in, sample_keys
+from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, Colour, ColouredDataModule
@@ -28,19 +27,15 @@ from maskrobust.train.data.files.image_files import (
     decode_image,
     decode_mask,
     decode_visible,
-    evaluation_view,
     read_file,
-    training_view,
 )
 from maskrobust.train.data.loading import collate, rank_and_number
+from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
-_GEOMETRY = zlib.crc32(b"geometry")
 _SMALLEST_IMAGE = 32
 _COLOUR_IMAGES, _LEAST_DEVIATION = 500, 1 / 255
-_OTHER_CROPS = 10
-"""Tried where a crop of the training holds no pixel with data."""
 
 
 class FileTable:
@@ -76,9 +71,9 @@ class FileDataset(Dataset[Batch]):
         mask_code: how mask files are to be read.
         image_size: side of the square images.
         augmentation_seed: None for the view of evaluation. Otherwise the view of training: index i + n x len(self) is
-            the i-th image as cropped and flipped in epoch n, a function of (augmentation_seed, id, epoch) alone.
-        nodata: which pixels hold no data; None for none. Then batches have `visible`: a pixel of the view is the mean
-            of the pixels with data, weighted as in resizing, where these have half of the weight, and black elsewhere.
+            the i-th image as seen in epoch n, a function of (augmentation_seed, id, epoch) alone.
+        nodata: which pixels hold no data; None for none. Then batches have `visible`.
+        transform: makes the views of training; None for the recipe "crop_flip".
     """
 
     def __init__(
@@ -88,11 +83,14 @@ class FileDataset(Dataset[Batch]):
         image_size: int,
         augmentation_seed: int | None = None,
         nodata: NoData | None = None,
+        transform: Transform | None = None,
     ) -> None:
         self.files = FileTable(files)
         self.mask_code = mask_code
         self.augmentation_seed, self.nodata = augmentation_seed, nodata
-        self.view = evaluation_view(image_size) if augmentation_seed is None else training_view(image_size)
+        if augmentation_seed is None:
+            transform = Transform("none", image_size)
+        self.transform = transform or Transform("crop_flip", image_size)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -112,31 +110,15 @@ class FileDataset(Dataset[Batch]):
         object_mask = read_mask_of(file, self.mask_code, size)
         if object_mask is None:
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
-        if self.nodata is not None:
-            known = decode_visible(content, self.nodata, str(file.image))
-            image = torch.cat([image * known, 255 * known.to(torch.uint8)])
-        with torch.random.fork_rng(devices=[]):
-            if self.augmentation_seed is not None:  # `torch.manual_seed` sees to other devices, too: 0.1 ms an image
-                keys = fold_in(sample_keys(self.augmentation_seed, torch.tensor([file.id])), _GEOMETRY)
-                torch.default_generator.manual_seed(int(fold_in(keys, epoch)))
-            image, object_mask = self._look(image, object_mask)
-        visible = None
-        if self.nodata is not None:
-            image, visible = _without_premultiplication(image)
-            if self.augmentation_seed is None and not visible.any():
-                raise InputError(
-                    f"no pixel that holds data is left of '{file.image}' in the square at its centre; leave it out."
-                )
-        return Batch(torch.tensor(file.id), image, object_mask, torch.tensor(file.label, dtype=torch.int64), visible)
-
-    def _look(self, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """A view; of crops of a training the first, among a few, that shows a pixel with data."""
-        seen, seen_mask = self.view(image, object_mask)
-        for _ in range(_OTHER_CROPS if self.augmentation_seed is not None and self.nodata is not None else 0):
-            if (seen[3] > 127).any():
-                break
-            seen, seen_mask = self.view(image, object_mask)
-        return seen, seen_mask
+        visible = None if self.nodata is None else decode_visible(content, self.nodata, str(file.image))
+        label = torch.tensor(file.label, dtype=torch.int64)
+        sample = Batch(torch.tensor(file.id), image, object_mask, label, visible)
+        seen = self.transform.of_sample(sample, self.augmentation_seed or 0, epoch)
+        if self.augmentation_seed is None and seen.visible is not None and not seen.visible.any():
+            raise InputError(
+                f"no pixel that holds data is left of '{file.image}' in the square at its centre; leave it out."
+            )
+        return seen
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
@@ -146,18 +128,19 @@ class FileDataset(Dataset[Batch]):
 class FileDataModule(ColouredDataModule):
     """A data module of image files; a subclass says which files belong to a split, and sets the classes.
 
-    Views are those of torchvision's reference training: a random crop of 8 to 100 % of the area and a flip for
-    training; for evaluation the shorter side resized to 256/224 of `image_size`, and the centre.
+    The view of evaluation is the centre of the image with its shorter side resized to 256/224 of `image_size`.
 
     Args:
         mask_code: "binary" (not black is the object), "imagenet_s" or "trimap"; see `image_files.decode_mask`.
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        seed: at least 0; decides training order and crops, unless `order_seed` is set to another number afterwards.
+        seed: at least 0; decides training order and views, unless `order_seed` is set to another number afterwards.
         mean: mean of the training pixels, in [0, 1]; None to measure it on up to 500 training images when it is needed
             first, unless `take_colours` has said another before. ImageNet's where there are no training images.
         std: standard deviation of the training pixels; likewise.
+        transform: views of training: "crop_flip" (a random crop and a flip), "none", "light", a file that
+            `albumentations.save` wrote, or the path of a function that makes one; see `transforms.Transform`.
 
     Raises:
         InputError: an argument leaves its range.
@@ -177,9 +160,11 @@ class FileDataModule(ColouredDataModule):
         seed: int = 0,
         mean: Colour | None = None,
         std: Colour | None = None,
+        transform: GivenTransform = "crop_flip",
     ) -> None:
         super().__init__(mean, std)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
+        self.transform = Transform(transform, image_size)
         self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
         self.image_size = image_size
@@ -203,6 +188,7 @@ class FileDataModule(ColouredDataModule):
         """List the files of the splits that `stage` needs, and tell how many have a mask."""
         if stage == "fit" and rank_and_number()[0] == 0:
             self._check_files_of_fit()
+            self._training_dataset()[0]  # a transform that does not work ends no epoch
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
@@ -217,9 +203,12 @@ class FileDataModule(ColouredDataModule):
         self._fit_is_checked = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled, cropped and flipped batches, a function of (order_seed, epoch) alone."""
-        files = self.files("train")
-        return self._training_loader(FileDataset(files, self.mask_code, self.image_size, self.order_seed, self.nodata))
+        """Shuffled batches of transformed images, a function of (order_seed, epoch) alone."""
+        return self._training_loader(self._training_dataset())
+
+    def _training_dataset(self) -> FileDataset:
+        files, seed = self.files("train"), self.order_seed
+        return FileDataset(files, self.mask_code, self.image_size, seed, self.nodata, self.transform)
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split in the order of `files`, in the view of evaluation."""
@@ -330,14 +319,6 @@ def read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tens
             f"{size} (height, width), got {tuple(object_mask.shape[1:])}; make it again from that image."
         )
     return object_mask
-
-
-def _without_premultiplication(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (3, H, W) uint8 and `visible` (1, H, W), of colours times weight and weight / 255, (4, H, W) uint8."""
-    weight = pixels[3:]
-    visible = weight > 127
-    colours = (pixels[:3].float() * 255 / weight.clamp(min=1)).round().clamp(max=255).to(torch.uint8)
-    return colours * visible, visible
 
 
 class EvaluationImages(FileDataModule):

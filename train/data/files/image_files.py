@@ -1,10 +1,10 @@
-"""Read image files and mask files, match them, and crop and resize them."""
+"""Read image files and mask files, and match them."""
 
 import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +19,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, SAMPLESPERPIXEL, TiffImageFile
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms import v2
 
 from maskrobust.augment.visible_pixels import check_nodata, visible_from
 from maskrobust.errors import InputError, MissingFileError
@@ -478,29 +476,3 @@ def _check_lossless(image: Image.Image, nodata: NoData | None, name: str) -> Non
 
 def _unreadable(name: str, reason: object) -> str:
     return f"'{name}' cannot be read as an image ({reason}); repair the file, or remove it from the data set."
-
-
-View = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Takes an image (3, H, W) uint8 and its object mask (1, H, W) bool, and returns both after the same geometry."""
-
-RESIZED_OVER_CROPPED = 256 / 224
-"""Shorter side of an image over the side of the square that `evaluation_view` takes at its centre."""
-
-
-def training_view(image_size: int) -> View:
-    """A random crop of 8 to 100 % of the area, resized to `image_size`, and a flip in half of the cases.
-
-    It draws from torch's global generator.
-    """
-    return partial(_seen_alike, v2.Compose([v2.RandomResizedCrop(image_size), v2.RandomHorizontalFlip()]))
-
-
-def evaluation_view(image_size: int) -> View:
-    """The shorter side resized to 256/224 of `image_size`, then the square of that size at the centre."""
-    shorter_side = round(image_size * RESIZED_OVER_CROPPED)
-    return partial(_seen_alike, v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(image_size)]))
-
-
-def _seen_alike(transform: v2.Transform, image: Tensor, object_mask: Tensor) -> tuple[Tensor, Tensor]:
-    seen, seen_mask = transform(tv_tensors.Image(image), tv_tensors.Mask(object_mask))
-    return seen.as_subclass(Tensor), seen_mask.as_subclass(Tensor)

@@ -18,6 +18,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, as_float_images, drawn_batch, photographs
 from maskrobust.train.data.files.scenes import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 from maskrobust.train.data.sets.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
+from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.types import Split
 
 TEXTURES = {
@@ -77,6 +78,7 @@ class Cues(InMemoryDataModule):
         batch_size: samples per batch.
         num_workers: loader processes.
         seed: decides the images and the training order.
+        transform: views of training, as of `Folder`; "none" for the images as they are.
 
     Raises:
         InputError: an argument is out of its range.
@@ -97,8 +99,10 @@ class Cues(InMemoryDataModule):
         batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
+        transform: GivenTransform = "none",
     ) -> None:
-        super().__init__(batch_size, num_workers, seed)
+        views = None if transform == "none" else Transform(transform, image_size)
+        super().__init__(batch_size, num_workers, seed, views)
         self.split_sizes: dict[Split, int] = {"train": train_images, "val": val_images, "test": test_images}
         for split, size in self.split_sizes.items():
             check_within(f"[1, {_LARGEST_SPLIT}]", f"{split}_images", size)

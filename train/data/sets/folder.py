@@ -36,8 +36,8 @@ class Folder(FileDataModule):
             these pixels black.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
-        options: mask_code, image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed
-            decides the validation split of `val_fraction`, too.
+        options: mask_code, image_size, batch_size, num_workers, seed, mean, std and transform; see
+            `FileDataModule`. The seed decides the validation split of `val_fraction`, too.
 
     Raises:
         MissingFileError: the folders are missing or empty.

@@ -12,7 +12,6 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import Colour, ColouredDataModule
-from maskrobust.train.data.files.image_files import evaluation_view, training_view
 from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
     EvaluationLoader,
@@ -22,6 +21,7 @@ from maskrobust.train.data.shard_streams import (
     read_shard,
     shard_urls,
 )
+from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.types import Split
 
 
@@ -53,12 +53,14 @@ class Shards(ColouredDataModule):
         seed: at least 0; decides the training stream, unless `order_seed` is set to another number afterwards.
         mean: mean of the training pixels, in [0, 1]; None for that of weights that are trained further, or ImageNet's.
         std: standard deviation of the training pixels; likewise.
+        transform: views of training, as of `Folder`.
 
     Raises:
         InputError: no shards are named, those named cannot be read, or an argument is below its minimum.
     """
 
     training_stage = "train"
+    transform: Transform
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Shards(ColouredDataModule):
         seed: int = 0,
         mean: Colour | None = None,
         std: Colour | None = None,
+        transform: GivenTransform = "crop_flip",
     ) -> None:
         super().__init__(mean, std)
         self._set_loading(batch_size, num_workers, seed)
@@ -89,6 +92,7 @@ class Shards(ColouredDataModule):
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
         self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
+        self.transform = Transform(transform, image_size)
         self.class_names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
         if classes is None:
             self.class_names = self._found_classes()
@@ -111,6 +115,11 @@ class Shards(ColouredDataModule):
     def splits(self) -> tuple[Split, ...]:
         """The splits that have shards."""
         return tuple(self.urls)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the views of a training: a transform that does not work is refused before it begins."""
+        if stage == "fit":
+            assert self.transform.pipeline
 
     def shards(self, split: Split) -> list[str]:
         """The shards of a split, in order.
@@ -175,5 +184,6 @@ class Shards(ColouredDataModule):
         folders = {url.rpartition("/")[0] for url in self.shards(split)}
         place = f"{folders.pop()}/" if len(folders) == 1 else ""
         classes = {name: number for number, name in enumerate(self.class_names)}
-        view = (training_view if training else evaluation_view)(self.image_size)
-        return SampleReader(split, place, classes, self.label_field, self.mask, view, self.on_bad == "skip")
+        view = self.transform if training else Transform("none", self.image_size)
+        skip = self.on_bad == "skip"
+        return SampleReader(split, place, classes, self.label_field, self.mask, view, self.order_seed, skip)

@@ -32,7 +32,7 @@ def read_whole(data, stem):
     """The object mask of an image at full size, and its class."""
     (file,) = (each for each in data.files("val") if each.image.stem.endswith(stem))
     dataset = FileDataset([file], data.mask_code, 64)
-    dataset.view = lambda image, object_mask: (image, object_mask)
+    dataset.transform.of_sample = lambda sample, *_: sample  # type: ignore[method-assign]
     return dataset[0].object_mask[0].numpy(), data.class_names[file.label]
 
 

@@ -11,18 +11,14 @@ import pytest
 import tifffile
 import torch
 from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
-from torch.nn import functional as F
 
 from maskrobust.errors import InputError
 from maskrobust.train.data.files import image_files, scenes
 from maskrobust.train.data.files.image_files import (
     decode_image,
     decode_mask,
-    evaluation_view,
     id_of,
     size_of,
-    training_view,
 )
 from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops
 
@@ -262,21 +258,3 @@ def test_every_sample_is_cut_from_the_source_chosen_for_it(monkeypatch):
     crops = random_crops(sources, np.array([1, 0, 1]), 8, numbers, numbers)
     assert crops.shape == (3, 8, 8, 3)
     assert [round(float(crop.mean())) for crop in crops] == [195, 63, 195]
-
-
-def test_a_view_shows_image_and_mask_alike():
-    """An image whose red is its mask keeps that: exactly where nothing is resized, else up to half a pixel."""
-    object_mask = torch.zeros(1, 60, 90, dtype=torch.bool)
-    object_mask[:, 12:31, 20:64] = True
-    image = torch.cat([object_mask * 255, *2 * [torch.zeros_like(object_mask)]]).to(torch.uint8)
-    torch.manual_seed(0)
-    for view, seeds in ((training_view(32), 20), (evaluation_view(32), 1)):
-        for _ in range(seeds):
-            seen, seen_mask = view(image, object_mask)
-            assert seen.shape == (3, 32, 32) and seen_mask.shape == (1, 32, 32) and seen_mask.dtype == torch.bool
-            assert type(seen) is type(seen_mask) is Tensor
-            differs = (seen[0] > 127) != seen_mask[0]
-            edge = F.max_pool2d(seen_mask.float(), 3, 1, 1) != -F.max_pool2d(-seen_mask.float(), 3, 1, 1)
-            assert not (differs & ~edge[0]).any()
-    whole, whole_mask = evaluation_view(56)(image, object_mask)  # resized to 64 rows of 60, and 56 of them
-    assert whole_mask.double().mean() == pytest.approx(19 * 44 / 60**2 * (64 / 56) ** 2, abs=0.02) and whole.any()

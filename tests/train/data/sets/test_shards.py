@@ -181,7 +181,7 @@ def test_shards_are_read_from_wherever_webdataset_reads_them(folder, place, requ
 class Keys:
     """Reads the key of a sample alone."""
 
-    def decoded(self, samples):
+    def decoded(self, samples, epoch):
         nothing = torch.zeros(1)
         yield from (Batch(torch.tensor(int(each["__key__"])), nothing, nothing, nothing) for each in samples)
 
@@ -382,10 +382,10 @@ def test_only_samples_with_a_mask_are_decoded_for_silhouettes(folder):
 def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers, monkeypatch, tmp_path):
     decode, decoded = SampleReader.decode, tmp_path / "decoded"
 
-    def noted(reader, sample):
+    def noted(reader, sample, epoch):
         with decoded.open("a") as lines:
             lines.write(f"{sample['__key__']}\n")
-        return decode(reader, sample)
+        return decode(reader, sample, epoch)
 
     every = [*make(folder, batch_size=2).whole_split("val")]
     monkeypatch.setattr(SampleReader, "decode", noted)
