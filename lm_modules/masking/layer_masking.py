@@ -482,7 +482,11 @@ def _kind_of_pass(images: Tensor, modules: Sequence[nn.Module], sizes: SizesOfRu
     """What a forward may choose its code by without a look at values, which no pass on tensors without values stops."""
     with torch._C.DisableTorchFunctionSubclass():  # it is not the network that asks for sizes
         device, of_images = images.device.type, (images.shape, images.dtype, images.requires_grad, sizes is not None)
-    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(device)
+    modes = (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device),
+    )
     return device, of_images, modes, tuple(module.training for module in modules)
 
 
