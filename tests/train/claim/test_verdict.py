@@ -227,17 +227,14 @@ def test_refuting_takes_as_many_seeds_as_a_sign_test_does(pairs, seeds):
     assert least_seeds(1, replace(RULE, trainings=0.8)) == 17
 
 
-def test_a_training_relies_little_where_one_standard_error_keeps_it_within_the_margin():
-    near, far, unsure = (
-        WithError(*each)
-        for each in (
-            (-0.03, Part(0.0, 1.0), Part(0.019**2, 9.0)),
-            (0.06, Part(0.0, 1.0), Part(0.0, 9.0)),
-            (0.03, Part(0.0, 1.0), Part(0.021**2, 9.0)),
-        )
-    )
-    counted = [level_of_most([each] * 4, RULE) for each in (near, far, unsure)]
-    assert counted == [0.5**4, 1.0, 1.0]
+def test_a_training_relies_little_where_its_interval_of_80_percent_lies_within_the_margin():
+    reach = float(stats.t.isf(0.1, 9))
+
+    def training(value, error):
+        return WithError(value, Part(0.0, 1.0), Part(error**2, 9.0))
+
+    near, unsure, far = training(-0.03, 0.0199 / reach), training(-0.03, 0.0201 / reach), training(0.06, 1e-9)
+    assert [level_of_most([each] * 4, RULE) for each in (near, unsure, far)] == [0.5**4, 1.0, 1.0]
     assert level_of_most([near] * 9 + [far], RULE) == pytest.approx(11 / 2**10)
 
 
