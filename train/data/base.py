@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from maskrobust.augment.batch import Batch, first_images, first_objects, in_unit_range
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
+from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.loading import (
     EpochSampler,
     Position,
@@ -84,6 +85,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         order_seed: decides the order of the training samples, and nothing else.
         batch_size: samples per batch of one process.
         crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
+        objects: names the object of each picture; None where that is not known.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """
@@ -92,6 +94,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     transform: Transform | None = None
     """Makes the views of a training; None for images as they are."""
     crop_fraction: float = 0.875
+    objects: ObjectNames | None = None
 
     num_classes: int
     class_names: tuple[str, ...]
@@ -215,14 +218,31 @@ class AnnotatedDataModule(LightningDataModule, ABC):
             ids: (N,) int64 sample ids.
 
         Returns:
-            (N,) int64, equal for samples of the same object; the ids themselves unless a subclass knows better.
+            (N,) int64, equal for samples of the same object; the ids themselves unless `objects` or a subclass knows.
+
+        Raises:
+            InputError: `objects` does not name the object of a sample.
         """
-        return ids
+        if self.objects is None:
+            return ids
+        for split in self.splits:
+            if not self._named.keys() >= {*ids.tolist()}:
+                self._named.update((sample, of) for sample, of in self._named_samples(split))
+        return torch.tensor([self.objects.number(*self._named[each]) for each in ids.tolist()], dtype=torch.int64)
+
+    @cached_property
+    def _named(self) -> dict[int, tuple[str, object]]:
+        """Name and class of each sample by its id, of the splits that were asked about."""
+        return {}
+
+    def _named_samples(self, split: Split) -> Iterable[tuple[int, tuple[str, object]]]:
+        """Id, name and class of each sample of a split, of a data module that takes `objects`."""
+        raise NotImplementedError
 
     @property
     def names_objects(self) -> bool:
         """Whether it is known which pictures show one object; where it is not, an evaluation says so."""
-        return type(self).object_of is not AnnotatedDataModule.object_of
+        return self.objects is not None or type(self).object_of is not AnnotatedDataModule.object_of
 
     def empty_scenes(self, split: Split, count: int) -> EmptyScenes | None:
         """Empty scenes of a split: pictures without an object, such as backgrounds drawn like those of its samples.

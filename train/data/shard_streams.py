@@ -177,6 +177,10 @@ class SampleReader:
         fields = parse_json(sample.get("json", b"{}"))
         return str(fields.get(self.label_field, "")) if isinstance(fields, dict) else ""
 
+    def id(self, sample: Encoded) -> int:
+        """The id of a sample; see `sample_id`."""
+        return sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
+
     def decode(self, sample: Encoded, epoch: int = 0) -> Batch:
         """A sample as a `Batch` whose tensors lack the leading dimension; its label is -1 where none are read.
 
@@ -202,8 +206,7 @@ class SampleReader:
         except ValueError as error:
             why = f"'{name}' has {_one_line(error)}"
             raise InputError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
-        key = sample_id(self.split, sample["__url__"].removeprefix(self.place), sample["__key__"])
-        whole = Batch(torch.tensor(key), image, object_mask, torch.tensor(label))
+        whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label))
         return self.transform.of_sample(whole, self.seed, epoch)
 
     def _number(self, label: str) -> int:

@@ -61,9 +61,10 @@ def at_chance(outcomes: Outcomes) -> str:
         outcomes: outcomes with the labels of the data.
     """
     predictions = outcomes.predictions["clean"]
-    _, first, of_object = np.unique(outcomes.objects, return_index=True, return_inverse=True)
-    labels = outcomes.labels[first]
-    found = _mean_recall(predictions, labels[of_object])
+    objects = np.stack([outcomes.objects, outcomes.labels], axis=1)  # of one label each
+    each_object, of_object = np.unique(objects, axis=0, return_inverse=True)
+    labels, of_object = each_object[:, 1], of_object.reshape(-1)
+    found = _mean_recall(predictions, outcomes.labels)
     if len(np.unique(labels)) == 1:
         p_value = _level_above(found, len(predictions), 1.0 / outcomes.num_classes)
     else:

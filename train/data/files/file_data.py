@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from maskrobust.train.data.files.image_files import (
     decode_visible,
     read_file,
 )
+from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
@@ -229,6 +230,14 @@ class FileDataModule(ColouredDataModule):
     def _annotated_files(self, split: Split) -> list[ImageFile]:
         files = self.files(split)
         return [file for file in files if file.mask is not None] or files[:1]
+
+    def _take_objects(self, objects: str | None, root: Path) -> None:
+        """Take how objects are named, by the path of an image below a folder; None for not at all."""
+        self.objects, self._root_of_names = None if objects is None else ObjectNames(objects), root
+
+    def _named_samples(self, split: Split) -> Iterable[tuple[int, tuple[str, object]]]:
+        for file in self.files(split):
+            yield file.id, (file.image.relative_to(self._root_of_names).as_posix(), file.label)
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""

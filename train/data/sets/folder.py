@@ -36,6 +36,9 @@ class Folder(FileDataModule):
             these pixels black.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
+        objects: which images show one object, such as the frames of a film: a CSV file whose first line is
+            `image,object`, by the path of an image below root, with or without suffix; or a regular expression, whose
+            first group in that path names the object. None where every image shows another one.
         options: mask_code, image_size, batch_size, num_workers, seed, mean, std and transform; see
             `FileDataModule`. The seed decides the validation split of `val_fraction`, too.
 
@@ -52,11 +55,13 @@ class Folder(FileDataModule):
         *,
         nodata: NoData | None = None,
         val_fraction: float | None = None,
+        objects: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
         self.val_fraction = val_fraction
+        self._take_objects(objects, self.root)
         if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:
             raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
         self.nodata = nodata

@@ -36,6 +36,9 @@ class ImagesWithMasks(EvaluationImages):
             `image,class`. None where images lie in one folder for each class.
         mask_code: how masks are to be read: "binary" (not black is the object), "imagenet_s" or "trimap"; see
             `image_files.decode_mask`.
+        objects: which images show one object: a CSV file whose first line is `image,object`, by the path of an image
+            below the folder of the images, with or without suffix; or a regular expression, whose first group in that
+            path names the object. None where every image shows another one.
         options: image_size, batch_size and num_workers; see `EvaluationImages`.
 
     Raises:
@@ -45,11 +48,13 @@ class ImagesWithMasks(EvaluationImages):
     """
 
     def __init__(
-        self, images: str, masks: str, labels: str | None = None, *, mask_code: MaskCode = "binary", **options: Any
-    ) -> None:
+        self, images: str, masks: str, labels: str | None = None, *, mask_code: MaskCode = "binary",
+        objects: str | None = None, **options: Any,
+    ) -> None:  # fmt: skip
         class_names, files = list_with_masks(Path(images), Path(masks), None if labels is None else Path(labels))
         super().__init__(class_names=class_names, files=files, **options)
         self.mask_code = mask_code
+        self._take_objects(objects, Path(images))
 
 
 def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tuple[str, ...], list[ImageFile]]:

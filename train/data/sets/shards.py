@@ -1,6 +1,7 @@
 """`Shards`: WebDataset's tar files, on a disk, in a bucket or behind a command."""
 
 import warnings
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +13,7 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import Colour, ColouredDataModule
+from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
     EvaluationLoader,
@@ -43,6 +45,9 @@ class Shards(ColouredDataModule):
             reading the first shard.
         label_field: field of `json` that holds the label; None to read `cls`. A label is a number, or one of `classes`.
         mask: suffix of object masks, in which what is not black is the object.
+        objects: which samples show one object: a CSV file whose first line is `image,object`, by the keys of samples,
+            or a regular expression, whose first group in the key names the object. Shards are then read once more. None
+            where every sample shows another one.
         on_bad: "stop" to end at a sample that cannot be read; "skip" to leave it out, and say how many were. A shard
             that breaks off always ends the run.
         image_size: side of the square images, at least 32.
@@ -72,6 +77,7 @@ class Shards(ColouredDataModule):
         classes: int | list[str] | None = None,
         label_field: str | None = None,
         mask: str = "mask.png",
+        objects: str | None = None,
         on_bad: Literal["stop", "skip"] = "stop",
         image_size: int = 224,
         batch_size: int = 64,
@@ -91,6 +97,7 @@ class Shards(ColouredDataModule):
         if not self.urls:
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
+        self.objects = None if objects is None else ObjectNames(objects)
         self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
         self.transform = Transform(transform, image_size)
         self.class_names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
@@ -175,6 +182,12 @@ class Shards(ColouredDataModule):
     def annotated_batches(self, split: Split) -> EvaluationLoader:
         """The samples that have an object mask, or where there is none the first; all shards are read."""
         return self._loader_of(split, masks_only=True)
+
+    def _named_samples(self, split: Split) -> Iterable[tuple[int, tuple[str, object]]]:
+        reader = self._reader(split)
+        for url in self.shards(split):
+            for sample in read_shard(url):
+                yield reader.id(sample), (sample["__key__"], reader.label(sample))
 
     def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> EvaluationLoader:
         stream = EvaluationStream(self.shards(split), self._reader(split), self.batch_size, masks_only, rank, ranks)
