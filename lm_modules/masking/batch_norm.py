@@ -111,7 +111,7 @@ class VisibleFraction(NamedTuple):
         hidden: its opposite.
         weights: (B, H x W, 1), dtype of the features: 1 / count at visible positions, 0 elsewhere.
         number: () visible positions n, at least 1, float32 at least, as all that follow; f = n / (B x H x W).
-        anything: () 1 where n > 0, else 0.
+        has_variance: () 1 where n > 1, else 0.
         unbiasing: () n / max(n - 1, 1).
         root: () square root of f.
         rest: () (1 - 1 / f) / (B x H x W).
@@ -121,7 +121,7 @@ class VisibleFraction(NamedTuple):
     hidden: Tensor
     weights: Tensor
     number: Tensor
-    anything: Tensor
+    has_variance: Tensor
     unbiasing: Tensor
     root: Tensor
     rest: Tensor
@@ -137,7 +137,7 @@ class VisibleFraction(NamedTuple):
             ~visible,
             visible.flatten(2).to(dtype).mT / some.to(dtype),
             some,
-            (count > 0).to(count.dtype),
+            (count > 1).to(count.dtype),
             count / (count - 1).clamp(min=1),
             fraction.sqrt(),
             (1 - fraction.reciprocal()) / visible.numel(),
@@ -177,7 +177,7 @@ class _NativeBatchNorm(torch.autograd.Function):
         variance = (squares / fraction.number - off.square()).clamp_(min=0)
         normalised, _, _ = torch.native_batch_norm(centred, weight, bias, off, variance, False, 0.0, norm.eps)
         mean = about.flatten() + off
-        _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.anything)
+        _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.has_variance)
         ctx.fraction = fraction
         ctx.save_for_backward(features, weight, mean, (variance + norm.eps).rsqrt_())
         return normalised
@@ -269,7 +269,8 @@ def masked_batch_norm(norm: BatchNorm, features: Tensor, visible: Tensor) -> Ten
     """Normalise with the mean and variance over visible positions, and update the running statistics with them.
 
     y = (x - mean) / sqrt(variance + eps) * weight + bias with the biased variance; the running variance takes the
-    unbiased one, as in `torch.nn.BatchNorm2d`. Where nothing is visible the running statistics stay as they are.
+    unbiased one, as in `torch.nn.BatchNorm2d`. The running statistics stay as they are where at most one position is
+    visible, of which there is no such variance and torch's batch norm raises an error.
 
     Args:
         norm: weight, bias, eps, momentum and the running statistics.
@@ -291,7 +292,7 @@ def _normalised(
     """What `masked_batch_norm` returns, by mean, variance and count of visible positions; and 1 / deviation, (C,)."""
     mean, variance, count = moments
     unbiased = variance.detach() * count / (count - 1).clamp(min=1)
-    _update_running_statistics(norm, mean.detach(), unbiased, (count > 0).to(mean.dtype))
+    _update_running_statistics(norm, mean.detach(), unbiased, (count > 1).to(mean.dtype))
     scale = torch.rsqrt(variance + norm.eps)
     shift, slope = (beside(each, features.ndim - 2) for each in (bias - mean * scale * weight, scale * weight))
     normalised = torch.addcmul(shift, features.to(slope.dtype), slope)
@@ -329,10 +330,10 @@ def _affine(norm: BatchNorm, channels: int, like: Tensor) -> tuple[Tensor, Tenso
 
 
 @torch.no_grad()
-def _update_running_statistics(norm: BatchNorm, mean: Tensor, unbiased: Tensor, anything: Tensor) -> None:
-    """Move the running statistics towards those of a batch; not at all where `anything` is 0, else 1."""
+def _update_running_statistics(norm: BatchNorm, mean: Tensor, unbiased: Tensor, has_variance: Tensor) -> None:
+    """Move the running statistics towards those of a batch; not at all where `has_variance` is 0, else 1."""
     if norm.running_mean is None or norm.running_var is None:
         return
-    weight = (anything * norm.momentum).to(norm.running_mean.dtype)
+    weight = (has_variance * norm.momentum).to(norm.running_mean.dtype)
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), weight)
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), weight)

@@ -30,6 +30,8 @@ SPLITS = {  # visible positions of four samples, the first two on rank 0
     "many and few": [20, 7, 1, 2],
     "one rank sees nothing": [5, 9, 0, 0],
     "no rank sees anything": [0, 0, 0, 0],
+    "one rank sees one value": [0, 1, 0, 0],
+    "each rank sees one value": [1, 0, 0, 1],
 }
 SETTINGS = [(counts, momentum) for counts in SPLITS.values() for momentum in (0.1, None)]
 OBJECTIVES: tuple[str, ...] = ("cross_entropy", "consistency")
@@ -150,6 +152,8 @@ def test_a_batch_norm_over_visible_positions_counts_those_of_both(place, ranks):
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-9, atol=1e-9)
     assert all(torch.equal(first[name], second[name]) for name in found if name.startswith(("running", "num")))
+    module, _, visible, _ = four_samples(*SETTINGS[place])
+    assert torch.equal(first["running_var"], module.running_var) == (visible.sum() < 2)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -161,7 +161,7 @@ def _join_moments(
     tl.store(moments + channel, mean, mask=inside)
     tl.store(moments + channels + channel, 1 / tl.sqrt(total / tl.maximum(number, 1) + eps), mask=inside)
     tl.store(moments + 2 * channels + channel, number, mask=inside)
-    moves = tl.where(number > 0, momentum, 0.0)
+    moves = tl.where(number > 1, momentum, 0.0)
     if running_mean is not None:
         old = tl.load(running_mean + channel, mask=inside, other=0.0)
         tl.store(running_mean + channel, old + moves * (mean - old), mask=inside)

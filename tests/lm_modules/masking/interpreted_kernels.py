@@ -137,6 +137,13 @@ def test_batch_norm_of_several_processes_is_that_of_one(monkeypatch):
     assert all(torch.equal(each[0], other) for each in statistics for other in each[1:])
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_running_statistics_move_by_what_has_a_variance_alone(count):
+    mean, variance, visible = torch.zeros(20), torch.ones(20), (torch.arange(99) < count).reshape(1, 1, 9, 11)
+    kernel_batch_norm(BatchNorm(mean, variance, None, None, 0.1, 1e-5), draw(1, 20, 9, 11), visible)
+    assert (mean == 0).all() == (variance == 1).all() == (count < 2)
+
+
 @pytest.mark.parametrize("name", ["normalise", "pad"])
 def test_gradients_have_those_of_the_cpu(name):
     visible, weight = draw(2, 1, 5, 4) < 0, draw(3, 3, 3, 3, seed=1).requires_grad_()

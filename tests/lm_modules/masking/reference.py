@@ -402,11 +402,11 @@ def batch_norm_module(module: nn.Module, seen: Seen) -> Seen:
     if count == 0:
         return seen.like(seen.x)
     mean, variance = values.mean(dim=0), values.var(dim=0, unbiased=False)
-    if tracks:
+    if tracks and count > 1:
         momentum = 1 / float(module.num_batches_tracked) if module.momentum is None else module.momentum
         with torch.no_grad():
             module.running_mean.mul_(1 - momentum).add_(momentum * mean)
-            module.running_var.mul_(1 - momentum).add_(momentum * variance * count / max(1, count - 1))
+            module.running_var.mul_(1 - momentum).add_(momentum * variance * count / (count - 1))
     mean, variance = (along(each, seen.v.ndim - 1) for each in (mean, variance))
     return normalised(seen, mean, variance, module.weight, module.bias, module.eps)
 

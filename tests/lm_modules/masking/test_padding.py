@@ -244,6 +244,19 @@ def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(path, memory_f
     assert (module.running_mean / exact_module.running_mean - 1).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("path", ["moments", "native", "compiled"])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_running_statistics_move_by_what_has_a_variance_alone(path, count):
+    module, features = draw_module(), draw_features(6, CHANNELS, 5, 6, dtype=torch.float32)
+    visible = (torch.arange(6 * 5 * 6) < count).reshape(6, 1, 5, 6)
+    before = [module.running_mean.clone(), module.running_var.clone()]
+    output = normalise(path, module, features, visible)
+    for one, other in zip((module.running_mean, module.running_var), before, strict=True):
+        assert torch.equal(one, other) == (count < 2)
+    if count == 1:
+        torch.testing.assert_close(picked(output, visible)[0], module.bias)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_processes_are_joined_in_training_mode_alone(training, monkeypatch):
     joined = []
