@@ -267,15 +267,14 @@ class LayerMasking(nn.Module):
         size = tuple(images.shape[2:])
         if torch.compiler.is_compiling():
             return VisibleMap.within(sizes, size, self.options, visible, images.device)
-        sizes = sizes.cpu().long()
+        sizes = sizes.cpu().long() if len(sizes) else torch.tensor([size])  # of no image that of the canvas
         size = tuple(sizes.amax(0).tolist())
         if visible is not None:
             visible = cropped(visible, size)
         if (sizes == sizes[0]).all():
-            shown = (
-                torch.ones(len(sizes), 1, *size, dtype=torch.bool, device=images.device) if visible is None else visible
-            )
-            return VisibleMap(shown, self.options)
+            if visible is None:
+                visible = torch.ones(len(images), 1, *size, dtype=torch.bool, device=images.device)
+            return VisibleMap(visible, self.options)
         inside = within_extent(sizes, size, images.device)
         if visible is not None and visible.device.type == "cpu" and (visible | ~inside).all():
             visible = None

@@ -332,6 +332,19 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     return arrange(result, like.arrangement.places.once(key, join))
 
 
+@anywhere(merging.stack)
+def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked:
+    """Along a new axis of channels, by `concatenate`; along axis 0 maps, whose sum is that of branches."""
+    axis = dim % (branches[0].ndim + 1)
+    if axis == 0:
+        return merging.stack(operation, [each.as_map() if isinstance(each, Arranged) else each for each in branches])
+    longer = [
+        unsqueeze(torch.unsqueeze, each, axis) if isinstance(each, Masked) else each.unsqueeze(axis)
+        for each in branches
+    ]
+    return concatenate(torch.cat, longer, axis)
+
+
 @anywhere(convolution.pad)
 def pad(
     operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None

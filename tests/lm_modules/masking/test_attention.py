@@ -354,6 +354,49 @@ def test_weights_of_attention_are_those_of_visible_tokens_and_0_elsewhere(averag
     torch.testing.assert_close(of_keys, means)
 
 
+def by_slices(x):
+    return torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+
+
+def by_pairs(x):
+    first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    return torch.stack((-second, first), dim=-1).reshape(x.shape)
+
+
+class Rotary(nn.Module):
+    """Tokens of 2 x 2 patches that attend by queries and keys which their places have rotated."""
+
+    def __init__(self, rotated):
+        super().__init__()
+        self.patches, self.qkv, self.head = nn.Conv2d(3, 8, 32, 32), nn.Linear(8, 24), nn.Linear(8, 2)
+        self.rotated = rotated
+
+    def forward(self, images):
+        return self.of_tokens(self.patches(images).flatten(2).transpose(1, 2), torch.arange(4))
+
+    def of_tokens(self, tokens, places):
+        angles = places[:, None] / torch.tensor([1.0, 1.0, 5.0, 5.0], dtype=torch.float64)
+        qkv = self.qkv(tokens).reshape(*tokens.shape[:2], 3, 2, 4).permute(2, 0, 3, 1, 4)
+        queries, keys, values = qkv.unbind(0)
+        queries, keys = (each * angles.cos() + self.rotated(each) * angles.sin() for each in (queries, keys))
+        found = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        return self.head((tokens + found).mean(1))
+
+
+@pytest.mark.parametrize("rotated", [by_slices, by_pairs])
+@torch.no_grad()
+def test_a_rotary_embedding_by_hand_is_that_of_visible_tokens_alone(rotated):
+    network = draw(partial(Rotary, rotated)).double()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5)).double()
+    shown = torch.tensor([[False, True, True, False], [True, False, True, True]])
+    visible = shown.reshape(2, 1, 2, 2).repeat_interleave(32, 2).repeat_interleave(32, 3)
+    tokens = network.patches(images).flatten(2).mT
+    expected = [
+        network.of_tokens(one[None, kept], kept.nonzero()[:, 0]) for one, kept in zip(tokens, shown, strict=True)
+    ]
+    torch.testing.assert_close(LayerMasking(network)(images, visible), torch.cat(expected))
+
+
 # --- patches that are partly visible ----------------------------------------------------------------------------------
 
 

@@ -84,4 +84,8 @@ def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(visible
 
 def test_an_empty_batch_gives_no_logits():
     masked = LayerMasking(build("small_resnet"))
-    assert masked(torch.zeros(0, 3, 64, 64), torch.zeros(0, 1, 64, 64, dtype=torch.bool)).shape == (0, CLASSES)
+    images, visible = torch.zeros(0, 3, 64, 64), torch.zeros(0, 1, 64, 64, dtype=torch.bool)
+    sizes = torch.zeros(0, 2, dtype=torch.int64)
+    for options in ({"visible": visible}, {"sizes": sizes}, {"visible": visible, "sizes": sizes}):
+        assert masked(images, **options).shape == (0, CLASSES)
+    assert masked.each(images, visible, sizes=sizes) == []
