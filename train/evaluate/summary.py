@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Context
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
@@ -15,7 +17,7 @@ from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.results import Row, only
 from maskrobust.train.evaluate.config import EvaluationConfig
-from maskrobust.train.evaluate.measure import Answered, Runs
+from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
@@ -39,7 +41,7 @@ def summarise(
     first, main_method = next(iter(runs)), config.methods[0]
     of_data, context = {0: runs[first][main_method]}, Context(plans[main_method], probe)
     rows = [
-        *_pair_rows(config, runs),
+        *_pair_rows(config.methods, answered),
         *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data, **sampling),
         *(
             row
@@ -83,13 +85,14 @@ def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
     return [{"kind": SCENE_KINDS[kind], "texture_energy": energy} for kind, energy in described]
 
 
-def _pair_rows(config: EvaluationConfig, runs: Runs) -> Iterator[Row]:
+def _pair_rows(all_methods: Sequence[MaskingMethod], answered: Answered) -> Iterator[Row]:
     """Every pair of networks under one method, and of methods of one network, by how far shape choices lie from 1/2.
 
-    The pairs under one method share their confidence, and so do those of one network. There is none where the plan does
-    not ask for shape choices.
+    The pairs under one method share their confidence, and so do those of one network. There is none where networks were
+    not asked for shape choices.
     """
-    methods = [method for method in config.methods if (plan := config.plans[method]).shapes and plan.shape_choice]
+    runs, plans = answered.runs, answered.plans
+    methods = [method for method in all_methods if plans[method].shapes and plans[method].shape_choice]
     twos, ways = [*itertools.combinations(runs, 2)], [*itertools.combinations(methods, 2)]
     families = [[((one, method), (other, method)) for other, one in twos] for method in methods]
     families += [[((name, one), (name, other)) for other, one in ways] for name in runs]
@@ -128,8 +131,13 @@ def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
         for row in difference_rows(network, other, method, both, context, **sampling):
             if other_method == method:
                 yield row
-            elif row.measure != "clean_accuracy":  # which is the same
+            elif row.measure != "clean_accuracy" or _differ(runs[network][method], runs[network][other_method]):
                 yield replace(row, compared_method=other_method)
+
+
+def _differ(outcomes: Outcomes, other: Outcomes) -> bool:
+    """Whether answers with nothing hidden differ between ways of hiding, as where images have holes of their own."""
+    return not np.array_equal(outcomes.predictions_under("clean"), other.predictions_under("clean"))
 
 
 def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row]:

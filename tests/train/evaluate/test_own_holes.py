@@ -38,6 +38,8 @@ def test_exchanging_holes_shows_what_a_network_reads_from_them(tmp_path, capsys)
     assert cost["mean"].value == 0.0
     (difference,) = rows_of(out, measure="exchanged_holes_accuracy", compared_method="black")
     assert difference.method == "mean" and difference.value == pytest.approx(0.25 - exchanged["black"].value)
+    (clean,) = rows_of(out, measure="clean_accuracy", compared_method="black")
+    assert clean.method == "mean" and clean.value == -0.75 and clean.high < -0.6
     told = capsys.readouterr().out
     assert f"black fill{100:>17}{round(100 * exchanged['black'].value):>11}" in told
     table = Page((out / "report.html").read_text()).tables["own-holes"]
@@ -51,6 +53,12 @@ def test_without_holes_nothing_is_asked_about_them_and_one_line_says_so_if_there
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
     out = evaluate(write_gaps(tmp_path / "images"), "--plan.own_holes=0")
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
+
+
+def test_ways_of_hiding_that_answer_alike_with_nothing_hidden_are_not_compared_by_it(tmp_path):
+    out = evaluate(write_gaps(tmp_path / "images", holes="none"))
+    assert rows_of(out, measure="retention", compared_method="black")
+    assert not rows_of(out, measure="clean_accuracy", compared_method="black")
 
 
 def test_a_fill_that_mends_says_nothing_of_holes(tmp_path):
