@@ -27,6 +27,9 @@ class LastCheckpoint(ModelCheckpoint):
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
 
+    Attributes:
+        signals: what this process has received, and in a step what any has.
+
     Raises:
         InputError: `every_n_train_steps` is below 1.
     """
@@ -36,7 +39,7 @@ class LastCheckpoint(ModelCheckpoint):
             check_at_least("every_n_train_steps", every_n_train_steps, 1)
         super().__init__(filename=self.CHECKPOINT_NAME_LAST, save_top_k=0)
         self.interval = every_n_train_steps
-        self._signals = StopSignals()
+        self.signals = StopSignals()
         self._saved_step = self._seen_step = 0
 
     @property
@@ -50,7 +53,7 @@ class LastCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals, and count steps from here."""
-        self._signals.listen()
+        self.signals.listen()
         _end_finished_epoch(trainer)
         self._saved_step = self._seen_step = trainer.global_step
 
@@ -58,7 +61,7 @@ class LastCheckpoint(ModelCheckpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save after an optimiser step where that is due, unless the epoch ends with it."""
-        received = self._signals.received(trainer)
+        received = self.signals.received_in_step(trainer)
         has_stepped, self._seen_step = trainer.global_step > self._seen_step, trainer.global_step
         if has_stepped and not trainer.is_last_batch:
             if received or (self.interval is not None and trainer.global_step >= self._saved_step + self.interval):
@@ -68,15 +71,15 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the state after an epoch, and stop where asked."""
         self._save(trainer)
-        self._stop(trainer, self._signals.received(trainer))
+        self._stop(trainer, self.signals.received(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave the signals to whoever had them before."""
-        self._signals.close()
+        self.signals.close()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the signals to whoever had them before."""
-        self._signals.close()
+        self.signals.close()
 
     def _save(self, trainer: pl.Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -118,10 +121,16 @@ def _end_finished_epoch(trainer: pl.Trainer) -> None:
 
 
 class StopSignals:
-    """Keeps the first SIGTERM or SIGINT (Ctrl-C) that comes while it listens; a second one acts as it always does."""
+    """Keeps the first SIGTERM or SIGINT (Ctrl-C) that comes while it listens; a second one acts as it always does.
+
+    Attributes:
+        own: number of the signal that this process has received; 0 for none.
+        agreed: that of any process, as of the current step; None where it was not exchanged.
+    """
 
     def __init__(self) -> None:
-        self._received = 0
+        self.own = 0
+        self.agreed: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> None:
@@ -135,23 +144,27 @@ class StopSignals:
 
         Lightning's handler of SIGTERM would wait for the other processes, which may have ended by then.
         """
-        if not self._received:
+        if not self.own:
             for each, handler in self._before.items():
                 signal.signal(each, handler)
         self._before = {}
 
     def received(self, trainer: pl.Trainer) -> int:
-        """Number of a signal that any of the processes has received; 0 for none. Every process must ask.
+        """Number of a signal that any of the processes has received; 0 for none. Every process must ask, and waits.
 
-        A single process needs no collective. Several exchange one number, beside the one that Lightning has them
-        exchange in each step anyway.
+        A single process needs no collective.
         """
         if trainer.world_size == 1:
-            return self._received
-        own = torch.tensor(self._received, device=trainer.strategy.root_device)
+            return self.own
+        own = torch.tensor(self.own, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(own, reduce_op="max"))
 
+    def received_in_step(self, trainer: pl.Trainer) -> int:
+        """Likewise, without waiting where `FiniteLoss` has exchanged the number before the step, with its own."""
+        agreed, self.agreed = self.agreed, None
+        return self.received(trainer) if agreed is None else agreed
+
     def _keep(self, number: int, _frame: FrameType | None) -> None:
-        self._received = number
+        self.own = number
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

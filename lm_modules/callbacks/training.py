@@ -55,7 +55,8 @@ class FiniteLoss(pl.Callback):
 
     What costs time is waiting for a GPU. The loss is looked at on the GPU after the forward pass, and the answer read
     before the optimiser step, when the backward pass is queued already: the host waits for the forward pass alone,
-    while the GPU is busy. Several processes exchange one number, on the GPU too.
+    while the GPU is busy. Several processes exchange two numbers at once, on the GPU too: this one, and the signal that
+    `LastCheckpoint` has received.
 
     Raises:
         InputError: in rank 0, which names the files; the other processes exit with 0.
@@ -74,12 +75,14 @@ class FiniteLoss(pl.Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Ask whether the loss is finite, without waiting for the answer."""
         loss = loss.detach()
-        bad = (~loss.isfinite()).any().to(torch.uint8)
+        told = (~loss.isfinite()).any().to(torch.uint8)
         if trainer.world_size > 1:
-            distributed.all_reduce(bad, op=distributed.ReduceOp.MAX)
-        answer = bad.to("cpu", non_blocking=True)
+            last = _last_checkpoint(trainer)
+            told = torch.stack([told, torch.full_like(told, last.signals.own if last else 0)])
+            distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
+        answer = told.to("cpu", non_blocking=True)
         arrived = None
-        if bad.is_cuda:
+        if told.is_cuda:
             arrived = torch.cuda.Event()
             arrived.record()
         self._pending = loss, answer, arrived
@@ -103,7 +106,10 @@ class FiniteLoss(pl.Callback):
         self._pending = None
         if arrived is not None:
             arrived.synchronize()
-        if bool(answer):
+        is_bad, *received = answer.flatten().tolist()
+        if received and (last := _last_checkpoint(trainer)):
+            (last.signals.agreed,) = received
+        if is_bad:
             self._stop(trainer, loss)
 
     def _stop(self, trainer: pl.Trainer, loss: Tensor) -> None:
@@ -126,10 +132,15 @@ class FiniteLoss(pl.Callback):
         )
 
 
+def _last_checkpoint(trainer: pl.Trainer) -> LastCheckpoint | None:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((each for each in callbacks if isinstance(each, LastCheckpoint)), None)
+
+
 def _last_good(trainer: pl.Trainer) -> str:
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, LastCheckpoint) and Path(callback.path).is_file():
-            return f"the last state before is in '{callback.path}'"
+    last = _last_checkpoint(trainer)
+    if last and Path(last.path).is_file():
+        return f"the last state before is in '{last.path}'"
     return "no state was saved before"
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -78,6 +80,33 @@ def test_a_second_signal_is_not_swallowed_while_it_stops_and_after(number, then,
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@pytest.mark.parametrize("other", [0, signal.SIGTERM])
+def test_a_step_of_several_processes_exchanges_loss_and_signal_at_once(other, monkeypatch):
+    """Another process has received the signal; nothing waits for this one's (`strategy.reduce` is not there)."""
+    exchanged = []
+
+    def all_reduce(told, op):
+        exchanged.append(told.copy_(torch.maximum(told, torch.tensor([0, other]))))
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    finite, last, steps = FiniteLoss(), LastCheckpoint(), 3
+    saved = []
+    trainer = SimpleNamespace(
+        callbacks=[finite, last], world_size=2, global_step=0, is_last_batch=False, is_global_zero=False,
+        save_checkpoint=lambda *_, **__: saved.append(trainer.global_step), fast_dev_run=False, default_root_dir=".",
+    )  # fmt: skip
+    monkeypatch.setattr(LastCheckpoint, "path", "last.ckpt")
+    for step in range(1, steps + 1):
+        finite.on_before_backward(trainer, None, torch.tensor(1.0))
+        finite.on_before_optimizer_step(trainer, None, None)
+        trainer.global_step = step
+        finite.on_train_batch_end(trainer, None, None, None, step)
+        with pytest.raises(SystemExit) if other else nullcontext():
+            last.on_train_batch_end(trainer, None, None, None, step)
+    assert len(exchanged) == steps
+    assert saved == ([*range(1, steps + 1)] if other else [])
 
 
 def test_without_a_signal_they_are_left_to_whoever_had_them_before():
