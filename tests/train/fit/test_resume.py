@@ -179,8 +179,8 @@ def test_two_processes_stop_together_whichever_is_told_to(tmp_path):
     run(arguments(tmp_path / "whole", *two))
     interruption = {"kind": "term", "step": 4, "rank": 1}
     errors = run(arguments(tmp_path / "parts", *two, interruption=interruption, num_workers=1), status=143)
-    assert errors.count("stopped by SIGTERM after 4 steps") == 1
-    assert torch.load(last(tmp_path / "parts"))["Cues"] == {"epoch": 0, "batches": 4, "batch_size": 16}
+    assert errors.count("stopped by SIGTERM after 5 steps") == 1  # told after the fourth, and exchanged in the next
+    assert torch.load(last(tmp_path / "parts"))["Cues"] == {"epoch": 0, "batches": 5, "batch_size": 16, "transform": None}
     run(arguments(tmp_path / "parts", *two, ckpt_path="last", num_workers=1))
     assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
 
