@@ -19,10 +19,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class LastCheckpoint(ModelCheckpoint):
     """Writes last.ckpt after every epoch, every few steps where asked, and when told to stop.
 
-    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the optimiser step, or
-    where there are several the next one, save, and exit: rank 0 with status 128 plus the number of the signal (143,
-    130) after one line on standard error, the others with 0. After the last step of an epoch, and within a validation, they finish the validation first. A second signal
-    acts at once.
+    On SIGTERM or Ctrl-C, in any of the processes that train together, all of them finish the optimiser step, or where
+    there are several the next one, save, and exit: rank 0 with status 128 plus the number of the signal (143, 130)
+    after one line on standard error, the others with 0. After the last step of an epoch, and within a validation, they
+    finish the validation first. A second signal acts at once.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
