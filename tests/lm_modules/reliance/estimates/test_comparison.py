@@ -29,6 +29,20 @@ def with_error(value):
     return WithError(value, Part(0.01, 4), Part(0.005, 99))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_levels_outside_and_within_a_margin_are_those_of_t_tests(sign):
+    """Two-sided outside of it, for the sign is not known ahead; one-sided at the nearer bound within it."""
+    seeds, margin = sign * (0.1 + 0.05 * np.random.default_rng(2).normal(size=6)), 0.05
+    number = WithError(seeds.mean(), Part(seeds.var(ddof=1) / 6, 5), Part(0.0, 99))
+    at_margin = stats.ttest_1samp(seeds, sign * margin).pvalue
+    assert number.level_outside(margin) == pytest.approx(at_margin, rel=1e-6)
+    assert number.level_within(0.2) == pytest.approx(stats.ttest_1samp(seeds, sign * 0.2).pvalue / 2, rel=1e-6)
+    assert number.level_outside(0.2) == 1.0 and number.level_within(margin) == pytest.approx(1 - at_margin / 2)
+    for level in (0.9 * at_margin, 1.1 * at_margin):
+        interval = number.interval(1 - level)
+        assert (interval.low > margin or interval.high < -margin) == (level > number.level_outside(margin))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_quantile_exceeds_a_bound_above_its_tail_level_and_nowhere_else(seed):
     rng = np.random.default_rng(seed)
