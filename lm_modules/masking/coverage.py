@@ -41,9 +41,9 @@ class CoveredMap(VisibleMap):
         if isinstance(later, CoveredMap):
             return later
         size = later.positions.shape[2:]
-        inside = _sum_under(torch.ones_like(self.coverage), window, size).clamp(min=1)
+        inside = _sum_under(self._weights, window, size).clamp(min=1)
         is_whole = ~propagate_visible(self.coverage < 1, *window)
-        covered = _covered(later, _sum_under(self.coverage, window, size) / inside, is_whole)
+        covered = _covered(later, _sum_under(self.coverage * self._weights, window, size) / inside, is_whole)
         self._derived[window] = covered
         return covered
 
@@ -54,20 +54,27 @@ class CoveredMap(VisibleMap):
         *,
         least: float = 0.0,
         extent_after: Callable[[Tensor], Tensor] | None = None,
+        adds: bool = False,
     ) -> VisibleMap:
         """The map of positions that are made from visible ones."""
-        later = super().derive(key, spread, least=least, extent_after=extent_after)
+        later = super().derive(key, spread, least=least, extent_after=extent_after, adds=adds)
         if isinstance(later, CoveredMap):
             return later
-        weights = spread(torch.ones_like(self.coverage)).clamp(min=_LEAST)
+        weights = spread(self._weights).clamp(min=_LEAST)
         is_whole = spread((self.coverage < 1).float()) <= least
-        self._derived[key] = covered = _covered(later, spread(self.coverage) / weights, is_whole)
+        self._derived[key] = covered = _covered(later, spread(self.coverage * self._weights) / weights, is_whole)
         return covered
+
+    @property
+    def _weights(self) -> Tensor:
+        """(B, 1, *size) float32: 1, and 0 in the frame."""
+        return self.image.to(self.coverage).expand_as(self.coverage)
 
     def of_image(self) -> Tensor:
         """The coverage of what is made from all positions, (B, 1, 1, 1)."""
         axes, shape = tuple(range(2, self.coverage.ndim)), (-1, *[1] * (self.coverage.ndim - 1))
-        return _bounded(self.coverage.mean(axes, keepdim=True), (self.coverage == 1).flatten(1).all(1).reshape(shape))
+        mean = (self.coverage * self._weights).sum(axes, keepdim=True) / self._weights.sum(axes, keepdim=True)
+        return _bounded(mean, (self.coverage == 1).flatten(1).all(1).reshape(shape))
 
     def of_batch(self) -> Tensor:
         """The same of what is made from all images, (B, 1, 1, 1)."""
@@ -85,6 +92,11 @@ class CoveredMap(VisibleMap):
         merged = super().merge(*others, intersection=intersection)
         coverages = [each.coverage for each in (self, *others) if isinstance(each, CoveredMap)]
         return _covered(merged, *_mean(coverages))
+
+    def concatenated(self, others: Sequence[VisibleMap], axis: int) -> VisibleMap:
+        """Maps side by side."""
+        coverage = torch.cat([each.coverage for each in (self, *others) if isinstance(each, CoveredMap)], axis)
+        return _covered(super().concatenated(others, axis), coverage, coverage == 1)
 
 
 def cover_maps(network: nn.Module, images: Tensor, visible: CoveredMap) -> Any:
@@ -169,8 +181,8 @@ def cover(result: Any, coverages: Sequence[Tensor]) -> Any:
 
 
 def _covered(visible: VisibleMap, coverage: Tensor, is_whole: Tensor) -> CoveredMap:
-    coverage = torch.where(visible.positions, _bounded(coverage, is_whole), 0.0)
-    return CoveredMap(visible.positions, visible.options, coverage=coverage)
+    coverage = torch.where(visible.known, _bounded(coverage, is_whole), 0.0)
+    return CoveredMap(visible.positions, visible.options, frame=visible.frame, coverage=coverage)
 
 
 def _bounded(coverage: Tensor, is_whole: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from maskrobust.augment.batch import LAYOUTS
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, Places, channels
+from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, channels
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, added, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
 from maskrobust.lm_modules.masking.memory import share, share_memory
@@ -99,26 +99,15 @@ class Masked(Ruled):
 
     @property
     def arrangement(self) -> Arrangement:
-        """The positions in the axes of the features; what a frame has added counts as zeros that the network sees.
+        """The positions in the axes of the features; what is in a frame is visible there.
 
         Raises:
             NotImplementedError: the images have several sizes.
         """
         if self.visible.extent is not None:
             raise NotImplementedError(NEEDS_ONE_SIZE)
-        places = self.visible.places
-        if self.frame is not None:
-            inside, padding = self.frame.inside, self.frame.padding
-            places = inside.visible.places.once(
-                ("frame", padding),
-                lambda: Places(
-                    F.pad(inside.visible.positions, padding, value=1)[:, 0],
-                    inside.visible,
-                    windows=inside.visible.options.windows,
-                ),
-            )
         return Arrangement(
-            places,
+            self.visible.places,
             tuple(
                 channels(size) if axis not in self.axes or size == 1 else (Part(size, self.axes.index(axis)),)
                 for axis, size in enumerate(self.shape)
@@ -127,7 +116,7 @@ class Masked(Ruled):
 
     @property
     def positions(self) -> Tensor:
-        """The visible positions, bool, in a shape that broadcasts against `features`."""
+        """The visible positions and those of a frame, bool, in a shape that broadcasts against `features`."""
         return self.visible.positions_along(self.axes, self.ndim)
 
     def with_features(self, features: Tensor) -> "Masked":
@@ -244,8 +233,7 @@ class Masked(Ruled):
             return self.features
         if self.visible.options.padding == "zeros":
             return self.with_hidden_zero()
-        # A frame is hidden from layers of maps and seen by windows that a view cuts, so it must stay as it is.
-        features = self.features if self.frame is None else self.features.clone()
+        features = self.features
         if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
             return self.visible.pad(features, count)
         detach_padding = self.visible.options.detach_padding

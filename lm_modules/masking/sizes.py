@@ -298,8 +298,12 @@ class SizesOfRun:
         for axis, length in zip(x.spatial_axes, size, strict=True):
             features = features.narrow(axis, 0, length)
         key = ("size", index, rows is None)
-        shown = visible.positions if rows is None else visible.positions.index_select(0, rows.to(device))
-        part = carry(features, visible.kept(key, cropped(shown, size).contiguous()), x.axes)
+        shown, frame = visible.positions, visible.frame
+        if rows is not None:
+            shown = shown.index_select(0, rows.to(device))
+            frame = None if frame is None else frame.expand_as(visible.positions).index_select(0, rows)
+        frame = None if frame is None else cropped(frame, size)
+        part = carry(features, visible.kept(key, cropped(shown, size).contiguous(), frame), x.axes)
         part.run = x.run
         return part
 
@@ -445,8 +449,9 @@ def _rows_of(result: Any, rows: Tensor, of_images: int) -> Any:
         return type(result)(_rows_of(each, rows, of_images) for each in result)
     if not isinstance(result, Masked):
         return result.index_select(of_images, rows.to(result.device)) if isinstance(result, Tensor) else result
-    on_device = rows.to(result.visible.positions.device)
-    visible = VisibleMap(result.visible.positions.index_select(0, on_device), result.visible.options)
+    shown, frame = result.visible.positions, result.visible.frame
+    frame = None if frame is None else frame.expand_as(shown).index_select(0, rows)
+    visible = VisibleMap(shown.index_select(0, rows.to(shown.device)), result.visible.options, frame=frame)
     return carry(result.features.index_select(result.axes[0], rows.to(result.device)), visible, result.axes)
 
 
@@ -486,9 +491,19 @@ def _joined(results: Sequence[Any], rows: Sequence[Tensor], operation: Any, of_i
     if any(size != longest for size in sizes):
         of_rows = torch.cat([torch.tensor([size] * len(each)) for size, each in zip(sizes, rows, strict=True)])
         extent = of_rows[order.cpu()]
-    visible = VisibleMap(positions.index_select(0, order.to(positions.device)), first.visible.options, extent)
+    frame = None
+    if any(each.visible.frame is not None for each in results):
+        frames = [placed(_frame_of(each.visible), first.visible.axes[1:]) for each in results]
+        frame = torch.cat(frames).index_select(0, order.cpu())
+    shown = positions.index_select(0, order.to(positions.device))
+    visible = VisibleMap(shown, first.visible.options, extent, frame=frame)
     joined = carry(features.index_select(first.axes[0], order), visible, first.axes)
     joined.rings = max(each.rings for each in results)
     if any(each.frame is not None or each.branches is not None for each in results):
         joined.parts = results
     return joined
+
+
+def _frame_of(visible: VisibleMap) -> Tensor:
+    """(B, 1, *size) bool."""
+    return ~visible.image.expand_as(visible.positions)

@@ -100,9 +100,13 @@ class Window(NamedTuple):
 
     def may_miss(self, *size: int) -> bool:
         """Whether a window may read none of the positions of an image: all that it reads may lie in the padding."""
-        frames = map(max, before(self.padding), after(self.padding))
-        axes = zip(size, frames, self.kernel_size, self.dilation, strict=True)
-        return any(frame > (kernel - 1) * step or step > length for length, frame, kernel, step in axes)
+        axes = zip(size, before(self.padding), after(self.padding), self.kernel_size, self.dilation, strict=True)
+        for length, ahead, behind, kernel, step in axes:
+            reach = (kernel - 1) * step
+            reads_its_place = ahead % step == 0 and ahead + behind <= reach and not self.ceil_mode
+            if max(ahead, behind) > reach or (step > length and not reads_its_place):
+                return True
+        return False
 
     def extent_after(self, extent: Tensor) -> Tensor:
         """The sizes (B, n) of the results for images of these sizes (B, n)."""
@@ -177,6 +181,11 @@ class VisibleMap:
         extent: (B, n) int64, size of each image in positions, at the top left; None where all have the size
             of the map. What lies beyond is no place of the image and never visible. On a CPU but for compiled code.
         is_whole: whether each image is known to be all visible within its extent.
+        frame: (1 or B, 1, *size) bool, what a network has put around its images by itself, such as zeros that it pads,
+            and what is computed from nothing else: known values that are no place of an image. They are neither
+            visible nor hidden: never filled, and read by no padding of holes. None for none. It follows from sizes
+            alone, never from what is visible. On a CPU but for compiled code.
+        known: (B, 1, *size) bool, what is visible or in the frame: where features have a value of their own.
         size: (B, *size), such as (B, H, W).
         axes: of the images and positions in (B, C, *size).
         can_inspect: whether it can be inspected without a device sync or a graph break; see `morphology.can_inspect`.
@@ -187,6 +196,7 @@ class VisibleMap:
     options: MaskingOptions
     extent: Tensor | None = None
     is_whole: bool = False
+    frame: Tensor | None = None
     _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, "VisibleMap"] = field(default_factory=dict, repr=False)
     _within: list["VisibleMap"] = field(default_factory=list, repr=False)
@@ -195,14 +205,16 @@ class VisibleMap:
 
     def __post_init__(self) -> None:
         self.size = self.positions.shape[0], *self.positions.shape[2:]
+        self.known = self.positions if self.frame is None else self.positions | self.frame.to(self.positions.device)
         self.axes: Axes = images_first(self.positions.ndim - 2)
         self.can_inspect = can_inspect(self.positions)
         self.uses_kernels = not self.can_inspect and kernels.serve(self.positions)
 
     @classmethod
     def within(
-        cls, extent: Tensor, size: Sizes, options: MaskingOptions, positions: Tensor | None, device: torch.device
-    ) -> "VisibleMap":
+        cls, extent: Tensor, size: Sizes, options: MaskingOptions, positions: Tensor | None, device: torch.device,
+        frame: Tensor | None = None,
+    ) -> "VisibleMap":  # fmt: skip
         """The map of images of several sizes.
 
         Args:
@@ -211,24 +223,41 @@ class VisibleMap:
             options: of masking.
             positions: (B, 1, H, W) bool, that may be seen as far as they lie within the extent; None for all.
             device: of the positions.
+            frame: within the extent, too.
         """
         inside = within_extent(extent, size, device)
         shown = inside if positions is None else positions & inside
-        return cls(shown, options, extent, is_whole=positions is None)
+        if frame is not None:
+            shown = shown & ~frame.to(device)
+        return cls(shown, options, extent, is_whole=positions is None, frame=frame)
+
+    @property
+    def image(self) -> Tensor:
+        """(1 or B, 1, *size) bool: the places of the images, without the frame; on a CPU but for compiled code."""
+        device = self.positions.device if torch.compiler.is_compiling() else torch.device("cpu")
+        if self.extent is None:
+            places = torch.ones(1, 1, *self.size[1:], dtype=torch.bool, device=device)
+        else:
+            places = within_extent(self.extent, self.size[1:], device)
+        return places if self.frame is None else places & ~self.frame
 
     @property
     def inside(self) -> Tensor | None:
-        """(B, 1, H, W) bool: the places of the images; None for all."""
-        if self.extent is None or self.is_whole:
-            return None if self.extent is None else self.positions
-        if self._inside is None:
-            self._inside = within_extent(self.extent, self.size[1:], self.positions.device)
+        """(B, 1, H, W) bool: the places of the images, without the frame; None for all."""
+        if self.is_whole:
+            return self.positions
+        if self._inside is None and (self.extent is not None or self.frame is not None):
+            self._inside = self.image.to(self.positions.device).expand_as(self.positions)
         return self._inside
 
     def cut(self, features: Tensor, value: float = 0.0) -> Tensor:
         """Features (B, C, H, W) with a value outside of the images."""
-        inside = self.inside
-        return features if inside is None else torch.where(inside, features, value)
+        if self.extent is None:
+            return features
+        device = self.positions.device
+        inside = self.inside if self.frame is None else within_extent(self.extent, self.size[1:], device)
+        assert inside is not None
+        return torch.where(inside, features, value)
 
     @property
     def everything(self) -> bool:
@@ -238,13 +267,17 @@ class VisibleMap:
     @cached_property
     def is_all_visible(self) -> bool:
         """Whether nothing is hidden; looked at with NumPy, which stops at the first hidden position."""
-        return bool(self.positions.numpy().all())
+        return bool(self.known.numpy().all())
 
     @property
     def places(self) -> Places:
-        """The positions in no order of their own, for features that are no map; made once."""
+        """The positions in no order of their own, for features that are no map; made once.
+
+        What is in the frame is visible there, as the tokens of a network's own.
+        """
         if "places" not in self._plans:
-            self._plans["places"] = Places(self.positions[:, 0], self, is_map=True, windows=self.options.windows)
+            is_map = self.frame is None
+            self._plans["places"] = Places(self.known[:, 0], self, is_map=is_map, windows=self.options.windows)
         places: Places = self._plans["places"]
         return places
 
@@ -252,43 +285,37 @@ class VisibleMap:
         """A map of other positions, with so many windows for each image."""
         return VisibleMap(positions, replace(self.options, windows=windows))
 
-    @property
-    def whole_images(self) -> Tensor:
-        """(B,) bool: images of which nothing is hidden."""
-        shown = self.positions if self.inside is None else self.positions | ~self.inside
-        return shown.flatten(1).all(dim=1)
-
     @cached_property
     def row_indices(self) -> Tensor:
-        """Rows of the visible positions."""
-        return row_indices(self.positions)
+        """Rows of the known positions."""
+        return row_indices(self.known)
 
     @cached_property
     def hidden_row_indices(self) -> Tensor:
         """Rows of the hidden positions."""
-        return row_indices(~self.positions)
+        return row_indices(~self.known)
 
     def zero_hidden(self, features: Tensor) -> None:
         """Write 0 into the hidden positions of channels-last features (B, C, *size); see `uses_kernels`."""
         if self.can_inspect:
             zero_rows(to_rows(features), self.hidden_row_indices)
         else:
-            padding_kernels().zero_hidden(features, self.positions)
+            padding_kernels().zero_hidden(features, self.known)
 
     @property
     def number(self) -> int:
-        """How many positions are visible."""
+        """How many positions are known."""
         return self.positions.numel() - len(self.hidden_row_indices)
 
     @property
     def counts(self) -> Tensor:
-        """(B, 1) int64: visible positions of each image, or 1 where nothing is visible."""
-        return self.positions.flatten(2).sum(dim=2).clamp(min=1)
+        """(B, 1) int64: known positions of each image, or 1 where nothing is known."""
+        return self.known.flatten(2).sum(dim=2).clamp(min=1)
 
     def fraction(self, dtype: torch.dtype) -> VisibleFraction:
         """What batch norm of features of one dtype needs on an accelerator; computed once."""
         if dtype not in self._plans:
-            self._plans[dtype] = VisibleFraction.of(self.positions, dtype)
+            self._plans[dtype] = VisibleFraction.of(self.known, dtype)
         fraction: VisibleFraction = self._plans[dtype]
         return fraction
 
@@ -299,20 +326,25 @@ class VisibleMap:
 
     @cached_property
     def as_numbers(self) -> Tensor:
-        """(B, 1, H x W) float32: 1 at visible positions, 0 at hidden ones."""
-        return self.positions.flatten(2).to(torch.float32)
+        """(B, 1, H x W) float32: 1 at known positions, 0 at hidden ones."""
+        return self.known.flatten(2).to(torch.float32)
 
     def positions_along(self, axes: Axes, ndim: int) -> Tensor:
-        """The positions in a shape that broadcasts against features whose images, height and width are these axes."""
-        if axes == self.axes and ndim == self.positions.ndim:
-            return self.positions
+        """`known` in a shape that broadcasts against features whose images, height and width are these axes."""
+        if axes == self.axes and ndim == self.known.ndim:
+            return self.known
         shape = [1] * ndim
         for axis, size in zip(axes, self.size, strict=True):
             shape[axis] = size
-        return self.positions.reshape(shape)
+        return self.known.reshape(shape)
 
     def pad(self, features: Tensor, rings: int) -> Tensor:
         """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
+        filled = self._filled(features, rings)
+        return filled if self.frame is None else torch.where(self.frame.to(filled.device), features, filled)
+
+    def _filled(self, features: Tensor, rings: int) -> Tensor:
+        """The same with anything in the frame."""
         if self._is_planned_in_run(rings):
             return pad_in_run(features, self.positions, self.inside, rings, self.options.padding)
         plan_padding, pad = _PADDINGS[self.options.padding]
@@ -331,8 +363,9 @@ class VisibleMap:
 
     def _suits_kernels(self, rings: int) -> bool:
         """Whether there are kernels for the options and axes, and for so many rings."""
-        is_paper = self.options.padding == "mean" and self.options.detach_padding and self.extent is None
-        return is_paper and self.positions.ndim < 5 and rings <= kernels.MOST_RINGS
+        is_paper = self.options.padding == "mean" and self.options.detach_padding
+        is_image = self.extent is None and self.frame is None
+        return is_paper and is_image and self.positions.ndim < 5 and rings <= kernels.MOST_RINGS
 
     def plan(self, rings: int) -> Plan:
         """The plan of padding for eager code that fills only the positions that rings reach; made once."""
@@ -373,11 +406,8 @@ class VisibleMap:
             return known
         if self.options.partial_patches == "hidden":
             return self._derived.setdefault(window, self._whole_patches(window))
-        positions = self._propagated(window)
-        if self.extent is not None or window.may_miss(*self.size[1:]):
-            positions = positions | beside(self.whole_images[:, None], len(self.size) - 1)
         extent = None if self.extent is None else window.extent_after(self.extent)
-        derived = self._derived[window] = self._after(positions, extent)
+        derived = self._derived[window] = self._after(self._propagated(window), extent, self._frame_after(window))
         single = single_position._replace(stride=window.stride)
         larger = self._within if single == single_position else self._within_strides.setdefault(single, [])
         if window == single:
@@ -386,11 +416,19 @@ class VisibleMap:
             larger.append(derived)
         return derived
 
+    def _frame_after(self, window: Window) -> Tensor | None:
+        """Where windows read nothing but the frame and the padding of their own."""
+        least = self.size[1:] if self.extent is None else (1,) * len(window.stride)
+        if self.frame is None and not window.may_miss(*least):
+            return None
+        return ~propagate_visible(self.image, *window)
+
     def _whole_patches(self, window: Window) -> "VisibleMap":
         """The map of patches, of which only those are visible that are so as a whole."""
         after = self.options_after(window)
-        positions = ~propagate_visible(~self.positions, *window)
-        patches = self._after(positions, None if self.extent is None else window.extent_after(self.extent))
+        extent, frame = None if self.extent is None else window.extent_after(self.extent), self._frame_after(window)
+        positions = ~propagate_visible(~self.known, *window)
+        patches = self._after(positions if frame is None else positions & ~frame.to(positions.device), extent, frame)
         patches.options = after
         return patches
 
@@ -409,19 +447,21 @@ class VisibleMap:
             )
         return replace(self.options, partial_patches="padded")
 
-    def _after(self, positions: Tensor, extent: Tensor | None) -> "VisibleMap":
-        """A later map."""
+    def _after(self, positions: Tensor, extent: Tensor | None, frame: Tensor | None) -> "VisibleMap":
+        """A later map; without a frame that is known to be empty."""
         if 0 in positions.shape[2:]:
             raise NotImplementedError(_TOO_SMALL.format("some image"))
         if extent is None:
-            return VisibleMap(positions, self.options)
+            return VisibleMap(positions, self.options, frame=_if_any(frame))
         if torch.compiler.is_compiling():
             _assert_in_run(extent > 0, _TOO_SMALL.format("some image"))
         elif (extent < 1).any():
             image = int((extent < 1).any(1).nonzero()[0])
             raise NotImplementedError(_TOO_SMALL.format(f"image {image}"))
-        shown = None if self.is_whole else positions
-        return VisibleMap.within(extent, tuple(positions.shape[2:]), self.options, shown, positions.device)
+        shown, size = None if self.is_whole else positions, tuple(positions.shape[2:])
+        if frame is not None:
+            frame = _if_any(frame & within_extent(extent, size, frame.device))
+        return VisibleMap.within(extent, size, self.options, shown, positions.device, frame)
 
     def _has_size_after(self, window: Window, derived: "VisibleMap") -> bool:
         """Whether the map after a window has the size of another one, and that of each image."""
@@ -467,11 +507,9 @@ class VisibleMap:
         *,
         least: float = 0.0,
         extent_after: Callable[[Tensor], Tensor] | None = None,
+        adds: bool = False,
     ) -> "VisibleMap":
         """The map of positions that are made from visible ones, computed once for each key.
-
-        An image of which nothing is hidden stays so, whatever is added around it: what is computed from all of it is
-        what the plain network computes.
 
         Args:
             key: names the function and its settings.
@@ -480,6 +518,7 @@ class VisibleMap:
             least: sum of the weights of visible positions above which a new position is visible.
             extent_after: from the sizes of the images (B, 2) to those of their results, where they depend on nothing
                 else and `spread` makes each position from the same ones whatever the size.
+            adds: whether some new positions may be made from none: they are a frame, as are those made from one alone.
 
         Raises:
             DependsOnSize: the images have several sizes, and there is no `extent_after`.
@@ -488,18 +527,23 @@ class VisibleMap:
             if self.extent is not None and extent_after is None:
                 raise DependsOnSize
             extent = None if self.extent is None or extent_after is None else extent_after(self.extent)
-            whole = beside(self.whole_images[:, None], len(self.size) - 1)
-            self._derived[key] = self._after((spread(self.positions.float()) > least) | whole, extent)
+            frame = None
+            if adds or self.frame is not None:
+                image = self.image
+                frame = (spread(image.float()) <= least).to(image.device)
+            self._derived[key] = self._after(spread(self.positions.float()) > least, extent, frame)
         return self._derived[key]
 
-    def kept(self, key: Hashable, positions: Tensor) -> "VisibleMap":
+    def kept(self, key: Hashable, positions: Tensor, frame: Tensor | None) -> "VisibleMap":
         """A map of other positions that counts as made from these, so that it is planned once."""
         if key not in self._derived:
-            self._derived[key] = VisibleMap(positions, self.options)
+            self._derived[key] = VisibleMap(positions, self.options, frame=_if_any(frame))
         return self._derived[key]
 
     def merge(self, *others: "VisibleMap", intersection: bool | None = None) -> "VisibleMap":
         """The positions visible in all maps, or in any; after a residual sum that is the options' merge rule.
+
+        What is visible in one map and in the frame of the other is visible, too; what is in both frames is a frame.
 
         Windows show all that those of 1 x 1 and the same stride show, the input itself for stride 1, so the merge of
         such branches is one of the two: with the intersection rule all blocks of a ResNet stage share one map, and its
@@ -517,6 +561,9 @@ class VisibleMap:
             others = tuple(rest)
         combine = torch.logical_and if intersection else torch.logical_or
         for other in others:
+            if merged.frame is not other.frame:
+                merged = merged._framed_merge(other, intersection)
+                continue
             if merged.is_whole and other.is_whole and merged._has_size_of(other):
                 continue
             if merged._lies_within(other):
@@ -526,8 +573,19 @@ class VisibleMap:
             else:
                 if not merged._has_size_of(other):
                     raise NotImplementedError(_OTHER_EXTENT)
-                merged = VisibleMap(combine(merged.positions, other.positions), self.options, merged.extent)
+                shown = combine(merged.positions, other.positions)
+                merged = VisibleMap(shown, self.options, merged.extent, frame=merged.frame)
         return merged
+
+    def _framed_merge(self, other: "VisibleMap", intersection: bool) -> "VisibleMap":
+        """The same of two maps with other frames."""
+        if not self._has_size_of(other):
+            raise NotImplementedError(_OTHER_EXTENT)
+        frame = None if self.frame is None or other.frame is None else _if_any(self.frame & other.frame)
+        shown = self.known & other.known if intersection else self.positions | other.positions
+        if frame is not None:
+            shown = shown & ~frame.to(shown.device)
+        return VisibleMap(shown, self.options, self.extent, self.is_whole and other.is_whole, frame)
 
     def on(self, device: torch.device) -> "VisibleMap":
         """The map on another device."""
@@ -541,11 +599,23 @@ class VisibleMap:
             return self
         return self.derive(("expand", *size), lambda numbers: numbers.expand(-1, -1, *size))
 
+    def surroundings(self, axis: int, length: int) -> "VisibleMap":
+        """A map that is a frame everywhere, as large as this one but along an axis from 2 on."""
+
+        def nothing(numbers: Tensor) -> Tensor:
+            return numbers.narrow(axis, 0, 1).expand(*numbers.shape[:axis], length, *numbers.shape[axis + 1 :]) * 0
+
+        return self.derive(("surroundings", axis, length), nothing, adds=True)
+
     def concatenated(self, others: "Sequence[VisibleMap]", axis: int) -> "VisibleMap":
         """Maps side by side, along an axis from 2 on."""
         if any(each.extent is not None for each in (self, *others)):
             raise DependsOnSize
-        return VisibleMap(torch.cat([self.positions, *(other.positions for other in others)], axis), self.options)
+        maps = (self, *others)
+        positions, frame = torch.cat([each.positions for each in maps], axis), None
+        if any(each.frame is not None for each in maps):
+            frame = ~torch.cat([each.image.expand_as(each.positions) for each in maps], axis)
+        return VisibleMap(positions, self.options, frame=frame)
 
     def _lies_within(self, other: "VisibleMap") -> bool:
         """Whether `other` is known to show all that this map shows; false says nothing."""
@@ -568,6 +638,11 @@ def within_extent(extent: Tensor, size: Sizes, device: torch.device) -> Tensor:
     for behind, (length, longest) in enumerate(zip(lengths[-2::-1], size[-2::-1], strict=True), 1):
         inside = (beside(torch.arange(longest, device=device), behind) < length) & inside
     return inside[:, None]
+
+
+def _if_any(frame: Tensor | None) -> Tensor | None:
+    """A frame unless it is known to be empty."""
+    return None if frame is None or (can_inspect(frame) and not frame.any()) else frame
 
 
 def _assert_in_run(truths: Tensor, message: str) -> None:

@@ -209,6 +209,7 @@ class MapOfSize(VisibleMap):
         *,
         least: float = 0.0,
         extent_after: Callable[[Tensor], Tensor] | None = None,
+        adds: bool = False,
     ) -> VisibleMap:
         """The map of positions that are made from these."""
         return self._of_size(spread(self.positions.float()))

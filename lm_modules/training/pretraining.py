@@ -140,7 +140,7 @@ class MaskedPretraining(TrainingModule):
 
         def keep(path: str, _module: nn.Module, _images: Any, output: Any) -> None:
             if isinstance(output, Masked):  # a copy: later layers may change it in place
-                found[path] = output.as_plain(), output.visible.positions
+                found[path] = output.as_plain(), output.visible.known
             else:  # nothing is hidden
                 found[path] = output.clone(), torch.ones_like(output[:, :1], dtype=torch.bool)
 

@@ -73,8 +73,8 @@ class Attention(nn.Module):
 
 
 def tokens_of(seen: Seen, image: int) -> tuple[Tensor, Tensor]:
-    """The visible tokens (1, n, C) of an image, and which of N these are."""
-    kept = seen.v[image].flatten().nonzero()[:, 0]
+    """The visible tokens (1, n, C) of an image, and which of N these are; what surrounds the image is seen, too."""
+    kept = seen.known[image].flatten().nonzero()[:, 0]
     return seen.x[image].flatten(1).T[kept][None], kept
 
 
@@ -110,7 +110,7 @@ class OverPositions(nn.Module):
                 own = tokens[self.extra :] + (tokens[0] if self.extra and self.adds else 0)
                 y = y.index_copy(1, kept[self.extra :] - self.extra, own.T)
             images.append(y.reshape(seen.x[image].shape))
-        return seen.like(torch.stack(images))
+        return Seen(torch.stack(images), seen.known, seen.run)
 
 
 class OverWindows(nn.Module):
@@ -152,7 +152,7 @@ class OverWindows(nn.Module):
 
     def _dropped(self, seen: Seen) -> Seen:
         images, (_, channels, height, width) = [], seen.x.shape
-        for x, v in zip(seen.x, seen.v, strict=True):
+        for x, v in zip(seen.x, seen.known, strict=True):
             found: dict[tuple[int, int], Tensor] = {}
             for window in self._windows(height, width):
                 beyond = [down >= height or across >= width for down, across in window]
@@ -164,7 +164,7 @@ class OverWindows(nn.Module):
             nothing = x.new_zeros(channels)
             rows = [torch.stack([found.get((i, j), nothing) for j in range(width)]) for i in range(height)]
             images.append(torch.stack(rows).permute(2, 0, 1))
-        return seen.like(torch.stack(images))
+        return Seen(torch.stack(images), seen.known, seen.run)
 
 
 class ToPooled(nn.Module):
@@ -193,7 +193,7 @@ class ToPooled(nn.Module):
         return y.transpose(1, 2).reshape(images, count, channels)
 
     def _dropped(self, seen: Seen, pooled: Seen) -> Seen:
-        images, shown = [], seen.v.clone()
+        images, shown = [], seen.known.clone()
         for image in range(len(seen.x)):
             (queries, kept), (keys, _) = tokens_of(seen, image), tokens_of(pooled, image)
             y = torch.zeros_like(seen.x[image]).flatten(1)

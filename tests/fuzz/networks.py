@@ -133,6 +133,26 @@ def norm(chance: Chance, channels: int) -> nn.Module:
     return chance.choice([batch_norm] * 4 + others)
 
 
+def padded(chance: Chance, channels: int) -> nn.Module:
+    """Zeros, or what a layer makes of nothing else, around the image."""
+    sizes = [chance.choice([0, 1, 1, 2]) for _ in range(2 * chance.axes)]
+    axis = chance.choice(chance.positions)
+
+    def beside(x: Tensor) -> Tensor:
+        zeros = x.new_zeros([1 if each == axis else size for each, size in enumerate(x.shape)])
+        return torch.cat([zeros, x] if sizes[0] else [x, zeros], axis)
+
+    return chance.choice(
+        [
+            Block(f"F.pad(x, {sizes})", lambda x: F.pad(x, sizes)),
+            Block(f"zeros beside x along {axis}", beside),
+            chance.layer("Conv", channels, channels, 1, padding=chance.choice([1, 2])),
+            chance.layer("Conv", channels, channels, 2, padding=3, dilation=chance.choice([1, 2])),
+            chance.layer("ConvTranspose", channels, channels, 2, 3, output_padding=1),
+        ]
+    )
+
+
 def activation(chance: Chance, channels: int) -> nn.Module:
     changes = chance.random() < 0.5
     kinds = (nn.ReLU, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.LeakyReLU)

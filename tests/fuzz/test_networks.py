@@ -34,6 +34,7 @@ from tests.fuzz.networks import (
     head,
     in_place,
     moving_axes,
+    padded,
     standardised,
     unused,
     without_gradient,
@@ -226,7 +227,7 @@ def hooked_modules(network, chance):
 def record(seen, path):
     def hook(_module, _args, output):
         if isinstance(output, Seen):
-            seen.append((path, Seen(output.x, output.v, output.run, axes=output.axes)))
+            seen.append((path, Seen(output.x, output.v, output.run, axes=output.axes, f=output.f)))
         else:
             seen.append((path, output.as_plain() if isinstance(output, Masked) else output.clone()))
 
@@ -337,8 +338,10 @@ KINDS = {
     "in place": Kind(check_gradients, (in_place, aliases, without_gradient, *LAYERS), modes=BOTH, refuses=0.5),
     "checkpoints": Kind(check_gradients, (checkpointed, checkpointed, *LAYERS), modes=BOTH),
     "axes": Kind(check_gradients, (moving_axes, moving_axes, *LAYERS), modes=BOTH),
+    "surroundings of sizes": Kind(check_sizes, (padded, padded, *LAYERS), refuses=0.7),
     "sizes": Kind(check_sizes, (*BLOCKS, *BLOCKS, asking, asking), (head, head, asking_head), refuses=0.7),
     "attention": Kind(check_attention, (attention, attention, *LAYERS), (head, token_head, token_head), modes=BOTH),
+    "surroundings": Kind(check_attention, (padded, padded, *BLOCKS), modes=BOTH),
     "on accelerators": Kind(check_on_accelerators, modes=BOTH),
     "single precision": Kind(check_single_precision, modes=BOTH),
     "hooks": Kind(check_hooks, modes=BOTH),

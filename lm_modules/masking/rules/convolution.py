@@ -74,7 +74,7 @@ def transposed_convolution(
         )
         return (extent - 1) * step - 2 * frame + (size - 1) * spread + rest + 1
 
-    result = carry(features, x.visible.derive(key, reached, least=0.5, extent_after=extent_after))
+    result = carry(features, x.visible.derive(key, reached, least=0.5, extent_after=extent_after, adds=True))
     result.rings = rings
     return result
 
@@ -114,6 +114,7 @@ def pad(
         ("pad", sizes, mode),
         lambda numbers: F.pad(numbers, sizes, mode),
         extent_after=extent_after if is_frame else None,
+        adds=mode == "constant",
     )
     padded = carry(F.pad(x.visible.cut(x.features, filler), sizes, mode, value), visible)
     if is_frame:

@@ -38,21 +38,23 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
     """Channels of several branches: visible where any branch is, each branch 0 where it is hidden itself.
 
     A plain branch, such as a pooled one enlarged again, is known everywhere and shows no position by itself. Along
-    height or width, maps are put side by side as their features are.
+    height or width, maps are put side by side as their features are; a plain branch, such as zeros, is no place of an
+    image there.
 
     Raises:
-        NotImplementedError: the axis is that of the images, or a plain branch lies beside a masked one.
+        NotImplementedError: the axis is that of the images.
     """
-    first, *others = masked_operands(*branches)
+    first = masked_operands(*branches)[0]
     axis = dim % first.ndim
-    if axis == first.axes[0] or (axis in first.spatial_axes and len(others) + 1 < len(branches)):
-        raise NotImplementedError(
-            f"layer masking concatenates channels, or positions that are all masked, got axis {axis}; {OWN_RULE}"
-        )
+    if axis == first.axes[0]:
+        raise NotImplementedError(f"layer masking concatenates channels or positions, got axis {axis}; {OWN_RULE}")
     if axis in first.spatial_axes:
         place = 2 + first.spatial_axes.index(axis)
-        visible = first.visible.concatenated([other.visible for other in others], place)
-        return carry(operation(branches, axis), visible, first.axes)
+        maps = [
+            each.visible if isinstance(each, Masked) else first.visible.surroundings(place, each.shape[axis])
+            for each in branches
+        ]
+        return carry(operation(branches, axis), maps[0].concatenated(maps[1:], place), first.axes)
     features, visible = _united(branches)
     return carry(operation(features, axis), visible, first.axes)
 

@@ -51,12 +51,12 @@ def batch_norm(
     if visible.uses_kernels:
         from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
 
-        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions))
+        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.known))
     if is_traced():
-        return x.with_fresh(explicit_batch_norm(norm, x.features, visible.positions))
+        return x.with_fresh(explicit_batch_norm(norm, x.features, visible.known))
     if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
         return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
-    return x.with_fresh(masked_batch_norm(norm, x.features, visible.positions))
+    return x.with_fresh(masked_batch_norm(norm, x.features, visible.known))
 
 
 @masking_rule(nn.SyncBatchNorm, any_sizes=True)
@@ -82,8 +82,8 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     if visible.uses_kernels:
         from maskrobust.lm_modules.masking.kernels.batch_norm import kernel_batch_norm
 
-        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.positions, group))
-    return x.with_fresh(explicit_batch_norm(norm, x.features, visible.positions, group))
+        return x.with_fresh(kernel_batch_norm(norm, x.features, visible.known, group))
+    return x.with_fresh(explicit_batch_norm(norm, x.features, visible.known, group))
 
 
 @masking_rule(F.group_norm, any_sizes=True)
@@ -95,7 +95,7 @@ def group_norm(
     check_images_first(x)
     if x.visible.everything:
         return x.with_fresh(operation(x, num_groups, weight, bias, eps))
-    return x.with_fresh(functional.masked_group_norm(x, x.visible.positions, num_groups, weight, bias, eps))
+    return x.with_fresh(functional.masked_group_norm(x, x.visible.known, num_groups, weight, bias, eps))
 
 
 @masking_rule(F.instance_norm, any_sizes=True)

@@ -88,9 +88,9 @@ def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) ->
     pool = ADAPTIVE_AVERAGE_POOLS[len(x.spatial_axes)]
     pooled: Tensor = pool(x.with_hidden_zero(), output_size)
     if not x.visible.everything:
-        ones = x.visible.positions.to(torch.promote_types(pooled.dtype, torch.float32))
+        ones = x.visible.known.to(torch.promote_types(pooled.dtype, torch.float32))
         fraction = pool(ones, output_size)
-        pooled = pooled / torch.where(visible.positions, fraction, 1.0).to(pooled.dtype)
+        pooled = pooled / torch.where(visible.known, fraction, 1.0).to(pooled.dtype)
     return carry(pooled, visible)
 
 

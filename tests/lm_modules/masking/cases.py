@@ -89,8 +89,9 @@ def assert_as_reference(
     for one, wanted in zip(tensors_of(output), tensors_of(expected), strict=True):
         assert_close(one, wanted, 1e-8, "the output")
     if isinstance(expected, Seen):
-        seen = masked.coverage(visible, channels=images.shape[1]) > 0
-        assert torch.equal(seen[:, 0], expected.v), "other positions are visible"
+        coverage = masked.coverage(visible, channels=images.shape[1])[:, 0]
+        assert torch.equal(coverage > 0, expected.known), "other positions are visible"
+        assert (coverage[expected.f] == 1).all(), "what surrounds the image is not covered"
     for each in (output, expected):
         sum(part.square().sum() for part in tensors_of(each)).backward()
     assert_close(given.grad, plain.grad, 1e-6, "the gradient at the images")

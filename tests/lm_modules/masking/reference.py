@@ -49,23 +49,30 @@ class Run:
 
 
 class Seen:
-    """Features of which some positions are visible; 0 elsewhere.
+    """Features of which some positions are visible, and some are outside of the image, but known; 0 elsewhere.
 
     Attributes:
         x: float64.
         v: (B, *size) bool, for images (B, H, W).
         run: shared by all features of one pass.
         axes: which axes of `x` are images and those of `v`; by default the first one and the last ones.
-        inside: what was framed with zeros to make these features, and by how much, in the order of `F.pad`.
+        f: (B, *size) bool: what the network has put around the image by itself, and what it makes of nothing else.
         branches: what was stacked along axis 0 to make them.
     """
 
-    def __init__(self, x: Tensor, v: Tensor, run: Run, *, axes: Axes | None = None, inside: Any = None) -> None:
+    def __init__(self, x: Tensor, v: Tensor, run: Run, *, axes: Axes | None = None, f: Tensor | None = None) -> None:
         images, *places = axes or (0, *range(x.ndim - v.ndim + 1, x.ndim))
-        v = v.permute(0, *(1 + places.index(place) for place in sorted(places)))
-        self.v, self.run, self.axes, self.inside = v, run, (images, *sorted(places)), inside
+        order = (0, *(1 + places.index(place) for place in sorted(places)))
+        self.v, self.f = v.permute(order), torch.zeros_like(v).permute(order) if f is None else f.permute(order)
+        self.run, self.axes = run, (images, *sorted(places))
+        assert not (self.v & self.f).any()
         self.branches: Sequence[Seen] | None = None
-        self.x = torch.where(self.spread(v, x), x, 0.0)
+        self.x = torch.where(self.spread(self.known, x), x, 0.0)
+
+    @property
+    def known(self) -> Tensor:
+        """(B, *size) bool: where there is a value that nothing hidden has changed."""
+        return self.v | self.f
 
     def spread(self, v: Tensor, x: Tensor | None = None) -> Tensor:
         """(B, *size) in a shape that broadcasts against the features."""
@@ -73,7 +80,15 @@ class Seen:
         return v.reshape(*v.shape, *[1] * (ndim - v.ndim)).movedim([*range(v.ndim)], self.axes)
 
     def like(self, x: Tensor) -> "Seen":
-        return Seen(x, self.v, self.run, axes=self.axes)
+        return Seen(x, self.v, self.run, axes=self.axes, f=self.f)
+
+    def made(self, x: Tensor, spread: Callable[[Tensor], Tensor], least: float = 0.5) -> "Seen":
+        """Features that each position makes of some others: of numbers (B, 1, *size) `spread` makes their sum.
+
+        Visible where any of these is; outside of the image where all of them are, or where there is none.
+        """
+        v, image = (spread(each[:, None].double())[:, 0] > least for each in (self.v, ~self.f))
+        return Seen(x, v, self.run, f=~image)
 
     def moved(self, compute: Callable[[Tensor], Tensor]) -> "Seen":
         """After a function that leaves values at their positions; which axes these are is seen in growing numbers."""
@@ -90,15 +105,15 @@ class Seen:
             axes.append(grows[0] if grows else axis)
         if any(y.shape[new] != self.x.shape[old] for old, new in zip(self.axes, axes, strict=True)):
             raise ValueError("nobody sees where an axis of size 1 goes")
-        return Seen(y, self.v, self.run, axes=tuple(axes))
+        return Seen(y, self.v, self.run, axes=tuple(axes), f=self.f)
 
     def with_ones(self, v: Tensor) -> Tensor:
         """The features with 1 where they, or a result, are hidden: no function of them is infinite there."""
-        return torch.where(self.spread(v & self.v), self.x, 1.0)
+        return torch.where(self.spread(v & self.known), self.x, 1.0)
 
     def visible_values(self) -> Tensor:
         """(N, C) of (B, C, *size)."""
-        return self.x.movedim(1, -1)[self.v]
+        return self.x.movedim(1, -1)[self.known]
 
     def become(self, other: "Seen") -> "Seen":
         """A change in place: every name of these features sees it; the gradient does not where none is recorded."""
@@ -106,7 +121,7 @@ class Seen:
         if not torch.is_grad_enabled() and self.x.requires_grad:
             with torch.enable_grad():
                 changed = self.x + (changed - self.x).detach()
-        self.x, self.v, self.axes, self.inside, self.branches = changed, other.v, other.axes, None, None
+        self.x, self.v, self.f, self.axes, self.branches = changed, other.v, other.f, other.axes, None
         return self
 
     @property
@@ -157,11 +172,6 @@ def along(values: Tensor, count: int) -> Tensor:
     return values.reshape(*values.shape, *[1] * count)
 
 
-def spread_whole(seen: Tensor, before: Tensor) -> Tensor:
-    """The rule for whole images: where everything of an image was visible, everything is."""
-    return seen | along(before.flatten(1).all(dim=1), seen.ndim - 1)
-
-
 def of_axes(name: str, x: Tensor) -> Callable[..., Any]:
     """A function of torch for as many axes of positions as (B, C, *size) has, such as conv2d."""
     return getattr(F, f"{name}{x.ndim - 2}d")
@@ -177,25 +187,33 @@ def sum_of_neighbours(x: Tensor) -> Tensor:
 
 
 def fill(seen: Seen) -> Tensor:
-    """Padding until nothing is left to fill."""
+    """Padding until nothing is left to fill; what is outside of the image stays, and is no neighbour."""
+    framed, outside = seen, seen.f[:, None]
+    if outside.any():
+        seen = Seen(torch.where(outside, 0.0, seen.x), seen.v, seen.run, f=seen.f)
+        return torch.where(outside, framed.x, filled(seen))
+    return filled(seen)
+
+
+def filled(seen: Seen) -> Tensor:
     values, known = (seen.x.detach() if seen.run.detach_padding else seen.x), seen.v[:, None]
     if seen.run.padding == "zeros":
         return torch.where(known, seen.x, 0.0)
     if seen.run.padding == "mirror":
-        mirrored = torch.stack([mirror(x, v) for x, v in zip(values, seen.v, strict=True)])
+        mirrored = torch.stack([mirror(*each) for each in zip(values, seen.v, seen.f, strict=True)])
         return torch.where(known, seen.x, mirrored)
     while True:
         counts = sum_of_neighbours(known.to(values.dtype))
-        ring = (counts > 0.5) & ~known
+        ring = (counts > 0.5) & ~known & ~seen.f[:, None]
         if not ring.any():
             return torch.where(seen.v[:, None], seen.x, values)
         values = torch.where(ring, sum_of_neighbours(values) / counts.clamp(min=1), values)
         known = known | ring
 
 
-def mirror(x: Tensor, v: Tensor) -> Tensor:
+def mirror(x: Tensor, v: Tensor, f: Tensor) -> Tensor:
     """What is hidden of one image (C, *size): its features mirrored at the nearest visible position."""
-    places, hidden = v.nonzero(), (~v).nonzero()  # both in reading order
+    places, hidden = v.nonzero(), (~v & ~f).nonzero()  # both in reading order
     if not len(places):
         return x
     squares = (hidden[:, None] - places).square().sum(dim=2)
@@ -218,17 +236,14 @@ def convolution(
     groups: int = 1,
 ) -> Seen:  # fmt: skip
     axes = weight.ndim - 2
-    inside, frame = seen.inside or (seen, (0,) * 2 * axes)
     if padding == "same":
         spans = [(size - 1) * step for size, step in zip(weight.shape[2:], each_axis(dilation, axes), strict=True)]
-        own = [part for span in spans[::-1] for part in (span // 2, span - span // 2)]
+        border = [part for span in spans[::-1] for part in (span // 2, span - span // 2)]
     else:
-        own = [part for size in each_axis(0 if padding == "valid" else padding, axes)[::-1] for part in (size, size)]
-    border = [one + other for one, other in zip(own, frame, strict=True)]
-    y = function(F.pad(fill(inside), border), weight, bias, stride, 0, dilation, groups)
+        border = [side for size in each_axis(0 if padding == "valid" else padding, axes)[::-1] for side in (size, size)]
+    y = function(F.pad(fill(seen), border), weight, bias, stride, 0, dilation, groups)
     window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
-    v = function(F.pad(inside.v[:, None].to(y.dtype), border), window, None, stride, 0, dilation)[:, 0] > 0.5
-    return Seen(y, spread_whole(v, inside.v), seen.run)
+    return seen.made(y, lambda numbers: function(F.pad(numbers, border), window, None, stride, 0, dilation))
 
 
 def transposed_convolution(
@@ -237,14 +252,12 @@ def transposed_convolution(
 ) -> Seen:  # fmt: skip
     y = function(fill(seen), weight, bias, stride, padding, output_padding, groups, dilation)
     window = torch.ones(1, 1, *weight.shape[2:], dtype=y.dtype)
-    reached = function(seen.v[:, None].to(y.dtype), window, None, stride, padding, output_padding, 1, dilation)
-    return Seen(y, spread_whole(reached[:, 0] > 0.5, seen.v), seen.run)
+    return seen.made(y, lambda numbers: function(numbers, window, None, stride, padding, output_padding, 1, dilation))
 
 
-def any_under(seen: Seen, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor:
+def pooled(seen: Seen, y: Tensor, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Seen:
     pool = of_axes("max_pool", seen.x)
-    pooled = pool(seen.v[:, None].double(), kernel, stride or kernel, padding, dilation, ceil_mode)
-    return spread_whole(pooled[:, 0] > 0.5, seen.v)
+    return seen.made(y, lambda numbers: pool(numbers, kernel, stride or kernel, padding, dilation, ceil_mode))
 
 
 def note_ties(seen: Seen, pooled: Tensor, indices: Tensor, pool: Callable[[Tensor], Any], v: Tensor) -> None:
@@ -264,9 +277,10 @@ def max_pool(
         settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
         return of_axes("max_pool", x)(x, *settings, return_indices=True)
 
-    (y, indices), v = pool(seen.x), any_under(seen, kernel_size, stride, padding, dilation, ceil_mode)
-    note_ties(seen, y, indices, pool, v)
-    return Seen(y, v, seen.run)
+    y, indices = pool(seen.x)
+    result = pooled(seen, y, kernel_size, stride, padding, dilation, ceil_mode)
+    note_ties(seen, y, indices, pool, result.v)
+    return result
 
 
 def avg_pool(
@@ -274,28 +288,25 @@ def avg_pool(
     *rest: Any, **named: Any,
 ) -> Seen:  # fmt: skip
     y = function(seen.x, kernel_size, stride or kernel_size, padding, ceil_mode, *rest, **named)
-    return Seen(y, any_under(seen, kernel_size, stride, padding, 1, ceil_mode), seen.run)
+    return pooled(seen, y, kernel_size, stride, padding, 1, ceil_mode)
 
 
 def lp_pool(
     function: Any, seen: Seen, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Seen:
-    y, v = (
-        function(seen.x, norm_type, kernel_size, stride, ceil_mode),
-        any_under(seen, kernel_size, stride, 0, 1, ceil_mode),
-    )
-    seen.run.note("pole", y[v[:, None].expand_as(y)])
-    return Seen(y, v, seen.run)
+    y = function(seen.x, norm_type, kernel_size, stride, ceil_mode)
+    result = pooled(seen, y, kernel_size, stride, 0, 1, ceil_mode)
+    seen.run.note("pole", y[result.known[:, None].expand_as(y)])
+    return result
 
 
 def pixel_unshuffle(_function: Any, seen: Seen, factor: int) -> Seen:
-    v = F.max_pool2d(seen.v[:, None].double(), factor)[:, 0] > 0.5
-    return Seen(F.pixel_unshuffle(seen.x, factor), v, seen.run)
+    return pooled(seen, F.pixel_unshuffle(seen.x, factor), factor, factor, 0, 1, False)
 
 
 def pixel_shuffle(_function: Any, seen: Seen, factor: int) -> Seen:
-    v = seen.v.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    return Seen(F.pixel_shuffle(seen.x, factor), v, seen.run)
+    v, f = (each.repeat_interleave(factor, 1).repeat_interleave(factor, 2) for each in (seen.v, seen.f))
+    return Seen(F.pixel_shuffle(seen.x, factor), v, seen.run, f=f)
 
 
 def interpolate(
@@ -305,8 +316,8 @@ def interpolate(
     settings = (size, scale_factor, mode, align_corners)
     kwargs.pop("antialias", None)
     of_mask = (size, scale_factor, "bilinear" if mode == "bicubic" else mode, align_corners)
-    reached = F.interpolate(seen.v[:, None].double(), *of_mask, **kwargs)[:, 0] > 1e-6
-    return Seen(F.interpolate(fill(seen), *settings, **kwargs), spread_whole(reached, seen.v), seen.run)
+    y = F.interpolate(fill(seen), *settings, **kwargs)
+    return seen.made(y, lambda numbers: F.interpolate(numbers, *of_mask, **kwargs), 1e-6)
 
 
 def pad(_function: Any, seen: Seen, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Seen:
@@ -316,12 +327,7 @@ def pad(_function: Any, seen: Seen, pad: Sequence[int], mode: str = "constant", 
         assert all(padded.shape[axis] == seen.shape[axis] for axis in seen.axes)  # channels alone are padded
         return seen.like(padded)
     pad = (*pad, *(0,) * (2 * len(seen.spatial) - len(pad)))
-    x, v = F.pad(seen.x, pad, mode), F.pad(seen.v[:, None].double(), pad, mode)[:, 0] > 0.5
-    inside = None
-    if mode == "constant" and min(pad) >= 0:
-        within, frame = seen.inside or (seen, (0,) * len(pad))
-        inside = within, tuple(one + other for one, other in zip(pad, frame, strict=True))
-    return Seen(x, spread_whole(v, seen.v), seen.run, inside=inside)
+    return seen.made(F.pad(seen.x, pad, mode), lambda numbers: F.pad(numbers, pad, mode))
 
 
 # --- pools over everything -----------------------------------------------------------------------------------------
@@ -336,19 +342,18 @@ def adaptive_pool(function: Any, seen: Seen, output_size: Any, *_: Any, **_kwarg
     size = seen.v.shape[1:]
     wanted = each_axis(output_size, len(size))
     counts = [asked or old for asked, old in zip(wanted, size, strict=True)]
-    rows, seen_rows = [], []
+    rows = []
     for place in product(*map(bins, size, counts)):
-        x, v = seen.x[(..., *place)].flatten(2), seen.v[(slice(None), *place)].flatten(1)
+        x, known = seen.x[(..., *place)].flatten(2), seen.known[(slice(None), *place)].flatten(1)
         if averages:
-            rows.append(x.sum(dim=2) / v.sum(dim=1).clamp(min=1)[:, None])
+            rows.append(x.sum(dim=2) / known.sum(dim=1).clamp(min=1)[:, None])
         else:
             rows.append(x.max(dim=2).values)
             note_largest(seen.run, x)
-        seen_rows.append(v.any(dim=1))
     y = torch.stack(rows, dim=2).unflatten(2, counts)
     if set(wanted) == {1}:
         return y
-    return Seen(y, torch.stack(seen_rows, dim=1).unflatten(1, counts), seen.run)
+    return seen.made(y, lambda numbers: of_axes("adaptive_max_pool", numbers)(numbers, counts))
 
 
 def note_largest(run: Run, values: Tensor) -> None:
@@ -374,7 +379,7 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
         assert not axes & set(seen.axes)
         result = seen.moved(lambda x: function(x, *args, **kwargs))
         if name == "norm":
-            seen.run.note("pole", result.with_ones(seen.v))
+            seen.run.note("pole", result.with_ones(seen.known))
         return result
     if name == "amax":
         count = len(seen.spatial)
@@ -382,7 +387,7 @@ def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     if name != "mean":
         return function(seen.x, *args, **kwargs)
     keepdim = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
-    count = seen.spread(seen.v).sum(dim=seen.spatial, keepdim=True).clamp(min=1)
+    count = seen.spread(seen.known).sum(dim=seen.spatial, keepdim=True).clamp(min=1)
     return (seen.x / count).sum(dim=seen.spatial, keepdim=keepdim)
 
 
@@ -435,9 +440,9 @@ def group_norm(
 ) -> Seen:
     groups = seen.x.unflatten(1, (num_groups, -1))
     over = tuple(range(2, groups.ndim))
-    count = along(seen.v.flatten(1).sum(dim=1).clamp(min=1), groups.ndim - 1) * groups.shape[2]
+    count = along(seen.known.flatten(1).sum(dim=1).clamp(min=1), groups.ndim - 1) * groups.shape[2]
     mean = groups.sum(dim=over, keepdim=True) / count
-    deviation = torch.where(seen.v[:, None, None], groups - mean, 0.0)
+    deviation = torch.where(seen.known[:, None, None], groups - mean, 0.0)
     variance = deviation.square().sum(dim=over, keepdim=True) / count
     mean, variance = (each.expand_as(groups).flatten(1, 2) for each in (mean, variance))
     return normalised(seen, mean, variance, weight, bias, eps)
@@ -454,10 +459,10 @@ def instance_norm(
 # --- several features, position by position, other shapes ---------------------------------------------------------
 
 
-def known(operands: Sequence[Any]) -> tuple[Seen, Tensor]:
-    """One of the masked operands, and where all of them are visible."""
+def met(operands: Sequence[Any]) -> tuple[Seen, Tensor, Tensor]:
+    """One of the masked operands, where all of them are known, and where all are outside of the image."""
     masked = [each for each in operands if isinstance(each, Seen)]
-    return masked[0], reduce(torch.logical_and, [each.v for each in masked])
+    return masked[0], *(reduce(torch.logical_and, [getattr(each, name) for each in masked]) for name in ("known", "f"))
 
 
 KINKS = (
@@ -473,9 +478,9 @@ POLES = {
 
 def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
     """Each position alone, where every masked operand is visible."""
-    name, (first, v) = function.__name__, known(operands)
-    shown = first.spread(v)
-    plain = [each.with_ones(v) if isinstance(each, Seen) else each for each in operands]
+    name, (first, known, f) = function.__name__, met(operands)
+    shown = first.spread(known)
+    plain = [each.with_ones(known) if isinstance(each, Seen) else each for each in operands]
     if name in KINKS:
         for point in (-3, -1, 0, 1, 3, 6):
             first.run.note("kink", plain[0] - point)
@@ -484,30 +489,42 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
     if name in POLES and isinstance(plain[POLES[name]], Tensor):
         pole = plain[POLES[name]]
         if pole.ndim == first.x.ndim:  # of an image of which nothing is visible: anything
-            shown_images = along(v.flatten(1).any(dim=1), v.ndim - 1)
+            shown_images = along((known & ~f).flatten(1).any(dim=1), f.ndim - 1)
             pole = torch.where(first.spread(shown_images), pole, 1.0)
         first.run.note("pole", pole)
         plain[POLES[name]] = pole
-    return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes)
+    return Seen(function(*plain, **kwargs), known & ~f, first.run, axes=first.axes, f=f)
 
 
 def residual(function: Any, left: Any, right: Any, **kwargs: Any) -> Seen:
     """A sum or difference: by the merge rule; a hidden branch counts as 0."""
-    first, v = known((left, right))
+    first, known, f = met((left, right))
+    v = known & ~f
     if isinstance(left, Seen) and isinstance(right, Seen) and first.run.merge == "union":
         v = left.v | right.v
     plain = [each.x if isinstance(each, Seen) else each for each in (left, right)]
-    return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes)
+    return Seen(function(*plain, **kwargs), v, first.run, axes=first.axes, f=f)
 
 
 def join(function: Any, branches: Sequence[Seen], dim: int = 0, **kwargs: Any) -> Seen:
     """Concatenation and stacking: visible where any branch is."""
-    v = reduce(torch.logical_or, [each.v for each in branches])
+    first, _, f = met(branches)
     axis = kwargs.get("axis", dim)
+    if function is not torch.stack and axis % first.ndim in first.spatial:  # side by side
+        places = [each if isinstance(each, Seen) else surroundings(each, first) for each in branches]
+        v, f = (torch.cat([getattr(each, name) for each in places], axis % first.ndim - 1) for name in ("v", "f"))
+        return Seen(torch.cat([each.x for each in places], axis), v, first.run, axes=first.axes, f=f)
+    v = reduce(torch.logical_or, [each.v for each in branches])
     joined = branches[0].moved(lambda x: function([x] * len(branches), axis))
-    joined = Seen(function([each.x for each in branches], axis), v, joined.run, axes=joined.axes)
+    joined = Seen(function([each.x for each in branches], axis), v, joined.run, axes=joined.axes, f=f)
     joined.branches = branches if function is torch.stack and axis == 0 else None
     return joined
+
+
+def surroundings(x: Tensor, like: Seen) -> Seen:
+    """A plain tensor (B, C, *size) that lies beside features (B, C, *size): no place of an image."""
+    f = torch.ones_like(x[:, 0], dtype=torch.bool)
+    return Seen(x, ~f, like.run, f=f)
 
 
 def reshaped(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
@@ -530,11 +547,11 @@ def of_channels(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
     dim = kwargs.get("dim", args[1] if len(args) > 1 else 0) % seen.x.ndim
     for index, part in enumerate(y):
         moved = seen.moved(lambda x, index=index: function(x, *args, **kwargs)[index]) if dim not in spatial else seen
-        v = seen.v
+        v, f = seen.v, seen.f
         if dim in spatial:
-            v = v.narrow(1 + spatial.index(dim), start, part.shape[dim])
+            v, f = (each.narrow(1 + spatial.index(dim), start, part.shape[dim]) for each in (v, f))
             start += part.shape[dim]
-        parts.append(Seen(part, v, seen.run, axes=moved.axes))
+        parts.append(Seen(part, v, seen.run, axes=moved.axes, f=f))
     return tuple(parts)
 
 
@@ -545,13 +562,13 @@ def slice_of(seen: Seen, place: Any) -> Seen:
         places[at : at + 1] = [slice(None)] * (seen.x.ndim - len(places) + 1)
     kept = [each for each in places if each is not None]
     kept += [slice(None)] * (seen.x.ndim - len(kept))
-    places_of_mask = (kept[axis] for axis in seen.spatial)
+    places_of_mask = (slice(None), *(kept[axis] for axis in seen.spatial))
     channels = [slice(None) if axis in seen.spatial else each for axis, each in enumerate(kept)]
     x = seen.x[tuple(each if axis in seen.spatial else slice(None) for axis, each in enumerate(kept))]
     rest = iter(channels)
     of_channels = tuple(None if each is None else next(rest) for each in places)
-    v = seen.v[(slice(None), *places_of_mask)]
-    return Seen(x, v, seen.run, axes=seen.axes).moved(lambda x: x[of_channels])
+    v, f = seen.v[places_of_mask], seen.f[places_of_mask]
+    return Seen(x, v, seen.run, axes=seen.axes, f=f).moved(lambda x: x[of_channels])
 
 
 def same(_function: Any, seen: Seen, *_args: Any, **_kwargs: Any) -> Seen:
@@ -568,7 +585,7 @@ def question(function: Any, seen: Seen, *args: Any) -> Any:
 
 def normalize(function: Any, seen: Seen, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: None = None) -> Seen:
     lengths = seen.x.norm(p, dim, keepdim=True).expand_as(seen.x)  # along an axis of positions, of the visible ones
-    seen.run.note("pole", torch.where(seen.spread(seen.v), lengths, 1.0))
+    seen.run.note("pole", torch.where(seen.spread(seen.known), lengths, 1.0))
     return seen.like(function(seen.x, p, dim, eps, out))
 
 
@@ -598,6 +615,7 @@ RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
     **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
     **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
+    "new_zeros": question,
     **dict.fromkeys(("size", "dim", "numel", "stride"), question),
     **dict.fromkeys(("clone", "detach", "dropout", "repeat"), of_channels),
     "to": of_channels, "type_as": type_as, "contiguous": same, "pixel_unshuffle": pixel_unshuffle,
