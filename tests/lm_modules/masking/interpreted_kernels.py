@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -177,9 +178,23 @@ def small_images():
     return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=5)
 
 
+def surrounded():
+    """Zeros around a map, of which a batch norm makes something else, and the border of a 1 x 1 convolution."""
+    ahead = [nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ZeroPad2d(1)]
+    behind = [nn.BatchNorm2d(6), nn.Conv2d(6, 4, 1, padding=1), nn.Sigmoid(), nn.Conv2d(4, 4, 3)]
+    return nn.Sequential(*ahead, *behind, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
 @pytest.mark.parametrize(
     ("make", "side", "train"),
-    [(Dense, 40, False), (Dense, 40, True), (Branched, 40, False), (Branched, 40, True), (small_images, 32, True)],
+    [
+        (Dense, 40, False),
+        (Dense, 40, True),
+        (Branched, 40, False),
+        (Branched, 40, True),
+        (small_images, 32, True),
+        (surrounded, 24, True),
+    ],
 )
 def test_networks_answer_as_on_the_cpu(make, side, train, request, monkeypatch):
     if side == 32:  # of many channels

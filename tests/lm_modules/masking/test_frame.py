@@ -114,3 +114,15 @@ def test_it_is_computed_as_the_reference_does(layers, options, training, monkeyp
     assert_as_reference(network, images, with_holes(), training=training, **options)
     monkeypatch.setattr("maskrobust.lm_modules.masking.visible_map.can_inspect", lambda _: False)  # as on accelerators
     assert_as_reference(network, images, with_holes(), training=not training, **options)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("name", ["pad, batch norm", "windows in the padding"])
+def test_compiled_code_computes_it_alike(name):
+    masked = LayerMasking(network_of(PADDED[name])).train()
+    twin, images, visible = copy.deepcopy(masked), draw_features(4, 4, SIDE, SIDE), with_holes()
+    outputs = [each(images, visible) for each in (torch.compile(masked, fullgraph=True, backend="aot_eager"), twin)]
+    sum(each.square().sum() for each in outputs).backward()
+    gradients = [[parameter.grad for parameter in each.parameters()] for each in (masked, twin)]
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*gradients)
