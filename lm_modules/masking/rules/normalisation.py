@@ -1,4 +1,4 @@
-"""Rules for normalisation: statistics are those of the visible positions."""
+"""Rules for normalisation: statistics are those of the known positions, visible ones and the frame of a map."""
 
 from typing import Any
 
