@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -112,13 +113,13 @@ def _open(url: str) -> Any:
 
 
 def read_shard(url: str) -> Iterator[Encoded]:
-    """The samples of a shard in order, one in memory at a time.
+    """The samples of a shard in order, one in memory at a time; a key that comes again gets a zero byte and its number.
 
     Raises:
         InputError: it cannot be opened or read to its end, holds no sample, or has two files of one name together.
     """
     stream: Any = None
-    samples = 0
+    samples, keys = 0, Counter[str]()
 
     def status() -> int:
         """That of the command that fetches it, where one does and it has ended."""
@@ -129,6 +130,9 @@ def read_shard(url: str) -> Iterator[Encoded]:
             set_options(stream, ignore_errors=True)  # a command may be ended before it has written all
             for sample in group_by_keys(_files(stream, url)):
                 samples += 1
+                keys[key := sample["__key__"]] += 1
+                if keys[key] > 1:
+                    sample["__key__"] = f"{key}\0{keys[key]}"  # another sample, which needs an id of its own
                 yield sample
         if not samples or status():
             raise ValueError("it holds no sample")

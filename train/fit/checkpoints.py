@@ -15,6 +15,9 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.train.storage.files import atomic_path
 
+LAST = "version_*/checkpoints/last*.ckpt"
+"""Where the last checkpoints of a run are, in its folder."""
+
 _MAY_CHANGE = {"model.weights", "model.new_head"} | {
     f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test")
 }
@@ -65,9 +68,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             _write(checkpoint, Path(path))
         except OSError as error:
+            folder = Path(path).absolute().parent
+            saved = [*folder.glob("last*.ckpt"), *folder.parent.parent.glob(LAST)]
+            then = "go on with --ckpt_path last, from what was saved before" if saved else "begin again"
             raise CheckpointError(
-                f"the checkpoint '{path}' cannot be written ({error.strerror}); make room, and go on with --ckpt_path "
-                "last, from what was saved before."
+                f"the checkpoint '{path}' cannot be written ({error.strerror}); make room, and {then}."
             ) from error
 
 

@@ -6,12 +6,14 @@
 import argparse
 import inspect
 import json
+import os
 import re
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, LambdaCallback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
@@ -38,8 +41,9 @@ from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modu
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.fit import drop_distractions
-from maskrobust.train.fit.checkpoints import AtomicCheckpointIO, check_equal, check_same_training
+from maskrobust.train.fit.checkpoints import LAST, AtomicCheckpointIO, check_equal, check_same_training
 from maskrobust.train.fit.loggers import (
+    RunFolder,
     WandbOptions,
     log_configuration,
     loggers,
@@ -48,7 +52,7 @@ from maskrobust.train.fit.loggers import (
 from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
 
-_LAST = "version_*/checkpoints/last*.ckpt"
+_DESCRIPTIONS = ("config.yaml", "hparams.yaml")
 _TOLD = ("train/loss", "val/loss", "val/accuracy")
 
 
@@ -64,6 +68,7 @@ class SaveConfig(SaveConfigCallback):
     def __init__(self, parser: LightningArgumentParser, config: Namespace, text: str) -> None:
         super().__init__(parser, config)
         self._text = text
+        self._unbegun: Path | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Write config.yaml beside the run's logs, and hand the configuration to W&B as one nested dict.
@@ -78,16 +83,31 @@ class SaveConfig(SaveConfigCallback):
                 f"every process must go on from one checkpoint, but this one found '{own}' and the first '{first}'; "
                 "run the same command again once all machines see the same files, or give --ckpt_path a file."
             )
-        if self.already_saved or not trainer.is_global_zero:
+        if self.already_saved or not trainer.is_global_zero or not trainer.loggers:  # barebones keeps nothing
             return
-        folder = Path(log_dir or trainer.default_root_dir)
+        folder = Path(f"{log_dir}")
         folder.mkdir(parents=True, exist_ok=True)
+        self._unbegun = None if any(folder.iterdir()) else folder  # a logger may have made it
         text = yaml.safe_dump(self._as_dict(), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(
             f"# pytorch_lightning=={version('pytorch-lightning')}\n{text}", encoding="utf-8"
         )
         log_configuration(trainer.loggers, self._as_dict())
         self.already_saved = True
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The run has begun, and its folder stays; until then Lightning may still refuse the state of a loader."""
+        self._unbegun = None
+
+    def remove_unbegun(self) -> None:
+        """Remove the folder of a run that was refused before its first step, with what describes the run."""
+        if self._unbegun is not None:
+            for name in _DESCRIPTIONS:
+                (self._unbegun / name).unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
+                self._unbegun.rmdir()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -240,28 +260,35 @@ class FitCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer; unless `trainer.logger` is given it logs to CSV files, and to W&B where asked.
 
-        A training that logs is followed closely: learning rate, and pictures where they can be shown. One
-        that validates keeps its best checkpoint, unless a `ModelCheckpoint` is given.
+        Whatever it logs to, the run has its folder. A training that logs is followed closely: learning rate, and
+        pictures where they can be shown. One that validates keeps its best checkpoint, unless a `ModelCheckpoint` is
+        given.
 
         Raises:
             InputError: loggers are given in two ways, or the trainer refuses its options.
         """
         config, made = self.config.fit, self.config_init.fit
-        if config.trainer.logger is None:
+        given = [] if made.trainer.logger in (None, True, False) else as_list(made.trainer.logger)
+        if config.trainer.logger in (None, True):
             options = WandbOptions() if made.wandb is True else made.wandb or None
-            kwargs["logger"] = loggers(_root(config), config.run_name, options, config.ckpt_path)
+            given = loggers(_root(config), config.run_name, options, config.ckpt_path)
+            kwargs["logger"] = given
         elif config.wandb:
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
+        elif not made.trainer.barebones:
+            kwargs["logger"] = [RunFolder(_root(config), config.run_name, given), *given]
         if made.trainer.enable_model_summary is None:  # Lightning's has no FLOPs for want of an image, and says 0
             kwargs["enable_model_summary"] = False
-        kwargs |= self._additions(is_logged=bool(kwargs.get("logger", made.trainer.logger)))
+        kwargs |= self._additions(is_logged=bool(given))
         kwargs["accelerator"] = choose_accelerator(made.trainer.accelerator)
         if kwargs["accelerator"] != made.trainer.accelerator:
             rank_zero_only(print)("computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.")
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise InputError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
+        _check_processes(trainer)
+        return trainer
 
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
         """Train; after an error of this process, end those that Lightning started, which would wait for it.
@@ -272,6 +299,9 @@ class FitCLI(LightningCLI):
         try:
             self.trainer.fit(model, **kwargs)
         except Exception as error:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, SaveConfig):
+                    callback.remove_unbegun()
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
@@ -282,7 +312,7 @@ class FitCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
-        if self.trainer.is_global_zero and folder is not None:
+        if self.trainer.is_global_zero and self.trainer.loggers and folder is not None:
             saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
             best = [each.best_model_path for each in saved if each.monitor and each.best_model_path]
             last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
@@ -370,21 +400,13 @@ def _number_of_classes(data: AnnotatedDataModule) -> int:
 
 
 def _check_places(config: Namespace) -> None:
-    """Refuse a folder for runs that takes none, and to look for the last checkpoint of another logger's run.
-
-    Lightning would look in the folder of the new run, find nothing, and train from the start.
-    """
+    """Refuse a folder for runs that takes none."""
     if get_protocol(str(config.trainer.default_root_dir or "")) != "file":
         raise InputError(
             f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
             "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
         )
     check_folder(_root(config) / config.run_name)
-    if config.ckpt_path in ("last", "auto") and config.trainer.logger not in (None, False):
-        raise InputError(
-            f"--ckpt_path {config.ckpt_path} finds runs below run_name, but trainer.logger is given, which puts them "
-            "elsewhere; give --ckpt_path the file."
-        )
 
 
 def _check_length(trainer: Namespace, command: str) -> None:
@@ -397,16 +419,26 @@ def _check_length(trainer: Namespace, command: str) -> None:
         )
 
 
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse a training on a CPU by more processes than it has cores, but for two, with which one may be tried out."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > max(2, cores):
+        raise InputError(
+            f"trainer.devices must be at most the number of the CPU's cores, {cores}, got {trainer.num_devices}; give "
+            "1, which computes on all of them."
+        )
+
+
 def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:
     """The newest of a run's last checkpoints, over all its versions; None without one.
 
     Raises:
         MissingFileError: the run has none although one is needed.
     """
-    saved = sorted((root / run_name).glob(_LAST), key=lambda path: path.stat().st_mtime)
+    saved = sorted((root / run_name).glob(LAST), key=lambda path: path.stat().st_mtime)
     found = str(saved[-1]) if saved else ""
     if needed and not found:
-        runs = [each.name for each in root.glob("*/") if any(each.glob(_LAST))]
+        runs = [each.name for each in root.glob("*/") if any(each.glob(LAST))]
         raise MissingFileError(
             f"there is no last checkpoint of a run in '{root / run_name}'{did_you_mean(run_name, runs)}; correct "
             "--run_name, or give --ckpt_path a file, or auto, which begins a run that there is not yet."

@@ -105,6 +105,36 @@ class WandbRun(WandbLogger):
             self._experiment.finish(exit_code=0 if status == "success" else 1)
 
 
+class RunFolder(CSVLogger):
+    """Gives a run its folder, and writes no log.
+
+    Lightning puts checkpoints and configuration where the first logger says.
+
+    Args:
+        root: folder of all runs.
+        run_name: name of the run.
+        others: loggers that do log; whoever asks for the trainer's `logger.experiment` gets that of the first.
+    """
+
+    def __init__(self, root: Path, run_name: str, others: Sequence[Logger] = ()) -> None:
+        super().__init__(root, name=run_name)
+        self._others = others
+
+    @property
+    def experiment(self) -> Any:
+        """That of the first logger that logs; None where there is none."""
+        return getattr(self._others[0], "experiment", None) if self._others else None
+
+    def log_metrics(self, *_: Any, **__: Any) -> None:
+        """Log nothing."""
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Log nothing."""
+
+    def save(self) -> None:
+        """Write nothing."""
+
+
 def loggers(root: Path, run_name: str, options: WandbOptions | None, ckpt_path: str | None) -> list[Logger]:
     """A CSV logger, and a W&B run where asked.
 

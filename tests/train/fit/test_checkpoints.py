@@ -70,6 +70,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(saved, failur
     assert list(saved.parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize(("before", "then"), [(None, "begin again."), ("version_0", "go on with --ckpt_path last,")])
+def test_a_full_disk_says_to_go_on_only_where_a_state_was_saved(tmp_path, before, then):
+    if before:
+        AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / before / "checkpoints" / "last.ckpt")
+    full = {"step": 2, "more": Failure(OSError(errno.ENOSPC, "No space left on device"))}
+    with pytest.raises(CheckpointError, match=f"; make room, and {then}"):
+        AtomicCheckpointIO().save_checkpoint(full, tmp_path / "version_1" / "checkpoints" / "last.ckpt")
+
+
 def test_what_a_killed_process_has_left_goes_with_the_next_checkpoint(saved):
     (saved.parent / ".last.ckpt.4711").write_bytes(b"half")
     (saved.parent / ".best.ckpt.4711").write_bytes(b"of another")

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,10 +153,29 @@ def test_a_run_does_not_go_on_with_other_classes(tmp_path, capsys):
     assert sentence.startswith(f"'{checkpoint}' was trained with class 1 another, got {name}; go on with the same")
 
 
+@resumes
+@pytest.mark.parametrize("logger", ["false", "{class_path: CSVLogger, init_args: {save_dir: elsewhere, name: mine}}"])
+def test_every_run_has_its_folder_whatever_it_logs_to(logger, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("mine")
+    chosen = ["--run_name=named", f"--trainer.logger={logger}"]
+    main(arguments_of("fit", Path("runs"), *chosen))
+    told = capsys.readouterr().out
+    main(arguments_of("fit", Path("runs"), *chosen, "--ckpt_path=last", "--trainer.max_epochs=2"))
+    assert "run:  runs/named/version_0\n" in told and (tmp_path / "config.yaml").read_text() == "mine"
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    of_run = ("config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+    kept = {f"runs/named/version_{number}/{name}" for number in range(2) for name in of_run}
+    logged = {
+        f"elsewhere/mine/version_{number}/{name}" for number in range(2) for name in ("metrics.csv", "hparams.yaml")
+    }
+    assert found == {"config.yaml"} | kept | (logged if "elsewhere" in logger else set())
+
+
 REFUSED = {
-    "another logger": (
-        ["--trainer.logger={class_path: CSVLogger, init_args: {save_dir: RUNS}}", "--ckpt_path=last"],
-        "--ckpt_path last finds runs below run_name, but trainer.logger is given",
+    "99 processes on a few cores": (
+        ["--trainer.devices=99", "--trainer.accelerator=cpu"],
+        r"trainer.devices must be at most the number of the CPU's cores, \d+, got 99; give 1",
     ),
     "a bucket": (
         ["--trainer.default_root_dir=memory://runs"],

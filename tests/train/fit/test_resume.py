@@ -226,6 +226,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence_and_leaves_the_last_state(tmp_
 def test_a_run_does_not_go_on_as_another_one(tmp_path, capsys, within_an_epoch, more, data, named):
     path = str(within_an_epoch)
     assert named in sentence_of(arguments(tmp_path, *more, ckpt_path=path, **data), capsys)
+    assert not any(tmp_path.rglob("version_*"))
 
 
 @pytest.fixture(scope="module")

@@ -337,6 +337,19 @@ def test_bad_samples_are_skipped_and_counted_where_that_is_asked_for(folder, cap
         next(iter(make(folder, on_bad="skip").train_dataloader()))
 
 
+def test_samples_that_share_a_key_in_a_shard_have_ids_of_their_own(tmp_path):
+    counts = {"val": (3,)}
+    write_folder(tmp_path, counts)
+    before = joined(make(tmp_path, counts).whole_split("val")).ids
+
+    def rename_last(files):
+        return [(name.replace("0002", "0000"), content) for name, content in files]
+
+    spoilt(tmp_path, rename_last)
+    found = joined(make(tmp_path, counts).whole_split("val")).ids
+    assert torch.equal(found[:2], before[:2]) and len(set(found.tolist())) == 3
+
+
 def test_classes_are_given_or_found_in_a_shard_and_said(folder, caplog):
     with caplog.at_level(logging.INFO, "pytorch_lightning.utilities.rank_zero"):
         found = make(folder, classes=None, train=f"{folder}/train-000001.tar")
