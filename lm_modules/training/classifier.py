@@ -2,19 +2,20 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from maskrobust.augment import Batch, RandomMasking, fold_in, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS
-from maskrobust.lm_modules.networks.architectures import is_own_class
+from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, unwrapped
+from maskrobust.lm_modules.networks.architectures import head_of, is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
@@ -29,8 +30,14 @@ from maskrobust.lm_modules.networks.weights import (
 from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
 from maskrobust.lm_modules.training.mixing import MixName, mix
 from maskrobust.lm_modules.training.module import TrainingModule
-from maskrobust.lm_modules.training.objectives import OBJECTIVES
-from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, train_only
+from maskrobust.lm_modules.training.objectives import OBJECTIVES, build_class_weights
+from maskrobust.lm_modules.training.optimisation import (
+    OptimiserName,
+    ScheduleName,
+    defaults_of,
+    plain_name,
+    train_only,
+)
 from maskrobust.lm_modules.training.training_masks import (
     BY_LAYER_MASKING,
     PresentedImages,
@@ -113,13 +120,22 @@ class MaskRobustClassifier(TrainingModule):
         objective: the loss of a batch, a name of `objectives.OBJECTIVES`. An objective of your own, see
             `maskrobust.objective`, is named with its module, as in "my_objectives.margin".
         consistency_weight: weight of the agreement in the loss of the objective "consistency".
-        optimiser: "sgd" (Nesterov) or "adamw".
-        learning_rate: peak learning rate.
+        optimiser: "sgd" (Nesterov) or "adamw". None for "sgd", and where `weights` are fine-tuned for "adamw", unless
+            `learning_rate` is given.
+        learning_rate: peak learning rate, of the head where `backbone_factor` is not 1. None for 0.1 of "sgd" (0.01
+            where `weights` are fine-tuned) and 0.001 of "adamw".
+        backbone_factor: learning rate of all layers ahead of the last linear one, over `learning_rate`; at least 0.
+            None for 1, and for 0.1 where `weights` are fine-tuned, unless `learning_rate` is given.
+        freeze_backbone_epochs: epochs at the start in which the last linear layer alone is trained, and all other
+            layers are in eval mode.
         momentum: momentum of "sgd".
         weight_decay: weight decay, of weights with two or more axes only.
-        schedule: "cosine" to 0, or "constant".
+        schedule: "cosine" to 0, or "constant". None for "cosine", and where `weights` are fine-tuned for "constant",
+            unless `learning_rate` is given.
         warmup_fraction: fraction of all steps spent on linear warm-up.
         label_smoothing: label smoothing in [0, 1), of the objective "cross_entropy".
+        class_weights: weights of the classes in the loss of "cross_entropy", in label order; or "balanced" for N / (K
+            n), with n of the N training images in a class of K. None weighs images alike.
         weights: what to start from: the name of torchvision's weights for the architecture, such as "IMAGENET1K_V2";
             "pretrained" for timm's; or a safetensors file, state dict or Lightning checkpoint.
         new_head: start the last linear layer at zero, for fine-tuning `weights` on other classes.
@@ -160,13 +176,16 @@ class MaskRobustClassifier(TrainingModule):
         mix: MixName = "none",
         objective: str = "cross_entropy",
         consistency_weight: float = 1.0,
-        optimiser: OptimiserName = "sgd",
-        learning_rate: float = 0.1,
+        optimiser: OptimiserName | None = None,
+        learning_rate: float | None = None,
+        backbone_factor: float | None = None,
+        freeze_backbone_epochs: int = 0,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
-        schedule: ScheduleName = "cosine",
+        schedule: ScheduleName | None = None,
         warmup_fraction: float = 0.1,
         label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | Sequence[float] | None = None,
         weights: str | None = None,
         new_head: bool = False,
         trainable: Sequence[str] | None = None,
@@ -175,6 +194,7 @@ class MaskRobustClassifier(TrainingModule):
     ) -> None:
         super().__init__(mean, std, _METRICS)
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
+        self.hparams.update(defaults_of(self.hparams))
         check_arguments(self.hparams)
         architecture = network_to_train(architecture, num_classes, architecture_options, weights, new_head=new_head)
         self.objective = OBJECTIVES.find(objective, "objective")
@@ -193,6 +213,8 @@ class MaskRobustClassifier(TrainingModule):
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
         self.validation_method = own if masking in BY_LAYER_MASKING else evaluation_fill(fill)
         self.training_masks: RandomMasking | None = None
+        self._class_weights: Tensor | None = None
+        self._backbone: frozenset[str] = frozenset()
         self._compiled: CompiledNetwork | None = None
 
     @classmethod
@@ -288,13 +310,28 @@ class MaskRobustClassifier(TrainingModule):
         super().setup(stage)
         if stage != "fit":
             return
+        source = getattr(self.trainer, "datamodule", None)
+        self._class_weights = build_class_weights(self.hparams["class_weights"], self.num_classes, source)
+        self._backbone = self._names_of_backbone()
         by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
         if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
             raise InputError(
                 f"objective '{self.objective.name}' learns from the network as it starts out, got random weights; give "
                 "it trained ones as weights."
             )
-        self.build_masks(getattr(self.trainer, "datamodule", None))
+        self.build_masks(source)
+
+    def _names_of_backbone(self) -> frozenset[str]:
+        """Names of the parameters ahead of the head, the last linear layer; all where there is none."""
+        network = unwrapped(self.network)
+        path = head_of(network)
+        if path is None and self.hparams["freeze_backbone_epochs"] > 0:
+            raise InputError(
+                f"freeze_backbone_epochs trains the last linear layer alone, but {type(network).__name__} has none; "
+                "name what is trained as trainable."
+            )
+        head = [] if path is None else [*network.get_submodule(path).parameters()]
+        return frozenset(name for name, each in self.named_parameters() if not any(each is other for other in head))
 
     def build_masks(self, source: object) -> None:
         """Build the mask policy that `present` draws from; a fit does so in its setup.
@@ -321,6 +358,24 @@ class MaskRobustClassifier(TrainingModule):
             self.network.eval()
         if self.teacher is not None:
             self.teacher.eval()
+        self.on_train_epoch_start()
+
+    @property
+    def _is_frozen(self) -> bool:
+        """Whether the head alone is trained in this epoch."""
+        return bool(self.current_epoch < self.hparams["freeze_backbone_epochs"])
+
+    def on_train_epoch_start(self) -> None:
+        """Put frozen layers into eval mode, and take them out of it when they are trained."""
+        if self.hparams["freeze_backbone_epochs"] > 0:
+            self.network.train(not self._is_frozen)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave frozen layers as they are: an optimiser passes over parameters without a gradient."""
+        if self._is_frozen:
+            for name, parameter in self.named_parameters():
+                if plain_name(name) in self._backbone:
+                    parameter.grad = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float.
@@ -341,6 +396,7 @@ class MaskRobustClassifier(TrainingModule):
             "teacher": self._ask_teacher,
             "source": getattr(self._trainer, "datamodule", None),
             "label_smoothing": float(self.hparams["label_smoothing"]),
+            "class_weights": None if self._class_weights is None else self._class_weights.to(batch.labels.device),
             "consistency_weight": float(self.hparams["consistency_weight"]),
         }
         loss = self.objective.call(inputs, {})
@@ -397,7 +453,13 @@ class MaskRobustClassifier(TrainingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser and per-step schedule of the hyperparameters."""
         options = self.hparams
-        return self._optimised(options["optimiser"], options["schedule"], momentum=options["momentum"])
+        return self._optimised(
+            options["optimiser"],
+            options["schedule"],
+            momentum=options["momentum"],
+            backbone=self._backbone,
+            backbone_factor=options["backbone_factor"],
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""

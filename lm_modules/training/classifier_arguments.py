@@ -11,7 +11,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.mixing import MixName
-from maskrobust.lm_modules.training.objectives import OBJECTIVES
+from maskrobust.lm_modules.training.objectives import OBJECTIVES, check_class_weights
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
@@ -27,6 +27,8 @@ _RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "mask_probability": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "exchange_holes": (lambda value: 0 <= value <= 1, "lie in [0, 1]"),
     "consistency_weight": (lambda value: value >= 0, "be at least 0"),
+    "backbone_factor": (lambda value: value >= 0, "be at least 0"),
+    "freeze_backbone_epochs": (lambda value: value >= 0, "be at least 0"),
     "learning_rate": (lambda value: value > 0, "be above 0"),
     "momentum": (lambda value: 0 <= value < 1, "lie in [0, 1)"),
     "weight_decay": (lambda value: value >= 0, "be at least 0"),
@@ -56,6 +58,14 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise InputError(
             "exchange_holes needs a way to hide holes, got masking 'none', which shows what lies in them; set masking "
             "to 'fill' or 'layer_masking'."
+        )
+    if (weights := arguments["class_weights"]) is not None:
+        check_class_weights(weights, arguments["num_classes"])
+        if "class_weights" not in objective.inputs:
+            raise InputError(f"objective '{objective.name}' takes no class_weights; leave them out.")
+    if arguments["freeze_backbone_epochs"] > 0 and arguments["trainable"] is not None:
+        raise InputError(
+            "freeze_backbone_epochs and trainable both say which layers are trained; leave one of them out."
         )
     if arguments["mix"] != "none" and (mixes or not objective.takes_mixed_labels):
         other = "fill 'other_image', which mixes labels, too" if mixes else f"objective '{objective.name}'"

@@ -1,10 +1,11 @@
 """The base of both training modules: normalisation, optimiser, schedule, and means that count each sample once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -76,13 +77,19 @@ class TrainingModule(pl.LightningModule):
                     name, warmup_fraction, rate = self._planned
                     schedule.lr_lambdas = [rate_factor(name, self._steps(), warmup_fraction)] * len(schedule.base_lrs)
                     if (found := self.hparams["learning_rate"]) != rate:
-                        schedule.base_lrs = [found] * len(schedule.base_lrs)
+                        schedule.base_lrs = [base * found / rate for base in schedule.base_lrs]
                 rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
                 for group, base, factor in rates:
                     group["lr"] = base * factor(schedule.last_epoch)
 
     def _optimised(
-        self, optimiser: OptimiserName, schedule: ScheduleName, *, momentum: float = 0.0
+        self,
+        optimiser: OptimiserName,
+        schedule: ScheduleName,
+        *,
+        momentum: float = 0.0,
+        backbone: Collection[str] = (),
+        backbone_factor: float = 1.0,
     ) -> OptimizerLRSchedulerConfig:
         """An optimiser with its schedule, as Lightning takes them; one without an end has to be constant."""
         options = self.hparams
@@ -94,7 +101,13 @@ class TrainingModule(pl.LightningModule):
                 "a schedule and a warm-up need to know how long the training is, got one without an end; set the "
                 "trainer's max_epochs or max_steps, or schedule constant and warmup_fraction 0."
             )
-        built = build_optimiser(self, self._axes, optimiser, rate, options["weight_decay"], momentum)
+        slower = f", {rate * backbone_factor:g} ahead of the head" if backbone_factor != 1 else ""
+        rank_zero_info(
+            f"optimiser: {optimiser}, learning rate {rate:g}{slower}, {schedule} after a warm-up of "
+            f"{100 * warmup_fraction:g} % of the steps"
+        )
+        decay = options["weight_decay"]
+        built = build_optimiser(self, self._axes, optimiser, rate, decay, momentum, backbone, backbone_factor)
         self._planned = schedule, warmup_fraction, rate
         scheduler = build_schedule(built, schedule, self._steps(), warmup_fraction)
         return {

@@ -1,7 +1,9 @@
 """Training objectives (losses): the decorator `objective`, and those that are shipped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from maskrobust.augment.registry import AnyFunction, Entry, FunctionRegistry
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.training_masks import Learner, PresentedImages, SceneSource
 
-INPUTS = ("learner", "batch", "shown", "teacher", "source", "label_smoothing", "consistency_weight")
+INPUTS = ("learner", "batch", "shown", "teacher", "source", "label_smoothing", "class_weights", "consistency_weight")
 """Parameters of an objective that are filled in by name; see `objective`."""
 
 
@@ -48,6 +50,7 @@ def objective(
     - `teacher`: images -> logits of the network as it started out, which stand for the labels in validation, too.
     - `source`: the data module, or None.
     - `label_smoothing`, `consistency_weight`: arguments of the classifier.
+    - `class_weights`: (num_classes,), or None.
 
     Args:
         name: a Python identifier.
@@ -62,12 +65,17 @@ def objective(
 
 
 def mixed_cross_entropy(
-    logits: Tensor, labels: Tensor, partner_labels: Tensor, own_weight: Tensor, label_smoothing: float
+    logits: Tensor,
+    labels: Tensor,
+    partner_labels: Tensor,
+    own_weight: Tensor,
+    label_smoothing: float,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of images that show a second image in their hole.
 
     loss = mean over the batch of w CE(logits, labels) + (1 - w) CE(logits, partner_labels), as in CutMix (Yun et al.,
-    ICCV 2019, section 3.1).
+    ICCV 2019, section 3.1), each CE times the weight of its label.
 
     Args:
         logits: (B, num_classes).
@@ -75,17 +83,26 @@ def mixed_cross_entropy(
         partner_labels: (B,) int64, of the image in the hole.
         own_weight: (B,) float w in [0, 1]; 1 gives the ordinary cross-entropy.
         label_smoothing: amount of label smoothing, in [0, 1).
+        class_weights: (num_classes,); None for 1.
 
     Returns:
         () loss.
     """
     own = F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
     other = F.cross_entropy(logits, partner_labels, reduction="none", label_smoothing=label_smoothing)
+    if class_weights is not None:
+        own, other = own * class_weights[labels], other * class_weights[partner_labels]
     return (own_weight * own + (1 - own_weight) * other).mean()
 
 
 @objective("cross_entropy", needs_holes=False, takes_mixed_labels=True)
-def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, label_smoothing: float) -> Tensor:
+def cross_entropy_step(
+    learner: Learner,
+    batch: Batch,
+    shown: PresentedImages,
+    label_smoothing: float,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy on the masked view (`mixed_cross_entropy`).
 
     Args:
@@ -93,9 +110,64 @@ def cross_entropy_step(learner: Learner, batch: Batch, shown: PresentedImages, l
         batch: the batch; only its labels count.
         shown: what the learner sees of it.
         label_smoothing: amount of label smoothing, in [0, 1).
+        class_weights: (num_classes,); None for 1.
     """
     logits, partner_labels = learner(shown.images, shown.visible), batch.labels[shown.partners]
-    return mixed_cross_entropy(logits, batch.labels, partner_labels, shown.own_weight, label_smoothing)
+    labels, own_weight = batch.labels, shown.own_weight
+    return mixed_cross_entropy(logits, labels, partner_labels, own_weight, label_smoothing, class_weights)
+
+
+def check_class_weights(given: Literal["balanced"] | Sequence[float], num_classes: int) -> None:
+    """Refuse weights of classes that are not one number above 0 for each.
+
+    Raises:
+        InputError: they are not.
+    """
+    if isinstance(given, str):
+        if given != "balanced":
+            raise InputError(f"class_weights must be balanced or a number for each class, got '{given}'; correct it.")
+    elif len(given) != num_classes or not all(0 < weight < inf for weight in given):
+        raise InputError(
+            f"class_weights must be {num_classes} numbers above 0, one for each class, got {[*given]}; correct them."
+        )
+
+
+@runtime_checkable
+class LabelSource(Protocol):
+    """A data module that may know the labels of a split without reading its images."""
+
+    def labels(self, split: Literal["train"]) -> Tensor | None:
+        """(N,) int64, one for each image of the split; None where they are not known."""
+
+
+def build_class_weights(
+    given: Literal["balanced"] | Sequence[float] | None, num_classes: int, source: object
+) -> Tensor | None:
+    """The weights of classes in a loss, (num_classes,) float32; None to weigh images alike.
+
+    Args:
+        given: the weights; or "balanced" for N / (K n), with n of N training images in a class of K.
+        num_classes: K.
+        source: a `LabelSource` for "balanced"; otherwise anything.
+
+    Raises:
+        InputError: "balanced" is asked for, and labels are not known, or a class has no image.
+    """
+    if given is None or not isinstance(given, str):
+        return None if given is None else torch.tensor(given, dtype=torch.float32)
+    labels = source.labels("train") if isinstance(source, LabelSource) else None
+    if labels is None:
+        raise InputError(
+            f"class_weights 'balanced' needs the labels of all training images, which {type(source).__name__} does not "
+            "know ahead; give a number for each class."
+        )
+    counts = labels.bincount(minlength=num_classes)
+    if len(counts) > num_classes or not counts.all():
+        raise InputError(
+            f"class_weights 'balanced' needs images of every class, got {counts.tolist()} of the {num_classes}; give a "
+            "number for each class."
+        )
+    return len(labels) / (num_classes * counts).float()
 
 
 def consistency_loss(clean_logits: Tensor, masked_logits: Tensor, labels: Tensor, weight: float) -> Tensor:

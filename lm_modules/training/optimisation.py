@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,6 +14,23 @@ ScheduleName = Literal["constant", "cosine"]
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 """What FSDP, activation checkpointing and `torch.compile` put into the names of parameters."""
+
+
+def defaults_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training takes for the optimiser, learning_rate, schedule and backbone_factor that are None.
+
+    Where `weights` are fine-tuned and no learning rate is given: adamw at 1e-3 (sgd at 0.01), a tenth of that ahead of
+    the head, constant. Otherwise: sgd at 0.1 (adamw at 1e-3) for all of the network, along a cosine.
+    """
+    fine_tunes = arguments["weights"] is not None and arguments["learning_rate"] is None
+    optimiser = arguments["optimiser"] or ("adamw" if fine_tunes else "sgd")
+    found = {
+        "optimiser": optimiser,
+        "learning_rate": 1e-3 if optimiser == "adamw" else 0.01 if fine_tunes else 0.1,
+        "schedule": "constant" if fine_tunes else "cosine",
+        "backbone_factor": 0.1 if fine_tunes else 1.0,
+    }
+    return {name: value for name, value in found.items() if arguments[name] is None}
 
 
 def train_only(network: nn.Module, paths: Collection[str]) -> None:
@@ -41,7 +58,7 @@ def train_only(network: nn.Module, paths: Collection[str]) -> None:
 
 def axes_of_parameters(module: nn.Module) -> dict[str, int]:
     """The number of axes of each parameter of a module, by name; to be asked before anything is wrapped or sharded."""
-    return {_plain_name(name): parameter.ndim for name, parameter in module.named_parameters()}
+    return {plain_name(name): parameter.ndim for name, parameter in module.named_parameters()}
 
 
 def build_optimiser(
@@ -51,6 +68,8 @@ def build_optimiser(
     learning_rate: float,
     weight_decay: float,
     momentum: float,
+    backbone: Collection[str] = (),
+    backbone_factor: float = 1.0,
 ) -> optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; vectors (biases, norms) are not decayed.
 
@@ -61,26 +80,35 @@ def build_optimiser(
         learning_rate: above 0.
         weight_decay: at least 0, for parameters of two or more axes.
         momentum: momentum of "sgd", in [0, 1).
+        backbone: names of the parameters that learn at another rate.
+        backbone_factor: that rate over `learning_rate`; they are groups of their own unless it is 1.
 
     Raises:
         InputError: a parameter has another name than before.
     """
-    trained = {_plain_name(path): each for path, each in module.named_parameters() if each.requires_grad}
+    trained = {plain_name(path): each for path, each in module.named_parameters() if each.requires_grad}
     if unknown := sorted(trained.keys() - axes.keys()):
         raise InputError(
             f"the optimiser needs parameters by the names that they have when a fit begins, got '{unknown[0]}'; give "
             "FSDP use_orig_params=True, and replace layers before the fit."
         )
+    slower = {*backbone} if backbone_factor != 1 else set[str]()
     groups = [
-        {"params": [each for path, each in trained.items() if axes[path] > 1], "weight_decay": weight_decay},
-        {"params": [each for path, each in trained.items() if axes[path] <= 1], "weight_decay": 0.0},
+        {
+            "params": [each for path, each in trained.items() if (axes[path] > 1, path in slower) == (decays, slow)],
+            "weight_decay": weight_decay if decays else 0.0,
+            "lr": learning_rate * (backbone_factor if slow else 1.0),
+        }
+        for slow in ((False, True) if slower else (False,))
+        for decays in (True, False)
     ]
     if name == "sgd":
         return optim.SGD(groups, lr=learning_rate, momentum=momentum, nesterov=momentum > 0)
     return optim.AdamW(groups, lr=learning_rate)
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name of a parameter without those of what wraps its modules."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
     return name

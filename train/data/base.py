@@ -256,6 +256,10 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         """
         return None
 
+    def labels(self, split: Split) -> Tensor | None:
+        """(N,) int64 labels of the images of a split, where they are known without reading the images; else None."""
+        return None
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample in pages and messages: its id, or its file where a subclass knows it."""
         return f"image {sample_id}"
@@ -366,6 +370,10 @@ class InMemoryDataModule(AnnotatedDataModule):
                 self.ids(split)
         if stage == "fit" and self.transform is not None:
             assert self.transform.pipeline
+
+    def labels(self, split: Split) -> Tensor:
+        """(N,) int64 labels of the samples of a split."""
+        return self.samples(split).labels
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of the training split, in an order that depends on (order_seed, epoch) alone."""

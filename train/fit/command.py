@@ -53,6 +53,7 @@ from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")
+_BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")
 _TOLD = ("train/loss", "val/loss", "val/accuracy")
 
 
@@ -253,6 +254,9 @@ class FitCLI(LightningCLI):
         config = self.config.fit
         config.ckpt_path = self._ckpt_path
         if config.ckpt_path is not None:
+            for name in _BY_WEIGHTS:  # which follow from the weights unless they are given
+                if config.model.get(name, "") is None:
+                    config.model[name] = self._saved_arguments.get(name)
             config.model.weights = None
         self.config_dump = self._plain()
         self.save_config_kwargs = {"text": json.dumps(self.config_dump)}

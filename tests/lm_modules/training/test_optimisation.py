@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn, optim
+from torch.nn import functional as F
 
 from maskrobust.augment import FILLS, Batch, SilhouetteBank, apply_fill, build_family, sample_keys
 from maskrobust.augment.policy import RandomMasking
@@ -14,9 +15,11 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.objectives import build_class_weights, mixed_cross_entropy
 from maskrobust.lm_modules.training.optimisation import axes_of_parameters, build_optimiser, build_schedule
 from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.training_masks import build_masking, build_silhouette_bank, evaluation_fill
+from maskrobust.train.data import Cues
 from tests.conftest import refused
 from tests.waits import Waits
 
@@ -263,3 +266,98 @@ def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family, monkeypatch):
     expected = policy.draw_visible(keys, batch)
     monkeypatch.setattr("maskrobust.augment.families.registry._draws_chosen_alone", lambda *_: False)
     assert torch.equal(policy.draw_visible(keys, batch), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("sgd", 0.1, "cosine", 1.0)),
+        ({"optimiser": "adamw"}, ("adamw", 1e-3, "cosine", 1.0)),
+        ({"weights": True}, ("adamw", 1e-3, "constant", 0.1)),
+        ({"weights": True, "optimiser": "sgd"}, ("sgd", 0.01, "constant", 0.1)),
+        ({"weights": True, "learning_rate": 0.02}, ("sgd", 0.02, "cosine", 1.0)),
+        ({"weights": True, "backbone_factor": 0.5, "schedule": "cosine"}, ("adamw", 1e-3, "cosine", 0.5)),
+    ],
+)
+def test_weights_are_fine_tuned_slowly_unless_a_learning_rate_is_given(given, expected, tmp_path):
+    if "weights" in given:
+        torch.save(SmallResNet(4, width=16).state_dict(), tmp_path / "weights.pt")
+        given = given | {"weights": str(tmp_path / "weights.pt")}
+    model = MaskRobustClassifier("small_resnet", 4, architecture_options={"width": 16}, **given)
+    names = ("optimiser", "learning_rate", "schedule", "backbone_factor")
+    assert tuple(model.hparams[name] for name in names) == expected
+
+
+def test_layers_ahead_of_the_head_learn_at_their_own_rate():
+    network = SmallResNet(4, width=16)
+    backbone = [name for name, _ in network.named_parameters() if not name.startswith("fc.")]
+    options = ("sgd", 0.2, 0.05, 0.9, backbone, 0.1)
+    groups = build_optimiser(network, axes_of_parameters(network), *options).param_groups
+    found = {id(each): (group["lr"], group["weight_decay"]) for group in groups for each in group["params"]}
+    expected = {
+        id(each): (0.2 if name.startswith("fc.") else 0.2 * 0.1, 0.05 if each.ndim > 1 else 0.0)
+        for name, each in network.named_parameters()
+    }
+    assert found == expected and len(groups) == 4
+
+
+def fine_tuned(max_epochs, folder, resume=None, **options):
+    """A classifier after so many epochs of two steps, and the trainer."""
+    torch.manual_seed(0)
+    quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=max_epochs, limit_train_batches=2, limit_val_batches=0, **quiet)  # type: ignore[arg-type]
+    model = MaskRobustClassifier("small_resnet", 8, architecture_options={"width": 16}, **options)
+    data = Cues(train_images=16, val_images=8, test_images=8, image_size=32, batch_size=8)
+    trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    trainer.save_checkpoint(folder / f"{max_epochs}.ckpt")
+    return model, str(folder / f"{max_epochs}.ckpt")
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_frozen_layers_keep_all_they_have_until_their_epoch_and_a_resumed_run_as_well(optimiser, tmp_path):
+    options = {"optimiser": optimiser, "freeze_backbone_epochs": 1, "weight_decay": 0.1, "learning_rate": 0.01}
+    options |= {"schedule": "constant", "warmup_fraction": 0.0}
+    torch.manual_seed(0)
+    start = MaskRobustClassifier("small_resnet", 8, architecture_options={"width": 16}).network.state_dict()
+    frozen, path = fine_tuned(1, tmp_path, **options)
+    moved = {name for name, value in frozen.network.state_dict().items() if not torch.equal(value, start[name])}
+    assert moved == {name for name in start if ".fc." in f".{name}"}
+    straight, _ = fine_tuned(2, tmp_path, **options)
+    resumed, _ = fine_tuned(2, tmp_path, path, **options)
+    assert all(map(torch.equal, straight.state_dict().values(), resumed.state_dict().values()))
+    assert not torch.equal(straight.network.state_dict()["conv1.weight"], start["conv1.weight"])
+
+
+def test_balanced_weights_give_each_class_the_same_part_of_the_loss():
+    class Few(Cues):
+        def make_samples(self, split, ids):
+            made = super().make_samples(split, ids)
+            return made._replace(labels=(ids % 4 > 0).long())
+
+    data = Few(train_images=16, val_images=8, test_images=8, image_size=32)
+    weights = build_class_weights("balanced", 2, data)
+    assert weights is not None and weights.tolist() == pytest.approx([2.0, 2 / 3])
+    logits, labels = torch.randn(16, 2), data.labels("train")
+    same = torch.ones(16)
+    found = mixed_cross_entropy(logits, labels, labels, same, 0.1, weights)
+    parts = [F.cross_entropy(logits[labels == each], labels[labels == each], label_smoothing=0.1) for each in range(2)]
+    assert torch.allclose(found, (parts[0] + parts[1]) / 2)
+    with pytest.raises(InputError, match=r"needs images of every class, got .* of the 3"):
+        build_class_weights("balanced", 3, data)
+    with pytest.raises(InputError, match="which object does not know ahead; give a number"):
+        build_class_weights("balanced", 2, object())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"class_weights": "balance"}, "class_weights must be balanced or a number for each class, got 'balance'"),
+        ({"class_weights": [1.0, 2.0]}, "class_weights must be 4 numbers above 0"),
+        ({"class_weights": "balanced", "objective": "consistency", "masking": "fill"}, "takes no class_weights"),
+        ({"freeze_backbone_epochs": 1, "trainable": ["fc"]}, "both say which layers are trained"),
+        ({"backbone_factor": -1.0}, "backbone_factor must be at least 0"),
+    ],
+)
+def test_options_of_fine_tuning_that_contradict_each_other_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        MaskRobustClassifier("small_resnet", 4, **options)

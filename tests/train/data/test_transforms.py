@@ -63,6 +63,7 @@ def test_crop_flip_is_torchvisions_reference_training(key):
     torch.manual_seed(key)
     reference = v2.Compose([v2.RandomResizedCrop(SIZE), v2.RandomHorizontalFlip()])
     image, mask = reference(tv_tensors.Image(view.image), tv_tensors.Mask(view.object_mask))
+    torch.manual_seed(key + 1)
     state = torch.get_rng_state()
     seen = Transform("crop_flip", SIZE)(view, key)
     assert torch.equal(seen.image, image) and torch.equal(seen.object_mask, mask) and seen.visible is None
@@ -91,9 +92,10 @@ def test_a_view_shows_image_and_mask_alike(given, keys):
 
 
 def of_albumentations(interpolation):
-    crop = A.RandomResizedCrop((SIZE, SIZE), scale=(0.2, 1.0), interpolation=interpolation, p=1.0)
+    options = {"interpolation": interpolation, "area_for_downscale": "image", "p": 1.0}
+    crop = A.RandomResizedCrop((SIZE, SIZE), scale=(0.2, 1.0), **options)  # type: ignore[arg-type]
     for step in (
-        A.Rotate((20, 40), interpolation=interpolation, p=1.0),
+        A.Rotate((20, 40), interpolation=interpolation, fill_mask=1, p=1.0),
         A.Affine(scale=(0.5, 0.8), shear=20, interpolation=interpolation, p=1.0),
         A.Perspective((0.1, 0.2), interpolation=interpolation, p=1.0, fit_output=True),
         A.PadIfNeeded(120, 120, p=1.0),

@@ -239,6 +239,10 @@ class FileDataModule(ColouredDataModule):
         for file in self.files(split):
             yield file.id, (file.image.relative_to(self._root_of_names).as_posix(), file.label)
 
+    def labels(self, split: Split) -> Tensor:
+        """(N,) int64 labels of the images of a split."""
+        return torch.tensor([file.label for file in self.files(split)], dtype=torch.int64)
+
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
