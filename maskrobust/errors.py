@@ -1,8 +1,10 @@
 """Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, requires
 
 _PACKAGES = {
     "PIL": "pillow",
@@ -67,10 +69,21 @@ def about_library(error: ImportError) -> str:
     if error.name is None:  # as Lightning says it of a logger's library
         return f"a library is needed here, but cannot be imported ({error}); install it."
     name = error.name.partition(".")[0]
+    package = _PACKAGES.get(name, name if name in _our_packages() else None)
+    known = f"it with pip install {package}, or all libraries" if package else "the package that has it, or all of ours"
     return (
-        f"{name} is needed here, but cannot be imported ({error}); install it with pip install "
-        f"{_PACKAGES.get(name, name)}, or all libraries with pip install . in a clone of maskrobust."
+        f"{name} is needed here, but cannot be imported ({error}); install {known} with pip install . in a clone of "
+        "maskrobust."
     )
+
+
+def _our_packages() -> set[str]:
+    """Packages that we require: another name on a registry may be anyone's."""
+    try:
+        required = requires("maskrobust") or []
+    except PackageNotFoundError:
+        return set()
+    return {re.split(r"[^\w.-]", each, maxsplit=1)[0] for each in required}
 
 
 @contextmanager
