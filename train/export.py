@@ -27,6 +27,8 @@ def main(arguments: Sequence[str]) -> None:
         "--size", type=int | tuple[int, int] | None, help="side of the images in pixels, if the network does not say it"
     )
     given = parser.parse_args(list(arguments[1:]))
+    if Path(given.onnx).suffix != ".onnx":
+        raise InputError(f"--onnx must name a file that ends in .onnx, got '{given.onnx}'; rename it.")
     check_folder(Path(given.onnx).parent)
     size = list(given.size) if isinstance(given.size, tuple) else given.size
     print(printable(export_onnx(given.network, Path(given.onnx), given.method, size)))

@@ -14,7 +14,7 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, about_library
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
@@ -185,8 +185,8 @@ def test_a_folder_is_refused_as_a_network(command, tmp_path, capsys):
         "explain": [f"--images={root / 'val' / 'bird'}"],
         "export": [],
     }
-    place = "onnx" if command == "export" else "out"
-    arguments = [command, f"--network={root}", f"--{place}={tmp_path / 'out'}", *data[command]]
+    out = "--onnx=out.onnx" if command == "export" else f"--out={tmp_path / 'out'}"
+    arguments = [command, f"--network={root}", out, *data[command]]
     assert "which may hold several networks; name a file in it." in " ".join(sentence_of(arguments, capsys).split())
 
 
@@ -294,3 +294,26 @@ def test_a_tensor_as_large_as_one_that_was_freed_takes_no_new_pages(tmp_path):
         assert process.wait() == 0
     without, kept = json.loads((tmp_path / "told").read_text())
     assert kept < 100 < without
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (
+            "scipy.stats",
+            "scipy is needed here, .*; install it with pip install scipy, or all libraries with pip install ",
+        ),
+        ("cv2", "cv2 is needed here, .*; install it with pip install opencv-python-headless, or all libraries with "),
+        ("absl", r"absl is needed here, .*; install the package that has it, or all of ours with pip install \."),
+    ],
+)
+def test_a_missing_library_is_named_as_a_package_only_where_we_know_its_name(module, said):
+    """The package of absl is absl-py; a stranger may own the name absl."""
+    assert re.match(said, about_library(ImportError("no", name=module)))
+
+
+def test_an_onnx_file_is_named_as_one_before_the_network_is_read(tmp_path, capsys):
+    given = tmp_path / "x.txt"
+    assert sentence_of(["export", "--network=no", f"--onnx={given}"], capsys).startswith(
+        f"--onnx must name a file that ends in .onnx, got '{given}'"
+    )

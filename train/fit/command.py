@@ -49,6 +49,7 @@ from maskrobust.train.fit.loggers import (
     loggers,
     remember_wandb_run,
 )
+from maskrobust.train.fit.unused import check_used
 from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
 
@@ -174,6 +175,7 @@ class FitCLI(LightningCLI):
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
+        check_used(args, config)
         _check_places(config)
         _check_length(config.trainer, self.command)
         if config.get("lr_scheduler") and not config.get("optimizer"):

@@ -172,6 +172,26 @@ def test_every_run_has_its_folder_whatever_it_logs_to(logger, tmp_path, monkeypa
     assert found == {"config.yaml"} | kept | (logged if "elsewhere" in logger else set())
 
 
+NO_EFFECT = {
+    "model.fill": (["--model.masking=layer_masking", "--model.fill=mean"], "model.masking layer_masking"),
+    "model.hidden_fraction": (["--model.masking=none", "--model.hidden_fraction=[0.1, 0.2]"], "model.masking none"),
+    "model.patch_size": (["--model.patch_size=65", "--data.image_size=64"], "images of 64 pixels, which are smaller"),
+    "model.label_smoothing": (
+        ["--model.masking=fill", "--model.objective=consistency", "--model.label_smoothing=0.1"],
+        "model.objective consistency",
+    ),
+    "model.momentum": (["--model.optimiser=adamw", "--model.momentum=0.5"], "model.optimiser adamw"),
+    "model.learning_rate": (["--optimizer=SGD", "--optimizer.lr=0.2", "--model.learning_rate=0.1"], "--optimizer, "),
+}
+
+
+@pytest.mark.parametrize("name", NO_EFFECT)
+def test_an_option_without_effect_is_refused_with_what_makes_it_useless(name, tmp_path, capsys):
+    options, reason = NO_EFFECT[name]
+    usual = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}"]
+    assert sentence_of([*usual, *options], capsys).startswith(f"{name} has no effect with {reason}")
+
+
 REFUSED = {
     "99 processes on a few cores": (
         ["--trainer.devices=99", "--trainer.accelerator=cpu"],
