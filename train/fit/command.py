@@ -30,7 +30,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
-from maskrobust.lm_modules.callbacks import FiniteLoss, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
+from maskrobust.lm_modules.callbacks import FiniteLoss, HolesTell, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
@@ -350,7 +350,7 @@ class FitCLI(LightningCLI):
             callbacks.append(
                 ModelCheckpoint(monitor=monitor, mode=mode, filename="best", save_on_train_epoch_end=False)
             )
-        callbacks += [StepSeed(config.model.seed), FiniteLoss()]
+        callbacks += [StepSeed(config.model.seed), FiniteLoss(), *[HolesTell()] * ("num_classes" in self.linked)]
         if trainer.enable_progress_bar is not False and not sys.stdout.isatty():  # where Lightning's bar shows nothing
             callbacks.append(LambdaCallback(on_train_epoch_end=_tell_of_epoch))
         if is_logged:
