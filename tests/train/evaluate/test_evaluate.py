@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import SmallResNet
+from maskrobust.lm_modules.reliance.catalogue import catalogue
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate_difference
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
+from maskrobust.lm_modules.reliance.measures.shape import TWO_CLASSES
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
@@ -27,8 +30,10 @@ from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.summary import summarise
 from maskrobust.train.networks import load_for, load_networks, read_classes
+from maskrobust.train.report.headline import said
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_classes
+from tests.train.report.pages import squeezed
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 
@@ -140,6 +145,40 @@ def made_up(folder, skills, images=80, resampling_seed=0):
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     return summarise(config, Answered(runs, probe, config.plans), {}, seconds=0.0).as_json(), runs
+
+
+@pytest.mark.parametrize("frequencies", [(38, 4), (34, 4, 4)])
+def test_of_42_images_of_unbalanced_classes_nothing_false_is_said_and_no_interval_is_longer_than_its_scale(
+    frequencies, tmp_path
+):
+    """A reader of outlines, and a network that always names the commonest class, which is at chance."""
+    labels, runs = np.repeat(np.arange(len(frequencies)), frequencies), {}
+    for name, skill in (("reader", 0.9), ("commonest", 0.0)):
+        made = replace(make_outcomes(42, 0, skill=skill), labels=labels, num_classes=len(frequencies), scenes=None)
+        common = np.zeros(42, np.int64)
+        behind = {hole: common for hole in ("clean", "silhouette", "circle", "retention/0.5")}
+        if skill:
+            behind |= {"clean": labels, "silhouette": labels}
+        runs[name] = {"black": answering(made, **behind)}
+    config = EvaluationConfig(
+        Cues(**TINY_DATA), tmp_path, [*runs], methods=("black",), plan=ReliancePlan(), replicates=400
+    )
+    probe = ProbeOutcomes(made.ids, labels, labels)
+    results = summarise(config, Answered(runs, probe, config.plans), {}, seconds=0.0)
+    for row in results.rows:
+        scale = {"fraction": 1.0, "points": 2.0, "number": 2.0}.get(catalogue()[row.measure].unit, np.inf)
+        assert (row.high or 0.0) - (row.low or 0.0) <= scale * (1 + bool(row.compared_with)), row
+    first, *others = [squeezed(each) for each in said(results)]
+    if len(frequencies) == 2:
+        assert first.startswith("reader is right in 90% under black fill, with half of the patches hidden.")
+        assert TWO_CLASSES in others
+    else:
+        assert first == (
+            "reader reads outlines under black fill (of two classes, that of the hole's shape is preferred in 96%; "
+            "50%: blind)."
+        )
+    assert any(each.startswith("commonest is at chance with nothing hidden (") for each in others)
+    assert not any("commonest reads" in each or "commonest hardly" in each for each in [first, *others])
 
 
 def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path):
