@@ -350,9 +350,8 @@ def chance_to_refute(rule: DecisionRule, pairs: int, seeds: int, images: int) ->
     of_image = IMAGE_DEVIATION / (2.0 * images) ** 0.5
     spread = (SEED_DEVIATION**2 / 2.0 + of_image**2) ** 0.5
     little = 2.0 * stats.norm.cdf(max(0.0, rule.margin - stats.norm.isf(_TENTH) * of_image) / spread) - 1.0
-    counts = range(seeds + 1)
-    needed = next((k for k in counts if stats.binom.sf(k - 1, seeds, rule.trainings) < level), seeds + 1)
-    return float(min(max(0.0, 2.0 * below - 1.0), stats.binom.sf(needed - 1, seeds, little)))
+    most = stats.binom.sf(stats.binom.isf(level, seeds, rule.trainings), seeds, little)
+    return float(min(max(0.0, 2.0 * below - 1.0), most))
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:

@@ -12,10 +12,10 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE, OUTLINE_PULL, Con
 from maskrobust.lm_modules.reliance.estimates.comparison import compare_magnitudes
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.measurement import difference_rows, result_rows
-from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE, at_chance, chance_level
+from maskrobust.lm_modules.reliance.measures.accuracy import at_chance, chance_level
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
-from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.probe import probe_source
@@ -145,27 +145,17 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
 
     A network relies on outlines where its shape choices are not 50 %, on whichever side; holes pull it towards their
     objects where its outline pull is above 0. Shape choices, used share, clean accuracy and comparisons mean nothing
-    where a network is at chance with nothing hidden, and a used share nothing where it has (nearly) one answer behind
-    holes.
+    where a network is at chance with nothing hidden.
 
     Args:
         rows: rows for networks, and for pairs of networks or ways of hiding whose shape choices are compared.
         at_chance: for each network what `measures.accuracy.at_chance` says, empty where it is better than chance.
     """
-    own = [row for row in rows if not row.compared_with]
-    majority = only(own, measure="majority_fraction", network="", method="")
-
-    def reason(row: Row) -> str:
-        lost = at_chance.get(row.network) or at_chance.get(row.compared_with)
-        if lost and row.measure in (HEADLINE, "used_share", "clean_accuracy", "reliance"):
-            return lost
-        if row.measure != "used_share" or row.compared_with:
-            return ""
-        commonest = only(own, measure="commonest_answer", network=row.network, method=row.method)
-        return _one_answer(commonest, majority)
 
     def read(row: Row) -> Row:
-        if (row.measure == "reliance" or not row.compared_with) and (because := reason(row)):
+        because = at_chance.get(row.network) or at_chance.get(row.compared_with)
+        about_one = row.measure in (HEADLINE, "used_share", "clean_accuracy") and not row.compared_with
+        if because and (about_one or row.measure == "reliance"):
             return replace(row, reading=MEANINGLESS + because)
         if row.compared_with or row.low is None or row.high is None:
             return row
@@ -176,15 +166,6 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
         return row
 
     return [read(row) for row in rows]
-
-
-def _one_answer(commonest: Row | None, majority: Row | None) -> str:
-    """Why predictions behind holes say nothing; empty where they say something, or the data have one class."""
-    if commonest is None or commonest.value is None or commonest.value < NEARLY_ONE:
-        return ""
-    if majority is not None and majority.value is not None and majority.value >= NEARLY_ONE:
-        return ""
-    return f"{100 * commonest.value:.0f}\u202f% of its predictions behind object holes are one class"
 
 
 def predictions_csv(

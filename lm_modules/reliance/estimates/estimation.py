@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,11 +77,6 @@ class Statistic:
     denominator_name: str = ""
     scale: tuple[float, float] = (-math.inf, math.inf)
 
-    @property
-    def span(self) -> float:
-        """Length of the scale."""
-        return self.scale[1] - self.scale[0]
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -120,10 +115,8 @@ class Estimate:
             return None
         return Interval(self.value, self.low, self.high)
 
-    def within(self, interval: Interval, span: float = math.inf) -> "Estimate":
-        """The same images, with a number and its interval; undefined where that is longer than `span`."""
-        if interval.high - interval.low > span:
-            return replace(self, undefined_because=_TOO_WIDE)
+    def within(self, interval: Interval) -> "Estimate":
+        """The same images, with a number and its interval."""
         return replace(self, value=interval.value, low=interval.low, high=interval.high)
 
 
@@ -164,10 +157,7 @@ def estimate(
         elif interval.value == 1.0:
             interval = interval._replace(low=1.0 - reach)
         interval = Interval(*np.clip(interval, 0.0, 1.0).tolist())
-    if isinstance(numbers[0], _Clustered):
-        interval = Interval(*np.clip(interval, *statistic.scale).tolist())
-        found = replace(found, degrees=numbers[0].with_error().objects.degrees if len(runs) == 1 else None)
-    return found.within(interval, statistic.span)
+    return numbers[0].within(found, interval)
 
 
 def estimate_difference(
@@ -195,10 +185,8 @@ def estimate_difference(
     found, numbers = _sample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
     if not numbers:
         return found
-    interval = numbers[0].plus(numbers[1], -1).interval()
-    if isinstance(numbers[0], _Clustered):
-        interval = Interval(*np.clip(interval, -statistic.span, statistic.span).tolist())
-    return found.within(interval, 2.0 * statistic.span)
+    difference = numbers[0].plus(numbers[1], -1)
+    return difference.within(found, difference.interval())
 
 
 @dataclass(frozen=True)
@@ -329,66 +317,25 @@ def estimate_pair(
     return found, (first.plus(second, -1).with_error(), first.plus(second, 1).with_error())
 
 
-class _Number(Protocol):
-    """A number over seeds and images."""
-
-    def plus(self, other: Self, sign: int) -> Self:
-        """This number plus `sign` times another on the same seeds and images."""
-
-    def with_error(self) -> "WithError":
-        """The number with what seeds and objects add to its variance."""
-
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """The number with its interval."""
-
-
-class _Clustered(NamedTuple):
-    """The mean of a column of which rows share objects.
-
-    Attributes:
-        values: (S, N) of each seed and row.
-        members: (N, M) the objects of each row.
-        span: length of the scale of the values.
-    """
-
-    values: FloatArray
-    members: IntArray
-    span: float
-
-    def plus(self, other: "_Clustered", sign: int) -> "_Clustered":
-        """This mean plus `sign` times another on the same seeds and rows."""
-        return _Clustered(self.values + sign * other.values, self.members, self.span + other.span)
-
-    def with_error(self) -> "WithError":
-        """The mean with what seeds and objects add to its variance."""
-        variance, degrees = clustered_variance(self.values.mean(axis=0), self.members, self.span)
-        return WithError(float(self.values.mean()), _part_of_seeds(self.values.mean(axis=1)), Part(variance, degrees))
-
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """Student's interval over seeds and objects."""
-        return self.with_error().interval(confidence)
-
-
-def _part_of_seeds(by_seed: FloatArray) -> Part:
-    """What seeds add to the variance of the mean of the numbers of each, (S,); 0 for a single one."""
-    seeds = len(by_seed)
-    return Part(float(by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0))
-
-
 class _Sampled(NamedTuple):
     """A number with what shows how much it varies.
 
     Attributes:
         value: the number, over all seeds.
-        replicates: (R,) the number over all seeds on each resample of the objects.
+        replicates: (R,) the number over all seeds on each resample of the objects; the values (N,) of rows with
+            `members`.
         by_seed: (S,) the number of each seed.
         objects: how many objects there are.
+        scale: (2,) smallest and largest value of the number.
+        members: (N, M) the objects of each row, of a mean of rows that share outlines; None of what is resampled.
     """
 
     value: float
     replicates: FloatArray
     by_seed: FloatArray
     objects: int
+    scale: FloatArray
+    members: IntArray | None = None
 
     def plus(self, other: "_Sampled", sign: int) -> "_Sampled":
         """This number plus `sign` times another on the same seeds and resamples."""
@@ -397,18 +344,37 @@ class _Sampled(NamedTuple):
             self.replicates + sign * other.replicates,
             self.by_seed + sign * other.by_seed,
             self.objects,
+            self.scale + (sign * other.scale)[::sign],
+            self.members,
         )
 
     def with_error(self) -> WithError:
         """The number with what seeds and objects add to its variance."""
-        objects = Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0))
-        return WithError(self.value, _part_of_seeds(self.by_seed), objects)
+        seeds = len(self.by_seed)
+        if self.members is None:
+            of_objects = Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0))
+        else:
+            of_objects = Part(*clustered_variance(self.replicates, self.members, float(np.ptp(self.scale))))
+        variance = float(self.by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0
+        return WithError(self.value, Part(variance, max(seeds - 1.0, 1.0)), of_objects)
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Student's interval over seeds and objects; for a single seed the percentile interval over objects."""
+        """Student's interval over seeds and objects, within the scale of a mean of rows that share outlines.
+
+        For a single seed of what is resampled it is the percentile interval over objects.
+        """
+        if self.members is not None:
+            return Interval(*np.clip(self.with_error().interval(confidence), *self.scale).tolist())
         if len(self.by_seed) == 1:
             return percentile_interval(self.value, self.replicates, confidence)
         return self.with_error().interval(confidence)
+
+    def within(self, found: Estimate, interval: Interval) -> Estimate:
+        """An estimate with an interval of the number; undefined where that is longer than the scale."""
+        if interval.high - interval.low > np.ptp(self.scale):
+            return replace(found, undefined_because=_TOO_WIDE)
+        is_student = self.members is not None and len(self.by_seed) == 1
+        return replace(found.within(interval), degrees=self.with_error().objects.degrees if is_student else None)
 
 
 def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Columns:
@@ -435,7 +401,7 @@ def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
 
 def _sample(
     statistic: Statistic, columns: Columns, arms: int, replicates: int, seed: int, confidence: float
-) -> tuple[Estimate, list[_Number]]:
+) -> tuple[Estimate, list[_Sampled]]:
     """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined).
 
     The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
@@ -444,14 +410,15 @@ def _sample(
     found = Estimate(None, None, None, valid, columns.left_out)
     if valid == 0:
         return replace(found, undefined_because=columns.undefined_because or _NO_IMAGE), []
+    over_seeds, of_seeds = values.mean(axis=1), np.split(values.mean(axis=2), arms)
+    objects, scale = len(np.unique(columns.objects)), np.array(statistic.scale)
     if columns.outlines is not None:
         members = np.column_stack([columns.objects, columns.outlines])
-        return found, [_Clustered(of_arm, members, statistic.span) for of_arm in values]
-    over_seeds, objects = values.mean(axis=1), len(np.unique(columns.objects))
+        every = zip(over_seeds, values.mean(axis=2), strict=True)
+        return found, [_Sampled(float(each.mean()), each, seeds, objects, scale, members) for each, seeds in every]
     resampled = np.split(bootstrap_means(over_seeds, replicates, seed, columns.objects), arms, axis=-1)
     observed = np.split(values.mean(axis=(1, 2)), arms)
-    of_seeds = np.split(values.mean(axis=2), arms)
-    numbers = list[_Number]()
+    numbers = []
     for means, replicate_means, seed_means in zip(observed, resampled, of_seeds, strict=True):
         if statistic.denominator is not None:
             bound = percentile_interval(
@@ -469,6 +436,7 @@ def _sample(
                 statistic.combine(replicate_means),
                 statistic.combine(seed_means.T),
                 objects,
+                scale,
             )
         if not np.isfinite(np.hstack(number[:3])).all():
             return replace(found, undefined_because=_NOT_FINITE), []

@@ -170,8 +170,7 @@ def transfer_accuracy(family: str) -> Statistic:
 @measure(
     title="Commonest prediction",
     definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
-    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing; "
-    "the verdict then says so.",
+    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing.",
     group="remains",
     unit="fraction",
     goal="low",

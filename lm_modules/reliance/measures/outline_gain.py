@@ -1,6 +1,5 @@
 """Gains in log-odds: what the shape of a hole does to logits, where predictions may not move."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -25,14 +24,18 @@ _outline = partial(measure, group="outline", unit="logits", in_training=True, co
 )
 def outline_gain() -> Statistic:
     """Mean over images of what the outline adds to the log-odds of the image's class, in nats; 0 is best."""
-    return Statistic(partial(_own_odds, conditions=("silhouette", "circle")), _gain)
+
+    def columns(outcomes: Outcomes) -> Columns:
+        outline, circle = (outcomes.log_odds_under(each)[:, _OWN] for each in ("silhouette", "circle"))
+        return _finite(outcomes, outcomes.object_valid, outline.astype(np.float64) - circle)
+
+    return Statistic(columns)
 
 
 @_outline(
     title="Shape gain (log-odds)",
-    definition="Shape choices in log-odds, which is the log-odds of the class "
-    "whose shape the hole has, minus those of the same class behind a hole in the shape of a third class, of like "
-    "area, both over the image's own object. Only the shape differs.",
+    definition="Shape choices in log-odds, which is the log-odds of the class whose shape the hole has, minus those "
+    "of the same class behind a hole in the shape of a third class, of like area, both over the image's own object.",
     members=lambda plan: where_shapes(plan) if plan.shape_choice else (),
 )
 def shape_gain() -> Statistic:
@@ -48,16 +51,6 @@ def shape_gain() -> Statistic:
         return _finite(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
 
     return Statistic(columns)
-
-
-def _gain(means: FloatArray) -> FloatArray:
-    gain: FloatArray = means[..., 0] - means[..., 1]
-    return gain
-
-
-def _own_odds(outcomes: Outcomes, conditions: Sequence[str]) -> Columns:
-    odds = (outcomes.log_odds_under(each)[:, _OWN].astype(np.float64) for each in conditions)
-    return _finite(outcomes, outcomes.object_valid, *odds)
 
 
 def _finite(outcomes: Outcomes, valid: BoolArray, *rows: FloatArray) -> Columns:

@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
@@ -86,7 +87,7 @@ def choices(outcomes: Outcomes) -> Columns:
     """
     if outcomes.num_classes == 2:
         return _choices_in_scenes(outcomes)
-    margin_j, margin_k = (_margin(outcomes.log_odds_under(hole).astype(np.float64)) for hole in ("swap_j", "swap_k"))
+    margin_j, margin_k = (_margin(outcomes.log_odds_under(hole)) for hole in ("swap_j", "swap_k"))
     counted = outcomes.swap_valid & np.isfinite(margin_j) & np.isfinite(margin_k)
     outlines = np.stack([outcomes.swap_object_j, outcomes.swap_object_k], axis=1)[counted]
     return columns_of(outcomes, counted, _right(margin_j, margin_k))._replace(outlines=outlines)
@@ -97,23 +98,22 @@ def _choices_in_scenes(outcomes: Outcomes) -> Columns:
     if scenes is None or 0 in (len(scenes.pairs), len(scenes.kinds)):
         nothing = columns_of(outcomes, np.zeros(len(outcomes), dtype=np.bool_), np.empty(len(outcomes)))
         return nothing._replace(undefined_because=TWO_CLASSES)
-    behind = scenes.logits[scenes.pairs].astype(np.float64)  # (P, 2, S, K)
-    of_class = np.take_along_axis(behind, scenes.columns[scenes.pairs][:, np.newaxis, np.newaxis], axis=3)
-    margins = of_class[..., 0] - of_class[..., 1]
-    right = _right(margins[:, 0], margins[:, 1])
+    logits, asked = scenes.logits[scenes.pairs], scenes.columns[scenes.pairs]  # (P, 2, S, K), (P, 2)
+    of_classes = np.take_along_axis(logits, asked[:, np.newaxis, np.newaxis], axis=3)
+    right = _right(*np.moveaxis(of_classes[..., 0] - of_classes[..., 1], 1, 0))
     pair, scene = (each.ravel() for each in np.indices(right.shape))
     outlines = scenes.objects[scenes.pairs][pair]
     return Columns(np.arange(right.size), -1 - scene, right.reshape(1, -1), 0, outlines=outlines)
 
 
-def _margin(log_odds: FloatArray) -> FloatArray:
+def _margin(log_odds: NDArray[np.float32]) -> FloatArray:
     """Logit of y_j minus that of y_k, from the log-odds (N, 3) of either class against all others."""
-    of_j, of_k = (-np.logaddexp(0.0, -log_odds[:, place]) for place in (1, 2))
-    margin: FloatArray = of_j - of_k
+    minus_j, minus_k = np.logaddexp(0.0, -log_odds[:, 1:].astype(np.float64)).T
+    margin: FloatArray = minus_k - minus_j
     return margin
 
 
-def _right(margin_j: FloatArray, margin_k: FloatArray) -> FloatArray:
+def _right(margin_j: NDArray[np.floating], margin_k: NDArray[np.floating]) -> FloatArray:
     right: FloatArray = (np.sign(margin_j) - np.sign(margin_k)) / 4.0 + 0.5
     return right
 
