@@ -86,11 +86,10 @@ def decisions(results: Results) -> dict[Key, Decision]:
     same = {(row.network, row.method) for row in answers if (row.value or 0.0) >= NEARLY_ONE}
     found = {}
     for row in asked:
-        if row.network in lost or row.value is None or row.low is None or row.high is None:
+        if row.network in lost or row.value is None:
             continue
-        wider, key = _wider(row.degrees or 1.0, len(asked)), (row.network, row.method)
-        low, high = (row.value + wider * (end - row.value) for end in (row.low, row.high))
-        state = _state(low, high)
+        low, high = _widened(row, _wider(row.degrees or 1.0, len(asked)))
+        state, key = _state(low, high), (row.network, row.method)
         if state in ("hardly", "open") and key in same:
             state = "one"
         found[key] = Decision(state, row, max(low, 0.0), min(high, 1.0))
@@ -102,6 +101,12 @@ def _wider(degrees: float, rows: int) -> float:
     from scipy import stats  # here: it takes a second, which the help of commands does without
 
     return float(stats.t.isf(0.025 / rows, degrees) / stats.t.isf(0.025, degrees))
+
+
+def _widened(row: Row, factor: float) -> tuple[float, float]:
+    """Both ends of a row's interval, so many times as far from its value."""
+    value, low, high = (each or 0.0 for each in (row.value, row.low, row.high))
+    return value + factor * (low - value), value + factor * (high - value)
 
 
 def _state(low: float, high: float) -> State:
@@ -185,31 +190,23 @@ def _surroundings(results: Results, kept: Sequence[str]) -> Iterator[str]:
     """What outline and surroundings add to accuracy, where that is shown of every network, and where of none."""
     leaks = [row for row in select(results.defined, measure="silhouette_leak") if row.network in kept]
     wider = NormalDist().inv_cdf(1 - 0.025 / max(1, len(leaks))) / NormalDist().inv_cdf(0.975)
-
-    def is_shown(row: Row) -> bool:
-        value = row.value or 0.0
-        low, high = (value + wider * ((end or 0.0) - value) for end in (row.low, row.high))
-        return low > 0.0 or high < 0.0
-
-    shown = {method: [*map(is_shown, of)] for method in results.methods if (of := select(leaks, method=method))}
-    adds = [
-        (_range(select(leaks, method=method), write=lambda value: f"{100 * value:.0f}"), under(method))
-        for method, each in shown.items()
-        if all(each)
-    ]
-    nothing = [under(method) for method, each in shown.items() if not any(each)]
+    adds, nothing = list[str](), list[str]()
+    for method in results.methods:
+        of = select(leaks, method=method)
+        shown = [low > 0.0 or high < 0.0 for low, high in (_widened(row, wider) for row in of)]
+        if of and all(shown):
+            adds.append(f"{_range(of, write=lambda value: f'{100 * value:.0f}')} points {under(method)}")
+        nothing += [under(method)] * bool(of and not any(shown))
     if adds:
-        (first, way), *further = adds
-        told = [f"{first} points to the accuracy behind circles {way}", *(" ".join(each) for each in further)]
         others = f", and nothing that is shown {listed(nothing)}" if nothing else ""
-        yield f"Outline or surroundings add {listed(told)}{others}."
+        yield f"Outline or surroundings add {listed(adds)}{others} (accuracy behind outlines minus behind circles)."
 
 
 def _undefined(results: Results) -> Iterator[str]:
     """Why shape choices are not defined, where they are not."""
-    for because in dict.fromkeys(row.undefined_because for row in select(results.over_seeds, measure=HEADLINE)):
-        if because:
-            yield f"Shape choices are {because}" if because.startswith("undefined") else because
+    for row in select(results.over_seeds, measure=HEADLINE, value=None):
+        because = row.undefined_because or ""
+        yield f"Shape choices are {because}" if because.startswith("undefined") else because
 
 
 def _pairs(results: Results, kept: Sequence[str]) -> list[Row]:

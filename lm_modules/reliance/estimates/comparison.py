@@ -33,7 +33,7 @@ class ComparedMagnitude:
 
 
 def compare_magnitudes(
-    statistic: Statistic, pairs: Mapping[Name, Pair], *, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
+    statistic: Statistic, pairs: Mapping[Name, Pair], *, confidence: float = 0.95
 ) -> dict[Name, ComparedMagnitude]:
     """How much the magnitude of each pair's first network exceeds that of its second; Holm's procedure sets the levels.
 
@@ -46,8 +46,6 @@ def compare_magnitudes(
         statistic: what to compute.
         pairs: pairs of networks by name.
         confidence: confidence of all bounds of one direction together, in (0, 1).
-        replicates: number of bootstrap resamples, for the part of the standard error that is due to images.
-        seed: decides the resamples.
 
     Returns:
         Comparisons by the pair's name, in the order given.
@@ -56,12 +54,8 @@ def compare_magnitudes(
         InputError: a pair differs in its number of runs, or runs cover different images.
     """
     level = 1.0 - confidence
-    found = {
-        name: magnitude_difference(
-            statistic, *pair, replicates=replicates, seed=seed, confidence=1.0 - level / max(1, len(pairs))
-        )
-        for name, pair in pairs.items()
-    }
+    own = 1.0 - level / max(1, len(pairs))
+    found = {name: magnitude_difference(statistic, *pair, confidence=own) for name, pair in pairs.items()}
     differences = [difference for _, difference in found.values()]
     lows = holm_levels([1.0 if each is None else each.level_to_exceed(0.0) for each in differences], level)
     highs = holm_levels([1.0 if each is None else each.level_to_fall_below(0.0) for each in differences], level)
@@ -74,13 +68,7 @@ def compare_magnitudes(
 
 
 def magnitude_difference(
-    statistic: Statistic,
-    runs_a: Sequence[Outcomes],
-    runs_b: Sequence[Outcomes],
-    *,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes], *, confidence: float = 0.95
 ) -> tuple[Estimate, "MagnitudeDifference | None"]:
     """The magnitude of one network's statistic minus that of another's; see `estimate_pair`.
 
@@ -90,7 +78,7 @@ def magnitude_difference(
     Raises:
         InputError: networks differ in their number of runs, or runs cover different images.
     """
-    found, signed = estimate_pair(statistic, runs_a, runs_b, replicates=replicates, seed=seed, confidence=confidence)
+    found, signed = estimate_pair(statistic, runs_a, runs_b, confidence=confidence)
     return found, None if signed is None else MagnitudeDifference(*signed, max(map(abs, statistic.scale)))
 
 

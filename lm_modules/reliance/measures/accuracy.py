@@ -65,8 +65,14 @@ def at_chance(outcomes: Outcomes) -> str:
     each_object, of_object = np.unique(objects, axis=0, return_inverse=True)
     labels, of_object = each_object[:, 1], of_object.reshape(-1)
     found = _mean_recall(predictions, outcomes.labels)
-    if len(np.unique(labels)) == 1:
-        p_value = _level_above(found, len(predictions), 1.0 / outcomes.num_classes)
+    if outcomes.num_classes == 1:
+        p_value = 0.0
+    elif len(np.unique(labels)) == 1:
+        with library_needed():
+            from scipy import stats
+
+        right, chance = round(found * len(predictions)), 1.0 / outcomes.num_classes
+        p_value = float(stats.binomtest(right, len(predictions), chance, alternative="greater").pvalue)
     else:
         stream = np.random.default_rng(0)
         by_chance = (_mean_recall(predictions, stream.permutation(labels)[of_object]) for _ in range(_ORDERS))
@@ -80,16 +86,6 @@ def _mean_recall(predictions: IntArray, labels: IntArray) -> float:
     count = np.bincount(labels)
     right = np.bincount(labels, weights=predictions == labels)
     return float((right[count > 0] / count[count > 0]).mean())
-
-
-def _level_above(fraction: float, count: int, chance: float) -> float:
-    """The exact level in [0, 1] above which a fraction of so many is shown to exceed chance; 0 where that is 1."""
-    with library_needed():
-        from scipy import stats
-
-    if chance == 1.0:
-        return 0.0
-    return float(stats.binomtest(round(fraction * count), count, chance, alternative="greater").pvalue)
 
 
 @_accuracy(

@@ -34,8 +34,8 @@ KNOWN = {
         [
             "a and c read outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 68 and 69%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 38 points to the accuracy behind circles under mean colour "
-            "fill, and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 and 38 points under mean colour fill, and nothing that is shown "
+            "under layer masking (accuracy behind outlines minus behind circles).",
             "Hidden in the same way, the networks are not shown to rely differently (shape choices may "
             "differ by up to 11.0 points).",
             "b is at chance with nothing hidden (26%), so nothing is said of holes.",
@@ -47,8 +47,8 @@ KNOWN = {
         [
             "a reads outlines under mean colour fill (of two classes, that of the hole's shape is preferred "
             "in 68%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add 36 points to the accuracy behind circles under mean colour fill, "
-            "and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
             "a relies more on outlines under mean colour fill than under layer masking.",
         ],
     ),
@@ -67,8 +67,8 @@ KNOWN = {
         [
             "Both networks read outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 68 and 69%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 38 points to the accuracy behind circles under mean colour "
-            "fill, and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 and 38 points under mean colour fill, and nothing that is shown "
+            "under layer masking (accuracy behind outlines minus behind circles).",
             "Hidden in the same way, the networks are not shown to rely differently (shape choices may "
             "differ by up to 8.0 points): the way of hiding makes the difference.",
         ],
@@ -78,8 +78,8 @@ KNOWN = {
         [
             "Both networks read outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 68 and 62%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 25 points to the accuracy behind circles under mean colour "
-            "fill, and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 and 25 points under mean colour fill, and nothing that is shown "
+            "under layer masking (accuracy behind outlines minus behind circles).",
             "Under mean colour fill, b relies less on outlines than a (62% against 68% preferred).",
             "Both networks rely more on outlines under mean colour fill than under layer masking.",
         ],
@@ -130,8 +130,8 @@ KNOWN = {
         [
             "a is misled by outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 44%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add -12 points to the accuracy behind circles under mean colour fill, "
-            "and nothing that is shown under layer masking.",
+            "Outline or surroundings add -12 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
         ],
     ),
     "a little": (
@@ -139,7 +139,8 @@ KNOWN = {
         [
             "a reads outlines at least a little under mean colour fill (of two classes, that of the hole's "
             "shape is preferred in 54%; 50%: blind).",
-            "Outline or surroundings add 9 points to the accuracy behind circles under mean colour fill.",
+            "Outline or surroundings add 9 points under mean colour fill (accuracy behind outlines minus "
+            "behind circles).",
             ONLY,
         ],
     ),
@@ -148,8 +149,8 @@ KNOWN = {
         [
             "a reads outlines under mean colour fill (of two classes, that of the hole's shape is preferred "
             "in 60%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add 19 points to the accuracy behind circles under mean colour fill, "
-            "and nothing that is shown under layer masking.",
+            "Outline or surroundings add 19 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
         ],
     ),
     "many classes": (
@@ -157,16 +158,16 @@ KNOWN = {
         [
             "a hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 52%; 50%: blind) and layer masking (50%).",
-            "Outline or surroundings add 3 points to the accuracy behind circles under mean colour fill, and "
-            "nothing that is shown under layer masking.",
+            "Outline or surroundings add 3 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
         ],
     ),
     "two classes": (
         evaluated({"a": A}, undefined=TWO_CLASSES),
         [
             "a is right in 52% under mean colour fill and 53% under layer masking, with half of the patches hidden.",
-            "Outline or surroundings add 36 points to the accuracy behind circles under mean colour fill, "
-            "and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
             "Shape cannot be told from surroundings: the data have two classes; ask with scenes.",
         ],
     ),
@@ -175,8 +176,8 @@ KNOWN = {
         [
             "a hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
             "preferred in 50%; 50%: blind) and layer masking (49%).",
-            "Outline or surroundings add 36 points to the accuracy behind circles under mean colour fill, "
-            "and nothing that is shown under layer masking.",
+            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
+            "layer masking (accuracy behind outlines minus behind circles).",
         ],
     ),
     "several pictures of an object": (

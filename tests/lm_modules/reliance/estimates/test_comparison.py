@@ -70,7 +70,7 @@ def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure():
     skills = {"clear": 0.9, "equal": 0.3, "clearer": 1.0, "less": 0.1}
     arms = {name: arm(skill, seed=10 * place) for place, (name, skill) in enumerate(skills.items())}
     pairs = {name: (runs, arm(0.3, seed=100)) for name, runs in arms.items()}
-    found = compare_magnitudes(silhouette_leak(), pairs, replicates=1000)
+    found = compare_magnitudes(silhouette_leak(), pairs)
     assert list(found) == list(arms)
     low = {name: each.level_low for name, each in found.items()}
     assert sorted([low["clear"], low["clearer"]]) == pytest.approx([0.05 / 4, 0.05 / 3])

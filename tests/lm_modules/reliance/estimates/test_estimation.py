@@ -38,9 +38,9 @@ def leak_of(run):
     return float(right[valid].mean())
 
 
-def magnitude_difference(measure, runs_a, runs_b, confidence=0.95, **options):
+def magnitude_difference(measure, runs_a, runs_b, confidence=0.95):
     """The difference of magnitudes of two arms: a comparison that is the only one."""
-    compared = compare_magnitudes(measure, {"a": (runs_a, runs_b)}, confidence=confidence, **options)
+    compared = compare_magnitudes(measure, {"a": (runs_a, runs_b)}, confidence=confidence)
     return compared["a"].difference
 
 
