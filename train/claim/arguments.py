@@ -14,6 +14,7 @@ from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
+from maskrobust.lm_modules.training.optimisation import defaults_of
 from maskrobust.lm_modules.training.training_masks import evaluation_fill
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
@@ -97,7 +98,7 @@ def _check(config: ClaimConfig) -> None:
     import_measures(config.evaluation.plan.own_measures)
     for name, model in config.models.items():
         try:
-            check_arguments({**model, **_FROM_DATA})
+            check_arguments({**model, **_FROM_DATA, **defaults_of({"weights": None, **model})})
         except InputError as error:
             raise InputError(f"arm '{name}' does not fit the model: {error}") from error
     _check_arms(config)

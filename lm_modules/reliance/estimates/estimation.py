@@ -254,6 +254,8 @@ class WithError(NamedTuple):
         distance = abs(self.value - margin)
         if distance >= self._reach(_LEAST_LEVEL):
             level = 0.0
+        elif distance <= self._reach(0.5):  # 0, which older versions of SciPy round up
+            level = 0.5
         else:
             level = float(optimize.brentq(lambda each: self._reach(each) - distance, _LEAST_LEVEL, 0.5))
         return level if self.value > margin else 1.0 - level
