@@ -73,8 +73,10 @@ class Results:
         """All rows, each with what else a reader of it alone needs; see `rows_as_csv`."""
 
         def further(row: Row) -> Mapping[str, object]:
-            own = self.own_method(self.network(row.network)) if row.network else None
-            return {"trained_with": own or "", "chance": self.content["chance"]}
+            network = self.network(row.network) if row.network else None
+            own = self.own_method(network) if network else None
+            is_trained = network is not None and own is not None and self.is_trained_under(network, own)
+            return {"trained_with": own if is_trained else "", "chance": self.content["chance"]}
 
         return rows_as_csv(self.rows, further)
 
@@ -111,6 +113,15 @@ class Results:
     def network(self, name: str) -> Network:
         """The network of that name."""
         return next(network for network in self.networks if network.name == name)
+
+    def is_trained_under(self, network: Network, method: str) -> bool:
+        """Whether a network was trained with holes that are hidden by this masking method.
+
+        An arm of a claim without masks in training has a method of its own nevertheless, to be measured under.
+        """
+        model = {"masking": "none"} | self.content.get("config", {}).get("model", {}) | network.arm.get("training", {})
+        has_masks = not network.arm or model["masking"] != "none"
+        return has_masks and self.own_method(network) == method
 
     def own_method(self, network: Network) -> str | None:
         """The masking method that a network was trained for; None where there is none, or it is not known."""

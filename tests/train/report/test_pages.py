@@ -149,7 +149,8 @@ def test_the_grid_of_a_claim_has_every_arm_under_every_method_with_its_shape_cho
     assert found == expected and sum("keeps less" in each for each in found) > 0
     lines = re.findall(r'<div class="label">(.*?)</div>', html)
     trained = [squeezed(each).partition(" <span")[0] for each in lines if "trained with it" in each]
-    assert sorted(trained) == sorted(network.title for network in results.networks)
+    masked = [each.title for each in results.networks if each.arm["training"].get("masking", "none") != "none"]
+    assert sorted(trained) == sorted(masked) and 0 < len(masked) < len(results.networks)
 
 
 def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tmp_path, monkeypatch):
@@ -199,7 +200,9 @@ def hostile_copy(content):
             verdict["reason"] = HOSTILE
         changed["rule"]["text"] = [HOSTILE for _ in changed["rule"]["text"]]
         for arm in changed["arms"].values():
-            arm |= {"title": HOSTILE, "training": {f"{HOSTILE}{key}": HOSTILE for key in arm["training"]}}
+            free = {f"{HOSTILE}{key}": HOSTILE for key in arm["training"] if key != "masking"}  # which is one of four
+            masking = {key: value for key, value in arm["training"].items() if key == "masking"}
+            arm |= {"title": HOSTILE, "training": masking | free}
     else:
         first = changed["networks"][0]
         for row in changed["rows"]:

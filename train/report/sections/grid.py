@@ -69,7 +69,7 @@ def grid_lines(results: Results) -> tuple[dict[str, list[GridLine]], bool]:
             word = pair.reading if pair else WORDS.get(state, "" if is_claim else "not measured")
             measures = ("silhouette_accuracy", "circle_accuracy", "clean_accuracy")
             outline, circle, clean = (only(results.defined, measure=measure, **key) for measure in measures)
-            is_own = results.own_method(network) == method
+            is_own = results.is_trained_under(network, method)
             ends = (decision.low, decision.high) if decision else (row.low, row.high) if row else (None, None)
             choices = (
                 meaningless_because(row) or f"{percent(row.value or 0.0)} {interval(*ends, percent)}" if row else ""
