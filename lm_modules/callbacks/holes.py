@@ -32,6 +32,8 @@ class HolesTell(pl.Callback):
             return
         assert isinstance(pl_module, MaskRobustClassifier)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not hasattr(data, "some_images"):  # any LightningDataModule, of which nothing can be asked
+            return
         with isolate_rng():
             bank = HoleBank.from_batches(data.some_images("train", LOOKED_AT), data.object_of)
             holes = None if bank is None else read_holes(bank)

@@ -367,6 +367,7 @@ class MaskRobustClassifier(TrainingModule):
 
     def on_train_epoch_start(self) -> None:
         """Put frozen layers into eval mode, and take them out of it when they are trained."""
+        super().on_train_epoch_start()
         if self.hparams["freeze_backbone_epochs"] > 0:
             self.network.train(not self._is_frozen)
 

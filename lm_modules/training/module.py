@@ -1,6 +1,7 @@
 """The base of both training modules: normalisation, optimiser, schedule, and means that count each sample once."""
 
 import math
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
@@ -23,7 +24,10 @@ from maskrobust.lm_modules.training.optimisation import (
     build_schedule,
     rate_factor,
 )
+from maskrobust.lm_modules.training.plain_batches import as_batch
 from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
+
+_BITS_OF_PLACES = 40
 
 
 class TrainingModule(pl.LightningModule):
@@ -39,6 +43,8 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
         self._axes: dict[str, int] = {}
+        self._places: dict[tuple[bool, int], int] = {}
+        self._numbers_samples = False
         self._planned: tuple[ScheduleName, float, float] | None = None  # the schedule, its warm-up and its peak
         self.metrics = nn.ModuleDict({name: SampleMean() for name in metrics})
 
@@ -54,7 +60,41 @@ class TrainingModule(pl.LightningModule):
                 "give it accelerator cpu."
             )
         keep_layers_in_sync(self.trainer.strategy)
+        # data modules, the shipped ones among them, leave that hook alone
+        warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer` in `LightningModule`")
         self._axes = axes_of_parameters(self)
+
+    def on_train_epoch_start(self) -> None:
+        """Count the samples of each training loader anew."""
+        self._places = {key: value for key, value in self._places.items() if not key[0]}
+
+    def on_validation_epoch_start(self) -> None:
+        """Count the samples of each other loader anew."""
+        self._places = {key: value for key, value in self._places.items() if key[0]}
+
+    def on_test_epoch_start(self) -> None:
+        """Count the samples of each other loader anew."""
+        self.on_validation_epoch_start()
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """A batch of any data module as `Batch`; a sample without an id is known by its place in its loader's order.
+
+        Raises:
+            InputError: it is no batch; see `as_batch`.
+        """
+        if isinstance(batch, Batch):
+            return batch
+        rank, ranks, key = self.trainer.global_rank, self.trainer.world_size, (self.trainer.training, dataloader_idx)
+        first = self._places.get(key, 0)
+        start = (dataloader_idx << _BITS_OF_PLACES) + first * ranks + rank
+        made = as_batch(batch, range(start, start + (1 << _BITS_OF_PLACES), ranks))
+        self._places[key] = first + len(made.ids)
+        if not self._numbers_samples:
+            rank_zero_info(
+                "batches are plain tensors: a sample without an id is known by its place in the loader's order"
+            )
+            self._numbers_samples = True
+        return made
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check the weights.

@@ -40,6 +40,7 @@ from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, names_of, with_nearest
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
+from maskrobust.train.data.plain import described
 from maskrobust.train.fit import drop_distractions
 from maskrobust.train.fit.checkpoints import LAST, AtomicCheckpointIO, check_equal, check_same_training
 from maskrobust.train.fit.loggers import (
@@ -213,8 +214,9 @@ class FitCLI(LightningCLI):
             )
         return dict(saved)
 
-    def _coloured(self, data: AnnotatedDataModule) -> AnnotatedDataModule:
+    def _coloured(self, data: Any) -> Any:
         """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
+        data = described(data)
         weights = self.config.fit.model.weights
         if self._saved_arguments:
             data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
@@ -329,7 +331,7 @@ class FitCLI(LightningCLI):
 
     def _next(self, folder: str, path: str) -> Iterator[str]:
         """The command to go on with a checkpoint, where there are images to measure it on."""
-        if not {"val", "test"}.isdisjoint(self.datamodule.splits):
+        if isinstance(self.datamodule, AnnotatedDataModule) and not {"val", "test"}.isdisjoint(self.datamodule.splits):
             measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
             yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
 
@@ -395,14 +397,14 @@ def _root(config: Namespace) -> Path:
     return Path(config.trainer.default_root_dir or "runs")
 
 
-def _number_of_classes(data: AnnotatedDataModule) -> int:
+def _number_of_classes(data: Any) -> int:
     """That of the data; without labels there is nothing to fit.
 
     Raises:
         InputError: there are none.
     """
-    check_labelled(data, "fit")
-    return data.num_classes
+    check_labelled(described(data), "fit")
+    return int(data.num_classes)
 
 
 def _check_places(config: Namespace) -> None:
@@ -475,7 +477,7 @@ def main(
     try:
         kind(
             model,
-            AnnotatedDataModule,
+            pl.LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,
             seed_everything_default=0,

@@ -21,11 +21,11 @@ _REMEDIES: dict[Split, str] = {
 class Folder(FileDataModule):
     """Images in root/{train,val,test}/class/, masks in mask_root/{train,val,test}/class/ under the same names, as PNG.
 
-    A split needs its folder only when it is used. With `val_fraction`, the validation split is that fraction of the
-    training images instead, decided by their ids; where there is no test folder, val/ is then the test split (as is
-    usual for ImageNet, whose test labels are not public). Images without a mask have an empty object mask; `setup` logs
-    how many have one. Files with another suffix than `image_files.IMAGE_SUFFIXES` are skipped with a warning. Views are
-    those of `FileDataModule`.
+    With `val_fraction` classes may also lie in root/class/, without splits. A split needs its folder only when it is
+    used. With `val_fraction`, the validation split is that fraction of the training images instead, decided by their
+    ids; where there is no test folder, val/ is then the test split (as is usual for ImageNet, whose test labels are not
+    public). Images without a mask have an empty object mask; `setup` logs how many have one. Files with another suffix
+    than `image_files.IMAGE_SUFFIXES` are skipped with a warning. Views are those of `FileDataModule`.
 
     Args:
         root: folder of the images.
@@ -66,7 +66,8 @@ class Folder(FileDataModule):
             raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
         self.nodata = nodata
         self._folders = _folders_of_splits(self.root, val_fraction)
-        if self.mask_root is not None and not any((self.mask_root / split).is_dir() for split in ALL_SPLITS):
+        split_names = (".",) if "." in self._folders.values() else ALL_SPLITS
+        if self.mask_root is not None and not any((self.mask_root / each).is_dir() for each in split_names):
             raise MissingFileError(
                 f"mask_root must hold {', '.join(ALL_SPLITS)} as root does, but '{mask_root}' holds none; check it."
             )
@@ -97,7 +98,7 @@ class Folder(FileDataModule):
             return files
         return train_val_split(files, self.val_fraction, self.seed)[split == "val"]
 
-    def _listed(self, folder: Split) -> list[ImageFile]:
+    def _listed(self, folder: str) -> list[ImageFile]:
         if folder not in self._files:
             labels = {name: label for label, name in enumerate(self.class_names)}
             files, others = list_images(self.root, folder, self.mask_root, labels)
@@ -106,9 +107,9 @@ class Folder(FileDataModule):
             self._files[folder] = files
         return self._files[folder]
 
-    def _check_files(self, files: list[ImageFile], folder: Split) -> None:
+    def _check_files(self, files: list[ImageFile], folder: str) -> None:
         empty = set(range(self.num_classes)) - {file.label for file in files}
-        if folder == "train" and empty:
+        if folder in ("train", ".") and empty:
             name = self.class_names[min(empty)]
             raise InputError(
                 f"every class must have training images, but '{self.root / folder / name}' holds none; remove it, or "
@@ -131,15 +132,20 @@ class Folder(FileDataModule):
                 )
 
 
-def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Split]:
-    """The folder that each split is read from, of those that exist."""
-    found: dict[Split, Split] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
+def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, str]:
+    """The folder that each split is read from, of those that exist; "." where the classes lie in root itself."""
+    if not root.is_dir():
+        raise MissingFileError(f"root must be a folder of images, but '{root}' does not exist; check the path.")
+    found: dict[Split, str] = {split: split for split in ALL_SPLITS if (root / split).is_dir()}
+    if not found and val_fraction is not None and any(root.glob("[!.]*/")):
+        check_within("(0, 1)", "val_fraction", val_fraction)
+        return {"train": ".", "val": "."}
     if not found:
         inside = first_few(sorted(path.name for path in root.glob("[!.]*/")))
         raise MissingFileError(
             f"root must hold the folders {', '.join(ALL_SPLITS)}, or those in use, with a folder for each class, but "
-            f"'{root}' holds {inside or 'none'}; give the folder above it, or move classes into '{root / 'train'}' "
-            "and set val_fraction to 0.2, say, to validate on a fraction of them."
+            f"'{root}' holds {inside or 'none'}; give the folder above it, or if these are classes set val_fraction to "
+            "0.2, say, to validate on a fraction of their images."
         )
     if val_fraction is None:
         return found
@@ -149,6 +155,6 @@ def _folders_of_splits(root: Path, val_fraction: float | None) -> dict[Split, Sp
             f"val_fraction {val_fraction} would leave the images in '{root / 'val'}' unused, as "
             f"'{root / 'test'}' is the test split; leave val_fraction out."
         )
-    folders: dict[Split, Split | None] = {"train": found.get("train"), "val": found.get("train")}
+    folders: dict[Split, str | None] = {"train": found.get("train"), "val": found.get("train")}
     folders["test"] = found.get("test", found.get("val"))
     return {split: folder for split, folder in folders.items() if folder is not None}

@@ -137,9 +137,19 @@ def test_evaluation_takes_the_test_split_where_there_is_one(tmp_path, splits, ex
 def test_class_folders_without_a_folder_train_are_told_how_to_be_laid_out(tmp_path):
     for name in (".cache", "bird", "cat"):
         (tmp_path / name).mkdir()
-    laid_out = r"holds 'bird', 'cat'; .* move classes into '.*/train' and set val_fraction"
-    with pytest.raises(MissingFileError, match=laid_out):
+    with pytest.raises(MissingFileError, match=r"holds 'bird', 'cat'; .* if these are classes set val_fraction to 0.2"):
         Folder(str(tmp_path))
+    with pytest.raises(MissingFileError, match=r"root must be a folder of images, but '.*/missing' does not exist"):
+        Folder(str(tmp_path / "missing"))
+
+
+def test_classes_without_splits_are_divided_by_a_fraction(tree):
+    whole = make(tree)
+    data = make([each / "train" for each in tree], val_fraction=0.4)
+    assert data.splits == ("train", "val") and data.class_names == ("bird", "cat")
+    parts = [{(file.image.name, file.mask, file.label) for file in data.files(split)} for split in data.splits]
+    assert all(parts) and not parts[0] & parts[1]
+    assert parts[0] | parts[1] == {(file.image.name, file.mask, file.label) for file in whole.files("train")}
 
 
 def test_some_images_stand_for_all_classes(tree):

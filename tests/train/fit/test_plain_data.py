@@ -1,0 +1,125 @@
+"""Data modules of a user's own that know nothing of this package: pairs, triples and dictionaries of tensors."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from maskrobust.augment import Batch
+from maskrobust.errors import InputError
+from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.training.plain_batches import as_batch
+from maskrobust.train.cli import main
+from tests.train.test_cli import sentence_of
+from tests.train.tiny import TINY_NETWORK
+
+NUMBER = 12
+
+
+class Tensors(Dataset):
+    """Images of a known grey, with labels and the right half visible."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return NUMBER
+
+    def __getitem__(self, index):
+        image, visible = torch.full((3, 32, 32), index / NUMBER), torch.arange(32).expand(32, 32) >= 16
+        if self.kind == "dict":
+            return {"image": image, "label": index % 3, "visible": visible}
+        return (image, index % 3, visible) if self.kind == "triple" else (image, index % 3)
+
+
+class Plain(pl.LightningDataModule):
+    """As a tutorial of Lightning has it."""
+
+    def __init__(self, kind: str = "pair", batch_size: int = 4, scale: float = 1.0, says: str = "num_classes") -> None:
+        super().__init__()
+        self.kind, self.batch_size, self.scale = kind, batch_size, scale
+        if says in ("num_classes", "both"):
+            self.num_classes = 3
+        if says == "class_names":
+            self.class_names = ["a", "b", "c"]
+
+    def train_dataloader(self):
+        return DataLoader(Tensors(self.kind), self.batch_size, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(Tensors(self.kind), self.batch_size)
+
+
+def arguments(folder, **options):
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    run = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={folder}"]
+    return ["fit", f"--data={__name__}.Plain", *given, *run, *TINY_NETWORK, "--trainer.enable_progress_bar=false"]
+
+
+@pytest.mark.filterwarnings("ignore:The .*_dataloader. does not have many workers")
+@pytest.mark.parametrize("masking", ["none", "layer_masking"])
+@pytest.mark.parametrize(
+    ("kind", "says"), [("pair", "num_classes"), ("triple", "class_names"), ("dict", "num_classes")]
+)
+def test_any_data_module_is_trained_on_by_the_command(kind, says, masking, tmp_path, capsys):
+    main([*arguments(tmp_path, kind=kind, says=says), f"--model.masking={masking}", "--model.patch_size=8"])
+    run = tmp_path / "run" / "version_0"
+    assert "best: " in (out := capsys.readouterr().out) and "next: " not in out
+    saved = MaskRobustClassifier.from_checkpoint(str(next(run.rglob("best.ckpt"))))
+    assert saved.num_classes == 3 and saved.class_names == (("a", "b", "c") if says == "class_names" else tuple("012"))
+
+
+@pytest.mark.filterwarnings("ignore:The .*_dataloader. does not have many workers")
+def test_a_sample_is_known_by_its_place_in_each_loader_and_epoch(caplog):
+    seen = []
+
+    class Noting(MaskRobustClassifier):
+        def training_step(self, batch, batch_idx):
+            seen.append(("train", batch.ids.tolist()))
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch, batch_idx):
+            seen.append(("val", batch.ids.tolist()))
+            super().validation_step(batch, batch_idx)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = pl.Trainer(max_epochs=2, val_check_interval=2, num_sanity_val_steps=0, **quiet)  # type: ignore[arg-type]
+    with caplog.at_level("INFO"):
+        trainer.fit(Noting("small_resnet", 3, architecture_options={"width": 16}, patch_size=8), datamodule=Plain())
+    for stage in ("train", "val"):
+        assert [ids for each, ids in seen if each == stage] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]] * 2
+    assert caplog.text.count("known by its place") == 1
+
+
+def test_hidden_pixels_are_black_and_names_and_numbers_may_be_given_in_any_form():
+    images, labels = torch.rand(2, 3, 8, 8), torch.tensor([1, 0], dtype=torch.int32)
+    visible = torch.rand(2, 8, 8) > 0.5
+    for given in ((images, labels, visible), [images, labels, visible[:, None].float()]):
+        made = as_batch(given, range(5, 99))
+        assert torch.equal(made.known[:, 0], visible) and torch.equal(made.images, images * visible[:, None])
+        assert made.ids.tolist() == [5, 6] and made.labels.dtype == torch.int64
+    named = {"images": images, "target": labels, "ids": [7, 9], "object_mask": visible}
+    made = as_batch(named, range(9))
+    assert made.ids.tolist() == [7, 9] and made.visible is None and torch.equal(made.object_mask[:, 0], visible)
+    assert isinstance(made, Batch) and as_batch(made, range(9)) is made
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (torch.zeros(2, 3, 8, 8), "a batch must be .* got torch.float32 of shape"),
+        ({"x": 1}, "got a dictionary of x"),
+        ((torch.zeros(2, 32, 32, 3), torch.zeros(2).long()), r"looks like \(B, H, W, C\)"),
+        ((torch.zeros(2, 3, 8, 8), torch.zeros(2)), r"labels must be \(2,\) integers, got torch.float32"),
+        ((torch.full((2, 3, 8, 8), -2.0), torch.zeros(2).long()), "leave Normalize out of the data"),
+        ((torch.zeros(2, 3, 8, 8), torch.zeros(2).long(), torch.ones(2, 3, 8, 8)), r"visible must be \(2, 1, 8, 8\)"),
+    ],
+)
+def test_what_is_no_batch_is_one_sentence(given, said):
+    with pytest.raises(InputError, match=said):
+        as_batch(given, range(9))
+
+
+def test_a_data_module_that_does_not_say_its_classes_is_told_how(tmp_path, capsys):
+    sentence = sentence_of(arguments(tmp_path, says="nothing"), capsys)
+    assert "Plain must say how many outputs the network has" in sentence
