@@ -18,6 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.evaluate.measure import ask, load
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
+    from maskrobust.train.report.exchanged import draw_exchanged
     from maskrobust.train.report.headline import said
     from maskrobust.train.report.pages import render_reliance
     from maskrobust.train.report.terminal import results_table
@@ -38,9 +39,10 @@ def main(arguments: Sequence[str]) -> None:
                 results = summarise(config, answered, own, seconds=seconds)
         look = networks[next(iter(answered.runs))].preprocessing
         examples = draw_examples(data, config.split, config.plan, config.seed, config.methods, look)
+        exchanged = draw_exchanged(data, config.split, answered.runs, answered.own, look, config.seed)
         write_json(config.out / "reliance.json", results.as_json())
         write_text(config.out / "reliance.csv", results.csv)
-        write_text(config.out / "report.html", render_reliance(results, examples))
+        write_text(config.out / "report.html", render_reliance(results, examples, exchanged))
         if config.predictions:
             sample_name = functools.partial(data.sample_name, config.split)
             predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, data.class_names, sample_name)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
+from maskrobust.train.report.exchanged import ExchangedImage, exchanged_block
 from maskrobust.train.report.headline import said
 from maskrobust.train.report.own_holes import own_holes_block
 from maskrobust.train.report.results import Results
@@ -37,16 +38,18 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
     return render_page("claim", " ".join(in_claim(results)), verdict(results, shown), sections, results)
 
 
-def render_reliance(results: Results, shown: Sequence[ExampleStrip]) -> str:
-    """The page of an evaluation: headline, grid, every number, curves, pictures, and how it was run.
+def render_reliance(results: Results, shown: Sequence[ExampleStrip], exchanged: Sequence[ExchangedImage] = ()) -> str:
+    """The page of an evaluation: headline, own holes, grid, every number, curves, pictures, and how it was run.
 
     Args:
         results: the results of an evaluation. The section on curves is left out where it has none.
         shown: what `example_strips` returns; may be empty.
+        exchanged: what `draw_exchanged` returns.
 
     Returns:
         HTML as that of `render_page`.
     """
     first, *remarks = said(results)
-    header = prose("headline", first=first, remarks=remarks) + own_holes_block(results) + grid(results, shown)
+    own = own_holes_block(results) + exchanged_block(results, exchanged)
+    header = prose("headline", first=first, remarks=remarks) + own + grid(results, shown)
     return render_page("evaluate", first, header, _further(shown), results)
