@@ -4,8 +4,8 @@ The headline is about the networks of which the same is said, the largest such g
 others. Only rows that compare two networks, or two ways of hiding, compare them.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import NormalDist
 from typing import Literal, NamedTuple
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
@@ -88,7 +88,7 @@ def decisions(results: Results) -> dict[Key, Decision]:
     for row in asked:
         if row.network in lost or row.value is None:
             continue
-        low, high = _widened(row, _wider(row.degrees or 1.0, len(asked)))
+        low, high = _widened(row, len(asked))
         state, key = _state(low, high), (row.network, row.method)
         if state in ("hardly", "open") and key in same:
             state = "one"
@@ -96,17 +96,13 @@ def decisions(results: Results) -> dict[Key, Decision]:
     return found
 
 
-def _wider(degrees: float, rows: int) -> float:
-    """By what factor an interval of 95 % is to be widened, to hold for so many rows together."""
+def _widened(row: Row, rows: int) -> tuple[float, float]:
+    """A row's interval of 95 %, widened to hold for so many rows together: as Student's, or as for normal errors."""
     from scipy import stats  # here: it takes a second, which the help of commands does without
 
-    return float(stats.t.isf(0.025 / rows, degrees) / stats.t.isf(0.025, degrees))
-
-
-def _widened(row: Row, factor: float) -> tuple[float, float]:
-    """Both ends of a row's interval, so many times as far from its value."""
+    bound, single = stats.t.isf([0.025 / max(1, rows), 0.025], row.degrees or math.inf)
     value, low, high = (each or 0.0 for each in (row.value, row.low, row.high))
-    return value + factor * (low - value), value + factor * (high - value)
+    return value + bound / single * (low - value), value + bound / single * (high - value)
 
 
 def _state(low: float, high: float) -> State:
@@ -189,11 +185,10 @@ def _told(results: Results, names: Sequence[str], states: Mapping[str, State], d
 def _surroundings(results: Results, kept: Sequence[str]) -> Iterator[str]:
     """What outline and surroundings add to accuracy, where that is shown of every network, and where of none."""
     leaks = [row for row in select(results.defined, measure="silhouette_leak") if row.network in kept]
-    wider = NormalDist().inv_cdf(1 - 0.025 / max(1, len(leaks))) / NormalDist().inv_cdf(0.975)
     adds, nothing = list[str](), list[str]()
     for method in results.methods:
         of = select(leaks, method=method)
-        shown = [low > 0.0 or high < 0.0 for low, high in (_widened(row, wider) for row in of)]
+        shown = [low > 0.0 or high < 0.0 for low, high in (_widened(row, len(leaks)) for row in of)]
         if of and all(shown):
             adds.append(f"{_range(of, write=lambda value: f'{100 * value:.0f}')} points {under(method)}")
         nothing += [under(method)] * bool(of and not any(shown))

@@ -375,8 +375,9 @@ class _Sampled(NamedTuple):
         """An estimate with an interval of the number; undefined where that is longer than the scale."""
         if interval.high - interval.low > np.ptp(self.scale):
             return replace(found, undefined_because=_TOO_WIDE)
+        found = found.within(interval)
         is_student = self.members is not None and len(self.by_seed) == 1
-        return replace(found.within(interval), degrees=self.with_error().objects.degrees if is_student else None)
+        return replace(found, degrees=self.with_error().objects.degrees) if is_student else found
 
 
 def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Columns:

@@ -84,6 +84,8 @@ class Cues(InMemoryDataModule):
         InputError: an argument is out of its range.
     """
 
+    names_objects = True
+    """Every object is drawn for one image."""
     mean = (0.49, 0.43, 0.42)
     std = (0.23, 0.21, 0.21)
 
@@ -116,11 +118,6 @@ class Cues(InMemoryDataModule):
         self.outline_informativeness = outline_informativeness
         names = zip(TEXTURES, OUTLINE_NAMES, strict=True)
         self.class_names = tuple(f"{texture} {outline}" for texture, outline in names)[:num_classes]
-
-    @property
-    def names_objects(self) -> bool:
-        """Every object is drawn for one image."""
-        return True
 
     def ids(self, split: Split) -> Tensor:
         """(N,) int64 ids of the samples of `split`."""
