@@ -233,7 +233,8 @@ class Masked(Ruled):
             return self.features
         if self.visible.options.padding == "zeros":
             return self.with_hidden_zero()
-        features = self.features
+        # No ring reaches what lies behind a frame, as between the positions that a transposed convolution spreads.
+        features = self.features if self.visible.frame is None else self.with_hidden_zero()
         if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
             return self.visible.pad(features, count)
         detach_padding = self.visible.options.detach_padding

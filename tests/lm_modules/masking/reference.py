@@ -488,7 +488,8 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
         first.run.note("kink", torch.where(shown, plain[0] - plain[1], 1.0))
     if name in POLES and isinstance(plain[POLES[name]], Tensor):
         pole = plain[POLES[name]]
-        if pole.ndim == first.x.ndim:  # of an image of which nothing is visible: anything
+        is_plain = not isinstance(operands[POLES[name]], Seen)
+        if is_plain and pole.ndim == first.x.ndim:  # of an image of which nothing is visible: anything
             shown_images = along((known & ~f).flatten(1).any(dim=1), f.ndim - 1)
             pole = torch.where(first.spread(shown_images), pole, 1.0)
         first.run.note("pole", pole)

@@ -39,6 +39,7 @@ PADDED = {
     "windows in the padding": [convolution(2, padding=3), norm(), convolution(3, stride=2, padding=1)],
     "windows between": [convolution(2, padding=5, dilation=10), nn.Tanh(), nn.AvgPool2d(3, 1, 1)],
     "transposed": [nn.ConvTranspose2d(4, 4, 2, 4, output_padding=2), nn.ReLU(), convolution(3, padding=1)],
+    "walls": [nn.ConvTranspose2d(4, 4, 2, 3, output_padding=1), convolution(3, padding=1)],
     "pad, pool": [nn.ZeroPad2d(3), norm(), nn.MaxPool2d(3, 2, 1), convolution(1)],
     "pad, bins": [nn.ZeroPad2d(4), norm(), nn.AdaptiveAvgPool2d(5), convolution(1)],
     "pad, upsampling": [nn.ZeroPad2d(2), norm(), nn.Upsample(scale_factor=2, mode="bilinear"), convolution(3)],
