@@ -281,6 +281,6 @@ def test_the_power_is_said_and_a_design_that_cannot_decide_is_told_so():
         "Refuting 6 pairs takes 8 seeds, got 3.",
         "This design can hardly refute a claim: give more seeds, or more test images.",
     ]
-    (power,) = design(12)
-    own, needed = (points(0.05 + least_difference(12, 1000, 0.025 / part)) for part in (3, 6))  # half for each sign
+    (power,) = design(30)
+    own, needed = (points(0.05 + least_difference(30, 1000, 0.025 / part)) for part in (3, 6))  # half for each sign
     assert f"larger by {own} (first claim) or {needed} (second)" in power and own != needed
