@@ -116,6 +116,13 @@ def test_arms_that_do_not_rely_refute_whatever_layer_masking_does(wide):
         assert "never trained on masks" not in outcome_of(claim, "needed")["reason"]
 
 
+def test_five_seeds_refute_nothing_however_little_they_rely(wide):
+    few = replace(wide, seeds=wide.seeds[:5])
+    claim = summarised(few, runs_of(few, {"no_masks": 0.9}))
+    assert [outcome_of(claim, case)["outcome"] for case in CLAIMS] == ["undecided"] * 2
+    assert "Refuting 6 pairs takes 8 seeds, got 5." in claim["power"]
+
+
 def test_what_the_fill_does_is_not_taken_for_what_the_training_does(wide):
     claim = summarised(wide, runs_of(wide, {"no_masks": 0.0, "layer_masking": 0.0}))
     own, needed = (outcome_of(claim, case) for case in CLAIMS)
