@@ -11,6 +11,7 @@ import re
 import shlex
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.callbacks import Callback, LambdaCallback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
+from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
@@ -56,7 +57,7 @@ from maskrobust.train.storage.files import check_folder, printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")
 _BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")
-_TOLD = ("train/loss", "val/loss", "val/accuracy")
+_TOLD = ("train/loss", "val/loss", "val/accuracy", "val/accuracy_half_hidden")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -324,7 +325,8 @@ class FitCLI(LightningCLI):
             saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
             best = [each.best_model_path for each in saved if each.monitor and each.best_model_path]
             last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
-            told = [f"run:  {folder}", *(f"best: {path}" for path in best), *(f"last: {path}" for path in last)]
+            told = [f"run:  {folder}", *_best_values(self.trainer)]
+            told += [*(f"best: {path}" for path in best), *(f"last: {path}" for path in last)]
             for path in [*best, *last][:1]:
                 told += self._next(folder, path)
             print(*map(printable, told), sep="\n")
@@ -354,7 +356,7 @@ class FitCLI(LightningCLI):
             )
         callbacks += [StepSeed(config.model.seed), FiniteLoss(), *[HolesTell()] * ("num_classes" in self.linked)]
         if trainer.enable_progress_bar is not False and not sys.stdout.isatty():  # where Lightning's bar shows nothing
-            callbacks.append(LambdaCallback(on_train_epoch_end=_tell_of_epoch))
+            callbacks.append(EpochLines())
         if is_logged:
             callbacks += [LearningRateMonitor("step"), self.pictures()]
             if trainer.log_every_n_steps is None:
@@ -368,11 +370,27 @@ class FitCLI(LightningCLI):
         return {"callbacks": callbacks, "plugins": plugins}
 
 
-def _tell_of_epoch(trainer: pl.Trainer, _: pl.LightningModule) -> None:
-    of = "" if trainer.max_epochs in (None, -1) else f" of {trainer.max_epochs}"
-    found = {name: trainer.callback_metrics[name] for name in _TOLD if name in trainer.callback_metrics}
-    numbers = ", ".join(f"{name} {value.item():.4g}" for name, value in found.items())
-    rank_zero_info(f"epoch {trainer.current_epoch + 1}{of}, {trainer.global_step} steps: {numbers}")
+class EpochLines(Callback):
+    """Says a line of each epoch: steps, seconds, losses, accuracies, and the best so far."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the time."""
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say the line; a training that resumes within an epoch has no time of it."""
+        of = "" if trainer.max_epochs in (None, -1) else f" of {trainer.max_epochs}"
+        seconds = f", {time.monotonic() - self._began:.0f} s" if hasattr(self, "_began") else ""
+        found = {name: trainer.callback_metrics[name] for name in _TOLD if name in trainer.callback_metrics}
+        numbers = ", ".join([*(f"{name} {value.item():.4g}" for name, value in found.items()), *_best_values(trainer)])
+        rank_zero_info(f"epoch {trainer.current_epoch + 1}{of}, {trainer.global_step} steps{seconds}: {numbers}")
+
+
+def _best_values(trainer: pl.Trainer) -> Iterator[str]:
+    """The best value of each metric that checkpoints are chosen by."""
+    for each in trainer.checkpoint_callbacks:
+        if isinstance(each, ModelCheckpoint) and each.monitor and each.best_model_score is not None:
+            yield f"best {each.monitor} {each.best_model_score.item():.4g}"
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:

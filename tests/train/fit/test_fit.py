@@ -114,9 +114,10 @@ def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluate
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
     main(arguments_of("fit", tmp_path / "runs 1"))
-    network, *_, folder, best, latest, evaluate = capsys.readouterr().out.splitlines()
+    network, *_, folder, value, best, latest, evaluate = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
+    assert re.fullmatch(r"best val/accuracy [\d.]+", value)
     assert best == f"best: {checkpoints / 'best.ckpt'}"
     assert latest == f"last: {checkpoints / 'last.ckpt'}"
     program, *evaluation = shlex.split(evaluate.removeprefix("next: "))
@@ -134,8 +135,10 @@ def test_a_log_without_a_terminal_has_a_line_for_each_epoch(tmp_path, caplog):
     assert len(said) == len(validated) == 2
     assert [row["step"] for row in rows(tmp_path) if row["train/loss"]] == ["1", "3"]  # once an epoch, however short
     for number, (line, row) in enumerate(zip(said, validated, strict=True), start=1):
-        assert re.match(rf"epoch {number} of 2, {2 * number} steps: train/loss [\d.]+, val/loss [\d.]+, ", line)
-        assert line.endswith(f"val/accuracy {float(row['val/accuracy']):.4g}")
+        assert re.match(rf"epoch {number} of 2, {2 * number} steps, \d+ s: train/loss [\d.]+, val/loss [\d.]+, ", line)
+        assert f", val/accuracy {float(row['val/accuracy']):.4g}, val/accuracy_half_hidden " in line
+    best = max(float(row["val/accuracy"]) for row in validated)
+    assert said[-1].endswith(f", best val/accuracy {best:.4g}")
 
 
 @pytest.mark.parametrize("more", ["--trainer.callbacks=ModelCheckpoint", "--trainer.limit_val_batches=0"])
