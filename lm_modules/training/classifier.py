@@ -194,7 +194,8 @@ class MaskRobustClassifier(TrainingModule):
     ) -> None:
         super().__init__(mean, std, _METRICS)
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
-        self.hparams.update(defaults_of(self.hparams))
+        self._defaults = defaults_of(self.hparams)
+        self.hparams.update(self._defaults)
         check_arguments(self.hparams)
         architecture = network_to_train(architecture, num_classes, architecture_options, weights, new_head=new_head)
         self.objective = OBJECTIVES.find(objective, "objective")
@@ -304,8 +305,7 @@ class MaskRobustClassifier(TrainingModule):
         That is before any callback begins: Lightning's tuners train when their fit starts.
 
         Raises:
-            InputError: silhouettes or objects are asked for and there are none, or a distillation has no weights to
-                learn from.
+            InputError: silhouettes or objects are asked for and there are none.
         """
         super().setup(stage)
         if stage != "fit":
@@ -313,13 +313,30 @@ class MaskRobustClassifier(TrainingModule):
         source = getattr(self.trainer, "datamodule", None)
         self._class_weights = build_class_weights(self.hparams["class_weights"], self.num_classes, source)
         self._backbone = self._names_of_backbone()
+        self.build_masks(source)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the optimiser of the checkpoint where none is given: its defaults may have followed from weights.
+
+        Raises:
+            InputError: weights in it are refused; see `TrainingModule`.
+        """
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint.get("hyper_parameters", {})
+        self.hparams.update({name: saved[name] for name in self._defaults if name in saved})
+
+    def on_fit_start(self) -> None:
+        """Refuse to distil from random weights; only now does the trainer say whether it goes on from a checkpoint.
+
+        Raises:
+            InputError: a distillation has no weights to learn from.
+        """
         by_name, resumed = isinstance(self.hparams.get("architecture"), str), self.trainer.ckpt_path is not None
         if self.teacher is not None and by_name and not resumed and self.hparams["weights"] is None:
             raise InputError(
                 f"objective '{self.objective.name}' learns from the network as it starts out, got random weights; give "
                 "it trained ones as weights."
             )
-        self.build_masks(source)
 
     def _names_of_backbone(self) -> frozenset[str]:
         """Names of the parameters ahead of the head, the last linear layer; all where there is none."""
