@@ -27,6 +27,7 @@ def load_for(
     preprocess: Mapping[str, Any] | None = None,
     are_outputs_given: bool = False,
     image_size: int | None = None,
+    may_crop: bool = False,
 ) -> TrainedNetwork:
     """Load a network by its name.
 
@@ -41,11 +42,12 @@ def load_for(
         preprocess: changes to its preprocessing.
         are_outputs_given: whether a file gives each class an output.
         image_size: side of pictures from files, in pixels.
+        may_crop: whether pictures are read for this network alone, so that `preprocess` may have a crop.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded, or a crop is given.
     """
-    if "crop" in (preprocess or {}):
+    if "crop" in (preprocess or {}) and not may_crop:
         raise InputError(
             "a crop is made where a photograph is read, and is the same for all networks; leave it out of --preprocess."
         )

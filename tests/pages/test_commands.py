@@ -2,7 +2,7 @@
 
 A page's commands run in order and in one folder, so that later ones find what earlier ones have made. A training by a
 configuration that no later command needs is built, and takes no step: those of tests/train/test_configs.py do. The
-Python of README runs, too; that of gallery.md, masks.md, layer-masking.md and explanations.md has tests of its own.
+Python of README and use.md runs, too; that of gallery.md, masks.md, layer-masking.md and explanations.md has its tests.
 """
 
 import shutil
@@ -75,6 +75,11 @@ def folder(tmp_path, monkeypatch):
     write_tree(tmp_path / "given")
     for name in ("images", "masks"):
         (tmp_path / "given" / name).rename(tmp_path / name.upper())
+    (tmp_path / "NEW").mkdir(), (tmp_path / "NEW_MASKS").mkdir()
+    for path in (tmp_path / "IMAGES" / "val").rglob("*.png"):
+        shutil.copy(path, tmp_path / "NEW")
+        with Image.open(path) as image:
+            Image.new("L", image.size, 255).save(tmp_path / "NEW_MASKS" / path.name)
     (tmp_path / "PHOTOS").mkdir()
     Image.fromarray(coffee()).save(tmp_path / "PHOTOS" / "coffee.png")
     (tmp_path / WEIGHTS_OF_A_CLAIM).parent.mkdir(parents=True)
@@ -103,7 +108,7 @@ def test_every_command_of_a_page_runs(page, folder):
     for block in blocks(page):
         if block.file_name is not None:
             (folder / block.file_name).write_text(block.text)
-        elif block.language == "python" and page.name == "README.md":
+        elif block.language == "python" and page.name in ("README.md", "use.md"):
             exec(compile(block.text, page.name, "exec"), shown)
         elif block.language == "bash":
             for words in commands(block):

@@ -36,6 +36,7 @@ def test_a_training_on_one_machine_is_started_by_torchrun_after_the_setup(clone)
     [
         ("launch_multi_gpu", "-- --config=x.yaml", ["--nproc_per_node=gpu --standalone", "--trainer.devices=auto"]),
         ("launch_multi_gpu", "evaluate --nproc 2 -- --config x.yaml", ["-m maskrobust evaluate --config x.yaml \n"]),
+        ("launch_multi_gpu", "predict --nproc 2 -- --images x", ["-m maskrobust predict --images x \n"]),
         (
             "launch_multi_gpu",
             "--nproc=8 --nnodes=2 --rdzv=first:29500 -- --config=x.yaml",
