@@ -15,6 +15,7 @@ from maskrobust.augment.batch import first_images
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.hole_reader import HolesRead, read_holes
 from maskrobust.lm_modules.reliance.measurement import Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_HOLES, WITHOUT_OBJECTS
@@ -65,6 +66,7 @@ class Answered(NamedTuple):
             has no shapes.
         plans: what the networks were asked under each masking method.
         own: the holes that the images bring along; None where they have none, or the plan does not ask about them.
+        holes: what these holes alone tell of the class; likewise.
         left_out: what was left out, in words.
     """
 
@@ -72,6 +74,7 @@ class Answered(NamedTuple):
     probe: ProbeOutcomes | None
     plans: Plans
     own: HoleBank | None = None
+    holes: HolesRead | None = None
     left_out: tuple[str, ...] = ()
 
 
@@ -121,12 +124,16 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
         if own is None:
             config = replace(config, plan=replace(config.plan, own_holes=0))
             left_out += [WITHOUT_HOLES] * may_hide
+    holes = None
+    if is_first() and own is not None:
+        with stage(progress, "reading holes alone"):
+            holes = read_holes(own, config.seed)
     probe = None
     if is_first() and bank is not None and config.plan.shapes:
         with stage(progress, "training the mask-only probe"):
             probe = read_outlines(data, config.split, bank, config.seed)
     runs = _ask(config, on_device, bank, own, progress)
-    return None if runs is None else Answered(runs, probe, config.plans, own, tuple(left_out))
+    return None if runs is None else Answered(runs, probe, config.plans, own, holes, tuple(left_out))
 
 
 def _check_alike(networks: Mapping[str, TrainedNetwork], batches: Iterable[Batch]) -> None:

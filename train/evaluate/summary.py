@@ -1,7 +1,7 @@
 """Write the files of an evaluation: the result table, its findings, every prediction."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
+from maskrobust.train.evaluate.own_holes import about_holes, mended_alike
 from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
@@ -36,10 +37,10 @@ def summarise(
         own_methods: for each network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
     """
-    runs, probe, plans = answered.runs, answered.probe, answered.plans
+    runs, probe = answered.runs, answered.probe
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
-    of_data, context = {0: runs[first][main_method]}, Context(plans[main_method], probe)
+    of_data, context = {0: runs[first][main_method]}, _context(answered, main_method)
     rows = [
         *_pair_rows(config.methods, answered),
         *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data, **sampling),
@@ -47,11 +48,12 @@ def summarise(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in result_rows(name, method, {0: outcomes}, Context(plans[method], probe), **sampling)
+            for row in result_rows(name, method, {0: outcomes}, _context(answered, method), **sampling)
         ),
+        *mended_alike(answered),
         *_differences(config, answered),
     ]
-    rows = with_readings(rows, {name: at_chance(by_method[main_method]) for name, by_method in runs.items()})
+    rows = with_readings(rows, {name: _at_chance(by_method.values()) for name, by_method in runs.items()})
     content = {
         "networks": list(runs),
         "methods": list(config.methods),
@@ -59,6 +61,7 @@ def summarise(
         "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
         "num_classes": runs[first][main_method].num_classes,
         "chance": chance_level(runs[first][main_method])[0],
+        "own_holes": about_holes(answered),
         "settings": {
             "split": config.split,
             "answers": config.answers,
@@ -75,6 +78,17 @@ def summarise(
         "provenance": provenance(seconds),
     }
     return Results("reliance", content, rows)
+
+
+def _context(answered: Answered, method: MaskingMethod) -> Context:
+    """What was asked under a masking method, and prepared."""
+    return Context(answered.plans[method], answered.probe, answered.holes)
+
+
+def _at_chance(outcomes: Iterable[Outcomes]) -> str:
+    """What `at_chance` says of a network under its first way of hiding, if it says something under each."""
+    reasons = [at_chance(each) for each in outcomes]
+    return reasons[0] if all(reasons) else ""
 
 
 def _scenes(outcomes: Outcomes) -> list[dict[str, str | float]]:
@@ -125,8 +139,9 @@ def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
     pairs = [((name, method), (first, method)) for name in others for method in config.methods]
     pairs += [((name, method), (name, main)) for name in runs for method in further]
     for (network, method), (other, other_method) in pairs:
-        plan = min((answered.plans[method], answered.plans[other_method]), key=lambda each: each.own_holes)
-        context = Context(plan, answered.probe)
+        context = min(
+            (_context(answered, each) for each in (method, other_method)), key=lambda each: each.plan.own_holes
+        )
         both = [runs[network][method]], [runs[other][other_method]]
         for row in difference_rows(network, other, method, both, context, **sampling):
             if other_method == method:

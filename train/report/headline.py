@@ -4,14 +4,14 @@ The headline is about the networks of which the same is said, the largest such g
 others. Only rows that compare two networks, or two ways of hiding, compare them.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.results import Results, meaningless_because
+from maskrobust.train.report.own_holes import own_holes_said
+from maskrobust.train.report.results import Results, meaningless_because, widened
 from maskrobust.train.report.wording import (
     PERCENT,
     capitalised,
@@ -88,21 +88,12 @@ def decisions(results: Results) -> dict[Key, Decision]:
     for row in asked:
         if row.network in lost or row.value is None:
             continue
-        low, high = _widened(row, len(asked))
+        low, high = widened(row, len(asked))
         state, key = _state(low, high), (row.network, row.method)
         if state in ("hardly", "open") and key in same:
             state = "one"
         found[key] = Decision(state, row, max(low, 0.0), min(high, 1.0))
     return found
-
-
-def _widened(row: Row, rows: int) -> tuple[float, float]:
-    """A row's interval of 95 %, widened to hold for so many rows together: as Student's, or as for normal errors."""
-    from scipy import stats  # here: it takes a second, which the help of commands does without
-
-    bound, single = stats.t.isf([0.025 / max(1, rows), 0.025], row.degrees or math.inf)
-    value, low, high = (each or 0.0 for each in (row.value, row.low, row.high))
-    return value + bound / single * (low - value), value + bound / single * (high - value)
 
 
 def _state(low: float, high: float) -> State:
@@ -150,9 +141,8 @@ def said(results: Results) -> list[str]:
         **{f"{capitalised(each)}.": True for each in results.content["settings"]["left_out"]},
         ONE_OBJECT_EACH: not results.content["settings"]["names_objects"] and measured,
     }
-    return [*[told] * bool(told), *(each for each, applies in remarks.items() if applies)] or [
-        "Nothing can be said of holes."
-    ]
+    news = [*[told] * bool(told), *own_holes_said(results)]
+    return [*news, *(each for each, applies in remarks.items() if applies)] or ["Nothing can be said of holes."]
 
 
 def hidden_patches(rows: Sequence[Row], wanted: float = 0.5) -> list[Row]:
@@ -188,7 +178,7 @@ def _surroundings(results: Results, kept: Sequence[str]) -> Iterator[str]:
     adds, nothing = list[str](), list[str]()
     for method in results.methods:
         of = select(leaks, method=method)
-        shown = [low > 0.0 or high < 0.0 for low, high in (_widened(row, len(leaks)) for row in of)]
+        shown = [low > 0.0 or high < 0.0 for low, high in (widened(row, len(leaks)) for row in of)]
         if of and all(shown):
             adds.append(f"{_range(of, write=lambda value: f'{100 * value:.0f}')} points {under(method)}")
         nothing += [under(method)] * bool(of and not any(shown))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -134,6 +135,15 @@ class Results:
 def meaningless_because(row: Row) -> str:
     """Why a number means nothing although it is defined, such as that of a network with one answer; empty otherwise."""
     return row.reading.removeprefix(MEANINGLESS) if row.reading.startswith(MEANINGLESS) else ""
+
+
+def widened(row: Row, rows: int) -> tuple[float, float]:
+    """A row's interval of 95 %, widened to hold for so many rows together: as Student's, or as for normal errors."""
+    from scipy import stats  # here: it takes a second, which the help of commands does without
+
+    bound, single = stats.t.isf([0.025 / max(1, rows), 0.025], row.degrees or math.inf)
+    value, low, high = (each or 0.0 for each in (row.value, row.low, row.high))
+    return value + bound / single * (low - value), value + bound / single * (high - value)
 
 
 def rows_as_csv(rows: Iterable[Row], about: Callable[[Row], Mapping[str, object]] = lambda _: {}) -> str:

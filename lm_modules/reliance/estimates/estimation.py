@@ -409,7 +409,7 @@ def _sample(
 
     The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
     """
-    values, valid = columns.values, len(columns.ids)
+    values, valid = columns.values, len(np.unique(columns.ids))
     found = Estimate(None, None, None, valid, columns.left_out)
     if valid == 0:
         return replace(found, undefined_because=columns.undefined_because or _NO_IMAGE), []

@@ -1,12 +1,38 @@
-"""Accuracy with the holes that images bring along, and with exchanged ones."""
+"""The holes that images bring along: how far answers follow them, what they tell, and what exchanging them costs."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import get_args
 
-from maskrobust.lm_modules.reliance.arrays import FloatArray
-from maskrobust.lm_modules.reliance.catalogue import Parameters, measure
-from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
-from maskrobust.lm_modules.reliance.holes.own import EXCHANGED
+import numpy as np
+
+from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
+from maskrobust.lm_modules.reliance.catalogue import OWN_HOLE_PULL, Parameters, measure
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Columns,
+    Estimate,
+    Estimator,
+    Statistic,
+    right_answers,
+)
+from maskrobust.lm_modules.reliance.hole_reader import Feature, HolesRead
+from maskrobust.lm_modules.reliance.holes.own import EXCHANGED, pair_condition
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
+
+NO_PAIR = "undefined because it takes images of two classes, and of three objects, to exchange holes between them."
+MENDED_ALIKE = "undefined because the pictures are mended by this fill, behind which a hole cannot be told from them."
+"""Why nothing is said of own holes under a method of `MENDING_FILLS`."""
+
+_ROUNDING = 1e-5
+"""Changes of a margin up to this fraction of the largest log-odds are rounding."""
+
+_EXCHANGING = (
+    "Two other images, of two classes, lend their holes. The picture is mended by inpainting wherever it or either of "
+    "them has a hole, and shown with the one hole and then with the other, so that both hide the same pixels. No hole "
+    "counts as a hole."
+)
+_INTERVAL = "Intervals are over pictures and those that lend their holes."
 
 
 def where_own_holes(plan: ReliancePlan) -> tuple[Parameters, ...]:
@@ -14,7 +40,112 @@ def where_own_holes(plan: ReliancePlan) -> tuple[Parameters, ...]:
     return ({},) if plan.own_holes else ()
 
 
+Follows = Callable[[IntArray, IntArray, FloatArray], FloatArray]
+"""How far answers follow the holes of N pairs of images, (N,): from the predictions (N, 2) behind either hole, the
+classes (N, 2) of the images, and the log-odds (N, 2, 2) of these behind either hole."""
+
+
+def own_hole_pulls(predictions: IntArray, classes: IntArray, _log_odds: FloatArray) -> FloatArray:
+    """1/2 (1[f_j = a] - 1[f_k = a] + 1[f_k = b] - 1[f_j = b]) of answers f behind the holes of j, of class a, and k."""
+    named = (predictions[:, :, np.newaxis] == classes[:, np.newaxis]).astype(np.float64)
+    pull: FloatArray = (named[:, 0, 0] - named[:, 1, 0] + named[:, 1, 1] - named[:, 0, 1]) / 2.0
+    return pull
+
+
+def own_hole_orders(_predictions: IntArray, _classes: IntArray, log_odds: FloatArray) -> FloatArray:
+    """1 where log p_a - log p_b is larger behind the hole of j than behind that of k, 0 where smaller, 1/2 in a tie."""
+    logs = -np.logaddexp(0.0, -log_odds)
+    change = (logs[:, 0, 0] - logs[:, 0, 1]) - (logs[:, 1, 0] - logs[:, 1, 1])
+    is_rounding = np.abs(change) <= _ROUNDING * np.abs(log_odds).max(axis=(1, 2))
+    order: FloatArray = (np.sign(np.where(is_rounding, 0.0, change)) + 1.0) / 2.0
+    return order
+
+
+def _columns(outcomes: Outcomes, follows: Follows, tie: float) -> Columns:
+    """What `follows` says of every pair of each image, (1, M), pair by pair; `tie` where the two holes are equal."""
+    rows = []
+    for number, who in outcomes.donors.items():
+        names = [pair_condition(int(number), donor) for donor in "jk"]
+        predictions = np.stack([outcomes.predictions_under(name) for name in names], axis=1)
+        odds = np.stack([outcomes.log_odds_under(name)[:, 1:] for name in names], axis=1).astype(np.float64)
+        asked, valid = (predictions >= 0).all(axis=1), who[:, 0, 0] >= 0
+        values = np.full(len(outcomes), tie)
+        values[asked] = follows(predictions[asked], who[asked, :, 2], odds[asked])
+        rows.append([each[valid] for each in (outcomes.ids, outcomes.objects, values, who[:, :, 1])])
+    ids, objects, every, donors = (np.concatenate(each) for each in zip(*rows, strict=True))
+    left_out = len(outcomes) - len(np.unique(ids))
+    return Columns(ids, objects, every[np.newaxis], left_out, outlines=donors, undefined_because=NO_PAIR)
+
+
 _holes = partial(measure, group="holes", unit="fraction", compared=True, members=where_own_holes)
+
+
+@_holes(
+    title="Pull of own holes",
+    name=OWN_HOLE_PULL,
+    definition=f"How far answers follow the holes that images bring along. {_EXCHANGING} The pull is how much "
+    "more often the network names a class behind the hole from that class than behind the other, the mean over both. "
+    f"0: answers do not follow holes. 1: the hole decides. Below 0 holes mislead. {_INTERVAL}",
+    goal="zero",
+    in_training=True,
+)
+def own_hole_pull() -> Statistic:
+    """The mean of `own_hole_pulls` over pairs, in [-1, 1]; 0 where two holes are equal."""
+    return Statistic(partial(_columns, follows=own_hole_pulls, tie=0.0), scale=(-1.0, 1.0))
+
+
+@_holes(
+    title="Order by own holes",
+    definition=f"How often log-odds of the two classes move towards that of the hole. {_EXCHANGING} 50\u202f%: blind. "
+    f"It sees what moves no answer, and decides nothing. {_INTERVAL}",
+    goal="none",
+)
+def own_hole_order() -> Statistic:
+    """The mean of `own_hole_orders` over pairs, in [0, 1]; 1/2 is blind."""
+    return Statistic(partial(_columns, follows=own_hole_orders, tie=0.5), scale=(0.0, 1.0))
+
+
+@measure(
+    title="Holes alone, by {by}",
+    definition="How often a reader that sees nothing but two holes, of images of two classes, says whose is whose. "
+    "50\u202f%: blind. It sees everything of a hole (where it is, its shape, its place, its size, and whether there is "
+    "one), or one of these. It is fitted without the ten per cent of the objects that it is asked about.",
+    group="holes",
+    unit="fraction",
+    goal="none",
+    members=lambda plan: [{"by": each} for each in get_args(Feature)] if plan.own_holes else (),
+    of_data=True,
+)
+def holes_tell(holes: HolesRead, by: Feature) -> Estimator:
+    """The reader's order, in [0, 1]; 1/2 is blind.
+
+    Args:
+        holes: what the reader of each feature finds.
+        by: which feature it sees.
+    """
+    return _told(holes.readings[by].order)
+
+
+@measure(
+    title="Pull of holes alone",
+    definition="The pull on the answers of the reader that sees everything of a hole, and nothing else: what answers "
+    "can follow.",
+    group="holes",
+    unit="fraction",
+    goal="none",
+    members=where_own_holes,
+    of_data=True,
+)
+def holes_pull(holes: HolesRead) -> Estimator:
+    """The reader's pull, in [-1, 1]."""
+    return _told(holes.readings["everything"].pull)
+
+
+def _told(found: Estimate) -> Estimator:
+    def told(_runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estimate:
+        return found
+
+    return told
 
 
 @_holes(

@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskrobust.augment import HoleBank
+from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE
 from maskrobust.lm_modules.reliance.plan import WITHOUT_HOLES
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
+from maskrobust.train.report.own_holes import state_of
+from maskrobust.train.report.wording import PERCENT
 from tests.train.evaluate.gaps import SIZE, write_gaps, write_network
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.evaluate.test_evaluate_layouts import settings_of
-from tests.train.report.pages import Page
+from tests.train.report.pages import Page, squeezed
 from tests.train.tiny import FEW_MEASURES
 
 
@@ -25,7 +29,7 @@ def evaluate(root, *options, nodata=0):
     return root.parent / "out"
 
 
-def test_exchanging_holes_shows_what_a_network_reads_from_them(tmp_path, capsys):
+def test_exchanging_holes_shows_what_a_network_reads_from_them(tmp_path):
     out = evaluate(write_gaps(tmp_path / "images"))
     own, exchanged = (
         {row.method: row for row in rows_of(out, measure=f"{which}_holes_accuracy", compared_with="")}
@@ -40,10 +44,80 @@ def test_exchanging_holes_shows_what_a_network_reads_from_them(tmp_path, capsys)
     assert difference.method == "mean" and difference.value == pytest.approx(0.25 - exchanged["black"].value)
     (clean,) = rows_of(out, measure="clean_accuracy", compared_method="black")
     assert clean.method == "mean" and clean.value == -0.75 and clean.high < -0.6
-    told = capsys.readouterr().out
-    assert f"black fill{100:>17}{round(100 * exchanged['black'].value):>11}" in told
     table = Page((out / "report.html").read_text()).tables["own-holes"]
     assert table[0][3] == "Exchanged holes" and [row[1] for row in table[1:]] == ["Black fill", "Mean colour fill"]
+
+
+def test_the_headline_says_what_holes_tell_and_how_far_answers_follow_them(tmp_path, capsys):
+    out = evaluate(write_gaps(tmp_path / "images", 120), "--methods=[black, mean, inpainting]")
+    pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
+    assert pull["black"].value == 1.0 and pull["black"].low > 0.9 and pull["black"].images == 120
+    assert pull["mean"].value == 0.0 and pull["inpainting"].undefined_because == MENDED_ALIKE
+    (everything, place, *_) = rows_of(out, measure="holes_tell")
+    assert everything.value == place.value == 1.0 and everything.network == ""
+    (alone,) = rows_of(out, measure="holes_pull")
+    assert alone.value == 1.0
+    told = squeezed(capsys.readouterr().out)
+    assert "black fill 100 " in told and "follows 100 " in told and "hardly 0 " in told
+    blind = f"100{PERCENT} (50{PERCENT} is blind)"
+    first = f"Of two holes of two classes, holes alone say whose is whose in {blind}, by their place."
+    second = "Answers follow the hole under black fill (by 100 of 100 points), hardly under mean colour fill (0)."
+    third = "Under inpainting the pull of holes is undefined because the pictures are mended by this fill"
+    assert squeezed(first) in told and second in told and third in told
+    page = (out / "report.html").read_text()
+    assert Page(page).texts["headline"].strip() == first
+    assert [row[-1] for row in Page(page).tables["own-holes"][1:]] == ["Follows", "Hardly"]
+
+
+def test_where_holes_tell_nothing_there_is_nothing_to_follow_or_to_show(tmp_path, capsys):
+    out = evaluate(write_gaps(tmp_path / "images", 120, dose=0.0))
+    told = squeezed(capsys.readouterr().out)
+    assert "Holes alone are not shown to tell the class" in told
+    assert "A weak reader of 120 images does not show that their holes tell nothing." in told
+    assert "is at chance with nothing hidden" in told and "at chance 0 " in told
+    pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
+    assert pull["black"].low <= 0.0 <= pull["black"].high
+
+
+@pytest.mark.parametrize("holes", ["half", "but_one_class"])
+def test_no_hole_counts_as_a_hole(holes, tmp_path):
+    out = evaluate(write_gaps(tmp_path / "images", holes=holes))
+    pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
+    assert 0.2 < pull["black"].low < pull["black"].value and pull["mean"].value == 0.0
+    presence = rows_of(out, measure="holes_tell", parameters={"by": "presence"})[0]
+    assert (presence.low > 0.5) == (holes == "but_one_class")
+
+
+def test_a_stamp_at_one_place_tells_nothing(tmp_path, capsys):
+    root = write_gaps(tmp_path / "images", 120, holes="none")
+    for path in root.rglob("*.png"):
+        picture = np.array(Image.open(path))
+        picture[20:28, 2:24] = 0
+        Image.fromarray(picture).save(path)
+    out = evaluate(root)
+    for row in rows_of(out, measure="holes_tell", parameters={"by": "everything"}):
+        assert row.value == 0.5
+    for row in rows_of(out, measure="own_hole_pull", compared_with=""):
+        assert row.value == 0.0
+    assert "Holes alone are not shown to tell the class" in squeezed(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "tell", "state"),
+    [
+        (-0.04, 0.04, True, "hardly"),
+        (-0.04, 0.04, False, "nothing"),
+        (0.01, 0.04, True, "hardly"),
+        (0.051, 0.9, True, "follows"),
+        (0.051, 0.9, False, "follows"),
+        (0.01, 0.2, True, "some"),
+        (-0.3, -0.01, True, "misled"),
+        (-0.01, 0.2, True, "open"),
+        (-0.2, 0.05, False, "open"),
+    ],
+)
+def test_the_word_follows_from_the_interval_of_the_pull(low, high, tell, state):
+    assert state_of(low, high, tell=tell) == state
 
 
 def test_without_holes_nothing_is_asked_about_them_and_one_line_says_so_if_there_could_be_some(tmp_path):
