@@ -70,6 +70,13 @@ class CoveredMap(VisibleMap):
         """(B, 1, *size) float32: 1, and 0 in the frame."""
         return self.image.to(self.coverage).expand_as(self.coverage)
 
+    def kept(self, key: Hashable, positions: Tensor, frame: Tensor | None) -> VisibleMap:
+        """A map of other positions that counts as made from these."""
+        if key not in self._derived:
+            made = VisibleMap(positions, self.options, frame=frame)
+            self._derived[key] = _covered(made, self.coverage, self.coverage == 1)
+        return self._derived[key]
+
     def of_image(self) -> Tensor:
         """The coverage of what is made from all positions, (B, 1, 1, 1)."""
         axes, shape = tuple(range(2, self.coverage.ndim)), (-1, *[1] * (self.coverage.ndim - 1))

@@ -71,6 +71,8 @@ class Ruled(Watched):
         visible: the map of its visible positions.
         axes: which axes are the images and their positions, such as height and width.
         branches: the maps of several branches, where it is these stacked along axis 0.
+        counts: of how many visible positions each value is the mean, in a shape that broadcasts against the features;
+            None where they are no means of positions.
         parts: set where it has been computed for each size by itself: those of each one.
         is_of_copies: whether a rule has computed it from a copy of its first operand, which a change in place has to be
             written back to.
@@ -80,6 +82,7 @@ class Ruled(Watched):
     visible: VisibleMap
     axes: Axes
     branches: tuple[VisibleMap, ...] | None
+    counts: Tensor | None
     parts: Sequence[Self] | None
     is_of_copies: bool
 
@@ -300,7 +303,7 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
         elif not are_aliases(result, changed):  # tests/fuzz/test_networks.py, "in place"
             changed.copy_(result)
         changed.take_positions_of(result)
-    changed.branches = changed.parts = None
+    changed.branches = changed.counts = changed.parts = None
     note_change(changed)
     return changed
 

@@ -21,6 +21,8 @@ from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.hooks import masks_kept
 from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
+from maskrobust.lm_modules.masking.rules.attention import einsum, matrix_product
+from maskrobust.lm_modules.masking.rules.pooling import total
 from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler, within_compiled
@@ -34,6 +36,7 @@ from maskrobust.lm_modules.masking.visible_map import (
 )
 from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
 
+_SUMS = (einsum, matrix_product, total)
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
 _SHARED = (
     "_parameters", "_buffers", "_non_persistent_buffers_set", "_modules", "_state_dict_hooks", "_state_dict_pre_hooks",
@@ -51,6 +54,9 @@ class PlanRow(NamedTuple):
         size: of the result in positions, such as (height, width); None where masking ends.
         rings: of neighbour padding ahead of it.
         visible_fraction: fraction of the result's positions that are visible, in [0, 1]; None where masking ends.
+        is_sum: whether masking ends in a sum of the visible positions. If the network divides it by the number of
+            positions, hidden ones count as 0 in that mean; `mean`, and a division by a sum of `torch.ones_like`, are of
+            the visible ones alone.
     """
 
     layer: str
@@ -59,6 +65,7 @@ class PlanRow(NamedTuple):
     size: tuple[int, ...] | None
     rings: int
     visible_fraction: float | None
+    is_sum: bool = False
 
 
 class Plan(list[PlanRow]):
@@ -71,7 +78,8 @@ class Plan(list[PlanRow]):
     @staticmethod
     def _line(row: PlanRow) -> str:
         size = "masking ends" if row.size is None else times(row.size)
-        visible = "" if row.visible_fraction is None else f"{100 * row.visible_fraction:.1f} %"
+        ended = "in a sum" if row.is_sum else ""
+        visible = ended if row.visible_fraction is None else f"{100 * row.visible_fraction:.1f} %"
         return _ROW.format(row.layer, row.operation, row.rule, size, row.rings or "", visible).rstrip()
 
 
@@ -102,7 +110,7 @@ def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[P
     name, rule_name = name_of(operation).rpartition(".")[2], rule.apply.__name__
     for part in result if isinstance(result, tuple) else (result,):
         if not isinstance(part, Masked):
-            yield PlanRow(layer, name, rule_name, None, 0, None)
+            yield PlanRow(layer, name, rule_name, None, 0, None, is_sum=rule.apply in _SUMS)
             continue
         shown = part.positions
         size = (shown[0].numel(),) if isinstance(part, Arranged) else part.visible.size[1:]

@@ -350,7 +350,7 @@ def _as_masked(features: Tensor, kind: type[Masked]) -> Masked:
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)
         masked.__class__ = _masked_class(kind, type(features))
-    masked.rings, masked.frame, masked.branches, masked.parts = 0, None, None, None
+    masked.rings, masked.counts, masked.frame, masked.branches, masked.parts = 0, None, None, None, None
     masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 

@@ -87,7 +87,7 @@ _QUESTIONS = (
 ANSWERED = {
     *(getattr(Tensor, name).__get__ for name in _OF_TENSORS), vars(torch._C.TensorBase)["requires_grad"].__set__,
     *(getattr(Tensor, name) for name in _QUESTIONS), torch.is_floating_point, torch.is_complex, torch.numel,
-    torch.autograd.grad, torch.autograd.backward, torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like,
+    torch.autograd.grad, torch.autograd.backward, torch.zeros_like, torch.empty_like, torch.full_like,
     torch.rand_like, torch.randn_like,
 }  # fmt: skip
 """Functions that say nothing of the values of features, and those that ask for gradients at them."""
@@ -97,7 +97,7 @@ ASKING_SIZES = {
 }  # fmt: skip
 """Those of them whose answer depends on the size of the images."""
 MADE_IN_SHAPE = {
-    torch.zeros_like, torch.ones_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like,
+    torch.zeros_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like,
 }  # fmt: skip
 """Those of them that make plain tensors as large as the features."""
 

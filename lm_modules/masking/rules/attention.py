@@ -392,16 +392,15 @@ def reduce(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked
     after = after if keepdim else after.without(axes)
     if not any(map(arrangement.varies, axes)):
         return arrange(operation(x.features, *args, **kwargs), after)
-    positions = arrangement.positions
     if operation in (torch.mean, Tensor.mean):
-        wide = dtype or torch.promote_types(x.dtype, torch.float32)
-        counts = positions.expand(
-            [size if at in axes else one for at, (size, one) in enumerate(zip(x.shape, positions.shape, strict=True))]
-        )
-        sums = x.with_hidden_zero().sum(axes, keepdim, dtype=wide)
-        result = (sums / counts.sum(axes, keepdim).clamp(min=1)).to(dtype or x.dtype)
-    elif operation in (torch.amax, Tensor.amax):
-        result = operation(x.features.masked_fill(~positions, torch.finfo(x.dtype).min), *args, **kwargs)
+        means, counts = pooling.mean_along(x, tuple(axes), keepdim, dtype)
+        result = ended(means, after)
+        if isinstance(result, Masked):
+            result.counts = counts
+        return result
+    if operation in (torch.amax, Tensor.amax):
+        least = torch.finfo(x.dtype).min
+        result = operation(x.features.masked_fill(~arrangement.positions, least), *args, **kwargs)
         result = result.masked_fill(~after.positions, 0.0)
     else:
         result = operation(x.with_hidden_zero(), *args, **kwargs)

@@ -14,6 +14,7 @@ from maskrobust.lm_modules.masking.axes import (
     AVERAGE_POOLS,
     Sizes,
     before,
+    beside,
     channels_first,
 )
 from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, slide, without_axes
@@ -30,11 +31,22 @@ def max_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Masked:  # fmt: skip
-    """Hidden positions count as 0; a window is visible when any position in it is."""
+    """Hidden positions count as 0; a window is visible when any position in it is.
+
+    A window that holds the whole map is a global pool, with the largest visible position.
+    """
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
     settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
-    return slide(x, lambda features: operation(features, *settings), *settings, hidden="zero", outside=-math.inf)
+    is_global = _holds_map(x, *settings)
+
+    def compute(features: Tensor) -> Tensor:
+        if is_global is not None:
+            features = torch.where(x.positions | ~is_global, features, torch.finfo(x.dtype).min)
+        return torch.as_tensor(operation(features, *settings))
+
+    pooled = slide(x, compute, *settings, hidden="zero", outside=-math.inf)
+    return pooled if is_global is None else pooled.with_fresh(pooled.with_hidden_zero())  # finite everywhere
 
 
 @masking_rule(*AVERAGE_POOLS.values(), any_sizes=True)
@@ -42,7 +54,7 @@ def average_pool(
     operation: Operation, x: Masked, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Masked:  # fmt: skip
-    """Likewise."""
+    """Likewise; of a window that holds the whole map the mean of the visible positions, unless the divisor is given."""
     if divisor_override is not None and torch.compiler.is_exporting():
         raise NotImplementedError(
             f"layer masking exports average pools without a divisor of their own, which torch.onnx.export drops, got "
@@ -50,15 +62,17 @@ def average_pool(
         )
     settings = kernel_size, stride or kernel_size, padding, ceil_mode
     count = x.ndim - 2
+    is_global = None if divisor_override is not None else _holds_map(x, *settings[:3], 1, ceil_mode)
     if x.visible.extent is None or divisor_override is not None or (count_include_pad and not ceil_mode):
         rest = (count_include_pad,) if count == 1 else (count_include_pad, divisor_override)
-        return _slide(x, lambda features: operation(features, *settings, *rest), *settings)
+        pooled = _slide(x, lambda features: operation(features, *settings, *rest), *settings)
+        return _of_visible(pooled, x, is_global)
     if torch.compiler.is_exporting() or count == 1:  # torch has no average pool of signals with a divisor of its own
         raise DependsOnSize
     window = Window.of(count, *settings[:3])
     sums = _slide(x, lambda features: operation(features, *settings, True, 1), *settings)
     divisors = _divisors(x.visible.extent, sums.visible.size[1:], window, count_include_pad)
-    return sums.with_features(sums.features / divisors.to(sums.device, sums.dtype))
+    return _of_visible(sums.with_features(sums.features / divisors.to(sums.device, sums.dtype)), x, is_global)
 
 
 @masking_rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, any_sizes=True)
@@ -98,23 +112,27 @@ def adaptive_average_pool(_operation: Operation, x: Masked, output_size: Any) ->
 def adaptive_max_pool(
     operation: Operation, x: Masked, output_size: Any, return_indices: bool = False
 ) -> Masked | Tensor:
-    """Each bin is the largest of its positions, hidden ones counting as 0; masking ends where there is one bin."""
+    """Each bin is the largest of its positions, hidden ones counting as 0.
+
+    One bin alone is the largest visible position, and masking ends.
+    """
     check_images_first(x)
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
-    visible = None if _is_one(output_size) else _bins(x, output_size)
-    pooled = torch.as_tensor(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size))
-    return pooled if visible is None else carry(pooled, visible)
+    if _is_one(output_size):
+        return _largest_visible(x, x.spatial_axes, True, lambda features: operation(features, output_size))
+    visible = _bins(x, output_size)
+    return carry(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size), visible)
 
 
 @masking_rule(torch.mean, any_sizes=True)
 def mean(
     operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Masked | Tensor:
-    """Over height and width: of the visible positions, and masking ends; over the channels: position by position.
+    """Over positions: of the visible ones, and masking ends where no positions are left; over the channels: at each.
 
-    Over height or width alone, kept with size 1: of the visible positions along it, which is visible where any is. Over
-    branches that were stacked along axis 0: their `residual` sum, divided by their number.
+    Over some axes of positions, such as the width: visible where any position is. A mean of such means counts each
+    visible position once. Over branches that were stacked along axis 0: their `residual` sum, divided by their number.
 
     Raises:
         NotImplementedError: over other axes.
@@ -123,43 +141,42 @@ def mean(
     if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
         summed = sum_branches(x, x.branches)
         return summed.with_fresh((summed.features / len(x.branches)).to(dtype or x.dtype))
-    if spatial == x.spatial_axes:
+    if not spatial:
+        return _over_channels(x, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
+    if spatial == x.spatial_axes and x.counts is None:
         means = x.mean_over_visible().to(dtype or x.dtype)
-        kept = [1 if axis in spatial else size for axis, size in enumerate(x.shape) if keepdim or axis not in spatial]
-        return means.reshape(kept)
-    if spatial and keepdim and x.is_images_first:
-        size = tuple(1 if axis in spatial else None for axis in x.spatial_axes)
-        pooled = adaptive_average_pool(ADAPTIVE_AVERAGE_POOLS[len(size)], x, size)
-        return pooled if dtype is None else pooled.to(dtype)
-    return _over_channels(x, spatial, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
+        return means.reshape(
+            [1 if at in spatial else size for at, size in enumerate(x.shape) if keepdim or at not in spatial]
+        )
+    means, counts = mean_along(x, spatial, keepdim, dtype)
+    result = _reduced(x, spatial, keepdim, means)
+    if isinstance(result, Masked):
+        result.counts = counts
+    return result
 
 
 @masking_rule(torch.sum, any_sizes=True)
 def total(
     operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Masked | Tensor:
-    """Over height and width with 0 at hidden positions, and masking ends; over the channels position by position.
+    """Over positions with 0 at hidden ones, as `mean`; over the channels position by position.
 
     Raises:
         NotImplementedError: over other axes.
     """
-    spatial = _spatial(x, dim)
     if x.branches is not None and _axes(x, dim) == {0} and not keepdim:
         return sum_branches(x, x.branches)
-    return _ended_or_over_channels(
-        x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim, dtype=dtype)
-    )
+    return _of_hidden_zero(x, dim, keepdim, lambda features: operation(features, dim, keepdim, dtype=dtype))
 
 
 @masking_rule(torch.amax, any_sizes=True)
 def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
-    """Likewise."""
+    """Likewise, over positions of the visible ones."""
     spatial = _spatial(x, dim)
-    if spatial == x.spatial_axes and x.visible.extent is not None:
-        if not x.is_images_first:
-            raise DependsOnSize
-        return torch.as_tensor(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), dim, keepdim))
-    return _ended_or_over_channels(x, spatial, dim, keepdim, lambda features: operation(features, dim, keepdim))
+    if not spatial:
+        return _over_channels(x, dim, keepdim, operation(x, dim, keepdim))
+    largest = _largest_visible(x, spatial, keepdim, lambda features: operation(features, dim, keepdim))
+    return _reduced(x, spatial, keepdim, largest)
 
 
 @masking_rule(torch.norm, any_sizes=True)
@@ -167,12 +184,9 @@ def norm(
     _operation: Operation, x: Masked, p: Any = "fro", dim: Any = None, keepdim: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
-    """Likewise."""
-    spatial = _spatial(x, dim)
+    """As `total`."""
     _refuse_least(x, p)
-    return _ended_or_over_channels(
-        x, spatial, dim, keepdim, lambda features: torch.norm(features, p, dim, keepdim, dtype=dtype)
-    )
+    return _of_hidden_zero(x, dim, keepdim, lambda features: torch.norm(features, p, dim, keepdim, dtype=dtype))
 
 
 @masking_rule(torch.linalg.vector_norm, any_sizes=True)
@@ -181,11 +195,40 @@ def vector_norm(
     dtype: torch.dtype | None = None,
 ) -> Masked | Tensor:  # fmt: skip
     """Likewise."""
-    spatial = _spatial(x, dim)
     _refuse_least(x, ord)
-    return _ended_or_over_channels(
-        x, spatial, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype)
-    )
+    return _of_hidden_zero(x, dim, keepdim, lambda features: operation(features, ord, dim, keepdim, dtype=dtype))
+
+
+@masking_rule(torch.ones_like)
+def ones_like(operation: Operation, x: Masked, **settings: Any) -> Masked | Tensor:
+    """1 at visible positions, of which a sum is their number; everywhere in an image of which nothing is visible.
+
+    Such a sum is a divisor, which is never 0. Plain where they are no floating-point numbers.
+    """
+    ones = operation(x.features, **settings)
+    if not ones.is_floating_point() or ones.device != x.features.device:
+        return torch.as_tensor(ones)
+    if x.visible.everything:
+        return carry(ones, x.visible, x.axes)
+    shown, over = x.visible.known, x.visible.axes[1:]
+    positions = shown | (shown.sum(over, keepdim=True) == 0)
+    return carry(ones, x.visible.kept("ones", positions, None), x.axes)
+
+
+def mean_along(
+    x: Masked, axes: tuple[int, ...], keepdim: bool, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """The mean of the visible positions along some axes, and of how many each is, 0 where nothing is visible.
+
+    Where features are such means themselves, each counts as many times as it stands for visible positions.
+    """
+    shown, zeroed = x.positions, x.with_hidden_zero()
+    if x.counts is not None:
+        shown, zeroed = x.counts, zeroed * x.counts
+    along = [size if at in axes else one for at, (size, one) in enumerate(zip(x.shape, shown.shape, strict=True))]
+    wide = torch.promote_types(dtype or x.dtype, torch.float32)
+    counts = shown.expand(along).sum(axes, keepdim, dtype=wide)
+    return (zeroed.sum(axes, keepdim, dtype=wide) / counts.clamp(min=1)).to(dtype or x.dtype), counts
 
 
 def _divisors(extent: Tensor, size: Sizes, window: Window, count_include_pad: bool) -> Tensor:
@@ -247,21 +290,68 @@ def _spatial(x: Masked, dim: Any) -> tuple[int, ...]:
 
 def _refusal(x: Masked, dim: Any) -> str:
     return (
-        f"layer masking reduces over all axes of positions together, or over the channels, got axes {dim} of shape "
+        f"layer masking reduces over axes of positions, or over the channels, got axes {dim} of shape "
         f"{tuple(x.shape)}, whose axes {x.axes} are images and positions; {OWN_RULE}"
     )
 
 
-def _ended_or_over_channels(
-    x: Masked, spatial: tuple[int, ...], dim: Any, keepdim: bool, compute: Callable[[Tensor], Tensor]
-) -> Masked | Tensor:
-    if spatial == x.spatial_axes:
-        return torch.as_tensor(compute(x.with_hidden_zero()))
+def _of_hidden_zero(x: Masked, dim: Any, keepdim: bool, compute: Callable[[Tensor], Tensor]) -> Masked | Tensor:
+    spatial = _spatial(x, dim)
+    if not spatial:
+        return _over_channels(x, dim, keepdim, compute(x))
+    return _reduced(x, spatial, keepdim, compute(x.with_hidden_zero()))
+
+
+def _over_channels(x: Masked, dim: Any, keepdim: bool, reduced: Tensor) -> Masked:
     # A copy: the gradient of a maximum divides by how many values equal it, and padding changes it where it is hidden.
-    return _over_channels(x, spatial, dim, keepdim, compute(x).clone())
+    return carry(reduced.clone(), x.visible, x.axes if keepdim else without_axes(x.axes, _axes(x, dim)))
 
 
-def _over_channels(x: Masked, spatial: tuple[int, ...], dim: Any, keepdim: bool, reduced: Tensor) -> Masked:
-    if spatial:
-        raise NotImplementedError(_refusal(x, dim))
-    return carry(reduced, x.visible, x.axes if keepdim else without_axes(x.axes, _axes(x, dim)))
+def _reduced(x: Masked, spatial: tuple[int, ...], keepdim: bool, reduced: Tensor) -> Masked | Tensor:
+    """What has been computed over some axes of positions: visible where any is; plain where all have been."""
+    if spatial == x.spatial_axes:
+        return reduced
+    of_map = [x.axes.index(axis) for axis in spatial]
+    kept = [at for at in range(1, len(x.axes)) if at not in of_map]
+
+    def extent_after(extent: Tensor) -> Tensor:
+        if not keepdim:
+            return extent[:, [at - 1 for at in kept]]
+        return extent.index_fill(1, torch.tensor(of_map) - 1, 1)
+
+    def spread(numbers: Tensor) -> Tensor:
+        return numbers.sum([at + 1 for at in of_map], keepdim)
+
+    visible = x.visible.derive(("reduced", *of_map, keepdim), spread, extent_after=extent_after)
+    axes = x.axes if keepdim else without_axes(tuple(x.axes[at] for at in (0, *kept)), spatial)
+    return carry(reduced, visible, axes)
+
+
+def _largest_visible(x: Masked, axes: tuple[int, ...], keepdim: bool, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """The largest visible of some axes of positions; 0 where none is."""
+    found = compute(torch.where(x.positions, x.features, torch.finfo(x.dtype).min))
+    return found.masked_fill(x.positions.sum(axes, keepdim) == 0, 0.0)
+
+
+def _holds_map(x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor | None:
+    """Of which images a window of a pool without padding holds the whole map, () or (B, 1, ...) bool; None for none."""
+    window, extent = Window.of(x.ndim - 2, size, stride, padding, dilation, ceil_mode), x.visible.extent
+    if any(window.padding) or max(window.dilation) > 1 or x.visible.everything:
+        return None
+    if extent is None:
+        is_global = all(size <= kernel for size, kernel in zip(x.visible.size[1:], window.kernel_size, strict=True))
+        return x.visible.positions.new_ones(()) if is_global else None
+    holds = (extent <= extent.new_tensor(window.kernel_size)).all(1, keepdim=True)
+    if not torch.compiler.is_compiling() and not holds.any():
+        return None
+    return beside(holds.to(x.device), len(window.kernel_size))
+
+
+def _of_visible(pooled: Masked, x: Masked, is_global: Tensor | None) -> Masked:
+    """Averages of images whose one window holds the whole map, divided by the fraction that is visible."""
+    if is_global is None:
+        return pooled
+    extent, size = x.visible.extent, math.prod(x.visible.size[1:])
+    fraction = x.visible.counts / (size if extent is None else extent.prod(1, keepdim=True).to(x.device))
+    fractions = beside(fraction, len(x.visible.size) - 1)
+    return pooled.with_fresh(pooled.features / torch.where(is_global, fractions, 1.0).to(pooled.dtype))

@@ -290,6 +290,18 @@ WINDOWED: dict[str, Operation] = {
     "global maximum": nn.AdaptiveMaxPool2d(1),
     "x.sum": lambda x: x.sum((2, 3)),
     "x.amax": lambda x: x.amax((-2, -1)),
+    "average of all": lambda x: F.avg_pool2d(x, x.shape[2:]),
+    "average of all, ceil": nn.AvgPool2d(12, 13, ceil_mode=True),
+    "average of all, a divisor": lambda x: F.avg_pool2d(x, x.shape[2:], divisor_override=5),
+    "largest of all": lambda x: F.max_pool2d(x, x.shape[2:]),
+    "squeeze, average of all": squeezed(lambda x: F.avg_pool2d(x, x.shape[2:], count_include_pad=False)),
+    "mean of means": lambda x: x.mean(3).mean(2),
+    "mean of means, kept": lambda x: x.mean(2, keepdim=True).mean(3, keepdim=True),
+    "mean of activated means": lambda x: x.mean(3).sigmoid().mean(-1),
+    "means of rows": lambda x: x * x.mean(-1, keepdim=True).sigmoid() + x.mean(2, True),
+    "largest of largest": lambda x: x.amax(2).amax(-1) + x.permute(0, 2, 3, 1).amax(1).amax(1),
+    "sums of rows": lambda x: x.sum(3),
+    "sum by ones": lambda x: x.sum((2, 3)) / torch.ones_like(x).sum((2, 3)),
     "x.norm": lambda x: (x + 2).norm(p=2, dim=(2, 3)),
     "x.norm, by position": lambda x: (x + 2).norm(1, (-1, -2), True),
     "flatten": nn.Sequential(nn.Flatten(), nn.Linear(288, 3), nn.Softmax(dim=1)),
@@ -349,6 +361,9 @@ def windowed_along(axes: int) -> dict[str, Operation]:
         "channels last": Function(
             lambda x, norm, own: own(norm(x.permute(to_last))).permute(to_second), nn.LayerNorm(4), nn.Linear(4, 6)
         ),
+        "average of all": lambda x: getattr(F, f"avg_pool{axes}d")(x, x.shape[2:]),
+        "largest of all": lambda x: getattr(F, f"max_pool{axes}d")(x, x.shape[2:]),
+        "mean of means": lambda x: x.mean(-1, keepdim=True).mean(over, keepdim=True),
         "squeeze": Function(lambda x, own: x * own(x.mean(over, keepdim=True)).sigmoid(), layer("Conv", 4, 4, 1)),
         "squeeze, module": Function(
             lambda x, pool, own: x * own(pool(x)).sigmoid(), layer("AdaptiveAvgPool", 1), layer("Conv", 4, 4, 1)

@@ -58,6 +58,7 @@ class Seen:
         axes: which axes of `x` are images and those of `v`; by default the first one and the last ones.
         f: (B, *size) bool: what the network has put around the image by itself, and what it makes of nothing else.
         branches: what was stacked along axis 0 to make them.
+        counts: of how many known positions each value is the mean, in a shape that broadcasts; None for no means.
     """
 
     def __init__(self, x: Tensor, v: Tensor, run: Run, *, axes: Axes | None = None, f: Tensor | None = None) -> None:
@@ -67,6 +68,7 @@ class Seen:
         self.run, self.axes = run, (images, *sorted(places))
         assert not (self.v & self.f).any()
         self.branches: Sequence[Seen] | None = None
+        self.counts: Tensor | None = None
         self.x = torch.where(self.spread(self.known, x), x, 0.0)
 
     @property
@@ -122,6 +124,7 @@ class Seen:
             with torch.enable_grad():
                 changed = self.x + (changed - self.x).detach()
         self.x, self.v, self.f, self.axes, self.branches = changed, other.v, other.f, other.axes, None
+        self.counts = None
         return self
 
     @property
@@ -260,6 +263,22 @@ def pooled(seen: Seen, y: Tensor, kernel: Any, stride: Any, padding: Any, dilati
     return seen.made(y, lambda numbers: pool(numbers, kernel, stride or kernel, padding, dilation, ceil_mode))
 
 
+def holds_map(seen: Seen, kernel: Any, padding: Any, dilation: Any) -> bool:
+    """Whether a pool without padding reads the whole map at once, as a global pool does."""
+    axes, size = len(seen.spatial), seen.v.shape[1:]
+    is_bare = set(each_axis(padding, axes)) == {0} and set(each_axis(dilation, axes)) == {1}
+    return is_bare and all(k >= length for k, length in zip(each_axis(kernel, axes), size, strict=True))
+
+
+def lowest(seen: Seen) -> Tensor:
+    """The features with the least number where they are hidden."""
+    return torch.where(seen.spread(seen.known), seen.x, -math.inf)
+
+
+def or_zero(largest: Tensor) -> Tensor:
+    return torch.where(largest == -math.inf, 0.0, largest)
+
+
 def note_ties(seen: Seen, pooled: Tensor, indices: Tensor, pool: Callable[[Tensor], Any], v: Tensor) -> None:
     """A pool whose choice changes when a little is added to its values."""
     for seed in range(2):
@@ -277,9 +296,13 @@ def max_pool(
         settings = kernel_size, stride or kernel_size, padding, dilation, ceil_mode
         return of_axes("max_pool", x)(x, *settings, return_indices=True)
 
-    y, indices = pool(seen.x)
+    y, indices = pool(lowest(seen) if holds_map(seen, kernel_size, padding, dilation) else seen.x)
+    y = or_zero(y)
     result = pooled(seen, y, kernel_size, stride, padding, dilation, ceil_mode)
-    note_ties(seen, y, indices, pool, result.v)
+    if holds_map(seen, kernel_size, padding, dilation):
+        note_largest(seen.run, lowest(seen).flatten(2))
+    else:
+        note_ties(seen, y, indices, pool, result.v)
     return result
 
 
@@ -288,6 +311,10 @@ def avg_pool(
     *rest: Any, **named: Any,
 ) -> Seen:  # fmt: skip
     y = function(seen.x, kernel_size, stride or kernel_size, padding, ceil_mode, *rest, **named)
+    has_divisor = named.get("divisor_override", rest[1] if len(rest) > 1 else None) is not None
+    if holds_map(seen, kernel_size, padding, 1) and not has_divisor:
+        known = seen.known.flatten(1)
+        y = y * along(known.shape[1] / known.sum(dim=1).clamp(min=1), y.ndim - 1)
     return pooled(seen, y, kernel_size, stride, padding, 1, ceil_mode)
 
 
@@ -348,7 +375,8 @@ def adaptive_pool(function: Any, seen: Seen, output_size: Any, *_: Any, **_kwarg
         if averages:
             rows.append(x.sum(dim=2) / known.sum(dim=1).clamp(min=1)[:, None])
         else:
-            rows.append(x.max(dim=2).values)
+            x = torch.where(known[:, None], x, -math.inf) if set(wanted) == {1} else x
+            rows.append(or_zero(x.max(dim=2).values))
             note_largest(seen.run, x)
     y = torch.stack(rows, dim=2).unflatten(2, counts)
     if set(wanted) == {1}:
@@ -365,30 +393,46 @@ def note_largest(run: Run, values: Tensor) -> None:
 
 
 def reduction(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
-    """Over height and width: a mean over what is visible, anything else with 0 elsewhere; over another axis alone."""
+    """Over positions: a mean or the largest of what is visible, anything else with 0 elsewhere; over channels alone."""
     name = function.__name__
-    given = args[1:] if name == "norm" else args  # whose first argument is p
-    dim = kwargs.get("dim", next((each for each in given if isinstance(each, tuple | list)), None))
-    if dim is None:
-        dim = next(each for each in given if type(each) is int)
+    names = ("p", "dim", "keepdim") if name == "norm" else ("dim", "keepdim")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    dim, keepdim = given["dim"], given.get("keepdim", False)
     axes = {each % seen.x.ndim for each in ([dim] if isinstance(dim, int) else dim)}
     if name in ("sum", "mean") and axes == {0} and seen.branches is not None:
         added = reduce(lambda left, right: residual(torch.add, left, right), seen.branches)
         return added if name == "sum" else added.like(added.x / len(seen.branches))
-    if axes != set(seen.spatial):
-        assert not axes & set(seen.axes)
+    if not axes & set(seen.axes):
         result = seen.moved(lambda x: function(x, *args, **kwargs))
         if name == "norm":
             seen.run.note("pole", result.with_ones(seen.known))
         return result
+    assert axes <= set(seen.spatial)
+    counts = seen.spread(seen.known).double() if seen.counts is None else seen.counts
+    over = sorted(axes)
     if name == "amax":
-        count = len(seen.spatial)
-        note_largest(seen.run, seen.x.movedim(seen.spatial, [*range(-count, 0)]).flatten(-count))
-    if name != "mean":
-        return function(seen.x, *args, **kwargs)
-    keepdim = kwargs.get("keepdim", args[1] if len(args) > 1 else False)
-    count = seen.spread(seen.known).sum(dim=seen.spatial, keepdim=True).clamp(min=1)
-    return (seen.x / count).sum(dim=seen.spatial, keepdim=keepdim)
+        note_largest(seen.run, lowest(seen).movedim(over, [*range(-len(over), 0)]).flatten(-len(over)))
+        y = or_zero(lowest(seen).amax(over, keepdim))
+    elif name == "mean":
+        y = (seen.x * counts).sum(over, keepdim) / counts.sum(over, keepdim).clamp(min=1)
+    else:
+        y = function(seen.x, *args, **kwargs)
+    if axes == set(seen.spatial):
+        return y
+    v, image = seen.v, ~seen.f
+    for place in sorted((seen.axes.index(axis) for axis in over), reverse=True):
+        v, image = v.any(place, keepdim), image.any(place, keepdim)
+    kept = [axis for axis in seen.axes if keepdim or axis not in axes]
+    moved = tuple(axis if keepdim else axis - sum(each < axis for each in over) for axis in kept)
+    result = Seen(y, v, seen.run, axes=moved, f=~image)
+    result.counts = counts.sum(over, keepdim) if name == "mean" else None
+    return result
+
+
+def ones_like(_function: Any, seen: Seen) -> Seen:
+    """Of an image of which nothing is visible everywhere, for a divisor that is not 0."""
+    nothing = along(~seen.known.flatten(1).any(dim=1), seen.v.ndim - 1)
+    return Seen(torch.ones_like(seen.x), seen.known | nothing, seen.run, axes=seen.axes)
 
 
 # --- normalisation -------------------------------------------------------------------------------------------------
@@ -622,7 +666,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "to": of_channels, "type_as": type_as, "contiguous": same, "pixel_unshuffle": pixel_unshuffle,
     "pixel_shuffle": pixel_shuffle, "interpolate": interpolate, "pad": pad, "batch_norm": batch_norm,
     "group_norm": group_norm, "instance_norm": instance_norm, "permute": permute, "expand_as": plain_expanded,
-    "normalize": normalize,
+    "normalize": normalize, "ones_like": ones_like,
 }  # fmt: skip
 
 

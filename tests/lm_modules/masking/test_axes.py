@@ -114,10 +114,10 @@ def test_images_with_other_axes_than_the_network_takes_are_refused(axes, shape, 
 @pytest.mark.parametrize(
     ("compute", "named"),
     [
-        (lambda x: x.mean(2), "reduces over all axes of positions together"),
+        (lambda x: x.mean((1, 2)), "reduces over axes of positions, or over the channels"),
         (lambda x: nn.LSTM(4, 4)(x[:, :, 0, 0].permute(2, 0, 1))[0], "keeps all images, and height and width as axes"),
     ],
-    ids=["mean over depth", "recurrent"],
+    ids=["mean over channels and depth", "recurrent"],
 )
 def test_what_volumes_are_not_followed_through_is_refused_when_wrapped(compute, named):
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), Function(compute))

@@ -131,6 +131,21 @@ def test_the_plan_is_the_one_worked_out_by_hand():
     assert plan == [row._replace(visible_fraction=pytest.approx(row.visible_fraction, abs=1e-6)) for row in EXPECTED]
 
 
+@torch.no_grad()
+def test_the_plan_says_where_masking_ends_in_a_sum():
+    ends = {
+        "mean": lambda x: x.mean((2, 3)), "amax": lambda x: x.amax((2, 3)), "sum": lambda x: x.sum((2, 3)) / 63,
+        "einsum": lambda x: torch.einsum("bchw->bc", x), "flatten": lambda x: x.flatten(1),
+        "matmul": lambda x: torch.matmul(x.flatten(2), torch.ones(63, 1)),
+    }  # fmt: skip
+    for name, end in ends.items():
+        masked = LayerMasking(Function(lambda x, own, end=end: end(own(x)), nn.Conv2d(3, 4, 1)))
+        plan = masked.plan(torch.zeros(1, 3, 9, 7), torch.ones(1, 1, 9, 7, dtype=torch.bool))
+        ended = [row for row in plan if row.size is None]
+        assert [row.is_sum for row in ended] == [name in ("sum", "einsum", "matmul")], name
+        assert ("masking ends in a sum" in " ".join(str(plan).split())) == ended[0].is_sum
+
+
 def as_network(operation):
     """With the operation as a part, so that a module has its own rule."""
     return nn.Sequential(operation if isinstance(operation, nn.Module) else Function(operation))

@@ -107,6 +107,7 @@ def test_each_image_is_answered_as_if_alone(make, options):
 
 NOT_ALONE = {
     "F.pixel_unshuffle", "space to depth",  # of these sizes refused by torch
+    "squeeze, average of all",  # a map of one position that is enlarged again
     "batch norm without statistics",  # takes those of the batch
     "flatten", "torch.flatten", "view", "torch.reshape",  # vectors of several lengths
 }  # fmt: skip
@@ -357,7 +358,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "an embedding": (Embeds(lambda _, own: own), "a value for each position, which fits one size"),
     "coordinates": (Embeds(lambda x, _: torch.arange(x.shape[3]) / 9), "torch.arange depends on the size"),
-    "as large as the batch": (Embeds(lambda x, _: torch.ones_like(x).mean()), "as large as the whole batch"),
+    "as large as the batch": (Embeds(lambda x, _: torch.zeros_like(x).mean()), "as large as the whole batch"),
     "windows over what was pooled": (Embeds(lambda x, _: blurred_mean(x)), "avg_pool2d depends on the size"),
     "vectors of several lengths": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "flatten returns for images of"),
     "an image too small": (nn.Sequential(nn.Conv2d(3, 4, 9), nn.ReLU()), "of image 1 of the batch nothing is left"),
