@@ -396,6 +396,11 @@ def head(chance: Chance, channels: int) -> nn.Module:
     )
 
 
+def map_head(chance: Chance, channels: int) -> nn.Module:
+    """A map of logits."""
+    return chance.layer("Conv", channels, CLASSES, chance.choice([1, 3]), padding=chance.choice([0, 1, 2]))
+
+
 def asking_head(chance: Chance, channels: int) -> nn.Module:
     """A head that asks for the size after the last masked step."""
     linear, large, over = nn.Linear(channels, CLASSES), chance.randint(4, 9), chance.positions

@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, VisibleMap
+from maskrobust.lm_modules.masking.functional import hide
 from tests.fuzz.attending import attention, token_head
 from tests.fuzz.networks import (
     BLOCKS,
@@ -33,6 +34,7 @@ from tests.fuzz.networks import (
     dropped,
     head,
     in_place,
+    map_head,
     moving_axes,
     padded,
     standardised,
@@ -215,6 +217,68 @@ def check_single_precision(one):
     compare([each.double() for each in given], tensors_of(expected), "the output", 1e-3)
 
 
+# --- what is hidden, and what is far from it --------------------------------------------------------------------------
+
+
+def scribble(chance):
+    """An observer of a pass that writes noise wherever something is hidden, after every step."""
+    generator = torch.Generator().manual_seed(chance.getrandbits(63))
+
+    def write(_operation, _rule, _arguments, result):
+        for part in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(part, Masked) and part.is_floating_point():
+                features = part.features
+                repeats = [step == 0 and size > 1 for step, size in zip(features.stride(), features.shape, strict=True)]
+                if not any(repeats):  # of an expanded tensor, which nobody writes to
+                    noise = 10 * torch.randn(features.shape, generator=generator, dtype=features.dtype)
+                    features.copy_(torch.where(part.positions, features, noise))
+        return result
+
+    return write
+
+
+def check_noise(one):
+    """Noise at every hidden position after every step changes no bit of the output, nor of a buffer."""
+    quiet, noisy = one.masked(), one.masked()
+    shown = hide(one.images(), one.example.visible)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        if one.chance.random() < 0.3:
+            patch.setattr("maskrobust.lm_modules.masking.visible_map.can_inspect", lambda _: False)
+        expected, output = (
+            masked._run(shown.clone(), VisibleMap(one.example.visible, masked.options), observe)
+            for masked, observe in ((quiet, None), (noisy, scribble(one.chance)))
+        )
+    well_defined(one.run, expected)
+    for given, wanted in zip(tensors_of(output), tensors_of(expected), strict=True):
+        assert torch.equal(given, wanted), f"noise moves the output by {(given - wanted).abs().max():.1e}"
+    for (name, given), wanted in zip(noisy.network.named_buffers(), quiet.network.buffers(), strict=True):
+        assert torch.equal(given, wanted), f"noise moves buffer {name}"
+
+
+def check_far_away(one):
+    """A hidden pixel changes nothing that does not read it, as NaN there tells in the network alone."""
+    batch, channels, *size = one.example.images.shape
+    generator = torch.Generator().manual_seed(one.chance.getrandbits(63))
+    images = torch.randn(batch, channels, *(side + 9 for side in size), generator=generator, dtype=torch.float64)
+    visible = torch.ones_like(images[:, :1], dtype=torch.bool)
+    for image in visible:
+        image[(0, *(one.chance.randrange(side) for side in image.shape[1:]))] = False
+    try:
+        with torch.no_grad():
+            expected = tensors_of(one.network()(images.clone()))
+            reads = [each.isnan() for each in tensors_of(one.network()(images.masked_fill(~visible, math.nan)))]
+    except (RuntimeError, ValueError):
+        raise UndecidedError from None  # made for images of one size
+    well_defined(one.run, expected)
+    if all(each.all() for each in reads):
+        raise UndecidedError
+    masked = one.masked()
+    with torch.no_grad():
+        output = tensors_of(masked(images.masked_fill(~visible, one.chance.choice([math.nan, 1e30])), visible))
+    for given, wanted, away in zip(output, expected, reads, strict=True):
+        compare(given.masked_fill(away, 0.0), wanted.masked_fill(away, 0.0), "what reads nothing hidden")
+
+
 # --- hooks ------------------------------------------------------------------------------------------------------------
 
 
@@ -342,6 +406,8 @@ KINDS = {
     "sizes": Kind(check_sizes, (*BLOCKS, *BLOCKS, asking, asking), (head, head, asking_head), refuses=0.7),
     "attention": Kind(check_attention, (attention, attention, *LAYERS), (head, token_head, token_head), modes=BOTH),
     "surroundings": Kind(check_attention, (padded, padded, *BLOCKS), modes=BOTH),
+    "noise": Kind(check_noise, (padded, attention, *BLOCKS), (head, token_head), modes=BOTH),
+    "far away": Kind(check_far_away, (padded, padded, *BLOCKS), (map_head,)),
     "on accelerators": Kind(check_on_accelerators, modes=BOTH),
     "single precision": Kind(check_single_precision, modes=BOTH),
     "hooks": Kind(check_hooks, modes=BOTH),
@@ -349,8 +415,10 @@ KINDS = {
     "new state": Kind(check_new_state, (standardised, *BLOCKS), modes=BOTH),
 }
 for _axes, _of in ((1, "signals"), (3, "volumes")):
-    for _name in ("gradients", "axes", "sizes", "on accelerators"):
+    for _name in ("gradients", "axes", "sizes", "noise", "far away", "on accelerators"):
         KINDS[f"{_name} of {_of}"] = KINDS[_name]._replace(axes=_axes, count=4)
+    KINDS[f"noise of {_of}"] = KINDS[f"noise of {_of}"]._replace(blocks=(padded, *BLOCKS), heads=(head,), refuses=0.1)
+    KINDS[f"far away of {_of}"] = KINDS[f"far away of {_of}"]._replace(refuses=0.1)  # of axes that images have
     KINDS[f"sizes of {_of}"] = KINDS[f"sizes of {_of}"]._replace(refuses=0.75)  # of so few
 
 
