@@ -3,6 +3,7 @@
 A `Trainer`, module, data module or callback may also be one of the package `lightning`, which has its own classes.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from maskrobust.augment import Batch, SilhouetteBank, fold_in, object_holes, sample_keys
+from maskrobust.augment import Batch, HoleBank, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.augment.batch import first_images, first_objects
 from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError, check_at_least, did_you_mean
@@ -35,6 +36,7 @@ from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
 _NAME = "the network"
+_PAIRS = 2
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
 """Columns of the table in Weights & Biases, which has a row for each measure, masking method and measured epoch."""
@@ -50,12 +52,14 @@ class RelianceCallback(pl.Callback):
     TensorBoard get a picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as
     one table, and of each measure that has a goal the best value in its summary. Where no training image has an object
     mask, what needs some is left out, and one line says so; another says of an epoch that its measures mean nothing,
-    where accuracy with nothing hidden is no better than chance. With `scenes` in the plan, shapes of training objects
-    are cut into empty scenes of the validation split: a pass for each shape in each picture.
+    where accuracy with nothing hidden is no better than chance. Where images have holes of their own, these are
+    exchanged for those of training images, and the pull of own holes is logged. With `scenes` in the plan, shapes of
+    training objects are cut into empty scenes of the validation split: a pass for each shape in each picture.
 
     Training goes on as it would without: holes depend on (seed, sample id) alone, and the random state, gradients and
     the mode of every layer are left as they are. For each method a measured image costs 5 forward passes with the
-    default plan; each curve adds one for each of its fractions above 0.
+    default plan, and five more where images have holes of their own; each curve adds one for each of its fractions
+    above 0.
 
     Args:
         methods: masking methods to ask the network under.
@@ -66,7 +70,8 @@ class RelianceCallback(pl.Callback):
             `MaskRobustClassifier`.
         data: data module to measure on, such as `maskrobust.train.data.Folder`; None for the trainer's own. It yields
             `Batch`es of images in [0, 1], not normalised, with object masks.
-        plan: what to ask; by default what `ReliancePlan` does.
+        plan: what to ask; by default what `ReliancePlan` does, and about own holes where images have some (own_holes
+            2).
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
         max_images: validation images to measure on, over all processes; of files evenly spread over the split, else the
             first ones.
@@ -102,12 +107,13 @@ class RelianceCallback(pl.Callback):
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.network, self.data = network, data
-        self.plan = plan or ReliancePlan()
+        self.plan = plan or ReliancePlan(own_holes=_PAIRS)
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
         self.replicates, self.pictures, self.seed = replicates, pictures, seed
         self._usable_plan: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
+        self._own: HoleBank | None = None
         self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
         self._rows: list[list[Any]] = []
@@ -154,11 +160,13 @@ class RelianceCallback(pl.Callback):
         network = self._network_of(pl_module, data)
         if self._usable_plan is None:
             self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
-        asked = under_methods({_NAME: network}, dict.fromkeys(self.methods, self._usable_plan))
+        plans = {method: self._usable_plan.under(method) for method in self.methods}
+        asked = under_methods({_NAME: network}, plans)
         object_of = getattr(data, "object_of", one_object_each)
         measurement = Measurement(
-            asked, self._bank, network.num_classes, seed=self.seed, object_of=object_of, scenes=self._scenes
-        )
+            asked, self._bank, network.num_classes, seed=self.seed, object_of=object_of, scenes=self._scenes,
+            own=self._own,
+        )  # fmt: skip
         own_answers, own_read = [], []
         with isolate_rng():
             some = getattr(data, "some_images", None)
@@ -188,7 +196,7 @@ class RelianceCallback(pl.Callback):
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
                 )
             rows = result_rows(
-                "", method, {0: outcomes}, Context(self._usable_plan, probe), replicates=self.replicates,
+                "", method, {0: outcomes}, Context(plans[method], probe), replicates=self.replicates,
                 seed=self.seed, wanted=lambda measure: measure.in_training,
             )  # fmt: skip
             for row in (each for each in rows if each.value is not None):
@@ -243,13 +251,18 @@ class RelianceCallback(pl.Callback):
         return TrainedNetwork(_NAME, found, shown, data.num_classes, channels_last=False)
 
     def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
-        """Collect silhouettes and train the probe, with gradients and a random state of its own; what can be asked."""
+        """Collect holes and silhouettes, and train the probe, with gradients and a random state of its own.
+
+        Returns:
+            What can be asked.
+        """
         with isolate_rng(), torch.inference_mode(False), torch.enable_grad():
+            plan = self._with_own_holes(source)
             some, count = getattr(source, "some_objects", None), self.max_objects
             annotated = [*(some("train", count) if some else first_objects(source.annotated_batches("train"), count))]
             if not any(batch.object_mask.any() for batch in annotated):
                 rank_zero_info(f"RelianceCallback: {WITHOUT_OBJECTS}")
-                return self.plan.without_objects()
+                return plan.without_objects()
             self._bank = SilhouetteBank.from_batches(annotated)
             if self._bank.seem_inverted():
                 rank_zero_warn(f"RelianceCallback: {INVERTED}")
@@ -257,10 +270,20 @@ class RelianceCallback(pl.Callback):
                 self._scenes = self._read_scenes(source, device)
             held_out = torch.arange(len(self._bank)) % 5 == 0
             if held_out.all() or not self.plan.shapes:
-                return self.plan
+                return plan
             read, chosen_by = (self._bank.select(rows).to(device) for rows in (~held_out, held_out))
             self._probe = train_probe(read, chosen_by, num_classes, self.seed)
-        return self.plan
+        return plan
+
+    def _with_own_holes(self, source: SilhouetteSource) -> ReliancePlan:
+        """Collect the holes that training images lend; the plan without own holes where no image has one."""
+        if self.plan.own_holes:
+            some = getattr(source, "some_images", None)
+            count = self.max_objects
+            images = some("train", count) if some else first_images(source.annotated_batches("train"), count)
+            found = [*itertools.takewhile(lambda batch: batch.visible is not None, images)]
+            self._own = HoleBank.from_batches(found, getattr(source, "object_of", one_object_each)) if found else None
+        return self.plan if self._own is not None else replace(self.plan, own_holes=0)
 
     def _read_scenes(self, source: object, device: torch.device) -> EmptyScenes:
         scenes = source.empty_scenes("val", self.plan.scenes) if isinstance(source, EmptySceneSource) else None

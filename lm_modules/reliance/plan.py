@@ -7,6 +7,7 @@ from typing import Any, Self
 from maskrobust.augment import FAMILIES, FamilyName, family_needs
 from maskrobust.errors import InputError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, CurveFamily, CurveOrder
+from maskrobust.lm_modules.reliance.holes.own import MENDING_FILLS
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ class ReliancePlan:
             else:
                 together[each.name] = max(values)
         return cls(**together)
+
+    def under(self, method: str) -> Self:
+        """What of the plan can be asked under a masking method: of a fill that mends, nothing about own holes."""
+        return replace(self, own_holes=0) if method in MENDING_FILLS else self
 
     def without_objects(self) -> Self:
         """What of the plan can be asked about images without object masks."""

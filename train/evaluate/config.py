@@ -1,7 +1,7 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,6 @@ from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
-from maskrobust.lm_modules.reliance.holes.own import MENDING_FILLS
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
 from maskrobust.train.running.processes import find_device
@@ -96,9 +95,8 @@ class EvaluationConfig:
 
     @cached_property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
-        """What is asked under each masking method: of fills that mend, nothing about own holes."""
-        mending = replace(self.plan, own_holes=0)
-        return {method: mending if method in MENDING_FILLS else self.plan for method in self.methods}
+        """What is asked under each masking method; see `ReliancePlan.under`."""
+        return {method: self.plan.under(method) for method in self.methods}
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
