@@ -175,7 +175,7 @@ class LayerMasking(nn.Module):
         self._axes, self._is_tried = axes, is_tried
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._known_sizes: dict[Hashable, Calls] = {}
-        self._guarded_kinds: set[Hashable] = set()
+        self._guarded_kinds: set[Hashable] = {None}
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
@@ -385,7 +385,7 @@ class LayerMasking(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the plan of the last mask and what is known of sizes and kinds of passes, which can be made again."""
-        known: dict[str, Any] = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": set()}
+        known: dict[str, Any] = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": {None}}
         return {**super().__getstate__(), **known}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
@@ -486,7 +486,9 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def _kind_of_pass(images: Tensor, modules: Sequence[nn.Module], sizes: SizesOfRun | None) -> Hashable:
-    """What a forward may choose its code by without a look at values, which no pass on tensors without values stops."""
+    """What a forward may choose its code by without a look at values; None in an export, whose sizes are symbols."""
+    if torch.compiler.is_compiling():
+        return None
     with torch._C.DisableTorchFunctionSubclass():  # it is not the network that asks for sizes
         device, of_images = images.device.type, (images.shape, images.dtype, images.requires_grad, sizes is not None)
     modes = (
