@@ -1,8 +1,11 @@
 """`maskrobust evaluate` on images with holes of their own: from files to rows, table and page."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from maskrobust.augment import HoleBank
 from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE
@@ -77,6 +80,24 @@ def test_where_holes_tell_nothing_there_is_nothing_to_follow_or_to_show(tmp_path
     assert "is at chance with nothing hidden" in told and "at chance 0 " in told
     pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
     assert pull["black"].low <= 0.0 <= pull["black"].high
+
+
+def test_a_network_at_chance_under_one_way_of_hiding_is_not_so_under_another(tmp_path, capsys):
+    evaluate(write_gaps(tmp_path / "images", 120), "--methods=[mean, black]")
+    told = squeezed(capsys.readouterr().out)
+    assert "Answers follow the hole under black fill (by 100 of 100 points)" in told and "at chance" not in told
+
+
+def test_intervals_of_the_table_hold_for_all_of_its_lines(tmp_path):
+    out = evaluate(write_gaps(tmp_path / "images", dose=0.5))
+    (row,) = rows_of(out, measure="own_hole_pull", method="black", compared_with="")
+    cell = Page((out / "report.html").read_text()).tables["own-holes"][1][4]
+    value, low, high = (float(each) / 100 for each in re.findall(r"-?[0-9.]+", squeezed(cell)))
+    wider = stats.t.isf(0.0125, row.degrees) / stats.t.isf(0.025, row.degrees)
+    assert value == pytest.approx(row.value, abs=5e-4)
+    assert (low, high) == pytest.approx(
+        [row.value + wider * (end - row.value) for end in (row.low, row.high)], abs=5e-4
+    )
 
 
 @pytest.mark.parametrize("holes", ["half", "but_one_class"])
