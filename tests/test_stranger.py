@@ -251,7 +251,9 @@ main(['masks', '--data', 'Cues', '--out', 'out'])
     )
     remedies = {"skimage": "scikit-image", "scipy": "scipy", "pytorch_lightning": "pytorch-lightning"}
     lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "linear_imputation": "scipy"}
-    lacking |= dict.fromkeys(("MaskRobustClassifier", "MaskedPretraining", "RelianceCallback"), "pytorch_lightning")
+    lacking |= dict.fromkeys(
+        ("MaskRobustClassifier", "MaskedPretraining", "RelianceCallback", "Prediction", "predict"), "pytorch_lightning"
+    )
     assert json.loads(line) == {
         name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "
         f"install {remedies[library]}, or all libraries with pip install . in a clone of maskrobust."

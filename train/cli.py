@@ -18,7 +18,7 @@ COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks rely on the outlines of holes"),
-    "predict": ("maskrobust.train.predict", "predict classes of image files, whole or with holes"),
+    "predict": ("maskrobust.train.predict.command", "predict classes of image files, whole or with holes"),
     "export": ("maskrobust.train.export", "write a network under layer masking as one ONNX file"),
     "claim": (
         "maskrobust.train.claim",
