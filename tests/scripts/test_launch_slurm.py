@@ -77,9 +77,9 @@ def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requ
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), log.read_text()
     assert slurm.wait_for(other, "COMPLETED", "FAILED")["Restarts"] == "1"
     assert (tmp_path / "saved").exists()
-    assert steps_saved(runs) == [3, 12]
+    assert steps_saved(runs) == [4, 12]  # told in the third, which two processes tell each other in the fourth
     assert [line for line in log.read_text().splitlines() if line.startswith("maskrobust: stopped")] == [
-        f"maskrobust: stopped by SIGTERM after 3 steps; the state is in '{runs}/run/version_0/checkpoints/last.ckpt'; "
+        f"maskrobust: stopped by SIGTERM after 4 steps; the state is in '{runs}/run/version_0/checkpoints/last.ckpt'; "
         "call the same command with --ckpt_path last to go on."
     ]
 

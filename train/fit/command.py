@@ -195,7 +195,11 @@ class FitCLI(LightningCLI):
                 )
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
             self._saved_classes = checkpoint.get("class_names")
-            check_same_training(checkpoint.get("config"), self._plain(), config.ckpt_path)
+            now = self._plain()
+            given = {
+                name: value for name, value in now["model"].items() if name not in _BY_WEIGHTS or value is not None
+            }
+            check_same_training(checkpoint.get("config"), {**now, "model": given}, config.ckpt_path)
         # Lightning would parse the arguments in a checkpoint that it knows of, and import the classes that they name
         self._ckpt_path, config.ckpt_path = config.ckpt_path, None
 
