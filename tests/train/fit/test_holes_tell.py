@@ -15,6 +15,12 @@ BOTH = (
 OTHERS = "hide them with holes of other images (--model.exchange_holes 0.5), and see docs/own-holes.md."
 
 
+@pytest.fixture(autouse=True)
+def told(caplog):
+    """A command that ran in this process before may have quieted Lightning."""
+    caplog.set_level("INFO", "pytorch_lightning")
+
+
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory):
     """Folders of tiles by their dose."""

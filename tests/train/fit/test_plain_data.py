@@ -50,6 +50,12 @@ class Plain(pl.LightningDataModule):
         return DataLoader(Tensors(self.kind), self.batch_size)
 
 
+@pytest.fixture(autouse=True)
+def told(caplog):
+    """A command that ran in this process before may have quieted Lightning."""
+    caplog.set_level("INFO", "pytorch_lightning")
+
+
 def arguments(folder, **options):
     given = [f"--data.{name}={value}" for name, value in options.items()]
     run = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", f"--trainer.default_root_dir={folder}"]
