@@ -268,12 +268,12 @@ def test_features_lie_in_files_and_not_in_memory():
     measurement = Measurement({"a": asked}, None, NUM_CLASSES)
     measurement.run([shape_batch(8, seed=9)])
     gc.collect()  # files of other tests would be closed while this one counts
-    before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(20)]
+    before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(40)]
     maps = Path("/proc/self/maps").read_text().count("values (deleted)")
     parts = [measurement.ask(each._replace(ids=each.ids + 1000 * place)) for place, each in enumerate(batches)]
     size = sum(values.nbytes for part in parts for values in part["a"].features.values())
-    assert size == 2 * 20 * 16 * 2**16 * 4 and resident() - before < size / 2
-    assert Path("/proc/self/maps").read_text().count("values (deleted)") - maps == 20  # a process may map 65,530 files
+    assert size == 2 * 40 * 16 * 2**16 * 4 and resident() - before < size / 2
+    assert Path("/proc/self/maps").read_text().count("values (deleted)") - maps == 40  # a process may map 65,530 files
     merged = measurement.joined(parts, [])["a"]
     assert resident() - before < size / 2
     order = np.argsort(np.concatenate([part["a"].ids for part in parts]))
