@@ -112,11 +112,6 @@ class Evaluation:
         """The masking methods that fill the hole."""
         return [method for method in self.methods if is_fill(method)]
 
-    @property
-    def validation_plans(self) -> dict[MaskingMethod, ReliancePlan]:
-        """What a network is asked on the validation split: images with nothing hidden, under any one method."""
-        return {self.methods[0]: ReliancePlan(hidden_fractions=(), shapes=False)}
-
 
 @dataclass(frozen=True)
 class DecisionRule:

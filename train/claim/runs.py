@@ -5,14 +5,12 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.measurement import Plans
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network, train
@@ -23,22 +21,13 @@ from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import write_json
 from maskrobust.train.storage.provenance import provenance
 from maskrobust.train.storage.store import Store
-from maskrobust.train.types import Split
 
 _PROBE_SEED = 0
 _PROBE = "outcomes.npz"
 
 
-class MeasuredRun(NamedTuple):
-    """What one run of an arm answers.
-
-    Attributes:
-        outcomes: the outcomes by masking method, on the split that is measured.
-        validation: on the validation split, with nothing hidden.
-    """
-
-    outcomes: Mapping[MaskingMethod, Outcomes]
-    validation: Outcomes
+MeasuredRun = Mapping[MaskingMethod, Outcomes]
+"""What one run of an arm answers, by masking method, on the split that is measured."""
 
 
 def make_runs(config: ClaimConfig, progress: ClaimProgress) -> int:
@@ -97,14 +86,11 @@ def measured_run(config: ClaimConfig, arm: str, seed: int) -> MeasuredRun:
         InputError: a file is damaged.
     """
     run = config.run_of(arm, seed)
-    answers = run.folder / ANSWERS
+    return {method: Outcomes.load(run.folder / ANSWERS / _file(method)) for method in config.evaluation.methods}
 
-    def load(kind: str, method: MaskingMethod) -> Outcomes:
-        return Outcomes.load(answers / f"{kind}-{method}.npz")
 
-    outcomes = {method: load("outcomes", method) for method in config.evaluation.methods}
-    (asked,) = config.evaluation.validation_plans
-    return MeasuredRun(outcomes, load("validation", asked))
+def _file(method: MaskingMethod) -> str:
+    return f"outcomes-{method}.npz"
 
 
 def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress: ClaimProgress, folder: Path) -> None:
@@ -113,17 +99,12 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     classifier = frozen_network(config, run.arm, run.seed)
     network = classifier.trained_network(run.arm)
     progress.begin("measuring", f"{config.arms[run.arm].title}, seed {run.seed}")
-    measurements: list[tuple[Split, Plans, str]] = [
-        (evaluation.split, config.plans_of(run.arm), "outcomes"),
-        ("val", evaluation.validation_plans, "validation"),
-    ]
-    for split, plans, kind in measurements:
-        networks, device = {run.arm: network}, classifier.device
-        measurement = measurement_of(networks, plans, bank, config.data, split, evaluation.seed, device)
-        batches = (batch.to(device) for batch in config.data.whole_split(split))
-        found = measurement.run(progress.track(batches, task_id=progress.current))
-        for (_, method), outcomes in found.items():
-            outcomes.save(folder / f"{kind}-{method}.npz")
+    networks, plans, device = {run.arm: network}, config.plans_of(run.arm), classifier.device
+    measurement = measurement_of(networks, plans, bank, config.data, evaluation.split, evaluation.seed, device)
+    batches = (batch.to(device) for batch in config.data.whole_split(evaluation.split))
+    found = measurement.run(progress.track(batches, task_id=progress.current))
+    for (_, method), outcomes in found.items():
+        outcomes.save(folder / _file(method))
 
 
 def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:

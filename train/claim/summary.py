@@ -54,7 +54,7 @@ ArmRuns = Mapping[str, Mapping[int, MeasuredRun]]
 
 
 class _Loss(NamedTuple):
-    """Clean accuracy of an arm against the baseline, on the validation split.
+    """Clean accuracy of an arm against the baseline.
 
     Attributes:
         difference: that of the arm minus that of the baseline, with its 95 % interval.
@@ -133,7 +133,7 @@ def _rows(
     yield from result_rows("", "", of_data, asked, replicates=replicates, wanted=lambda measure: measure.of_data)
     for arm in config.arms:
         for method, plan in config.plans_of(arm).items():
-            of_seeds = {seed: run.outcomes[method] for seed, run in runs[arm].items()}
+            of_seeds = {seed: run[method] for seed, run in runs[arm].items()}
             yield from result_rows(arm, method, of_seeds, Context(plan, probe), replicates=replicates, by_seed=True)
 
 
@@ -178,7 +178,7 @@ def compare(config: ClaimConfig, runs: ArmRuns, arm: str, fill: MaskingMethod, *
         loss: clean accuracy of the arm against the baseline.
     """
     rule, replicates = config.rule, config.evaluation.replicates
-    asked, bare = ([run.outcomes[fill] for run in runs[name].values()] for name in (arm, rule.baseline))
+    asked, bare = ([run[fill] for run in runs[name].values()] for name in (arm, rule.baseline))
     reference = _own_runs(config, runs, rule.layer_masking_arm)
     kept_accuracy = retention(config.evaluation.hidden_fraction)
     accuracy, signed = estimate_pair(kept_accuracy, asked, reference, replicates=replicates)
@@ -228,7 +228,7 @@ def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
 
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
-    arms = ([run.validation for run in runs[name].values()] for name in (arm, config.rule.baseline))
+    arms = (_own_runs(config, runs, name) for name in (arm, config.rule.baseline))
     found, signed = estimate_pair(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     lost, tolerance = signed[0].negated(), config.rule.clean_accuracy_tolerance
@@ -237,4 +237,4 @@ def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
 
 
 def _own_runs(config: ClaimConfig, runs: ArmRuns, arm: str) -> list[Outcomes]:
-    return [run.outcomes[config.arms[arm].method] for run in runs[arm].values()]
+    return [run[config.arms[arm].method] for run in runs[arm].values()]

@@ -134,8 +134,8 @@ def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction
     most = f"more than {in_words(rule.trainings)} of such trainings"
     clean, half = points(rule.clean_accuracy_tolerance), in_words(hidden_fraction)
     return [
-        f"An arm counts unless its clean accuracy on the validation split is shown to be more than {clean} below that "
-        f"of '{titles[rule.baseline]}'; the layer-masking arm '{reference}' must count too, and must be shown to be "
+        f"An arm counts unless its clean accuracy is shown to be more than {clean} below that of "
+        f"'{titles[rule.baseline]}'; the layer-masking arm '{reference}' must count too, and must be shown to be "
         f"better than chance with {half} of the patches hidden.",
         f"Reliance is the distance of shape choices from 50{PERCENT}: choices below are reliance, too, on a shape that "
         "misleads.",

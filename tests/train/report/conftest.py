@@ -12,7 +12,6 @@ from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
 from maskrobust.train.claim.arguments import parse_config
-from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import summary as evaluation_summary
 from maskrobust.train.evaluate.config import EvaluationConfig
@@ -65,16 +64,10 @@ def summarised_claim(folder):
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
     runs = {
-        arm: {
-            seed: MeasuredRun(
-                _answers(config.plans_of(arm), 100 * place + seed),
-                answers(config.evaluation.plan, 500 + 100 * place + seed, 0.8),
-            )
-            for seed in config.seeds
-        }
+        arm: {seed: _answers(config.plans_of(arm), 100 * place + seed) for seed in config.seeds}
         for place, arm in enumerate(config.arms)
     }
-    some = next(iter(next(iter(runs.values())).values())).outcomes["black"]
+    some = next(iter(next(iter(runs.values())).values()))["black"]
     probe = probe_of(some)
     return claim_summary.summarise(config, runs, probe, seconds=300.1).as_json()
 
