@@ -1,6 +1,5 @@
 """Batch norm whose statistics are those of the visible positions, in one process and under SyncBatchNorm."""
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -101,98 +100,6 @@ class _FusedBatchNorm(torch.autograd.Function):
         rows.add_(of_bias * scale * weight, alpha=(1 - 1 / fraction) / positions)
         zero_rows(rows, hidden)
         return of_features, of_weight * root, of_bias, None, None, None
-
-
-class VisibleFraction(NamedTuple):
-    """What batch norm needs of the visible positions, once for all layers that share them; see `_NativeBatchNorm`.
-
-    Attributes:
-        visible: (B, 1, H, W) bool.
-        hidden: its opposite.
-        weights: (B, H x W, 1), dtype of the features: 1 / count at visible positions, 0 elsewhere.
-        number: () visible positions n, at least 1, float32 at least, as all that follow; f = n / (B x H x W).
-        has_variance: () 1 where n > 1, else 0.
-        unbiasing: () n / max(n - 1, 1).
-        root: () square root of f.
-        rest: () (1 - 1 / f) / (B x H x W).
-    """
-
-    visible: Tensor
-    hidden: Tensor
-    weights: Tensor
-    number: Tensor
-    has_variance: Tensor
-    unbiasing: Tensor
-    root: Tensor
-    rest: Tensor
-
-    @classmethod
-    def of(cls, visible: Tensor, dtype: torch.dtype) -> "VisibleFraction":
-        """Of visible positions (B, 1, H, W), for features of one dtype."""
-        count = visible.sum().to(torch.promote_types(dtype, torch.float32))
-        some = count.clamp(min=1)
-        fraction = some / visible.numel()
-        return cls(
-            visible,
-            ~visible,
-            visible.flatten(2).to(dtype).mT / some.to(dtype),
-            some,
-            (count > 1).to(count.dtype),
-            count / (count - 1).clamp(min=1),
-            fraction.sqrt(),
-            (1 - fraction.reciprocal()) / visible.numel(),
-        )
-
-
-def native_batch_norm(norm: BatchNorm, features: Tensor, fraction: VisibleFraction) -> Tensor:
-    """`masked_batch_norm` in one process, by an accelerator's own kernels, without waiting for how much is visible.
-
-    Args:
-        norm: as there.
-        features: (B, C, H, W) float.
-        fraction: of the visible positions.
-
-    Returns:
-        (B, C, H, W), dtype of `features`; the bias at hidden positions.
-    """
-    weight, bias = _affine(norm, features.shape[1], fraction.number)
-    return _NativeBatchNorm.apply(features, weight, bias, fraction, norm)  # type: ignore[no-any-return,no-untyped-call]
-
-
-class _NativeBatchNorm(torch.autograd.Function):
-    """As `_FusedBatchNorm`, without a look at the values: about the mean of the visible ones is subtracted first."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, fraction: VisibleFraction, norm: BatchNorm
-    ) -> Tensor:
-        kind = features.device.type
-        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
-            about = (features.flatten(2) @ fraction.weights).sum(dim=0)
-        centred = torch.where(fraction.visible, features, beside(about[:, 0], features.ndim - 2))
-        centred -= beside(about[:, 0], features.ndim - 2)
-        others, precision = (0, *range(2, features.ndim)), fraction.number.dtype
-        off = centred.sum(dim=others, dtype=precision) / fraction.number
-        squares = torch.linalg.vector_norm(centred, dim=others, dtype=precision).square()
-        variance = (squares / fraction.number - off.square()).clamp_(min=0)
-        normalised, _, _ = torch.native_batch_norm(centred, weight, bias, off, variance, False, 0.0, norm.eps)
-        mean = about.flatten() + off
-        _update_running_statistics(norm, mean, variance * fraction.unbiasing, fraction.has_variance)
-        ctx.fraction = fraction
-        ctx.save_for_backward(features, weight, mean, (variance + norm.eps).rsqrt_())
-        return normalised
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, mean, scale = ctx.saved_tensors
-        root = ctx.fraction.root
-        of_features, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], features, weight * root, None, None, mean, scale / root, True, 0.0, [True, True, True]
-        )
-        # The kernel has subtracted the mean gradient of all positions.
-        rest = of_bias * scale * weight * ctx.fraction.rest
-        of_features = of_features.add_(beside(rest, features.ndim - 2)).masked_fill_(ctx.fraction.hidden, 0.0)
-        return of_features, of_weight * root, of_bias, None, None
 
 
 def explicit_batch_norm(

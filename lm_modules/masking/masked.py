@@ -238,7 +238,7 @@ class Masked(Ruled):
         if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
             return self.visible.pad(features, count)
         detach_padding = self.visible.options.detach_padding
-        plan = self.visible.plan(count)
+        plan = self.visible.padding_plan(count)
         return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 

@@ -104,7 +104,7 @@ class CopiedRows:
 PaddingRows = RingRows | CopiedRows
 
 
-class Plan(Protocol):
+class PaddingPlan(Protocol):
     """A plan of padding for features that are channels-last."""
 
     def fill(self, features: Tensor) -> None:
@@ -118,14 +118,14 @@ class RowPlan(list[PaddingRows]):
     """A plan as rows, that are filled one after the other."""
 
     def fill(self, features: Tensor) -> None:
-        """See `Plan`."""
+        """See `PaddingPlan`."""
         rows = to_rows(features)
         numbers = _large_numbers(rows)
         for ring in self:
             numbers.index_copy_(0, ring.rows, ring.values(rows).view(numbers.dtype))
 
     def zero(self, features: Tensor) -> None:
-        """See `Plan`."""
+        """See `PaddingPlan`."""
         for ring in self:
             zero_rows(to_rows(features), ring.rows)
 
@@ -404,7 +404,9 @@ def row_indices(positions: Tensor) -> Tensor:
     return torch.from_numpy(np.flatnonzero(positions.numpy()))  # four times as fast as torch
 
 
-def pad_rows(features: Tensor, plan: Plan, *, detach_padding: bool = True, owns_gradient: bool = False) -> Tensor:
+def pad_rows(
+    features: Tensor, plan: PaddingPlan, *, detach_padding: bool = True, owns_gradient: bool = False
+) -> Tensor:
     """Padding as in `functional`, leaving hidden positions out of reach as they are.
 
     Values at hidden positions mean nothing, so with detached padding channels-last features are filled where they lie:
@@ -507,7 +509,7 @@ class _PadRows(torch.autograd.Function):
     """Padding whose filled rows carry no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, plan: Plan, owns_gradient: bool) -> Tensor:
+    def forward(ctx: Any, features: Tensor, plan: PaddingPlan, owns_gradient: bool) -> Tensor:
         ctx.plan, ctx.owns_gradient = plan, owns_gradient
         # Through `data`, for autograd would otherwise refuse the changed values at positions that it multiplies by 0.
         padded = _padded_in_place(features.data, plan)
@@ -526,7 +528,7 @@ class _PadRows(torch.autograd.Function):
         return gradient, None, None
 
 
-def _padded_in_place(features: Tensor, plan: Plan) -> Tensor:
+def _padded_in_place(features: Tensor, plan: PaddingPlan) -> Tensor:
     if not is_channels_last(features):
         features = channels_last(features)
     plan.fill(features)

@@ -29,10 +29,9 @@ from maskrobust.lm_modules.masking.axes import (
     symmetric,
     tuple_of,
 )
-from maskrobust.lm_modules.masking.batch_norm import VisibleFraction
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
-    Plan,
+    PaddingPlan,
     can_inspect,
     output_size,
     pad_in_run,
@@ -312,13 +311,6 @@ class VisibleMap:
         """(B, 1) int64: known positions of each image, or 1 where nothing is known."""
         return self.known.flatten(2).sum(dim=2).clamp(min=1)
 
-    def fraction(self, dtype: torch.dtype) -> VisibleFraction:
-        """What batch norm of features of one dtype needs on an accelerator; computed once."""
-        if dtype not in self._plans:
-            self._plans[dtype] = VisibleFraction.of(self.known, dtype)
-        fraction: VisibleFraction = self._plans[dtype]
-        return fraction
-
     @cached_property
     def counts_as_numbers(self) -> Tensor:
         """`counts` in float32."""
@@ -367,7 +359,7 @@ class VisibleMap:
         is_image = self.extent is None and self.frame is None
         return is_paper and is_image and self.positions.ndim < 5 and rings <= kernels.MOST_RINGS
 
-    def plan(self, rings: int) -> Plan:
+    def padding_plan(self, rings: int) -> PaddingPlan:
         """The plan of padding for eager code that fills only the positions that rings reach; made once."""
         if rings not in self._plans:
             self._plans[rings] = (
@@ -375,7 +367,7 @@ class VisibleMap:
                 if self.can_inspect
                 else padding_kernels().RingMap(self._distances(rings), rings)
             )
-        plan: Plan = self._plans[rings]
+        plan: PaddingPlan = self._plans[rings]
         return plan
 
     def _distances(self, reach: int) -> Tensor:

@@ -33,7 +33,7 @@ class RingMap:
             launching.launch_tiles(_fill, features, self.distances, ring, height, width)
 
     def zero(self, features: Tensor) -> None:
-        """See `morphology.Plan`."""
+        """See `morphology.PaddingPlan`."""
         launching.launch_tiles(_zero, features, self.distances, 1, self.rings)
 
 

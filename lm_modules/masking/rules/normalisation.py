@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,11 +12,10 @@ from maskrobust.lm_modules.masking.batch_norm import (
     explicit_batch_norm,
     fused_batch_norm,
     masked_batch_norm,
-    native_batch_norm,
 )
 from maskrobust.lm_modules.masking.masked import Masked, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
-from maskrobust.lm_modules.masking.torch_private import is_traced, is_transformed
+from maskrobust.lm_modules.masking.torch_private import is_traced
 
 
 @masking_rule(F.batch_norm, any_sizes=True)
@@ -54,8 +52,6 @@ def batch_norm(
         return x.with_fresh(kernel_batch_norm(norm, x.features, visible.known))
     if is_traced():
         return x.with_fresh(explicit_batch_norm(norm, x.features, visible.known))
-    if not visible.can_inspect and not torch.compiler.is_compiling() and not is_transformed():
-        return x.with_fresh(native_batch_norm(norm, x.features, visible.fraction(x.dtype)))
     return x.with_fresh(masked_batch_norm(norm, x.features, visible.known))
 
 

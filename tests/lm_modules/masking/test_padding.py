@@ -13,11 +13,9 @@ from torch import nn
 from maskrobust.lm_modules.masking import Masked, VisibleMap, functional, morphology
 from maskrobust.lm_modules.masking.batch_norm import (
     BatchNorm,
-    VisibleFraction,
     explicit_batch_norm,
     fused_batch_norm,
     masked_batch_norm,
-    native_batch_norm,
 )
 from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.morphology import PADDINGS, row_indices
@@ -153,7 +151,7 @@ def test_gradients_of_padding_have_those_of_tensors():
 
 CHANNELS = 3
 NORM_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
-BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused", "native", "compiled"])
+BOTH_PATHS = pytest.mark.parametrize("path", ["moments", "fused", "compiled"])
 
 
 def draw_module(kind=nn.BatchNorm2d, **options):
@@ -174,8 +172,6 @@ def normalise(path, module, features, visible):
         return fused_batch_norm(norm, features, row_indices(visible), row_indices(~visible))
     if path == "compiled":
         return explicit_batch_norm(norm, features, visible)
-    if path == "native":
-        return native_batch_norm(norm, features, VisibleFraction.of(visible, features.dtype))
     return masked_batch_norm(norm, features, visible)
 
 
@@ -244,7 +240,7 @@ def test_a_mean_of_a_thousand_standard_deviations_costs_no_digits(path, memory_f
     assert (module.running_mean / exact_module.running_mean - 1).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("path", ["moments", "native", "compiled"])
+@pytest.mark.parametrize("path", ["moments", "compiled"])
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_running_statistics_move_by_what_has_a_variance_alone(path, count):
     module, features = draw_module(), draw_features(6, CHANNELS, 5, 6, dtype=torch.float32)

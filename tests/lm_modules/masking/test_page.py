@@ -57,7 +57,7 @@ def test_padding_fills_the_values_of_the_page():
     assert x.visible.positions.sum() == 3
     filled = x.with_neighbour_padding(2)
     torch.testing.assert_close(filled[~expected.isnan()], expected[~expected.isnan()])
-    reached = torch.cat([ring.rows for ring in x.visible.plan(2)] + [row_indices(x.visible.positions)])
+    reached = torch.cat([ring.rows for ring in x.visible.padding_plan(2)] + [row_indices(x.visible.positions)])
     assert sorted(reached.tolist()) == (~expected.isnan()).flatten().nonzero().flatten().tolist()
 
 
