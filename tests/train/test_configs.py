@@ -160,4 +160,4 @@ def test_every_shipped_claim_makes_a_run(name, data, tmp_path):
     first, bank = next(iter(config.arms)), SilhouetteBank.from_batches(config.data.annotated_batches("val"))
     with ClaimProgress(Console(quiet=True), runs=1) as progress:
         run_arm(config, first, config.seeds[0], bank, progress)
-    assert measured_run(config, first, config.seeds[0]).outcomes.keys() == {*config.plans_of(first)}
+    assert measured_run(config, first, config.seeds[0]).keys() == {*config.plans_of(first)}
