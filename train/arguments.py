@@ -3,6 +3,9 @@
 import argparse
 import json
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +67,21 @@ def as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return [*given] if isinstance(given, list | tuple) else [given]
+
+
+def next_line(*arguments: str) -> str:
+    """What a command says to type next, ready for a shell; `maskrobust` by its path where a shell would not find it."""
+    program = "maskrobust" if shutil.which("maskrobust") else str(Path(sys.executable).with_name("maskrobust"))
+    return f"next: {shlex.join([program, *arguments])}"
+
+
+def next_prediction(network: str, data: object, folder: str | Path) -> str:
+    """The line that says how to predict files by a network's name, with holes told as in `data`, to a CSV file."""
+    nodata = getattr(data, "nodata", None)
+    visible = [] if nodata is None else ["--data.visible", f"{nodata}"]
+    return next_line(
+        "predict", "--network", network, "--images", "IMAGES", *visible, "--out", f"{folder}/new_predictions.csv"
+    )
 
 
 def parse_with_data(

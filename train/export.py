@@ -44,9 +44,10 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         size: height and width of the pictures, or one number for both; by default the network's own.
 
     Returns:
-        A sentence about the file: its inputs, and how it was checked. Its output is called `logits`. Its metadata hold,
-        as JSON: the method, the classes, mean and standard deviation (which the file applies), and size and
-        interpolation, with which a picture is brought to the size of the inputs, and crop, of a whole photograph.
+        A sentence about the file, with its inputs and how it was checked, and a line of Python that runs it. Its output
+        is called `logits`. Its metadata hold, as JSON: the method, the classes, mean and standard deviation (which the
+        file applies), and size and interpolation, with which a picture is brought to the size of the inputs, and crop,
+        of a whole photograph.
 
     Raises:
         MissingFileError, InputError: see `load_network` and `onnx_model`; or the method is none of layer masking, or no
@@ -72,5 +73,6 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         temporary.write_bytes(model)
     return (
         f"exported: {path}, {method} with images (B, 3, {height}, {width}) float32 in [0, 1] and visible "
-        f"(B, 1, {height}, {width}) bool; checked in ONNX Runtime"
+        f"(B, 1, {height}, {width}) bool; checked in ONNX Runtime\n"
+        f'next: onnxruntime.InferenceSession({str(path)!r}).run(["logits"], {{"images": images, "visible": visible}})'
     )

@@ -47,7 +47,10 @@ def launch(slurm, clone, kind, *options, arguments):
         timeout=240,
     )
     assert launched.returncode == 0, launched.stderr
-    return launched.stdout.split()[-1]
+    submitted, following = launched.stdout.splitlines()
+    job = submitted.removeprefix("submitted job ")
+    assert following.startswith(f"next: scontrol show job {job} ")
+    return job
 
 
 def steps_saved(folder):

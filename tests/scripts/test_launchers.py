@@ -72,6 +72,14 @@ def test_a_dry_run_shows_what_would_be_started_and_installs_nothing(clone, scrip
     assert calls(clone) == [] and not (clone / ".venv").exists()
 
 
+def test_a_submission_says_the_job_of_any_cluster_and_how_to_look_at_it(clone):
+    sbatch = clone.parent / "path" / "sbatch"
+    sbatch.write_text("#!/usr/bin/env bash\ncat >/dev/null\necho '12;north'\n")
+    sbatch.chmod(0o755)
+    submitted, following = run(clone, "launch_slurm", "claim", "--", "--out=runs").stdout.splitlines()
+    assert submitted == "submitted job 12" and following.startswith("next: scontrol show job 12 -M north ")
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "named"),
     [

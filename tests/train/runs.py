@@ -1,6 +1,7 @@
 """The command in a process of its own, and what its runs leave."""
 
 import csv
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,13 @@ def run(arguments: Sequence[str], status: int = 0) -> str:
         said = errors.read_text()
     assert ended == status, said
     return said
+
+
+def next_commands(told: str) -> list[list[str]]:
+    """The arguments of `maskrobust` in each line of what a command has told that says what to type next."""
+    lines = [shlex.split(line.removeprefix("next: ")) for line in told.splitlines() if line.startswith("next: ")]
+    assert all(Path(program).name == "maskrobust" for program, *_ in lines)
+    return [arguments for _, *arguments in lines]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -34,7 +34,8 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     monkeypatch.setattr(loading, "load_network", {"net": network}.__getitem__)
     main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
     height, width = network.preprocessing.size or (0, 0)
-    assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in capsys.readouterr().out
+    told, following = capsys.readouterr().out.splitlines()
+    assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in told
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
     picture = torch.rand(5, 3, height, width, generator=torch.Generator().manual_seed(0))
     visible = torch.ones(5, 1, height, width, dtype=torch.bool)
@@ -44,6 +45,9 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     session = onnxruntime.InferenceSession(tmp_path / "a" / "net.onnx")
     (found,) = session.run(["logits"], {"images": picture.numpy(), "visible": visible.numpy()})
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
+    shown = {"images": picture.numpy(), "visible": visible.numpy(), "onnxruntime": onnxruntime}
+    (again,) = eval(following.removeprefix("next: "), shown)  # what it says to type next
+    assert (again == found).all()
     shapes = [each.shape for each in (*session.get_inputs(), *session.get_outputs())]
     assert shapes == [["batch", 3, height, width], ["batch", 1, height, width], ["batch", 8]]
     about = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
@@ -60,6 +64,7 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     [
         (["--network=small_resnet", "--onnx=net.onnx"], "needs weights"),
         (["--network=small_resnet:random"], "onnx"),
+        (["--network=small_resnet:random", "--onnx=net.txt"], "must name a file that ends in .onnx, got 'net.txt'"),
         (["--network=small_resnet:random", "--onnx=net.onnx"], "give --size 224"),
         (["--network=small_resnet:random", "--onnx=net.onnx", "--size=0"], "size of a preprocessing"),
         (["--network=small_resnet:random", "--onnx=net.onnx", "--size=32", "--method=black"], "got 'black'"),

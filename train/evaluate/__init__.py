@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from maskrobust.train.arguments import next_prediction
 from maskrobust.train.evaluate.config import parse_config
 from maskrobust.train.running.progress import CountingDisplay, stage
 from maskrobust.train.storage.files import check_folder, write_json, write_text
@@ -52,3 +53,4 @@ def main(arguments: Sequence[str]) -> None:
     numbers = ", ".join(str(config.out / name) for name in written)
     console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
     console.print(*said(results), sep="\n", markup=False, highlight=False)
+    console.print(next_prediction(config.network[0], data, config.out), markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,6 @@ import inspect
 import json
 import os
 import re
-import shlex
 import signal
 import sys
 import time
@@ -33,12 +32,21 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.callbacks import FiniteLoss, HolesTell, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import unwrapped
+from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import GONE_ARGUMENTS
 from maskrobust.lm_modules.training.module import TrainingModule
-from maskrobust.train.arguments import PARSER_OPTIONS, as_list, import_data_modules, names_of, with_nearest
+from maskrobust.train.arguments import (
+    PARSER_OPTIONS,
+    as_list,
+    import_data_modules,
+    names_of,
+    next_line,
+    next_prediction,
+    with_nearest,
+)
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.data.plain import described
@@ -323,7 +331,7 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the run lies, and the command that measures its best checkpoint, or else its last."""
+        """Say where the run lies, and the commands to go on with its best checkpoint, or else its last."""
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and self.trainer.loggers and folder is not None:
             saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
@@ -336,10 +344,14 @@ class FitCLI(LightningCLI):
             print(*map(printable, told), sep="\n")
 
     def _next(self, folder: str, path: str) -> Iterator[str]:
-        """The command to go on with a checkpoint, where there are images to measure it on."""
+        """The commands that predict files with a checkpoint and, where there are images for it, measure it."""
+        architecture = self.config.fit.model.architecture
+        own = isinstance(architecture, str) and is_own_class(architecture)  # which no checkpoint may name
+        name = f"{architecture}:{path}" if own else path
+        yield next_prediction(name, self.datamodule, folder)
         if isinstance(self.datamodule, AnnotatedDataModule) and not {"val", "test"}.isdisjoint(self.datamodule.splits):
-            measured = ["maskrobust", "evaluate", "--config", f"{folder}/config.yaml", "--network", path]
-            yield f"next: {shlex.join([*measured, '--out', f'{folder}/evaluation'])}"
+            measured = ["--config", f"{folder}/config.yaml", "--network", name]
+            yield next_line("evaluate", *measured, "--out", f"{folder}/evaluation")
 
     def _plain(self) -> dict[str, Any]:
         """The command's configuration as plain values."""

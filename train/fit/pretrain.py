@@ -1,6 +1,5 @@
 """`maskrobust pretrain`: the command line of `fit` around `MaskedPretraining`, on images without labels."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from maskrobust.lm_modules.callbacks import Reconstructions
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
+from maskrobust.train.arguments import next_line
 from maskrobust.train.fit import command
 from maskrobust.train.storage.files import atomic_path
 
@@ -32,12 +32,12 @@ class PretrainCLI(command.FitCLI):
         if self.model.maps.axes != 2:  # which fit does not train
             return
         config = self.config[self.subcommand].model
-        words = ["maskrobust", "fit", "--config", "small_folder.yaml", "--data.init_args.root", "LABELLED_IMAGES"]
+        words = ["fit", "--config", "small_folder.yaml", "--data.init_args.root", "LABELLED_IMAGES"]
         if isinstance(config.architecture, str):
             words += ["--model.architecture", config.architecture]
         if config.architecture_options:
             words += ["--model.architecture_options", str(config.architecture_options)]
-        yield f"next: {shlex.join([*words, '--model.weights', path])}"
+        yield next_line(*words, "--model.weights", path)
 
 
 def write_encoder(checkpoint: str | Path, path: Path, *, without: str | None) -> None:

@@ -34,6 +34,7 @@ from maskrobust.train.report.headline import said
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_classes
 from tests.train.report.pages import squeezed
+from tests.train.runs import next_commands
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 
@@ -224,6 +225,8 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
     main(["evaluate", *given, f"--out={tmp_path / 'out'}"])
     printed = capsys.readouterr().out
     assert {"layer", "masking", "outline", "circle"} <= set(printed.split()) and "reliance.json" in printed
+    ((command, *predicting),) = next_commands(printed)
+    assert command == "predict" and predicting[:2] == ["--network", f"small_resnet:{weights}"]
     assert {row.compared_with for row in rows_of(tmp_path / "out")} == {"", f"small_resnet:{weights}"}
     assert rows_of(tmp_path / "out", measure="clean_accuracy", method="black")[0].images == 24
 

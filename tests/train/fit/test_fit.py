@@ -3,16 +3,16 @@
 import json
 import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from maskrobust.configs import find_config
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.cli import main
-from tests.train.runs import last, rows
+from tests.train.runs import last, next_commands, rows
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, tiny_fit
 
@@ -110,19 +110,23 @@ def test_how_long_to_train_has_to_be_said(tmp_path, capsys):
     main([*arguments, "--trainer.fast_dev_run=true"])
 
 
-def test_a_fit_keeps_its_best_checkpoint_and_ends_with_the_command_that_evaluates_it(tmp_path, capsys):
+def test_a_fit_keeps_its_best_checkpoint_and_ends_with_commands_to_go_on(tmp_path, capsys, monkeypatch):
     run_folder = tmp_path / "runs 1/cues/version_0"
     checkpoints = run_folder / "checkpoints"
     main(arguments_of("fit", tmp_path / "runs 1"))
-    network, *_, folder, value, best, latest, evaluate = capsys.readouterr().out.splitlines()
+    network, *_, folder, value, best, latest, _, _ = (told := capsys.readouterr().out).splitlines()
     assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
     assert re.fullmatch(r"best val/accuracy [\d.]+", value)
     assert best == f"best: {checkpoints / 'best.ckpt'}"
     assert latest == f"last: {checkpoints / 'last.ckpt'}"
-    program, *evaluation = shlex.split(evaluate.removeprefix("next: "))
-    assert (program, evaluation[0]) == ("maskrobust", "evaluate")
-    main([*evaluation, *FEW_MEASURES])
+    predict, evaluate = next_commands(told)
+    (tmp_path / "IMAGES").mkdir()
+    Image.new("RGB", (60, 60)).save(tmp_path / "IMAGES/a.png")
+    monkeypatch.chdir(tmp_path)
+    main(predict)
+    assert "\nIMAGES/a.png,1.0" in (run_folder / "new_predictions.csv").read_text()
+    main([*evaluate, *FEW_MEASURES])
     (network,) = json.loads((run_folder / "evaluation/reliance.json").read_text())["networks"]
     assert network == str(checkpoints / "best.ckpt")
 

@@ -54,7 +54,8 @@ def test_one_line_says_that_holes_tell_the_class_by_what_and_what_to_do_before_t
     options, advice, tiles, tmp_path, capsys, caplog
 ):
     fit(tiles[0.9], tmp_path, *options)
-    said = "".join(capsys.readouterr()) + caplog.text
+    said = "".join(told := capsys.readouterr()) + caplog.text
+    assert "--images IMAGES --data.visible alpha --out" in told.out  # they are predicted as they were trained on
     (line,) = {each[each.index("The holes of") :] for each in said.splitlines() if "The holes of your images" in each}
     begin, end = line.split(" % of pairs; 50 % is blind): ")
     assert end == advice

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.loading import load_network
@@ -14,7 +15,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
-from tests.train.runs import last, rows
+from tests.train.runs import last, next_commands, rows
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, TWO_STEPS, tiny_fit
 
@@ -101,6 +102,15 @@ def test_a_network_of_ones_own_is_evaluated_as_the_refusal_of_its_checkpoint_sug
     assert suggested == f"{MODULE}.OfClasses:{checkpoint}"
     main([*evaluate, f"--network={suggested}", "--out=out"])
     assert load_network(suggested).num_classes == 8
+
+
+def test_the_commands_that_fit_ends_with_name_the_class_of_ones_own(capsys):
+    fit(f"--model.architecture={MODULE}.OfClasses")
+    predict, evaluate = next_commands(capsys.readouterr().out)
+    Path("IMAGES").mkdir()
+    Image.new("RGB", (60, 60)).save("IMAGES/a.png")
+    main(predict)
+    main([*evaluate, *FEW_MEASURES])
 
 
 OWN_OBJECTIVE = """

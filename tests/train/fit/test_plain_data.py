@@ -70,7 +70,7 @@ def arguments(folder, **options):
 def test_any_data_module_is_trained_on_by_the_command(kind, says, masking, tmp_path, capsys):
     main([*arguments(tmp_path, kind=kind, says=says), f"--model.masking={masking}", "--model.patch_size=8"])
     run = tmp_path / "run" / "version_0"
-    assert "best: " in (out := capsys.readouterr().out) and "next: " not in out
+    assert "best: " in (out := capsys.readouterr().out) and "maskrobust evaluate" not in out
     saved = MaskRobustClassifier.from_checkpoint(str(next(run.rglob("best.ckpt"))))
     assert saved.num_classes == 3 and saved.class_names == (("a", "b", "c") if says == "class_names" else tuple("012"))
 
