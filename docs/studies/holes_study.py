@@ -5,7 +5,7 @@
 
 asks, part by part, keeps each answer in OUT, and writes OUT/holes.md. What is there is not asked again, so a run that
 stopped resumes. An ONNX file is read as `thin_resnet` does, and a Keras file as `dog_mobilenet` does; these networks
-have no classes of ImageNet, so they are asked which clean picture is nearest. Needs Debian's tuxpaint-stamps-default
+have no classes of ImageNet, so their outline pull alone is asked. Needs Debian's tuxpaint-stamps-default
 (under the GPL, version 2, with other terms for some pictures), mate-backgrounds, plasma-workspace-wallpapers,
 krita-data and ufoai-textures, and takes further photographs from scikit-image.
 
@@ -50,7 +50,6 @@ from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
-from maskrobust.lm_modules.reliance.measures.nearest import nearest_is_own
 from maskrobust.train.cli import keep_freed_memory
 from maskrobust.train.data.files.scenes import CROP_NUMBERS, random_crop
 
@@ -61,7 +60,7 @@ from thin_resnet import MEAN, ThinResNet
 
 SIDE, PATCH, BATCH, VIEWS, SHAPES = 224, 16, 8, 4, 36
 LITE = {"mean": [0.498] * 3, "std": [0.502] * 3, "size": None, "crop": 1.0}
-FRACTIONS = {"quarter": 0.25, "half": 0.5, "centred": 0.5}
+FRACTIONS = {"quarter": 0.25, "half": 0.5}
 
 METHODS = {
     "layer_masking": "layer masking, mean of the neighbours",
@@ -98,10 +97,8 @@ PARTS = (
     *(("quarter", method) for method in _FIRST),
     *((what, method) for method in list(METHODS)[7:] for what in ("quarter", "half")),
     *(("pull", method) for method in list(METHODS)[7:]),
-    *(("centred", method) for method in _FIRST),
 )
-"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions, and so was
-"centred": the nearest picture with half of the patches hidden and means subtracted, of networks without classes."""
+"""What is asked, in this order. The pulls at the end were added when all else was known, as descriptions."""
 
 NEEDED = 8
 """How many of `PARTS` the planned comparisons need; they are asked first."""
@@ -149,7 +146,6 @@ class Data(NamedTuple):
     Attributes:
         labelled: views of the objects that have a class of ImageNet.
         objects: of them, (N,) numbers.
-        everything: one picture of every object.
         shapes: holes in the shape of labelled objects.
         scenes: (S, 3, H, W) in [0, 1] without objects; one for each photograph or draw of noise.
         kinds: (S,) one of `KINDS`.
@@ -157,7 +153,6 @@ class Data(NamedTuple):
 
     labelled: Batch
     objects: Tensor
-    everything: Batch
     shapes: Shapes
     scenes: Tensor
     kinds: NDArray[np.str_]
@@ -169,9 +164,8 @@ def make_data() -> Data:
     labelled = data.samples("test")
     bank = SilhouetteBank.from_batches([labelled], data.object_of)
     scenes, kinds = make_scenes()
-    everything = Cutouts(classes="none", views=1, image_size=SIDE).samples("test")
     shapes = draw_shapes(bank, count=SHAPES, seed=0)
-    return Data(labelled, data.object_of(labelled.ids), everything, shapes, scenes, kinds)
+    return Data(labelled, data.object_of(labelled.ids), shapes, scenes, kinds)
 
 
 def make_scenes() -> tuple[Tensor, NDArray[np.str_]]:
@@ -265,16 +259,10 @@ def clean_features(trained: TrainedNetwork, images: Tensor) -> Tensor:
 
 
 def ask_accuracy(network: Network, method: str, data: Data, what: str) -> Array:
-    """Whether the answer is right, (N,) bool, with that one of `FRACTIONS` of the patches hidden.
-
-    Without classes: whether the nearest of the clean pictures of all objects, by the cosine of features, is its own.
-    """
-    batch = data.labelled if network.has_classes else data.everything
+    """Whether the answer is right, (N,) bool, with that one of `FRACTIONS` of the patches hidden."""
+    batch = data.labelled
     said = answers(network.trained.predictor(method), batch.images, hidden_patches(batch, FRACTIONS[what]))
-    if network.has_classes:
-        return (said.argmax(dim=1) == batch.labels).numpy()
-    clean = clean_features(network.trained, batch.images)
-    return nearest_is_own(said, clean, subtract_means=what == "centred").numpy()
+    return (said.argmax(dim=1) == batch.labels).numpy()
 
 
 def ask_pull(network: Network, method: str, data: Data) -> Array:
@@ -349,7 +337,8 @@ def holm(p: Sequence[float]) -> NDArray[np.float64]:
 
 def tables(parts: Mapping[tuple[str, str], Array], data: Data, network: Network) -> Iterator[str]:
     """Lines: the planned tests, then a row for each method; parts by what was asked and method."""
-    objects = (data.objects if network.has_classes else data.everything.ids).tolist()
+    objects = data.objects.tolist()
+    planned = [each for each in PLANNED if each[0] == "pull" or network.has_classes]
     pairs = data.shapes.objects.numpy()[data.shapes.pairs.numpy()]
 
     def measured(what: str, values: Array, kinds: Array | bool = True) -> Found:
@@ -358,23 +347,22 @@ def tables(parts: Mapping[tuple[str, str], Array], data: Data, network: Network)
         here = np.broadcast_to(kinds, data.kinds.shape)
         return over_pairs(values[:, here], pairs, data.kinds[here])
 
-    found = [measured(what, parts[what, one] - 1.0 * parts[what, other]) for what, one, other in PLANNED]
+    found = [measured(what, parts[what, one] - 1.0 * parts[what, other]) for what, one, other in planned]
     digits = 2 if network.has_classes else 3
     yield "| planned comparison | difference | p | p after Holm |\n|---|---|---|---|"
-    for (what, one, other), each, corrected in zip(PLANNED, found, holm([each.p for each in found]), strict=True):
+    for (what, one, other), each, corrected in zip(planned, found, holm([each.p for each in found]), strict=True):
         name = f"{what}: {METHODS[one]} minus {METHODS[other]}"
         yield f"| {name} | {each.shown(what, digits)} | {each.p:.2g} | {corrected:.2g} |"
     yield ""
-    columns = ["a quarter hidden", "half hidden", "minus layer masking", "means subtracted", "minus layer masking"]
+    columns = ["a quarter hidden", "half hidden", "minus layer masking"]
     yield "| " + " | ".join(["method", *columns, "all textures", *KINDS]) + " |"
     yield "|---" * (2 + len(columns) + len(KINDS)) + "|"
     for method, title in METHODS.items():
-        cells = [measured("quarter", parts["quarter", method]).shown("quarter", digits)]
-        for what in ("half", "centred"):
-            there = (what, method) in parts
-            cells.append(measured(what, parts[what, method]).shown(what, digits) if there else "")
-            minus = [parts[what, each] * 1.0 for each in (method, "layer_masking")] if there else []
-            cells.append(measured(what, np.subtract(*minus)).shown(what, digits) if there else "")
+        cells = [""] * len(columns)
+        if network.has_classes:
+            minus = parts["half", method] - 1.0 * parts["half", "layer_masking"]
+            asked = (parts["quarter", method], parts["half", method], minus)
+            cells = [measured("half", values).shown("half", digits) for values in asked]
         for kinds in (True, *(data.kinds == kind for kind in KINDS)):
             there = ("pull", method) in parts
             cells.append(measured("pull", parts["pull", method], kinds).shown("pull", digits) if there else "")
@@ -402,7 +390,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if part_of(name, what, method).exists():
             continue
         network, start = networks[name], time.process_time()
-        if what == "centred" and network.has_classes:
+        if what != "pull" and not network.has_classes:
             continue
         register(partial(find_shifts, network.trained.preprocessing))
         with torch.inference_mode():

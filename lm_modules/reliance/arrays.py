@@ -2,11 +2,9 @@
 
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -38,31 +36,6 @@ def read_arrays(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     missing = sorted(set(needed) - found.keys())
     if missing:
         raise InputError(f"'{path}' lacks the arrays {', '.join(missing)}; delete it to have it made again.")
-    return found
-
-
-def on_disk(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same numbers in a temporary file that is mapped into memory, which the system can use for something else.
-
-    The file lies where `tempfile` puts it (the variable TMPDIR) and has no name left. It goes when the array goes.
-
-    Args:
-        values: at least one number.
-
-    Raises:
-        InputError: there is no room for the file.
-    """
-    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # errors: Windows keeps a file that is mapped
-        path = Path(folder) / "values"
-        try:
-            path.write_bytes(np.ascontiguousarray(values).data)
-        except OSError as error:
-            raise InputError(
-                f"features are kept in '{Path(folder).parent}', where {values.nbytes / 1e6:.0f} MB more cannot be "
-                f"written ({error.strerror}); make room, or set the variable TMPDIR to a folder with more."
-            ) from error
-        mapped = torch.from_file(str(path), shared=False, size=values.size, dtype=torch.float32)
-    found: NDArray[np.float32] = mapped.numpy().reshape(values.shape)
     return found
 
 

@@ -6,7 +6,6 @@ from typing import Any, Generic, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, HoleBank, SilhouetteBank
@@ -14,7 +13,7 @@ from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import check_finite, on_disk
+from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.catalogue import Context, Measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
@@ -23,7 +22,6 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     Condition,
     ConditionSource,
     condition_names,
-    retention_condition,
 )
 from maskrobust.lm_modules.reliance.holes.own import Donors, pair_condition
 from maskrobust.lm_modules.reliance.holes.scenes import (
@@ -56,13 +54,11 @@ class Asked(NamedTuple):
         predict: gives logits (B, at least number of the data's classes) of images with holes.
         plan: what is asked.
         whole: gives logits of whole images; None for `predict`. It is called once for a batch, whoever shares it.
-        features: gives features (B, D) in place of logits; needed by a plan that asks for `nearest`.
     """
 
     predict: Predictor
     plan: ReliancePlan
     whole: Callable[[Tensor], Tensor] | None = None
-    features: Predictor | None = None
 
 
 def under_methods(networks: Mapping[str, TrainedNetwork], plans: Plans) -> dict[NetworkAndMethod, Asked]:
@@ -76,9 +72,7 @@ def under_methods(networks: Mapping[str, TrainedNetwork], plans: Plans) -> dict[
         UnsupportedNetworkError: layer masking is asked for and cannot read a network.
     """
     return {
-        (name, method): Asked(
-            network.predictor(method), plan, network, network.features(method) if plan.nearest else None
-        )
+        (name, method): Asked(network.predictor(method), plan, network)
         for name, network in networks.items()
         for method, plan in plans.items()
     }
@@ -106,8 +100,8 @@ class Measurement(Generic[Key]):
         asked: as given.
 
     Raises:
-        InputError: scenes have another size than the bank's objects; who is asked for `nearest` gives no features; or a
-            plan asks about own holes, and no image lends some.
+        InputError: scenes have another size than the bank's objects; or a plan asks about own holes, and no image lends
+            some.
     """
 
     def __init__(
@@ -121,11 +115,6 @@ class Measurement(Generic[Key]):
         scenes: EmptyScenes | None = None,
         own: HoleBank | None = None,
     ) -> None:
-        for name, each in asked.items():
-            if each.plan.nearest and each.features is None:
-                raise InputError(
-                    f"nearest needs features ahead of the head, but '{name}' has none; give them as features."
-                )
         self.asked, self._num_classes, self._seed, self._object_of = asked, num_classes, seed, object_of
         plan = ReliancePlan.union(each.plan for each in asked.values())
         known = None if bank is None else replace(bank, objects=object_of(bank.ids))
@@ -170,7 +159,7 @@ class Measurement(Generic[Key]):
                     f"images to measure must have labels from 0 to {self._num_classes - 1}, got "
                     f"{facts['labels'].min()} to {facts['labels'].max()} (-1: none); correct them, or leave these out."
                 )
-            for key, (predict, plan, whole, features) in self.asked.items():
+            for key, (predict, _, whole) in self.asked.items():
                 shown = [each for each in conditions.all if each.name in self._names[key]]
                 if whole is None or batch.visible is not None:
                     clean = predict(batch.images, batch.known, keys)
@@ -178,11 +167,6 @@ class Measurement(Generic[Key]):
                     clean = clean_of[whole] if whole in clean_of else clean_of.setdefault(whole, whole(batch.images))
                 check_finite(_check(clean, self._num_classes), key, "pictures with nothing hidden")
                 answers = {"clean": clean} | _behind(key, predict, batch.images, shown, keys, clean)
-                ahead = {}
-                if plan.nearest and features is not None:
-                    hidden = [each for each in shown if each.name in map(retention_condition, plan.hidden_fractions)]
-                    ahead = {"clean": features(batch.images, batch.known, keys)}
-                    ahead |= _behind(key, features, batch.images, hidden, keys, ahead["clean"])
                 classes = torch.stack([batch.labels, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
                 odds = {"clean": log_odds(clean, classes)} | {
                     each.name: log_odds(answers[each.name], classes).where(each.applies[:, None], torch.nan)
@@ -195,7 +179,6 @@ class Measurement(Generic[Key]):
                 found[key] = Outcomes(
                     num_classes=self._num_classes,
                     predictions={name: values.cpu().numpy() for name, values in chosen.items()},
-                    features=_in_one_file(ahead),
                     log_odds={name: values.float().cpu().numpy() for name, values in odds.items()},
                     donors={str(number): pair.who.cpu().numpy() for number, pair in enumerate(conditions.donors)},
                     **facts,
@@ -271,14 +254,6 @@ def _odds_of_pairs(answers: Mapping[str, Tensor], pairs: Sequence[Donors], label
             if name in answers:
                 found[name] = log_odds(answers[name], classes).where(pair.differ[:, None], torch.nan)
     return found
-
-
-def _in_one_file(features: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
-    """Features (B, D) by condition, on the disk: a file for each would come to more than a process may map."""
-    if not features:
-        return {}
-    together = on_disk(torch.stack([*features.values()]).float().cpu().numpy())
-    return dict(zip(features, together, strict=True))
 
 
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:

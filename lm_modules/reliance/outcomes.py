@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.errors import InputError, did_you_mean
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, on_disk, read_arrays
+from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray, read_arrays
 
-_BY_CONDITION = ("predictions", "features", "log_odds", "donors")
+_BY_CONDITION = ("predictions", "log_odds", "donors")
 
 SCENE_KINDS = ("flat", "noise", "photographs")
 """Kinds of empty scenes: plain colours, noise of several spectra, and photographs."""
@@ -57,9 +57,6 @@ class Outcomes:
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
         swap_valid: (N,) bool, False where the bank has no two other classes, or an image has no object.
         scenes: answers about empty scenes; None where it was not asked about them.
-        features: (N, D) float32 ahead of the head, by condition: "clean", and those of the hidden fractions. Empty
-            where the plan does not ask about the nearest picture. They take several KB an image, so `merge`, `load`
-            and `Measurement` keep them in temporary files (`on_disk`).
         log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, under
             "clean" and behind "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an
             output has no others. Behind the holes of a pair of donors, of the image's class and of the donors'.
@@ -80,7 +77,6 @@ class Outcomes:
     object_valid: BoolArray
     swap_valid: BoolArray
     scenes: SceneAnswers | None = None
-    features: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     log_odds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     donors: Mapping[str, IntArray] = field(default_factory=dict)
 
@@ -114,7 +110,7 @@ class Outcomes:
         _, kept, own = np.unique(np.concatenate([part.ids for part in parts]), return_index=True, return_inverse=True)
         tables = [part._arrays() for part in parts]
         joined = {
-            name: _kept(name, np.concatenate([table[name] for table in tables])[kept])
+            name: np.concatenate([table[name] for table in tables])[kept]
             for name in tables[0]
             if name != "num_classes" and not name.startswith("scenes/")
         }
@@ -138,18 +134,6 @@ class Outcomes:
             near = did_you_mean(condition, self.predictions)
             raise InputError(f"condition must be one of the plan's, got '{condition}'{near}; add it to the plan.")
         return self.predictions[condition]
-
-    def features_under(self, condition: str) -> NDArray[np.float32]:
-        """Features (N, D) float32 under a condition.
-
-        Raises:
-            InputError: they were not asked for.
-        """
-        if condition not in self.features:
-            raise InputError(
-                f"features must have been asked for, but there are none under '{condition}'; set nearest in the plan."
-            )
-        return self.features[condition]
 
     def log_odds_under(self, condition: str) -> NDArray[np.float32]:
         """Log-odds (N, 3) float32 under a condition.
@@ -179,7 +163,6 @@ class Outcomes:
         found = read_arrays(path, [*_plain_fields(), "predictions/clean"])
         of_scenes = {name: found[f"scenes/{name}"] for name in SceneAnswers._fields if f"scenes/{name}" in found}
         scenes = SceneAnswers(**of_scenes) if of_scenes else None
-        found = {name: _kept(name, values) for name, values in found.items()}
         return cls._of(found, num_classes=int(found["num_classes"]), scenes=scenes)
 
     @classmethod
@@ -204,8 +187,3 @@ class Outcomes:
 def _plain_fields() -> list[str]:
     """Names of the fields that are one array or number each."""
     return [each.name for each in fields(Outcomes) if each.name not in ("scenes", *_BY_CONDITION)]
-
-
-def _kept(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """An array as it is kept: features on the disk, all others in memory."""
-    return on_disk(values) if name.startswith("features/") else values

@@ -20,9 +20,6 @@ class ReliancePlan:
             decided whether a network reads outlines. It takes two passes.
         hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
         patch_size: side of a patch in pixels.
-        nearest: whether to ask, at each of hidden_fractions, if the nearest of all clean pictures is the picture's own,
-            by features ahead of the head. It needs no classes, and a pass more for each fraction and one for clean
-            pictures, under each masking method.
         curve_families: segments of the retention curves: patches, slic, quickshift. Empty: no curves.
         curve_orders: orders in which segments are hidden: random, most_salient, least_salient.
         curve_fractions: fractions in [0, 1] of the image to hide.
@@ -44,7 +41,6 @@ class ReliancePlan:
     shape_choice: bool = True
     hidden_fractions: tuple[float, ...] = (0.5,)
     patch_size: int = 16
-    nearest: bool = False
     curve_families: tuple[CurveFamily, ...] = ()
     curve_orders: tuple[CurveOrder, ...] = CURVE_ORDERS
     curve_fractions: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -73,8 +69,6 @@ class ReliancePlan:
                 raise InputError(f"{name} must be some of {', '.join(choices)}, got '{unknown[0]}'; name these.")
         for family in self.transfer_families:
             FAMILIES.find(family, "transfer_families")
-        if self.nearest and not self.hidden_fractions:
-            raise InputError("nearest is asked at each of hidden_fractions, got none; name some.")
         if self.curve_families and not (self.curve_orders and self.curve_fractions):
             raise InputError("curves need at least one of curve_orders and curve_fractions, got none; name some.")
 

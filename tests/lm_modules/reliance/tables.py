@@ -61,12 +61,6 @@ def make_outcomes(
             pairs=np.stack([np.arange(30), 1 + np.arange(30)], axis=1),
             logits=rng.normal(size=(31, 6, NUM_CLASSES)).astype(np.float32),
         ),
-        features={
-            name: (pictures + (name != "clean") * 0.5 * rng.normal(size=(images, 5))).astype(np.float32)
-            for pictures in [fixed.normal(size=(images, 5))]
-            for name in predictions
-            if name == "clean" or name.startswith("retention/")
-        },
         log_odds={
             name: ((name == "clean") + rng.normal(size=(images, 3)) + 20 * follow.get(name, 0)).astype(np.float32)
             for name in (*OF_SHAPES, "clean")

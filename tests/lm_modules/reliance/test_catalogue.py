@@ -20,7 +20,6 @@ from tests.lm_modules.reliance.tables import assert_equal, make_outcomes, take
 
 EVERYTHING = ReliancePlan(
     hidden_fractions=(0.25, 0.5),
-    nearest=True,
     curve_families=("patches", "slic"),
     curve_orders=("random", "most_salient"),
     curve_fractions=(0.0, 0.5),
@@ -83,7 +82,6 @@ def test_a_plan_that_unites_others_asks_all_that_they_ask():
         ({"patch_size": 0}, "got 0"),
         ({"curve_families": ("felzenszwalb",)}, "got 'felzenszwalb'"),
         ({"curve_families": ("slic",), "curve_orders": ()}, "got none"),
-        ({"nearest": True, "hidden_fractions": ()}, "got none"),
         ({"transfer_families": ("stripes",)}, "got 'stripes'"),
     ],
 )

@@ -1,16 +1,11 @@
 """A measurement: what it asks and keeps, and that neither batches nor other networks change an answer."""
 
-import gc
-import resource
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import Predictor
-from maskrobust.lm_modules.reliance.arrays import on_disk
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
@@ -228,70 +223,4 @@ def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(sma
 def test_each_method_is_asked_what_its_own_plan_says(small_bank):
     runs = rows_of({"a": classifier(0)}, small_bank)[1]
     for method, plan in PLANS.items():
-        assert not runs["a", method].features
         assert runs["a", method].predictions.keys() == {"clean", *condition_names(plan)}
-
-
-@torch.no_grad()
-def test_features_are_what_the_last_layer_makes_the_logits_of_behind_the_same_holes(small_bank):
-    plan, network = ReliancePlan(patch_size=4, shapes=False, hidden_fractions=(0.0, 0.5), nearest=True), classifier(0)
-    methods = ["random_colour", "layer_masking"]
-    asked = under_methods({"a": network}, dict.fromkeys(methods, plan))
-    measurement = Measurement(asked, None, NUM_CLASSES, seed=3)
-    (batch,), head = [shape_batch(12, seed=5)], network.network.fc
-    found, conditions = measurement.run([batch]), ConditionSource(None, plan, 3).draw(batch)
-    shown = {each.name: each.visible for each in conditions.all}
-    for method in methods:
-        predict = network.predictor(method)
-        assert list(found["a", method].features) == ["clean", "retention/0", "retention/0.5"]
-        for name, features in found["a", method].features.items():
-            visible = batch.known if name == "clean" else shown[name]
-            logits = predict(batch.images, visible, conditions.fill_keys)
-            torch.testing.assert_close(head(torch.from_numpy(features)), logits)
-    in_parts = measurement.run([batch.select(slice(7, 12)), batch.select(slice(0, 7))])["a", "layer_masking"]
-    for name, features in in_parts.features.items():
-        np.testing.assert_allclose(features, found["a", "layer_masking"].features[name], atol=1e-5)
-
-
-def resident():
-    """Bytes of memory that lie in no file."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the memory of a process")
-def test_features_lie_in_files_and_not_in_memory():
-    plan = ReliancePlan(patch_size=4, shapes=False, hidden_fractions=(0.5,), nearest=True)
-    asked = Asked(
-        count_visible, plan, features=lambda images, *_: images.sum((1, 2, 3))[:, None] + torch.arange(2.0**16)
-    )
-    measurement = Measurement({"a": asked}, None, NUM_CLASSES)
-    measurement.run([shape_batch(8, seed=9)])
-    gc.collect()  # files of other tests would be closed while this one counts
-    before, batches = resident(), [shape_batch(16, seed=seed) for seed in range(40)]
-    maps = Path("/proc/self/maps").read_text().count("values (deleted)")
-    parts = [measurement.ask(each._replace(ids=each.ids + 1000 * place)) for place, each in enumerate(batches)]
-    size = sum(values.nbytes for part in parts for values in part["a"].features.values())
-    assert size == 2 * 40 * 16 * 2**16 * 4 and resident() - before < size / 2
-    assert Path("/proc/self/maps").read_text().count("values (deleted)") - maps == 40  # a process may map 65,530 files
-    merged = measurement.joined(parts, [])["a"]
-    assert resident() - before < size / 2
-    order = np.argsort(np.concatenate([part["a"].ids for part in parts]))
-    for name in ("clean", "retention/0.5"):
-        found = np.concatenate([part["a"].features[name] for part in parts])
-        np.testing.assert_array_equal(merged.features[name], found[order])
-
-
-def test_features_that_find_no_room_are_one_sentence_that_names_the_variable():
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
-    try:
-        with pytest.raises(InputError, match=r"features are kept in '.*', where 4 MB more cannot be .*variable TMPDIR"):
-            on_disk(np.zeros(10**6, dtype=np.float32))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_who_plans_the_nearest_picture_and_gives_no_features_is_told(batch):
-    with pytest.raises(InputError, match="'count' has none; give them as features"):
-        Measurement({"count": Asked(count_visible, ReliancePlan(shapes=False, nearest=True))}, None, NUM_CLASSES)

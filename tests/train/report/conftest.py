@@ -23,7 +23,7 @@ from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 Content = dict[str, Any]
 
 IMAGES, INVALID = 60, (3, 7)
-MEASURED = {"transfer_families": ["patches", "slic", "objects"], "nearest": True}
+MEASURED = {"transfer_families": ["patches", "slic", "objects"]}
 NETWORKS = ["runs/plain/last.ckpt", "runs/patches/last.ckpt", "runs/masked/last.ckpt"]
 SKILLS = (0.9, 0.6, 0.0)
 """How well each network reads outlines."""
