@@ -98,7 +98,9 @@ def _forget_elsewhere(states: Any, folder: str) -> None:
             state[name] = kept if name == "best_k_models" else next(iter(kept), "")
 
 
-def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any], path: str) -> None:
+def check_same_training(
+    saved: Mapping[str, Any] | None, taken: Mapping[str, Any], now: Mapping[str, Any], path: str
+) -> None:
     """Refuse to go on from a checkpoint with another model or on other data.
 
     Lightning would go on with whatever is given.
@@ -106,6 +108,7 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
     Args:
         saved: configuration in the checkpoint, with "model" and "data", and with "optimizer" and "lr_scheduler" where
             these are torch's; None where there is none to compare with.
+        taken: arguments of the model that it took where the configuration has None.
         now: configuration of the run that is to go on.
         path: path of the checkpoint, for messages.
 
@@ -115,7 +118,7 @@ def check_same_training(saved: Mapping[str, Any] | None, now: Mapping[str, Any],
     if saved is None:
         return
     try:
-        before = _deciding(saved)
+        before = _deciding(saved) | {f"model.{name}": value for name, value in taken.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"'{path}' holds no configuration of maskrobust fit; give another file.") from error
     check_equal(before, _deciding(now), path)

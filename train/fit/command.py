@@ -64,7 +64,7 @@ from maskrobust.train.running.processes import choose_accelerator
 from maskrobust.train.storage.files import check_folder, printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")
-_BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")
+_BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")  # unless they are given
 _TOLD = ("train/loss", "val/loss", "val/accuracy", "val/accuracy_half_hidden")
 
 
@@ -203,11 +203,11 @@ class FitCLI(LightningCLI):
                 )
             self._saved_arguments = self._arguments_in(checkpoint, config.ckpt_path)
             self._saved_classes = checkpoint.get("class_names")
-            now = self._plain()
-            given = {
-                name: value for name, value in now["model"].items() if name not in _BY_WEIGHTS or value is not None
-            }
-            check_same_training(checkpoint.get("config"), {**now, "model": given}, config.ckpt_path)
+            by_weights = {name: value for name in _BY_WEIGHTS if (value := self._saved_arguments.get(name)) is not None}
+            for name, value in by_weights.items():
+                if config.model[name] is None:
+                    config.model[name] = value
+            check_same_training(checkpoint.get("config"), by_weights, self._plain(), config.ckpt_path)
         # Lightning would parse the arguments in a checkpoint that it knows of, and import the classes that they name
         self._ckpt_path, config.ckpt_path = config.ckpt_path, None
 
@@ -271,9 +271,6 @@ class FitCLI(LightningCLI):
         config = self.config.fit
         config.ckpt_path = self._ckpt_path
         if config.ckpt_path is not None:
-            for name in _BY_WEIGHTS:  # which follow from the weights unless they are given
-                if config.model.get(name, "") is None:
-                    config.model[name] = self._saved_arguments.get(name)
             config.model.weights = None
         self.config_dump = self._plain()
         self.save_config_kwargs = {"text": json.dumps(self.config_dump)}

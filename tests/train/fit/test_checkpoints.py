@@ -90,15 +90,19 @@ def test_only_what_decides_the_training_must_be_the_same():
     data = {"class_path": "Folder", "init_args": {"root": "here", "num_workers": 2, "seed": 0}}
     saved = {"model": {"fill": "mean", "weights": "a.pt"}, "data": data}
     moved = {"model": {"weights": None}, "data": {**data, "init_args": {"root": "there", "seed": 0}}}
-    check_same_training(saved, moved, "last.ckpt")
-    check_same_training(None, moved, "last.ckpt")
+    check_same_training(saved, {}, moved, "last.ckpt")
+    check_same_training(None, {}, moved, "last.ckpt")
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data.seed 0, got 1; go on with the same"):
-        check_same_training(saved, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
+        check_same_training(saved, {}, {**saved, "data": {**data, "init_args": {"seed": 1}}}, "last.ckpt")
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with data Folder, got Pets;"):
-        check_same_training(saved, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
+        check_same_training(saved, {}, {**saved, "data": {**data, "class_path": "Pets"}}, "last.ckpt")
     slow, fast = ({"class_path": "torch.optim.Adam", "init_args": {"lr": rate}} for rate in (0.1, 0.2))
     with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with optimizer.lr 0.1, got 0.2;"):
-        check_same_training({**saved, "optimizer": slow}, {**saved, "optimizer": fast}, "last.ckpt")
+        check_same_training({**saved, "optimizer": slow}, {}, {**saved, "optimizer": fast}, "last.ckpt")
+    left_open, named = ({**saved, "model": {"optimiser": name}} for name in (None, "sgd"))
+    check_same_training(left_open, {"optimiser": "sgd"}, named, "last.ckpt")
+    with pytest.raises(ValueError, match=r"^'last.ckpt' was trained with model.optimiser adamw, got sgd;"):
+        check_same_training(left_open, {"optimiser": "adamw"}, named, "last.ckpt")
 
 
 DONE = {"loops": {"fit_loop": {"epoch_progress": {"current": {"processed": 1}}}}, "global_step": 2}
