@@ -96,6 +96,8 @@ def example_strips(
 ) -> list[ExampleStrip]:
     """What a network is shown: the originals, then for each method patches, outline and enclosing circle hidden.
 
+    The image whose object fills least of its circle comes first: of a disc both holes would look alike.
+
     Holes and fills are those of `ConditionSource`, hence of the measures, for the same seed and sample ids. An image
     without a valid object hole (no object, or no room for the companion blob) is passed over.
 
@@ -118,20 +120,24 @@ def example_strips(
     bank = SilhouetteBank.from_batches([batch]) if plan.shapes else None
     drawn = ConditionSource(bank, shown, seed).draw(batch)
     holes = {each.name: each.visible for each in drawn.all}
-    valid = drawn.holes.valid if plan.shapes else torch.ones_like(drawn.holes.valid)
+    order = torch.arange(len(batch.ids))
+    if plan.shapes:
+        filled = batch.object_mask.flatten(1).sum(dim=1) / (~holes["circle"]).flatten(1).sum(dim=1)
+        order = filled.argsort(stable=True)
+        order = order[drawn.holes.valid[order]]
     labels = {retention_condition(each): f"{capitalised(in_words(each))} of the patches hidden" for each in fractions}
     if plan.shapes:
         labels |= {
             "silhouette": "Object hidden, and a blob elsewhere",
             "circle": "Enclosing circle of the object hidden",
         }
-    originals = preprocessing.resize(batch.images[valid])
+    originals = preprocessing.resize(batch.images[order])
     strips = [ExampleStrip("Original", None, to_pictures(originals), "clean")]
     for method in methods:
         for condition, label in labels.items():
             images, visible = preprocessing.resize_masked(batch.images, holes[condition])
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[valid]), condition))
+            strips.append(ExampleStrip(label, method, to_pictures(images[order]), condition))
     return strips
 
 

@@ -1,15 +1,21 @@
 """The pages in a real browser: nothing overflows or overlaps, charts are legible at any width, dark is dark."""
 
+import dataclasses
 import json
 
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.pages import render_claim, render_reliance
+from maskrobust.train.report.results import Results
 from tests.train.report.evaluations import read_results
 from tests.train.report.pages import brightness, measured
 from tests.train.report.test_pages import pictures
 
 LONG = "Rectangles_of_every_size_and_aspect_ratio_" * 4 + " and so on, black, with a title that goes on and on"
 LAYOUT = """
+  const grown = (each, view) => {  // the box of a line has no height
+    const box = each.getBoundingClientRect(), half = parseFloat(view.getComputedStyle(each).strokeWidth) / 2 || 0;
+    return {left: box.left, right: box.right, top: box.top - half, bottom: box.bottom + half};
+  };
   page.querySelectorAll("details").forEach(each => each.open = true);
   const boxes = [...page.querySelectorAll("main > *, main > section > *, .legend li, .strip, .pictures")]
     .map(each => each.getBoundingClientRect());
@@ -23,9 +29,24 @@ LAYOUT = """
           && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1) overlaps.push([one, other]);
     }));
   }
+  const texts = [], reader = page.createTreeWalker(page.querySelector("#grid"), view.NodeFilter.SHOW_TEXT);
+  while (reader.nextNode()) {
+    const range = page.createRange();
+    range.selectNodeContents(reader.currentNode);
+    for (const box of range.getClientRects()) texts.push([reader.currentNode.data.trim(), box]);
+  }
+  const bars = [...page.querySelectorAll("#grid .band, #grid .gap, #grid .loss, #grid circle, #grid path, #grid img")]
+    .map(each => [each.getAttribute("class") || each.tagName, grown(each, view)]);
+  const written = texts.filter(([text, box]) => text && box.width);
+  written.forEach(([one, a], i) => [...written.slice(i + 1), ...bars].forEach(([other, b]) => {
+    if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2) overlaps.push([one, other]);
+  }));
   const sizes = charts.flatMap(each => [...each.querySelectorAll("text")])
     .map(each => each.getBoundingClientRect().height);
   return {
+    filled: Math.max(...charts.map(each => each.getBoundingClientRect().right), ...[...page.querySelectorAll(".share")]
+      .map(each => each.getBoundingClientRect().right)) / page.querySelector("#grid").getBoundingClientRect().right,
     scrollWidth: root.scrollWidth, width: root.clientWidth, right: Math.max(...boxes.map(box => box.right)), overlaps,
     charts: charts.length, smallest: Math.min(...sizes), background: view.getComputedStyle(page.body).backgroundColor,
     stacked: [...page.querySelectorAll("main > *")].every((each, i, all) =>
@@ -48,9 +69,38 @@ def test_pages_neither_overflow_nor_overlap_and_charts_are_legible_on_every_scre
         "claim": render_claim(read_results("claim", long), strips),
         "reliance": render_reliance(read_results("reliance", reliance), strips),
     }
-    pages = [(f"{name}{width}", width, text) for name, text in texts.items() for width in (320, 768, 1280)]
+    pages = [(f"{name}{width}", width, text) for name, text in texts.items() for width in (320, 420, 768, 1280)]
     for name, page in measured(chromium, tmp_path, LAYOUT, pages, "--blink-settings=preferredColorScheme=0").items():
         assert page["scrollWidth"] <= page["width"] and page["right"] <= page["width"], name
         assert page["regions"] <= page["width"] and page["overlaps"] == [] and page["stacked"], name
         assert page["smallest"] >= 8 and brightness(page["background"]) < 150, name
         assert page["charts"] == {"claim": 35, "reliance": 16}[name.rstrip("0123456789")], name
+
+
+def test_numbers_stand_beside_bars_wherever_these_end_and_columns_fill_the_page(reliance, chromium, tmp_path):
+    results = read_results("reliance", reliance)
+    strips = [
+        ExampleStrip("", method, pictures(1), condition)
+        for method, condition in [
+            ("black", "silhouette"),
+            ("black", "circle"),
+            ("black", "retention/0.5"),
+            (None, "clean"),
+        ]
+    ]
+    texts = {}
+    for place, (value, low, high) in enumerate([(0.0, 0.0, 0.3), (1.0, 0.7, 1.0), (0.5, 0.02, 0.98), (0.07, 0.0, 1.0)]):
+        rows = [
+            dataclasses.replace(row, value=value, low=low, high=high)
+            if row.measure in ("silhouette_accuracy", "retention")
+            else row
+            for row in results.rows
+        ]
+        content = reliance | {"chance": value}
+        texts[f"ends{place}"] = render_reliance(Results("reliance", content, rows), strips)
+    shapeless = [row for row in results.rows if "silhouette" not in row.measure and row.measure != "shape_choice"]
+    texts["shapeless"] = render_reliance(Results("reliance", reliance, shapeless), strips)
+    pages = [(f"{name}-{width}", width, text) for name, text in texts.items() for width in (420, 1280)]
+    for name, page in measured(chromium, tmp_path, LAYOUT, pages).items():
+        assert page["overlaps"] == [] and page["scrollWidth"] <= page["width"], name
+        assert page["filled"] > 0.8, name

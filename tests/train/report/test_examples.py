@@ -97,4 +97,15 @@ def test_examples_are_images_with_an_object_of_different_classes_from_as_few_bat
 def test_a_picture_depends_on_seed_and_id_alone(batch):
     whole, turned = strips_of(batch, "random_colour"), strips_of(batch.select(torch.tensor([2, 0])), "random_colour")
     for one, other in zip(whole, turned, strict=True):
-        assert np.array_equal(one.images[2], other.images[0]) and np.array_equal(one.images[0], other.images[1])
+        assert np.array_equal(one.images[2], other.images[1]) and np.array_equal(one.images[0], other.images[0])
+
+
+def test_the_first_picture_is_of_the_object_that_is_least_like_its_circle(batch):
+    row, column = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
+    disc, bar = (row - 24) ** 2 + (column - 24) ** 2 <= 81, ((row - 24).abs() <= 3) & ((column - 24).abs() <= 12)
+    of_both = batch.select(slice(2))._replace(object_mask=torch.stack([disc, bar])[:, None])
+    for strip in strips_of(of_both, "black"):
+        assert len(strip.images) == 2
+    original, _, _, circle = strips_of(of_both, "black")
+    assert np.array_equal(np.stack(original.images), as_bytes(of_both.images.flip(0)))
+    assert [(each == 0).all(axis=2).sum() > 300 for each in circle.images] == [True, False]
