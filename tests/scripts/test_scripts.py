@@ -91,7 +91,16 @@ def test_demo_sets_itself_up_once(clone):
 
 def commands_of(answered):
     """The commands of maskrobust that a demo says it runs."""
-    return [line.split()[2] for line in answered.stdout.splitlines() if line.startswith("$ maskrobust ")]
+    return [words[0] for program, *words in shown_commands(answered) if Path(program).name == "maskrobust"]
+
+
+def shown_commands(answered):
+    """Program and arguments of each command that a demo says it runs, on lines that a terminal has room for."""
+    assert "\\ " not in answered.stdout and "\\[" not in answered.stdout
+    lines = [line for line in answered.stdout.splitlines() if not line.startswith("    --network ")]
+    assert all(len(line) <= 124 for line in lines)
+    whole = answered.stdout.replace("\\\n", " ")
+    return [shlex.split(line.removeprefix("$ ")) for line in whole.splitlines() if line.startswith("$ ")]
 
 
 def test_a_changed_pyproject_and_a_moved_clone_are_installed_again(clone):
@@ -164,14 +173,13 @@ SHORT = [f"--trainer.{each}" for each in ("max_epochs=1", "limit_train_batches=1
 @pytest.mark.parametrize("options", [["--outlines", "--config"], []], ids=["outlines", "tiles"])
 def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(options, clone, monkeypatch, capsys):
     (clone / "tiny.yaml").write_text(TINY)
-    shown = run(clone, "demo", *options, *[clone / "tiny.yaml"] * bool(options)).stdout
-    monkeypatch.chdir(clone)
-    for line in shown.splitlines():
-        command = shlex.split(line) if line.startswith("$ ") else []
-        if command[1:2] == ["python"]:
-            write_tiles(Path(command[4]), counts={"train": 32, "val": 8, "test": 24}, seed=int(command[6]))
-        elif command:
-            main([*command[2:], *[*SHORT, "--data.init_args.num_workers=0"] * (command[2] == "fit" and not options)])
+    answered = run(clone, "demo", *options, *[clone / "tiny.yaml"] * bool(options))
+    monkeypatch.chdir(clone.parent)
+    for program, *words in shown_commands(answered):
+        if Path(program).name == "python":
+            write_tiles(Path(words[2]), counts={"train": 32, "val": 8, "test": 24}, seed=int(words[4]))
+        else:
+            main([*words, *[*SHORT, "--data.init_args.num_workers=0"] * (words[0] == "fit" and not options)])
     said = capsys.readouterr().out
     page = (clone / "runs" / ("demo-outlines" if options else "demo") / "report.html").read_text()
     headline = re.sub(r"<[^>]*>", "", page[page.index("<h1") : page.index("</h1>")])
