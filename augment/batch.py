@@ -86,7 +86,7 @@ def check_all_known(batch: Batch, user: str) -> None:
     """
     if batch.visible is not None:
         raise InputError(
-            f"{user} takes images of which every pixel holds data, got some without; leave nodata out, or mask the "
+            f"{user} takes images of which every pixel holds data, got some without; leave visible out, or mask the "
             "images yourself (maskrobust.LayerMasking)."
         )
 

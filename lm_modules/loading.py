@@ -44,7 +44,7 @@ from maskrobust.lm_modules.networks.named import (
     weight_names,
     with_named_weights,
 )
-from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_training_view
+from maskrobust.lm_modules.networks.preprocessing import Preprocessing, read_reading, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     building_from,
@@ -180,6 +180,7 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
         with building_from(path), suppress(UnsupportedNetworkError):  # of one that was trained without it
             network, origin = LayerMasking(network, **options), origin._replace(layer_masking=options)
     found = TrainedNetwork(name, network, shown, count, origin=origin, **names._asdict())
+    found.read_as = read_reading(content)
     if isinstance(saved, Mapping):
         with building_from(path):
             found.own_method = _method_of(saved, found.layer_masking)

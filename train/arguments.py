@@ -45,6 +45,15 @@ def with_nearest(message: str, known: Iterable[str]) -> str:
     return re.sub(r"(?<= )(--[\w.]+)\S*", lambda found: found[0] + did_you_mean(found[1], options), message)
 
 
+GivenVisible = float | str | dict[str, list[int]]
+"""Which pixels may be seen, as a user says it; see `maskrobust.train.data.files.reading.Reading`."""
+
+VISIBLE_HELP = (
+    "which pixels may be seen: alpha (all that are not fully transparent), a no-data value such as 0, a folder of "
+    "masks of the same names (.png), white where visible, a CSV file of boxes to hide, '{hidden_box: [left, top, "
+    "right, bottom]}', or all; by default as in the network's training, or all"
+)
+
 _OF_A_RUN = (
     *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path"),
     *("save_every_n_steps", "compile", "wandb"),
@@ -77,8 +86,9 @@ def next_line(*arguments: str) -> str:
 
 def next_prediction(network: str, data: object, folder: str | Path) -> str:
     """The line that says how to predict files by a network's name, with holes told as in `data`, to a CSV file."""
-    nodata = getattr(data, "nodata", None)
-    visible = [] if nodata is None else ["--data.visible", f"{nodata}"]
+    reading = getattr(data, "reading", None)
+    given = None if reading is None else "MASKS" if reading.beside_files else reading.given
+    visible = [] if given is None else ["--data.visible", given if isinstance(given, str) else json.dumps(given)]
     return next_line(
         "predict", "--network", network, "--images", "IMAGES", *visible, "--out", f"{folder}/new_predictions.csv"
     )
@@ -103,7 +113,7 @@ def parse_with_data(
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
         unlabelled: whether images without labels will do.
-        optional: whether there may be no data; they are then None.
+        optional: whether there may be no data; they are then None, and `visible` is what --data.visible says.
         quick: options that `--quick` sets, over every YAML; the command line wins over them.
 
     Returns:
@@ -118,7 +128,11 @@ def parse_with_data(
     first.add_argument("--config", action="append", default=[])
     configs, rest = first.parse_known_args(arguments)
     parser.add_argument("--config", action="config", help="YAML with any of these options; a shipped name or a path")
-    if not configs.config and not any(re.match(r"--data\b", each) for each in rest):
+    about_data = [each for each in rest if re.match(r"--data\b", each)]
+    of_files = optional and not configs.config and {each.partition("=")[0] for each in about_data} == {"--data.visible"}
+    if of_files:
+        parser.add_argument("--data.visible", type=GivenVisible | None, help=VISIBLE_HELP)
+    elif not configs.config and not about_data:
         parser.add_argument("--data", help=DATA_HELP)
     else:
         from maskrobust.train.data import AnnotatedDataModule
@@ -138,12 +152,14 @@ def parse_with_data(
         says = f"{named} {'says' if len(configs.config) == 1 else 'say'}" if named else f"{parser.prog} is told"
         raise InputError(f"{says} nothing about data; name a configuration with data, or give --data.")
     made = vars(parser.instantiate(parsed))
+    if of_files:
+        made["visible"], made["data"] = made["data"].visible, None
     if made["data"] is not None and not unlabelled:
         from maskrobust.train.data.base import check_labelled
 
         check_labelled(made["data"], parser.prog)
     del made["config"]
-    return made, {} if parsed.data is None else parsed.data.as_dict()
+    return made, {} if made["data"] is None else parsed.data.as_dict()
 
 
 def with_config_paths(arguments: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.files.reading import reading_for
 from maskrobust.train.storage.files import read_pairs
 from maskrobust.train.types import Split
 
@@ -91,6 +92,8 @@ def load_networks(
     found = {name: load_for(name, data, precision, are_outputs_given=given is not None, **options) for name in names}
     if data is None:
         return found
+    if data.reading is not None:
+        data.reading = reading_for(found.values(), data.reading)
     return {
         name: network.select_outputs(match_classes(data.class_names, network, given), only=only_present)
         for name, network in found.items()

@@ -24,8 +24,8 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.data.files.file_data import FileDataModule
     from maskrobust.train.data.shard_writing import write_shards  # here: the imports take seconds
 
-    if not isinstance(data, FileDataModule) or data.nodata is not None:
-        raise InputError("shards are made of image files without nodata; give data such as Folder, and leave it out.")
+    if not isinstance(data, FileDataModule):
+        raise InputError("shards are made of image files; give data such as Folder.")
     check_at_least("samples_per_shard", samples_per_shard, 1)
     check_folder(out)
     source = {name: value for name, value in described["init_args"].items() if name not in _ABOUT_LOADING}

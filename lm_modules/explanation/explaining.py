@@ -50,6 +50,15 @@ def counted(predict: Predictor, told: Callable[[int], object]) -> Predictor:
     return ask
 
 
+def within(predict: Predictor, known: Tensor | None) -> Predictor:
+    """The same predictor of an image of which no more than `known`, (1, H, W) bool, may be seen; None for all of it."""
+
+    def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        return predict(images, visible if known is None else visible & known.to(visible.device), keys)
+
+    return ask
+
+
 def explain(
     network: nn.Module,
     image: Tensor,

@@ -158,6 +158,12 @@ def read_training_view(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return view
 
 
+def read_reading(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """How the data of a training read files, as its checkpoint says; whoever uses a value checks it."""
+    found = checkpoint.get("read_as")
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
 def _are_three(values: object) -> bool:
     return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
 

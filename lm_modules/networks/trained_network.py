@@ -67,6 +67,7 @@ class TrainedNetwork(nn.Module):
         num_classes: number of classes it answers with.
         class_names: a name for each class, or None.
         wordnet_ids: a WordNet id for each class, or None.
+        read_as: how the data module of its training read files, as `visible`; empty where that is not known.
         precision: "32", or "bf16" to compute under autocast; an autocast around a call counts, too. Logits are float32
             either way.
 
@@ -101,6 +102,7 @@ class TrainedNetwork(nn.Module):
         self.preprocessing = preprocessing
         self.origin = origin
         self.own_method = own_method
+        self.read_as: Mapping[str, Any] = {}
         self.precision: Precision = "32"
         self._num_outputs = num_outputs
         self._output_names = class_names, wordnet_ids

@@ -149,8 +149,8 @@ def _read(feature: Feature, bank: HoleBank, folds: Tensor, hole_of: Tensor, shuf
     weights = _left_out_weights(hole_features(bank.visible[read], feature), folds)
     scores = _scores(weights, labels)
     order, pull = (values.numpy()[differ.numpy()] for values in _answers(scores, labels, pairs))
-    objects = bank.objects[read].numpy()
-    donors = np.stack([objects[pairs.j[differ]], objects[pairs.k[differ]]], axis=1)
+    objects = bank.objects[read]
+    donors = torch.stack([objects[pairs.j[differ]], objects[pairs.k[differ]]], dim=1).numpy()
     others = [_order(weights, each, pairs) for each in shuffled]
     p_value = (1 + sum(each >= float(order.mean()) - _ROUNDING for each in others)) / (1 + len(others))
     return Reading(

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, unwrapp
 from maskrobust.lm_modules.networks.architectures import head_of, is_own_class
 from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
 from maskrobust.lm_modules.networks.named import network_to_train
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_training_view
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_reading, read_training_view
 from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
 from maskrobust.lm_modules.networks.weights import (
     LayerMaskingOptions,
@@ -148,6 +148,7 @@ class MaskRobustClassifier(TrainingModule):
     Attributes:
         num_classes: number of classes as given.
         class_names: one name for each class, where `from_checkpoint` has found them; None otherwise.
+        read_as: how the data of the training read files, where `from_checkpoint` has found that; empty otherwise.
         training_view: size and crop of the pictures of the training, as values of `Preprocessing`, where
             `from_checkpoint` has found them; empty otherwise.
 
@@ -209,6 +210,7 @@ class MaskRobustClassifier(TrainingModule):
                 each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None
+        self.read_as: dict[str, Any] = {}
         self.training_view: dict[str, Any] = {}
         self.masking = masking
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
@@ -241,6 +243,7 @@ class MaskRobustClassifier(TrainingModule):
         if "class_names" in checkpoint:
             classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
         classifier.training_view = read_training_view(checkpoint)
+        classifier.read_as = read_reading(checkpoint)
         return classifier
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -288,7 +291,7 @@ class MaskRobustClassifier(TrainingModule):
         if isinstance(architecture, str):
             layer_masking = self.hparams["layer_masking"] or {}
             origin = Origin(architecture, options, is_own_class(architecture), layer_masking)
-        return TrainedNetwork(
+        found = TrainedNetwork(
             name,
             self.network,
             Preprocessing(self.mean, self.std),
@@ -298,6 +301,8 @@ class MaskRobustClassifier(TrainingModule):
             channels_last=bool(self.hparams["channels_last"]),
             **named_outputs(self.class_names)._asdict(),
         )
+        found.read_as = self.read_as
+        return found
 
     def setup(self, stage: str) -> None:
         """Build the mask policy of a fit, with the data module's silhouettes where it asks for them.
@@ -484,6 +489,7 @@ class MaskRobustClassifier(TrainingModule):
         data = getattr(self._trainer, "datamodule", None)
         if self.training_view:
             checkpoint["training_view"] = {"crop": getattr(data, "crop_fraction", 1.0), **self.training_view}
+        checkpoint["read_as"] = getattr(data, "read_as", self.read_as)
         names = getattr(data, "class_names", self.class_names)
         if names is not None:
             checkpoint["class_names"] = list(names)

@@ -163,7 +163,7 @@ def check_holes(source: object) -> None:
     if not found:
         raise InputError(
             "exchange_holes needs training images with holes of their own, but these have none; say which pixels hold "
-            "no data, as with --data.nodata of a Folder, or leave it out."
+            "no data, as with --data.visible of a Folder, or leave it out."
         )
 
 

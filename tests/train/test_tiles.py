@@ -45,7 +45,7 @@ def test_tiles_follow_from_split_and_seed_and_a_larger_count_adds_to_them():
 
 def test_a_folder_reads_their_gaps_as_pixels_without_data_and_nothing_of_what_lies_in_them(tmp_path):
     write_tiles(tmp_path, counts=FEW, seed=1)
-    data = Folder(str(tmp_path), nodata="alpha", image_size=32, batch_size=16, num_workers=0)
+    data = Folder(str(tmp_path), visible="alpha", image_size=32, batch_size=16, num_workers=0)
     assert data.class_names == CLASSES
     for split, count in FEW.items():
         (batch,) = data.whole_split(split)

@@ -17,6 +17,7 @@ from maskrobust.augment.batch import Batch, first_images, first_objects, in_unit
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.files.objects import ObjectNames
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import (
     EpochSampler,
     Position,
@@ -86,6 +87,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         batch_size: samples per batch of one process.
         crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
         objects: names the object of each picture; None where that is not known.
+        reading: how image files are read; None of data without files.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """
@@ -95,6 +97,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     """Makes the views of a training; None for images as they are."""
     crop_fraction: float = 0.875
     objects: ObjectNames | None = None
+    reading: Reading | None = None
 
     num_classes: int
     class_names: tuple[str, ...]
@@ -107,6 +110,11 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def splits(self) -> tuple[Split, ...]:
         """The splits that have images; all three unless a subclass says otherwise."""
         return ALL_SPLITS
+
+    @property
+    def read_as(self) -> dict[str, Any]:
+        """How files are read, as plain values that a checkpoint keeps."""
+        return {} if self.reading is None else self.reading.as_dict()
 
     @abstractmethod
     def whole_split(self, split: Split) -> Iterable[Batch]:

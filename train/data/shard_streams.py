@@ -30,7 +30,8 @@ from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, decode_mask
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_mask
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import Position, collate
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.storage.files import parse_json, printable
@@ -158,6 +159,8 @@ class SampleReader:
         classes: number of each class by its name; none where labels are not read.
         label_field: the field of the file "json" that holds the label; None to read the file "cls".
         mask: suffix of the object mask.
+        visible: suffix of the mask of what is visible; None where none has one.
+        reading: how images are read.
         transform: makes the views.
         seed: decides them, with a sample's id and the epoch.
         skip: whether a sample that cannot be read is passed over.
@@ -169,6 +172,8 @@ class SampleReader:
     classes: dict[str, int]
     label_field: str | None
     mask: str
+    visible: str | None
+    reading: Reading
     transform: Transform
     seed: int
     skip: bool
@@ -199,19 +204,27 @@ class SampleReader:
             if len(images) != 1:
                 raise ValueError(f"{len(images)} images in {[*sample][2:]}, where one belongs")
             label = self._number(self.label(sample)) if self.classes else -1
-            image = decode_image(sample[images[0]], name)
-            object_mask = torch.zeros_like(image[:1], dtype=torch.bool)
-            if self.mask in sample:
-                object_mask = decode_mask(sample[self.mask], "binary", f"{name}.{self.mask}")
-            if (size := [*image.shape[1:]]) != (size_of_mask := [*object_mask.shape[1:]]):
-                raise ValueError(f"an image of {size} pixels (height, width), but a mask of {size_of_mask}")
+            image, visible = self.reading.decode(sample[images[0]], name)
+            suffixes = [each for each in (self.mask, self.visible) if each in sample]
+            masks = {each: decode_mask(sample[each], "binary", f"{name}.{each}") for each in suffixes}
+            for mask in masks.values():
+                if (size := [*image.shape[1:]]) != (size_of_mask := [*mask.shape[1:]]):
+                    raise ValueError(f"an image of {size} pixels (height, width), but a mask of {size_of_mask}")
+            object_mask = masks.get(self.mask, torch.zeros_like(image[:1], dtype=torch.bool))
+            if self.visible is not None:
+                visible = masks.get(self.visible)
+                if visible is None or not visible.any():
+                    raise ValueError(f"no pixel that '{self.visible}' says to be visible")
         except InputError:
             raise
         except ValueError as error:
             why = f"'{name}' has {_one_line(error)}"
             raise InputError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
-        whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label))
-        return self.transform.of_sample(whole, self.seed, epoch)
+        whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label), visible)
+        seen = self.transform.of_sample(whole, self.seed, epoch)
+        if self.transform.given == "none" and seen.visible is not None and not seen.visible.any():
+            raise InputError(f"no pixel of '{name}' is visible in the square at its centre; leave it out.")
+        return seen
 
     def _number(self, label: str) -> int:
         if not label:

@@ -11,15 +11,19 @@ import torch
 import yaml
 from PIL import Image
 from rich.progress import Progress
+from torch import Tensor
 from webdataset.writer import TarWriter
 
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.file_data import FileDataModule, read_mask_of
-from maskrobust.train.data.files.image_files import ImageFile, MaskCode, read_file, size_of
+from maskrobust.train.data.files.file_data import FileDataModule, place_of, read_mask_of
+from maskrobust.train.data.files.image_files import ImageFile, read_file, size_of
 from maskrobust.train.storage.files import atomic_path, read_json, write_json, write_text
 from maskrobust.train.storage.provenance import fingerprint
 from maskrobust.train.types import Split
+
+_VISIBLE = "visible.png"
+"""Suffix of the masks that files beside the images say; what pixels say themselves is read again."""
 
 
 def write_shards(
@@ -64,25 +68,27 @@ def write_shards(
         for number in progress.track(range(shards), description=f"writing shards of {split}"):
             path, first = out / f"{split}-{number:06d}.tar", number * samples_per_shard
             if not path.exists():
-                _write(path, of_split[first : first + samples_per_shard], data.mask_code)
+                _write(path, of_split[first : first + samples_per_shard], data)
         described[split] = f"{out}/{split}-{{000000..{shards - 1:06d}}}.tar"
-    described |= {"classes": [*data.class_names], "mean": [*data.mean], "std": [*data.std]}
+    described |= {"classes": [*data.class_names], "mean": [*data.mean], "std": [*data.std], **data.read_as}
+    if data.reading.beside_files:
+        described["visible"] = _VISIBLE
     content = {"data": {"class_path": "Shards", "init_args": described}}
     write_text(out / "shards.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return {split: len(of_split) for split, of_split in files.items()}
 
 
-def _write(path: Path, files: Sequence[ImageFile], code: MaskCode) -> None:
+def _write(path: Path, files: Sequence[ImageFile], data: FileDataModule) -> None:
     with (
         atomic_path(path) as temporary,
         temporary.open("wb") as stream,
         TarWriter(stream, encoder=False, user="", group="", mtime=0) as tar,  # the same bytes at any time
     ):
         for file in files:
-            tar.write(_parts(file, code))
+            tar.write(_parts(file, data))
 
 
-def _parts(file: ImageFile, code: MaskCode) -> dict[str, Any]:
+def _parts(file: ImageFile, data: FileDataModule) -> dict[str, Any]:
     """The files of a sample by their suffix, and its key."""
     content = read_file(file.image)
     height, width = size_of(content, str(file.image))
@@ -90,8 +96,15 @@ def _parts(file: ImageFile, code: MaskCode) -> dict[str, Any]:
     parts = {"__key__": f"{file.id:019d}", file.image.suffix.lower()[1:]: content, "json": json.dumps(about).encode()}
     if file.label >= 0:
         parts["cls"] = f"{file.label}".encode()
-    if (object_mask := read_mask_of(file, code, (height, width))) is not None:
-        mask = io.BytesIO()
-        Image.fromarray(object_mask[0].numpy()).save(mask, "png")
-        parts["mask.png"] = mask.getvalue()
+    if (object_mask := read_mask_of(file, data.mask_code, (height, width))) is not None:
+        parts["mask.png"] = _as_png(object_mask)
+    if data.reading.beside_files and data.reading.beside:
+        parts[_VISIBLE] = _as_png(data.reading.beside.visible(place_of(file, data.root), (height, width)))
     return parts
+
+
+def _as_png(mask: Tensor) -> bytes:
+    """A mask (1, H, W) bool, white where True."""
+    encoded = io.BytesIO()
+    Image.fromarray(mask[0].numpy()).save(encoded, "png")
+    return encoded.getvalue()

@@ -12,7 +12,7 @@ from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, GivenVisible, Parser, as_list, parse_with_data
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.types import AnnotatedDataModule, Split
 
@@ -45,6 +45,7 @@ class ExplainConfig:
         network: names of the networks; they have the same classes.
         images: image files, and folders of them; none where data are given.
         data: where the images come from otherwise, instantiated.
+        visible: which pixels of files may be seen; see `train.data.files.reading.Reading`.
         out: folder for the report, explanations.npz, explanations.json and explanations.csv, which are
             replaced where an earlier call has written them, as `evaluate` and `masks` do.
         methods: masking methods to explain the networks under.
@@ -73,6 +74,7 @@ class ExplainConfig:
     images: list[Path]
     data: AnnotatedDataModule | None
     out: Path
+    visible: GivenVisible | None = None
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     plan: ExplanationPlan = field(default_factory=ExplanationPlan)
     segments: tuple[Segmentation, ...] = ("slic",)
@@ -110,7 +112,7 @@ def parse_config(arguments: Sequence[str]) -> ExplainConfig:
     parser.add_argument(
         "--images", type=list[Path] | Path | None, help="an image, a folder of images, or several: '[a, b]'"
     )
-    parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick"})
+    parser.add_class_arguments(ExplainConfig, skip={"network", "images", "data", "quick", "visible"})
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
     given, _ = parse_with_data(parser, arguments, optional=True, quick=_QUICK)
     for name in ("network", "images"):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,20 @@ from rich.progress import Progress
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, counted, explain_image
+from maskrobust.lm_modules.explanation.explaining import (
+    ExplanationRequest,
+    count_queries,
+    counted,
+    explain_image,
+    within,
+)
 from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data.files.reading import Reading, reading_for
 from maskrobust.train.explain.config import QUICK, ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.networks import load_networks
@@ -55,7 +63,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     device = find_device(config.device)
-    pictures, total = _pictures(config)
+    files = list_pictures(config.images) if config.data is None else {}
     loaded = load_networks(
         config.network,
         config.data,
@@ -65,6 +73,7 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
         image_size=config.image_size,
     )
     networks = {name: network.to(device) for name, network in loaded.items()}
+    pictures, total = _pictures(config, files, reading_for(loaded.values(), Reading(config.visible)))
     class_names = check_same_classes(networks, config.data)
     targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
@@ -92,14 +101,13 @@ def _recognises(predict: Predictor, picture: Picture, device: torch.device) -> b
     image = picture.image.unsqueeze(0).to(device)
     visible, keys = torch.ones_like(image[:, :1], dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
     with torch.inference_mode():
-        return int(predict(image, visible, keys.to(device)).argmax()) == picture.label
+        return int(within(predict, picture.known)(image, visible, keys.to(device)).argmax()) == picture.label
 
 
-def _pictures(config: ExplainConfig) -> tuple[Iterable[Picture], int]:
-    """The pictures, and at most how many."""
+def _pictures(config: ExplainConfig, files: Mapping[str, Path], reading: Reading) -> tuple[Iterable[Picture], int]:
+    """The pictures, of files or else of data, and at most how many."""
     if config.data is None:
-        files = list_pictures(config.images)
-        return (read_picture(name, path, config.image_size) for name, path in files.items()), len(files)
+        return (read_picture(name, path, config.image_size, reading) for name, path in files.items()), len(files)
     assert config.split is not None
     config.data.prepare_data()
     config.data.setup_split(config.split)
@@ -129,7 +137,8 @@ def _explain(
         name: Segments(segment(picture, name, config).labels.to(image.device)) for name in config.segments
     }
     queries = count_queries(config.plan, image.shape[1], image.shape[2], len(partitions)) * sum(map(len, predictors))
-    asked = [[counted(each, lambda images: advance(images / queries)) for each in of] for of in predictors]
+    known = [[within(each, picture.known) for each in of] for of in predictors]
+    asked = [[counted(each, lambda images: advance(images / queries)) for each in of] for of in known]
     key = int(fold_in(torch.tensor(picture.id), config.seed))
     found = explain_image(ExplanationRequest(image, asked, config.plan, key), partitions, classes)
     found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

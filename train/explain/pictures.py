@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskrobust.augment.batch import check_all_known
 from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_image, id_of, read_file
+from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.pipelines import View
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
@@ -36,6 +36,7 @@ class Picture(NamedTuple):
         label: class of the data, -1 for a file.
         object_mask: (H, W) bool, True on the object; all False where there is none.
         object_id: which object it shows.
+        known: (1, H, W) bool, what may be seen of it; None for all.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Picture(NamedTuple):
     label: int
     object_mask: NDArray[np.bool_]
     object_id: int
+    known: Tensor | None = None
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
@@ -71,20 +73,26 @@ def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def read_picture(name: str, path: Path, image_size: int) -> Picture:
+def read_picture(name: str, path: Path, image_size: int, reading: Reading) -> Picture:
     """Read an image, turned as its EXIF orientation says, and cut out its centre; see `Transform`.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or no pixel is visible.
     """
-    return square_picture(name, decode_image(read_file(path), str(path)), image_size, id_of(Path(path.name)))
+    return square_picture(name, *reading.read(path, path.name), image_size, id_of(Path(path.name)))
 
 
-def square_picture(name: str, whole: Tensor, image_size: int, identity: int = 0) -> Picture:
-    """The square at the centre of an image (3, H, W) uint8, as the recipe "none" of `Transform` sees it."""
-    seen = Transform("none", image_size)(View(whole, torch.zeros_like(whole[:1], dtype=torch.bool))).image
+def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: int, identity: int = 0) -> Picture:
+    """The square at the centre of an image (3, H, W) uint8, as the recipe "none" of `Transform` sees it.
+
+    Raises:
+        InputError: no pixel of the square is visible, by `known`, (1, H, W) bool.
+    """
+    seen, _, known = Transform("none", image_size)(View(whole, torch.zeros_like(whole[:1], dtype=torch.bool), known))
+    if known is not None and not known.any():
+        raise InputError(f"no pixel of '{name}' is visible in the square at its centre; choose another picture.")
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
-    return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity)
+    return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity, known)
 
 
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
@@ -94,7 +102,6 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
     """
     number, taken = 0, set[str]()
     for batch in (each.to("cpu") for each in data.whole_split(split)):
-        check_all_known(batch, "explain")
         objects = data.object_of(batch.ids).tolist()
         for place in range(min(len(objects), count - number)):
             image, identity = batch.images[place], int(batch.ids[place])
@@ -103,7 +110,8 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
             name = file_name(data.sample_name(split, identity))
             name = f"{name}-{identity}" if name in taken else name
             taken.add(name)
-            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place])
+            known = None if batch.visible is None else batch.visible[place]
+            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place], known)
         number += len(objects)
         if number >= count:
             return

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from maskrobust.errors import InputError, check_distinct, check_within
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list
+from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, GivenVisible, Parser, as_list
 
 _CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
 _SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}
@@ -29,6 +29,7 @@ class PlayConfig:
             first call, and kept in the user's cache.
         images: image files, and folders of them; none for those that come with scikit-image, or, for the small
             network, generated ones.
+        visible: which pixels of image files may be seen; the others are a part of every hole.
         methods: masking methods that are chosen when the page opens. It offers all others, too.
         image_size: side in pixels of the square at the centre of each image that is shown, from 32 to 1,024.
         host: address or name to listen at. Requests under another name than this, 127.0.0.1 or localhost are refused.
@@ -40,6 +41,7 @@ class PlayConfig:
 
     network: tuple[str, ...]
     images: tuple[Path, ...]
+    visible: GivenVisible | None = None
     methods: tuple[str, ...] = ("black", "mean", "blur", "inpainting", LAYER_MASKING)
     image_size: int = 224
     host: str = "127.0.0.1"
@@ -57,8 +59,10 @@ def parse_config(arguments: Sequence[str]) -> PlayConfig:
     parser = Parser(prog="maskrobust play", description=__doc__, **PARSER_OPTIONS)
     parser.add_argument("--network", type=list[str] | str, help="a network, or several side by side: '[a, b]'")
     parser.add_argument("--images", type=list[Path] | Path, help="an image, a folder of images, or several: '[a, b]'")
-    parser.add_class_arguments(PlayConfig, skip={"network", "images"})
+    parser.add_argument("--data.visible", type=GivenVisible | None, help=VISIBLE_HELP)
+    parser.add_class_arguments(PlayConfig, skip={"network", "images", "visible"})
     given = vars(parser.instantiate(parser.parse_args(list(arguments))))
+    given["visible"] = given.pop("data").visible
     for name in ("network", "images"):
         given[name] = tuple(as_list(given[name]))
     config = PlayConfig(**given)
@@ -110,11 +114,13 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+        from maskrobust.train.data.files.reading import Reading, reading_for
         from maskrobust.train.play.networks import load_networks, offered_pictures
         from maskrobust.train.play.page import Page
 
         networks = load_networks(config, console)
-        page = Page(config, networks, offered_pictures(config)).blocks()
+        reading = reading_for(networks, Reading(config.visible))
+        page = Page(config, networks, offered_pictures(config, reading), reading).blocks()
         try:
             _, address, _ = page.launch(
                 server_name=config.host,

@@ -12,13 +12,20 @@ from maskrobust.augment import circles_of_equal_area, sample_keys
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.explaining import ExplanationRequest, count_queries, counted, explain_image
+from maskrobust.lm_modules.explanation.explaining import (
+    ExplanationRequest,
+    count_queries,
+    counted,
+    explain_image,
+    within,
+)
 from maskrobust.lm_modules.explanation.overlays import laid_over, score_overlay, shown_scores
 from maskrobust.lm_modules.explanation.plan import ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.methods import illustrate
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.train.explain.pictures import Picture
 
 _LIKELIEST, _SEED = 5, 0
 _SAMPLES, _BATCH_SIZE = 256, 16
@@ -69,8 +76,9 @@ def class_name(network: TrainedNetwork, position: int) -> str:
 
 
 def ask_about_hole(
-    networks: Sequence[TrainedNetwork], methods: Sequence[str], image: Tensor, hidden: NDArray[np.bool_]
-) -> Iterator[Shown]:
+    networks: Sequence[TrainedNetwork], methods: Sequence[str], image: Tensor, hidden: NDArray[np.bool_],
+    known: Tensor | None = None,
+) -> Iterator[Shown]:  # fmt: skip
     """The answers about the whole picture and, where something is hidden, those under each method.
 
     Args:
@@ -78,6 +86,7 @@ def ask_about_hole(
         methods: masking methods.
         image: (3, H, W) float in [0, 1].
         hidden: (H, W) bool, True in the hole.
+        known: (1, H, W) bool, what may be seen of the picture at all; None for all of it.
 
     Raises:
         InputError: the hole covers everything.
@@ -87,17 +96,18 @@ def ask_about_hole(
     hole = torch.from_numpy(hidden)[None, None]
     visible = ~torch.cat([hole, circles_of_equal_area(hole)])
     with torch.inference_mode():
-        logits = [each(image[None].to(_device(each)))[0] for each in networks]
+        logits = [_about(each, image, known) for each in networks]
         whole = [
             Answer(each.name, _likeliest(each, of.softmax(dim=0))) for each, of in zip(networks, logits, strict=True)
         ]
         yield Shown(None, to_picture(image), whole)
         if not hidden.any():
             return
+        shown = visible if known is None else visible & known
         images, keys = image.expand(2, -1, -1, -1), sample_keys(_SEED, torch.zeros(2, dtype=torch.int64))
         for method in methods:
-            seen = illustrate(method, images[:1], visible[:1], keys[:1], networks[0].preprocessing.mean)[0]
-            yield Shown(method, to_picture(seen), [_answer(each, method, images, visible, keys) for each in networks])
+            seen = illustrate(method, images[:1], shown[:1], keys[:1], networks[0].preprocessing.mean)[0]
+            yield Shown(method, to_picture(seen), [_answer(each, method, images, shown, keys) for each in networks])
 
 
 def _answer(network: TrainedNetwork, method: str, images: Tensor, visible: Tensor, keys: Tensor) -> Answer:
@@ -109,6 +119,12 @@ def _answer(network: TrainedNetwork, method: str, images: Tensor, visible: Tenso
     pushed = int((outline - circle).argmax())
     push = (class_name(network, pushed), float(outline[pushed]), float(circle[pushed]))
     return Answer(network.name, _likeliest(network, outline), push)
+
+
+def _about(network: TrainedNetwork, image: Tensor, known: Tensor | None) -> Tensor:
+    """Logits (C,) of a picture of which nothing is hidden but what it does not show."""
+    shown = None if known is None else known[None].to(_device(network))
+    return network(image[None].to(_device(network)), shown)[0]  # type: ignore[no-any-return]
 
 
 def _device(network: TrainedNetwork) -> torch.device:
@@ -126,7 +142,7 @@ def to_picture(image: Tensor) -> Pixels:
 
 
 def explain_whole(
-    network: TrainedNetwork, methods: Sequence[str], explainer: ExplainerName, image: Tensor, report: Report
+    network: TrainedNetwork, methods: Sequence[str], explainer: ExplainerName, picture: Picture, report: Report
 ) -> tuple[str, list[tuple[str, Pixels]]]:
     """The likeliest class of the whole picture, and the picture with its explanation under each masking method.
 
@@ -134,14 +150,15 @@ def explain_whole(
         network: the network to ask.
         methods: masking methods.
         explainer: name of the explainer.
-        image: (3, H, W) float in [0, 1].
+        picture: the picture.
         report: told how far it is.
 
     Raises:
         UnsupportedNetworkError: a method is layer masking, which cannot read the network.
         InputError: no method is chosen, or the picture is too small for the explainer's windows or segments.
     """
-    predictors = [network.predictor(method) for method in methods]
+    image = picture.image
+    predictors = [within(network.predictor(method), picture.known) for method in methods]
     if not predictors:
         raise InputError("An explanation asks the network under masking methods, but none is chosen; choose some.")
     on_device = image.to(_device(network))

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.files.scenes import read_photograph
 from maskrobust.train.data.sets.cues import Cues
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture
@@ -60,18 +61,18 @@ def train_small(data: Cues, path: Path) -> None:
         trainer.save_checkpoint(temporary, weights_only=True)
 
 
-def offered_pictures(config: PlayConfig) -> list[Picture]:
-    """The pictures of `config.image_size` by which the page begins, named for people.
+def offered_pictures(config: PlayConfig, reading: Reading) -> list[Picture]:
+    """The pictures of `config.image_size` by which the page begins, named for people, files by `reading`.
 
     Raises:
         MissingFileError, InputError: a file is missing, or is no image.
     """
     size = config.image_size
     if config.images:
-        found = [read_picture(name, path, size) for name, path in list_pictures(config.images).items()]
+        found = [read_picture(name, path, size, reading) for name, path in list_pictures(config.images).items()]
     elif config.network:
         pixels = {PurePath(file).stem: torch.tensor(read_photograph(file)).permute(2, 0, 1) for file in _PHOTOGRAPHS}
-        found = [square_picture(name, image, size) for name, image in pixels.items()]
+        found = [square_picture(name, image, None, size) for name, image in pixels.items()]
     else:
         data = Cues(test_images=8, image_size=size)
         found = [each._replace(name=data.class_names[each.label]) for each in pictures_of(data, "test", 8)]
@@ -83,4 +84,4 @@ def _empty_scenes(size: int) -> Iterator[Picture]:
     grey = torch.full((3, size, size), 128, dtype=torch.uint8)
     photographs = {PurePath(file).stem: torch.tensor(read_photograph(file)).permute(2, 0, 1) for file in _NO_OBJECTS}
     for name, pixels in ({"grey": grey} | photographs).items():
-        yield square_picture(f"empty scene: {name}", pixels, size)
+        yield square_picture(f"empty scene: {name}", pixels, None, size)

@@ -15,7 +15,8 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS, ExplainerName
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.data.files.image_files import decode_image, decode_mask, size_of
+from maskrobust.train.data.files.image_files import decode_mask, size_of
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.transforms import RESIZED_OVER_CROPPED
 from maskrobust.train.explain.pictures import Picture, square_picture
 from maskrobust.train.play import PlayConfig
@@ -41,10 +42,13 @@ class Page:
         config: what to show.
         networks: the networks to ask.
         pictures: the pictures to begin with.
+        reading: how uploads are read.
     """
 
-    def __init__(self, config: PlayConfig, networks: Sequence[TrainedNetwork], pictures: Sequence[Picture]) -> None:
-        self.config, self.networks, self.pictures = config, networks, pictures
+    def __init__(
+        self, config: PlayConfig, networks: Sequence[TrainedNetwork], pictures: Sequence[Picture], reading: Reading
+    ) -> None:
+        self.config, self.networks, self.pictures, self.reading = config, networks, pictures, reading
 
     def choose(self, hole: Hole, methods: list[str], event: gr.EventData) -> tuple[Picture, Any, str]:
         """Another of the pictures behind the same hole: it, the painter's value, and the answers."""
@@ -55,7 +59,8 @@ class Page:
     def upload(self, content: bytes | None, hole: Hole, methods: list[str]) -> tuple[Any, Any, str]:
         """A picture of the user's own behind the same hole; what is no picture changes nothing but the sentence."""
         try:
-            picture = square_picture("your picture", decode_image(content or b"", "the upload"), self.config.image_size)
+            whole = self.reading.decode(content or b"", "the upload")
+            picture = square_picture("your picture", *whole, self.config.image_size)
         except InputError as error:
             reason = str(error).partition(";")[0]  # what follows is about files of a data set
             return gr.skip(), gr.skip(), rendered(problem=f"{reason}; choose another picture.")
@@ -73,7 +78,7 @@ class Page:
         """The answers as HTML, or one sentence."""
         in_order = [each for each in masking_methods() if each in methods]
         try:
-            return rendered([*ask_about_hole(self.networks, in_order, picture.image, hole)])
+            return rendered([*ask_about_hole(self.networks, in_order, picture.image, hole, picture.known)])
         except InputError as error:
             return rendered(problem=str(error))
 
@@ -87,7 +92,7 @@ class Page:
 
         def explained(network: TrainedNetwork) -> tuple[Any, ...]:
             told = partial(report, network.name)
-            return network.name, *explain_whole(network, methods, explainer, picture.image, told)
+            return network.name, *explain_whole(network, methods, explainer, picture, told)
 
         try:
             return rendered(explanations=[*map(explained, self.networks)])

@@ -12,8 +12,10 @@ from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.train.arguments import GivenVisible
+from maskrobust.train.data.files.reading import Reading, reading_for
 from maskrobust.train.data.loading import rank_and_number
-from maskrobust.train.predict.pictures import Pictures, list_pictures, read_batches, visible_source
+from maskrobust.train.predict.pictures import Pictures, list_pictures, read_batches
 
 WHOLE = "whole"
 """In place of a masking method where nothing says what is visible."""
@@ -60,7 +62,7 @@ class Prediction(NamedTuple):
 def predict(
     network: TrainedNetwork,
     images: str | Path | Sequence[str | Path],
-    visible: str | float | Path | None = None,
+    visible: GivenVisible | Path | None = None,
     *,
     methods: Sequence[MaskingMethod] | None = None,
     features: bool = False,
@@ -76,9 +78,9 @@ def predict(
     Args:
         network: from `load_network`. It computes on the device that it is on.
         images: image files, and folders of them, which are searched at any depth.
-        visible: which pixels may be seen. "alpha": all that are not fully transparent. A number: all but those of which
-            every band has this value in the file. A folder of masks: FOLDER/a/b.png for the image a/b.jpg of a folder,
-            white where visible. None: all.
+        visible: which pixels may be seen: "alpha", a no-data value, a folder of masks, a CSV file of boxes, one box, or
+            "all"; see `maskrobust.train.data.files.reading.Reading`. None: as in the network's training, which a line
+            says, and all where that says nothing.
         methods: masking methods to compare. By default the one of the training, or layer masking if it was trained
             without holes.
         features: also give features ahead of the last linear layer, for which the network is asked twice.
@@ -101,8 +103,8 @@ def predict(
     check_at_least("batch_size", batch_size, 1)
     check_at_least("num_workers", num_workers, 0)
     given = [images] if isinstance(images, str | Path) else images
-    files, source = list_pictures(map(Path, given)), visible_source(visible)
-    asked = _chosen_methods(network, methods, is_whole=source is None)
+    files, reading = list_pictures(map(Path, given)), reading_for([network], Reading(visible))
+    asked = _chosen_methods(network, methods, is_whole=not reading.hides)
     if network.preprocessing.size is None:
         raise InputError(
             f"predict needs the size of its pictures, which '{network.name}' does not say; say it, as in "
@@ -111,7 +113,7 @@ def predict(
     rank, number = rank_and_number()
     starts = range(0, len(files), batch_size)[rank::number]
     batches = [range(len(files))[start : start + batch_size] for start in starts]
-    read = read_batches(Pictures(files, source, network.preprocessing), batches, num_workers)
+    read = read_batches(Pictures(files, reading, network.preprocessing), batches, num_workers)
     names = network.class_names or [f"class {place}" for place in range(network.num_classes)]
     device = next(network.parameters()).device
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from maskrobust.errors import InputError, check_at_least
+from maskrobust.errors import check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list
+from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, GivenVisible, Parser, as_list
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder, printable, write_text
@@ -44,7 +44,7 @@ class PredictConfig:
     network: str
     images: list[Path]
     out: Path
-    visible: str | None = None
+    visible: GivenVisible | None = None
     methods: tuple[MaskingMethod, ...] | None = None
     top: int = 5
     features: Path | None = None
@@ -69,9 +69,8 @@ def parse_config(arguments: Sequence[str]) -> PredictConfig:
     )
     parser.add_argument(
         "--data.visible",
-        type=str | None,
-        help="which pixels may be seen: alpha (all that are not fully transparent), a no-data value such as 0, or a "
-        "folder of masks of the same names (.png), white where visible; all by default",
+        type=GivenVisible | None,
+        help=VISIBLE_HELP,
     )
     parser.add_class_arguments(PredictConfig, skip={"network", "images", "visible"})
     given = vars(parser.instantiate(parser.parse_args(list(arguments))))
@@ -82,8 +81,6 @@ def parse_config(arguments: Sequence[str]) -> PredictConfig:
     Preprocessing().with_changes(config.preprocess or {})
     if config.methods is not None:
         check_methods(config.methods, "methods")
-        if config.visible is None:
-            raise InputError("--methods says how to hide what is not visible, but all is; give --data.visible, too.")
     return config
 
 

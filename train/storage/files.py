@@ -85,14 +85,27 @@ def parse_json(content: bytes) -> Any:
 def read_pairs(path: Path, *head: str) -> dict[str, str]:
     """Read a CSV file of two columns, such as image and class: the second text of each line by its first.
 
+    Raises:
+        MissingFileError, InputError: see `read_rows`; or it has the same first text twice.
+    """
+    found: dict[str, str] = {}
+    for one, other in read_rows(path, *head):
+        if one in found:
+            raise InputError(f"'{path}' must name each {head[0]} once, but '{one}' comes twice; correct it.")
+        found[one] = other
+    return found
+
+
+def read_rows(path: Path, *head: str) -> list[list[str]]:
+    """Read the lines of a CSV file after its first, without spaces around their texts.
+
     Args:
         path: path of the file, in UTF-8 with or without a byte order mark.
         head: what its first line holds.
 
     Raises:
         MissingFileError: there is no such file.
-        InputError: it is larger than `LARGEST_JSON` bytes, no such CSV, holds its first line alone, has the same first
-            text twice, or a second of more than 255 characters.
+        InputError: it is larger than `LARGEST_JSON` bytes, no such CSV, or holds its first line alone.
     """
     if not path.is_file():
         raise MissingFileError(f"'{path}' must hold {' and '.join(head)} as CSV, but does not exist; check the path.")
@@ -105,10 +118,9 @@ def read_pairs(path: Path, *head: str) -> dict[str, str]:
             raise ValueError(f"its first line is {','.join(first)[:_LONGEST_TEXT]}")
         if wrong := [row for row in rows if len(row) != len(head)]:
             raise ValueError(f"it has the line {','.join(wrong[0])}")
-        found = {one.strip(): other.strip() for one, other in rows}
-        if len(found) < len(rows) or not rows:
-            raise ValueError("a name comes twice, or none" if rows else "it has no other line")
-        return found
+        if not rows:
+            raise ValueError("it has no other line")
+        return [[*map(str.strip, row)] for row in rows]
     except (ValueError, csv.Error) as error:
         raise InputError(
             f"'{path}' must be a CSV file in UTF-8 whose first line is {','.join(head)} and whose others hold these, "

@@ -23,7 +23,7 @@ class Module(pl.LightningModule):
 def logged(root, **options):
     """What the callback logs of a validation."""
     colours = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    data = Folder(str(root), nodata=0, image_size=SIZE, num_workers=0, batch_size=16, **colours)
+    data = Folder(str(root), visible=0, image_size=SIZE, num_workers=0, batch_size=16, **colours)
     callback = RelianceCallback(("black", "mean", "inpainting"), network="net", data=data, replicates=20, **options)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)

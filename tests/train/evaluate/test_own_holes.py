@@ -21,10 +21,10 @@ from tests.train.report.pages import Page, squeezed
 from tests.train.tiny import FEW_MEASURES
 
 
-def evaluate(root, *options, nodata=0):
+def evaluate(root, *options, visible=0):
     """Measure a network that names the class by a black hole, on images below `root`."""
     data = ["--data=Folder", f"--data.root={root}", f"--data.image_size={SIZE}", "--data.num_workers=0"]
-    data += [f"--data.nodata={nodata}"] * (nodata is not None)
+    data += [f"--data.visible={visible}"] * (visible is not None)
     network = write_network(root.parent / "weights.pt")
     look = "--preprocess={mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}"
     run = [f"--network={network}", look, "--methods=[black, mean]", f"--out={root.parent / 'out'}"]
@@ -144,7 +144,7 @@ def test_the_word_follows_from_the_interval_of_the_pull(low, high, tell, state):
 def test_without_holes_nothing_is_asked_about_them_and_one_line_says_so_if_there_could_be_some(tmp_path):
     out = evaluate(write_gaps(tmp_path / "images", holes="none"))
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES in settings_of(out)["left_out"]
-    out = evaluate(write_gaps(tmp_path / "images", holes="none"), nodata=None)
+    out = evaluate(write_gaps(tmp_path / "images", holes="none"), visible=None)
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
     out = evaluate(write_gaps(tmp_path / "images"), "--plan.own_holes=0")
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
@@ -163,7 +163,7 @@ def test_a_fill_that_mends_says_nothing_of_holes(tmp_path):
 
 def test_the_bank_of_an_evaluation_holds_every_image(tmp_path):
     root = write_gaps(tmp_path / "images", holes="half")
-    data = Folder(str(root), nodata=0, image_size=SIZE, batch_size=16, num_workers=0)
+    data = Folder(str(root), visible=0, image_size=SIZE, batch_size=16, num_workers=0)
     data.setup_split("test")
     bank = HoleBank.from_batches(data.whole_split("test"), data.object_of)
     assert bank is not None and len(bank) == 60

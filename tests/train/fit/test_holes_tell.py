@@ -30,10 +30,10 @@ def tiles(tmp_path_factory):
     return folders
 
 
-def fit(root, out, *options, nodata="alpha"):
+def fit(root, out, *options, visible="alpha"):
     """Train for two steps; the weights."""
     data = ["--data=Folder", f"--data.root={root}", "--data.image_size=32", "--data.num_workers=0"]
-    data += ["--data.batch_size=16", f"--data.nodata={nodata}"]
+    data += ["--data.batch_size=16", f"--data.visible={visible}"]
     trainer = ["max_steps=2", "limit_val_batches=1", "accelerator=cpu", "enable_progress_bar=false"]
     run = [f"--trainer.default_root_dir={out}", *(f"--trainer.{each}" for each in trainer)]
     main(["fit", *TINY_NETWORK, *data, *run, *options])
@@ -63,11 +63,13 @@ def test_one_line_says_that_holes_tell_the_class_by_what_and_what_to_do_before_t
     assert "shape" in features.split(" and ") and 90 < int(order) <= 100
 
 
-@pytest.mark.parametrize(("dose", "nodata"), [(0, "alpha"), (0.9, "null")], ids=["holes that tell nothing", "no holes"])
+@pytest.mark.parametrize(
+    ("dose", "visible"), [(0, "alpha"), (0.9, "null")], ids=["holes that tell nothing", "no holes"]
+)
 def test_nothing_is_said_where_holes_tell_nothing_and_where_there_are_none(
-    dose, nodata, tiles, tmp_path, capsys, caplog
+    dose, visible, tiles, tmp_path, capsys, caplog
 ):
-    fit(tiles[dose], tmp_path, nodata=nodata)
+    fit(tiles[dose], tmp_path, visible=visible)
     assert "The holes of" not in "".join(capsys.readouterr()) + caplog.text
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 from maskrobust.augment import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.files.image_files import decode_mask, size_of
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.pipelines import View
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.explain.pictures import read_picture
@@ -168,7 +169,7 @@ class Tab:
 
 def expected(picture, hole):
     """What the page must say, from networks that are asked in Python."""
-    image = read_picture("it", picture, SIZE).image[None]
+    image = read_picture("it", picture, SIZE, Reading()).image[None]
     found: dict[str, list[list[tuple[str, str]]]] = {method: [] for method in ("whole", *METHODS)}
     with torch.no_grad():
         for name in NETWORKS:
@@ -377,5 +378,5 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path, monkeypatch):
 def test_a_hole_that_is_none_is_refused(drawn):
     from maskrobust.train.play.page import Page
 
-    page = Page(PlayConfig((), (), image_size=8), [], [])
+    page = Page(PlayConfig((), (), image_size=8), [], [], Reading())
     assert 'role="alert"' in page.paint(None, [], SimpleNamespace(hole=drawn))[1]  # type: ignore[arg-type]

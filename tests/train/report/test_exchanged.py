@@ -26,7 +26,7 @@ def evaluated(tmp_path, monkeypatch):
         data = ["--data=Folder", f"--data.root={root}", f"--data.image_size={SIZE}", "--data.num_workers=0"]
         look = "--preprocess={mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}"
         run = [f"--network={write_network(tmp_path / 'w.pt')}", look, "--methods=[black, mean]", f"--out={tmp_path}"]
-        main(["evaluate", *data, "--data.nodata=0", *run, *FEW_MEASURES])
+        main(["evaluate", *data, "--data.visible=0", *run, *FEW_MEASURES])
         return Page((tmp_path / "report.html").read_text()), drawn[-1]
 
     return evaluate

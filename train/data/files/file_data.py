@@ -17,19 +17,19 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.train.arguments import GivenVisible
 from maskrobust.train.data.base import SPLITS_OF_STAGE, Colour, ColouredDataModule
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
     MaskCode,
-    NoData,
     check_headers,
-    decode_image,
+    check_size,
     decode_mask,
-    decode_visible,
     read_file,
 )
 from maskrobust.train.data.files.objects import ObjectNames
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
@@ -73,7 +73,8 @@ class FileDataset(Dataset[Batch]):
         image_size: side of the square images.
         augmentation_seed: None for the view of evaluation. Otherwise the view of training: index i + n x len(self) is
             the i-th image as seen in epoch n, a function of (augmentation_seed, id, epoch) alone.
-        nodata: which pixels hold no data; None for none. Then batches have `visible`.
+        reading: how files are read; None for all of them visible.
+        root: folder that the images lie below, by which `reading` knows their paths.
         transform: makes the views of training; None for the recipe "crop_flip".
     """
 
@@ -83,12 +84,13 @@ class FileDataset(Dataset[Batch]):
         mask_code: MaskCode,
         image_size: int,
         augmentation_seed: int | None = None,
-        nodata: NoData | None = None,
+        reading: Reading | None = None,
+        root: Path = Path(),
         transform: Transform | None = None,
     ) -> None:
         self.files = FileTable(files)
         self.mask_code = mask_code
-        self.augmentation_seed, self.nodata = augmentation_seed, nodata
+        self.augmentation_seed, self.reading, self.root = augmentation_seed, reading or Reading(), root
         if augmentation_seed is None:
             transform = Transform("none", image_size)
         self.transform = transform or Transform("crop_flip", image_size)
@@ -101,24 +103,20 @@ class FileDataset(Dataset[Batch]):
 
         Raises:
             InputError: a file cannot be read, a mask has another size than its image, or no pixel of the image, or of
-                its view for evaluation, holds data.
+                its view for evaluation, may be seen.
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        content = read_file(file.image)
-        image = decode_image(content, str(file.image))
+        image, visible = self.reading.read(file.image, place_of(file, self.root))
         size = (image.shape[1], image.shape[2])
         object_mask = read_mask_of(file, self.mask_code, size)
         if object_mask is None:
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
-        visible = None if self.nodata is None else decode_visible(content, self.nodata, str(file.image))
         label = torch.tensor(file.label, dtype=torch.int64)
         sample = Batch(torch.tensor(file.id), image, object_mask, label, visible)
         seen = self.transform.of_sample(sample, self.augmentation_seed or 0, epoch)
         if self.augmentation_seed is None and seen.visible is not None and not seen.visible.any():
-            raise InputError(
-                f"no pixel that holds data is left of '{file.image}' in the square at its centre; leave it out."
-            )
+            raise InputError(f"no pixel of '{file.image}' is visible in the square at its centre; leave it out.")
         return seen
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
@@ -142,14 +140,18 @@ class FileDataModule(ColouredDataModule):
         std: standard deviation of the training pixels; likewise.
         transform: views of training: "crop_flip" (a random crop and a flip), "none", "light", a file that
             `albumentations.save` wrote, or the path of a function that makes one; see `transforms.Transform`.
+        visible: which pixels may be seen: alpha, nan, a no-data value, a folder of masks, a CSV file of boxes, or
+            {hidden_box: [left, top, right, bottom]}; see `reading.Reading`.
 
     Raises:
+        MissingFileError: a file or folder that `visible` names is missing.
         InputError: an argument leaves its range.
     """
 
     training_stage = "train"
-    nodata: NoData | None = None
-    """Which pixels hold no data; None for none."""
+    reading: Reading
+    root: Path = Path()
+    """The folder that images lie below, and by which `objects` and `visible` know their paths."""
 
     def __init__(
         self,
@@ -162,8 +164,10 @@ class FileDataModule(ColouredDataModule):
         mean: Colour | None = None,
         std: Colour | None = None,
         transform: GivenTransform = "crop_flip",
+        visible: GivenVisible | None = None,
     ) -> None:
         super().__init__(mean, std)
+        self.reading = Reading(visible)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         self.transform = Transform(transform, image_size)
         self._set_loading(batch_size, num_workers, seed)
@@ -181,12 +185,18 @@ class FileDataModule(ColouredDataModule):
             return IMAGENET_MEAN, IMAGENET_STD
         self._check_files_of_fit()
         some = _spread(self.files("train"), _COLOUR_IMAGES)
-        mean, std = measured_colours(some, self.image_size, self.nodata)
+        mean, std = measured_colours(some, self.image_size, self.reading, self.root)
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
         return mean, std
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs, and tell how many have a mask."""
+        """List the files of the splits that `stage` needs, and tell how many have a mask.
+
+        Raises:
+            MissingFileError, InputError: nothing says what is visible of an image; or in a fit, a file cannot be read.
+        """
+        for split in SPLITS_OF_STAGE[stage]:
+            self.reading.check_listed(place_of(file, self.root) for file in self.files(split))
         if stage == "fit" and rank_and_number()[0] == 0:
             self._check_files_of_fit()
             self._training_dataset()[0]  # a transform that does not work ends no epoch
@@ -200,7 +210,9 @@ class FileDataModule(ColouredDataModule):
         if self._fit_is_checked:
             return
         splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
-        check_headers([file.image for split in splits for file in self.files(split)], self.nodata)
+        places = {file.image: place_of(file, self.root) for split in splits for file in self.files(split)}
+        self.reading.check_listed(places.values())
+        check_headers([*places], lambda path: self.reading.check(path, places[path]))
         self._fit_is_checked = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -209,7 +221,7 @@ class FileDataModule(ColouredDataModule):
 
     def _training_dataset(self) -> FileDataset:
         files, seed = self.files("train"), self.order_seed
-        return FileDataset(files, self.mask_code, self.image_size, seed, self.nodata, self.transform)
+        return FileDataset(files, self.mask_code, self.image_size, seed, self.reading, self.root, self.transform)
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split in the order of `files`, in the view of evaluation."""
@@ -231,13 +243,13 @@ class FileDataModule(ColouredDataModule):
         files = self.files(split)
         return [file for file in files if file.mask is not None] or files[:1]
 
-    def _take_objects(self, objects: str | None, root: Path) -> None:
-        """Take how objects are named, by the path of an image below a folder; None for not at all."""
-        self.objects, self._root_of_names = None if objects is None else ObjectNames(objects), root
+    def _take_objects(self, objects: str | None) -> None:
+        """Take how objects are named, by the path of an image below `root`; None for not at all."""
+        self.objects = None if objects is None else ObjectNames(objects)
 
     def _named_samples(self, split: Split) -> Iterable[tuple[int, tuple[str, object]]]:
         for file in self.files(split):
-            yield file.id, (file.image.relative_to(self._root_of_names).as_posix(), file.label)
+            yield file.id, (place_of(file, self.root), file.label)
 
     def labels(self, split: Split) -> Tensor:
         """(N,) int64 labels of the images of a split."""
@@ -248,21 +260,29 @@ class FileDataModule(ColouredDataModule):
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        return self._loader(FileDataset(files, self.mask_code, self.image_size, nodata=self.nodata))
+        return self._loader(FileDataset(files, self.mask_code, self.image_size, None, self.reading, self.root))
 
 
-def measured_colours(files: Sequence[ImageFile], image_size: int, nodata: NoData | None) -> tuple[Colour, Colour]:
+def place_of(file: ImageFile, root: Path) -> str:
+    """The path of an image below a folder, its parts between slashes; its name where it lies elsewhere."""
+    return file.image.relative_to(root).as_posix() if file.image.is_relative_to(root) else file.image.name
+
+
+def measured_colours(
+    files: Sequence[ImageFile], image_size: int, reading: Reading, root: Path
+) -> tuple[Colour, Colour]:
     """Mean and standard deviation of pixels as a training sees them: of one crop of each image, in [0, 1].
 
     Args:
         files: at least one image.
         image_size: side of the crops in pixels.
-        nodata: which pixels hold no data, and do not count.
+        reading: how files are read; pixels that are hidden do not count.
+        root: folder that the images lie below.
 
     Returns:
         Mean and standard deviation for red, green and blue, with four decimals; the latter is at least 1 / 255.
     """
-    dataset = FileDataset([file._replace(mask=None) for file in files], "binary", image_size, 0, nodata)
+    dataset = FileDataset([file._replace(mask=None) for file in files], "binary", image_size, 0, reading, root)
     shown = (
         in_unit_range(sample.images).double()[:, sample.known[0]]
         for sample in map(dataset.__getitem__, range(len(files)))
@@ -326,11 +346,7 @@ def read_mask_of(file: ImageFile, code: MaskCode, size: tuple[int, int]) -> Tens
         object_mask = decode_mask(read_file(file.mask), code, str(file.mask))
     else:
         object_mask = file.mask.read()
-    if object_mask.shape[1:] != size:
-        raise InputError(
-            f"'{file.mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, "
-            f"{size} (height, width), got {tuple(object_mask.shape[1:])}; make it again from that image."
-        )
+    check_size(file.mask, tuple(object_mask.shape[1:]), size)
     return object_mask
 
 
@@ -345,6 +361,7 @@ class EvaluationImages(FileDataModule):
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
+        visible: which pixels may be seen; see `FileDataModule`.
 
     Raises:
         InputError: an argument leaves its range, there is no image, or an image comes twice.
@@ -358,8 +375,9 @@ class EvaluationImages(FileDataModule):
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
+        visible: GivenVisible | None = None,
     ) -> None:
-        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers)
+        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers, visible=visible)
         self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
         if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")

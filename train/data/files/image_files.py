@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -21,13 +21,14 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from maskrobust.augment.visible_pixels import check_nodata, visible_from
+from maskrobust.augment.visible_pixels import check_nodata
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
-NoData = float | Literal["alpha"]
+Marked = Literal["alpha"]
+NoData = float | Marked
 """Which pixels hold no data: those of which every band has this value in the file, or that are fully transparent."""
 
 IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
@@ -206,22 +207,22 @@ def read_file(path: Path) -> bytes:
         raise InputError(_unreadable(str(path), error)) from error
 
 
-def check_headers(paths: Sequence[Path], nodata: NoData | None = None) -> None:
-    """Read the header of every image, several at once, and name all that cannot be read.
+def check_headers(paths: Sequence[Path], check: Callable[[Path], object]) -> None:
+    """Read the header of every image, several at once, and name all that are refused.
 
     Args:
         paths: the image files.
-        nodata: what `decode_visible` will be given.
+        check: raises an InputError for one that is refused.
 
     Raises:
-        InputError: some cannot be read; a line says each, if there are several.
+        InputError: some are refused; a line says each, if there are several.
     """
     if len(paths) > _MANY:
         rank_zero_info(f"reading the headers of {len(paths)} images")
     faults = list[str]()
     with ThreadPoolExecutor(_READERS) as readers:
         for at in range(0, len(paths), _AT_ONCE):
-            faults += filter(None, readers.map(partial(_fault_of, nodata), paths[at : at + _AT_ONCE]))
+            faults += filter(None, readers.map(partial(_fault_of, check), paths[at : at + _AT_ONCE]))
     if len(faults) == 1:
         raise InputError(faults[0])
     for fault in faults:
@@ -233,14 +234,28 @@ def check_headers(paths: Sequence[Path], nodata: NoData | None = None) -> None:
         )
 
 
-def _fault_of(nodata: NoData | None, path: Path) -> str:
-    """What is wrong with the header of an image, of which no more is read; empty where nothing is."""
+def _fault_of(check: Callable[[Path], object], path: Path) -> str:
+    """What is wrong with an image; empty where nothing is."""
     try:
-        with _opened(path, str(path)) as image:
-            _check_lossless(image, nodata, str(path))
+        check(path)
         return ""
     except InputError as error:
         return str(error)
+
+
+def check_header(path: Path, nodata: NoData | None = None) -> tuple[int, int]:
+    """(H, W) of an image as it is displayed, of which no more than the header is read.
+
+    Args:
+        path: the file.
+        nodata: what `decode_visible` will be given.
+
+    Raises:
+        InputError: it is no image, or is refused by `decode_visible` for its format.
+    """
+    with _opened(path, str(path)) as image:
+        _check_lossless(image, nodata, str(path))
+        return _displayed_size(image)
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
@@ -271,8 +286,8 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         name: what messages call the image.
 
     Raises:
-        InputError: it is no image that can be read whole, `nodata` is no value of its integer type or is compared with
-            a lossy file, or none of its pixels holds data.
+        InputError: it is no image that can be read whole, or `nodata` is no value of its integer type or is compared
+            with a lossy file.
     """
     with _opened(content, name) as image:
         _check_lossless(image, nodata, name)
@@ -286,23 +301,26 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         check_nodata(value, turned.dtype)
     except InputError as error:
         raise InputError(f"in '{name}', {error}") from error
-    try:
-        return visible_from(turned, nodata=value)
-    except InputError as error:
-        raise InputError(f"no pixel of '{name}' holds data, for nodata is {nodata}; leave it out.") from error
+    return (turned != value).any(dim=0, keepdim=True)
 
 
-def size_of(content: bytes, name: str) -> tuple[int, int]:
-    """(H, W) that `decode_image` gives an encoded image, from its header alone unless it is a TIFF.
+def size_of(content: bytes | Path, name: str) -> tuple[int, int]:
+    """(H, W) that `decode_image` gives an image, encoded or in a file, from its header alone.
 
     Raises:
         InputError: it is no image.
     """
     with _opened(content, name) as image:
-        if image.format == "TIFF":
-            image.load()  # Pillow turns a TIFF when it loads the pixels
-        height, width = image.height, image.width
-        return (width, height) if _orientation(image) in _TRANSPOSING else (height, width)
+        return _displayed_size(image)
+
+
+def check_size(mask: object, found: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Refuse a mask, named by `mask`, that has not the (height, width) of its image."""
+    if found != size:
+        raise InputError(
+            f"'{mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, {size} "
+            f"(height, width), got {found}; make it again from that image."
+        )
 
 
 def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
@@ -400,6 +418,12 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
+def _displayed_size(image: Image.Image) -> tuple[int, int]:
+    """(H, W), which Pillow exchanges by itself in a TIFF."""
+    exchanged = image.format != "TIFF" and _orientation(image) in _TRANSPOSING
+    return (image.width, image.height) if exchanged else (image.height, image.width)
+
+
 def _turned(pixels: Tensor, orientation: int) -> Tensor:
     """(..., H, W) as an EXIF orientation says that they are to be displayed."""
     exchanged = pixels.mT if orientation in _TRANSPOSING else pixels
@@ -469,7 +493,7 @@ def _check_lossless(image: Image.Image, nodata: NoData | None, name: str) -> Non
     compression = image.info.get("compression") if image.format == "TIFF" else f"{image.format}".lower()
     if nodata not in (None, "alpha") and compression in _LOSSY:
         raise InputError(
-            f"nodata {nodata} must be compared with pixels as they were, but '{name}' is compressed by {compression}, "
+            f"visible {nodata} must be compared with pixels as they were, but '{name}' is compressed by {compression}, "
             "which changes them; make lossless PNG or TIFF files of the originals."
         )
 

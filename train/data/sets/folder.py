@@ -1,6 +1,5 @@
 """`Folder`: a user's own images in folders of classes, with optional object masks."""
 
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from maskrobust.errors import InputError, MissingFileError, check_within
 from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
-from maskrobust.train.data.files.image_files import ImageFile, NoData, list_classes, list_images
+from maskrobust.train.data.files.image_files import ImageFile, list_classes, list_images
 from maskrobust.train.types import Split
 
 _REMEDIES: dict[Split, str] = {
@@ -30,16 +29,12 @@ class Folder(FileDataModule):
     Args:
         root: folder of the images.
         mask_root: folder of the masks; None where there are none.
-        nodata: pixels that hold no data, and are hidden whatever else is: those of which every band has this value in
-            the file, at least 0, such as 0 or 65535; or "alpha", those that are fully transparent. None where all
-            pixels hold data. Give it with lossless files alone: JPEG changes values. A training without masks sees
-            these pixels black.
         val_fraction: fraction of the training images that make the validation split, in (0, 1); None to validate on
             the images in val/.
         objects: which images show one object, such as the frames of a film: a CSV file whose first line is
             `image,object`, by the path of an image below root, with or without suffix; or a regular expression, whose
             first group in that path names the object. None where every image shows another one.
-        options: mask_code, image_size, batch_size, num_workers, seed, mean, std and transform; see
+        options: mask_code, image_size, batch_size, num_workers, seed, mean, std, transform and visible; see
             `FileDataModule`. The seed decides the validation split of `val_fraction`, too.
 
     Raises:
@@ -53,7 +48,6 @@ class Folder(FileDataModule):
         root: str,
         mask_root: str | None = None,
         *,
-        nodata: NoData | None = None,
         val_fraction: float | None = None,
         objects: str | None = None,
         **options: Any,
@@ -61,10 +55,7 @@ class Folder(FileDataModule):
         super().__init__(**options)
         self.root, self.mask_root = Path(root), None if mask_root is None else Path(mask_root)
         self.val_fraction = val_fraction
-        self._take_objects(objects, self.root)
-        if nodata is not None and nodata != "alpha" and not 0 <= nodata < inf:
-            raise InputError(f"nodata must be alpha or a value of pixels, at least 0, got {nodata}; correct it.")
-        self.nodata = nodata
+        self._take_objects(objects)
         self._folders = _folders_of_splits(self.root, val_fraction)
         split_names = (".",) if "." in self._folders.values() else ALL_SPLITS
         if self.mask_root is not None and not any((self.mask_root / each).is_dir() for each in split_names):

@@ -19,7 +19,7 @@ class Images(FileDataModule):
     Args:
         root: folder of the images.
         val_fraction: fraction of the images that the validation loss is measured on, in (0, 1), decided by their ids.
-        options: image_size, batch_size, num_workers, seed, mean, std and transform; see `FileDataModule`. The
+        options: image_size, batch_size, num_workers, seed, mean, std, transform and visible; see `FileDataModule`. The
             seed decides the validation split, too.
 
     Raises:
@@ -33,7 +33,7 @@ class Images(FileDataModule):
     def __init__(self, root: str, *, val_fraction: float = 0.05, **options: Any) -> None:
         super().__init__(**options)
         check_within("(0, 1)", "val_fraction", val_fraction)
-        folder = Path(root)
+        self.root = folder = Path(root)
         found, others = list_folder(folder, folder, None, _UNLABELLED)
         if not found:
             given = "holds none" if folder.is_dir() else "does not exist"

@@ -39,7 +39,7 @@ class ImagesWithMasks(EvaluationImages):
         objects: which images show one object: a CSV file whose first line is `image,object`, by the path of an image
             below the folder of the images, with or without suffix; or a regular expression, whose first group in that
             path names the object. None where every image shows another one.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and visible; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or the file is missing.
@@ -54,7 +54,8 @@ class ImagesWithMasks(EvaluationImages):
         class_names, files = list_with_masks(Path(images), Path(masks), None if labels is None else Path(labels))
         super().__init__(class_names=class_names, files=files, **options)
         self.mask_code = mask_code
-        self._take_objects(objects, Path(images))
+        self.root = Path(images)
+        self._take_objects(objects)
 
 
 def list_with_masks(images: Path, masks: Path, labels: Path | None) -> tuple[tuple[str, ...], list[ImageFile]]:
@@ -136,7 +137,7 @@ class ImageNetS(EvaluationImages):
 
     Args:
         root: folder that holds validation and validation-segmentation.
-        options: image_size, batch_size and num_workers; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers and visible; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder is missing.
@@ -155,6 +156,7 @@ class ImageNetS(EvaluationImages):
             if isinstance(file.mask, Path)
         ]
         super().__init__(class_names=class_names, files=files, **options)
+        self.root = images
 
 
 class ClassPixels(NamedTuple):

@@ -26,8 +26,8 @@ class Pets(FileDataModule):
         root: folder with oxford-iiit-pet/images and oxford-iiit-pet/annotations below it.
         download: fetch what is missing through torchvision, about 800 MB.
         val_fraction: fraction of the trainval images that make the validation split, in (0, 1).
-        options: image_size, batch_size, num_workers, seed, mean and std; see `FileDataModule`. The seed decides the
-            validation split, too.
+        options: image_size, batch_size, num_workers, seed, mean, std and visible; see `FileDataModule`. The seed
+            decides the validation split, too.
 
     Raises:
         InputError: an argument leaves its range.

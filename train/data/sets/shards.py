@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -12,8 +12,10 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
+from maskrobust.train.arguments import GivenVisible
 from maskrobust.train.data.base import Colour, ColouredDataModule
 from maskrobust.train.data.files.objects import ObjectNames
+from maskrobust.train.data.files.reading import ALL, Reading, is_beside_images
 from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
     EvaluationLoader,
@@ -45,6 +47,8 @@ class Shards(ColouredDataModule):
             reading the first shard.
         label_field: field of `json` that holds the label; None to read `cls`. A label is a number, or one of `classes`.
         mask: suffix of object masks, in which what is not black is the object.
+        visible: which pixels may be seen: alpha, a no-data value, or {hidden_box: [left, top, right, bottom]}, as of
+            `Folder`; or the suffix of a mask in each sample, white where visible, such as visible.png.
         objects: which samples show one object: a CSV file whose first line is `image,object`, by the keys of samples,
             or a regular expression, whose first group in the key names the object. Shards are then read once more. None
             where every sample shows another one.
@@ -66,6 +70,7 @@ class Shards(ColouredDataModule):
 
     training_stage = "train"
     transform: Transform
+    reading: Reading
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class Shards(ColouredDataModule):
         classes: int | list[str] | None = None,
         label_field: str | None = None,
         mask: str = "mask.png",
+        visible: GivenVisible | None = None,
         objects: str | None = None,
         on_bad: Literal["stop", "skip"] = "stop",
         image_size: int = 224,
@@ -97,6 +103,8 @@ class Shards(ColouredDataModule):
         if not self.urls:
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
+        self.visible = visible if is_beside_images(visible) else None
+        self.reading = Reading(visible if self.visible is None else ALL)
         self.objects = None if objects is None else ObjectNames(objects)
         self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
         self.transform = Transform(transform, image_size)
@@ -117,6 +125,11 @@ class Shards(ColouredDataModule):
     def _measured_colours(self) -> tuple[Colour, Colour]:
         rank_zero_info("mean colour and standard deviation are taken to be ImageNet's; give mean and std for others")
         return IMAGENET_MEAN, IMAGENET_STD
+
+    @property
+    def read_as(self) -> dict[str, Any]:
+        """How images are read, or the suffix of what says which of their pixels are visible."""
+        return super().read_as if self.visible is None else {"visible": self.visible}
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -199,4 +212,5 @@ class Shards(ColouredDataModule):
         classes = {name: number for number, name in enumerate(self.class_names)}
         view = self.transform if training else Transform("none", self.image_size)
         skip = self.on_bad == "skip"
-        return SampleReader(split, place, classes, self.label_field, self.mask, view, self.order_seed, skip)
+        about = split, place, classes, self.label_field, self.mask, self.visible, self.reading
+        return SampleReader(*about, view, self.order_seed, skip)

@@ -69,7 +69,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", lambda folder: save(SQUARE, folder / "images/more/photo_003.jpg"), "masks/more/photo_003.png' does not"),
     ("pairs", text("labels.csv", "image,class\nphoto_000,box\n"), "must give the class of 'photo_001'"),
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
-    ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "a name comes twice"),
+    ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "must name each image once"),
     ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' .*, or give labels"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
     (

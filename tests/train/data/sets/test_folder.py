@@ -200,7 +200,7 @@ def test_pixels_without_data_have_no_part_in_the_colours(tmp_path):
     colours[:, 20:] = (255, 0, 0, 0)
     (tmp_path / "train" / "bird").mkdir(parents=True)
     Image.fromarray(colours).save(tmp_path / "train" / "bird" / "a.png")
-    assert Folder(str(tmp_path), image_size=32, nodata="alpha").mean == pytest.approx((0.2, 0.4, 0.8), abs=0.01)
+    assert Folder(str(tmp_path), image_size=32, visible="alpha").mean == pytest.approx((0.2, 0.4, 0.8), abs=0.01)
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")

@@ -1,4 +1,4 @@
-"""Pixels that hold no data: read from files, hidden in training and evaluation, or refused."""
+"""Which pixels may be seen: read from files in every way, hidden in training and evaluation, or refused."""
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.data.files.file_data import FileDataset
 from maskrobust.train.data.files.image_files import ImageFile, decode_visible
+from maskrobust.train.data.files.reading import Reading
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, tiny_claim
 
@@ -46,7 +47,7 @@ def write_images(root, under=0, *, alpha=True):
 
 
 def folder(root, **options):
-    return Folder(str(root), **{"nodata": "alpha", "image_size": 32, "batch_size": 4, "num_workers": 0, **options})  # type: ignore[arg-type]
+    return Folder(str(root), **{"visible": "alpha", "image_size": 32, "batch_size": 4, "num_workers": 0, **options})  # type: ignore[arg-type]
 
 
 def one(path, **options):
@@ -62,7 +63,7 @@ def test_visible_goes_through_the_geometry_of_its_image_and_no_colour_bleeds_int
     colours[missing] = 255
     opacity = np.where(missing, 0, 255).astype(np.uint8)
     Image.fromarray(np.dstack([colours, opacity])).save(tmp_path / "a.png")
-    found = one(tmp_path / "a.png", augmentation_seed=seed, nodata="alpha")
+    found = one(tmp_path / "a.png", augmentation_seed=seed, reading=Reading("alpha"))
     assert found.visible is not None and found.visible.shape == (1, 32, 32)
     off = (found.images.int() - torch.tensor(COLOUR)[:, None, None]).abs()
     assert off[:, found.visible[0]].max() <= 2  # of 255, by rounding
@@ -96,7 +97,7 @@ def test_the_numbers_of_the_file_are_compared_in_every_band(mode, stored, nodata
     assert decode_visible(content, nodata, "a")[0, 0].tolist() == expected  # type: ignore[arg-type]
 
 
-def test_nodata_that_a_file_cannot_hold_is_refused_by_the_files_name(tmp_path):
+def test_a_value_that_a_file_cannot_hold_is_refused_by_the_files_name(tmp_path):
     Image.fromarray(np.zeros((2, 2, 3), dtype=np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"in 'a\.png', nodata must be a value .* uint8 .* from 0 to 255\), got 65535"):
         decode_visible((tmp_path / "a.png").read_bytes(), 65535, "a.png")
@@ -109,11 +110,11 @@ def test_a_number_is_not_compared_with_pixels_that_compression_has_changed(name,
     """Before the first step: the headers say it."""
     path = write_images(tmp_path, alpha=False) / "train" / "bird" / name
     Image.open(path.parent / "0.png").save(path, **options)
-    with pytest.raises(InputError, match=rf"nodata 0 must be compared .* '.*{name}' is compressed by (jpeg|webp)"):
-        folder(tmp_path, nodata=0).setup("fit")
-    with pytest.raises(InputError, match="nodata 0 must be compared"):
+    with pytest.raises(InputError, match=rf"visible 0\.0 must be compared .* '.*{name}' is compressed by (jpeg|webp)"):
+        folder(tmp_path, visible=0).setup("fit")
+    with pytest.raises(InputError, match="visible 0 must be compared"):
         decode_visible(path.read_bytes(), 0, name)
-    folder(tmp_path, nodata="alpha").setup("fit")
+    folder(tmp_path, visible="alpha").setup("fit")
     assert decode_visible(path.read_bytes(), "alpha", name).all()
 
 
@@ -121,12 +122,12 @@ def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name
     root = write_images(tmp_path / "images")
     path = root / "val" / "bird" / "0.png"
     Image.fromarray(np.zeros((SIZE, SIZE, 4), dtype=np.uint8)).save(path)
-    with pytest.raises(InputError, match=r"no pixel of '.*bird/0\.png' holds data, for nodata is alpha"):
+    with pytest.raises(InputError, match=r"no pixel of '.*bird/0\.png' may be seen, for visible is alpha"):
         list(folder(root).val_dataloader())
     edge = np.full((SIZE, 2 * SIZE, 4), 255, dtype=np.uint8)
     edge[:, 15:] = 0
     Image.fromarray(edge).save(path)
-    with pytest.raises(InputError, match=r"no pixel that holds data is left of '.*bird/0\.png' in the square"):
+    with pytest.raises(InputError, match=r"no pixel of '.*bird/0\.png' is visible in the square"):
         list(folder(root).val_dataloader())
 
 
@@ -196,8 +197,6 @@ def test_a_fill_covers_pixels_without_data_of_every_training_image(fill, tmp_pat
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["shards"], "shards are made of image files without nodata"),
-        (["explain", "--network=small_resnet:random"], "explain takes images of which every pixel holds data"),
         (
             ["fit", *TINY_NETWORK, *TWO_STEPS, "--model.masking=fill", "--model.fill=other_image"],
             "shows pieces of other",
@@ -207,12 +206,12 @@ def test_a_fill_covers_pixels_without_data_of_every_training_image(fill, tmp_pat
             "objective 'consistency' compares with whole images",
         ),
     ],
-    ids=["shards", "explain", "other_image", "consistency"],
+    ids=["other_image", "consistency"],
 )
 def test_what_does_not_know_of_pixels_without_data_refuses_them_in_one_sentence(command, said, tmp_path, capsys):
     root = write_images(tmp_path / "images")
-    data = ["--data=Folder", f"--data.root={root}", "--data.nodata=alpha", "--data.image_size=32"]
-    out = f"--trainer.default_root_dir={tmp_path}" if command[0] == "fit" else f"--out={tmp_path / 'out'}"
+    data = ["--data=Folder", f"--data.root={root}", "--data.visible=alpha", "--data.image_size=32"]
+    out = f"--trainer.default_root_dir={tmp_path}"
     assert said in " ".join(
         sentence_of([*command, *data, "--data.batch_size=4", "--data.num_workers=0", out], capsys).split()
     )
