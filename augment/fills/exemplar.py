@@ -102,11 +102,35 @@ def sources(pixels: NDArray[np.uint8], visible: NDArray[np.bool_]) -> tuple[NDAr
         place[own[seen]] = there[seen]
         matched[own[seen]] = True
     own = np.flatnonzero(~(visible.reshape(-1) | matched))
+    place[own] = _mirrored(own, visible)
+    return place.reshape(visible.shape), matched.reshape(visible.shape)
+
+
+def mirror(images: Tensor, visible: Tensor) -> Tensor:
+    """Draw in every hole what lies beside it, mirrored at its edge, as `fill_exemplar` does where it finds no source.
+
+    Args:
+        images: (B, C, H, W), of any dtype.
+        visible: (B, 1, H, W) bool.
+
+    Returns:
+        (B, C, H, W); images of which nothing or everything is visible, and visible pixels, are those of `images`.
+    """
+    drawn = images.detach().clone(memory_format=torch.contiguous_format)
+    for pixels, seen in zip(drawn.flatten(2), visible[:, 0].cpu().numpy(), strict=True):
+        hidden = np.flatnonzero(~seen)
+        if 0 < len(hidden) < seen.size:
+            own, place = (torch.from_numpy(each).to(images.device) for each in (hidden, _mirrored(hidden, seen)))
+            pixels[:, own] = pixels[:, place]
+    return drawn
+
+
+def _mirrored(own: Array, visible: NDArray[np.bool_]) -> Array:
+    """Where hidden pixels (N,), row x W + column, get their value from by mirroring: (N,)."""
     near = _nearest(own, visible)
     down, right = (b - a for a, b in zip(*(np.divmod(each, visible.shape[1]) for each in (own, near)), strict=True))
     there, seen = _shifted(near, down, right, visible)
-    place[own] = np.where(seen, there, near)
-    return place.reshape(visible.shape), matched.reshape(visible.shape)
+    return np.where(seen, there, near)
 
 
 def _nearest(own: Array, visible: NDArray[np.bool_]) -> Array:

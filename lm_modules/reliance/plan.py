@@ -16,7 +16,7 @@ class ReliancePlan:
 
     Attributes:
         shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.
-        shape_choice: whether to hide the shapes of two other objects over each picture's own, too, by which it is
+        shape_choice: whether to hide the shapes of two other objects where each picture's own was, too, by which it is
             decided whether a network reads outlines. It takes two passes.
         hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
         patch_size: side of a patch in pixels.

@@ -23,6 +23,7 @@ from maskrobust.augment import (
 )
 from maskrobust.augment.batch import check_floating
 from maskrobust.augment.families.holes import check_mask_size
+from maskrobust.augment.fills.exemplar import mirror
 from maskrobust.augment.registry import address, import_modules
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition, curve_holes
@@ -46,7 +47,7 @@ _OWN_STREAM = 8
 
 OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
 """Conditions that hide an object along its outline or by a circle, or the shape of an object of another class j, and
-then that of an object of a third class k, of about the same area, both over the image's own object."""
+then that of an object of a third class k, of about the same area, both where the image's own object was."""
 
 
 class Condition(NamedTuple):
@@ -71,7 +72,7 @@ class Conditions(NamedTuple):
     Attributes:
         all: every condition of the plan, without "clean", under which nothing is hidden.
         holes: silhouette and circle, of the conditions with these names.
-        swaps: other objects' shapes over the own object, of the conditions "swap_j" and "swap_k".
+        swaps: other objects' shapes where the own object was, of the conditions "swap_j" and "swap_k".
         donors: whose holes are exchanged, of the conditions of `pair_condition`.
         fill_keys: (B,) int64, the same for every condition, so that only the hole differs between them.
     """
@@ -237,9 +238,11 @@ def _leak(drawing: Drawing) -> Hidden:
 
 @hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and plan.shape_choice else ())
 def _swapped(drawing: Drawing) -> Hidden:
-    swaps = drawing.swaps
-    yield swaps.visible_j, swaps.valid
-    yield swaps.visible_k, swaps.valid
+    """In pictures without their own object: what a hole leaves of it looks less like the class of the hole's shape."""
+    swaps, batch = drawing.swaps, drawing.batch
+    images = mirror(batch.images, batch.known & ~batch.object_mask)
+    yield swaps.visible_j & batch.known, swaps.valid, images
+    yield swaps.visible_k & batch.known, swaps.valid, images
 
 
 @hole(lambda plan: map(retention_condition, plan.hidden_fractions))

@@ -35,7 +35,7 @@ def outline_gain() -> Statistic:
 @_outline(
     title="Shape gain (log-odds)",
     definition="Shape choices in log-odds, which is the log-odds of the class whose shape the hole has, minus those "
-    "of the same class behind a hole in the shape of a third class, of like area, both over the image's own object.",
+    "of the same class behind a hole in the shape of a third class, of like area, both where the image's object was.",
     members=lambda plan: where_shapes(plan) if plan.shape_choice else (),
 )
 def shape_gain() -> Statistic:

@@ -61,11 +61,12 @@ def silhouette_leak() -> Statistic:
 @measure(
     title="Shape choices",
     name=HEADLINE,
-    definition="Two holes of like area, in the shapes of two objects of two other classes, are cut in turn over the "
-    "object of a picture. The choice is right if of these two classes the network prefers that of the hole's shape. "
-    "50\u202f%: it is blind to the shape. 100\u202f%: the shape always decides. Below 50\u202f% it misleads. Neither "
-    "what lies beside an object nor the place of a hole, the scale of logits or the number and balance of classes "
-    "plays a part. With two classes the same is asked in empty scenes. Intervals are over pictures and outlines.",
+    definition="The object of a picture is taken away, what lies beside it is mirrored in its place, and two holes of "
+    "like area, in the shapes of two objects of two other classes, are cut there in turn. The choice is right if of "
+    "these two classes the network prefers that of the hole's shape. 50\u202f%: it is blind to the shape. 100\u202f%: "
+    "the shape always decides. Below 50\u202f% it misleads. Neither the object nor what lies beside it, the place of a "
+    "hole, the scale of logits or the number and balance of classes plays a part. With two classes the same is asked "
+    "in empty scenes. Intervals are over pictures and outlines.",
     group="outline",
     unit="fraction",
     goal="none",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maskrobust.augment import fill_exemplar, patches, uniform
-from maskrobust.augment.fills.exemplar import sources
+from maskrobust.augment.fills.exemplar import mirror, sources
 
 MEAN = (0.25, 0.5, 0.75)
 REACH = 12 + 2 * 3  # a hole of 9 pixels, rounded up to a multiple of 4, and its rim
@@ -82,6 +82,15 @@ def test_each_hidden_patch_has_an_offset_of_its_own():
             assert filled >= 0.5
             offsets.add(offset)
     assert len(offsets) > 10
+
+
+def test_a_mirrored_hole_shows_what_lies_beside_it_and_an_image_that_is_whole_or_hidden_stays():
+    images = torch.arange(3 * 2 * 8.0).view(1, 1, 6, 8).repeat(3, 2, 1, 1)
+    visible = torch.ones(3, 1, 6, 8, dtype=torch.bool)
+    visible[0, :, :, 5:], visible[1] = False, False
+    drawn = mirror(images, visible)
+    assert torch.equal(drawn[0, :, :, 5:], images[0, :, :, 1:4].flip(-1))
+    assert torch.equal(drawn[0, :, :, :5], images[0, :, :, :5]) and torch.equal(drawn[1:], images[1:])
 
 
 def test_what_no_offset_fills_is_mirrored_at_the_edge_of_the_hole():

@@ -70,8 +70,12 @@ def test_every_answer_is_the_one_under_its_condition(batch, expected):
     assert {"silhouette", "retention/0.3", "curve/slic/most_salient/0", "transfer/blobs"} < set(names)
     assert [condition.name for condition in conditions.all] == names
     assert list(found.predictions) == ["clean", *names]
-    for name, visible, asked, *_ in [("clean", torch.ones_like(batch.object_mask), batch.ids >= 0), *conditions.all]:
-        answers = count_visible(batch.images, visible, conditions.fill_keys).argmax(dim=1)
+    for name, visible, asked, images in [
+        ("clean", torch.ones_like(batch.object_mask), batch.ids >= 0, None),
+        *conditions.all,
+    ]:
+        shown = batch.images if images is None else images
+        answers = count_visible(shown, visible, conditions.fill_keys).argmax(dim=1)
         assert np.array_equal(found.predictions_under(name), answers.where(asked, -1)), name
     assert np.array_equal(found.swap_label_j, conditions.swaps.labels_j)
     assert np.array_equal(found.labels, batch.labels)

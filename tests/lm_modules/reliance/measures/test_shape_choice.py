@@ -11,10 +11,11 @@ from maskrobust.augment import sample_keys
 from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.swaps import placed_over, swap_index, swap_triples
-from maskrobust.lm_modules.reliance.measurement import log_odds
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, log_odds
 from maskrobust.lm_modules.reliance.measures.shape import TWO_CLASSES, choices, shape_choice
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
-from tests.lm_modules.reliance.shapes import shape_bank, shape_batch
+from maskrobust.lm_modules.reliance.plan import ReliancePlan
+from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_bank, shape_batch
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
@@ -53,6 +54,22 @@ def answers():
 def test_a_network_that_does_not_see_the_hole_is_right_in_exactly_half(answers):
     logits, _, labels_j, labels_k = answers
     assert (choices(outcomes(logits, logits, labels_j, labels_k)).values == 0.5).all()
+
+
+def test_what_a_hole_leaves_of_the_object_plays_no_part():
+    batch, bank = shape_batch(60, 0), shape_bank()
+    batch = batch._replace(images=batch.object_mask.float().repeat(1, 3, 1, 1))
+    templates = torch.stack(
+        [bank.object_masks[bank.labels == label].float().mean(dim=0) for label in range(NUM_CLASSES)]
+    )
+
+    def sees_objects(images, visible, _keys):
+        """Logits of how much of each class's shape is seen of the object; it sees no hole."""
+        return (images[:, :1] * visible).flatten(1) @ templates.flatten(1).T
+
+    asked = {"sees objects": Asked(sees_objects, ReliancePlan(hidden_fractions=()))}
+    found = Measurement(asked, bank, NUM_CLASSES).run([batch])["sees objects"]
+    assert (choices(found).values == 0.5).all() and len(choices(found).ids) == 60
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
