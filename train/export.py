@@ -41,7 +41,8 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
         name: name of the network; see `load_network`.
         path: path of the file; an existing file is replaced.
         method: a layer masking, such as "layer_masking_mirror"; by default the one that the network was trained with.
-        size: height and width of the pictures, or one number for both; by default the network's own.
+        size: height and width of the pictures, or one number for both; by default the network's own. Where the network
+            allows it, the file takes others, too.
 
     Returns:
         A sentence about the file, with its inputs and how it was checked, and a line of Python that runs it. Its output
@@ -64,15 +65,22 @@ def export_onnx(name: str, path: Path, method: str | None = None, size: int | li
     shown = network.preprocessing if size is None else network.preprocessing.with_changes({"size": size})
     if shown.size is None:
         raise InputError(f"an ONNX file needs the size of its pictures, which '{name}' does not say; give --size 224.")
-    height, width = shown.size
     about = {"method": method, "classes": network.class_names, **asdict(shown)}
     metadata = {name: json.dumps(value) for name, value in about.items()}
-    pixels = PixelNetwork(network, method, shown.size)
-    model = onnx_model(pixels, shown.size, output="logits", metadata=metadata)
+    model = onnx_model(PixelNetwork(network, method), shown.size, output="logits", metadata=metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(model)
+    sides = ", ".join(map(str, _sides(model)))
     return (
-        f"exported: {path}, {method} with images (B, 3, {height}, {width}) float32 in [0, 1] and visible "
-        f"(B, 1, {height}, {width}) bool; checked in ONNX Runtime\n"
+        f"exported: {path}, {method} with images (B, 3, {sides}) float32 in [0, 1] and visible (B, 1, {sides}) bool; "
+        "checked in ONNX Runtime\n"
         f'next: onnxruntime.InferenceSession({str(path)!r}).run(["logits"], {{"images": images, "visible": visible}})'
     )
+
+
+def _sides(model: bytes) -> tuple[int | str, int | str]:
+    """Height and width of a file's images, of which those that are free have letters."""
+    import onnx
+
+    _, _, height, width = onnx.load_from_string(model).graph.input[0].type.tensor_type.shape.dim
+    return height.dim_value or "H", width.dim_value or "W"

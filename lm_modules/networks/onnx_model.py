@@ -1,7 +1,8 @@
 """`onnx_model`: a network under layer masking as an ONNX file, checked in ONNX Runtime against the network itself."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -24,22 +25,21 @@ _BATCHES = (1, 3, 8)
 
 
 class PixelNetwork(nn.Module):
-    """A trained network under one masking method, of pixels at the size that it sees.
+    """A trained network under one masking method, of pixels in the size in which it is to see them.
 
     Args:
         network: a network as `load_network` returns it.
         method: a masking method, from `WRAPPERS` or a fill.
-        size: height and width of its pictures.
     """
 
-    def __init__(self, network: TrainedNetwork, method: MaskingMethod, size: tuple[int, int]) -> None:
+    def __init__(self, network: TrainedNetwork, method: MaskingMethod) -> None:
         super().__init__()
-        self.network = network.configured(preprocessing=replace(network.preprocessing, size=size))
+        self.network = network.configured(preprocessing=replace(network.preprocessing, size=None))
         self._predict = self.network.predictor(method)
         self.eval()
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
-        """Logits (B, num_classes) of pictures (B, 3, *size) in [0, 1] and `visible` (B, 1, *size) bool."""
+        """Logits (B, num_classes) of pictures (B, 3, H, W) in [0, 1] and `visible` (B, 1, H, W) bool."""
         return self._predict(images, visible, torch.empty(0, dtype=torch.int64))
 
 
@@ -52,18 +52,21 @@ def onnx_model(
     output: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A masked network in ONNX, with its weights: inputs `images` and `visible`, whose first axis is called `batch`.
+    """A masked network in ONNX, with its weights: inputs `images` and `visible` of any batch, height and width.
 
-    Before it is returned, ONNX Runtime computes it with other masks than that of the export, for batches of 1, 3 and 8:
-    each output must be that in PyTorch within `TOLERANCE`, with everything visible too, and not change by a bit when
-    the hidden pixels are NaN.
+    Their axes are called `batch`, `height` and `width`. Where the network can only be exported for one size, or
+    computes other sizes in another way than as the file would, height and width are those of `size`.
+
+    Before it is returned, ONNX Runtime computes it with other masks than that of the export, for batches of 1, 3 and 8
+    and, where sizes are free, for three other sizes: each output must be that in PyTorch within `TOLERANCE`, with
+    everything visible too, and not change by a bit when the hidden pixels are NaN.
 
     Args:
         network: a `LayerMasking`, or a module around one, in eval mode on a CPU. It takes images (B, 3, H, W) float32
             and `visible` (B, 1, H, W) bool, and returns a tensor, or a structure of tensors.
-        size: height and width of the images.
+        size: height and width of the images; where sizes are free, those of the export.
         any_sizes: have a third input, `sizes` (B, 2) int64: height and width of each image at the top left of its
-            canvas. `network` takes it by this name; see `LayerMasking.forward`.
+            canvas, whose own size is `size`. `network` takes it by this name; see `LayerMasking.forward`.
         output: name of the output of a network that returns one tensor; by default torch names it.
         metadata: what the file says of itself: its `metadata_props`.
 
@@ -79,14 +82,42 @@ def onnx_model(
         raise InputError("an ONNX file needs a network in eval mode, got one in training mode; call its eval().")
     with library_needed():
         import_module("onnx"), import_module("onnxruntime"), import_module("onnxscript")
+    if not any_sizes:
+        try:
+            return _checked_model(network, size, output=output, metadata=metadata, is_free=True)
+        except Exception as error:  # a network may refuse other sizes by any error
+            logging.getLogger(__name__).debug("height and width are not left free: %s", error)
+    try:
+        return _checked_model(network, size, any_sizes=any_sizes, output=output, metadata=metadata)
+    except torch.onnx.OnnxExporterError as error:
+        if isinstance(error.__cause__, InputError):
+            raise
+        raise InputError(
+            f"an ONNX file needs a network that torch.export can follow, but it cannot ({error.__cause__}); export "
+            "another network."
+        ) from error
+
+
+def _checked_model(
+    network: nn.Module,
+    size: tuple[int, int],
+    *,
+    any_sizes: bool = False,
+    is_free: bool = False,
+    output: str | None,
+    metadata: Mapping[str, str] | None,
+) -> bytes:
+    """What `onnx_model` returns, with free height and width where `is_free`."""
     example = _example(_BATCHES[1], size, any_sizes)
+    names = {0: "batch", 2: "height", 3: "width"} if is_free else {0: "batch"}
+    free = {axis: torch.export.Dim.DYNAMIC for axis in names}
     program = torch.onnx.export(
         network,
         kwargs=example,
         input_names=[*example],
         output_names=None if output is None else [output],
         opset_version=OPSET,
-        dynamic_shapes={name: {0: "batch" if name == "images" else torch.export.Dim.DYNAMIC} for name in example},
+        dynamic_shapes={name: names if name == "images" else free for name in example},
         verbose=False,
     )
     assert program is not None
@@ -94,7 +125,10 @@ def onnx_model(
     for name, value in (metadata or {}).items():
         proto.metadata_props.add(key=name, value=value)
     model: bytes = proto.SerializeToString()
-    _check(model, network, size, any_sizes)
+    height, width = size
+    others = [(3 * height // 4 | 1, width + 5), (height + 9, 2 * width // 3 | 1), (height + 5, width + 11)]
+    examples = [_example(batch, size, any_sizes) for batch in _BATCHES]
+    _check(model, network, [*examples, *(_example(2, each, any_sizes) for each in others if is_free)])
     return model
 
 
@@ -111,7 +145,7 @@ def _example(batch: int, size: tuple[int, int], any_sizes: bool) -> dict[str, Te
     return inputs | {"sizes": torch.tensor(size) - (less * torch.tensor(size)).long()}
 
 
-def _check(model: bytes, network: nn.Module, size: tuple[int, int], any_sizes: bool) -> None:
+def _check(model: bytes, network: nn.Module, examples: Sequence[Mapping[str, Tensor]]) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -120,17 +154,16 @@ def _check(model: bytes, network: nn.Module, size: tuple[int, int], any_sizes: b
         outputs = session.run(None, {name: each.numpy() for name, each in inputs.items()})
         return [torch.from_numpy(output) for output in outputs]
 
-    for batch in _BATCHES:
-        example = _example(batch, size, any_sizes)
+    for example in examples:
         images, visible = example["images"], example["visible"]
         for shown in (visible, ~visible, torch.ones_like(visible)):
-            inputs = example | {"visible": shown}
+            inputs = {**example, "visible": shown}
             found, expected = run(**inputs), tree_leaves(network(**inputs))
             differences = [_difference(*pair) for pair in zip(found, expected, strict=True)]
             if max(differences) > TOLERANCE:
                 raise InputError(
-                    f"an ONNX file must compute what the network does, but with a batch of {batch} ONNX Runtime is off "
-                    f"by {max(differences):.1g} of the largest output; export another network."
+                    f"an ONNX file must compute what the network does, but with images {tuple(images.shape)} ONNX "
+                    f"Runtime is off by {max(differences):.1g} of the largest output; export another network."
                 )
             redrawn = run(**inputs | {"images": torch.where(shown, images, math.nan)})
             if not all(map(torch.equal, found, redrawn)):

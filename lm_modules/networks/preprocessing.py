@@ -85,6 +85,8 @@ class Preprocessing:
 
     def _centre(self, pixels: Tensor, fraction: float = 1.0) -> Tensor:
         """The central rectangle of the target's proportions that takes a fraction of the limiting side."""
+        if self.size is None and fraction == 1.0:  # whose sizes an export may leave open
+            return pixels
         height, width = pixels.shape[2:]
         target_height, target_width = self.size or (height, width)
         scale = fraction * min(height / target_height, width / target_width)

@@ -17,8 +17,11 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 from skimage.data import coffee
+from torch import nn
 
 from maskrobust.augment import FAMILIES, FILLS
+from maskrobust.lm_modules.masking import LayerMasking
+from maskrobust.lm_modules.networks import onnx_model
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.arguments import with_config_paths
 from maskrobust.train.claim.arguments import parse_config as parse_claim
@@ -89,7 +92,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     # The exporter takes 20 s for the network of a page: tests/lm_modules/masking/test_export.py.
-    monkeypatch.setattr("maskrobust.lm_modules.networks.onnx_model.onnx_model", lambda *_, **_options: b"the network")
+    tiny = LayerMasking(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8)).eval())
+    write = onnx_model.onnx_model
+    monkeypatch.setattr(onnx_model, "onnx_model", lambda _, size, **options: write(tiny, size, **options))
     registered, imported = [dict(registry) for registry in (FAMILIES, FILLS)], set(sys.modules)
     yield tmp_path
     wandb.finish()

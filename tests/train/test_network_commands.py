@@ -35,7 +35,7 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
     height, width = network.preprocessing.size or (0, 0)
     told, following = capsys.readouterr().out.splitlines()
-    assert f"layer_masking_mirror with images (B, 3, {height}, {width})" in told
+    assert "layer_masking_mirror with images (B, 3, H, W)" in told
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["net.onnx"]
     picture = torch.rand(5, 3, height, width, generator=torch.Generator().manual_seed(0))
     visible = torch.ones(5, 1, height, width, dtype=torch.bool)
@@ -49,7 +49,17 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     (again,) = eval(following.removeprefix("next: "), shown)  # what it says to type next
     assert (again == found).all()
     shapes = [each.shape for each in (*session.get_inputs(), *session.get_outputs())]
-    assert shapes == [["batch", 3, height, width], ["batch", 1, height, width], ["batch", 8]]
+    free = ["height", "width"]
+    assert shapes == [["batch", 3, *free], ["batch", 1, *free], ["batch", 8]]
+    smaller = picture[:, :, 3:, :37], visible[:, :, 3:, :37]  # which the export has not seen
+    with torch.no_grad():
+        expected = network.configured(preprocessing=Preprocessing()).predictor("layer_masking_mirror")(
+            *smaller, torch.arange(5)
+        )
+    (found,) = session.run(
+        ["logits"], dict(zip(("images", "visible"), (each.numpy() for each in smaller), strict=True))
+    )
+    assert torch.allclose(torch.from_numpy(found), expected, atol=1e-4)
     about = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
     assert (about.pop("method"), about.pop("classes")) == ("layer_masking_mirror", names)
     said = Preprocessing().with_changes(about)  # enough to show it a picture of another size as the network sees it

@@ -26,6 +26,10 @@ VISIBLE = torch.cat([holes(SIZE), holes(SIZE).flip(2), torch.ones(1, 1, SIZE, SI
 ANY_BATCH = ({0: torch.export.Dim.DYNAMIC}, {0: torch.export.Dim.DYNAMIC})
 BATCHES = (slice(1, 2), slice(4, 7), slice(0, 8))
 TOLERANCE = 2e-5
+STAGES = (
+    *(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(8, 8, 3, padding=1)),
+    *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES)),
+)
 
 
 class Windowed(nn.Module):
@@ -101,6 +105,41 @@ def test_onnx_runtime_answers_each_image_of_a_batch_of_several_sizes_as_if_it_we
     assert_close(run(images=images, visible=VISIBLE[4:], sizes=sizes), torch.cat(alone))
     whole = {"images": IMAGES, "visible": VISIBLE, "sizes": torch.full((8, 2), SIZE)}
     assert_close(run(**whole), masked(IMAGES, VISIBLE))
+
+
+class OfSizes(nn.Module):
+    """Pads by a number that depends on the size, as "same" padding of TensorFlow's does."""
+
+    def __init__(self, side: int | None = None) -> None:
+        super().__init__()
+        self.conv, self.head, self.side = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, CLASSES), side
+
+    def forward(self, x):
+        if self.side is not None and x.shape[-1] != self.side:
+            raise AssertionError("another size")
+        x = F.pad(x, (0, -x.shape[-1] % 4, 0, -x.shape[-2] % 4)) if self.side is None else x
+        return self.head(self.conv(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("side", [SIZE, None], ids=["refuses other sizes", "computes them otherwise"])
+@torch.no_grad()
+def test_an_onnx_file_has_one_size_where_the_network_or_its_export_has(side):
+    masked = LayerMasking(seeded(lambda: randomise(OfSizes(side)).eval()))
+    session = onnxruntime.InferenceSession(onnx_model(masked, (SIZE, SIZE)))
+    assert [each.shape[2:] for each in session.get_inputs()] == [[SIZE, SIZE]] * 2
+    (logits,) = session.run(None, {"images": IMAGES.numpy(), "visible": VISIBLE.numpy()})
+    assert_close(torch.from_numpy(logits), masked(IMAGES, VISIBLE))
+
+
+@torch.no_grad()
+def test_an_onnx_file_takes_images_of_any_size():
+    masked = LayerMasking(seeded(lambda: randomise(nn.Sequential(*STAGES)).eval()))
+    run, _ = in_onnx_runtime(masked)
+    for height, width in ((50, 70), (33, 31), (64, 96)):
+        images, visible = draw_images(2, 96)[:, :, :height, :width], holes(96)[:2, :, :height, :width]
+        logits = run(images=images, visible=visible)
+        assert_close(logits, masked(images, visible))
+        assert torch.equal(run(images=torch.where(visible, images, math.nan), visible=visible), logits)
 
 
 class Leaking(nn.Module):
