@@ -4,7 +4,7 @@ What shape and dtype tell is refused on every device. What only values tell is l
 a CPU, outside of compiled code, in the first image of a batch.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -97,6 +97,24 @@ def in_unit_range(images: Tensor) -> Tensor:
         return images
     white = torch.full((), 255.0, device=images.device)  # CUDA multiplies by the reciprocal of a Python number
     return images.to(torch.float32).div_(white)
+
+
+def in_colours(images: Tensor, bands: Sequence[int] | None = None) -> Tensor:
+    """Three bands of images, for people: (..., 3, H, W) of (..., C, H, W).
+
+    Args:
+        images: any number of bands.
+        bands: numbers, from 1, of those shown as red, green and blue; None for the first three, or of fewer the first.
+
+    Raises:
+        InputError: images have not so many bands.
+    """
+    if max(bands or [1]) > images.shape[-3]:
+        raise InputError(
+            f"show_bands must be at most {images.shape[-3]}, the number of bands, got {bands}; correct it."
+        )
+    chosen = bands or ((1, 2, 3) if images.shape[-3] >= 3 else (1, 1, 1))
+    return images[..., [band - 1 for band in chosen], :, :]
 
 
 def check_floating(images: Tensor) -> None:

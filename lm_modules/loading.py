@@ -62,7 +62,7 @@ MOST_OUTPUTS = 100_000
 RANDOM = "random"
 """In place of weights: none, drawn with seed 0; for tests and comparisons."""
 
-_MOST_CHOICES = 20
+_MOST_CHOICES, _MOST_BANDS = 20, 10_000
 _TRANSFORMING = ("googlenet", "inception_v3")
 
 
@@ -143,7 +143,7 @@ def _from_architecture(name: str, architecture: str, weights: str, num_classes: 
             f"'{architecture}' transforms its input for torchvision's own weights alone, which a file does not tell; "
             f"name a function of yours that makes the network, as in my_module.my_function:{weights}."
         )
-    network = build_network(architecture, _outputs_in(weights, architecture))
+    network = build_network(architecture, _outputs_in(weights, architecture), in_channels=_bands_in(weights))
     return _with_file(name, network, weights, default_preprocessing(architecture), origin)
 
 
@@ -254,7 +254,9 @@ def _named_by_timm(name: str, network: nn.Module, origin: Origin) -> TrainedNetw
 
 def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
     origin = Origin(dotted, is_own_class=True)
-    network = build_own_network(dotted, None if path is None else _classes_in(path))
+    network = build_own_network(
+        dotted, None if path is None else _classes_in(path), in_channels=3 if path is None else _bands_in(path)
+    )
     if path is not None:
         return _with_file(name, network, path, Preprocessing(), origin)
     count = _outputs_of(network, name)
@@ -266,6 +268,13 @@ def _classes_in(path: str) -> int | None:
     saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
     count = saved.get("num_classes") if isinstance(saved, Mapping) else None
     return count if isinstance(count, int) and 2 <= count <= MOST_OUTPUTS else None
+
+
+def _bands_in(path: str) -> int:
+    """How many bands a checkpoint of `fit` says that its images have; 3 of another file."""
+    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
+    mean = saved.get("mean") if isinstance(saved, Mapping) else None
+    return len(mean) if isinstance(mean, list | tuple) and 0 < len(mean) < _MOST_BANDS else 3
 
 
 def _outputs_of(network: nn.Module, named: str) -> int:

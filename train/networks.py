@@ -92,6 +92,12 @@ def load_networks(
     found = {name: load_for(name, data, precision, are_outputs_given=given is not None, **options) for name in names}
     if data is None:
         return found
+    for name, network in found.items():
+        if len(network.preprocessing.mean) != data.bands:
+            raise InputError(
+                f"'{name}' takes images of {len(network.preprocessing.mean)} bands, but these have {data.bands}; name "
+                "another network, or other data."
+            )
     if data.reading is not None:
         data.reading = reading_for(found.values(), data.reading)
     return {

@@ -135,7 +135,7 @@ def slic(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) ->
         `visible`, (B, 1, H, W) bool on the device of the images.
 
     Raises:
-        InputError: images have neither 1 nor 3 channels, or the range is not 0 <= low <= high <= 1.
+        InputError: images have pixels that are not finite, or the range is not 0 <= low <= high <= 1.
     """
     return hide_segments(keys, segment_batch(batch, "slic"), hidden_fraction=hidden_fraction)
 
@@ -159,7 +159,7 @@ def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
         (B, H, W) int32 from 0, on the device of the images.
 
     Raises:
-        InputError: images have neither 1 nor 3 channels, or pixels that are not finite.
+        InputError: images have pixels that are not finite.
     """
     height, width = batch.images.shape[2:]
     images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
@@ -191,21 +191,20 @@ def segment_image(method: SegmentationMethod, picture: NDArray[np.float32]) -> N
             Soatto, "Quick shift and kernel methods for mode seeking", ECCV 2008; kernel of 2 pixels, distance 10). With
             "paper_" ahead the settings are those of Balasubramanian and Feizi (ICCV 2023): about 250 segments, or
             distance 200 and ratio 0.2. Theirs number SLIC's from 1, so that one is never hidden; here it is.
-        picture: (H, W, C) in [0, 1], C being 1 or 3.
+        picture: (H, W, C) in [0, 1]; of more than three channels the first three count, and of two the first.
 
     Returns:
         (H, W) int32 from 0.
 
     Raises:
-        InputError: the image has neither 1 nor 3 channels, or pixels that are not finite.
+        InputError: the image has pixels that are not finite.
     """
     with library_needed():
         from skimage import segmentation
 
-    if picture.shape[2] not in (1, 3):
-        raise InputError(f"superpixels need images of 1 or 3 channels, got {picture.shape[2]}; convert them.")
     if not np.isfinite(picture).all():
         raise InputError("superpixels need finite pixels, got NaN or infinity; repair the image.")
-    colours = np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+    some = picture[..., : 3 if picture.shape[2] >= 3 else 1]
+    colours = np.ascontiguousarray(np.broadcast_to(some, (*picture.shape[:2], 3)))
     segment = getattr(segmentation, method.removeprefix("paper_"))
     return np.asarray(segment(colours, **_SETTINGS[method]), dtype=np.int32)

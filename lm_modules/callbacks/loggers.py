@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
+from maskrobust.augment.batch import in_colours
 from maskrobust.lm_modules.reliance.catalogue import Goal
 
 _SUMMARIES: Mapping[Goal, str] = {"high": "last,max", "low": "last,min"}
@@ -75,7 +76,10 @@ def define_metric(loggers: Sequence[Any], name: str, *, goal: Goal = "none", hid
             )
 
 
-def draw_grid(cells: Tensor, columns: int) -> Tensor:
-    """Pictures (N, 3, H, W) in [0, 1] in rows of so many columns, with white lines between: (3, height, width)."""
-    grid: Tensor = make_grid(cells.float().cpu(), nrow=columns, pad_value=1.0)
+def draw_grid(cells: Tensor, columns: int, bands: Sequence[int] | None = None) -> Tensor:
+    """Pictures (N, C, H, W) in [0, 1] in rows of so many columns, with white lines between: (3, height, width).
+
+    `bands` are shown, as `in_colours` takes them.
+    """
+    grid: Tensor = make_grid(in_colours(cells, bands).float().cpu(), nrow=columns, pad_value=1.0)
     return grid

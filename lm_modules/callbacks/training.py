@@ -183,7 +183,8 @@ class ShownImages(pl.Callback):
         presented = pl_module.present(batch)
         shown = presented.images if presented.visible is None else mark_hidden(presented.images, presented.visible)
         rows = torch.cat([batch.images[: self.pictures], shown[: self.pictures]])
-        picture = draw_grid(rows, columns=len(rows) // 2)
+        bands = getattr(getattr(trainer, "datamodule", None), "show_bands", None)
+        picture = draw_grid(rows, columns=len(rows) // 2, bands=bands)
         log_picture(
             trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
         )

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,7 +54,9 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def build_network(architecture: str, num_classes: int, options: dict[str, Any] | None = None) -> nn.Module:
+def build_network(
+    architecture: str, num_classes: int, options: dict[str, Any] | None = None, in_channels: int = 3
+) -> nn.Module:
     """A network with random weights.
 
     Args:
@@ -62,6 +64,7 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
             ("timm/resnet10t").
         num_classes: outputs of the head.
         options: further keyword arguments of the constructor, for example ``{"width": 32}``.
+        in_channels: bands of the images.
 
     Raises:
         InputError: the name is unknown (the nearest names are given), num_classes < 2, or an option is not taken.
@@ -69,6 +72,8 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
     check_at_least("num_classes", num_classes, 2)
     check_known(architecture)
     arguments = {"num_classes": num_classes, **(options or {})}
+    if in_channels != 3 and (architecture == "small_resnet" or architecture.startswith(TIMM_PREFIX)):
+        arguments["in_chans"] = in_channels
     try:
         if architecture == "small_resnet":
             return SmallResNet(**arguments)
@@ -82,9 +87,42 @@ def build_network(architecture: str, num_classes: int, options: dict[str, Any] |
             import torchvision
 
             network = torchvision.models.get_model(architecture, weights=None, **arguments)
+            if in_channels != 3:
+                _take_channels(network, in_channels)
         return network
     except TypeError as error:
         raise InputError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
+
+
+def _take_channels(network: nn.Module, in_channels: int) -> None:
+    """Give a network of torchvision's another first convolution, with random weights."""
+    path, first = next((path, each) for path, each in network.named_modules() if isinstance(each, nn.Conv2d))
+    options: Any = {name: getattr(first, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    network.set_submodule(path, nn.Conv2d(in_channels, first.out_channels, bias=first.bias is not None, **options))
+
+
+def adapted_to(weights: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Weights of images in three colours, with the first convolution for as many bands as a network takes.
+
+    They are timm's `adapt_input_conv`: the sum over colours for one band, and else these in turn, times 3 / bands.
+
+    Args:
+        weights: a state dict.
+        network: the network that they are for.
+    """
+    from timm.models import adapt_input_conv
+
+    expected = network.state_dict()
+    return {
+        name: adapt_input_conv(expected[name].shape[1], each) if _differs_in_bands(each, expected.get(name)) else each
+        for name, each in weights.items()
+    }
+
+
+def _differs_in_bands(weight: Tensor, expected: Tensor | None) -> bool:
+    if expected is None or weight.ndim != 4 or expected.ndim != 4 or weight.shape[1] != 3:
+        return False
+    return expected.shape[1] != 3 and weight.shape[::2] == expected.shape[::2] and len(weight) == len(expected)
 
 
 def is_own_class(architecture: str) -> bool:
@@ -93,7 +131,7 @@ def is_own_class(architecture: str) -> bool:
 
 
 def build_own_network(
-    architecture: str, num_classes: int | None = None, options: dict[str, Any] | None = None
+    architecture: str, num_classes: int | None = None, options: dict[str, Any] | None = None, in_channels: int = 3
 ) -> nn.Module:
     """A network of the user's own class or function, whose module is imported.
 
@@ -103,6 +141,7 @@ def build_own_network(
         architecture: such as "my_module.MyNet".
         num_classes: passed where it has a parameter of that name; None for as many outputs as it has by itself.
         options: further keyword arguments.
+        in_channels: bands of the images, passed where they are not three and it has a parameter of that name.
 
     Raises:
         InputError: there is no such class or function, it does not take the arguments, or makes something else.
@@ -113,6 +152,8 @@ def build_own_network(
     if not callable(make):
         raise InputError(f"network must name a class, but module '{module}' has no '{own_name}'; correct it.")
     arguments = dict(options or {})
+    if in_channels != 3 and "in_channels" in inspect.signature(make).parameters:
+        arguments.setdefault("in_channels", in_channels)
     if num_classes is not None and "num_classes" in inspect.signature(make).parameters:
         arguments.setdefault("num_classes", num_classes)
     try:

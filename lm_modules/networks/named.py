@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.architectures import (
     TIMM_PREFIX,
+    adapted_to,
     build_network,
     build_outline,
     build_own_network,
@@ -55,6 +56,7 @@ def network_to_train(
     options: dict[str, Any] | None,
     weights: str | None,
     *,
+    in_channels: int = 3,
     new_head: bool = False,
 ) -> nn.Module:
     """A network by its name, or the given one, with the weights that a training starts from.
@@ -64,6 +66,7 @@ def network_to_train(
         num_classes: number of outputs of an architecture that takes it.
         options: further keyword arguments of the architecture.
         weights: see `read_weights`; None to leave them as they are.
+        in_channels: bands of the images; weights of three colours are adapted to them.
         new_head: start the last linear layer at zero.
 
     Raises:
@@ -71,9 +74,11 @@ def network_to_train(
     """
     named = architecture if isinstance(architecture, str) and not is_own_class(architecture) else None
     if isinstance(architecture, str):
-        architecture = (build_network if named else build_own_network)(architecture, num_classes, options)
+        build = build_network if named else build_own_network
+        architecture = build(architecture, num_classes, options, in_channels)
     if weights is not None:
-        load_tensors(architecture, read_weights(named, weights), weights, new_head=new_head)
+        found = adapted_to(read_weights(named, weights), architecture)
+        load_tensors(architecture, found, weights, new_head=new_head)
     return architecture
 
 

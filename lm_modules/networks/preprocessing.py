@@ -43,8 +43,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         for name, holds, expected in (
-            ("mean", _are_three(self.mean) and all(0 <= each <= 1 for each in self.mean), "three numbers in [0, 1]"),
-            ("std", _are_three(self.std) and all(0 < each < inf for each in self.std), "three numbers above 0"),
+            ("mean", _are_numbers(self.mean) and all(0 <= each <= 1 for each in self.mean), "numbers in [0, 1]"),
+            ("std", _are_numbers(self.std) and all(0 < each < inf for each in self.std), "numbers above 0"),
+            ("std", len(self.std) == len(self.mean), f"as many numbers as mean, {len(self.mean)}"),
             ("size", self.size is None or _is_size(self.size), f"height and width from 1 to {_LARGEST_SIDE}, or none"),
             ("crop", _is_number(self.crop) and 0 < self.crop <= 1, "a number in (0, 1]"),
             ("interpolation", self.interpolation in get_args(Interpolation), "bilinear or bicubic"),
@@ -166,8 +167,8 @@ def read_reading(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _are_three(values: object) -> bool:
-    return isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, tuple) and len(values) > 0 and all(map(_is_number, values))
 
 
 def _is_size(value: object) -> bool:

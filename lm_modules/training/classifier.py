@@ -97,6 +97,8 @@ class MaskRobustClassifier(TrainingModule):
             or a network that returns logits.
         num_classes: number of classes, and of the outputs of an architecture that takes it.
         architecture_options: further keyword arguments of the architecture, for example ``{"width": 32}``.
+        in_channels: bands of the images, as many as `mean` has, which are those of the data; None for these. Weights of
+            three colours are adapted as timm does it.
         mean: channel means in [0, 1], for normalisation and for the fill "mean".
         std: channel standard deviations, for normalisation.
         masking: how training images are presented: "none" (never masked), "fill" (the hole is painted), "layer_masking"
@@ -164,8 +166,9 @@ class MaskRobustClassifier(TrainingModule):
         num_classes: int = 10,
         *,
         architecture_options: dict[str, Any] | None = None,
-        mean: tuple[float, float, float] = IMAGENET_MEAN,
-        std: tuple[float, float, float] = IMAGENET_STD,
+        in_channels: int | None = None,
+        mean: tuple[float, ...] = IMAGENET_MEAN,
+        std: tuple[float, ...] = IMAGENET_STD,
         masking: TrainingMasking = "none",
         mask_family: str | dict[str, float | dict[str, Any]] = "patches",
         hidden_fraction: tuple[float, float] = (0.1, 0.9),
@@ -198,7 +201,9 @@ class MaskRobustClassifier(TrainingModule):
         self._defaults = defaults_of(self.hparams)
         self.hparams.update(self._defaults)
         check_arguments(self.hparams)
-        architecture = network_to_train(architecture, num_classes, architecture_options, weights, new_head=new_head)
+        architecture = network_to_train(
+            architecture, num_classes, architecture_options, weights, in_channels=len(mean), new_head=new_head
+        )
         self.objective = OBJECTIVES.find(objective, "objective")
         has_teacher = "teacher" in self.objective.inputs
         self.teacher = copy.deepcopy(architecture).requires_grad_(False) if has_teacher else None
@@ -250,7 +255,7 @@ class MaskRobustClassifier(TrainingModule):
         """Logits of images in pixel space.
 
         Args:
-            images: (B, 3, H, W) float in [0, 1].
+            images: (B, C, H, W) float in [0, 1].
             visible: (B, 1, H, W) bool for layer masking; None shows everything.
 
         Returns:
@@ -260,6 +265,11 @@ class MaskRobustClassifier(TrainingModule):
             UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
             InputError: the network returns something else.
         """
+        if images.shape[1] != len(self.mean):
+            raise InputError(
+                f"the network takes images of {len(self.mean)} bands, as many as mean has, got {images.shape[1]}; give "
+                "mean and std of these images."
+            )
         images = self._normalise(images)
         network = self.network if visible is None else self._with_layer_masking(self.network, required=True)
         call = self._compiled if self._compiled is not None and self.training else network

@@ -44,6 +44,13 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         InputError: naming the argument.
     """
     check_values_of(arguments)
+    bands, options = len(arguments["mean"]), arguments["architecture_options"] or {}
+    for option, given in (("in_channels", arguments["in_channels"]), ("in_chans", options.get("in_chans"))):
+        if given not in (None, bands):
+            raise InputError(
+                f"{option} must be the number of bands of the data, {bands}, got {given}; leave it out, or give other "
+                "data."
+            )
     fills = read_fills(arguments["fill"])
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:

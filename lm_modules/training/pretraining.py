@@ -89,7 +89,7 @@ class MaskedPretraining(TrainingModule):
         super().__init__(mean, std, ("val/loss",))
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_values_of(self.hparams)
-        architecture = network_to_train(architecture, num_classes, architecture_options, weights)
+        architecture = network_to_train(architecture, num_classes, architecture_options, weights, in_channels=len(mean))
         self.num_classes = num_classes
         self.maps = map_layers(architecture, layers)
         if not len(mean) == len(std) == self.maps.image_channels:

@@ -69,6 +69,7 @@ def answers(command, trained, images, out, *options):
 def test_a_stamp_that_was_hidden_in_training_is_hidden_and_said_unless_a_command_is_told_otherwise(
     command, trained, tmp_path, caplog
 ):
+    caplog.set_level("INFO", "pytorch_lightning")
     folders = [write(tmp_path / f"{paint}", paint) for paint in (1, 2)]
     found = [answers(command, trained, each, each / "out") for each in folders]
     assert found[0] == found[1]
@@ -95,6 +96,7 @@ def test_play_hides_it_behind_every_hole(trained, tmp_path):
 def test_masks_of_a_training_say_nothing_about_other_images_and_two_trainings_must_agree(
     trained, tmp_path, capsys, caplog
 ):
+    caplog.set_level("INFO", "pytorch_lightning")
     checkpoint = torch.load(trained, weights_only=True)
     networks = {}
     for name, read_as in {"masks": {"visible": "MASKS/train"}, "none": {}, "odd": {"visible": [1]}}.items():
@@ -105,6 +107,6 @@ def test_masks_of_a_training_say_nothing_about_other_images_and_two_trainings_mu
     assert "visible: MASKS/train, as in the training of " in caplog.text and "says nothing about these" in caplog.text
     both = f"--network=[{trained}, {networks['none']}]"
     said = sentence_of(["evaluate", *data(images), both, f"--out={tmp_path / 'out'}"], capsys)
-    assert "say which pixels of these images may be seen (--data.visible), or all" in said
+    assert "say how these images are to be read (--data.visible)" in said
     predicting = ["predict", f"--images={images}", f"--out={tmp_path / 'a.csv'}"]
-    assert "must say what is visible" in sentence_of([*predicting, f"--network={networks['odd']}"], capsys)
+    assert "must say visible in words or numbers" in sentence_of([*predicting, f"--network={networks['odd']}"], capsys)

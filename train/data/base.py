@@ -41,8 +41,8 @@ SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {
 }
 
 
-Colour = tuple[float, float, float]
-"""Red, green and blue, in [0, 1]."""
+Colour = tuple[float, ...]
+"""A number for each band, such as red, green and blue, in [0, 1]."""
 
 
 class InMemoryDataset(Dataset[Batch]):
@@ -112,6 +112,16 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         return ALL_SPLITS
 
     @property
+    def bands(self) -> int:
+        """How many bands images have."""
+        return 3
+
+    @property
+    def show_bands(self) -> Sequence[int] | None:
+        """Numbers, from 1, of the bands that pictures show as red, green and blue; None for the first ones."""
+        return None if self.reading is None else self.reading.show_bands
+
+    @property
     def read_as(self) -> dict[str, Any]:
         """How files are read, as plain values that a checkpoint keeps."""
         return {} if self.reading is None else self.reading.as_dict()
@@ -153,7 +163,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
         """Take the mean and standard deviation that weights were trained with, where nothing says the data's own.
 
-        Nothing happens unless a subclass would have to measure its own.
+        Nothing happens unless a subclass would have to measure its own, and images have as many bands.
 
         Args:
             mean: mean of red, green and blue, in [0, 1].
@@ -322,6 +332,8 @@ class ColouredDataModule(AnnotatedDataModule):
 
     def take_colours(self, mean: Colour, std: Colour, source: str) -> None:
         """Take these for what was not given, and say so; see `AnnotatedDataModule`."""
+        if len(mean) != self.bands:
+            return
         if self._mean is None or self._std is None:
             rank_zero_info(f"mean colour and standard deviation are those of {source}")
         self._mean, self._std = self._mean or mean, self._std or std

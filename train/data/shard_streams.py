@@ -201,6 +201,7 @@ class SampleReader:
         name = _one_line(f"{sample['__url__']}/{sample['__key__']}")
         try:
             images = [suffix for suffix in sample if f".{suffix}" in IMAGE_SUFFIXES]
+            images = [suffix for suffix in images if suffix != "npy" or len(images) == 1]  # features, beside an image
             if len(images) != 1:
                 raise ValueError(f"{len(images)} images in {[*sample][2:]}, where one belongs")
             label = self._number(self.label(sample)) if self.classes else -1

@@ -17,7 +17,7 @@ from webdataset.writer import TarWriter
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
 from maskrobust.train.data.files.file_data import FileDataModule, place_of, read_mask_of
-from maskrobust.train.data.files.image_files import ImageFile, read_file, size_of
+from maskrobust.train.data.files.image_files import ImageFile, read_file
 from maskrobust.train.storage.files import atomic_path, read_json, write_json, write_text
 from maskrobust.train.storage.provenance import fingerprint
 from maskrobust.train.types import Split
@@ -91,7 +91,7 @@ def _write(path: Path, files: Sequence[ImageFile], data: FileDataModule) -> None
 def _parts(file: ImageFile, data: FileDataModule) -> dict[str, Any]:
     """The files of a sample by their suffix, and its key."""
     content = read_file(file.image)
-    height, width = size_of(content, str(file.image))
+    *_, height, width = data.reading.check(file.image, place_of(file, data.root))
     about = {"id": file.id, "height": height, "width": width}
     parts = {"__key__": f"{file.id:019d}", file.image.suffix.lower()[1:]: content, "json": json.dumps(about).encode()}
     if file.label >= 0:

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
 
 from maskrobust.augment import fold_in
+from maskrobust.augment.batch import in_colours
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import (
@@ -141,7 +142,9 @@ def _explain(
     asked = [[counted(each, lambda images: advance(images / queries)) for each in of] for of in known]
     key = int(fold_in(torch.tensor(picture.id), config.seed))
     found = explain_image(ExplanationRequest(image, asked, config.plan, key), partitions, classes)
-    found.picture = (picture.image * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    found.picture = (
+        (in_colours(picture.image, picture.show_bands) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    )
     if config.judge:
         found.judged = judge_image(found, picture.object_mask)
     return found

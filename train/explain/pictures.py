@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskrobust.augment.batch import in_unit_range
 from maskrobust.augment.families.segments import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
@@ -37,6 +38,7 @@ class Picture(NamedTuple):
         object_mask: (H, W) bool, True on the object; all False where there is none.
         object_id: which object it shows.
         known: (1, H, W) bool, what may be seen of it; None for all.
+        show_bands: bands that pictures of it show; see `in_colours`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Picture(NamedTuple):
     object_mask: NDArray[np.bool_]
     object_id: int
     known: Tensor | None = None
+    show_bands: Sequence[int] | None = None
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
@@ -79,7 +82,8 @@ def read_picture(name: str, path: Path, image_size: int, reading: Reading) -> Pi
     Raises:
         InputError: the file cannot be read, or no pixel is visible.
     """
-    return square_picture(name, *reading.read(path, path.name), image_size, id_of(Path(path.name)))
+    found = square_picture(name, *reading.read(path, path.name), image_size, id_of(Path(path.name)))
+    return found._replace(show_bands=reading.show_bands)
 
 
 def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: int, identity: int = 0) -> Picture:
@@ -92,7 +96,7 @@ def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: i
     if known is not None and not known.any():
         raise InputError(f"no pixel of '{name}' is visible in the square at its centre; choose another picture.")
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
-    return Picture(name, seen / 255, identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity, known)
+    return Picture(name, in_unit_range(seen), identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity, known)
 
 
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
@@ -100,7 +104,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
 
     A sample whose name another has had before it has its id behind it.
     """
-    number, taken = 0, set[str]()
+    number, taken, show = 0, set[str](), data.show_bands
     for batch in (each.to("cpu") for each in data.whole_split(split)):
         objects = data.object_of(batch.ids).tolist()
         for place in range(min(len(objects), count - number)):
@@ -111,7 +115,7 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
             name = f"{name}-{identity}" if name in taken else name
             taken.add(name)
             known = None if batch.visible is None else batch.visible[place]
-            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place], known)
+            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place], known, show)
         number += len(objects)
         if number >= count:
             return

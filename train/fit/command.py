@@ -414,8 +414,7 @@ def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:
     """
     given = {name: arguments[name] for name in ("mean", "std") if name in arguments}
     found = Preprocessing().with_changes(given)  # which checks them
-    mean, std = ((each[0], each[1], each[2]) for each in (found.mean, found.std))
-    return mean, std
+    return found.mean, found.std
 
 
 def _numbered(class_names: Any) -> dict[str, Any]:

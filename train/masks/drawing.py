@@ -94,7 +94,7 @@ def draw_gallery(config: GalleryConfig, progress: Progress) -> Gallery:
     rows = [_rows(name, each, columns, config, batch) for name, each in drawing]
     labels = batch.labels.tolist()
     names = [f"{data.class_names[labels[n]]}, {data.sample_name(split, int(each))}" for n, each in enumerate(batch.ids)]
-    images = zip(names, _outlined(batch.images, batch), zip(*rows, strict=True), strict=True)
+    images = zip(names, _outlined(batch.images, batch, data.show_bands), zip(*rows, strict=True), strict=True)
     return Gallery(columns, tuple(GalleryImage(*each) for each in islice(images, config.images)), left_out)
 
 
@@ -133,14 +133,14 @@ def _rows(name: str, visible: Tensor, columns: Sequence[str], config: GalleryCon
             images = mix_images(batch.images, visible, draw_partners(keys))
         else:
             images = illustrate(column, batch.images, visible, keys, config.data.mean)
-        drawn.append(to_pictures(images.expand(-1, 3, -1, -1)))
+        drawn.append(to_pictures(images, config.data.show_bands))
     hidden = (1 - visible.double().mean(dim=(1, 2, 3))).tolist()
     return [GalleryRow(name, *each) for each in zip(hidden, zip(*drawn, strict=True), strict=True)]
 
 
-def _outlined(images: Tensor, batch: Batch) -> tuple[Pixels, ...]:
+def _outlined(images: Tensor, batch: Batch, bands: Sequence[int] | None = None) -> tuple[Pixels, ...]:
     """Pictures (H, W, 3) uint8 with the outline of each object, inside it and a hundredth of the picture wide."""
-    pictures = to_pictures(images.expand(-1, 3, -1, -1))
+    pictures = to_pictures(images, bands)
     width, inside = max(1, round(max(images.shape[2:]) / 100)), batch.object_mask[:, 0].cpu().numpy()
     edges = [each & binary_dilation(~each, iterations=width, border_value=1) for each in inside]
     colour = np.array(OUTLINE, dtype=np.uint8)

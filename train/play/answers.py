@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import circles_of_equal_area, sample_keys
+from maskrobust.augment.batch import in_colours
 from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import Explained
@@ -137,8 +138,8 @@ def _likeliest(network: TrainedNetwork, probabilities: Tensor) -> list[tuple[str
 
 
 def to_picture(image: Tensor) -> Pixels:
-    """(3, H, W) float in [0, 1] as (H, W, 3) uint8."""
-    return to_pixels(image, torch.uint8).permute(1, 2, 0).cpu().numpy()
+    """(C, H, W) float in [0, 1] as (H, W, 3) uint8, its first three bands."""
+    return to_pixels(in_colours(image), torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
 def explain_whole(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, SilhouetteBank
+from maskrobust.augment.batch import in_colours
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod, illustrate, is_fill
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -58,7 +59,7 @@ def draw_examples(
     """
     few = choose_examples((batch.to("cpu") for batch in data.whole_split(split)), 4, data.num_classes)
     plan = plan if few.object_mask.any() else plan.without_objects()
-    return example_strips(few, methods, plan, seed, preprocessing)
+    return example_strips(few, methods, plan, seed, preprocessing, data.show_bands)
 
 
 def choose_examples(batches: Iterable[Batch], count: int, num_classes: int) -> Batch:
@@ -92,8 +93,9 @@ def of_different_classes(batch: Batch, count: int) -> Batch:
 
 
 def example_strips(
-    batch: Batch, methods: Sequence[MaskingMethod], plan: ReliancePlan, seed: int, preprocessing: Preprocessing
-) -> list[ExampleStrip]:
+    batch: Batch, methods: Sequence[MaskingMethod], plan: ReliancePlan, seed: int, preprocessing: Preprocessing,
+    bands: Sequence[int] | None = None,
+) -> list[ExampleStrip]:  # fmt: skip
     """What a network is shown: the originals, then for each method patches, outline and enclosing circle hidden.
 
     The image whose object fills least of its circle comes first: of a disc both holes would look alike.
@@ -107,6 +109,7 @@ def example_strips(
         plan: patches are hidden by the first of its hidden fractions, objects where it has shapes.
         seed: seed for the evaluation masks.
         preprocessing: the network's preprocessing: size of its pictures, and the colour of the fill "mean".
+        bands: bands that are shown; see `in_colours`.
 
     Returns:
         1 + 3 x len(methods) strips, fewer where the plan asks less. Without a fill a grey checkerboard marks the
@@ -132,18 +135,18 @@ def example_strips(
             "circle": "Enclosing circle of the object hidden",
         }
     originals = preprocessing.resize(batch.images[order])
-    strips = [ExampleStrip("Original", None, to_pictures(originals), "clean")]
+    strips = [ExampleStrip("Original", None, to_pictures(originals, bands), "clean")]
     for method in methods:
         for condition, label in labels.items():
             images, visible = preprocessing.resize_masked(batch.images, holes[condition])
             images = illustrate(method, images, visible, drawn.fill_keys, preprocessing.mean)
-            strips.append(ExampleStrip(label, method, to_pictures(images[order]), condition))
+            strips.append(ExampleStrip(label, method, to_pictures(images[order], bands), condition))
     return strips
 
 
-def to_pictures(images: Tensor) -> tuple[NDArray[np.uint8], ...]:
-    """Images (B, C, H, W), float in [0, 1], as (H, W, C) uint8 arrays, rounded."""
-    pixels = (images.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+def to_pictures(images: Tensor, bands: Sequence[int] | None = None) -> tuple[NDArray[np.uint8], ...]:
+    """Images (B, C, H, W), float in [0, 1], as (H, W, 3) uint8 arrays, rounded; for `bands` see `in_colours`."""
+    pixels = (in_colours(images, bands).detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     return tuple(pixels.permute(0, 2, 3, 1).contiguous().numpy())
 
 

@@ -89,7 +89,8 @@ def draw_exchanged(
         (few.images if given.images is None else given.images, given.visible),
     ):
         resized = preprocessing.resize_masked(images, visible)
-        shown.append(to_pictures(illustrate(method, *resized, drawn.fill_keys, preprocessing.mean)))
+        filled = illustrate(method, *resized, drawn.fill_keys, preprocessing.mean)
+        shown.append(to_pictures(filled, data.show_bands))
     names = dict(enumerate(data.class_names))
     return [
         ExchangedImage(names[label], own, other, {key: _answers(each, sample, names) for key, each in asked.items()})

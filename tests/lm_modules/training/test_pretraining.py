@@ -235,7 +235,10 @@ def test_a_reconstruction_leaves_visible_pixels_as_they_are_and_lies_in_the_unit
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mean": (0.5,), "std": (0.5,)}, "a value for each of the 3 channels of the network's images"),
+        (
+            {"architecture": build_network("small_resnet", 2), "mean": (0.5,), "std": (0.5,)},
+            "a value for each of the 3 channels of the network's images",
+        ),
         ({"decoder_width": 12}, "decoder_width must be a multiple of 8"),
         ({"std": (0.0, 1.0, 1.0)}, "std must be above 0"),
         ({"layer_masking": {"padding": "black"}}, "padding must be one of mean, mirror"),

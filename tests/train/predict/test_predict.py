@@ -218,7 +218,10 @@ WRONG = [
     (["--images=empty"], "holds none"),
     (["--images=broken.png"], "none of 1 files could be read; the first: 'broken.png' cannot be read"),
     (["--images=images", "--methods=[black]"], "give visible, too."),
-    (["--images=images", "--data.visible=nowhere"], "must be alpha, all, a no-data value such as 0, a folder of masks"),
+    (
+        ["--images=images", "--data.visible=nowhere"],
+        "must be alpha, nan, nodata, all, a no-data value such as 0, a folder of masks",
+    ),
     (["--images=images", "--data.visible=inf"], "a value that pixels can have"),
     (["--images=images", "--data.visible=alpha", "--methods=[blak]"], "did you mean black?"),
     (["--images=images", "--data.visible=alpha", "--methods=[black, black]"], "black"),

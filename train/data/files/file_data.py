@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from maskrobust.augment.batch import Batch, in_unit_range
+from maskrobust.augment.batch import Batch, in_colours, in_unit_range
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least
@@ -36,7 +37,7 @@ from maskrobust.train.storage.files import printable
 from maskrobust.train.types import Split
 
 _SMALLEST_IMAGE = 32
-_COLOUR_IMAGES, _LEAST_DEVIATION = 500, 1 / 255
+_COLOUR_IMAGES, _LEAST_DEVIATION, _LEAST_OF_FLOATS = 500, 1 / 255, 1e-4
 
 
 class FileTable:
@@ -142,6 +143,9 @@ class FileDataModule(ColouredDataModule):
             `albumentations.save` wrote, or the path of a function that makes one; see `transforms.Transform`.
         visible: which pixels may be seen: alpha, nan, a no-data value, a folder of masks, a CSV file of boxes, or
             {hidden_box: [left, top, right, bottom]}; see `reading.Reading`.
+        value_range: the numbers in a file that become 0 and 1, such as [0, 10000]; see `reading.Reading`.
+        show_bands: numbers from 1 of the three bands that pictures show as red, green and blue; the first ones by
+            default.
 
     Raises:
         MissingFileError: a file or folder that `visible` names is missing.
@@ -165,9 +169,11 @@ class FileDataModule(ColouredDataModule):
         std: Colour | None = None,
         transform: GivenTransform = "crop_flip",
         visible: GivenVisible | None = None,
+        value_range: tuple[float, float] | None = None,
+        show_bands: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__(mean, std)
-        self.reading = Reading(visible)
+        self.reading = Reading(visible, value_range, show_bands)
         check_at_least("image_size", image_size, _SMALLEST_IMAGE)
         self.transform = Transform(transform, image_size)
         self._set_loading(batch_size, num_workers, seed)
@@ -180,13 +186,24 @@ class FileDataModule(ColouredDataModule):
         """The image files of a split, in a fixed order."""
 
     @cached_property
+    def bands(self) -> int:
+        """How many bands the first image has, by its header; 3 where there is no image yet."""
+        try:
+            first, *_ = self.files(self.splits[0])
+        except MissingFileError:  # as of what is not downloaded yet
+            return 3
+        return self.reading.check(first.image, place_of(first, self.root)).bands
+
+    @cached_property
     def _measured_colours(self) -> tuple[Colour, Colour]:
-        if "train" not in self.splits:
+        if "train" not in self.splits and self.bands == len(IMAGENET_MEAN):
             return IMAGENET_MEAN, IMAGENET_STD
-        self._check_files_of_fit()
-        some = _spread(self.files("train"), _COLOUR_IMAGES)
+        if "train" in self.splits:
+            self._check_files_of_fit()
+        some = _spread(self.files(self.splits[0]), _COLOUR_IMAGES)
         mean, std = measured_colours(some, self.image_size, self.reading, self.root)
-        rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} training images")
+        kind = "training" if "train" in self.splits else self.splits[0]
+        rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} {kind} images")
         return mean, std
 
     def setup(self, stage: str | None = None) -> None:
@@ -212,7 +229,20 @@ class FileDataModule(ColouredDataModule):
         splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
         places = {file.image: place_of(file, self.root) for split in splits for file in self.files(split)}
         self.reading.check_listed(places.values())
-        check_headers([*places], lambda path: self.reading.check(path, places[path]))
+        kinds: dict[Path, tuple[int, torch.dtype]] = {}
+
+        def check(path: Path) -> None:
+            bands, dtype, *_ = self.reading.check(path, places[path])
+            kinds[path] = bands, dtype
+
+        check_headers([*places], check)
+        first, *others = places
+        if odd := next((path for path in others if kinds[path] != kinds[first]), None):
+            raise InputError(
+                f"'{odd}' has {kinds[odd][0]} bands of {kinds[odd][1]}, but '{first}' has {kinds[first][0]} of "
+                f"{kinds[first][1]}; give the images one number and type of bands."
+            )
+        in_colours(torch.empty(kinds[first][0], 1, 1), self.show_bands)  # which refuses bands that there are not
         self._fit_is_checked = True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -280,17 +310,19 @@ def measured_colours(
         root: folder that the images lie below.
 
     Returns:
-        Mean and standard deviation for red, green and blue, with four decimals; the latter is at least 1 / 255.
+        Mean and standard deviation for each band, of bytes with four decimals and a deviation of at least 1 / 255,
+        else with six and of at least 0.0001.
     """
     dataset = FileDataset([file._replace(mask=None) for file in files], "binary", image_size, 0, reading, root)
-    shown = (
-        in_unit_range(sample.images).double()[:, sample.known[0]]
-        for sample in map(dataset.__getitem__, range(len(files)))
-    )
-    moments = torch.stack([torch.stack([each.mean(1), each.square().mean(1)]) for each in shown if each.numel()])
-    mean, square = moments.mean(dim=0)
-    std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=_LEAST_DEVIATION)
-    return _rounded(mean), _rounded(std)
+    found, decimals, least = list[Tensor](), 4, _LEAST_DEVIATION
+    for sample in map(dataset.__getitem__, range(len(files))):
+        if sample.images.is_floating_point():
+            decimals, least = 6, _LEAST_OF_FLOATS
+        shown = in_unit_range(sample.images).double()[:, sample.known[0]]
+        found += [torch.stack([shown.mean(1), shown.square().mean(1)])] * (shown.numel() > 0)
+    mean, square = torch.stack(found).mean(dim=0)
+    std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=least)
+    return _rounded(mean, decimals), _rounded(std, decimals)
 
 
 def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
@@ -298,9 +330,8 @@ def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
     return [files[round(place)] for place in np.linspace(0, len(files) - 1, min(len(files), count))]
 
 
-def _rounded(numbers: Tensor) -> Colour:
-    red, green, blue = (round(each, 4) for each in numbers.tolist())
-    return red, green, blue
+def _rounded(numbers: Tensor, decimals: int) -> Colour:
+    return tuple(round(each, decimals) for each in numbers.tolist())
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:
@@ -361,7 +392,7 @@ class EvaluationImages(FileDataModule):
         image_size: side of the square images, at least 32.
         batch_size: samples per batch, at least 1.
         num_workers: loader processes, at least 0.
-        visible: which pixels may be seen; see `FileDataModule`.
+        options: visible, value_range and show_bands; see `FileDataModule`.
 
     Raises:
         InputError: an argument leaves its range, there is no image, or an image comes twice.
@@ -375,9 +406,9 @@ class EvaluationImages(FileDataModule):
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
-        visible: GivenVisible | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers, visible=visible)
+        super().__init__(image_size=image_size, batch_size=batch_size, num_workers=num_workers, **options)
         self.class_names, self.num_classes, self._files = tuple(class_names), len(class_names), [*files]
         if not files:
             raise InputError("there must be at least one annotated image to evaluate on, got none; check the folders.")

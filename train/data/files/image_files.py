@@ -23,15 +23,15 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from maskrobust.augment.visible_pixels import check_nodata
 from maskrobust.errors import InputError, MissingFileError
+from maskrobust.train.data.files.bands import GDAL_NODATA, nodata_of
 from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
-Marked = Literal["alpha"]
-NoData = float | Marked
+NoData = float | Literal["alpha"]
 """Which pixels hold no data: those of which every band has this value in the file, or that are fully transparent."""
 
-IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif")
+IMAGE_SUFFIXES: tuple[str, ...] = (*IMG_EXTENSIONS, ".gif", ".jfif", ".npy")
 """Suffixes of the files that are read as images, in lower case."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "TIFF", "BMP", "PPM", "WEBP")
@@ -272,7 +272,7 @@ def decode_image(content: bytes, name: str) -> Tensor:
     """
     with _opened(content, name) as image:
         pixels = torch.from_numpy(_colours(_in_8_bits(image))).permute(2, 0, 1)
-        return _turned(pixels, _orientation(image))
+        return turned(pixels, _orientation(image))
 
 
 def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
@@ -293,15 +293,23 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
         _check_lossless(image, nodata, name)
         if nodata == "alpha" and not image.has_transparency_data:
             return torch.ones(1, *size_of(content, name), dtype=torch.bool)
-        bands = np.array(image.convert("RGBA"))[..., 3] if nodata == "alpha" else _numbers_or_colours(image)
-        native = torch.from_numpy(bands.astype(bands.dtype.newbyteorder("=")))
-        turned = _turned(native.reshape(*bands.shape[:2], -1).permute(2, 0, 1), _orientation(image))
-    value = 0 if nodata == "alpha" else nodata
+        if nodata == "alpha":
+            alpha = torch.from_numpy(np.array(image.convert("RGBA"))[..., 3])
+            return turned(alpha[None], _orientation(image)) != 0
+    return holds_data(decode_numbers(content, name), nodata, name)
+
+
+def holds_data(numbers: Tensor, nodata: float, name: str) -> Tensor:
+    """Where a band holds another number than the no-data value, rounded as floats are: (1, H, W) bool of (C, H, W).
+
+    Raises:
+        InputError: the value is none of an integer type.
+    """
     try:
-        check_nodata(value, turned.dtype)
+        check_nodata(nodata, numbers.dtype)
     except InputError as error:
         raise InputError(f"in '{name}', {error}") from error
-    return (turned != value).any(dim=0, keepdim=True)
+    return (numbers != torch.tensor(nodata, dtype=torch.float64).to(numbers.dtype)).any(dim=0, keepdim=True)
 
 
 def size_of(content: bytes | Path, name: str) -> tuple[int, int]:
@@ -312,6 +320,28 @@ def size_of(content: bytes | Path, name: str) -> tuple[int, int]:
     """
     with _opened(content, name) as image:
         return _displayed_size(image)
+
+
+def decode_numbers(content: bytes | Path, name: str) -> Tensor:
+    """An image as (1, H, W) or (3, H, W) of the integers that it holds, turned as it is displayed; alpha is no band.
+
+    Raises:
+        InputError: it is no image that can be read whole, or has 16 bits for each colour.
+    """
+    with _opened(content, name) as image:
+        numbers = _numbers_or_colours(image)
+        return turned(as_tensor(numbers).reshape(*numbers.shape[:2], -1).permute(2, 0, 1), _orientation(image))
+
+
+def as_tensor(numbers: NDArray[Any]) -> Tensor:
+    """An array as a tensor of its own memory, whatever its order of bytes."""
+    return torch.from_numpy(np.array(numbers, dtype=numbers.dtype.newbyteorder("="), order="C"))
+
+
+def value_in_tag(content: bytes, name: str) -> float | None:
+    """The value that a photograph in a GeoTIFF calls none; None where it says nothing."""
+    with _opened(content, name) as image:
+        return nodata_of(image.tag_v2.get(GDAL_NODATA)) if isinstance(image, TiffImageFile) else None
 
 
 def check_size(mask: object, found: tuple[int, ...], size: tuple[int, int]) -> None:
@@ -341,7 +371,7 @@ def decode_mask(content: bytes, code: MaskCode, name: str) -> Tensor:
     """
     with _opened(content, name) as image:
         inside = _object_pixels(image, code)
-        return _turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
+        return turned(torch.from_numpy(inside).unsqueeze(0), _orientation(image))
 
 
 def decode_imagenet_s(content: bytes, name: str) -> Tensor:
@@ -355,7 +385,7 @@ def decode_imagenet_s(content: bytes, name: str) -> Tensor:
         InputError: it is no image that can be read whole.
     """
     with _opened(content, name) as image:
-        return _turned(torch.from_numpy(_imagenet_s_classes(image).astype(np.int32)), _orientation(image))
+        return turned(torch.from_numpy(_imagenet_s_classes(image).astype(np.int32)), _orientation(image))
 
 
 def id_of(path: Path) -> int:
@@ -424,7 +454,7 @@ def _displayed_size(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if exchanged else (image.height, image.width)
 
 
-def _turned(pixels: Tensor, orientation: int) -> Tensor:
+def turned(pixels: Tensor, orientation: int) -> Tensor:
     """(..., H, W) as an EXIF orientation says that they are to be displayed."""
     exchanged = pixels.mT if orientation in _TRANSPOSING else pixels
     return exchanged.flip(_FLIPPED[orientation]) if orientation in _FLIPPED else exchanged

@@ -1,29 +1,39 @@
 """`Reading`: how image files are read, which says what may be seen of them."""
 
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeGuard, get_args
+from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.arguments import GivenVisible
+from maskrobust.train.data.files.bands import Bands, read_bands
 from maskrobust.train.data.files.image_files import (
-    Marked,
     NoData,
+    as_tensor,
     check_header,
     check_size,
     decode_image,
     decode_mask,
+    decode_numbers,
     decode_visible,
+    holds_data,
     read_file,
     size_of,
+    turned,
+    value_in_tag,
 )
 from maskrobust.train.storage.files import printable, read_rows
+
+Marked = Literal["alpha", "nan", "nodata"]
+"""In place of a no-data value."""
 
 ALL = "all"
 """In place of `visible`: all pixels may be seen, whatever a network's training says."""
@@ -124,29 +134,55 @@ class MaskFolder(NamedTuple):
         return visible
 
 
+class Header(NamedTuple):
+    """What the header of an image says of what `Reading.read` gives."""
+
+    bands: int
+    dtype: torch.dtype
+    height: int
+    width: int
+
+
 class Reading:
     """How image files are read.
 
     Args:
         visible: which pixels may be seen. "alpha": those that are not fully transparent. A number, such as 0 or -9999:
-            those of which a band holds another one in the file. A folder of masks, white where visible, in which
-            a/b.png belongs to the image a/b.jpg. A CSV file of boxes to hide, whose first line is
+            those of which a band holds another one in the file. "nan": those of which no band is NaN. "nodata": those
+            of which a band has another value than the one that a GeoTIFF calls none. A folder of masks, white where
+            visible, in which a/b.png belongs to the image a/b.jpg. A CSV file of boxes to hide, whose first line is
             `image,left,top,right,bottom`; an image may have several lines, and has one without numbers where nothing is
             hidden. {"hidden_box": [left, top, right, bottom]}, one box to hide in all images. Boxes count pixels of the
             file as it is displayed, and end before `right` and `bottom`. "all": all pixels. None: all, but where a
             network's own training says otherwise.
+        value_range: numbers of a file that become 0 and 1; others beyond them become these, too. All bands of a file
+            are then read. None for 0 and the largest number of unsigned integers, and for 0 and 1 of others, which must
+            lie between them; photographs are then read as red, green and blue.
+        show_bands: numbers from 1 of the three bands that pictures show as red, green and blue.
 
     Attributes:
         given: `visible` as given.
         hides: whether images come with `visible`.
 
     Raises:
-        MissingFileError, InputError: `visible` is none of these.
+        MissingFileError, InputError: an argument is none of these.
     """
 
-    def __init__(self, visible: GivenVisible | Path | None = None) -> None:
+    def __init__(
+        self,
+        visible: GivenVisible | Path | None = None,
+        value_range: tuple[float, float] | None = None,
+        show_bands: tuple[int, int, int] | None = None,
+    ) -> None:
+        if value_range is not None and not (len(value_range) == 2 and -inf < value_range[0] < value_range[1] < inf):
+            raise InputError(f"value_range must be two numbers, the lower one first, got {value_range}; correct it.")
+        if show_bands is not None and not (
+            len(show_bands) == 3 and min(show_bands) >= 1 and {*map(type, show_bands)} == {int}
+        ):
+            raise InputError(f"show_bands must be three numbers of bands, from 1 on, got {show_bands}; correct it.")
+        self.value_range, self.show_bands = value_range, show_bands
         self.given = visible = f"{visible}" if isinstance(visible, Path) else visible
-        self.marked: NoData | None = None
+        self.marked: NoData | Marked | None = None
         self.beside: HiddenBoxes | MaskFolder | None = None
         if isinstance(visible, Mapping):
             self.beside = _one_box(visible)
@@ -165,7 +201,11 @@ class Reading:
 
     def as_dict(self) -> dict[str, Any]:
         """What is given, as plain values."""
-        return {} if self.given is None else {"visible": self.given}
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("value_range", "show_bands")}
+        given["visible"] = self.given
+        return {
+            name: [*value] if isinstance(value, tuple) else value for name, value in given.items() if value is not None
+        }
 
     def check_listed(self, places: Iterable[str]) -> None:
         """Refuse images, by their paths below the folder of images, of which nothing says what is visible.
@@ -176,7 +216,7 @@ class Reading:
         if self.beside is not None:
             self.beside.check_listed(places)
 
-    def check(self, path: Path, place: str) -> None:
+    def check(self, path: Path, place: str) -> Header:
         """Refuse a file, and what hides parts of it, by no more than their headers.
 
         Args:
@@ -186,32 +226,102 @@ class Reading:
         Raises:
             InputError: it cannot be read, or a box or mask does not fit.
         """
-        size = check_header(path, self.marked)
+        found = self._bands(path, str(path), header_only=True)
+        if found is None:
+            height, width = check_header(path, None if self.marked in ("nan", "nodata") else self.marked)  # type: ignore[arg-type]
+            header = Header(3, torch.uint8, height, width)
+        else:
+            height, width = turned(torch.empty(found.numbers.shape[1:], device="meta"), found.orientation).shape
+            dtype = torch.uint8 if self._keeps(found.numbers) else torch.float32
+            header = Header(len(found.numbers), dtype, height, width)
         if self.beside is not None:
-            self.beside.check(place, size)
+            self.beside.check(place, (height, width))
+        return header
+
+    def _bands(self, content: bytes | Path, name: str, *, header_only: bool = False) -> Bands | None:
+        """The bands of a file; None for a photograph that is read as red, green and blue."""
+        has_range = self.value_range is not None
+        found = read_bands(content, name, header_only=header_only, any_tiff=has_range)
+        if found is None:
+            return Bands(decode_numbers(content, name).numpy()) if has_range else None
+        if found.nodata is not None and self.given is None:
+            raise InputError(
+                f"'{name}' calls {found.nodata:g} no data; hide such pixels (--data.visible nodata), or see them (all)."
+            )
+        if self.marked == "alpha" and found.opacity is not None and header_only:
+            return found._replace(numbers=found.numbers[1:])
+        return found
+
+    def _keeps(self, numbers: NDArray[Any]) -> bool:
+        return numbers.dtype == np.uint8 and self.value_range is None
 
     def read(self, path: Path, place: str) -> tuple[Tensor, Tensor | None]:
-        """An image (3, H, W) uint8, and what is visible of it, (1, H, W) bool; None where nothing is hidden.
+        """An image, and what is visible of it, (1, H, W) bool; None where nothing is hidden.
+
+        A photograph is (3, H, W) uint8, other files have all of their bands, float32 in [0, 1] unless they are uint8.
+        Hidden pixels of these are 0.
 
         Args:
             path: the file.
             place: its path below the folder of images.
 
         Raises:
-            InputError: one of the files cannot be read, they do not fit, or no pixel is visible.
+            InputError: one of the files cannot be read, they do not fit, no pixel is visible, or a visible one is no
+                finite number, or none in [0, 1] where `value_range` does not say what 0 and 1 are.
         """
         return self.decode(read_file(path), str(path), place)
 
     def decode(self, content: bytes, name: str, place: str = "") -> tuple[Tensor, Tensor | None]:
         """As `read`, from the bytes of the file that messages call `name`."""
-        image, visible = decode_image(content, name), None
-        if self.marked is not None:
-            visible = decode_visible(content, self.marked, name)
-        elif self.beside is not None:
+        found = self._bands(content, name)
+        image = decode_image(content, name) if found is None else turned(as_tensor(found.numbers), found.orientation)
+        visible = None
+        if self.beside is not None:
             visible = self.beside.visible(place or name, (image.shape[1], image.shape[2]))
+        elif self.marked is not None and found is None:
+            visible = self._visible_of_photograph(content, name, image)
+        elif self.marked is not None and found is not None:
+            image, visible = self._split(image, found, name)
         if visible is not None and not visible.any():
             raise InputError(f"no pixel of '{name}' may be seen, for visible is {self.given}; leave it out.")
-        return image, visible
+        return image if found is None else self._scaled(image, visible, name), visible
+
+    def _visible_of_photograph(self, content: bytes, name: str, image: Tensor) -> Tensor:
+        value = value_in_tag(content, name) if self.marked == "nodata" else self.marked
+        if value == "nan":
+            raise InputError(f"'{name}' holds whole numbers, which are never NaN; give --data.visible another value.")
+        return torch.ones_like(image[:1], dtype=torch.bool) if value is None else decode_visible(content, value, name)
+
+    def _split(self, image: Tensor, found: Bands, name: str) -> tuple[Tensor, Tensor]:
+        """The bands without their opacity, and what is visible of them."""
+        value = found.nodata if self.marked == "nodata" else self.marked
+        if value == "nan":
+            return image, ~image.isnan().any(dim=0, keepdim=True)
+        if value == "alpha" and found.opacity is not None:
+            kept = [band for band in range(len(image)) if band != found.opacity]
+            return image[kept], image[found.opacity][None] != 0
+        if value is None or isinstance(value, str):
+            return image, torch.ones_like(image[:1], dtype=torch.bool)
+        return image, holds_data(image, value, name)
+
+    def _scaled(self, image: Tensor, visible: Tensor | None, name: str) -> Tensor:
+        """Numbers of a file in [0, 1] by `value_range`, 0 where they are hidden; bytes without it as they are."""
+        numbers = image.numpy()
+        if self._keeps(numbers):
+            return image
+        unsigned = numbers.dtype.kind in "bu"
+        low, high = self.value_range or (0, np.iinfo(numbers.dtype).max if numbers.dtype.kind == "u" else 1)
+        values = (numbers.astype(np.float64) - low) / (high - low)
+        values = values if visible is None else np.where(visible.numpy(), values, 0.0)
+        least, most = values.min(), values.max()
+        if not isfinite(least) or not isfinite(most):
+            raise InputError(f"'{name}' is NaN or infinite at pixels that may be seen; hide NaN (--data.visible nan).")
+        if self.value_range is None and not unsigned and (least < 0 or most > 1):
+            raise InputError(
+                f"'{name}' holds numbers from {least:g} to {most:g}; say which become 0 and 1 (--data.value_range '[0, "
+                f"{most:g}]')."
+            )
+        return torch.from_numpy(values.clip(0, 1).astype(np.float32))
 
 
 def is_beside_images(visible: object) -> TypeGuard[str]:
@@ -256,24 +366,24 @@ def reading_for(networks: Iterable[TrainedNetwork], given: Reading) -> Reading:
     Raises:
         InputError: networks were trained in different ways, or with something that is none.
     """
-    if given.given is not None:
-        return given
-    said = {network.name: network.read_as.get("visible") for network in networks}
-    name, visible = next(iter(said.items()), ("", None))
-    if not isinstance(visible, float | int | str | dict | None):
-        raise InputError(f"'{name}' must say what is visible in words or numbers, got {type(visible)}; save it again.")
-    if other := next((each for each in said if said[each] != visible), None):
-        raise InputError(
-            f"'{name}' was trained with visible {visible} and '{other}' with {said[other]}; say which pixels of these "
-            "images may be seen (--data.visible), or all."
-        )
-    if visible is None:
-        return given
-    told = printable(f"visible: {visible}, as in the training of '{name}'")
-    if is_beside_images(visible):
-        rank_zero_info(
-            f"{told}, says nothing about these images: all of them is visible unless --data.visible is given"
-        )
-        return given
-    rank_zero_info(f"{told} (--data.visible says otherwise)")
-    return Reading(visible)
+    asked, taken = [*networks], given.as_dict()
+    for option in ("visible", "value_range", "show_bands"):
+        said = {network.name: network.read_as.get(option) for network in asked}
+        name, value = next(iter(said.items()), ("", None))
+        if option in taken or not any(each is not None for each in said.values()):
+            continue
+        if other := next((each for each in said if said[each] != value), None):
+            raise InputError(
+                f"'{name}' was trained with {option} {value} and '{other}' with {said[other]}; say how these images "
+                f"are to be read (--data.{option})."
+            )
+        numbers = value if isinstance(value, list) and {*map(type, value)} <= {int, float} else []
+        if not (isinstance(value, float | int | str | dict) if option == "visible" else numbers):
+            raise InputError(f"'{name}' must say {option} in words or numbers, got {type(value)}; save it again.")
+        told = printable(f"{option}: {value}, as in the training of '{name}'")
+        if is_beside_images(value):
+            rank_zero_info(f"{told}, says nothing about these images, which are all visible without --data.visible")
+            continue
+        rank_zero_info(f"{told} (--data.{option} says otherwise)")
+        taken[option] = tuple(numbers) if numbers else value
+    return given if taken == given.as_dict() else Reading(**taken)

@@ -34,8 +34,9 @@ class Folder(FileDataModule):
         objects: which images show one object, such as the frames of a film: a CSV file whose first line is
             `image,object`, by the path of an image below root, with or without suffix; or a regular expression, whose
             first group in that path names the object. None where every image shows another one.
-        options: mask_code, image_size, batch_size, num_workers, seed, mean, std, transform and visible; see
-            `FileDataModule`. The seed decides the validation split of `val_fraction`, too.
+        options: mask_code, image_size, batch_size, num_workers, seed, mean, std, transform, visible,
+            value_range and show_bands; see `FileDataModule`. The seed decides the validation split of `val_fraction`,
+            too.
 
     Raises:
         MissingFileError: the folders are missing or empty.

@@ -19,8 +19,8 @@ class Images(FileDataModule):
     Args:
         root: folder of the images.
         val_fraction: fraction of the images that the validation loss is measured on, in (0, 1), decided by their ids.
-        options: image_size, batch_size, num_workers, seed, mean, std, transform and visible; see `FileDataModule`. The
-            seed decides the validation split, too.
+        options: image_size, batch_size, num_workers, seed, mean, std, transform, visible, value_range and show_bands;
+            see `FileDataModule`. The seed decides the validation split, too.
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.

@@ -39,7 +39,7 @@ class ImagesWithMasks(EvaluationImages):
         objects: which images show one object: a CSV file whose first line is `image,object`, by the path of an image
             below the folder of the images, with or without suffix; or a regular expression, whose first group in that
             path names the object. None where every image shows another one.
-        options: image_size, batch_size, num_workers and visible; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers, visible, value_range and show_bands; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder or the file is missing.
@@ -137,7 +137,7 @@ class ImageNetS(EvaluationImages):
 
     Args:
         root: folder that holds validation and validation-segmentation.
-        options: image_size, batch_size, num_workers and visible; see `EvaluationImages`.
+        options: image_size, batch_size, num_workers, visible, value_range and show_bands; see `EvaluationImages`.
 
     Raises:
         MissingFileError: a folder is missing.

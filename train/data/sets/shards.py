@@ -49,6 +49,8 @@ class Shards(ColouredDataModule):
         mask: suffix of object masks, in which what is not black is the object.
         visible: which pixels may be seen: alpha, a no-data value, or {hidden_box: [left, top, right, bottom]}, as of
             `Folder`; or the suffix of a mask in each sample, white where visible, such as visible.png.
+        value_range: the numbers in a file that become 0 and 1, as of `Folder`.
+        show_bands: the bands that pictures show, as of `Folder`.
         objects: which samples show one object: a CSV file whose first line is `image,object`, by the keys of samples,
             or a regular expression, whose first group in the key names the object. Shards are then read once more. None
             where every sample shows another one.
@@ -83,6 +85,8 @@ class Shards(ColouredDataModule):
         label_field: str | None = None,
         mask: str = "mask.png",
         visible: GivenVisible | None = None,
+        value_range: tuple[float, float] | None = None,
+        show_bands: tuple[int, int, int] | None = None,
         objects: str | None = None,
         on_bad: Literal["stop", "skip"] = "stop",
         image_size: int = 224,
@@ -104,7 +108,7 @@ class Shards(ColouredDataModule):
             raise InputError("Shards must be told of shards, got none; name them, as --data.train 'data/{00..99}.tar'.")
         self.train_samples, self.label_field, self.mask, self.on_bad = train_samples, label_field, mask, on_bad
         self.visible = visible if is_beside_images(visible) else None
-        self.reading = Reading(visible if self.visible is None else ALL)
+        self.reading = Reading(visible if self.visible is None else ALL, value_range, show_bands)
         self.objects = None if objects is None else ObjectNames(objects)
         self.image_size, self.shuffle_buffer = image_size, shuffle_buffer
         self.transform = Transform(transform, image_size)
@@ -127,9 +131,14 @@ class Shards(ColouredDataModule):
         return IMAGENET_MEAN, IMAGENET_STD
 
     @property
+    def bands(self) -> int:
+        """As many as `mean` says."""
+        return len(self._mean or IMAGENET_MEAN)
+
+    @property
     def read_as(self) -> dict[str, Any]:
         """How images are read, or the suffix of what says which of their pixels are visible."""
-        return super().read_as if self.visible is None else {"visible": self.visible}
+        return super().read_as | ({} if self.visible is None else {"visible": self.visible})
 
     @property
     def splits(self) -> tuple[Split, ...]:
