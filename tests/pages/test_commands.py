@@ -33,6 +33,7 @@ from tests.pages.commands import blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
 from tests.train.data.sets.test_folder import write_tree
+from tests.train.test_bands import write as write_tiles
 from tests.train.tiny import FEW_MEASURES, TINY_NETWORK, TWO_STEPS, content_of, tiny_data
 
 PAGES = [
@@ -78,6 +79,7 @@ def folder(tmp_path, monkeypatch):
     write_tree(tmp_path / "given")
     for name in ("images", "masks"):
         (tmp_path / "given" / name).rename(tmp_path / name.upper())
+    write_tiles(tmp_path / "TILES")
     (tmp_path / "NEW").mkdir(), (tmp_path / "NEW_MASKS").mkdir()
     for path in (tmp_path / "IMAGES" / "val").rglob("*.png"):
         shutil.copy(path, tmp_path / "NEW")
