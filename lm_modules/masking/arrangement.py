@@ -1,18 +1,20 @@
-"""`Arrangement`: where the positions of a mask lie in features that are no map, such as tokens, windows and attention.
+"""`Arrangement`: where the positions of a mask lie in features of any shape: maps, tokens, windows and attention.
 
-Each axis of such features is made of parts, each of which numbers channels or a stretch of an axis of the mask. Views
+Each axis of features is made of parts, each of which numbers channels or a stretch of an axis of the mask. Views
 and permutes split and order parts; whether a mask varies along an axis follows from them, whatever its values.
 """
 
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.axes import Axes, images_first
+from maskrobust.lm_modules.masking.table import OWN_RULE
 
 if TYPE_CHECKING:
     from maskrobust.lm_modules.masking.visible_map import VisibleMap
@@ -212,8 +214,8 @@ class Arrangement:
         if size == length(parts):
             return self
         if any(part.source == IMAGES for part in self.kinds[axis]):
-            raise NotImplementedError("layer masking keeps all images.")
-        if not self.varies(axis) or size == 0:
+            raise NotImplementedError(f"layer masking keeps all images; {OWN_RULE}")
+        if not self.varies(axis) or (size == 0 and not self.places.is_map):
             return self.with_axes([*self.axes[:axis], channels(size), *self.axes[axis + 1 :]])
         (part, *more), shown = parts, self.places.shown
         if more or part.source is None or part.size != shown.shape[part.source]:
@@ -221,16 +223,13 @@ class Arrangement:
                 raise NotImplementedError("layer masking cannot slice positions and channels that one axis mixes.")
             return self.whole.sliced(axis, start, size, step)
         source = part.source
-        places = self.places.once(
-            ("slice", source, start, size, step),
-            lambda: Places(
-                shown.narrow(source, start, (size - 1) * step + 1)[
-                    (slice(None),) * source + (slice(None, None, step),)
-                ],
-                self.places.like,
-                windows=self.places.windows,
-            ),
-        )
+        place, key = slice(start, start + size * step, step), ("slice", source, start, size, step)
+        if self.places.is_map:
+            numbered = (slice(None),) * (source + 1) + (place,)
+            places = self.places.like.derive(key, lambda numbers: numbers[numbered]).places
+        else:
+            own = (slice(None),) * source + (place,)
+            places = self.places.once(key, lambda: Places(shown[own], self.places.like, windows=self.places.windows))
         new = (part._replace(size=size),) if size > 1 else ()
         return Arrangement(places, (*self.axes[:axis], new, *self.axes[axis + 1 :]))
 
@@ -253,19 +252,27 @@ class Arrangement:
 
     @property
     def map_and_axes(self) -> tuple["VisibleMap", Axes] | None:
-        """The map, and where images and their positions lie, if each is one axis in this order, and larger than 1."""
-        if not self.places.is_map:
+        """The map, or one whose positions are transposed, and where images and positions lie, if each is one axis."""
+        if torch.compiler.is_exporting():  # sizes may be symbols, which have no hash
+            return self._map_and_axes()
+        found: tuple[VisibleMap, Axes] | None = self.places.once(("axes", self.axes), self._map_and_axes)
+        return found
+
+    def _map_and_axes(self) -> tuple["VisibleMap", Axes] | None:
+        like, count = self.places.like, len(self.axes)
+        wanted = [(Part(side, source),) if side > 1 else () for source, side in enumerate(like.size)]
+        shown = [axis for axis in self.axes if _varies(axis)]
+        if (
+            not self.places.is_map
+            or sorted(map(len, shown)) != [1] * sum(map(bool, wanted))
+            or any(axis not in wanted for axis in shown)
+        ):
             return None
-        images, *size = self.places.like.size
-        if min(size) < 2 or sum(map(_varies, self.axes)) != len(size) + (images > 1):
-            return None
-        wanted = [(Part(side, source),) for source, side in enumerate(size, 1)]
-        at = [next((at for at, axis in enumerate(self.axes) if axis == each), -1) for each in wanted]
-        first = self.axes.index((Part(images, 0),)) if images > 1 and (Part(images, 0),) in self.axes else -1
-        if images == 1 and self.axes[0] == ():
-            first = 0
-        axes = (first, *at)
-        return (self.places.like, axes) if first > -1 and [*axes] == sorted(set(axes)) else None
+        usual = [axes for axes in (like.axes, tuple(range(len(wanted)))) if axes[-1] < count]
+        for images, *places in (*usual, *permutations(range(count), len(wanted))):
+            if images < min(places) and [self.axes[axis] for axis in (images, *places)] == wanted:
+                return like.transposed([places.index(place) for place in sorted(places)]), (images, *sorted(places))
+        return None
 
     def as_map(self) -> tuple["VisibleMap", Axes]:
         """The map of features (B, C, *size) or (B, *size, C), and where images and their positions lie.
@@ -378,6 +385,11 @@ def united(axes: Sequence[Axis]) -> Axis:
 def channels(size: int) -> Axis:
     """An axis along which nothing varies."""
     return (Part(size),) if size > 1 else ()
+
+
+def several(size: int) -> Axis:
+    """An axis of positions in an order of their own."""
+    return (Part(size, 1),) if size > 1 else ()
 
 
 def length(axis: Axis) -> int:

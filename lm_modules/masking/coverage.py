@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, after, before, cropped, padding_of
 from maskrobust.lm_modules.masking.dispatch import Run
-from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
+from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.rules.normalisation import batch_norm, group_norm, instance_norm, sync_batch_norm
 from maskrobust.lm_modules.masking.table import Rule, UnsupportedNetworkError
@@ -130,7 +130,7 @@ def cover_maps(network: nn.Module, images: Tensor, visible: CoveredMap) -> Any:
 
 
 def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
-    if isinstance(result, Arranged):
+    if isinstance(result, Masked) and not result.is_map:
         raise UnsupportedNetworkError(
             "coverage follows positions of an image through maps, but here they become tokens; `plan` says how "
             "much is visible in each layer."

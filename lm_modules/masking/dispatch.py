@@ -11,16 +11,13 @@ from typing import Any, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
-from maskrobust.lm_modules.masking.axes import Axes
 from maskrobust.lm_modules.masking.memory import Watched, note_change, refuse_stale, watch
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
-    ANYWHERE,
     ASKING_SIZES,
     MADE_IN_SHAPE,
     RULED_CLASSES,
     RULES,
-    LosesMap,
     Rule,
     RuledModule,
     UnsupportedNetworkError,
@@ -68,8 +65,6 @@ class Ruled(Watched):
 
     Attributes:
         run: the pass that it belongs to; None outside of any.
-        visible: the map of its visible positions.
-        axes: which axes are the images and their positions, such as height and width.
         branches: the maps of several branches, where it is these stacked along axis 0.
         counts: of how many visible positions each value is the mean, in a shape that broadcasts against the features;
             None where they are no means of positions.
@@ -79,8 +74,6 @@ class Ruled(Watched):
     """
 
     run: Run | None
-    visible: VisibleMap
-    axes: Axes
     branches: tuple[VisibleMap, ...] | None
     counts: Tensor | None
     parts: Sequence[Self] | None
@@ -122,14 +115,6 @@ class Ruled(Watched):
 
     def take_positions_of(self, other: Self) -> None:
         """Be where other features are, from now on."""
-        raise NotImplementedError
-
-
-class OffGrid(Ruled):
-    """Such a tensor whose positions are no map, as those of tokens."""
-
-    def as_map(self) -> Ruled:
-        """The same as a map; refused where the positions are none."""
         raise NotImplementedError
 
 
@@ -178,7 +163,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None
     if changed is not None and compiles:  # which takes a tensor that is changed for a plain one
         args = [changed.with_fresh(changed.features), *args[1:]]
-    result = _compute(run, operation, rule, operands, args, kwargs)
+    result = _compute(run, operation, rule, args, kwargs)
     if changed is not None:
         result = _written(operation, changed, result)
     elif type(result) in (tuple, list):
@@ -192,30 +177,13 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     return result
 
 
-def _compute(
-    run: Run | None, operation: Any, rule: Rule, operands: Sequence[Ruled], args: Sequence[Any], kwargs: dict[str, Any]
-) -> Any:
+def _compute(run: Run | None, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     try:
         if run is not None and run.sizes is not None:
             return run.sizes.apply(run, operation, rule, args, kwargs)
-        if not any([isinstance(each, OffGrid) for each in operands]):
-            try:
-                return rule.apply(operation, *args, **kwargs)
-            except LosesMap:
-                if rule.apply not in ANYWHERE:
-                    raise
-        anywhere = ANYWHERE.get(rule.apply)
-        if anywhere is not None:
-            return anywhere(operation, *args, **kwargs)
-        return rule.apply(operation, *map(_as_maps, args), **{name: _as_maps(each) for name, each in kwargs.items()})
+        return rule.apply(operation, *args, **kwargs)
     except NotImplementedError as error:
         raise UnsupportedNetworkError(str(error)) from error
-
-
-def _as_maps(value: Any) -> Any:
-    if isinstance(value, OffGrid):
-        return value.as_map()
-    return type(value)(map(_as_maps, value)) if type(value) in (list, tuple) else value
 
 
 def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.coverage import CoveredMap, cover_maps
 from maskrobust.lm_modules.masking.dispatch import Observe, Run, ask_for_rules
 from maskrobust.lm_modules.masking.hooks import masks_kept
-from maskrobust.lm_modules.masking.masked import Arranged, Masked, carry, map_output
+from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.rules.attention import einsum, matrix_product
 from maskrobust.lm_modules.masking.rules.pooling import total
@@ -113,7 +113,7 @@ def plan_rows(layer: str, operation: Any, rule: Rule, result: Any) -> Iterator[P
             yield PlanRow(layer, name, rule_name, None, 0, None, is_sum=rule.apply in _SUMS)
             continue
         shown = part.positions
-        size = (shown[0].numel(),) if isinstance(part, Arranged) else part.visible.size[1:]
+        size = part.visible.size[1:] if part.is_map else (shown[0].numel(),)
         yield PlanRow(layer, name, rule_name, size, part.rings, shown.count_nonzero().item() / shown.numel())
 
 

@@ -5,7 +5,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -16,14 +16,13 @@ from torch.utils._pytree import tree_map
 
 from maskrobust.augment.batch import LAYOUTS
 from maskrobust.lm_modules.masking import functional
-from maskrobust.lm_modules.masking.arrangement import Arrangement, Part, channels
+from maskrobust.lm_modules.masking.arrangement import IMAGES, Arrangement, Part, Places, channels
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, added, is_channels_last, times
-from maskrobust.lm_modules.masking.dispatch import OffGrid, Ruled, ruled_in
-from maskrobust.lm_modules.masking.memory import share, share_memory
+from maskrobust.lm_modules.masking.dispatch import Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
-from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
 
 NEEDS_ONE_SIZE = (
     "layer masking needs images of one size in networks that attend, got several; give those of each size to the "
@@ -45,6 +44,9 @@ class Masked(Ruled):
     """
 
     rings: int
+    _visible: VisibleMap | None
+    _axes: Axes | None
+    _arrangement: Arrangement | None
 
     def __new__(cls, features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> "Masked":
         """Features with their visible positions.
@@ -58,8 +60,8 @@ class Masked(Ruled):
         return carry(features.view_as(features), visible, axes)
 
     def __repr__(self) -> str:  # type: ignore[override]
-        size = times(self.visible.size[1:])
-        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, positions={size}, axes={self.axes})"
+        axes = self._axes if self._arrangement is None else self._arrangement.axes
+        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, axes={axes})"
 
     def as_subclass(self, cls: type[Tensor]) -> Any:
         """Refused while a pass runs: torch hands it to no rule, and the mask would be lost."""
@@ -83,9 +85,37 @@ class Masked(Ruled):
     def features(self) -> Tensor:
         """The same memory as a plain tensor, without the mask."""
         with torch._C.DisableTorchFunctionSubclass():
-            if type(self) in (Masked, Arranged) and not torch.compiler.is_compiling():
+            if type(self) is Masked and not torch.compiler.is_compiling():
                 return super().as_subclass(Tensor)
             return torch.ops.aten.alias(self)  # type: ignore[no-any-return]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether images and positions are one axis each, and no tokens, windows or attention."""
+        return self._arrangement is None
+
+    @property
+    def visible(self) -> VisibleMap:
+        """The map of the visible positions.
+
+        Raises:
+            NotImplementedError: they are none.
+        """
+        return cast(VisibleMap, self._visible) if self._arrangement is None else self._arrangement.as_map()[0]
+
+    @visible.setter
+    def visible(self, visible: VisibleMap) -> None:
+        self._visible = visible
+
+    @property
+    def axes(self) -> Axes:
+        """Which axes are the images and their positions, such as height and width; refused likewise."""
+        return cast(Axes, self._axes) if self._arrangement is None else self._arrangement.as_map()[1]
+
+    @property
+    def options(self) -> MaskingOptions:
+        """How the network is masked."""
+        return self.visible.options if self._arrangement is None else self._arrangement.places.like.options
 
     @property
     def spatial_axes(self) -> Axes:
@@ -97,26 +127,36 @@ class Masked(Ruled):
         """Whether the features are (B, C, *size)."""
         return self.axes == self.visible.axes and self.ndim == len(self.axes) + 1
 
+    def has_positions_along(self, axis: int) -> bool:
+        """Whether an axis is that of images or positions."""
+        return axis in self.axes if self.is_map else self.arrangement.varies(axis)
+
+    def has_images_along(self, axis: int) -> bool:
+        """Whether an axis is that of images."""
+        if self.is_map:
+            return axis % self.ndim == self.axes[0]
+        return any(part.source == IMAGES for part in self.arrangement.kinds[axis])
+
+    def reduced(self, axes: Sequence[int], keepdim: bool) -> Arrangement:
+        """The positions once some axes have been reduced: visible where any is; without the axes, or 1 long."""
+        after = self.arrangement.reduced(axes)
+        return after if keepdim else after.without(axes)
+
     @property
     def arrangement(self) -> Arrangement:
-        """The positions in the axes of the features; what is in a frame is visible there.
-
-        Raises:
-            NotImplementedError: the images have several sizes.
-        """
-        if self.visible.extent is not None:
-            raise NotImplementedError(NEEDS_ONE_SIZE)
-        return Arrangement(
-            self.visible.places,
-            tuple(
-                channels(size) if axis not in self.axes or size == 1 else (Part(size, self.axes.index(axis)),)
-                for axis, size in enumerate(self.shape)
-            ),
-        )
+        """The positions in the axes of the features; what is in a frame is visible there."""
+        if self._arrangement is not None:
+            return self._arrangement
+        places, axes = self.visible.places, self.axes
+        kinds = [axes.index(axis) if axis in axes else None for axis in range(self.ndim)]
+        parts = [(Part(size, kind),) if size > 1 else () for size, kind in zip(self.shape, kinds, strict=True)]
+        return Arrangement(places, tuple(parts))
 
     @property
     def positions(self) -> Tensor:
         """The visible positions and those of a frame, bool, in a shape that broadcasts against `features`."""
+        if self._arrangement is not None:
+            return self._arrangement.positions
         return self.visible.positions_along(self.axes, self.ndim)
 
     def with_features(self, features: Tensor) -> "Masked":
@@ -130,7 +170,10 @@ class Masked(Ruled):
 
     def with_fresh(self, features: Tensor) -> "Masked":
         """The same of features that nobody else holds, as an operation returns them; the tensor itself is masked."""
-        masked = carry(features, self.visible, self.axes)
+        if self._arrangement is None:
+            masked = carry(features, self.visible, self.axes)
+        else:
+            masked = arrange(features, self._arrangement.resized(features.shape))
         masked.run = self.run
         return masked
 
@@ -139,6 +182,8 @@ class Masked(Ruled):
 
         Such a value would reach gradients, 0 though they are there: 0 times infinity is NaN.
         """
+        if not self.is_map:
+            return self._filled(1.0)
         if self.visible.everything:
             return self
         with torch._C.DisableTorchFunctionSubclass():
@@ -147,6 +192,8 @@ class Masked(Ruled):
 
     def with_hidden_zero(self) -> Tensor:
         """The features with 0 at hidden positions, in the shape of `features`."""
+        if not self.is_map:
+            return self._filled(0.0)
         if self.visible.everything:
             return self.features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
@@ -156,13 +203,13 @@ class Masked(Ruled):
             hide = functional.hide_finite if self.is_images_first else functional.hide
             return hide(self, self.positions)
 
+    def _filled(self, value: float) -> Tensor:
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.features.masked_fill(~self.positions, value)
+
     def take_positions_of(self, other: "Masked") -> None:
         """Be where other features are, from now on."""
-        if isinstance(self, Arranged) or isinstance(other, Arranged):
-            self.__class__ = other.__class__
-            vars(self).update({name: each for name, each in vars(other).items() if name in _OF_POSITIONS})
-        else:
-            self.visible, self.axes = other.visible, other.axes
+        self._visible, self._axes, self._arrangement = other._visible, other._axes, other._arrangement
 
     def as_plain(self) -> Tensor:
         """A plain tensor of its own with 0 at hidden positions."""
@@ -242,14 +289,11 @@ class Masked(Ruled):
         return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
 
 
-_OF_POSITIONS = ("visible", "axes", "own_arrangement")
-
-
 def carry(features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> Masked:
     """Features that nobody else holds, with the map of their visible positions; see `Masked`."""
     axes = visible.axes if axes is None else axes
     if isinstance(features, Masked):
-        if features.visible is visible and features.axes == axes:
+        if features._visible is visible and features._axes == axes:
             return features
         features = features.features
     shape = features.shape
@@ -259,83 +303,48 @@ def carry(features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> Ma
             f"{times(visible.size[1:])} positions of the mask, got shape {tuple(shape)}; give this operation, or the "
             "module around it, a rule of its own with masking_rule."
         )
-    masked = _as_masked(features, Masked)
+    masked = _as_masked(features)
     # On the tensor itself: torch.compile does not read attributes of its class.
-    masked.visible, masked.axes = visible, axes
+    masked._visible, masked._axes, masked._arrangement = visible, axes, None
     return masked
 
 
 def arrange(features: Tensor, arrangement: Arrangement) -> Masked:
-    """Features that nobody else holds, with positions in any arrangement; a map where they are one."""
+    """Features that nobody else holds, with positions in any arrangement; a map where they are one.
+
+    Raises:
+        NotImplementedError: they are none, and the images have several sizes.
+    """
     of_map = arrangement.map_and_axes
     if of_map is not None:
         return carry(features, *of_map)
-    masked = _as_masked(features.features if isinstance(features, Masked) else features, Arranged)
-    assert isinstance(masked, Arranged)
-    masked.own_arrangement = arrangement
+    if arrangement.places.like.extent is not None:
+        raise NotImplementedError(NEEDS_ONE_SIZE)
+    masked = _as_masked(features.features if isinstance(features, Masked) else features)
+    masked._visible = masked._axes = None
+    masked._arrangement = arrangement
     return masked
 
 
-class Arranged(Masked, OffGrid):
-    """Features whose positions are no map, such as tokens, windows or attention.
-
-    Attributes:
-        own_arrangement: where the positions lie.
-    """
-
-    own_arrangement: Arrangement
-
-    @property
-    def arrangement(self) -> Arrangement:
-        """Where the positions lie."""
-        return self.own_arrangement
-
-    @property
-    def visible(self) -> VisibleMap:  # type: ignore[override]
-        """The map of features (B, C, H, W) or (B, H, W, C); refused where they are none."""
-        return self.own_arrangement.as_map()[0]
-
-    @property
-    def axes(self) -> Axes:  # type: ignore[override]
-        """The axes of such a map."""
-        return self.own_arrangement.as_map()[1]
-
-    @property
-    def positions(self) -> Tensor:
-        """The visible positions, bool, in a shape that broadcasts against `features`."""
-        return self.own_arrangement.positions
-
-    def with_fresh(self, features: Tensor) -> Masked:  # type: ignore[override]
-        """Features that nobody else holds, at the same positions."""
-        masked = arrange(features, self.own_arrangement)
-        masked.run = self.run
-        return masked
-
-    def with_hidden_one(self) -> Tensor:
-        """The features with 1 at hidden positions."""
-        return self.as_plain_with(1.0)
-
-    def with_hidden_zero(self) -> Tensor:
-        """The features with 0 at hidden positions."""
-        return self.as_plain_with(0.0)
-
-    def as_plain_with(self, value: float) -> Tensor:
-        """A plain tensor of its own with a value at hidden positions."""
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.features.masked_fill(~self.positions, value)
-
-    def as_map(self) -> Masked:
-        """The same as a map; refused where they are none."""
-        masked = carry(self.features, *self.own_arrangement.as_map())
-        masked.run = self.run
-        share(masked, share_memory(self))  # which a frame keeps
-        return masked
-
-    def __repr__(self) -> str:  # type: ignore[override]
-        return f"Masked(shape={tuple(self.shape)}, dtype={self.dtype}, axes={self.own_arrangement.axes})"
+def arrangement_of(x: Any, like: Masked) -> Arrangement:
+    """Where the positions of an operand lie; a plain one has none."""
+    if isinstance(x, Masked):
+        return x.arrangement
+    places = like.arrangement.places
+    everywhere = places.once("everywhere", lambda: Places(places.shown.new_ones(1), places.like))
+    return Arrangement(everywhere, tuple(map(channels, x.shape)))
 
 
-def _as_masked(features: Tensor, kind: type[Masked]) -> Masked:
+def ended(features: Tensor, arrangement: Arrangement) -> Masked | Tensor:
+    """Masked features; a plain tensor with 0 for hidden images where no positions are left."""
+    if features.numel() == 0:
+        return features
+    if not arrangement.ends or arrangement.map_and_axes is not None:
+        return arrange(features, arrangement)
+    return features.masked_fill(~arrangement.positions, 0.0)
+
+
+def _as_masked(features: Tensor) -> Masked:
     """The tensor itself where it can be, of another class."""
     masked: Masked
     is_own = not torch.compiler.is_compiling() and not (
@@ -344,20 +353,20 @@ def _as_masked(features: Tensor, kind: type[Masked]) -> Masked:
     if is_own:
         # The tensor itself: a view of it would be copied in the backward pass of changes in place, and takes time.
         masked = features  # type: ignore[assignment]
-        masked.__class__ = kind if type(features) is Tensor else _masked_class(kind, type(features))
+        masked.__class__ = Masked if type(features) is Tensor else _masked_class(type(features))
     elif type(features) is Tensor:
-        masked = features.as_subclass(kind)
+        masked = features.as_subclass(Masked)
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)
-        masked.__class__ = _masked_class(kind, type(features))
+        masked.__class__ = _masked_class(type(features))
     masked.rings, masked.counts, masked.frame, masked.branches, masked.parts = 0, None, None, None, None
     masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 
 
 @cache
-def _masked_class(masked: type[Masked], kind: type[Tensor]) -> type[Masked]:
-    return type("Masked", (masked, kind), {})
+def _masked_class(kind: type[Tensor]) -> type[Masked]:
+    return type("Masked", (Masked, kind), {})
 
 
 def map_output(change: Callable[[Any], Any], output: Any) -> Any:

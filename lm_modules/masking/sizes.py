@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import cropped, times
 from maskrobust.lm_modules.masking.dispatch import Run
-from maskrobust.lm_modules.masking.masked import NEEDS_ONE_SIZE, Arranged, Masked, carry, map_output, masked_in
+from maskrobust.lm_modules.masking.masked import NEEDS_ONE_SIZE, Masked, carry, map_output, masked_in
 from maskrobust.lm_modules.masking.memory import share, share_memory
 from maskrobust.lm_modules.masking.rules.convolution import convolution, pad, transposed_convolution
 from maskrobust.lm_modules.masking.rules.merging import concatenate, difference_from, residual
@@ -94,7 +94,7 @@ class Call(NamedTuple):
         tensors: tuple[Hashable, ...] = (),
     ) -> "Call":
         """What is noted of a call."""
-        if isinstance(result, Arranged):
+        if isinstance(result, Masked) and not result.is_map:
             raise UnsupportedNetworkError(NEEDS_ONE_SIZE)
         shapes = rule is None
         given = (

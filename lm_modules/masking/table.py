@@ -25,12 +25,11 @@ RuleFunction = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=RuleFunction)
 
 
+OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
+
+
 class UnsupportedNetworkError(InputError):
     """A network that layer masking cannot compute exactly; the message says why, and the remedy."""
-
-
-class LosesMap(NotImplementedError):  # noqa: N818
-    """A rule for maps gets something that is no map any more after it."""
 
 
 class Rule(NamedTuple):
@@ -56,8 +55,6 @@ class Rule(NamedTuple):
 RULES: dict[Target, Rule] = {}
 RULED_CLASSES: set[type] = set()
 """Classes of modules that have, or had, a rule of their own."""
-ANYWHERE: dict[RuleFunction, RuleFunction] = {}
-"""What rules for maps do where positions are no map; a rule without such a one gets a map, or refuses."""
 ANY_SIZES: set[RuleFunction] = set()
 """Rules that compute images of several sizes together; every other one is applied to each size by itself."""
 _OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
@@ -131,16 +128,6 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
                 RULES[operation] = rule
                 if inspect.isfunction(operation) and operation.__qualname__.startswith("Tensor"):
                     _OPERATORS_IN_PYTHON.insert(0, (operation, rule))
-        return apply
-
-    return register
-
-
-def anywhere(*rules: RuleFunction) -> Callable[[AnyRule], AnyRule]:
-    """The decorated rule does for positions in any arrangement what some rules do for maps; its own, where none."""
-
-    def register(apply: AnyRule) -> AnyRule:
-        ANYWHERE.update(dict.fromkeys(rules or (apply,), apply))
         return apply
 
     return register

@@ -275,8 +275,7 @@ class VisibleMap:
         What is in the frame is visible there, as the tokens of a network's own.
         """
         if "places" not in self._plans:
-            is_map = self.frame is None
-            self._plans["places"] = Places(self.known[:, 0], self, is_map=is_map, windows=self.options.windows)
+            self._plans["places"] = Places(self.known[:, 0], self, is_map=True, windows=self.options.windows)
         places: Places = self._plans["places"]
         return places
 
@@ -590,6 +589,13 @@ class VisibleMap:
         if self.size[1:] == size:
             return self
         return self.derive(("expand", *size), lambda numbers: numbers.expand(-1, -1, *size))
+
+    def transposed(self, order: Sequence[int]) -> "VisibleMap":
+        """The map with its axes of positions in another order."""
+        if [*order] == sorted(order):
+            return self
+        moved = (0, 1, *(2 + each for each in order))
+        return self.derive(("transpose", moved), lambda numbers: numbers.permute(moved))
 
     def surroundings(self, axis: int, length: int) -> "VisibleMap":
         """A map that is a frame everywhere, as large as this one but along an axis from 2 on."""

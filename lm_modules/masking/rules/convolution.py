@@ -1,17 +1,18 @@
 """Rules for convolutions of every kind, and for padding before them."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskrobust.lm_modules.masking.arrangement import Arrangement, remade, several
 from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, TRANSPOSED, Sizes, added, after, before, tuple_of
-from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, layout_of, slide
+from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, layout_of, slide
 from maskrobust.lm_modules.masking.memory import Frame, share_memory
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
-from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
+from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 
 
 @masking_rule(*CONVOLUTIONS.values(), any_sizes=True)
@@ -81,18 +82,18 @@ def transposed_convolution(
 
 @masking_rule(F.pad, any_sizes=True)
 def pad(
-    _operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
+    operation: Operation, x: Masked, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
 ) -> Masked:
     """Frame or crop: zeros are hidden positions, as those that a convolution adds; other modes frame the mask alike.
 
-    Further channels are as visible as the others.
+    Further channels are as visible as the others. Zeros among tokens, such as ahead of windows that attend, are seen.
 
     Raises:
-        NotImplementedError: images are padded, channels and positions at once, or positions with a constant other than
-            0, and minus infinity ahead of a max pool.
+        NotImplementedError: images are padded, channels and positions of a map at once, or positions with a constant
+            other than 0, and minus infinity ahead of a max pool.
     """
-    if not x.is_images_first:
-        raise LosesMap(f"layer masking pads the axes of images and positions only, got {tuple(pad)}; {OWN_RULE}")
+    if not _is_map_ahead_of_windows(x, len(pad)):
+        return _of_tokens(operation, x, pad, mode, value)
     count = 2 * len(x.spatial_axes)
     sizes, others = (tuple(map(int, pad)) + (0,) * (count - len(pad)))[:count], pad[count:]
     if any(others):
@@ -129,3 +130,34 @@ def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
             "layer masking needs convolutions whose weights are not made from masked features; give the module around "
             "this operation a rule of its own with masking_rule."
         )
+
+
+def _is_map_ahead_of_windows(x: Masked, sides: int) -> bool:
+    """Whether features are (B, C, *size), and not of tokens that are padded among these."""
+    if x.is_map:
+        return x.is_images_first
+    varies = x.arrangement.varies
+    return x.ndim == sides == 4 and not varies(1) and varies(2) and varies(3)
+
+
+def _of_tokens(operation: Operation, x: Masked, pad: Sequence[int], mode: str, value: float | None) -> Masked:
+    arrangement = x.arrangement
+    sizes = [(0, 0)] * (x.ndim - len(pad) // 2) + [*zip(pad[-2::-2], pad[::-2], strict=True)]
+    padded = [axis for axis, each in enumerate(sizes) if any(each)]
+    result = operation(x.features, pad, mode, value)
+    if not any(map(arrangement.varies, padded)):
+        return arrange(result, arrangement.resized(result.shape))
+    if mode != "constant" or value not in (None, 0) or min(pad) < 0 or any(map(x.has_images_along, padded)):
+        raise NotImplementedError(
+            f"layer masking pads tokens with zeros, got {tuple(pad)}, '{mode}', {value}; {OWN_RULE}"
+        )
+
+    def frame() -> Arrangement:
+        positions, axes = arrangement.positions, arrangement.kinds
+        for axis in padded:
+            axes[axis] = several(result.shape[axis])
+            positions = positions.expand([size if at == axis else -1 for at, size in enumerate(x.shape)])
+        flat = [each for pair in sizes[::-1] for each in pair]
+        return remade(F.pad(positions, flat, value=1), axes, arrangement.places.like)
+
+    return arrange(result, arrangement.places.once(("pad", arrangement.axes, tuple(pad)), frame))

@@ -8,21 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, carry, without_axes
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE, at_each_position, masked_operands
-from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.arrangement import Arrangement, remade, several, united
+from maskrobust.lm_modules.masking.masked import Masked, arrange, arrangement_of, carry, masked_in, without_axes
+from maskrobust.lm_modules.masking.rules.pointwise import at_each_position, merged
+from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 
 @masking_rule(torch.add, torch.sub, torch.subtract, torch.rsub, any_sizes=True)
 def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Masked:
     """Sum or difference: visible where the merge rule says so; a number or plain tensor is added at each position."""
-    first, *others = masked_operands(left, right)
-    visible = first.visible.merge(others[0].visible) if others else first.visible
-    takes_copies = visible.options.merge == "union" and bool(others) and others[0].visible is not first.visible
+    first, *others = masked = masked_in((left, right))
+    visible, union = merged(masked, intersection=None), first.options.merge == "union"
+    takes_copies = union and bool(others) and (visible is None or others[0].visible is not first.visible)
     if takes_copies:
         left, right = first.with_hidden_zero(), others[0].with_hidden_zero()
-    result = at_each_position(operation(left, right, **kwargs), first, visible)
+    result = at_each_position(operation(left, right, **kwargs), masked, visible, in_any=union)
     result.is_of_copies = takes_copies
     return result
 
@@ -39,24 +40,27 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
 
     A plain branch, such as a pooled one enlarged again, is known everywhere and shows no position by itself. Along
     height or width, maps are put side by side as their features are; a plain branch, such as zeros, is no place of an
-    image there.
+    image there, and one of tokens, such as a class token, is visible.
 
     Raises:
         NotImplementedError: the axis is that of the images.
     """
-    first = masked_operands(*branches)[0]
-    axis = dim % first.ndim
-    if axis == first.axes[0]:
+    masked = masked_in(branches)
+    axis, first = dim % masked[0].ndim, masked[0]
+    if any(each.has_images_along(axis) for each in masked):
         raise NotImplementedError(f"layer masking concatenates channels or positions, got axis {axis}; {OWN_RULE}")
-    if axis in first.spatial_axes:
-        place = 2 + first.spatial_axes.index(axis)
-        maps = [
-            each.visible if isinstance(each, Masked) else first.visible.surroundings(place, each.shape[axis])
-            for each in branches
-        ]
-        return carry(operation(branches, axis), maps[0].concatenated(maps[1:], place), first.axes)
-    features, visible = _united(branches)
-    return carry(operation(features, axis), visible, first.axes)
+    if not any(each.has_positions_along(axis) for each in masked):
+        features, visible = _zeroed(branches)
+        return at_each_position(operation(features, axis), masked, visible, in_any=True)
+    if not all(each.is_map for each in masked):
+        plain = [each.features if isinstance(each, Masked) else each for each in branches]
+        return _side_by_side(operation(plain, axis), branches, axis)
+    place = 2 + first.spatial_axes.index(axis)
+    maps = [
+        each.visible if isinstance(each, Masked) else first.visible.surroundings(place, each.shape[axis])
+        for each in branches
+    ]
+    return carry(operation(branches, axis), maps[0].concatenated(maps[1:], place), first.axes)
 
 
 @masking_rule(torch.stack, any_sizes=True)
@@ -66,15 +70,26 @@ def stack(operation: Operation, branches: Sequence[Any], dim: int = 0) -> Masked
     Along axis 0 their sum is that of `residual`, and their mean that sum divided by their number.
 
     Raises:
-        NotImplementedError: a branch is not masked.
+        NotImplementedError: a branch of maps is not masked.
     """
-    first, *others = masked_operands(*branches)
-    if len(others) + 1 < len(branches):
+    masked = masked_in(branches)
+    axis, first = dim % (masked[0].ndim + 1), masked[0]
+    if axis > 0 and not all(each.is_map for each in masked):
+        longer = [
+            arrange(each.features.unsqueeze(axis), each.arrangement.with_axis(axis))
+            if isinstance(each, Masked)
+            else each.unsqueeze(axis)
+            for each in branches
+        ]
+        return concatenate(torch.cat, longer, axis)
+    if len(masked) < len(branches):
         raise NotImplementedError(f"layer masking stacks masked features alone; {OWN_RULE}")
-    axis = dim % (first.ndim + 1)
-    features, visible = _united(branches)
+    masked = [carry(each, each.visible, each.axes) for each in masked]
+    features, visible = _zeroed(masked)
+    if visible is None:
+        raise NotImplementedError(f"layer masking stacks maps in one order of axes; {OWN_RULE}")
     stacked = carry(operation(features, axis), visible, tuple(each + (each >= axis) for each in first.axes))
-    stacked.branches = tuple(each.visible for each in (first, *others)) if axis == 0 else None
+    stacked.branches = tuple(each.visible for each in masked) if axis == 0 else None
     return stacked
 
 
@@ -84,10 +99,29 @@ def sum_branches(x: Masked, maps: Sequence[VisibleMap]) -> Masked:
     return reduce(partial(residual, operator.add), [carry(part, visible, axes) for part, visible in parts])
 
 
-def _united(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap]:
-    """Features of all branches, and the positions visible in any."""
-    maps = [branch.visible for branch in branches if isinstance(branch, Masked)]
-    visible = maps[0].merge(*maps[1:], intersection=False)
-    if all(each is visible for each in maps):
+def _zeroed(branches: Sequence[Any]) -> tuple[list[Tensor], VisibleMap | None]:
+    """Features of all branches, 0 where one of them alone is hidden, and the map of what is visible in any."""
+    masked = masked_in(branches)
+    visible = merged(masked, intersection=False)
+    if visible is not None and all(each.visible is visible for each in masked):
         return list(branches), visible
     return [each.with_hidden_zero() if isinstance(each, Masked) else each for each in branches], visible
+
+
+def _side_by_side(result: Tensor, branches: Sequence[Any], axis: int) -> Masked:
+    """Positions, and channels or plain tokens, which are visible, one after the other along an axis."""
+    first = masked_in(branches)[0].arrangement
+    each_of = [arrangement_of(branch, masked_in(branches)[0]) for branch in branches]
+
+    def join() -> Arrangement:
+        shapes = [each.positions.shape for each in each_of]
+        size = [max(sizes) for sizes in zip(*shapes, strict=True)]
+        masks = [
+            each.positions.expand([branch.shape[at] if at == axis else one for at, one in enumerate(size)])
+            for each, branch in zip(each_of, branches, strict=True)
+        ]
+        axes = [*map(united, zip(*(each.kinds for each in each_of), strict=True))]
+        axes[axis] = several(result.shape[axis])
+        return remade(torch.cat(masks, axis), axes, first.places.like)
+
+    return arrange(result, first.places.once(("joined", axis, result.shape[axis], tuple(each_of)), join))

@@ -13,7 +13,7 @@ from maskrobust.lm_modules.masking.batch_norm import (
     fused_batch_norm,
     masked_batch_norm,
 )
-from maskrobust.lm_modules.masking.masked import Masked, check_images_first
+from maskrobust.lm_modules.masking.masked import Masked, arrange, check_images_first
 from maskrobust.lm_modules.masking.table import Operation, masking_rule
 from maskrobust.lm_modules.masking.torch_private import is_traced
 
@@ -30,6 +30,8 @@ def batch_norm(
         NotImplementedError: the images have several sizes, and there are no running statistics: no mode answers an
             image as if it were alone.
     """
+    if not x.is_map and x.ndim < 4:
+        return _of_tokens(batch_norm, operation, x, running_mean, running_var, weight, bias, training, momentum, eps)
     check_images_first(x)
     visible = x.visible
     has_sizes = visible.extent is not None or (
@@ -88,6 +90,8 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Masked:  # fmt: skip
     """Mean and variance of each sample and group over its visible positions."""
+    if not x.is_map and x.ndim < 4:
+        return _of_tokens(group_norm, operation, x, num_groups, weight, bias, eps)
     check_images_first(x)
     if x.visible.everything:
         return x.with_fresh(operation(x, num_groups, weight, bias, eps))
@@ -115,3 +119,10 @@ def instance_norm(
             "another rule for torch.nn.functional.instance_norm with masking_rule."
         )
     return group_norm(F.group_norm, x, x.shape[1], weight, bias, eps)
+
+
+def _of_tokens(rule: Any, operation: Operation, x: Masked, *args: Any) -> Masked:
+    """A norm of (B, C, N) or (N, C), as of a map that is one position wide."""
+    shape = (*x.shape, *[1] * (4 - x.ndim))
+    of_map = arrange(x.features.reshape(shape), x.arrangement.viewed(shape))
+    return x.with_fresh(rule(operation, of_map, *args).features.reshape(x.shape))

@@ -7,11 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, without_axes
-from maskrobust.lm_modules.masking.table import LosesMap, Operation, masking_rule
+from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, masked_in
+from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
-OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
 ACTIVATIONS = (
     F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
     F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.sigmoid, F.tanh, torch.threshold, torch.relu,
@@ -32,8 +31,8 @@ SINGULAR = (
 @masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT, any_sizes=True)
 def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
-    masked = masked_operands(*operands, *kwargs.values())
-    return at_each_position(operation(*operands, **kwargs), masked[0], known(masked))
+    masked = masked_in((*operands, *kwargs.values()))
+    return at_each_position(operation(*operands, **kwargs), masked, merged(masked, intersection=True))
 
 
 @masking_rule(F.threshold, any_sizes=True)
@@ -50,28 +49,28 @@ def moved(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked | T
     result = operation(x, *args, **kwargs)
     if not isinstance(x, Masked):
         return torch.as_tensor(result)
-    return carry(result, x.visible.on(result.device), x.axes)
+    return carry(result, x.visible.on(result.device), x.axes) if x.is_map else x.with_fresh(result)
 
 
 @masking_rule(*QUOTIENTS, any_sizes=True)
 def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: Any) -> Masked:
     """The same, divided by 1 at hidden positions: by whatever else is there, value or gradient may be NaN."""
-    masked = masked_operands(numerator, denominator)
-    visible = known(masked)
+    masked = masked_in((numerator, denominator))
+    visible = merged(masked, intersection=True)
     if isinstance(denominator, Masked):
         denominator = _with_hidden_one(denominator, visible)
-    elif isinstance(denominator, Tensor) and not visible.everything:
+    elif isinstance(denominator, Tensor) and visible is not None and not visible.everything:
         denominator = _with_one_for_hidden_images(denominator, numerator)
-    return at_each_position(operation(numerator, denominator, **kwargs), masked[0], visible)
+    return at_each_position(operation(numerator, denominator, **kwargs), masked, visible)
 
 
 @masking_rule(*SINGULAR, any_sizes=True)
 def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Roots, powers, logarithms: likewise, of 1 at hidden positions."""
-    masked = masked_operands(*operands)
-    visible = known(masked)
+    masked = masked_in(operands)
+    visible = merged(masked, intersection=True)
     ones = [_with_hidden_one(operand, visible) if isinstance(operand, Masked) else operand for operand in operands]
-    result = at_each_position(operation(*ones, **kwargs), masked[0], visible)
+    result = at_each_position(operation(*ones, **kwargs), masked, visible)
     result.is_of_copies = True
     return result
 
@@ -104,21 +103,25 @@ def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> M
 def over_channels(
     operation: Operation, x: Masked, dim: int | None = None, *args: Any, keepdim: bool = False, **kwargs: Any
 ) -> Masked:
-    """Position by position, over its channels.
+    """Position by position, over its channels; a softmax over positions is one of the visible ones.
 
     Raises:
-        NotImplementedError: the axis is one of positions, or not given.
+        NotImplementedError: the axis is one of images, or not given, or another function goes over positions.
     """
-    if dim is None or dim % x.ndim in x.axes:
-        positions = dim is not None and dim % x.ndim != x.axes[0] and operation not in (torch.argmax, Tensor.argmax)
-        raise (LosesMap if positions else NotImplementedError)(
+    is_softmax = operation in (F.softmax, torch.softmax, Tensor.softmax)
+    along = dim is not None and x.has_positions_along(dim % x.ndim)
+    if dim is None or (along and not (is_softmax and not x.has_images_along(dim))):
+        raise NotImplementedError(
             f"layer masking takes a softmax or an argmax over the channels only, got axis {dim} of shape "
-            f"{tuple(x.shape)}, whose axes {x.axes} are images and positions; {OWN_RULE}"
+            f"{tuple(x.shape)}, which is none or that of images or positions; {OWN_RULE}"
         )
-    if operation not in (torch.argmax, Tensor.argmax):
-        return x.with_fresh(operation(x, dim, *args, **kwargs))
-    keepdim = args[0] if args else keepdim
-    return carry(operation(x, dim, keepdim), x.visible, x.axes if keepdim else without_axes(x.axes, [dim % x.ndim]))
+    if operation in (torch.argmax, Tensor.argmax):
+        result = operation(x, dim, args[0] if args else keepdim)
+        return arrange(result, x.reduced([dim % x.ndim], result.ndim == x.ndim))
+    if along:
+        shown = x.features.masked_fill(~x.positions, torch.finfo(x.dtype).min)
+        return x.with_fresh(operation(shown, dim, *args, **kwargs))
+    return x.with_fresh(operation(x, dim, *args, **kwargs))
 
 
 @masking_rule(F.normalize, any_sizes=True)
@@ -130,25 +133,27 @@ def normalize(
     eps: float = 1e-12,
     out: None = None,  # noqa: ARG001
 ) -> Masked:
-    """Position by position, divided by the norm over its channels, as in SSD's VGG-16.
+    """Of channels, divided by their norm, as in SSD's VGG-16, or of the visible positions of a channel.
 
     Raises:
-        NotImplementedError: the axis is one of images or positions.
+        NotImplementedError: the axis is that of the images.
     """
-    if dim % x.ndim in x.axes:
-        raise LosesMap(
-            f"layer masking normalises over the channels only, got axis {dim} of shape {tuple(x.shape)}, whose axes "
-            f"{x.axes} are images and positions; {OWN_RULE}"
-        )
-    return x.with_fresh(operation(x.with_hidden_one(), p, dim, eps))
+    if x.has_images_along(dim):
+        raise NotImplementedError(f"layer masking normalises over no images, got axis {dim}; {OWN_RULE}")
+    along = x.has_positions_along(dim % x.ndim)
+    return x.with_fresh(operation(x.with_hidden_zero() if along else x.with_hidden_one(), p, dim, eps))
 
 
 @masking_rule(F.linear, F.layer_norm, F.rms_norm, any_sizes=True)
 def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer or a norm over the channels of one position, where these are the last axis.
 
+    Where positions have become channels, as in the merging of patches, a result is visible where any of them is, and
+    hidden ones count as 0.
+
     Raises:
-        NotImplementedError: the last axis is one of positions, or a norm goes over further axes.
+        NotImplementedError: the last axis is one of positions alone, a norm goes over further axes, or over all
+            positions, whose statistics would count the hidden ones.
     """
     shape = kwargs.get("normalized_shape", args[0]) if operation is not F.linear else (1,)
     if len(shape) != 1:
@@ -156,43 +161,64 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
             f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(shape)}; "
             "use group norm with one group, whose statistics can leave hidden positions out."
         )
-    if not isinstance(x, Masked) or x.ndim - 1 in x.axes:
+    if isinstance(x, Masked) and not x.has_positions_along(x.ndim - 1):
+        return x.with_fresh(operation(x.features, *args, **kwargs))
+    if not isinstance(x, Masked) or None not in {part.source for part in x.arrangement.axes[-1]}:
         raise NotImplementedError(
-            "layer masking needs the channels on the last axis for a linear layer or layer norm over them, but it is "
-            "one of positions, such as the width; permute the features, as to (B, H, W, C), or flatten them first."
+            "layer masking has no rule for linear layers or norms over positions, as in a mixer or a layer norm over "
+            "the width; permute the features, so that their channels are the last axis, or flatten them first."
         )
-    return x.with_fresh(operation(x.features, *args, **kwargs))
-
-
-def masked_operands(*operands: Any) -> list[Masked]:
-    """Those that are masked; refused where their axes are not the same."""
-    masked = [each for each in operands if isinstance(each, Masked)]
-    first = masked[0]
-    if len(masked) > 1 and any(each.axes != first.axes or each.ndim != first.ndim for each in masked):
-        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
-        raise refusal_of(first)(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
-    return masked
-
-
-def refusal_of(x: Masked) -> type[NotImplementedError]:
-    """What a rule raises of a map that it cannot follow: signals (B, L, C) may be tokens, with which rules go on."""
-    return LosesMap if len(x.axes) == 2 else NotImplementedError
-
-
-def known(operands: Sequence[Masked]) -> VisibleMap:
-    """The positions visible in every operand."""
-    first, *others = operands
-    return first.visible.merge(*(each.visible for each in others), intersection=True) if others else first.visible
-
-
-def at_each_position(result: Tensor, like: Masked, visible: VisibleMap) -> Masked:
-    """A result that has been computed at each position alone, with the axes of a masked operand."""
-    if result.ndim != like.ndim:
+    after = x.arrangement.reduced([x.ndim - 1])
+    if operation is not F.linear and after.ends:
         raise NotImplementedError(
-            f"layer masking needs operands with no more axes than masked features of shape {tuple(like.shape)}, but "
+            "layer masking needs norms over channels, but here one goes over all positions; use group norm, whose "
+            "statistics can leave hidden positions out."
+        )
+    result = operation(x.with_hidden_zero(), *args, **kwargs)
+    return arrange(result, after.resized(result.shape))
+
+
+def merged(masked: Sequence[Masked], *, intersection: bool | None) -> VisibleMap | None:
+    """The map of several operands; None where they are no maps in one order of axes, and positions meet axis by axis.
+
+    Raises:
+        NotImplementedError: they are maps in several orders of axes.
+    """
+    first, *others = masked
+    if not all([each.is_map for each in masked]):
+        return None
+    if any([each.axes != first.axes or each.ndim != first.ndim for each in others]):
+        if len(first.axes) == 2:  # signals (B, L, C) may be tokens
+            return None
+        shapes = ", ".join(f"{tuple(each.shape)} with axes {each.axes}" for each in masked)
+        raise NotImplementedError(f"layer masking needs operands with the same order of axes, got {shapes}; {OWN_RULE}")
+    return (
+        first.visible.merge(*(each.visible for each in others), intersection=intersection) if others else first.visible
+    )
+
+
+def at_each_position(
+    result: Tensor, masked: Sequence[Masked], visible: VisibleMap | None, *, in_any: bool = False
+) -> Masked:
+    """A result that has been computed at each position alone.
+
+    Args:
+        result: of an operation.
+        masked: its operands.
+        visible: their map by `merged`.
+        in_any: without a map: whether a position is visible where any operand is, and not all.
+    """
+    first, *others = masked
+    if visible is None:
+        return arrange(
+            result, first.arrangement.met([each.arrangement for each in others], result.shape, in_any=in_any)
+        )
+    if result.ndim != first.ndim:
+        raise NotImplementedError(
+            f"layer masking needs operands with no more axes than masked features of shape {tuple(first.shape)}, but "
             f"the result has shape {tuple(result.shape)}; {OWN_RULE}"
         )
-    return carry(result, visible, like.axes)
+    return carry(result, visible, first.axes)
 
 
 def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tensor:
@@ -205,7 +231,7 @@ def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tenso
     return denominator.masked_fill(hidden.reshape(shape), 1.0)
 
 
-def _with_hidden_one(operand: Masked, visible: VisibleMap) -> Tensor:
-    if visible is operand.visible:
+def _with_hidden_one(operand: Masked, visible: VisibleMap | None) -> Tensor:
+    if visible is None or visible is operand.visible:
         return operand.with_hidden_one()
     return torch.where(visible.positions_along(operand.axes, operand.ndim), operand, 1.0)

@@ -17,10 +17,9 @@ from maskrobust.lm_modules.masking.axes import (
     beside,
     channels_first,
 )
-from maskrobust.lm_modules.masking.masked import Masked, carry, check_images_first, slide, without_axes
+from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, ended, slide, without_axes
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
-from maskrobust.lm_modules.masking.rules.pointwise import OWN_RULE
-from maskrobust.lm_modules.masking.table import Operation, masking_rule
+from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
 
 
@@ -143,7 +142,7 @@ def mean(
         return summed.with_fresh((summed.features / len(x.branches)).to(dtype or x.dtype))
     if not spatial:
         return _over_channels(x, dim, keepdim, operation(x, dim, keepdim, dtype=dtype))
-    if spatial == x.spatial_axes and x.counts is None:
+    if x.is_map and spatial == x.spatial_axes and x.counts is None:
         means = x.mean_over_visible().to(dtype or x.dtype)
         return means.reshape(
             [1 if at in spatial else size for at, size in enumerate(x.shape) if keepdim or at not in spatial]
@@ -280,8 +279,16 @@ def _axes(x: Masked, dim: Any) -> set[int]:
 
 
 def _spatial(x: Masked, dim: Any) -> tuple[int, ...]:
-    """Which axes of a reduction are height and width; refused where it goes over images, or over channels as well."""
+    """Which axes of a reduction are positions, such as height and width; of tokens all, if any is.
+
+    Raises:
+        NotImplementedError: it goes over images, or of a map over channels as well.
+    """
     axes = _axes(x, dim)
+    if not x.is_map:
+        if not axes or any(map(x.has_images_along, axes)):
+            raise NotImplementedError(f"layer masking reduces over axes of tokens, got axes {dim}; {OWN_RULE}")
+        return tuple(sorted(axes)) if any(map(x.has_positions_along, axes)) else ()
     spatial = tuple(axis for axis in x.spatial_axes if axis in axes)
     if not axes or x.axes[0] in axes or (spatial and len(axes) > len(spatial)):
         raise NotImplementedError(_refusal(x, dim))
@@ -304,11 +311,13 @@ def _of_hidden_zero(x: Masked, dim: Any, keepdim: bool, compute: Callable[[Tenso
 
 def _over_channels(x: Masked, dim: Any, keepdim: bool, reduced: Tensor) -> Masked:
     # A copy: the gradient of a maximum divides by how many values equal it, and padding changes it where it is hidden.
-    return carry(reduced.clone(), x.visible, x.axes if keepdim else without_axes(x.axes, _axes(x, dim)))
+    return arrange(reduced.clone(), x.reduced([*_axes(x, dim)], keepdim))
 
 
 def _reduced(x: Masked, spatial: tuple[int, ...], keepdim: bool, reduced: Tensor) -> Masked | Tensor:
     """What has been computed over some axes of positions: visible where any is; plain where all have been."""
+    if not x.is_map:
+        return ended(reduced, x.reduced(spatial, keepdim))
     if spatial == x.spatial_axes:
         return reduced
     of_map = [x.axes.index(axis) for axis in spatial]

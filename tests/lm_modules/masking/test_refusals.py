@@ -369,10 +369,7 @@ def test_a_file_of_rules_holds_constants_then_rules_then_what_others_use_then_it
     def place(node):
         if not isinstance(node, ast.FunctionDef):
             return 0
-        if any(
-            isinstance(each, ast.Call) and ast.unparse(each.func) in ("masking_rule", "anywhere")
-            for each in node.decorator_list
-        ):
+        if any(isinstance(each, ast.Call) and ast.unparse(each.func) == "masking_rule" for each in node.decorator_list):
             return 1
         return 3 if node.name.startswith("_") else 2
 
