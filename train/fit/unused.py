@@ -1,6 +1,6 @@
 """Refuse options that are given and would change nothing: the training would be another one than its user believes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from re import match
 from typing import Any
 
@@ -8,31 +8,31 @@ from jsonargparse import Namespace
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
+from maskrobust.train.arguments import read_options
 
 Reason = Callable[[Namespace], str]
 """What makes an option useless in a configuration of `fit`, as in "model.masking none"; empty where it is used."""
 
 
-def _under(masking: str) -> Reason:
-    return lambda config: f"model.masking {masking}" if config.model.get("masking") == masking else ""
+def _under(masking: str) -> Mapping[str, Reason]:
+    return {"model.masking": lambda config: f"model.masking {masking}" * (config.model.get("masking") == masking)}
 
 
 def _with_torchs_optimiser(config: Namespace) -> str:
     return "--optimizer, which has options of its own" if config.get("optimizer") else ""
 
 
-def _without_momentum(config: Namespace) -> str:
-    is_adamw = config.model.get("optimiser") == "adamw"
-    return _with_torchs_optimiser(config) or ("model.optimiser adamw" if is_adamw else "")
+def _with_adamw(config: Namespace) -> str:
+    return "model.optimiser adamw" if config.model.get("optimiser") == "adamw" else ""
 
 
-def _unless_objective_takes(name: str) -> Reason:
+def _unless_objective_takes(name: str) -> Mapping[str, Reason]:
     def reason(config: Namespace) -> str:
         objective = config.model.get("objective")
         is_taken = objective is None or name in OBJECTIVES.find(objective, "objective").inputs
         return "" if is_taken else f"model.objective {objective}"
 
-    return reason
+    return {"model.objective": reason}
 
 
 def _larger_than_image(config: Namespace) -> str:
@@ -41,25 +41,32 @@ def _larger_than_image(config: Namespace) -> str:
     return f"images of {size} pixels, which are smaller than one patch" if is_larger else ""
 
 
-UNUSED: Mapping[str, Reason] = {
+_WITH_TORCHS: Mapping[str, Reason] = {"optimizer": _with_torchs_optimiser}
+
+UNUSED: Mapping[str, Mapping[str, Reason]] = {
     "model.fill": _under("layer_masking"),
     "model.mask_family": _under("none"),
     "model.hidden_fraction": _under("none"),
     "model.mask_probability": _under("none"),
-    "model.patch_size": _larger_than_image,
+    "model.patch_size": {"data.image_size": _larger_than_image},
     "model.consistency_weight": _unless_objective_takes("consistency_weight"),
     "model.label_smoothing": _unless_objective_takes("label_smoothing"),
-    "model.momentum": _without_momentum,
-    **dict.fromkeys(
-        ("model.optimiser", "model.learning_rate", "model.weight_decay", "model.schedule", "model.warmup_fraction"),
-        _with_torchs_optimiser,
-    ),
+    "model.momentum": {**_WITH_TORCHS, "model.optimiser": _with_adamw},
+    "model.optimiser": _WITH_TORCHS,
+    "model.learning_rate": _WITH_TORCHS,
+    "model.weight_decay": _WITH_TORCHS,
+    "model.schedule": _WITH_TORCHS,
+    "model.warmup_fraction": _WITH_TORCHS,
 }
-"""Options, each with what makes it useless; a new option is a line here."""
+"""Options, each with the options that can make it useless; a new option is a line here."""
 
 
 def check_used(arguments: Sequence[str], config: Namespace) -> None:
-    """Refuse an option of the command line without effect. A YAML is not looked at: it may serve several trainings.
+    """Refuse an option without effect.
+
+    What is given later, in another YAML or on the command line, may make an option of an earlier YAML useless: so one
+    YAML serves several trainings. A YAML with every option of `UNUSED` is not looked at: it is that of a run, or was
+    printed, and holds defaults.
 
     Args:
         arguments: the command line.
@@ -68,7 +75,36 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
     Raises:
         InputError: naming the option, and what makes it useless.
     """
-    given: dict[str, Any] = {found[1]: each for each in arguments if (found := match(r"--([\w.]+)", each))}
-    for name in given.keys() & UNUSED.keys():
-        if reason := UNUSED[name](config):
-            raise InputError(f"{name} has no effect with {reason}; leave one of them out, or change it.")
+    given = [*_given(arguments)]
+
+    def last(name: str) -> int:
+        return max((at for at, names in enumerate(given) if _is_among(name, names)), default=-1)
+
+    for name, causes in UNUSED.items():
+        for cause, reason in causes.items():
+            if (at := last(name)) >= max(last(cause), 0) and not _is_whole(given[at]) and (found := reason(config)):
+                raise InputError(f"{name} has no effect with {found}; leave one of them out, or change it.")
+
+
+def _given(arguments: Sequence[str]) -> Iterator[set[str]]:
+    """Names of the options of each YAML, then of the command line."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if found := match(r"--config=(.*)", argument):
+            yield {*_names(read_options(found[1]))}
+        elif before == "--config":
+            yield {*_names(read_options(argument))}
+    yield {found[1].replace(".init_args", "") for each in arguments if (found := match(r"--([\w.]+)", each))}
+
+
+def _names(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        name = prefix if key == "init_args" else f"{prefix}.{key}".removeprefix(".")
+        yield from _names(value, name) if isinstance(value, Mapping) and value else (name,)
+
+
+def _is_among(name: str, names: set[str]) -> bool:
+    return any(each == name or each.startswith(f"{name}.") for each in names)
+
+
+def _is_whole(names: set[str]) -> bool:
+    return all(_is_among(each, names) for each in UNUSED)

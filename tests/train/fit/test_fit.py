@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from maskrobust.configs import find_config
@@ -197,6 +198,21 @@ def test_an_option_without_effect_is_refused_with_what_makes_it_useless(name, tm
     options, reason = NO_EFFECT[name]
     usual = ["fit", "--data=Cues", "--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path}"]
     assert sentence_of([*usual, *options], capsys).startswith(f"{name} has no effect with {reason}")
+
+
+def as_yaml(path, **model):
+    path.write_text(yaml.safe_dump({"model": model}))
+    return f"--config={path}"
+
+
+def test_an_option_of_a_yaml_has_an_effect_unless_something_later_takes_it(tmp_path, capsys):
+    masked, filled = as_yaml(tmp_path / "a.yaml", masking="layer_masking"), as_yaml(tmp_path / "b.yaml", fill="black")
+    both = as_yaml(tmp_path / "c.yaml", masking="layer_masking", fill={"mean": 1})
+    for useless in ([both], [masked, filled], ["--config", masked.removeprefix("--config="), "--model.fill=black"]):
+        said = sentence_of(arguments_of("fit", tmp_path, *useless), capsys)
+        assert said.startswith("model.fill has no effect with model.masking layer_masking")
+    own = fit(tmp_path, filled, masked).parents[1] / "config.yaml"
+    fit(tmp_path, f"--config={own}")  # which has every option
 
 
 REFUSED = {
