@@ -64,9 +64,9 @@ UNUSED: Mapping[str, Mapping[str, Reason]] = {
 def check_used(arguments: Sequence[str], config: Namespace) -> None:
     """Refuse an option without effect.
 
-    What is given later, in another YAML or on the command line, may make an option of an earlier YAML useless: so one
-    YAML serves several trainings. A YAML with every option of `UNUSED` is not looked at: it is that of a run, or was
-    printed, and holds defaults.
+    What is given later, in another YAML or on the command line, may make an option of an earlier YAML useless, and so
+    may a default: one YAML serves several trainings. A YAML with every option of `UNUSED` is not looked at: it is that
+    of a run, or was printed, and holds defaults.
 
     Args:
         arguments: the command line.
@@ -82,7 +82,8 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
 
     for name, causes in UNUSED.items():
         for cause, reason in causes.items():
-            if (at := last(name)) >= max(last(cause), 0) and not _is_whole(given[at]) and (found := reason(config)):
+            at, least = last(name), last(cause) if last(cause) >= 0 else len(given) - 1
+            if at >= least and not _is_whole(given[at]) and (found := reason(config)):
                 raise InputError(f"{name} has no effect with {found}; leave one of them out, or change it.")
 
 
