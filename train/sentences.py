@@ -50,8 +50,10 @@ def one_sentence(error: Exception, command: str) -> str | None:
         return _about_memory(command)
     if isinstance(error, argparse.ArgumentError):
         return f"{about_arguments(error)}; see maskrobust {command} --help."
-    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] != "maskrobust":
-        return _on_one_line(about_library(error))
+    missing = [each for each in _chain(error) if isinstance(each, ImportError)]
+    is_missing = missing and (missing[0] is error or "given class_path" in str(error))  # which the parser builds
+    if is_missing and (missing[0].name or "").partition(".")[0] != "maskrobust":
+        return _on_one_line(about_library(missing[0]))
     return _about_files(error) if isinstance(error, OSError) else None
 
 

@@ -220,6 +220,10 @@ REFUSED = {
         ["--trainer.devices=99", "--trainer.accelerator=cpu"],
         r"trainer.devices must be at most the number of the CPU's cores, \d+, got 99; give 1",
     ),
+    "a logger whose library is missing": (
+        ["--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=GIVEN"],
+        r"a library is needed here, but cannot be imported \(Neither `tensorboard` nor .*\); install it",
+    ),
     "a bucket": (
         ["--trainer.default_root_dir=memory://runs"],
         "trainer.default_root_dir must be a folder of this machine, got 'memory://runs'",
