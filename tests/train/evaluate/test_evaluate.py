@@ -175,7 +175,7 @@ def test_of_42_images_of_unbalanced_classes_nothing_false_is_said_and_no_interva
         assert TWO_CLASSES in others
     else:
         assert first == (
-            "reader reads outlines under black fill (of two classes, that of the hole's shape is preferred in 96%; "
+            "reader reads outlines under black fill (of two classes, that of the hole's shape is preferred in 93%; "
             "50%: blind)."
         )
     assert any(each.startswith("commonest is at chance with nothing hidden (") for each in others)
