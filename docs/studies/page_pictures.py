@@ -1,9 +1,10 @@
-"""Draw docs/masks.webp, docs/explanation.webp and docs/logged.webp by the project's own commands.
+"""Draw docs/masks.webp, docs/gaps.webp, docs/explanation.webp and docs/logged.webp by the project's own commands.
 
-    python docs/studies/page_pictures.py docs             # or some of them: masks explanation logged
+    python docs/studies/page_pictures.py docs             # or some of them: masks gaps explanation logged
 
-The first is the table of the page that `masks` writes, drawn by Chromium; the second a picture of the notebook
-explain_a_picture (`python -m tests.pages.notebooks FILE` runs it); the third the picture that `RelianceCallback` gives
+The first is the table of the page that `masks` writes, drawn by Chromium, the second that of the tiles on the page that
+`./scripts/demo` has written before; the next a picture of the notebook
+explain_a_picture (`python -m tests.pages.notebooks FILE` runs it); the last the picture that `RelianceCallback` gives
 to Weights & Biases, whose workspace itself needs the server.
 """
 
@@ -25,7 +26,8 @@ from maskrobust.lm_modules.callbacks.reliance import draw_panel
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "explain_a_picture.ipynb"
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = ROOT / "docs" / "notebooks" / "explain_a_picture.ipynb"
 FAMILIES, FILLS = "[patches, blobs, slic, silhouettes]", "[black, mean, inpainting, exemplar, layer_masking]"
 
 
@@ -39,13 +41,23 @@ def masks(folder: Path) -> None:
     """The table of `masks.html`, of one generated image."""
     shown = [f"--families={FAMILIES}", f"--fills={FILLS}", "--images=1"]
     main(["masks", "--config=cues.yaml", *shown, f"--out={folder}"])
+    screenshot(folder / "masks.html", "table", folder / "masks.webp")
+
+
+def gaps(folder: Path) -> None:
+    """The tiles of the demo with their gaps exchanged, and what its networks answer."""
+    screenshot(ROOT / "runs" / "demo" / "report.html", "#exchanged", folder / "gaps.webp")
+
+
+def screenshot(page: Path, part: str, out: Path) -> None:
+    """The first of some parts of a page, by a CSS selector, as Chromium draws it."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         window = browser.new_page(viewport={"width": 900, "height": 1000})
-        window.goto((folder / "masks.html").as_uri())
-        drawn = window.locator("table").first.screenshot()
+        window.goto(page.as_uri())
+        drawn = window.locator(part).first.screenshot()
         browser.close()
-    save(Image.open(io.BytesIO(drawn)), folder / "masks.webp")
+    save(Image.open(io.BytesIO(drawn)), out)
 
 
 def explanation(folder: Path) -> None:
@@ -68,7 +80,7 @@ def logged(folder: Path) -> None:
 def draw(arguments: Sequence[str]) -> None:
     """Draw the pictures that the arguments name behind a folder, or all."""
     out, *names = arguments
-    for part in (masks, explanation, logged):
+    for part in (masks, gaps, explanation, logged):
         if not names or part.__name__ in names:
             with TemporaryDirectory() as folder:
                 part(Path(folder))

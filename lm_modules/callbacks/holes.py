@@ -14,7 +14,7 @@ LOOKED_AT = 400
 """Training images whose holes are read."""
 
 _BY_LAYERS = "by layer masking (--model.masking layer_masking)"
-_EXCHANGED = "with holes of other images (--model.exchange_holes 0.5)"
+_EXCHANGED = "with holes of other images (--model.exchange_holes 1)"
 
 
 class HolesTell(pl.Callback):

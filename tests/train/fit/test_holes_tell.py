@@ -10,9 +10,9 @@ from tests.train.tiny import TINY_NETWORK
 
 BOTH = (
     "hide them by layer masking (--model.masking layer_masking) and with holes of other images "
-    "(--model.exchange_holes 0.5), and see docs/own-holes.md."
+    "(--model.exchange_holes 1), and see docs/own-holes.md."
 )
-OTHERS = "hide them with holes of other images (--model.exchange_holes 0.5), and see docs/own-holes.md."
+OTHERS = "hide them with holes of other images (--model.exchange_holes 1), and see docs/own-holes.md."
 
 
 @pytest.fixture(autouse=True)
