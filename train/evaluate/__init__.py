@@ -48,9 +48,11 @@ def main(arguments: Sequence[str]) -> None:
             sample_name = functools.partial(data.sample_name, config.split)
             predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, data.class_names, sample_name)
             write_text(config.out / "predictions.csv", predictions)
+    first, *remarks = said(results)
+    console.print(f"\n{first}\n", markup=False, highlight=False)
     console.print(results_table(results), markup=False)
     written = ["reliance.json", "reliance.csv", *["predictions.csv"] * config.predictions]
     numbers = ", ".join(str(config.out / name) for name in written)
-    console.print(f"numbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
-    console.print(*said(results), sep="\n", markup=False, highlight=False)
+    console.print(f"\nnumbers: {numbers}\nreport:  {config.out / 'report.html'}", markup=False, soft_wrap=True)
+    console.print(*remarks, sep="\n", markup=False, highlight=False)
     console.print(next_prediction(config.network[0], data, config.out), markup=False, highlight=False, soft_wrap=True)

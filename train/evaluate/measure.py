@@ -91,8 +91,8 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
 
     Returns:
         Outcomes by network and masking method, those of the mask-only probe on the same images, and what was asked.
-        Where no image has an object mask, all that needs some is left out, which one line says. None on all processes
-        but the first.
+        Where no image has an object mask, all that needs some is left out, which one line says unless images have holes
+        of their own. None on all processes but the first.
 
     Raises:
         InputError: processes have different data, or a process has ended.
@@ -114,8 +114,6 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
         rank_zero_info(QUICK)
         left_out.append(QUICK)
     if bank is None:
-        rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
-        left_out.append(WITHOUT_OBJECTS)
         config = replace(config, plan=config.plan.without_objects())
     own = None
     if config.plan.own_holes:
@@ -124,6 +122,9 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
         if own is None:
             config = replace(config, plan=replace(config.plan, own_holes=0))
             left_out += [WITHOUT_HOLES] * may_hide
+    if bank is None and own is None:
+        rank_zero_info(f"{config.split}: {WITHOUT_OBJECTS}")
+        left_out.append(WITHOUT_OBJECTS)
     holes = None
     if is_first() and own is not None:
         with stage(progress, "reading holes alone"):

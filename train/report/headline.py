@@ -141,7 +141,7 @@ def said(results: Results) -> list[str]:
         **{f"{capitalised(each)}.": True for each in results.content["settings"]["left_out"]},
         ONE_OBJECT_EACH: not results.content["settings"]["names_objects"] and measured,
     }
-    news = [*[told] * bool(told), *own_holes_said(results)]
+    news = [*own_holes_said(results), *[told] * bool(told)]
     return [*news, *(each for each, applies in remarks.items() if applies)] or ["Nothing can be said of holes."]
 
 

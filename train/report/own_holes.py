@@ -21,6 +21,7 @@ from maskrobust.train.report.wording import (
     listed,
     method_title,
     percent,
+    under,
 )
 
 State = Literal["follows", "some", "misled", "hardly", "open", "nothing"]
@@ -37,6 +38,9 @@ SAID: Mapping[State, tuple[str, str]] = {
 
 LITTLE = 0.05
 """What counts as little of a pull, in answers."""
+
+_IN_A_SENTENCE = 3
+"""Number of networks whose accuracies a sentence has."""
 
 _NAME, _METHOD, _WORD = 18, 17, 19
 """Widths of the terminal's columns of names and words."""
@@ -105,17 +109,34 @@ def _lines(results: Results) -> Iterator[OwnHolesLine]:
 
 
 def own_holes_said(results: Results) -> list[str]:
-    """What holes alone tell, and how far each network's answers follow them, one sentence each; none without holes."""
+    """Accuracies, what holes alone tell, and how far each network follows them, a sentence each; none without holes."""
     found, about = own_holes_table(results), results.content.get("own_holes")
     if about is None:
         return []
     kept = [line for line in found if line.state is not None]
     by_network = [[line for line in kept if line.network == each] for each in results.networks]
     return [
+        *_accuracies(found, len(results.networks) > 1),
         *_told_by_holes(results, about),
         *(_told(lines, results, about, len(results.networks) > 1) for lines in by_network if lines),
         *dict.fromkeys(_undefined(results)),
     ]
+
+
+def _accuracies(found: Sequence[OwnHolesLine], are_named: bool) -> Iterator[str]:
+    """One sentence with what own and exchanged holes leave of the accuracy, of the first networks under each way."""
+    networks = [*dict.fromkeys(line.network.title for line in found)]
+    clauses = list[str]()
+    for name in networks[:_IN_A_SENTENCE]:
+        ways = [
+            f"{_points(line.own.value)}\u00a0→\u00a0{_points(line.exchanged.value)}{PERCENT} {under(line.method)}"
+            for line in found
+            if line.network.title == name
+        ]
+        clauses.append(f"{name} " * are_named + listed(ways))
+    if clauses:
+        others = "; the table has the other networks" * (len(networks) > _IN_A_SENTENCE)
+        yield f"Right with own → exchanged holes: {'; '.join(clauses)}{others}."
 
 
 def _told_by_holes(results: Results, about: Mapping[str, Any]) -> Iterator[str]:
@@ -166,7 +187,6 @@ def own_holes_lines(results: Results) -> list[str]:
     if not found:
         return []
     lines = [
-        "",
         f"{'':{_NAME + _METHOD}}{'holes:':>6}{'':10}  follows holes?",
         f"{'right in ' + PERCENT.strip():{_NAME + _METHOD}}{'own':>6}{'exchanged':>10}  {'(points)':{_WORD}}",
     ]

@@ -1,5 +1,7 @@
 """Tables of results in a terminal, at most 80 columns wide."""
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
@@ -8,7 +10,7 @@ from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.own_holes import own_holes_lines
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
-from maskrobust.train.report.sections.grid import grid_lines
+from maskrobust.train.report.sections.grid import GridLine, grid_lines
 from maskrobust.train.report.wording import PERCENT, capitalised, cut, hundredths, in_sentence, interval, method_title
 
 _COLOURS = {"supported": "green", "refuted": "red", "undecided": "yellow"}
@@ -17,12 +19,17 @@ _NAME = 18
 
 
 def results_table(results: Results) -> Group:
-    """The grid of the page: under each way of hiding the networks, their accuracies, and whether they read outlines.
+    """What exchanged holes cost, and the grid of the page: accuracies under each way of hiding, and who reads outlines.
 
-    No line is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the
-    page.
+    Where images have holes of their own, and nothing was asked behind outlines, the grid is left to the page. No line
+    is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the page.
     """
-    grid, decides = grid_lines(results)
+    own, (grid, decides) = own_holes_lines(results), grid_lines(results)
+    lines = own if own and not decides else [*own, *[""] * bool(own), *_grid(grid, decides)]
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+
+
+def _grid(grid: Mapping[str, Sequence[GridLine]], decides: bool) -> list[str]:
     half = next((line.half for lines in grid.values() for line in lines if line.half), None)
     hidden = f"{float(half.parameters['hidden_fraction']):.0%}".replace("%", PERCENT) if half else ""
     asked = ("reads outlines?", "shape choices") if decides else ("", "")
@@ -38,8 +45,7 @@ def results_table(results: Results) -> Group:
             right = "".join(f"{'' if row is None else f'{100 * (row.value or 0.0):.0f}':>{n}}" for row, n in columns)
             word = f"{line.word} {line.choices}" if decides else ""
             lines.append(f"{name:{_NAME}}{right}  {word}".rstrip())
-    lines += own_holes_lines(results)
-    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+    return lines
 
 
 def verdict_panel(results: Results) -> Panel:

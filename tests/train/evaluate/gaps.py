@@ -19,10 +19,20 @@ class NamesBlackCorners(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         black = (images.amax(dim=1, keepdim=True) <= -1.99).float()  # with mean 0.5, std 0.25
-        return torch.nn.functional.adaptive_avg_pool2d(black, 2).flatten(1) + self.bias
+        return torch.nn.functional.adaptive_avg_pool2d(black, 2).flatten(1)[:, : self.num_classes] + self.bias
 
 
-def write_gaps(root: Path, count: int = 60, *, dose: float = 1.0, holes: str = "all", split: str = "test") -> Path:
+class NamesBlackHalves(NamesBlackCorners):
+    """The same of two classes, (B, 2), by the upper quarters."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+def write_gaps(
+    root: Path, count: int = 60, *, dose: float = 1.0, holes: str = "all", split: str = "test",
+    size: int = SIZE, classes: int = CLASSES,
+) -> Path:  # fmt: skip
     """Grey noise in folders by class, with a square of 0, no data, in the quarter of the class or in any.
 
     `dose` is the fraction of images whose hole lies in their class's quarter; `holes` says which have one: "all",
@@ -30,19 +40,19 @@ def write_gaps(root: Path, count: int = 60, *, dose: float = 1.0, holes: str = "
     """
     rng = np.random.default_rng(0)
     for number in range(count):
-        label = number % CLASSES
-        picture = rng.integers(60, 200, (SIZE, SIZE, 3), dtype=np.uint8)
-        place = label if rng.random() < dose else rng.integers(CLASSES)
-        row, column = 16 * (place // 2) + rng.integers(6), 16 * (place % 2) + rng.integers(6)
+        label = number % classes
+        picture = rng.integers(60, 200, (size, size, 3), dtype=np.uint8)
+        place = label if rng.random() < dose else rng.integers(classes)
+        row, column = (size // 2 * each + rng.integers(size // 5) for each in divmod(place, 2))
         if holes == "all" or (holes == "half" and rng.random() < 0.5) or (holes == "but_one_class" and label > 0):
-            picture[row : row + 10, column : column + 10] = 0
+            picture[row : row + size // 3, column : column + size // 3] = 0
         path = root / split / f"class{label}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
     return root
 
 
-def write_network(path: Path) -> str:
+def write_network(path: Path, kind: type[NamesBlackCorners] = NamesBlackCorners) -> str:
     """The name of a network that names the class by a black hole."""
-    torch.save(NamesBlackCorners().state_dict(), path)
-    return f"tests.train.evaluate.gaps.NamesBlackCorners:{path}"
+    torch.save(kind().state_dict(), path)
+    return f"tests.train.evaluate.gaps.{kind.__name__}:{path}"

@@ -14,18 +14,18 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.report.own_holes import state_of
 from maskrobust.train.report.wording import PERCENT
-from tests.train.evaluate.gaps import SIZE, write_gaps, write_network
+from tests.train.evaluate.gaps import SIZE, NamesBlackCorners, NamesBlackHalves, write_gaps, write_network
 from tests.train.evaluate.test_evaluate import rows_of
 from tests.train.evaluate.test_evaluate_layouts import settings_of
 from tests.train.report.pages import Page, squeezed
 from tests.train.tiny import FEW_MEASURES
 
 
-def evaluate(root, *options, visible=0):
+def evaluate(root, *options, visible=0, size=SIZE, kind=NamesBlackCorners):
     """Measure a network that names the class by a black hole, on images below `root`."""
-    data = ["--data=Folder", f"--data.root={root}", f"--data.image_size={SIZE}", "--data.num_workers=0"]
+    data = ["--data=Folder", f"--data.root={root}", f"--data.image_size={size}", "--data.num_workers=0"]
     data += [f"--data.visible={visible}"] * (visible is not None)
-    network = write_network(root.parent / "weights.pt")
+    network = write_network(root.parent / "weights.pt", kind)
     look = "--preprocess={mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}"
     run = [f"--network={network}", look, "--methods=[black, mean]", f"--out={root.parent / 'out'}"]
     main(["evaluate", *data, *run, *FEW_MEASURES, *options])
@@ -62,14 +62,28 @@ def test_the_headline_says_what_holes_tell_and_how_far_answers_follow_them(tmp_p
     assert alone.value == 1.0
     told = squeezed(capsys.readouterr().out)
     assert "black fill 100 " in told and "follows 100 " in told and "hardly 0 " in told
+    (exchanged,) = rows_of(out, measure="exchanged_holes_accuracy", method="black", compared_with="")
+    headline = f"Right with own → exchanged holes: 100 → {100 * exchanged.value:.0f}{PERCENT} under black fill and "
+    headline += f"25 → 25{PERCENT} under mean colour fill."
+    assert told.index(squeezed(headline)) < told.index("right in % own exchanged")
+    assert "object hidden" not in told and "object mask: " not in told
     blind = f"100{PERCENT} (50{PERCENT} is blind)"
     first = f"Of two holes of two classes, holes alone say whose is whose in {blind}, by their place."
     second = "Answers follow the hole under black fill (by 100 of 100 points), hardly under mean colour fill (0)."
     third = "Under inpainting the pull of holes is undefined because the pictures are mended by this fill"
     assert squeezed(first) in told and second in told and third in told
     page = (out / "report.html").read_text()
-    assert Page(page).texts["headline"].strip() == first
+    assert Page(page).texts["headline"].strip() == headline
     assert [row[-1] for row in Page(page).tables["own-holes"][1:]] == ["Follows", "Hardly"]
+
+
+def test_two_classes_of_large_pictures_have_a_pull_and_words(tmp_path, capsys):
+    out = evaluate(write_gaps(tmp_path / "images", 40, size=224, classes=2), size=224, kind=NamesBlackHalves)
+    pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
+    assert pull["black"].value == 1.0 and pull["mean"].value == 0.0
+    told = squeezed(capsys.readouterr().out)
+    assert "holes alone say whose is whose in 100% (50% is blind), by their place." in told
+    assert "Answers follow the hole under black fill (by 100 of 100 points)" in told and "hardly 0" in told
 
 
 def test_where_holes_tell_nothing_there_is_nothing_to_follow_or_to_show(tmp_path, capsys):
