@@ -63,8 +63,10 @@ def test_the_headline_says_what_holes_tell_and_how_far_answers_follow_them(tmp_p
     told = squeezed(capsys.readouterr().out)
     assert "black fill 100 " in told and "follows 100 " in told and "hardly 0 " in told
     (exchanged,) = rows_of(out, measure="exchanged_holes_accuracy", method="black", compared_with="")
-    headline = f"Right with own → exchanged holes: 100 → {100 * exchanged.value:.0f}{PERCENT} under black fill and "
-    headline += f"25 → 25{PERCENT} under mean colour fill."
+    headline = (
+        f"Right with own → exchanged holes: 100\u00a0→\u00a0{100 * exchanged.value:.0f}{PERCENT} under black fill and "
+    )
+    headline += f"25\u00a0→\u00a025{PERCENT} under mean colour fill."
     assert told.index(squeezed(headline)) < told.index("right in % own exchanged")
     assert "object hidden" not in told and "object mask: " not in told
     blind = f"100{PERCENT} (50{PERCENT} is blind)"
