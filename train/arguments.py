@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError, did_you_mean
+from maskrobust.train.types import GivenVisible
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 
@@ -44,9 +45,6 @@ def with_nearest(message: str, known: Iterable[str]) -> str:
         return message
     return re.sub(r"(?<= )(--[\w.]+)\S*", lambda found: found[0] + did_you_mean(found[1], options), message)
 
-
-GivenVisible = float | str | dict[str, list[int]]
-"""Which pixels may be seen, as a user says it; see `maskrobust.train.data.files.reading.Reading`."""
 
 VISIBLE_HELP = (
     "which pixels may be seen: alpha (all that are not fully transparent), a no-data value such as 0, a folder of "

@@ -7,6 +7,9 @@ if TYPE_CHECKING:
 else:
     AnnotatedDataModule = object  # the argument parser reads annotations, and would import the module
 
-__all__ = ["AnnotatedDataModule", "Split"]
+__all__ = ["AnnotatedDataModule", "GivenVisible", "Split"]
 
 Split = Literal["train", "val", "test"]
+
+GivenVisible = float | str | dict[str, list[int]]
+"""Which pixels may be seen, as a user says it; see `maskrobust.train.data.files.reading.Reading`."""

@@ -12,9 +12,9 @@ from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, GivenVisible, Parser, as_list, parse_with_data
+from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
 from maskrobust.train.running.processes import find_device
-from maskrobust.train.types import AnnotatedDataModule, Split
+from maskrobust.train.types import AnnotatedDataModule, GivenVisible, Split
 
 Segmentation = Literal["slic", "quickshift", "patches"]
 _SMALLEST_IMAGE = 32

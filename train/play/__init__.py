@@ -14,7 +14,8 @@ from rich.console import Console
 
 from maskrobust.errors import InputError, check_distinct, check_within
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, GivenVisible, Parser, as_list
+from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, Parser, as_list
+from maskrobust.train.types import GivenVisible
 
 _CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
 _SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}

@@ -18,7 +18,6 @@ from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.arguments import GivenVisible
 from maskrobust.train.data.base import SPLITS_OF_STAGE, Colour, ColouredDataModule
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
@@ -34,7 +33,7 @@ from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
-from maskrobust.train.types import Split
+from maskrobust.train.types import GivenVisible, Split
 
 _SMALLEST_IMAGE = 32
 _COLOUR_IMAGES, _LEAST_DEVIATION, _LEAST_OF_FLOATS = 500, 1 / 255, 1e-4

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.arguments import GivenVisible
 from maskrobust.train.data.files.bands import Bands, read_bands
 from maskrobust.train.data.files.image_files import (
     NoData,
@@ -31,6 +30,7 @@ from maskrobust.train.data.files.image_files import (
     value_in_tag,
 )
 from maskrobust.train.storage.files import printable, read_rows
+from maskrobust.train.types import GivenVisible
 
 Marked = Literal["alpha", "nan", "nodata"]
 """In place of a no-data value."""

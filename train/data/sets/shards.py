@@ -12,7 +12,6 @@ from maskrobust.augment.batch import Batch
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.train.arguments import GivenVisible
 from maskrobust.train.data.base import Colour, ColouredDataModule
 from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.files.reading import ALL, Reading, is_beside_images
@@ -26,7 +25,7 @@ from maskrobust.train.data.shard_streams import (
     shard_urls,
 )
 from maskrobust.train.data.transforms import GivenTransform, Transform
-from maskrobust.train.types import Split
+from maskrobust.train.types import GivenVisible, Split
 
 
 class Shards(ColouredDataModule):
