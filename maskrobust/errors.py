@@ -1,6 +1,5 @@
 """Errors that are the user's to correct: their message is one sentence, which the command line prints as it is."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ _PACKAGES = {
     "yaml": "pyyaml",
 }
 """What is installed under another name than it is imported by."""
+_MOST_LISTED, _NEAR = 20, 2
 
 
 class InputError(ValueError):
@@ -54,10 +54,65 @@ def check_distinct(name: str, values: Sequence[object]) -> None:
         raise InputError(f"{name} must be different, got {[*values]}; name each once.")
 
 
+class UnreadableError(InputError):
+    """A file of the data cannot be read, or does not fit what belongs to it."""
+
+
+class ManyInputsError(InputError):
+    """Several at once: a line for each, after one that says how many.
+
+    Args:
+        errors: what is wrong.
+    """
+
+    def __init__(self, errors: Sequence[InputError]) -> None:
+        self.errors = tuple(errors)
+        more = [f"and {len(errors) - _MOST_LISTED} more"] * (len(errors) > _MOST_LISTED)
+        listed = [f"{len(errors)} things must be corrected:", *map(str, errors[:_MOST_LISTED]), *more]
+        super().__init__("\n- ".join(listed))
+
+
+class Faults(list[InputError]):
+    """What is wrong, collected so that it can be said at once."""
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note an `InputError` of the block, or the cause of a `ValueError` that is one, instead of raising it."""
+        try:
+            yield
+        except ValueError as error:
+            told = error if isinstance(error, InputError) else error.__cause__
+            if not isinstance(told, InputError):
+                raise
+            self.extend(told.errors if isinstance(told, ManyInputsError) else [told])
+
+    def refuse(self) -> None:
+        """Raise the error that was noted, or one that says all, each once; nothing where there is none."""
+        distinct = [*{str(each): each for each in self}.values()]
+        if distinct:
+            raise distinct[0] if len(distinct) == 1 else ManyInputsError(distinct)
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """The known name that a misspelt one is nearest to, in brackets for a message; empty if none is near."""
-    near = difflib.get_close_matches(given, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    """The known name that is at most two letters from a misspelt one, in brackets for a message; empty if none is.
+
+    A name with dots is known by its last part, too.
+    """
+    forms = [(form, each) for each in known for form in {each, f"--{each.rpartition('.')[2]}"}]
+    alike = [(form, each) for form, each in forms if abs(len(form) - len(given)) <= _NEAR]
+    distances = [(_distance(given.lower(), form.lower()), each) for form, each in alike]
+    distance, nearest = min(distances, key=lambda found: found[0], default=(9, ""))
+    return f" (did you mean {nearest}?)" if distance <= min(_NEAR, len(given) // 2) else ""
+
+
+def _distance(given: str, known: str) -> int:
+    """Letters to insert, leave out or replace (Levenshtein)."""
+    row: list[int] = [*range(len(known) + 1)]
+    for number, letter in enumerate(given, 1):
+        before, row[0] = row[:], number
+        for place, other in enumerate(known, 1):
+            row[place] = min(before[place] + 1, row[place - 1] + 1, before[place - 1] + (letter != other))
+    return row[-1]
 
 
 def about_library(error: ImportError) -> str:

@@ -2,12 +2,13 @@
 
 import argparse
 import errno
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskrobust.errors import InputError, about_library, did_you_mean
+from maskrobust.errors import InputError, ManyInputsError, about_library, did_you_mean
 
 _ABOUT_PATHS = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
@@ -20,6 +21,13 @@ _EMPTY_LINES = (
     *("Subclass types expect", "a class path (str)", "a dict with"),
 )
 """How lines of the argument parser begin that do not say what is wrong."""
+_PLACES = {
+    "trainer.callbacks": "pytorch_lightning.callbacks",
+    "trainer.logger": "pytorch_lightning.loggers",
+    "optimizer": "torch.optim",
+    "lr_scheduler": "torch.optim.lr_scheduler",
+}
+"""Where the classes are that an option names."""
 _PLAINER = {
     r":;": ":",
     r"; Given value: Namespace\(.*$": "",
@@ -43,6 +51,8 @@ def one_sentence(error: Exception, command: str) -> str | None:
         command: the command, for the hint at its help.
     """
     for each in _chain(error):
+        if isinstance(each, ManyInputsError):
+            return "\n".join(map(_on_one_line, str(each).splitlines()))
         if isinstance(each, InputError):
             # A DataLoader's process sends its traceback as the message, the message itself at the end.
             return _on_one_line(re.split(rf"^(?:[\w.]+\.)?{type(each).__name__}: ", str(each), flags=re.MULTILINE)[-1])
@@ -74,6 +84,10 @@ def about_arguments(error: argparse.ArgumentError) -> str:
     said = said.rstrip(".")
     if missing := re.fullmatch(r"the following arguments are required: (.+)", said):
         return _about_missing(missing[1].split(", "))
+    unknown = re.match(r"([\w.]+): .*?Expected a path but (\S+) either not accessible", said)
+    if unknown and (place := _PLACES.get(unknown[1])):
+        near = did_you_mean(unknown[2], dir(importlib.import_module(place)))
+        return f"{unknown[1]} must be the name of a class, as in {place}, got {unknown[2]}{near}"
     return _about_data(said) if said.startswith("data:") else said
 
 

@@ -7,9 +7,12 @@ if TYPE_CHECKING:
 else:
     AnnotatedDataModule = object  # the argument parser reads annotations, and would import the module
 
-__all__ = ["AnnotatedDataModule", "GivenVisible", "Split"]
+__all__ = ["AnnotatedDataModule", "GivenVisible", "OnBad", "Split"]
 
 Split = Literal["train", "val", "test"]
 
 GivenVisible = float | str | dict[str, list[int]]
 """Which pixels may be seen, as a user says it; see `maskrobust.train.data.files.reading.Reading`."""
+
+OnBad = Literal["stop", "skip"]
+"""What to do with a sample that cannot be read: end, or leave it out."""

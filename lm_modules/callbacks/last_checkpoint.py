@@ -9,8 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
-from maskrobust.errors import check_at_least
+from maskrobust.errors import UnreadableError, check_at_least
 from maskrobust.lm_modules.training.processes import note_progress
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -23,6 +24,9 @@ class LastCheckpoint(ModelCheckpoint):
     there are several the next one, save, and exit: rank 0 with status 128 plus the number of the signal (143, 130)
     after one line on standard error, the others with 0. After the last step of an epoch, and within a validation, they
     finish the validation first. A second signal acts at once.
+
+    Where a file of the data cannot be read, the process that has met it saves the state before it ends, if each process
+    has all of the state: under any strategy but sharded ones. Running statistics of batch norm are then its own.
 
     Args:
         every_n_train_steps: optimiser steps between two savings within an epoch, at least 1; None saves none.
@@ -74,8 +78,16 @@ class LastCheckpoint(ModelCheckpoint):
         self._stop(trainer, self.signals.received(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave the signals to whoever had them before."""
+        """Leave the signals to whoever had them before, and save the state where the data are to blame."""
         self.signals.close()
+        is_whole = type(trainer.strategy) in (SingleDeviceStrategy, DDPStrategy)
+        if isinstance(exception, UnreadableError) and is_whole and trainer.global_step > self._saved_step:
+            # `Trainer.save_checkpoint` waits for the other processes, which wait for this one's next step
+            state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.checkpoint_io.save_checkpoint(state, self.path)
+            why = str(exception).rpartition("UnreadableError: ")[2]  # a loader process sends its traceback, too
+            told = f"{why} The state after {trainer.global_step} steps is in '{self.path}'"
+            print(f"maskrobust: {told}; call the same command with --ckpt_path last to go on.", file=sys.stderr)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the signals to whoever had them before."""

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskrobust.augment import Batch, HoleBank, SilhouetteBank, fold_in, object_holes, sample_keys
 from maskrobust.augment.batch import first_images, first_objects
@@ -135,14 +135,30 @@ class RelianceCallback(pl.Callback):
         """Get the data ready where they are not the trainer's.
 
         Raises:
-            InputError: a callback that averages weights comes first.
+            InputError: a callback that averages weights comes first, or see `check`.
         """
         check_order(self, trainer, stage)
+        self.check(pl_module, getattr(trainer, "datamodule", None))
         if self.data is not None:
             if trainer.local_rank == 0:
                 self.data.prepare_data()
             trainer.strategy.barrier(f"{type(self.data).__name__}.setup")
             self.data.setup("fit")
+
+    def check(self, module: pl.LightningModule, data: Any) -> None:
+        """Refuse data and a network that it cannot ask.
+
+        Args:
+            module: what is trained.
+            data: the trainer's data.
+
+        Raises:
+            InputError: the data lend no training objects, or the module has no such network.
+        """
+        data = data if self.data is None else self.data
+        _check_source(data)
+        if not callable(self.network) and (self.network is not None or not isinstance(module, MaskRobustClassifier)):
+            self._named_network(module, data)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask the network about the images where this epoch is to be measured, and log what it answered.
@@ -222,8 +238,18 @@ class RelianceCallback(pl.Callback):
             return module.trained_network()
         if callable(self.network):
             return self.network(module)
+        found, shown = self._named_network(module, data)
+        if self._usable_plan is None:
+            rank_zero_info(
+                f"RelianceCallback: '{self.network}' is shown images normalised as those of {type(data).__name__}, by "
+                f"mean {shown.mean} and std {shown.std}"
+            )
+        return TrainedNetwork(_NAME, found, shown, data.num_classes, channels_last=False)
+
+    def _named_network(self, module: pl.LightningModule, data: Any) -> tuple[nn.Module, Preprocessing]:
+        """The module of that path, as it is, and how images are shown to it."""
         kind = type(module).__name__
-        if self.network is None:
+        if not isinstance(self.network, str):
             raise InputError(
                 f"RelianceCallback needs the network that {kind} trains, got none; name its attribute, as in "
                 "RelianceCallback(network='net'), or give a function that takes the module and returns a "
@@ -242,13 +268,7 @@ class RelianceCallback(pl.Callback):
                 f"the data to measure on must say num_classes, mean and std, but {type(data).__name__} lacks "
                 f"{' and '.join(missing)}; give data of maskrobust.train.data, or network as a function."
             )
-        shown = Preprocessing(tuple(data.mean), tuple(data.std))
-        if self._usable_plan is None:
-            rank_zero_info(
-                f"RelianceCallback: '{self.network}' is shown images normalised as those of {type(data).__name__}, by "
-                f"mean {shown.mean} and std {shown.std}"
-            )
-        return TrainedNetwork(_NAME, found, shown, data.num_classes, channels_last=False)
+        return found, Preprocessing(tuple(data.mean), tuple(data.std))
 
     def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
         """Collect holes and silhouettes, and train the probe, with gradients and a random state of its own.

@@ -158,7 +158,9 @@ def build_own_network(
         arguments.setdefault("num_classes", num_classes)
     try:
         network = make(**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except Exception as error:  # it is the user's own
         given = f"with {', '.join(arguments)} alone" if arguments else "without arguments"
         raise InputError(
             f"network must name a class that can be made {given}, but '{architecture}' cannot ({error}); name a "

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
 from maskrobust.augment.families.registry import check_hidden_fraction
 from maskrobust.augment.registry import Registry
-from maskrobust.errors import InputError
+from maskrobust.errors import Faults, InputError
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.mixing import MixName
@@ -43,21 +43,25 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the argument.
     """
-    check_values_of(arguments)
+    faults = Faults()
+    with faults.noted():
+        check_values_of(arguments)
     bands, options = len(arguments["mean"]), arguments["architecture_options"] or {}
     for option, given in (("in_channels", arguments["in_channels"]), ("in_chans", options.get("in_chans"))):
         if given not in (None, bands):
-            raise InputError(
-                f"{option} must be the number of bands of the data, {bands}, got {given}; leave it out, or give other "
-                "data."
+            said = (
+                f"{option} must be the number of bands of the data, {bands}, got {given}; leave it out, or give other"
             )
-    fills = read_fills(arguments["fill"])
+            faults.append(InputError(f"{said} data."))
+    with faults.noted():
+        fills = read_fills(arguments["fill"])
+    with faults.noted():
+        objective = OBJECTIVES.find(arguments["objective"], "objective")
     for name, choices in _CHOICES.items():
         if arguments[name] not in choices:
-            raise InputError(
-                f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
-            )
-    objective = OBJECTIVES.find(arguments["objective"], "objective")
+            said = f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
+            faults.append(InputError(said))
+    faults.refuse()
     mixes = any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
     if objective.needs_holes and arguments["masking"] == "none":
         raise InputError(f"objective '{objective.name}' needs a masked view; set masking to 'fill' or 'layer_masking'.")
@@ -90,14 +94,20 @@ def check_values_of(arguments: Mapping[str, Any]) -> None:
     Raises:
         InputError: naming the argument.
     """
-    check_hidden_fraction(arguments["hidden_fraction"])
-    check_mean(arguments["mean"])
+    faults = Faults()
+    checks: dict[str, Callable[[Any], object]] = {
+        "hidden_fraction": check_hidden_fraction, "mean": check_mean, "mask_family": read_families,
+    }  # fmt: skip
+    for name, check in checks.items():
+        with faults.noted():
+            check(arguments[name])
     if not all(value > 0 for value in arguments["std"]):
-        raise InputError(f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1].")
-    read_families(arguments["mask_family"])
+        said = f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1]."
+        faults.append(InputError(said))
     for name, (holds, expected) in _RANGES.items():
         if name in arguments and not holds(arguments[name]):
-            raise InputError(f"{name} must {expected}, got {arguments[name]}; give such a number.")
+            faults.append(InputError(f"{name} must {expected}, got {arguments[name]}; give such a number."))
+    faults.refuse()
 
 
 GONE_ARGUMENTS = ("worst_of", "mask_ramp")

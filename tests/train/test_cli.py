@@ -27,13 +27,13 @@ from tests.train.data.sets.test_folder import write_tree
 
 
 def sentence_of(arguments, capsys):
-    """Run a command that must fail, and return what it told the user."""
+    """Run a command that must fail, and return what it told the user: a sentence, or a list of several."""
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("maskrobust: error: ")
-    return last.removeprefix("maskrobust: error: ")
+    _, begins, last = capsys.readouterr().err.strip().rpartition("maskrobust: error: ")
+    assert begins and all(line.startswith("- ") for line in last.splitlines()[1:])
+    return last
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -29,7 +29,7 @@ from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, UnreadableError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_mask
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import Position, collate
@@ -140,7 +140,7 @@ def read_shard(url: str) -> Iterator[Encoded]:
     except (tarfile.TarError, OSError, EOFError, ValueError, AssertionError) as error:
         said = (error.strerror or "it cannot be fetched") if isinstance(error, OSError) else [*error.args, error][0]
         why = _one_line(f"what fetches it ended with status {status()}" if status() else said)
-        raise InputError(
+        raise UnreadableError(
             f"the shard '{_one_line(url)}' cannot be read after {samples} samples ({why}); copy or write it again."
         ) from error
 
@@ -220,7 +220,7 @@ class SampleReader:
             raise
         except ValueError as error:
             why = f"'{name}' has {_one_line(error)}"
-            raise InputError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
+            raise UnreadableError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
         whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label), visible)
         seen = self.transform.of_sample(whole, self.seed, epoch)
         if self.transform.given == "none" and seen.visible is not None and not seen.visible.any():

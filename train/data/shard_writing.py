@@ -16,8 +16,9 @@ from webdataset.writer import TarWriter
 
 from maskrobust.augment.random import sample_keys
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.file_data import FileDataModule, place_of, read_mask_of
+from maskrobust.train.data.files.file_data import FileDataModule, read_mask_of
 from maskrobust.train.data.files.image_files import ImageFile, read_file
+from maskrobust.train.data.files.reading import place_of
 from maskrobust.train.storage.files import atomic_path, read_json, write_json, write_text
 from maskrobust.train.storage.provenance import fingerprint
 from maskrobust.train.types import Split

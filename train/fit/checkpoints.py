@@ -19,7 +19,8 @@ LAST = "version_*/checkpoints/last*.ckpt"
 """Where the last checkpoints of a run are, in its folder."""
 
 _MAY_CHANGE = {"model.weights", "model.new_head"} | {
-    f"data.{name}" for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test")
+    f"data.{name}"
+    for name in ("root", "mask_root", "download", "batch_size", "num_workers", "train", "val", "test", "on_bad")
 }
 """Arguments with which a run may go on that differ: where things are, and how they are read. Within an epoch, a loader
 checks that a batch of all processes together is as large as it was."""

@@ -6,7 +6,6 @@
 import argparse
 import inspect
 import json
-import os
 import re
 import signal
 import sys
@@ -20,16 +19,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
-from fsspec.utils import get_protocol
 from jsonargparse import Namespace
 from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from maskrobust.errors import InputError, MissingFileError, did_you_mean
+from maskrobust.errors import Faults, InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.callbacks import FiniteLoss, HolesTell, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.architectures import is_own_class
@@ -59,9 +56,9 @@ from maskrobust.train.fit.loggers import (
     loggers,
     remember_wandb_run,
 )
-from maskrobust.train.fit.unused import check_used
+from maskrobust.train.fit.preflight import check_callbacks, check_network, faults_of_options, note_files, root_of
 from maskrobust.train.running.processes import choose_accelerator
-from maskrobust.train.storage.files import check_folder, printable
+from maskrobust.train.storage.files import printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")
 _BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")  # unless they are given
@@ -150,6 +147,8 @@ class FitCLI(LightningCLI):
     _saved_arguments: dict[str, Any]
     _saved_classes: Any = None
     _ckpt_path: str | None
+    _faults: Faults
+    _data: Any = None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -172,8 +171,7 @@ class FitCLI(LightningCLI):
 
         Raises:
             MissingFileError: the checkpoint is missing.
-            InputError: the checkpoint cannot be read, or is of another training; how long to train is not said; or
-                trainer or model hold no options.
+            InputError: the checkpoint cannot be read, or is of another training; or trainer or model hold no options.
         """
         try:
             self.config = parser.parse_args(args)
@@ -185,16 +183,9 @@ class FitCLI(LightningCLI):
         for group in ("trainer", "model"):
             if not isinstance(config[group], Namespace):
                 raise InputError(f"{group} must hold options and their values, got '{config[group]}'; change it.")
-        check_used(args, config)
-        _check_places(config)
-        _check_length(config.trainer, self.command)
-        if config.get("lr_scheduler") and not config.get("optimizer"):
-            raise InputError(
-                "lr_scheduler is for an optimizer of torch.optim, got none; give --optimizer, too, or the model's own "
-                "--model.schedule."
-            )
+        self._faults = faults_of_options(args, config, self.command)
         if config.ckpt_path in ("last", "auto"):
-            config.ckpt_path = _last_checkpoint(_root(config), config.run_name, needed=config.ckpt_path == "last")
+            config.ckpt_path = _last_checkpoint(root_of(config), config.run_name, needed=config.ckpt_path == "last")
         if config.ckpt_path is not None:
             checkpoint = read_checkpoint(config.ckpt_path)
             if not {"state_dict", "pytorch-lightning_version", "loops", "optimizer_states"} <= checkpoint.keys():
@@ -229,7 +220,8 @@ class FitCLI(LightningCLI):
 
     def _coloured(self, data: Any) -> Any:
         """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
-        data = described(data)
+        self._data = data = described(data)
+        self._faults.refuse()
         weights = self.config.fit.model.weights
         if self._saved_arguments:
             data.take_colours(*colours_of(self._saved_arguments), "the checkpoint")
@@ -242,6 +234,21 @@ class FitCLI(LightningCLI):
             source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
             data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
         return data
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, and say all that is wrong with them.
+
+        Raises:
+            InputError: something is.
+        """
+        with self._faults.noted():
+            super().instantiate_classes()
+        if not self._faults:
+            for check in (check_callbacks, check_network):
+                with self._faults.noted():
+                    check(self.trainer, self.model, self.datamodule)
+        note_files(self._faults, self._data)
+        self._faults.refuse()
 
     def before_fit(self) -> None:
         """Compile where asked, and tell the size of the network.
@@ -289,12 +296,12 @@ class FitCLI(LightningCLI):
         given = [] if made.trainer.logger in (None, True, False) else as_list(made.trainer.logger)
         if config.trainer.logger in (None, True):
             options = WandbOptions() if made.wandb is True else made.wandb or None
-            given = loggers(_root(config), config.run_name, options, config.ckpt_path)
+            given = loggers(root_of(config), config.run_name, options, config.ckpt_path)
             kwargs["logger"] = given
         elif config.wandb:
             raise InputError("wandb is true but trainer.logger is given, too; leave one of them out.")
         elif not made.trainer.barebones:
-            kwargs["logger"] = [RunFolder(_root(config), config.run_name, given), *given]
+            kwargs["logger"] = [RunFolder(root_of(config), config.run_name, given), *given]
         if made.trainer.enable_model_summary is None:  # Lightning's has no FLOPs for want of an image, and says 0
             kwargs["enable_model_summary"] = False
         kwargs |= self._additions(is_logged=bool(given))
@@ -302,29 +309,21 @@ class FitCLI(LightningCLI):
         if kwargs["accelerator"] != made.trainer.accelerator:
             rank_zero_only(print)("computing on the CPU: Apple's GPUs lack float64, in which holes are drawn.")
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError) as error:
             raise InputError(f"{str(error).rstrip('.!')}; change the trainer's options.") from error
-        _check_processes(trainer)
-        return trainer
 
     def fit(self, model: pl.LightningModule, **kwargs: Any) -> None:
-        """Train; after an error of this process, end those that Lightning started, which would wait for it.
-
-        Raises:
-            InputError: early stopping is to watch a metric that there is none of.
-        """
+        """Train; after an error of this process, end those that Lightning started, which would wait for it."""
         try:
             self.trainer.fit(model, **kwargs)
-        except Exception as error:
+        except Exception:
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, SaveConfig):
                     callback.remove_unbegun()
             launcher = self.trainer.strategy.launcher
             if launcher is not None:
                 launcher.kill(signal.SIGKILL)
-            if str(error).startswith("Early stopping conditioned on metric"):
-                raise InputError(f"{error}; correct EarlyStopping's monitor.") from error
             raise
 
     def after_fit(self) -> None:
@@ -423,10 +422,6 @@ def _numbered(class_names: Any) -> dict[str, Any]:
     return {f"class {label}": name for label, name in enumerate(names)}
 
 
-def _root(config: Namespace) -> Path:
-    return Path(config.trainer.default_root_dir or "runs")
-
-
 def _number_of_classes(data: Any) -> int:
     """That of the data; without labels there is nothing to fit.
 
@@ -435,36 +430,6 @@ def _number_of_classes(data: Any) -> int:
     """
     check_labelled(described(data), "fit")
     return int(data.num_classes)
-
-
-def _check_places(config: Namespace) -> None:
-    """Refuse a folder for runs that takes none."""
-    if get_protocol(str(config.trainer.default_root_dir or "")) != "file":
-        raise InputError(
-            f"trainer.default_root_dir must be a folder of this machine, got '{config.trainer.default_root_dir}'; for "
-            "checkpoints elsewhere add a ModelCheckpoint with that dirpath."
-        )
-    check_folder(_root(config) / config.run_name)
-
-
-def _check_length(trainer: Namespace, command: str) -> None:
-    """Refuse to train for Lightning's default of 1000 epochs, which nobody has asked for."""
-    is_open = trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None
-    if is_open and not trainer.fast_dev_run:
-        raise InputError(
-            f"{command} must be told how long to train, got none of trainer.max_epochs, max_steps and max_time; add "
-            "--trainer.max_epochs 20, or as many as it takes."
-        )
-
-
-def _check_processes(trainer: pl.Trainer) -> None:
-    """Refuse a training on a CPU by more processes than it has cores, but for two, with which one may be tried out."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > max(2, cores):
-        raise InputError(
-            f"trainer.devices must be at most the number of the CPU's cores, {cores}, got {trainer.num_devices}; give "
-            "1, which computes on all of them."
-        )
 
 
 def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:

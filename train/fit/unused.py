@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from maskrobust.errors import InputError
+from maskrobust.errors import Faults, InputError
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.train.arguments import read_options
 
@@ -75,7 +75,7 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
     Raises:
         InputError: naming the option, and what makes it useless.
     """
-    given = [*_given(arguments)]
+    given, faults = [*_given(arguments)], Faults()
 
     def last(name: str) -> int:
         return max((at for at, names in enumerate(given) if _is_among(name, names)), default=-1)
@@ -84,7 +84,9 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
         for cause, reason in causes.items():
             at, least = last(name), last(cause) if last(cause) >= 0 else len(given) - 1
             if at >= least and not _is_whole(given[at]) and (found := reason(config)):
-                raise InputError(f"{name} has no effect with {found}; leave one of them out, or change it.")
+                said = f"{name} has no effect with {found}; leave one of them out, or change it."
+                faults.append(InputError(said))
+    faults.refuse()
 
 
 def _given(arguments: Sequence[str]) -> Iterator[set[str]]:

@@ -16,24 +16,24 @@ from torch.utils.data import DataLoader, Dataset
 from maskrobust.augment.batch import Batch, in_colours, in_unit_range
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import draw_uniform
-from maskrobust.errors import InputError, MissingFileError, check_at_least
+from maskrobust.errors import Faults, InputError, MissingFileError, UnreadableError, check_at_least
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.data.base import SPLITS_OF_STAGE, Colour, ColouredDataModule
+from maskrobust.train.data.files.headers import header_faults
 from maskrobust.train.data.files.image_files import (
     IMAGE_SUFFIXES,
     ImageFile,
     MaskCode,
-    check_headers,
     check_size,
     decode_mask,
     read_file,
 )
 from maskrobust.train.data.files.objects import ObjectNames
-from maskrobust.train.data.files.reading import Reading
+from maskrobust.train.data.files.reading import Reading, place_of
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
-from maskrobust.train.types import GivenVisible, Split
+from maskrobust.train.types import GivenVisible, OnBad, Split
 
 _SMALLEST_IMAGE = 32
 _COLOUR_IMAGES, _LEAST_DEVIATION, _LEAST_OF_FLOATS = 500, 1 / 255, 1e-4
@@ -76,6 +76,7 @@ class FileDataset(Dataset[Batch]):
         reading: how files are read; None for all of them visible.
         root: folder that the images lie below, by which `reading` knows their paths.
         transform: makes the views of training; None for the recipe "crop_flip".
+        on_bad: "stop" to raise where a sample cannot be read; "skip" to leave it out of its batch.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class FileDataset(Dataset[Batch]):
         reading: Reading | None = None,
         root: Path = Path(),
         transform: Transform | None = None,
+        on_bad: OnBad = "stop",
     ) -> None:
         self.files = FileTable(files)
+        self.on_bad: OnBad = on_bad
         self.mask_code = mask_code
         self.augmentation_seed, self.reading, self.root = augmentation_seed, reading or Reading(), root
         if augmentation_seed is None:
@@ -120,8 +123,18 @@ class FileDataset(Dataset[Batch]):
         return seen
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample."""
-        return collate(self[index] for index in indices)
+        """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample.
+
+        Raises:
+            UnreadableError: one cannot be read, or where such samples are left out, none can.
+        """
+        faults, samples = Faults(), list[Batch]()
+        for index in indices:
+            with faults.noted():
+                samples.append(self[index])
+            if faults and (self.on_bad == "stop" or len(faults) == len(indices)):
+                raise UnreadableError(str(faults[-1]))
+        return collate(samples)
 
 
 class FileDataModule(ColouredDataModule):
@@ -138,6 +151,8 @@ class FileDataModule(ColouredDataModule):
         mean: mean of the training pixels, in [0, 1]; None to measure it on up to 500 training images when it is needed
             first, unless `take_colours` has said another before. ImageNet's where there are no training images.
         std: standard deviation of the training pixels; likewise.
+        on_bad: "stop" to end at a file that cannot be read, with a checkpoint where a training was under way; "skip" to
+            leave it out of its batch, after a warning that counts those whose headers are broken.
         transform: views of training: "crop_flip" (a random crop and a flip), "none", "light", a file that
             `albumentations.save` wrote, or the path of a function that makes one; see `transforms.Transform`.
         visible: which pixels may be seen: alpha, nan, a no-data value, a folder of masks, a CSV file of boxes, or
@@ -170,6 +185,7 @@ class FileDataModule(ColouredDataModule):
         visible: GivenVisible | None = None,
         value_range: tuple[float, float] | None = None,
         show_bands: tuple[int, int, int] | None = None,
+        on_bad: OnBad = "stop",
     ) -> None:
         super().__init__(mean, std)
         self.reading = Reading(visible, value_range, show_bands)
@@ -178,7 +194,7 @@ class FileDataModule(ColouredDataModule):
         self._set_loading(batch_size, num_workers, seed)
         self.mask_code: MaskCode = mask_code
         self.image_size = image_size
-        self._fit_is_checked = False
+        self.on_bad: OnBad = on_bad
 
     @abstractmethod
     def files(self, split: Split) -> list[ImageFile]:
@@ -197,52 +213,56 @@ class FileDataModule(ColouredDataModule):
     def _measured_colours(self) -> tuple[Colour, Colour]:
         if "train" not in self.splits and self.bands == len(IMAGENET_MEAN):
             return IMAGENET_MEAN, IMAGENET_STD
-        if "train" in self.splits:
-            self._check_files_of_fit()
         some = _spread(self.files(self.splits[0]), _COLOUR_IMAGES)
-        mean, std = measured_colours(some, self.image_size, self.reading, self.root)
+        mean, std = measured_colours(some, self.image_size, self.reading, self.root, self.on_bad)
         kind = "training" if "train" in self.splits else self.splits[0]
         rank_zero_info(f"mean colour {mean} and standard deviation {std}, measured on {len(some)} {kind} images")
         return mean, std
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs, and tell how many have a mask.
+        """List the files of the splits that `stage` needs, and tell how many have a mask; those of a fit are looked at.
 
         Raises:
-            MissingFileError, InputError: nothing says what is visible of an image; or in a fit, a file cannot be read.
+            InputError: files cannot be listed, or files of a fit cannot be used, all of which are named.
         """
-        for split in SPLITS_OF_STAGE[stage]:
-            self.reading.check_listed(place_of(file, self.root) for file in self.files(split))
-        if stage == "fit" and rank_and_number()[0] == 0:
-            self._check_files_of_fit()
-            self._training_dataset()[0]  # a transform that does not work ends no epoch
+        if stage == "fit":
+            self.check_fit()
         for split in SPLITS_OF_STAGE[stage]:
             files = self.files(split)
+            if stage != "fit":
+                self.reading.check_listed(place_of(file, self.root) for file in files)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
 
-    def _check_files_of_fit(self) -> None:
-        """Read all headers once: an image that cannot be read would end a training in mid-epoch."""
-        if self._fit_is_checked:
-            return
-        splits = [split for split in SPLITS_OF_STAGE["fit"] if split in self.splits]
-        places = {file.image: place_of(file, self.root) for split in splits for file in self.files(split)}
-        self.reading.check_listed(places.values())
-        kinds: dict[Path, tuple[int, torch.dtype]] = {}
+    def check_fit(self) -> None:
+        """Look at what a training reads: lists of files, headers, and one sample for its transform.
 
-        def check(path: Path) -> None:
-            bands, dtype, *_ = self.reading.check(path, places[path])
-            kinds[path] = bands, dtype
+        Every process must ask, and looks at a part. Beside a run that logs, in headers.json, is kept which files are in
+        order.
 
-        check_headers([*places], check)
-        first, *others = places
-        if odd := next((path for path in others if kinds[path] != kinds[first]), None):
-            raise InputError(
-                f"'{odd}' has {kinds[odd][0]} bands of {kinds[odd][1]}, but '{first}' has {kinds[first][0]} of "
-                f"{kinds[first][1]}; give the images one number and type of bands."
-            )
-        in_colours(torch.empty(kinds[first][0], 1, 1), self.show_bands)  # which refuses bands that there are not
-        self._fit_is_checked = True
+        Raises:
+            InputError: all that is wrong.
+        """
+        faults, files = Faults(), list[ImageFile]()
+        for split in SPLITS_OF_STAGE["fit"]:
+            with faults.noted():
+                files += self.files(split)
+        folder = self.trainer.log_dir if self.trainer is not None and self.trainer.loggers else None
+        with faults.noted():
+            self.reading.check_listed(place_of(file, self.root) for file in files)
+        faults.refuse()
+        bad = header_faults(
+            files, self.reading, self.root, None if folder is None else Path(folder).parent / "headers.json"
+        )
+        if bad and self.on_bad == "skip":
+            rank_zero_warn(f"{len(bad)} of {len(files)} files cannot be used and are skipped, the first one: {bad[0]}")
+        elif bad:
+            faults += map(InputError, bad)
+        faults.refuse()
+        in_colours(torch.empty(self.bands, 1, 1), self.show_bands)  # which refuses bands that there are not
+        if rank_and_number()[0] == 0:
+            some = range(min(8, len(self.files("train"))))
+            self._training_dataset().__getitems__(some)  # a transform that does not work ends no epoch
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of transformed images, a function of (order_seed, epoch) alone."""
@@ -250,7 +270,9 @@ class FileDataModule(ColouredDataModule):
 
     def _training_dataset(self) -> FileDataset:
         files, seed = self.files("train"), self.order_seed
-        return FileDataset(files, self.mask_code, self.image_size, seed, self.reading, self.root, self.transform)
+        return FileDataset(
+            files, self.mask_code, self.image_size, seed, self.reading, self.root, self.transform, self.on_bad
+        )
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split in the order of `files`, in the view of evaluation."""
@@ -289,16 +311,13 @@ class FileDataModule(ColouredDataModule):
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        return self._loader(FileDataset(files, self.mask_code, self.image_size, None, self.reading, self.root))
-
-
-def place_of(file: ImageFile, root: Path) -> str:
-    """The path of an image below a folder, its parts between slashes; its name where it lies elsewhere."""
-    return file.image.relative_to(root).as_posix() if file.image.is_relative_to(root) else file.image.name
+        return self._loader(
+            FileDataset(files, self.mask_code, self.image_size, None, self.reading, self.root, on_bad=self.on_bad)
+        )
 
 
 def measured_colours(
-    files: Sequence[ImageFile], image_size: int, reading: Reading, root: Path
+    files: Sequence[ImageFile], image_size: int, reading: Reading, root: Path, on_bad: OnBad = "stop"
 ) -> tuple[Colour, Colour]:
     """Mean and standard deviation of pixels as a training sees them: of one crop of each image, in [0, 1].
 
@@ -307,18 +326,31 @@ def measured_colours(
         image_size: side of the crops in pixels.
         reading: how files are read; pixels that are hidden do not count.
         root: folder that the images lie below.
+        on_bad: "skip" to leave out images that cannot be read, unless none can.
 
     Returns:
         Mean and standard deviation for each band, of bytes with four decimals and a deviation of at least 1 / 255,
         else with six and of at least 0.0001.
+
+    Raises:
+        InputError: images cannot be read, all of which are named.
     """
     dataset = FileDataset([file._replace(mask=None) for file in files], "binary", image_size, 0, reading, root)
-    found, decimals, least = list[Tensor](), 4, _LEAST_DEVIATION
-    for sample in map(dataset.__getitem__, range(len(files))):
-        if sample.images.is_floating_point():
-            decimals, least = 6, _LEAST_OF_FLOATS
-        shown = in_unit_range(sample.images).double()[:, sample.known[0]]
-        found += [torch.stack([shown.mean(1), shown.square().mean(1)])] * (shown.numel() > 0)
+    faults, found, decimals, least = Faults(), list[Tensor](), 4, _LEAST_DEVIATION
+    for place in range(len(files)):
+        with faults.noted():
+            sample = dataset[place]
+            if sample.images.is_floating_point():
+                decimals, least = 6, _LEAST_OF_FLOATS
+            shown = in_unit_range(sample.images).double()[:, sample.known[0]]
+            if found and len(shown) != (bands := found[0].shape[1]):
+                raise InputError(
+                    f"'{files[place].image}' has {len(shown)} bands of {sample.images.dtype}, but '{files[0].image}' "
+                    f"has {bands} of {dataset[0].images.dtype}; give the images one number and type of bands."
+                )
+            found += [torch.stack([shown.mean(1), shown.square().mean(1)])] * (shown.numel() > 0)
+    if on_bad == "stop" or not found:
+        faults.refuse()
     mean, square = torch.stack(found).mean(dim=0)
     std = (square - mean.square()).clamp(min=0).sqrt().clamp(min=least)
     return _rounded(mean, decimals), _rounded(std, decimals)

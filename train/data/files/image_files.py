@@ -4,10 +4,8 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -17,14 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, SAMPLESPERPIXEL, TiffImageFile
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from maskrobust.augment.visible_pixels import check_nodata
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError, MissingFileError, UnreadableError
 from maskrobust.train.data.files.bands import GDAL_NODATA, nodata_of
-from maskrobust.train.storage.files import printable
 
 MaskCode = Literal["binary", "imagenet_s", "trimap"]
 
@@ -43,8 +39,6 @@ MOST_PIXELS = 2**30 // 12
 IMAGENET_S_IGNORE = 1000
 """Value in masks of ImageNet-S for pixels that are neither object nor background."""
 
-_READERS, _AT_ONCE, _MANY = 16, 1024, 20_000
-"""Threads that read headers, how many headers they read in one go, and how many take seconds."""
 _WINDOWS_FILES = ("thumbs.db", "desktop.ini")
 _TRIMAP, _TRIMAP_BACKGROUND = (1, 2, 3), 2
 _TRIMAPS = ({1, 2, 3}, {1, 2})
@@ -204,47 +198,11 @@ def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(_unreadable(str(path), error)) from error
-
-
-def check_headers(paths: Sequence[Path], check: Callable[[Path], object]) -> None:
-    """Read the header of every image, several at once, and name all that are refused.
-
-    Args:
-        paths: the image files.
-        check: raises an InputError for one that is refused.
-
-    Raises:
-        InputError: some are refused; a line says each, if there are several.
-    """
-    if len(paths) > _MANY:
-        rank_zero_info(f"reading the headers of {len(paths)} images")
-    faults = list[str]()
-    with ThreadPoolExecutor(_READERS) as readers:
-        for at in range(0, len(paths), _AT_ONCE):
-            faults += filter(None, readers.map(partial(_fault_of, check), paths[at : at + _AT_ONCE]))
-    if len(faults) == 1:
-        raise InputError(faults[0])
-    for fault in faults:
-        rank_zero_info(printable(fault.rpartition("; ")[0]))
-    if faults:
-        raise InputError(
-            f"all {len(paths)} images must be readable, but {len(faults)} are not; repair the files that are named "
-            "above, or remove them from the data set."
-        )
-
-
-def _fault_of(check: Callable[[Path], object], path: Path) -> str:
-    """What is wrong with an image; empty where nothing is."""
-    try:
-        check(path)
-        return ""
-    except InputError as error:
-        return str(error)
+        raise UnreadableError(_unreadable(str(path), error)) from error
 
 
 def check_header(path: Path, nodata: NoData | None = None) -> tuple[int, int]:
-    """(H, W) of an image as it is displayed, of which no more than the header is read.
+    """(H, W) of an image as `size_of` finds it, but for an orientation that comes after a PNG's pixels.
 
     Args:
         path: the file.
@@ -255,7 +213,8 @@ def check_header(path: Path, nodata: NoData | None = None) -> tuple[int, int]:
     """
     with _opened(path, str(path)) as image:
         _check_lossless(image, nodata, str(path))
-        return _displayed_size(image)
+        is_plain = image.format == "PNG" and "exif" not in image.info  # Pillow would read all of it to look for one
+        return (image.height, image.width) if is_plain else _displayed_size(image)
 
 
 def decode_image(content: bytes, name: str) -> Tensor:
@@ -347,7 +306,7 @@ def value_in_tag(content: bytes, name: str) -> float | None:
 def check_size(mask: object, found: tuple[int, ...], size: tuple[int, int]) -> None:
     """Refuse a mask, named by `mask`, that has not the (height, width) of its image."""
     if found != size:
-        raise InputError(
+        raise UnreadableError(
             f"'{mask}' must have the size of its image as it is displayed, turned by any EXIF orientation, {size} "
             f"(height, width), got {found}; make it again from that image."
         )
@@ -494,9 +453,9 @@ def _opened(content: bytes | Path, name: str) -> Iterator[Image.Image]:
             _check_bands(image)
             yield image
     except UnidentifiedImageError as error:
-        raise InputError(_unreadable(name, "it is of no known format")) from error
+        raise UnreadableError(_unreadable(name, "it is of no known format")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(_unreadable(name, error)) from error
+        raise UnreadableError(_unreadable(name, error)) from error
 
 
 def _check_bands(image: Image.Image) -> None:

@@ -15,6 +15,7 @@ from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.bands import Bands, read_bands
 from maskrobust.train.data.files.image_files import (
+    ImageFile,
     NoData,
     as_tensor,
     check_header,
@@ -223,6 +224,9 @@ class Reading:
             path: the file.
             place: its path below the folder of images.
 
+        Returns:
+            (H, W); see `check_header`.
+
         Raises:
             InputError: it cannot be read, or a box or mask does not fit.
         """
@@ -235,7 +239,7 @@ class Reading:
             dtype = torch.uint8 if self._keeps(found.numbers) else torch.float32
             header = Header(len(found.numbers), dtype, height, width)
         if self.beside is not None:
-            self.beside.check(place, (height, width))
+            self.beside.check(place, (height, width) if found is not None else size_of(path, str(path)))
         return header
 
     def _bands(self, content: bytes | Path, name: str, *, header_only: bool = False) -> Bands | None:
@@ -322,6 +326,11 @@ class Reading:
                 f"{most:g}]')."
             )
         return torch.from_numpy(values.clip(0, 1).astype(np.float32))
+
+
+def place_of(file: ImageFile, root: Path) -> str:
+    """The path of an image below a folder, its parts between slashes; its name where it lies elsewhere."""
+    return file.image.relative_to(root).as_posix() if file.image.is_relative_to(root) else file.image.name
 
 
 def is_beside_images(visible: object) -> TypeGuard[str]:

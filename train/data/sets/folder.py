@@ -35,8 +35,8 @@ class Folder(FileDataModule):
             `image,object`, by the path of an image below root, with or without suffix; or a regular expression, whose
             first group in that path names the object. None where every image shows another one.
         options: mask_code, image_size, batch_size, num_workers, seed, mean, std, transform, visible,
-            value_range and show_bands; see `FileDataModule`. The seed decides the validation split of `val_fraction`,
-            too.
+            value_range, show_bands and on_bad; see `FileDataModule`. The seed decides the validation split of
+            `val_fraction`, too.
 
     Raises:
         MissingFileError: the folders are missing or empty.

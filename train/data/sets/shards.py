@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
@@ -25,7 +25,7 @@ from maskrobust.train.data.shard_streams import (
     shard_urls,
 )
 from maskrobust.train.data.transforms import GivenTransform, Transform
-from maskrobust.train.types import GivenVisible, Split
+from maskrobust.train.types import GivenVisible, OnBad, Split
 
 
 class Shards(ColouredDataModule):
@@ -87,7 +87,7 @@ class Shards(ColouredDataModule):
         value_range: tuple[float, float] | None = None,
         show_bands: tuple[int, int, int] | None = None,
         objects: str | None = None,
-        on_bad: Literal["stop", "skip"] = "stop",
+        on_bad: OnBad = "stop",
         image_size: int = 224,
         batch_size: int = 64,
         num_workers: int = 2,
