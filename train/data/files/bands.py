@@ -1,6 +1,7 @@
 """Read the bands of TIFF files and NumPy arrays, of any number and type, with the numbers that they hold."""
 
 import io
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from maskrobust.errors import InputError
 
+_PARSING = threading.Lock()
+"""NumPy parses the header of an array by `ast`, which fails at random in two threads of Python 3.11 (gh-106905)."""
 _ARRAY, _TIFF = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GDAL_NODATA, _ORIENTATION = 42113, 274
 _ALPHA = (1, 2)
@@ -52,7 +55,9 @@ def read_bands(content: bytes | Path, name: str, *, header_only: bool = False, a
         stream.seek(0)
         try:
             if magic == _ARRAY:
-                return Bands(_bands_first(np.load(stream, allow_pickle=False), "array"))
+                with _PARSING:
+                    loaded = np.load(stream, allow_pickle=False)
+                return Bands(_bands_first(loaded, "array"))
             return _of_tiff(stream, header_only, any_tiff) if magic[:4] in _TIFF else None
         except InputError:
             raise
