@@ -77,6 +77,8 @@ def _check_devices(config: Namespace) -> None:
     accelerator, devices = config.trainer.accelerator, config.trainer.devices
     number = len(devices) if isinstance(devices, list) else int(devices) if f"{devices}".isdecimal() else 1
     gpus = torch.cuda.device_count()
+    if accelerator == "gpu" and torch.backends.mps.is_available():
+        return  # the trainer says why not
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus):
         if number > gpus:
             raise InputError(
