@@ -116,10 +116,22 @@ def _landscape(generator: np.random.Generator, label: int) -> Floats:
 
 def _gap(generator: np.random.Generator, shape: int) -> Bools:
     """A disc, bar, triangle or cross, (37, 37) bool, True inside, of about one size and anywhere in the view."""
-    y, x = np.mgrid[:_SIDE, :_SIDE] + 0.5
     radius = generator.uniform(0.15, 0.2) * _VIEW
     reach = _VIEW / 2 - 1.2 * radius
     centre = generator.uniform(_SIDE / 2 - reach, _SIDE / 2 + reach, 2)
+    return draw_gap(shape, _SIDE, centre, radius)
+
+
+def draw_gap(shape: int, side: int, centre: Floats, radius: float) -> Bools:
+    """One of four shapes of about one size, (side, side) bool, True inside.
+
+    Args:
+        shape: 0 for a disc, 1 for a bar, 2 for a triangle, 3 for a cross.
+        side: of the picture, in pixels.
+        centre: (2,) column and row of the shape's centre, in pixels from the upper left corner.
+        radius: that of the disc, in pixels; the others are drawn to its scale.
+    """
+    y, x = np.mgrid[:side, :side] + 0.5
     x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
     shapes = (
         x**2 + y**2 < 1,

@@ -44,6 +44,7 @@ from maskrobust.lm_modules.callbacks.holes import LOOKED_AT
 from maskrobust.lm_modules.reliance.hole_reader import read_holes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data.base import InMemoryDataModule, drawn_batch
+from maskrobust.train.tiles import draw_gap
 from maskrobust.train.types import Split
 
 sys.path.append(str(Path(__file__).parent))
@@ -143,15 +144,7 @@ def draw_hole(generator: np.random.Generator, kind: str, dose: float, label: int
         centre = SIDE / 2 + SIDE / 6 * np.array([2 * (told % 2) - 1, 2 * (told // 2) - 1]) + generator.uniform(-2, 2, 2)
     else:
         centre = SIDE / 2 + generator.uniform(-SIDE / 5, SIDE / 5, 2)
-    y, x = np.mgrid[:SIDE, :SIDE] + 0.5
-    x, y = (x - centre[0]) / radius, (y - centre[1]) / radius
-    shapes = (
-        x**2 + y**2 < 1,
-        (abs(y) < 0.5) & (abs(x) < 1.55),
-        (y < 0.9) & (y > -1.1) & (abs(x) < (y + 1.1) * 0.78),
-        (abs(x) < 0.36) & (abs(y) < 1.25) | (abs(y) < 0.36) & (abs(x) < 1.25),
-    )
-    return np.asarray(shapes[shape] & (kind != "presence" or told % 2 == 1))
+    return draw_gap(shape, SIDE, centre, radius) & (kind != "presence" or told % 2 == 1)
 
 
 def train(arm: str, data: Garments) -> MaskRobustClassifier:
