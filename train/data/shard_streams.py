@@ -31,7 +31,7 @@ from webdataset.tariterators import group_by_keys
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, UnreadableError
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_mask
-from maskrobust.train.data.files.reading import Reading
+from maskrobust.train.data.files.reading import Reading, check_shown
 from maskrobust.train.data.loading import Position, collate
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.storage.files import parse_json, printable
@@ -223,8 +223,8 @@ class SampleReader:
             raise UnreadableError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
         whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label), visible)
         seen = self.transform.of_sample(whole, self.seed, epoch)
-        if self.transform.given == "none" and seen.visible is not None and not seen.visible.any():
-            raise InputError(f"no pixel of '{name}' is visible in the square at its centre; leave it out.")
+        if self.transform.given == "none":
+            check_shown(seen, name)
         return seen
 
     def _number(self, label: str) -> int:

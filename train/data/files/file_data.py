@@ -29,7 +29,7 @@ from maskrobust.train.data.files.image_files import (
     read_file,
 )
 from maskrobust.train.data.files.objects import ObjectNames
-from maskrobust.train.data.files.reading import Reading, place_of
+from maskrobust.train.data.files.reading import Reading, check_shown, place_of
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.storage.files import printable
@@ -118,8 +118,8 @@ class FileDataset(Dataset[Batch]):
         label = torch.tensor(file.label, dtype=torch.int64)
         sample = Batch(torch.tensor(file.id), image, object_mask, label, visible)
         seen = self.transform.of_sample(sample, self.augmentation_seed or 0, epoch)
-        if self.augmentation_seed is None and seen.visible is not None and not seen.visible.any():
-            raise InputError(f"no pixel of '{file.image}' is visible in the square at its centre; leave it out.")
+        if self.augmentation_seed is None:
+            check_shown(seen, str(file.image))
         return seen
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
@@ -225,12 +225,13 @@ class FileDataModule(ColouredDataModule):
         Raises:
             InputError: files cannot be listed, or files of a fit cannot be used, all of which are named.
         """
+        splits = SPLITS_OF_STAGE[stage]
         if stage == "fit":
             self.check_fit()
-        for split in SPLITS_OF_STAGE[stage]:
+        else:  # at once: a folder of masks is listed each time
+            self.reading.check_listed(place_of(file, self.root) for split in splits for file in self.files(split))
+        for split in splits:
             files = self.files(split)
-            if stage != "fit":
-                self.reading.check_listed(place_of(file, self.root) for file in files)
             annotated = sum(file.mask is not None for file in files)
             rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
 
