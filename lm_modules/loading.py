@@ -265,16 +265,20 @@ def _from_own_class(name: str, dotted: str, path: str | None) -> TrainedNetwork:
 
 def _classes_in(path: str) -> int | None:
     """How many classes a checkpoint of `fit` says that its network has; None for another file."""
-    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
-    count = saved.get("num_classes") if isinstance(saved, Mapping) else None
+    count = _hyper_parameters_in(path).get("num_classes")
     return count if isinstance(count, int) and 2 <= count <= MOST_OUTPUTS else None
 
 
 def _bands_in(path: str) -> int:
     """How many bands a checkpoint of `fit` says that its images have; 3 of another file."""
-    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
-    mean = saved.get("mean") if isinstance(saved, Mapping) else None
+    mean = _hyper_parameters_in(path).get("mean")
     return len(mean) if isinstance(mean, list | tuple) and 0 < len(mean) < _MOST_BANDS else 3
+
+
+def _hyper_parameters_in(path: str) -> Mapping[str, Any]:
+    """What a checkpoint of `fit` says that its network was made with; empty for another file."""
+    saved = {} if path.endswith(".safetensors") else read_checkpoint(path).get("hyper_parameters")
+    return saved if isinstance(saved, Mapping) else {}
 
 
 def _outputs_of(network: nn.Module, named: str) -> int:
