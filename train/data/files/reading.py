@@ -226,7 +226,7 @@ class Reading:
             place: its path below the folder of images.
 
         Returns:
-            (H, W); see `check_header`.
+            Bands and type that `read` gives, and height and width as the image is displayed.
 
         Raises:
             InputError: it cannot be read, or a box or mask does not fit.
