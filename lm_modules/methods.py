@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ LAYER_MASKINGS: Mapping[PaddingRule, MaskingMethod] = {
 
 _LOWEST, _HIGHEST, _BYTES = -0.5, 1.5, 16
 _LIGHT_CELL, _DARK_CELL = 0.82, 0.68
+Found = TypeVar("Found")
 Predictor = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images (B, C, H, W) in [0, 1], visible (B, 1, H, W) bool, keys (B,) int64) -> logits (B, num_classes)."""
 
@@ -150,11 +152,13 @@ def predictor(
     return checking_pixels(predict, mean, std)
 
 
-def checking_pixels(predict: Predictor, mean: Sequence[float], std: Sequence[float]) -> Predictor:
+def checking_pixels(
+    predict: Callable[[Tensor, Tensor, Tensor], Found], mean: Sequence[float], std: Sequence[float]
+) -> Callable[[Tensor, Tensor, Tensor], Found]:
     """The same, which refuses wrong pixels at its first call; see `check_pixels`."""
     is_checked = False
 
-    def checked(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+    def checked(images: Tensor, visible: Tensor, keys: Tensor) -> Found:
         nonlocal is_checked
         if not is_checked:
             check_pixels(images, visible, mean, std)

@@ -65,6 +65,18 @@ def registries():
         registry.update(kept)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    require_component("chromium", "apt install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
 def require_component(path_or_command, how_to_get):
     """Skip the running test where an outside component is missing; fail it on CI, where none may be.
 

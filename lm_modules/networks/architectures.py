@@ -226,8 +226,8 @@ def head_of(network: nn.Module) -> str | None:
     return linear[-1] if linear else None
 
 
-def features_of(network: nn.Module, num_outputs: int) -> Callable[..., Tensor]:
-    """A function of a network's inputs that returns features (B, D) ahead of its head, in place of logits.
+def with_features(network: nn.Module, num_outputs: int) -> Callable[..., tuple[Tensor, Tensor]]:
+    """A function of a network's inputs that returns its outputs and, of one pass, features (B, D) ahead of its head.
 
     They are what the last linear layer is given, if it has as many outputs as the network and is given one vector for
     each image. Otherwise (as where a network has no head) they are the network's outputs.
@@ -239,9 +239,9 @@ def features_of(network: nn.Module, num_outputs: int) -> Callable[..., Tensor]:
     path = head_of(network)
     head = None if path is None else network.get_submodule(path)
     if head is None or head.out_features != num_outputs:
-        return network
+        return lambda *inputs: (outputs := network(*inputs), outputs)
 
-    def call(*inputs: Tensor) -> Tensor:
+    def call(*inputs: Tensor) -> tuple[Tensor, Tensor]:
         given: list[Tensor] = []
 
         def keep(_: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
@@ -249,7 +249,7 @@ def features_of(network: nn.Module, num_outputs: int) -> Callable[..., Tensor]:
 
         with head.register_forward_pre_hook(keep, with_kwargs=True):
             outputs: Tensor = network(*inputs)
-        return given[-1] if given and given[-1].ndim == 2 else outputs
+        return outputs, given[-1] if given and given[-1].ndim == 2 else outputs
 
     return call
 

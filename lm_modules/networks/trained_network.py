@@ -13,6 +13,7 @@ from maskrobust.lm_modules.masking import LayerMasking, Masked
 from maskrobust.lm_modules.methods import (
     LAYER_MASKINGS,
     WRAPPERS,
+    Found,
     MaskingMethod,
     Predictor,
     check_pixels,
@@ -20,7 +21,7 @@ from maskrobust.lm_modules.methods import (
     normalise,
     predictor,
 )
-from maskrobust.lm_modules.networks.architectures import features_of
+from maskrobust.lm_modules.networks.architectures import with_features
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 
 Precision = Literal["32", "bf16"]
@@ -175,12 +176,13 @@ class TrainedNetwork(nn.Module):
         """
         return self._on_view(self._network_for(method), method, self._select)
 
-    def features(self, method: MaskingMethod) -> Predictor:
-        """As `predictor`, but for features (B, D) float32 ahead of the head (`architectures.features_of`).
+    def with_features(self, method: MaskingMethod) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """As `predictor`, but for logits and, of the same pass, features (B, D) float32 ahead of the head.
 
-        They are never computed by the compiled network.
+        See `architectures.with_features`.
         """
-        return self._on_view(features_of(self._network_for(method), self._num_outputs), method, self._as_float)
+        call = with_features(self._network_for(method), self._num_outputs)
+        return self._on_view(call, method, lambda found: (self._select(found[0]), self._as_float(found[1])))
 
     def select_outputs(self, outputs: Sequence[int], *, only: bool = False) -> "TrainedNetwork":
         """The same network with its outputs in the order of some classes; weights are shared.
@@ -232,11 +234,11 @@ class TrainedNetwork(nn.Module):
         return self._wrapped[method]
 
     def _on_view(
-        self, call: Callable[..., Any], method: MaskingMethod, finish: Callable[[object], Tensor]
-    ) -> Predictor:
+        self, call: Callable[..., Any], method: MaskingMethod, finish: Callable[[Any], Found]
+    ) -> Callable[[Tensor, Tensor, Tensor], Found]:
         predict = predictor(call, method, self.preprocessing.mean, self.preprocessing.std)
 
-        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Tensor:
+        def ask(images: Tensor, visible: Tensor, keys: Tensor) -> Found:
             images, visible = self.preprocessing.resize_masked(images, visible)
             with self._autocast(images.device):
                 found = predict(images.to(memory_format=self._memory_format), visible, keys)

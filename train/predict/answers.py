@@ -83,7 +83,7 @@ def predict(
             says, and all where that says nothing.
         methods: masking methods to compare. By default the one of the training, or layer masking if it was trained
             without holes.
-        features: also give features ahead of the last linear layer, for which the network is asked twice.
+        features: also give features ahead of the last linear layer.
         batch_size: files in a batch, at least 1.
         num_workers: processes that read files; 0 to read them in this one.
 
@@ -166,18 +166,12 @@ def _answers(
 ) -> list[_Answer]:
     """The answer about each picture of a batch, on the CPU."""
     keys = sample_keys(_SEED, batch.ids)
-    logits = {
-        method: network(batch.images)
-        if method == WHOLE
-        else network(batch.images, batch.visible, method=method, keys=keys)
-        for method in methods
-    }
-    probabilities = {method: found.softmax(dim=1).cpu() for method, found in logits.items()}
-    embedded = {
-        method: network.features("black" if method == WHOLE else method)(batch.images, batch.known, keys).cpu()
-        for method in methods
-        if features
-    }
+    probabilities, embedded = dict[MaskingMethod, Tensor](), dict[MaskingMethod, Tensor]()
+    for method in methods:
+        ask = network.with_features("black" if method == WHOLE else method)
+        logits, given = ask(batch.images, batch.known, keys)
+        probabilities[method] = logits.softmax(dim=1).cpu()
+        embedded |= {method: given.cpu()} if features else {}
     fractions = batch.known.flatten(1).double().mean(dim=1).tolist()
     return [_Answer(_at(place, probabilities), _at(place, embedded), each) for place, each in enumerate(fractions)]
 

@@ -32,7 +32,7 @@ class PredictConfig:
             layer masking if the network was trained without holes.
         top: number of the likeliest classes that are written.
         features: NPZ file to write, with the features ahead of the last linear layer (N, D) for each method, and the
-            names of the files. The network is then asked twice.
+            names of the files.
         preprocess: preprocessing in place of that of the weights, any of size, crop, interpolation, mean, std, as in
             {size: 224}.
         batch_size: images in a batch.

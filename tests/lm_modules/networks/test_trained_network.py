@@ -14,7 +14,7 @@ from maskrobust.augment import FILLS, apply_fill
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.methods import TOKEN_DROPPING, masking_methods, normalise
-from maskrobust.lm_modules.networks.architectures import SmallResNet, features_of, head_of
+from maskrobust.lm_modules.networks.architectures import SmallResNet, head_of, with_features
 from maskrobust.lm_modules.networks.class_matching import imagenet_names, match_classes
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -376,7 +376,8 @@ class Spare(nn.Module):
 )
 def test_features_of_a_network_whose_last_linear_layer_is_no_head_are_its_outputs(build):
     network = trained(seeded(build).eval())
-    assert torch.equal(network.features("black")(*question()), network.predictor("black")(*question()))
+    logits, features = network.with_features("black")(*question())
+    assert torch.equal(features, logits) and torch.equal(logits, network.predictor("black")(*question()))
 
 
 class Named(nn.Module):
@@ -393,7 +394,8 @@ class Named(nn.Module):
 @torch.no_grad()
 def test_a_head_is_heard_that_is_given_its_features_by_name():
     network, images = seeded(Named).eval(), torch.rand(2, 3, 8, 8)
-    assert torch.equal(features_of(network, 4)(images), network.body(images))
+    logits, features = with_features(network, 4)(images)
+    assert torch.equal(features, network.body(images)) and torch.equal(logits, network(images))
 
 
 @torch.no_grad()
@@ -405,7 +407,10 @@ def test_the_head_makes_the_logits_of_the_features(method):
     else:
         network = draw()
     asked = trained(network).select_outputs([4, 2])
-    features, logits = asked.features(method)(*question()), asked.predictor(method)(*question())
+    passes = []
+    network.register_forward_pre_hook(lambda *_: passes.append(None))
+    logits, features = asked.with_features(method)(*question())
+    assert len(passes) == 1 and torch.equal(logits, asked.predictor(method)(*question()))
     head = network.get_submodule(str(head_of(network)))
     torch.testing.assert_close(head(features)[:, [4, 2, 0, 1, 3]], logits)
     assert not head._forward_pre_hooks

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import runpy
-import shutil
 import signal
 import socket
 import struct
@@ -30,7 +29,7 @@ from maskrobust.train.data.transforms import Transform
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.networks import load_for
 from maskrobust.train.play import PlayConfig, allowed_names, main
-from tests.conftest import refused, require_component
+from tests.conftest import refused
 from tests.pages.commands import blocks
 from tests.processes import started
 
@@ -90,17 +89,6 @@ def page(tmp_path_factory):
     with served(folder) as found:
         yield found
         assert found.interrupt() == (130, "maskrobust: stopped.\n")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    require_component("chromium", "apt install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Tab:
