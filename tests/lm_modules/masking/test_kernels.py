@@ -13,16 +13,21 @@ triton = pytest.importorskip("triton")
 def test_kernels_compute_what_the_cpu_computes_as_triton_interprets_them():
     """In a process of its own, as Triton asks once, when it is imported, whether to interpret."""
     tests = Path(__file__).with_name("interpreted_kernels.py")
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", str(tests)]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        cwd=tests.parents[3],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    done = run_pytest("--noconftest", tests, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_of_pytest_ends_without_reports_of_leaks():
+    """By Triton's nanobind, of which conftest.py must give back what it has kept from the garbage collector."""
+    done = run_pytest("--collect-only", Path(__file__))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "leaked" not in done.stderr
+
+
+def run_pytest(option, tests, **environment):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", option, str(tests)]
+    options = {"env": os.environ | environment, "cwd": Path(__file__).parents[3], "capture_output": True, "text": True}
+    return subprocess.run(command, **options, check=False)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])

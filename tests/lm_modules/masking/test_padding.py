@@ -210,8 +210,9 @@ def test_outputs_statistics_and_gradients_are_those_of_the_visible_positions(pat
     for step in range(2):
         features = 3 + draw_features(6, CHANNELS, 5, 6, dtype=dtype, seed=step).contiguous(memory_format=memory_format)
         leaf, expected_leaf = features.clone().requires_grad_(), features.clone().requires_grad_()
-        output = picked(normalise(path, module, leaf, visible), visible)
-        expected = by_hand(expected_module, expected_leaf, visible)
+        normalised = normalise(path, module, leaf, visible)
+        output, expected = picked(normalised, visible), by_hand(expected_module, expected_leaf, visible)
+        assert (normalised.masked_select(~visible) == 0).all()
         torch.testing.assert_close(output, expected, rtol=NORM_TOLERANCE[dtype], atol=NORM_TOLERANCE[dtype])
         gradients = torch.autograd.grad((output * slope).sum(), [leaf, *module.parameters()])
         references = torch.autograd.grad((expected * slope).sum(), [expected_leaf, *expected_module.parameters()])
