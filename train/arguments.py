@@ -54,7 +54,7 @@ VISIBLE_HELP = (
 
 _OF_A_RUN = (
     *("run_name", "seed_everything", "trainer", "model", "optimizer", "lr_scheduler", "ckpt_path"),
-    *("save_every_n_steps", "compile", "wandb"),
+    *("save_every_n_steps", "compile", "wandb", "reliance"),
     *("question", "arms", "seeds", "training", "evaluation", "rule"),
 )
 """What else a YAML for `fit` or `claim` may hold, beside its data."""

@@ -38,6 +38,7 @@ from maskrobust.lm_modules.training.optimisation import (
     plain_name,
     train_only,
 )
+from maskrobust.lm_modules.training.processes import BalancedAccuracy, SampleMean
 from maskrobust.lm_modules.training.training_masks import (
     BY_LAYER_MASKING,
     PresentedImages,
@@ -48,7 +49,7 @@ from maskrobust.lm_modules.training.training_masks import (
     present_whole,
 )
 
-_METRICS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
+_MEANS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _MIX_STREAM = 5
 
 
@@ -196,7 +197,8 @@ class MaskRobustClassifier(TrainingModule):
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__(mean, std, _METRICS)
+        balanced = {"val/balanced_accuracy": BalancedAccuracy(num_classes)}
+        super().__init__(mean, std, {name: SampleMean() for name in _MEANS} | balanced)
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         self._defaults = defaults_of(self.hparams)
         self.hparams.update(self._defaults)
@@ -457,7 +459,7 @@ class MaskRobustClassifier(TrainingModule):
         return shown if self.hparams["mix"] == "none" else shown._replace(partners=partners, own_weight=own_weight)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and accuracy of clean images, and accuracy with half of the patches hidden.
+        """Log loss, accuracy and balanced accuracy of clean images, and accuracy with half of the patches hidden.
 
         Under an objective with a teacher the teacher's answers stand for the labels.
         """
@@ -470,6 +472,7 @@ class MaskRobustClassifier(TrainingModule):
         masked_logits = predict(batch.images, half & batch.known, keys)
         self._log_mean("val/loss", batch, F.cross_entropy(logits, labels, reduction="none"))
         self._log_mean("val/accuracy", batch, _is_right(logits, labels), prog_bar=True)
+        self._log_mean("val/balanced_accuracy", batch, torch.stack([labels, logits.argmax(dim=1)], dim=1))
         self._log_mean("val/accuracy_half_hidden", batch, _is_right(masked_logits, labels), prog_bar=True)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

@@ -2,14 +2,15 @@
 
 import math
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
 
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError
@@ -36,17 +37,17 @@ class TrainingModule(pl.LightningModule):
     Args:
         mean: channel means in [0, 1], for normalisation.
         std: channel standard deviations.
-        metrics: names of the means that are logged.
+        metrics: what is logged of each sample, by name.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Sequence[str]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Mapping[str, SampleMean]) -> None:
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
         self._axes: dict[str, int] = {}
         self._places: dict[tuple[bool, int], int] = {}
         self._numbers_samples = False
         self._planned: tuple[ScheduleName, float, float] | None = None  # the schedule, its warm-up and its peak
-        self.metrics = nn.ModuleDict({name: SampleMean() for name in metrics})
+        self.metrics = MetricCollection(dict(metrics), compute_groups=False)
 
     def setup(self, stage: str) -> None:
         """Note the parameters before a strategy wraps them, and have batch norm synchronised by `KeepingSyncBatchNorm`.
@@ -161,7 +162,7 @@ class TrainingModule(pl.LightningModule):
         return int(steps) if math.isfinite(steps) else 1
 
     def _log_mean(self, name: str, batch: Batch, values: Tensor, *, prog_bar: bool = False) -> None:
-        """Log the mean over all samples of an epoch, of which `values`, (B,), are those of a batch."""
+        """Log the metric of that name over all samples of an epoch; `values`, (B, ...), are those of a batch."""
         mean = cast(SampleMean, self.metrics[name])
         mean.update(batch.ids, values)
         self.log(name, mean, prog_bar=prog_bar, batch_size=len(batch.ids))

@@ -25,6 +25,7 @@ from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.networks.weights import LayerMaskingOptions
 from maskrobust.lm_modules.training.classifier_arguments import check_values_of
 from maskrobust.lm_modules.training.module import TrainingModule
+from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.reconstruction import Decoder, patch_normalised, reconstruction_loss
 from maskrobust.lm_modules.training.training_masks import build_masking
 
@@ -86,7 +87,7 @@ class MaskedPretraining(TrainingModule):
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__(mean, std, ("val/loss",))
+        super().__init__(mean, std, {"val/loss": SampleMean()})
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_values_of(self.hparams)
         architecture = network_to_train(architecture, num_classes, architecture_options, weights, in_channels=len(mean))

@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pytorch_lightning.plugins import TorchSyncBatchNorm
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
 from maskrobust.augment.families.bank import unique_first
@@ -66,15 +68,48 @@ class SampleMean(Metric):
 
         Args:
             ids: (B,) int64 sample ids.
-            values: (B,) float or bool.
+            values: (B, ...) float or bool.
         """
         self.ids.append(ids)
         self.values.append(values.detach().float())
 
+    def each_once(self) -> Tensor:
+        """The values of all samples, (N, ...) float32, in order of ids."""
+        _, first = unique_first(dim_zero_cat(self.ids))
+        return dim_zero_cat(self.values)[first]
+
     def compute(self) -> Tensor:
         """The mean, () float32."""
-        _, first = unique_first(dim_zero_cat(self.ids))
-        return dim_zero_cat(self.values)[first].mean()
+        return self.each_once().mean()
+
+
+class BalancedAccuracy(SampleMean):
+    """The mean of the accuracies on the images of each class that has any, each sample counted once.
+
+    `update` takes (B, 2) labels and answers as values.
+
+    Args:
+        num_classes: K, number of classes.
+
+    Attributes:
+        confusion: (K, K) int64, how many images of a class (row) had an answer (column), as of the last `compute`.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.confusion = torch.empty(0, 0, dtype=torch.int64)
+
+    def compute(self) -> Tensor:
+        """The mean, () float32."""
+        labels, answers = self.each_once().long().unbind(dim=1)
+        self.confusion = multiclass_confusion_matrix(answers, labels, self.num_classes)
+        return recalls(self.confusion).nanmean()
+
+
+def recalls(confusion: Tensor) -> Tensor:
+    """The accuracy on the images of each class, (K,) float32, of counts (K, K); NaN for a class without any."""
+    return confusion.diagonal() / confusion.sum(dim=1)
 
 
 class KeepingSyncBatchNorm(TorchSyncBatchNorm):

@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 from torch import nn
 from torch._dynamo.utils import counters
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -21,6 +22,7 @@ from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import axes_of_parameters, build_optimiser
+from maskrobust.lm_modules.training.processes import BalancedAccuracy
 from tests.lm_modules.masking.cases import draw_features
 from tests.lm_modules.masking.test_padding import CHANNELS, draw_module
 from tests.lm_modules.training.test_compilation import build, small_network
@@ -118,6 +120,19 @@ def step_of(rank, *, compiles):
     return found
 
 
+DRAWN = torch.randint(3, (2, 9), generator=torch.Generator().manual_seed(0))
+SAMPLES = torch.cat([torch.arange(9)[None], DRAWN]).T
+"""Ids, labels and answers, without the last of four classes."""
+
+
+def balanced(*batches):
+    """Balanced accuracy of samples, and the counts behind it."""
+    metric = BalancedAccuracy(4)
+    for ids, *values in (batch.unbind(dim=1) for batch in batches):
+        metric.update(ids, torch.stack(values, dim=1))
+    return metric.compute(), metric.confusion
+
+
 def run_rank(rank, folder):
     """What one of the processes does."""
     torch.set_num_threads(1)
@@ -129,6 +144,7 @@ def run_rank(rank, folder):
     own = Batch(*(tensor.chunk(2)[rank] for tensor in whole_batch() if tensor is not None))
     found |= {objective: after_step(objective, own) for objective in OBJECTIVES}
     found["sharded"] = sharded_step(own)
+    found["balanced"] = balanced(SAMPLES[rank::2], SAMPLES[:1])  # a sampler repeats some
     found |= {compiles: step_of(rank, compiles=compiles) for compiles in ("", "compiled")}
     torch.save(found | {"graphs": counters["stats"]["unique_graphs"]}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
@@ -171,6 +187,14 @@ def test_sharded_parameters_decay_as_whole_ones(ranks):
     expected = dict(classifier.named_parameters())
     for rank in ranks:
         torch.testing.assert_close(rank["sharded"], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_balanced_accuracy_counts_each_sample_of_both_once(ranks):
+    _, labels, answers = SAMPLES.unbind(dim=1)
+    expected = balanced_accuracy_score(labels, answers)
+    for accuracy, confusion in (balanced(SAMPLES), *(rank["balanced"] for rank in ranks)):
+        assert accuracy == pytest.approx(expected)
+        assert confusion.tolist() == confusion_matrix(labels, answers, labels=range(4)).tolist()
 
 
 def test_a_step_is_compiled_to_one_graph(ranks):

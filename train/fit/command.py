@@ -8,8 +8,6 @@ import inspect
 import json
 import re
 import signal
-import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,10 +22,19 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from maskrobust.errors import Faults, InputError, MissingFileError, did_you_mean
-from maskrobust.lm_modules.callbacks import FiniteLoss, HolesTell, LastCheckpoint, LogEachEpoch, ShownImages, StepSeed
+from maskrobust.lm_modules.callbacks import (
+    ClassAnswers,
+    FiniteLoss,
+    HolesTell,
+    LastCheckpoint,
+    LogEachEpoch,
+    RelianceCallback,
+    ShownImages,
+    StepSeed,
+)
 from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.architectures import is_own_class
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
@@ -49,6 +56,7 @@ from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.data.plain import described
 from maskrobust.train.fit import drop_distractions
 from maskrobust.train.fit.checkpoints import LAST, AtomicCheckpointIO, check_equal, check_same_training
+from maskrobust.train.fit.epochs import EpochRows
 from maskrobust.train.fit.loggers import (
     RunFolder,
     WandbOptions,
@@ -62,7 +70,6 @@ from maskrobust.train.storage.files import printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")
 _BY_WEIGHTS = ("optimiser", "learning_rate", "schedule", "backbone_factor")  # unless they are given
-_TOLD = ("train/loss", "val/loss", "val/accuracy", "val/accuracy_half_hidden")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -162,6 +169,7 @@ class FitCLI(LightningCLI):
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
         if "num_classes" in self.linked:
+            parser.add_argument("--reliance", type=bool, default=False)
             parser.link_arguments("data", "model.num_classes", _number_of_classes, apply_on="instantiate")
         parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
         parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
@@ -333,7 +341,9 @@ class FitCLI(LightningCLI):
             saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
             best = [each.best_model_path for each in saved if each.monitor and each.best_model_path]
             last = [each.last_model_path for each in saved if isinstance(each, LastCheckpoint) and each.last_model_path]
-            told = [f"run:  {folder}", *_best_values(self.trainer)]
+            callbacks = self.trainer.callbacks  # type: ignore[attr-defined]  # set, but not declared
+            told = [f"run:  {folder}"]
+            told += [line for each in callbacks if isinstance(each, EpochRows) for line in each.best_values()]
             told += [*(f"best: {path}" for path in best), *(f"last: {path}" for path in last)]
             for path in [*best, *last][:1]:
                 told += self._next(folder, path)
@@ -366,9 +376,11 @@ class FitCLI(LightningCLI):
             callbacks.append(
                 ModelCheckpoint(monitor=monitor, mode=mode, filename="best", save_on_train_epoch_end=False)
             )
-        callbacks += [StepSeed(config.model.seed), FiniteLoss(), *[HolesTell()] * ("num_classes" in self.linked)]
-        if trainer.enable_progress_bar is not False and not sys.stdout.isatty():  # where Lightning's bar shows nothing
-            callbacks.append(EpochLines())
+        callbacks += [StepSeed(config.model.seed), FiniteLoss(), EpochRows()]
+        if "num_classes" in self.linked:
+            callbacks += [HolesTell(), ClassAnswers()]
+            if config.reliance and not any(isinstance(callback, RelianceCallback) for callback in callbacks):
+                callbacks.append(RelianceCallback())
         if is_logged:
             callbacks += [LearningRateMonitor("step"), self.pictures()]
             if trainer.log_every_n_steps is None:
@@ -380,29 +392,6 @@ class FitCLI(LightningCLI):
             plugins.append(AtomicCheckpointIO())
         callbacks.sort(key=lambda each: isinstance(each, WeightAveraging))  # which ends a validation for those after it
         return {"callbacks": callbacks, "plugins": plugins}
-
-
-class EpochLines(Callback):
-    """Says a line of each epoch: steps, seconds, losses, accuracies, and the best so far."""
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the time."""
-        self._began = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say the line; a training that resumes within an epoch has no time of it."""
-        of = "" if trainer.max_epochs in (None, -1) else f" of {trainer.max_epochs}"
-        seconds = f", {time.monotonic() - self._began:.0f} s" if hasattr(self, "_began") else ""
-        found = {name: trainer.callback_metrics[name] for name in _TOLD if name in trainer.callback_metrics}
-        numbers = ", ".join([*(f"{name} {value.item():.4g}" for name, value in found.items()), *_best_values(trainer)])
-        rank_zero_info(f"epoch {trainer.current_epoch + 1}{of}, {trainer.global_step} steps{seconds}: {numbers}")
-
-
-def _best_values(trainer: pl.Trainer) -> Iterator[str]:
-    """The best value of each metric that checkpoints are chosen by."""
-    for each in trainer.checkpoint_callbacks:
-        if isinstance(each, ModelCheckpoint) and each.monitor and each.best_model_score is not None:
-            yield f"best {each.monitor} {each.best_model_score.item():.4g}"
 
 
 def colours_of(arguments: Mapping[str, Any]) -> tuple[Colour, Colour]:

@@ -21,7 +21,8 @@ _WHO_AM_I = 3 * 5.0
 """Those of them in which W&B asks who is logged in: once at `wandb.login`, twice at `wandb.init`."""
 _CHECKPOINT_KEY = "wandb"
 _GOALS: Mapping[str, Goal] = {
-    "val/loss": "low", "val/accuracy": "high", "val/accuracy_half_hidden": "high", "test/accuracy": "high",
+    "val/loss": "low", "val/accuracy": "high", "val/balanced_accuracy": "high", "val/accuracy_half_hidden": "high",
+    "test/accuracy": "high",
 }  # fmt: skip
 _COUNTS = ("epoch", "trainer/global_step")
 

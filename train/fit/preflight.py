@@ -133,7 +133,12 @@ def check_callbacks(trainer: pl.Trainer, module: TrainingModule, data: Any) -> N
     faults = Faults()
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set, but not declared
     measuring = [each for each in callbacks if isinstance(each, RelianceCallback)]
-    logged = ["train/loss", "epoch", "step", *(name for name in module.metrics if not name.startswith("test/"))]
+    logged = [
+        "train/loss",
+        "epoch",
+        "step",
+        *(name for name in map(str, module.metrics) if not name.startswith("test/")),
+    ]
     places = [f"reliance/{method}/" for each in measuring for method in each.methods]
     places += ["train/learning_rate", "lr-"] * any(isinstance(each, LearningRateMonitor) for each in callbacks)
     if all(type(each).__module__.startswith(("pytorch_lightning.", "maskrobust.")) for each in callbacks):

@@ -1,19 +1,23 @@
 """Pictures in training: what they show, when they are due, and that training does not notice."""
 
+import csv
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.callbacks import ShownImages, training
+from maskrobust.lm_modules.callbacks import ClassAnswers, ShownImages, training
+from maskrobust.lm_modules.callbacks.classes import draw_confusion
 from maskrobust.lm_modules.callbacks.reliance import draw_panel
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
-from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION, csv_logger, fit
+from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION, csv_logger, fit, logged
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
 
 SIDE = TRAINING[0].images.shape[-1]
@@ -100,3 +104,35 @@ def test_there_is_a_row_for_each_image_and_a_column_for_it_and_each_method():
     assert torch.equal(image, batch.images[1])
     assert torch.equal(black, torch.where(visible, batch.images[1], 0.0))
     assert torch.equal(marked, mark_hidden(batch.images, visible_of_all)[1])
+
+
+def test_a_validation_leaves_how_each_class_was_answered_beside_the_logs(tmp_path):
+    fit(csv_logger(tmp_path), ClassAnswers(), epochs=1)
+    with (tmp_path / "classes.csv").open(newline="") as file:
+        head, *lines = csv.reader(file)
+    labels = torch.cat([batch.labels for batch in VALIDATION])
+    names = [f"{label}" for label in range(NUM_CLASSES)]
+    assert head == ["class", "images", "accuracy", *(f"as {name}" for name in names)]
+    counts = torch.tensor([[int(number) for number in line[3:]] for line in lines])
+    assert [line[0] for line in lines] == names
+    assert [int(line[1]) for line in lines] == counts.sum(1).tolist() == labels.bincount(minlength=NUM_CLASSES).tolist()
+    accuracies = [float(line[2]) for line in lines]
+    assert accuracies == pytest.approx((counts.diagonal() / counts.sum(1)).tolist())
+    (balanced,), (accuracy,) = (logged(tmp_path)[f"val/{name}"] for name in ("balanced_accuracy", "accuracy"))
+    assert balanced == pytest.approx(sum(accuracies) / NUM_CLASSES)
+    assert accuracy == pytest.approx(float(counts.diagonal().sum() / len(labels)))
+    drawn = pil_to_tensor(Image.open(tmp_path / "confusion.png").convert("RGB")) / 255
+    assert torch.allclose(drawn, draw_confusion(counts, names), atol=0.5 / 255)
+
+
+@pytest.mark.parametrize("classes", [3, 60])
+def test_a_cell_is_the_darker_the_more_images_of_its_row_have_its_answer(classes):
+    counts = torch.randint(5, (classes, classes), generator=torch.Generator().manual_seed(0))
+    counts[1] = 0  # a class without images
+    picture = draw_confusion(counts, ["a class"] * classes)
+    height = picture.shape[1]
+    middles = ((torch.arange(classes) + 0.5) * height / classes).long()
+    found = picture[:, middles][:, :, picture.shape[2] - height + middles]
+    expected = 1 - counts / counts.sum(1, keepdim=True).clamp(min=1)
+    assert torch.allclose(found, expected.expand_as(found), atol=1 / 255)
+    assert (picture.shape[2] > height) == (classes == 3)  # many have no room for their names

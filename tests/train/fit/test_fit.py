@@ -116,9 +116,10 @@ def test_a_fit_keeps_its_best_checkpoint_and_ends_with_commands_to_go_on(tmp_pat
     checkpoints = run_folder / "checkpoints"
     main(arguments_of("fit", tmp_path / "runs 1"))
     network, *_, folder, value, best, latest, _, _ = (told := capsys.readouterr().out).splitlines()
+    assert "epoch" not in told.replace(value, "")  # the progress bar is off
     assert re.fullmatch(r"network: SmallResNet, ([0-9,]+) parameters, \1 of which are trained", network)
     assert folder == f"run:  {run_folder}"
-    assert re.fullmatch(r"best val/accuracy [\d.]+", value)
+    assert re.fullmatch(r"best val/accuracy [\d.]+, of epoch 1", value)
     assert best == f"best: {checkpoints / 'best.ckpt'}"
     assert latest == f"last: {checkpoints / 'last.ckpt'}"
     predict, evaluate = next_commands(told)
@@ -132,18 +133,33 @@ def test_a_fit_keeps_its_best_checkpoint_and_ends_with_commands_to_go_on(tmp_pat
     assert network == str(checkpoints / "best.ckpt")
 
 
-def test_a_log_without_a_terminal_has_a_line_for_each_epoch(tmp_path, caplog):
-    with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
-        fit(tmp_path, "--trainer.enable_progress_bar=true", "--trainer.max_epochs=2")
-    said = [message for message in caplog.messages if message.startswith("epoch ")]
-    validated = [row for row in rows(tmp_path) if row["val/loss"]]
-    assert len(said) == len(validated) == 2
-    assert [row["step"] for row in rows(tmp_path) if row["train/loss"]] == ["1", "3"]  # once an epoch, however short
-    for number, (line, row) in enumerate(zip(said, validated, strict=True), start=1):
-        assert re.match(rf"epoch {number} of 2, {2 * number} steps, \d+ s: train/loss [\d.]+, val/loss [\d.]+, ", line)
-        assert f", val/accuracy {float(row['val/accuracy']):.4g}, val/accuracy_half_hidden " in line
-    best = max(float(row["val/accuracy"]) for row in validated)
-    assert said[-1].endswith(f", best val/accuracy {best:.4g}")
+@pytest.mark.parametrize("bar", ["RichProgressBar", "TQDMProgressBar"])
+def test_each_epoch_has_one_row_with_the_best_value_so_far_whatever_bar_there_is(bar, tmp_path, capsys):
+    chosen = [f"--trainer.callbacks={bar}", "--trainer.enable_progress_bar=true", "--data.train_images=32"]
+    fit(tmp_path, *chosen, "--trainer.max_epochs=4", "--model.learning_rate=0.5")
+    printed = [line.split() for line in re.split(r"[\r\n]+", capsys.readouterr().out)]
+    (start,) = (place for place, words in enumerate(printed) if words[:2] == ["epoch", "time"])
+    told = [words for words in printed[start:] if re.fullmatch(r"\d/4", "".join(words[:1]))]
+    validated, best = [row for row in rows(tmp_path) if row["val/loss"]], (0.0, 0)
+    names = ("val/loss", "val/accuracy", "val/balanced_accuracy", "val/accuracy_half_hidden")
+    assert len(told) == len(validated) == 4
+    for epoch, (words, row) in enumerate(zip(told, validated, strict=True), start=1):
+        best = max(best, (float(row["val/accuracy"]), epoch), key=lambda each: each[0])
+        assert words[0] == f"{epoch}/4" and words[2] == "s"
+        assert words[4:8] == [f"{float(row[name]):.4f}" for name in names]
+        assert words[8:] == [f"{best[0]:.4f}", "(epoch", f"{best[1]})"]
+    assert ["best", "val/accuracy", f"{best[0]:.4f},", "of", "epoch", f"{best[1]}"] in printed
+    assert [row["step"] for row in rows(tmp_path) if row["train/loss"]] == ["1", "3", "5", "7"]  # however short
+
+
+def test_reliance_is_measured_in_a_training_where_one_word_asks_and_suggested_otherwise(tmp_path, capsys, caplog):
+    for asked in (False, True):
+        caplog.clear()
+        with caplog.at_level("INFO", "pytorch_lightning.utilities.rank_zero"):
+            folder = fit(tmp_path / f"{asked}", f"--reliance={asked}".lower()).parents[1]
+        suggested = [each for each in caplog.messages if "object masks: --reliance true measures" in each]
+        measured = [name for name in rows(folder.parent.parent)[0] if name.startswith("reliance/layer_masking/")]
+        assert (len(suggested), bool(measured)) == (not asked, asked)
 
 
 @pytest.mark.parametrize("more", ["--trainer.callbacks=ModelCheckpoint", "--trainer.limit_val_batches=0"])
@@ -172,7 +188,7 @@ def test_every_run_has_its_folder_whatever_it_logs_to(logger, tmp_path, monkeypa
     main(arguments_of("fit", Path("runs"), *chosen, "--ckpt_path=last", "--trainer.max_epochs=2"))
     assert "run:  runs/named/version_0\n" in told and (tmp_path / "config.yaml").read_text() == "mine"
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    of_run = ("config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
+    of_run = ("classes.csv", "confusion.png", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt")
     kept = {f"runs/named/version_{number}/{name}" for number in range(2) for name in of_run}
     logged = {
         f"elsewhere/mine/version_{number}/{name}" for number in range(2) for name in ("metrics.csv", "hparams.yaml")

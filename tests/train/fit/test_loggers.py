@@ -1,5 +1,6 @@
 """Weights & Biases: real offline runs of `fit` and `claim`, read back from their files."""
 
+import csv
 import json
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 import wandb
 import yaml
+from PIL import Image
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
@@ -18,7 +20,13 @@ from tests.train.runs import rows, run as run_command
 from tests.train.tiny import tiny_fit
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
-FIGURES = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "reliance/black/silhouette_leak")
+FIGURES = (
+    "val/loss",
+    "val/accuracy",
+    "val/balanced_accuracy",
+    "val/accuracy_half_hidden",
+    "reliance/black/silhouette_leak",
+)
 OF_EACH_STEP = ("train/loss", "train/learning_rate/pg1")
 
 
@@ -95,6 +103,22 @@ def test_every_epoch_logs_its_figures_and_every_step_its_own(folder, runs):
     for name in (*FIGURES, *OF_EACH_STEP):
         written = [float(row[name]) for row in rows(folder / "cues/version_0") if row[name]]
         assert written == first.logged(name), name
+
+
+def test_each_epoch_shows_how_the_classes_were_answered(folder, runs):
+    with (folder / "cues/version_0/classes.csv").open(newline="") as file:
+        _, *lines = csv.reader(file)
+    *_, last = runs[0].logged("val/classes")
+    table = json.loads((runs[0].folder / "files" / last["path"]).read_text())
+    assert [[name, str(count), str(accuracy)] for name, count, accuracy in table["data"]] == [
+        each[:3] for each in lines
+    ]
+    *_, picture = runs[0].logged("val/confusion")
+    with (
+        Image.open(runs[0].folder / "files" / picture["filenames"][0]) as shown,
+        Image.open(folder / "cues/version_0/confusion.png") as kept,
+    ):
+        assert shown.tobytes() == kept.convert(shown.mode).tobytes()
 
 
 def test_a_table_holds_the_measures_of_all_epochs(runs):

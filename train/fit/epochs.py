@@ -1,0 +1,70 @@
+"""What a training says of its epochs: a table with a row for each, in a terminal and in a log alike."""
+
+import sys
+import time
+from collections.abc import Iterator
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from maskrobust.lm_modules.training.module import TrainingModule
+
+_COLUMNS = {
+    "train/loss": "train loss",
+    "val/loss": "val loss",
+    "val/accuracy": "accuracy",
+    "val/balanced_accuracy": "balanced",
+    "val/accuracy_half_hidden": "half hidden",
+}
+
+
+class EpochRows(Callback):
+    """Prints a row for each epoch, between the updates of the trainer's progress bar; nothing where it has none.
+
+    Attributes:
+        best_epochs: the epoch, from 1, of the best value so far by the name of what is monitored.
+    """
+
+    def __init__(self) -> None:
+        self.best_epochs: dict[str, int] = {}
+        self._scores: dict[str, float] = {}
+        self._columns: list[str] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the time."""
+        self._began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the row; a training that resumes within an epoch has no time of it."""
+        epoch = trainer.current_epoch + 1
+        for name, score in _best_scores(trainer):
+            if self._scores.get(name) != score:
+                self._scores[name], self.best_epochs[name] = score, epoch
+        bar = trainer.progress_bar_callback
+        if bar is None or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, TrainingModule)
+        validated = pl_module.metrics if trainer.enable_validation else ()
+        metrics = [name for name in _COLUMNS if name == "train/loss" or name in validated]
+        if not self._columns:
+            self._columns = [f"{'epoch':>9}", f"{'time':>8}", *(_COLUMNS[name] for name in metrics)]
+            self._columns += [f"{'best so far':>17}"] * bool(self._scores)
+            bar.print("  ".join(self._columns))
+        of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+        found = {name: f"{value.item():.4f}" for name, value in trainer.callback_metrics.items() if name in metrics}
+        cells = [f"{epoch}{of}", f"{time.monotonic() - self._began:.0f} s" if hasattr(self, "_began") else "-"]
+        cells += [found.get(name, "-") for name in metrics]
+        cells += [", ".join(f"{score:.4f} (epoch {self.best_epochs[name]})" for name, score in self._scores.items())]
+        bar.print("  ".join(each.rjust(len(name)) for each, name in zip(cells, self._columns, strict=False)))
+        sys.stdout.flush()  # a log shows it now
+
+    def best_values(self) -> Iterator[str]:
+        """What checkpoints were chosen by: its best value and epoch, a line each."""
+        for name, score in self._scores.items():
+            yield f"best {name} {score:.4f}, of epoch {self.best_epochs[name]}"
+
+
+def _best_scores(trainer: pl.Trainer) -> Iterator[tuple[str, float]]:
+    for each in trainer.checkpoint_callbacks:
+        if isinstance(each, ModelCheckpoint) and each.monitor and each.best_model_score is not None:
+            yield each.monitor, each.best_model_score.item()
