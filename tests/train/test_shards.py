@@ -143,26 +143,17 @@ KILL = ["--trainer.callbacks+=tests.train.interruptions.Interruption", "--traine
 
 
 @resumes
-def test_a_killed_run_goes_on_at_its_step_and_says_where_its_draws_are_others(folder, tmp_path):
-    arguments = fit_arguments(f"pipe:cat {folder}", tmp_path / "parts", "--save_every_n_steps=2", "--ckpt_path=auto")
-    run([*arguments, *KILL, "--trainer.callbacks.step=4"], status=-9)
-    checkpoint = torch.load(last(tmp_path))
-    assert checkpoint["global_step"] == 2
+@pytest.mark.parametrize(("every", "kept"), [(2, 2), (1, STEPS)], ids=["in an epoch", "after an epoch"])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(folder, tmp_path, every, kept):
+    main(fit_arguments(f"pipe:cat {folder}", tmp_path / "whole"))
+    arguments = fit_arguments(f"pipe:cat {folder}", tmp_path / "parts", f"--save_every_n_steps={every}")
+    run([*arguments, "--ckpt_path=auto", *KILL, f"--trainer.callbacks.step={kept + every}"], status=-9)
+    checkpoint = torch.load(last(tmp_path / "parts"))
+    assert checkpoint["global_step"] == kept
     checkpoint["config"]["data"]["init_args"]["train"] = f"pipe:touch {tmp_path / 'executed'}"
-    torch.save(checkpoint, last(tmp_path))
-    said = run(arguments)
-    assert "the training goes on after batch 2 of epoch 1 with other draws from its shards" in said
-    assert torch.load(last(tmp_path))["global_step"] == 2 * STEPS
+    torch.save(checkpoint, last(tmp_path / "parts"))
+    run([*arguments, "--ckpt_path=auto"])
     assert not (tmp_path / "executed").exists(), "no command is taken from a checkpoint"
-
-
-@resumes
-def test_a_run_killed_after_an_epoch_ends_with_the_weights_of_one_that_was_not(folder, tmp_path):
-    main(fit_arguments(folder, tmp_path / "whole"))
-    arguments = fit_arguments(folder, tmp_path / "parts", "--save_every_n_steps=1", "--ckpt_path=auto")
-    run([*arguments, *KILL, f"--trainer.callbacks.step={STEPS + 1}"], status=-9)
-    assert torch.load(last(tmp_path / "parts"))["global_step"] == STEPS
-    assert "other draws" not in run(arguments)
     ended, whole = (torch.load(last(tmp_path / name)) for name in ("parts", "whole"))
     for name in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same(ended[name], whole[name], name)

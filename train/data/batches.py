@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch
-from maskrobust.train.data.shard_streams import EvaluationStream
+from maskrobust.train.data.shard_streams import WholeStream
 
 Item = TypeVar("Item")
 
@@ -26,7 +26,7 @@ def numbered_batches(batches: Iterable[Batch], numbers: range) -> Iterator[tuple
         return at_numbers(batches, numbers)
     kept = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn")
     options: dict[str, Any] = {name: getattr(batches, name) for name in kept}
-    if isinstance(batches.dataset, EvaluationStream):
+    if isinstance(batches.dataset, WholeStream):
         return iter(DataLoader(replace(batches.dataset, numbers=numbers), batch_size=None, **options))
     if batches.batch_sampler is None:
         return at_numbers(batches, numbers)

@@ -4,17 +4,17 @@ Shards may come from anyone. Nothing in them is executed, and nothing is written
 """
 
 import logging
+import math
 import os
 import shlex
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import count, cycle, islice
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from random import Random
 from re import match
@@ -30,6 +30,7 @@ from webdataset.tariterators import group_by_keys
 
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, UnreadableError
+from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_mask
 from maskrobust.train.data.files.reading import Reading, check_shown
 from maskrobust.train.data.loading import Position, collate
@@ -41,6 +42,7 @@ Encoded = dict[str, Any]
 
 _SHARDS = ("*.tar", "*.tar.gz", "*.tgz")
 _MOST_BAD_IN_A_ROW = 1000
+_GOLDEN = (5**0.5 - 1) / 2
 _log = logging.getLogger("pytorch_lightning.shards")  # shown as Lightning's own lines are
 
 gopen_schemes.setdefault("s3", lambda url, *_: gopen(f"pipe:aws s3 cp {shlex.quote(url)} -"))
@@ -257,118 +259,169 @@ class SampleReader:
                     _log.warning(f"{self.split}: {self.skipped} skipped by this process so far, the last one: {error}")
 
 
-def from_anywhere(urls: Sequence[str], most: int, draws: Random) -> Iterator[Encoded]:
-    """All samples again and again, in shards of a random order, from a random sample on.
+def read_part(urls: Sequence[str], begin: float, end: float) -> Iterator[Encoded]:
+    """The samples of a part of some shards, where shard i fills the places from i to i + 1.
 
-    Each sample is equally likely to be the first one, and so to be any other: none is read less often, wherever an
-    epoch ends. For that a shard and a place below `most` are drawn until the shard reaches to that place.
+    Sample n of shard i has the place i + (n x .618...) mod 1, so places are even in each shard, however many samples it
+    has. Parts that meet share a shard, and no sample: together they hold each sample once. Parts of whole shards are
+    those of WebDataset's `split_by_node` and `split_by_worker`, which would give processes other numbers of shards, and
+    no shard to some.
 
     Args:
         urls: the shards.
-        most: samples in the largest shard, at most; of a larger one the first so many can be the first one.
-        draws: random numbers.
+        begin: where the part begins, at least 0.
+        end: where it ends, at most the number of shards.
     """
-    order, first = [*urls], None
-    while first is None:
-        draws.shuffle(order)
-        begun = islice(read_shard(order[0]), draws.randrange(most), None)
-        first = next(begun, None)
-    yield first
-    yield from begun
-    for url in cycle([*order[1:], order[0]]):
-        yield from read_shard(url)
+    for shard in range(int(begin), math.ceil(end)):
+        for number, sample in enumerate(read_shard(urls[shard])):
+            if begin - shard <= number * _GOLDEN % 1 < end - shard:
+                yield sample
 
 
 @dataclass(eq=False)
 class TrainingStream(IterableDataset[Batch]):
-    """A fixed number of batches for each epoch, the same on every rank.
+    """A fixed number of batches for each epoch, the same on every rank, and each sample once where shards are alike.
 
-    Each loader process of each rank reads all shards in an order of its own, `from_anywhere` on, through WebDataset's
-    shuffle buffer. The batches w, w + n, w + 2 n, ... of an epoch are those of process w of n. What a process reads is
-    a function of (seed, rank, w, epoch, and the batch of the epoch that the training goes on with).
+    An epoch's shards are in a random order that all processes share. Of these the loader processes of all ranks have
+    parts, as long as the batches of each need. Process w of n makes the batches w, w + n, w + 2 n, ... of the epoch, by
+    WebDataset's shuffle buffer; a part that ends too early, as of shards with fewer samples, begins again, and of one
+    that is too long the rest is not seen. What a batch holds is a function of (seed, rank, w, n, epoch, its number).
 
     Args:
         urls: the shards.
         reader: reader of their samples.
         batch_size: samples per batch.
         steps: batches per epoch.
-        most: samples in the largest shard, at most.
         seed: seed for the order.
         rank: rank of this process among those that train.
+        ranks: number of these.
         shuffle_buffer: encoded samples in the buffer, at least 1; as many are in the memory of each loader process.
 
     Attributes:
-        position: where the next pass starts.
+        position: where the next pass starts. What comes earlier in the epoch is read, and not decoded.
     """
 
     urls: list[str]
     reader: SampleReader
     batch_size: int
     steps: int
-    most: int
     seed: int
     rank: int
+    ranks: int
     shuffle_buffer: int
     position: Position = field(default=Position(-1, 0))
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         """Batches up to the end of the epoch: all of them, or in a loader process its part."""
-        worker, position = get_worker_info(), self.position
-        place, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        draws = Random(f"{self.seed} {self.rank} {place} {position.epoch} {position.batches}")
-        encoded = shuffle(self.shuffle_buffer, rng=draws)(from_anywhere(self.urls, self.most, draws))
-        samples = self.reader.decoded(encoded, position.epoch)
-        for _ in range(position.batches + place, self.steps, workers):
+        (epoch, done), (worker, workers) = self.position, _worker_and_number()
+        place = (done + worker) % workers  # the loader takes its first batch from process 0
+        parts = [len(range(each, self.steps, workers)) for each in range(workers)]
+        before = self.rank * self.steps + sum(parts[:place])
+        encoded = self._again_and_again(epoch, place, before, before + parts[place])
+        read = self.batch_size * len(range(place, done, workers))
+        if not self.reader.skip:  # else which samples make a batch is known once they are decoded
+            encoded, read = islice(encoded, read, None), 0
+        samples = islice(self.reader.decoded(encoded, epoch), read, None)
+        for _ in range(done + worker, self.steps, workers):
             yield collate(islice(samples, self.batch_size))
+
+    def _again_and_again(self, epoch: int, place: int, first: int, last: int) -> Iterator[Encoded]:
+        """The shuffled samples of a part, which is told in batches, of those of all ranks."""
+        urls, draws = [*self.urls], Random(f"{self.seed} {epoch} {self.rank} {place}")
+        Random(f"{self.seed} {epoch}").shuffle(urls)
+        begin, end = (each * len(urls) / (self.steps * self.ranks) for each in (first, last))
+        while True:
+            read = 0
+            for sample in shuffle(self.shuffle_buffer, rng=draws)(read_part(urls, begin, end)):
+                read += 1
+                yield sample
+            if not read:  # a part of a shard with few samples may hold none
+                begin, end = int(begin), math.ceil(end)
 
 
 @dataclass(eq=False)
-class EvaluationStream(IterableDataset[tuple[int, Batch]]):
-    """Batches of a split with their numbers from 0, every sample once over all ranks and loader processes.
-
-    Each loader process reads all shards, and decodes the samples of its own batches alone. So batches are the same on
-    any number of processes, and each rank has as many, however few the shards are. Only where a rank has no sample of a
-    batch that others have, one comes twice: ids tell.
+class PartStream(IterableDataset[Batch]):
+    """Batches of a split, every sample once over all ranks and loader processes, each of which reads its part alone.
 
     Args:
         urls: the shards.
         reader: reader of their samples.
-        batch_size: samples of one rank in a batch, at most.
+        batch_size: samples in a batch, at most.
+        rank: rank of this process among those that share the split.
+        ranks: number of these.
+    """
+
+    urls: list[str]
+    reader: SampleReader
+    batch_size: int
+    rank: int
+    ranks: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker, workers = _worker_and_number()
+        number, processes = self.rank * workers + worker, self.ranks * workers
+        begin, end = (each * len(self.urls) / processes for each in (number, number + 1))
+        samples = self.reader.decoded(read_part(self.urls, begin, end))
+        while own := [*islice(samples, self.batch_size)]:
+            yield collate(own)
+
+
+@dataclass(eq=False)
+class WholeStream(IterableDataset[Any]):
+    """All batches of a split, the same ones on any number of processes.
+
+    Each loader process reads all shards, and decodes the samples of its own batches alone.
+
+    Args:
+        urls: the shards.
+        reader: reader of their samples.
+        batch_size: samples in a batch, at most.
         masks_only: leave samples without an object mask out, but for the first.
-        rank: rank of this process among those that share each batch.
-        ranks: number of these processes.
-        numbers: numbers of the batches that are wanted.
+        numbers: numbers of the batches that are wanted, from 0, which then come with them; None for all without.
     """
 
     urls: list[str]
     reader: SampleReader
     batch_size: int
     masks_only: bool = False
-    rank: int = 0
-    ranks: int = 1
-    numbers: range = range(sys.maxsize)
+    numbers: range | None = None
 
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        worker = get_worker_info()
-        wanted = self.numbers[worker.id :: worker.num_workers] if worker else self.numbers
+    def __iter__(self) -> Iterator[Any]:
+        worker, workers = _worker_and_number()
+        own = (self.numbers or range(sys.maxsize))[worker::workers]
         every = enumerate(sample for url in self.urls for sample in read_shard(url))
         samples = (each for place, each in every if not self.masks_only or self.reader.mask in each or not place)
-        for number in count():
-            turn = [*islice(samples, self.batch_size * self.ranks)]
-            if not turn:
-                return
-            if number in wanted:
-                others = (each for place, each in enumerate(turn) if place % self.ranks != self.rank)
-                own = [*self.reader.decoded(turn[self.rank :: self.ranks])]
-                if own := own or [*islice(self.reader.decoded(others), 1)]:
-                    yield number, collate(own)
+        for number, encoded in enumerate(iter(lambda: [*islice(samples, self.batch_size)], [])):
+            if number in own and (decoded := [*self.reader.decoded(encoded)]):
+                yield collate(decoded) if self.numbers is None else (number, collate(decoded))
 
 
-class EvaluationLoader(DataLoader[Any]):
-    """A loader of an `EvaluationStream` that leaves the numbers out."""
+def _worker_and_number() -> tuple[int, int]:
+    """This loader process and the number of them; (0, 1) in the training process."""
+    info = get_worker_info()
+    return (info.id, info.num_workers) if info else (0, 1)
+
+
+class EvenLoader(DataLoader[Any]):
+    """A loader with as many batches on every rank: one that has no more repeats a sample, as its id tells.
+
+    Networks on several processes wait for each other in every batch.
+
+    Args:
+        dataset: the part of this rank.
+        other: returns a batch where the part has none.
+        options: options for a `DataLoader`.
+    """
+
+    def __init__(self, dataset: PartStream, other: Callable[[], Batch], **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.other = other
 
     def __iter__(self) -> Any:
-        return map(itemgetter(1), super().__iter__())
+        own, repeated = super().__iter__(), None
+        while any(of_all_ranks((batch := next(own, None)) is not None)):
+            repeated = batch or repeated or self.other()
+            yield batch or repeated.select(slice(1))

@@ -17,10 +17,11 @@ from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.files.reading import ALL, Reading, is_beside_images
 from maskrobust.train.data.loading import Position, TrainingLoader, loading_options, rank_and_number
 from maskrobust.train.data.shard_streams import (
-    EvaluationLoader,
-    EvaluationStream,
+    EvenLoader,
+    PartStream,
     SampleReader,
     TrainingStream,
+    WholeStream,
     read_shard,
     shard_urls,
 )
@@ -33,9 +34,10 @@ class Shards(ColouredDataModule):
 
     A split names paths, folders, URLs (https:, s3:, gs:, hf:, ...) or "pipe:COMMAND", with brace lists as in
     'data/train-{000000..000146}.tar', joined by "::" or as a list. An epoch of training has a fixed number of steps,
-    and reads no sample less often than others; see `shard_streams.from_anywhere`. Evaluation reads each sample once
-    over all processes. A sample's id, which its holes depend on, is a hash of split, shard and key. The environment
-    variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded. Views are those of `Folder`.
+    and reads each sample once where shards hold equally many; see `shard_streams.TrainingStream`. Evaluation reads each
+    sample once over all processes. A sample's id, which its holes depend on, is a hash of split, shard and key. The
+    environment variables WDS_CACHE and WDS_CACHE_SIZE name a folder that keeps what was downloaded. Views are those of
+    `Folder`.
 
     Args:
         train: shards to train on; None where there are none.
@@ -171,38 +173,33 @@ class Shards(ColouredDataModule):
         if (samples := self.train_samples) is None:
             raise InputError("a training on shards needs the number of its images, got none; give data.train_samples.")
         check_at_least("train_samples", samples, 1)
-        steps, most = max(1, samples // (self.batch_size * ranks)), -(-2 * samples // len(urls))
-        reader, size = self._reader("train", training=True), self.batch_size
-        stream = TrainingStream(urls, reader, size, steps, most, self.order_seed, rank, self.shuffle_buffer)
+        steps, buffer = max(1, samples // (self.batch_size * ranks)), self.shuffle_buffer
+        reader = self._reader("train", training=True)
+        stream = TrainingStream(urls, reader, self.batch_size, steps, self.order_seed, rank, ranks, buffer)
 
         def begin() -> None:
-            stream.position = position = self.position() or Position(stream.position.epoch + 1, 0)
-            if position.batches:
-                rank_zero_info(
-                    f"the training goes on after batch {position.batches} of epoch {position.epoch + 1} with other "
-                    "draws from its shards than it would have had without the interruption"
-                )
+            stream.position = self.position() or Position(stream.position.epoch + 1, 0)
 
         # Lightning suspects that every loader process yields all of it.
         warnings.filterwarnings("ignore", "Your `IterableDataset` has `__len__` defined")
         options = loading_options(self.num_workers) | {"persistent_workers": False}  # each epoch tells its position
         return TrainingLoader(stream, begin, batch_size=None, **options)
 
-    def val_dataloader(self) -> EvaluationLoader:
-        """This rank's part of each batch of the validation split."""
-        return self._loader_of("val", *rank_and_number())
+    def val_dataloader(self) -> DataLoader[Any]:
+        """This rank's part of the validation split."""
+        return self._part_of("val")
 
-    def test_dataloader(self) -> EvaluationLoader:
-        """This rank's part of each batch of the test split."""
-        return self._loader_of("test", *rank_and_number())
+    def test_dataloader(self) -> DataLoader[Any]:
+        """This rank's part of the test split."""
+        return self._part_of("test")
 
-    def whole_split(self, split: Split) -> EvaluationLoader:
+    def whole_split(self, split: Split) -> DataLoader[Any]:
         """All of a split, in the view of evaluation, on every rank."""
-        return self._loader_of(split)
+        return self._whole(split)
 
-    def annotated_batches(self, split: Split) -> EvaluationLoader:
+    def annotated_batches(self, split: Split) -> DataLoader[Any]:
         """The samples that have an object mask, or where there is none the first; all shards are read."""
-        return self._loader_of(split, masks_only=True)
+        return self._whole(split, masks_only=True)
 
     def _named_samples(self, split: Split) -> Iterable[tuple[int, tuple[str, object]]]:
         reader = self._reader(split)
@@ -210,9 +207,14 @@ class Shards(ColouredDataModule):
             for sample in read_shard(url):
                 yield reader.id(sample), (sample["__key__"], reader.label(sample))
 
-    def _loader_of(self, split: Split, rank: int = 0, ranks: int = 1, masks_only: bool = False) -> EvaluationLoader:
-        stream = EvaluationStream(self.shards(split), self._reader(split), self.batch_size, masks_only, rank, ranks)
-        return EvaluationLoader(stream, batch_size=None, **loading_options(self.num_workers))
+    def _part_of(self, split: Split) -> DataLoader[Any]:
+        stream = PartStream(self.shards(split), self._reader(split), self.batch_size, *rank_and_number())
+        options = loading_options(self.num_workers)
+        return EvenLoader(stream, lambda: next(iter(self._whole(split))), batch_size=None, **options)
+
+    def _whole(self, split: Split, masks_only: bool = False) -> DataLoader[Any]:
+        stream = WholeStream(self.shards(split), self._reader(split), self.batch_size, masks_only)
+        return DataLoader(stream, batch_size=None, **loading_options(self.num_workers))
 
     def _reader(self, split: Split, training: bool = False) -> SampleReader:
         folders = {url.rpartition("/")[0] for url in self.shards(split)}
