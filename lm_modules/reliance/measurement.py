@@ -23,7 +23,6 @@ from maskrobust.lm_modules.reliance.holes.conditions import (
     ConditionSource,
     condition_names,
 )
-from maskrobust.lm_modules.reliance.holes.own import Donors, pair_condition
 from maskrobust.lm_modules.reliance.holes.scenes import (
     EmptyScenes,
     Key,
@@ -173,7 +172,6 @@ class Measurement(Generic[Key]):
                     for each in shown
                     if each.name in OF_SHAPES
                 }
-                odds |= _odds_of_pairs(answers, conditions.donors, batch.labels)
                 chosen = {name: logits.argmax(dim=1) for name, logits in answers.items()}
                 chosen |= {each.name: chosen[each.name].where(each.applies, -1) for each in shown}
                 found[key] = Outcomes(
@@ -243,17 +241,6 @@ def _behind(
         logits[condition, image] = answer.to(logits.dtype)
     check_finite(logits, name, "pictures with a hole")  # at once: on a GPU each question waits
     return {each.name: values for each, values in zip(conditions, logits, strict=True)}
-
-
-def _odds_of_pairs(answers: Mapping[str, Tensor], pairs: Sequence[Donors], labels: Tensor) -> dict[str, Tensor]:
-    """Log-odds (B, 3) of the image's class and of the donors' behind the holes of each pair, NaN where not asked."""
-    found = {}
-    for number, pair in enumerate(pairs):
-        classes = torch.cat([labels[:, None], pair.who[:, :, 2]], dim=1).clamp(min=0)
-        for name in (pair_condition(number, donor) for donor in "jk"):
-            if name in answers:
-                found[name] = log_odds(answers[name], classes).where(pair.differ[:, None], torch.nan)
-    return found
 
 
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:

@@ -240,7 +240,7 @@ def _leak(drawing: Drawing) -> Hidden:
 def _swapped(drawing: Drawing) -> Hidden:
     """In pictures without their own object: what a hole leaves of it looks less like the class of the hole's shape."""
     swaps, batch = drawing.swaps, drawing.batch
-    images = mirror(batch.images, batch.known & ~batch.object_mask)
+    images = mirror(batch.images, ~swaps.valid[:, None, None, None] | batch.known & ~batch.object_mask)
     yield swaps.visible_j & batch.known, swaps.valid, images
     yield swaps.visible_k & batch.known, swaps.valid, images
 

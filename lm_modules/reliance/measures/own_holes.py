@@ -1,6 +1,6 @@
 """The holes that images bring along: how far answers follow them, what they tell, and what exchanging them costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import get_args
 
@@ -24,9 +24,6 @@ NO_PAIR = "undefined because it takes images of two classes, and of three object
 MENDED_ALIKE = "undefined because the pictures are mended by this fill, behind which a hole cannot be told from them."
 """Why nothing is said of own holes under a method of `MENDING_FILLS`."""
 
-_ROUNDING = 1e-5
-"""Changes of a margin up to this fraction of the largest log-odds are rounding."""
-
 _EXCHANGING = (
     "Two other images, of two classes, lend their holes. The picture is mended by inpainting wherever it or either of "
     "them has a hole, and shown with the one hole and then with the other, so that both hide the same pixels. No hole "
@@ -40,41 +37,29 @@ def where_own_holes(plan: ReliancePlan) -> tuple[Parameters, ...]:
     return ({},) if plan.own_holes else ()
 
 
-Follows = Callable[[IntArray, IntArray, FloatArray], FloatArray]
-"""How far answers follow the holes of N pairs of images, (N,): from the predictions (N, 2) behind either hole, the
-classes (N, 2) of the images, and the log-odds (N, 2, 2) of these behind either hole."""
+def own_hole_pulls(predictions: IntArray, classes: IntArray) -> FloatArray:
+    """1/2 (1[f_j = a] - 1[f_k = a] + 1[f_k = b] - 1[f_j = b]) of answers f behind the holes of j, of class a, and k.
 
-
-def own_hole_pulls(predictions: IntArray, classes: IntArray, _log_odds: FloatArray) -> FloatArray:
-    """1/2 (1[f_j = a] - 1[f_k = a] + 1[f_k = b] - 1[f_j = b]) of answers f behind the holes of j, of class a, and k."""
+    Args:
+        predictions: (N, 2) behind the holes of j and k; -1 where not asked.
+        classes: (N, 2) of j and k.
+    """
     named = (predictions[:, :, np.newaxis] == classes[:, np.newaxis]).astype(np.float64)
     pull: FloatArray = (named[:, 0, 0] - named[:, 1, 0] + named[:, 1, 1] - named[:, 0, 1]) / 2.0
     return pull
 
 
-def own_hole_orders(_predictions: IntArray, _classes: IntArray, log_odds: FloatArray) -> FloatArray:
-    """1 where log p_a - log p_b is larger behind the hole of j than behind that of k, 0 where smaller, 1/2 in a tie."""
-    logs = -np.logaddexp(0.0, -log_odds)
-    change = (logs[:, 0, 0] - logs[:, 0, 1]) - (logs[:, 1, 0] - logs[:, 1, 1])
-    is_rounding = np.abs(change) <= _ROUNDING * np.abs(log_odds).max(axis=(1, 2))
-    order: FloatArray = (np.sign(np.where(is_rounding, 0.0, change)) + 1.0) / 2.0
-    return order
-
-
-def _columns(outcomes: Outcomes, follows: Follows, tie: float) -> Columns:
-    """What `follows` says of every pair of each image, (1, M), pair by pair; `tie` where the two holes are equal."""
+def _columns(outcomes: Outcomes) -> Columns:
+    """The pull of every pair of each image, (1, M), pair by pair; 0 where two equal holes were not asked about."""
     rows = []
     for number, who in outcomes.donors.items():
         names = [pair_condition(int(number), donor) for donor in "jk"]
         predictions = np.stack([outcomes.predictions_under(name) for name in names], axis=1)
-        odds = np.stack([outcomes.log_odds_under(name)[:, 1:] for name in names], axis=1).astype(np.float64)
-        asked, valid = (predictions >= 0).all(axis=1), who[:, 0, 0] >= 0
-        values = np.full(len(outcomes), tie)
-        values[asked] = follows(predictions[asked], who[asked, :, 2], odds[asked])
-        rows.append([each[valid] for each in (outcomes.ids, outcomes.objects, values, who[:, :, 1])])
-    ids, objects, every, donors = (np.concatenate(each) for each in zip(*rows, strict=True))
+        pulls, valid = own_hole_pulls(predictions, who[:, :, 2]), who[:, 0, 0] >= 0
+        rows.append([each[valid] for each in (outcomes.ids, outcomes.objects, pulls, who[:, :, 1])])
+    ids, objects, pulls, donors = (np.concatenate(each) for each in zip(*rows, strict=True))
     left_out = len(outcomes) - len(np.unique(ids))
-    return Columns(ids, objects, every[np.newaxis], left_out, outlines=donors, undefined_because=NO_PAIR)
+    return Columns(ids, objects, pulls[np.newaxis], left_out, outlines=donors, undefined_because=NO_PAIR)
 
 
 _holes = partial(measure, group="holes", unit="fraction", compared=True, members=where_own_holes)
@@ -91,18 +76,7 @@ _holes = partial(measure, group="holes", unit="fraction", compared=True, members
 )
 def own_hole_pull() -> Statistic:
     """The mean of `own_hole_pulls` over pairs, in [-1, 1]; 0 where two holes are equal."""
-    return Statistic(partial(_columns, follows=own_hole_pulls, tie=0.0), scale=(-1.0, 1.0))
-
-
-@_holes(
-    title="Order by own holes",
-    definition=f"How often log-odds of the two classes move towards that of the hole. {_EXCHANGING} 50\u202f%: blind. "
-    f"It sees what moves no answer, and decides nothing. {_INTERVAL}",
-    goal="none",
-)
-def own_hole_order() -> Statistic:
-    """The mean of `own_hole_orders` over pairs, in [0, 1]; 1/2 is blind."""
-    return Statistic(partial(_columns, follows=own_hole_orders, tie=0.5), scale=(0.0, 1.0))
+    return Statistic(_columns, scale=(-1.0, 1.0))
 
 
 @measure(

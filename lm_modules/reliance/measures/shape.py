@@ -109,8 +109,8 @@ def _choices_in_scenes(outcomes: Outcomes) -> Columns:
 
 def _margin(log_odds: NDArray[np.float32]) -> FloatArray:
     """Logit of y_j minus that of y_k, from the log-odds (N, 3) of either class against all others."""
-    wide = log_odds[:, 1:].astype(np.float64)  # NaN where nothing was asked, of which logaddexp warns on some CPUs
-    minus_j, minus_k = (np.maximum(-wide, 0.0) + np.log1p(np.exp(-np.abs(wide)))).T
+    with np.errstate(invalid="ignore"):  # NaN where nothing was asked, of which some CPUs warn
+        minus_j, minus_k = np.logaddexp(0.0, -log_odds[:, 1:].astype(np.float64)).T
     margin: FloatArray = minus_k - minus_j
     return margin
 

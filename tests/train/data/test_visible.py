@@ -129,6 +129,9 @@ def test_an_image_without_data_and_one_whose_centre_has_none_are_refused_by_name
     Image.fromarray(edge).save(path)
     with pytest.raises(InputError, match=r"no pixel of '.*bird/0\.png' is visible in the square"):
         list(folder(root).val_dataloader())
+    path.rename(root / "train" / "bird" / "0.png")
+    with pytest.raises(InputError, match=r"no pixel of '.*train/bird/0\.png' is visible in the square"):
+        list(folder(root, transform="none").train_dataloader())
 
 
 def test_batches_with_and_without_data_everywhere_are_joined(tmp_path):

@@ -106,7 +106,7 @@ class FileDataset(Dataset[Batch]):
 
         Raises:
             InputError: a file cannot be read, a mask has another size than its image, or no pixel of the image, or of
-                its view for evaluation, may be seen.
+                its view without augmentation, may be seen.
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
@@ -118,7 +118,7 @@ class FileDataset(Dataset[Batch]):
         label = torch.tensor(file.label, dtype=torch.int64)
         sample = Batch(torch.tensor(file.id), image, object_mask, label, visible)
         seen = self.transform.of_sample(sample, self.augmentation_seed or 0, epoch)
-        if self.augmentation_seed is None:
+        if self.transform.given == "none":
             check_shown(seen, str(file.image))
         return seen
 

@@ -111,7 +111,6 @@ def test_pictures_of_equal_holes_are_not_asked_about():
         for donor in "jk":
             name = f"own_hole/{number}/{donor}"
             assert equal.any() and np.array_equal(found.predictions_under(name) < 0, equal)
-            assert np.array_equal(np.isnan(found.log_odds_under(name)).all(axis=1), equal)
 
 
 def test_a_bank_is_none_without_holes_and_does_not_depend_on_the_order_of_batches():

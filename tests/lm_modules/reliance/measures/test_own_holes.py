@@ -1,4 +1,4 @@
-"""Pull and order by own holes against their formulas, and on networks of which the truth is known."""
+"""The pull of own holes against its formula, and on networks of which the truth is known."""
 
 from dataclasses import replace
 
@@ -16,7 +16,6 @@ from maskrobust.lm_modules.reliance.measures.own_holes import (
     exchange_cost,
     holes_pull,
     holes_tell,
-    own_hole_order,
     own_hole_pull,
 )
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
@@ -37,7 +36,7 @@ def asked(predict, batch=BATCH, bank=BANK, own=object_of):
 
 
 def slow(outcomes, batch, bank):
-    """Pull and order of every pair, image by image, from logits."""
+    """The pull of every pair, image by image."""
     position = {int(each): place for place, each in enumerate(bank.ids)}
     found = []
     for number, who in outcomes.donors.items():
@@ -45,28 +44,20 @@ def slow(outcomes, batch, bank):
             (j, _, a), (k, _, b) = pair.tolist()
             holes = [bank.visible[position[each]] for each in (j, k)]
             behind = [outcomes.predictions_under(f"own_hole/{number}/{donor}")[image] for donor in "jk"]
-            if torch.equal(*holes):
-                found.append((0.0, 0.5))
-                continue
             f_j, f_k = behind
             pull = ((f_j == a) - float(f_k == a) + (f_k == b) - float(f_j == b)) / 2
-            odds = [outcomes.log_odds_under(f"own_hole/{number}/{donor}")[image].astype(float) for donor in "jk"]
-            chances = [np.log(1 / (1 + np.exp(-each))) for each in odds]
-            change = (chances[0][1] - chances[0][2]) - (chances[1][1] - chances[1][2])
-            found.append((pull, float(change > 0) if abs(change) > 1e-5 * np.abs(odds).max() else 0.5))
-    return np.array(found).T
+            found.append(0.0 if torch.equal(*holes) else pull)
+    return np.array(found)
 
 
-def test_pull_and_order_are_those_of_the_formula():
+def test_the_pull_is_that_of_the_formula():
     outcomes = asked(logits_of)
-    pulls, orders = slow(outcomes, BATCH, BANK)
-    assert len({*pulls}) > 2 and {*orders} == {0.0, 0.5, 1.0}
-    for made, values in ((own_hole_pull(), pulls), (own_hole_order(), orders)):
-        columns = made.columns(outcomes)
-        assert np.array_equal(columns.values, values[np.newaxis])
-        found = estimate(made, [outcomes])
-        assert found.value == pytest.approx(values.mean()) and found.images == len(outcomes) and found.left_out == 0
-        assert found.low < found.value < found.high
+    pulls = slow(outcomes, BATCH, BANK)
+    assert len({*pulls}) > 2
+    assert np.array_equal(own_hole_pull().columns(outcomes).values, pulls[np.newaxis])
+    found = estimate(own_hole_pull(), [outcomes])
+    assert found.value == pytest.approx(pulls.mean()) and found.images == len(outcomes) and found.left_out == 0
+    assert found.low < found.value < found.high
 
 
 def test_exchanging_the_donors_of_all_pairs_changes_nothing():
@@ -78,11 +69,9 @@ def test_exchanging_the_donors_of_all_pairs_changes_nothing():
     other = replace(
         outcomes,
         predictions={turned(name): each for name, each in outcomes.predictions.items()},
-        log_odds={turned(name): each[:, [0, 2, 1]] for name, each in outcomes.log_odds.items()},
         donors={number: who[:, ::-1] for number, who in outcomes.donors.items()},
     )
-    for made in (own_hole_pull(), own_hole_order()):
-        assert np.array_equal(made.columns(outcomes).values, made.columns(other).values)
+    assert np.array_equal(own_hole_pull().columns(outcomes).values, own_hole_pull().columns(other).values)
 
 
 def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_none_is_not():
@@ -101,9 +90,7 @@ def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_no
     pull = estimate(own_hole_pull(), [reader])
     assert pull.value > 0.6 and pull.low > 0.5  # three of four images have a hole
     nothing = estimate(own_hole_pull(), [blind])
-    assert (
-        nothing.value == 0.0 and nothing.low < 0.0 < nothing.high and estimate(own_hole_order(), [blind]).value == 0.5
-    )
+    assert nothing.value == 0.0 and nothing.low < 0.0 < nothing.high
     difference = estimate_difference(own_hole_pull(), [reader], [blind])
     assert difference.value == pytest.approx(pull.value) and difference.low > 0.4
     told = read_holes(bank)
@@ -143,14 +130,11 @@ def outcomes_of_holes(batch, bank, answer):
     """Outcomes of a network whose answer is that of the image whose hole is shown."""
     plain = make_outcomes(len(batch.ids), 0, plan=ReliancePlan(shapes=False, hidden_fractions=()))
     pairs = [*draw_donors(fold_in(sample_keys(3, batch.ids), 8), batch.ids, bank, 2)]
-    predictions, odds = {"clean": plain.predictions["clean"]}, {}
+    predictions = {"clean": plain.predictions["clean"]}
     for number, pair in enumerate(pairs):
         for place, donor in enumerate("jk"):
             name, of = f"own_hole/{number}/{donor}", torch.searchsorted(bank.ids, pair.who[:, place, 0].contiguous())
             predictions[name] = answer[of].numpy()
-            odds[name] = np.zeros((len(batch.ids), 3), dtype=np.float32)
     ids = batch.ids.numpy()
     donors = {str(number): pair.who.numpy() for number, pair in enumerate(pairs)}
-    return replace(
-        plain, ids=ids, objects=ids, labels=batch.labels.numpy(), predictions=predictions, log_odds=odds, donors=donors
-    )
+    return replace(plain, ids=ids, objects=ids, labels=batch.labels.numpy(), predictions=predictions, donors=donors)
