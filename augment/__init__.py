@@ -62,6 +62,7 @@ from maskrobust.augment.families.segments import (
 from maskrobust.augment.families.holes import (
     ObjectHoles as ObjectHoles,
     circle_geometry as circle_geometry,
+    circles_of_equal_area as circles_of_equal_area,
     companion_blobs as companion_blobs,
     enclosing_circles as enclosing_circles,
     object_holes as object_holes,

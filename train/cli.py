@@ -28,6 +28,7 @@ COMMANDS = {
         "maskrobust.train.explain",
         "show which parts of an image a prediction is based on, under each masking method",
     ),
+    "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks predict"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
 }

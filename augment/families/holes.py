@@ -104,6 +104,29 @@ def circle_geometry(object_mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(centres[:, ::-1].copy()), torch.from_numpy(radii)
 
 
+def circles_of_equal_area(object_mask: Tensor) -> Tensor:
+    """The pixels nearest to the centroid of each object, as many as the object has: a disc, cut off at the border.
+
+    Args:
+        object_mask: (B, 1, H, W) bool, True on the object.
+
+    Returns:
+        Hidden pixels, (B, 1, H, W) bool on the device of `object_mask`, all False where there is no object.
+
+    Raises:
+        TypeError: `object_mask` is not boolean.
+    """
+    check_object_mask(object_mask)
+    size, _, height, width = object_mask.shape
+    flat = object_mask.reshape(size, -1).double()
+    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).to(flat)
+    areas = flat.sum(dim=1, keepdim=True)
+    centroids = flat @ places / areas.clamp(min=1)
+    distances = (places - centroids[:, None]).square().sum(dim=2)
+    ranks = distances.argsort(dim=1, stable=True).argsort(dim=1)
+    return (ranks < areas).reshape(object_mask.shape)
+
+
 @mask_family("enclosing_circles")
 def hide_enclosing_circles(object_mask: Tensor) -> Tensor:
     """Hide the disc of the smallest enclosing circle of each object.

@@ -95,3 +95,9 @@ def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture (H, W, 3) without its colours, and paler."""
     luminance = picture.astype(np.float64) @ (0.299, 0.587, 0.114)
     return np.repeat(np.round(0.6 * luminance + 0.4 * 255).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+
+
+def laid_over(picture: NDArray[np.uint8], overlay: Overlay) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) with an overlay drawn on it."""
+    opacity = overlay[..., 3:].astype(np.float64) / 255
+    return np.round(picture * (1 - opacity) + overlay[..., :3] * opacity).astype(np.uint8)

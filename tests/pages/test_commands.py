@@ -28,6 +28,7 @@ from maskrobust.train.claim.arguments import parse_config as parse_claim
 from maskrobust.train.cli import main
 from maskrobust.train.evaluate.config import parse_config as parse_evaluation
 from maskrobust.train.fit.command import FitCLI
+from maskrobust.train.play import parse_config as parse_play
 from tests.pages.commands import blocks, commands
 from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
@@ -182,7 +183,9 @@ def run_maskrobust(arguments, folder):
     command = arguments[0]
     if command in ("fit", "pretrain"):
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
-    if command in ("fit", "pretrain"):
+    if command == "play":
+        parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
+    elif command in ("fit", "pretrain"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:

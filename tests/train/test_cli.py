@@ -86,7 +86,7 @@ def test_a_misspelt_name_is_told_with_the_nearest_known_one(given, nearest, caps
 
 
 TAKE_SECONDS = (
-    *("albumentations", "cv2", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
+    *("albumentations", "cv2", "gradio", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
     *("torch._dynamo", "torchmetrics", "torchvision", "wandb", "webdataset"),
 )
 IMPORTS_THEM = {"claim"}

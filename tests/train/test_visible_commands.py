@@ -7,7 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from maskrobust import load_network
 from maskrobust.train.cli import main
+from maskrobust.train.data.files.reading import Reading
+from maskrobust.train.explain.pictures import read_picture
+from maskrobust.train.play.answers import ask_about_hole
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_NETWORK, TWO_STEPS
 
@@ -73,6 +77,20 @@ def test_a_stamp_that_was_hidden_in_training_is_hidden_and_said_unless_a_command
     caplog.clear()
     found = [answers(command, trained, each, each / "all", "--data.visible=all") for each in folders]
     assert found[0] != found[1] and "visible:" not in caplog.text
+
+
+def test_play_hides_it_behind_every_hole(trained, tmp_path):
+    network, told = load_network(str(trained)), Reading({"hidden_box": [*STAMP]})
+    hole = np.zeros((32, 32), dtype=bool)
+    hole[4:12, 4:12] = True
+    shown = []
+    for paint in (1, 2):
+        picture = read_picture("a", write(tmp_path / f"{paint}", paint) / "val" / "cat" / "0.png", 32, told)
+        assert picture.known is not None
+        picture = picture._replace(image=torch.where(picture.known, picture.image, paint / 2))
+        asked = ask_about_hole([network], ["mean", "layer_masking"], picture.image, hole, picture.known)
+        shown.append([each.answers for each in asked])
+    assert shown[0] == shown[1] and len(shown[0]) == 3
 
 
 def test_masks_of_a_training_say_nothing_about_other_images_and_two_trainings_must_agree(

@@ -33,6 +33,7 @@ class Picture(NamedTuple):
         name: name of its file (without the suffix) or of its sample; no two of a call have the same.
         image: (3, H, W) float32 in [0, 1]; of a file the square at its centre.
         id: int64, decides queries and random fills together with the seed.
+        whole_size: (height, width) of the file's image.
         label: class of the data, -1 for a file.
         object_mask: (H, W) bool, True on the object; all False where there is none.
         object_id: which object it shows.
@@ -43,6 +44,7 @@ class Picture(NamedTuple):
     name: str
     image: Tensor
     id: int
+    whole_size: tuple[int, int]
     label: int
     object_mask: NDArray[np.bool_]
     object_id: int
@@ -80,12 +82,21 @@ def read_picture(name: str, path: Path, image_size: int, reading: Reading) -> Pi
     Raises:
         InputError: the file cannot be read, or no pixel is visible.
     """
-    whole, known = reading.read(path, path.name)
+    found = square_picture(name, *reading.read(path, path.name), image_size, id_of(Path(path.name)))
+    return found._replace(show_bands=reading.show_bands)
+
+
+def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: int, identity: int = 0) -> Picture:
+    """The square at the centre of an image (3, H, W) uint8, as the recipe "none" of `Transform` sees it.
+
+    Raises:
+        InputError: no pixel of the square is visible, by `known`, (1, H, W) bool.
+    """
     seen, _, known = Transform("none", image_size)(View(whole, torch.zeros_like(whole[:1], dtype=torch.bool), known))
     if known is not None and not known.any():
         raise InputError(f"no pixel of '{name}' is visible in the square at its centre; choose another picture.")
-    nothing, identity = np.zeros(seen.shape[1:], dtype=np.bool_), id_of(Path(path.name))
-    return Picture(name, in_unit_range(seen), identity, -1, nothing, identity, known, reading.show_bands)
+    nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
+    return Picture(name, in_unit_range(seen), identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity, known)
 
 
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
@@ -99,11 +110,12 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
         for place in range(min(len(objects), count - number)):
             image, identity = batch.images[place], int(batch.ids[place])
             inside = batch.object_mask[place, 0].numpy()
+            size = (image.shape[1], image.shape[2])
             name = file_name(data.sample_name(split, identity))
             name = f"{name}-{identity}" if name in taken else name
             taken.add(name)
             known = None if batch.visible is None else batch.visible[place]
-            yield Picture(name, image, identity, int(batch.labels[place]), inside, objects[place], known, show)
+            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place], known, show)
         number += len(objects)
         if number >= count:
             return

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from maskrobust.augment import enclosing_circles, object_holes, sample_keys
-from maskrobust.augment.families.holes import companion_blobs
+from maskrobust.augment.families.holes import circles_of_equal_area, companion_blobs
 
 SIZES = [(1, 1), (1, 6), (7, 1), (8, 8), (9, 7), (32, 51)]
 
@@ -86,6 +86,17 @@ def test_the_disc_is_cut_off_at_the_border():
     assert hidden.shape == bar.shape
     assert hidden[0, 0, :, 20].all()
     assert not hidden[0, 0, :, 0].any()
+
+
+def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid():
+    objects = torch.cat([random_objects(5, 16, 20, 4), torch.zeros(1, 1, 16, 20, dtype=torch.bool)])
+    objects[4, 0, :9, :3] = True  # at the border, where the disc is cut off
+    for hidden, inside in zip(circles_of_equal_area(objects)[:, 0].numpy(), objects[:, 0].numpy(), strict=True):
+        assert hidden.sum() == inside.sum()
+        if inside.any():
+            centre = np.argwhere(inside).mean(axis=0)
+            distances = [np.linalg.norm(np.argwhere(part) - centre, axis=1) for part in (hidden, ~hidden)]
+            assert distances[0].max() <= distances[1].min() + 1e-9
 
 
 EIGHT_NEIGHBOURS = np.ones((3, 3))
