@@ -31,6 +31,8 @@ COMMANDS = {
     "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks predict"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
     "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
+    "launch": ("maskrobust.train.running.launch", "start a command on several GPUs or machines"),
+    "submit": ("maskrobust.train.running.submit", "submit a command to SLURM"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0

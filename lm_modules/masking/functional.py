@@ -56,7 +56,12 @@ def hide_finite(features: Tensor, visible: Tensor) -> Tensor:
 
 
 def _spread(numbers: Tensor, channels: int) -> Tensor:
-    """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout."""
+    """A map (B, 1, H, W) repeated for each channel, by a convolution, which ONNX Runtime computes in its own layout.
+
+    As it is for what has no such layout: numbers of channels that 8 does not divide, as an image has.
+    """
+    if channels % 8:
+        return numbers
     count = numbers.ndim - 2
     return torch.as_tensor(CONVOLUTIONS[count](numbers, numbers.new_ones(channels, 1, *[1] * count)))
 

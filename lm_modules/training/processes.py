@@ -18,7 +18,7 @@ from maskrobust.errors import InputError, library_needed
 Found = TypeVar("Found")
 
 PROGRESS = "MASKROBUST_PROGRESS"
-"""Environment variable that names a file; `scripts/launch_slurm` sets it."""
+"""Environment variable that names a file; `maskrobust submit` sets it."""
 
 
 def of_all_ranks(found: Found) -> list[Found]:

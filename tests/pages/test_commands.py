@@ -30,7 +30,6 @@ from maskrobust.train.evaluate.config import parse_config as parse_evaluation
 from maskrobust.train.fit.command import FitCLI
 from maskrobust.train.play import parse_config as parse_play
 from tests.pages.commands import blocks, commands
-from tests.scripts.test_scripts import make_clone, run
 from tests.test_house import ROOT
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.test_bands import write as write_tiles
@@ -133,10 +132,6 @@ def run_command(words, folder, later):
                 run_maskrobust(arguments, folder)
         else:
             run_maskrobust(arguments, folder)
-    elif program.startswith("scripts/launch_"):
-        run_launcher(folder, program.removeprefix("scripts/"), arguments)
-        kind = arguments[0] if arguments[0] in ("claim", "evaluate") else "fit"
-        parse(kind, arguments[arguments.index("--") + 1 :])
     else:
         pytest.fail(f"nothing here runs '{' '.join(words)}'; teach run_command to, or say in NOT_RUN why not")
 
@@ -158,16 +153,6 @@ def run_name(arguments):
     return [*option(arguments, "--config")[:1], *option(arguments, "--run_name")][-1].removesuffix(".yaml")
 
 
-def run_launcher(folder, script, arguments):
-    """What the launcher would do, in a clone whose Python and maskrobust are stand-ins."""
-    clone = folder / "my clone"
-    if not clone.exists():
-        make_clone(folder)
-        run(clone, "demo")
-    answered = run(clone, script, *arguments[: arguments.index("--")], "--dry_run", *arguments[arguments.index("--") :])
-    assert (answered.returncode, answered.stderr) == (0, "")
-
-
 def parse(command, arguments):
     """What each process that a launcher starts does first; what it does then is in tests/scripts."""
     if command == "evaluate":
@@ -183,7 +168,11 @@ def run_maskrobust(arguments, folder):
     command = arguments[0]
     if command in ("fit", "pretrain"):
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
-    if command == "play":
+    if command in ("launch", "submit"):
+        place = arguments.index("--")
+        main([*arguments[:place], "--dry_run", *arguments[place:]])
+        parse(arguments[1], arguments[place + 1 :])
+    elif command == "play":
         parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
     elif command in ("fit", "pretrain"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])

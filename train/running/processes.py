@@ -22,7 +22,7 @@ _PATIENCE = timedelta(days=30)  # torchrun and srun end all processes when one f
 
 
 def local_rank() -> int:
-    """This process's number on its machine, from 0, as torchrun or `scripts/launch_slurm` tells it."""
+    """This process's number on its machine, from 0, as torchrun or `maskrobust submit` tells it."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -33,7 +33,7 @@ def is_first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the other processes of a launcher of `scripts/` for a block; a process that is alone joins none.
+    """Join the other processes of a launcher for a block; a process that is alone joins none.
 
     What they tell each other are answers and not tensors on devices, so gloo carries them on GPUs, too.
     """

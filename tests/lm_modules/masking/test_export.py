@@ -134,7 +134,8 @@ def test_an_onnx_file_has_one_size_where_the_network_or_its_export_has(side):
 @torch.no_grad()
 def test_an_onnx_file_takes_images_of_any_size():
     masked = LayerMasking(seeded(lambda: randomise(nn.Sequential(*STAGES)).eval()))
-    run, _ = in_onnx_runtime(masked)
+    run, operators = in_onnx_runtime(masked)
+    assert operators.count("Conv") == 7, "two of the network, and maps repeated for 8 channels, but not for 3"
     for height, width in ((50, 70), (33, 31), (64, 96)):
         images, visible = draw_images(2, 96)[:, :, :height, :width], holes(96)[:2, :, :height, :width]
         logits = run(images=images, visible=visible)
