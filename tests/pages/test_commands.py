@@ -121,6 +121,14 @@ def test_every_command_of_a_page_runs(page, folder):
                 run_command(words, folder, left := left[1:])
 
 
+def test_a_sweep_gives_options_that_fit_knows(folder):
+    (sweep,) = (yaml.safe_load(each.text) for each in blocks(ROOT / "docs/tuning.md") if each.language == "yaml")
+    chosen = {name: one["values"][-1] if "values" in one else one["max"] for name, one in sweep["parameters"].items()}
+    *words, last = sweep["command"]
+    assert last == "${args}"  # which an agent of W&B replaces by --NAME=VALUE
+    run_command([*words, *(f"--{name}={value}" for name, value in chosen.items())], folder, [])
+
+
 def run_command(words, folder, later):
     program, *arguments = words
     if program in NOT_RUN:

@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from rich.console import Console
 
@@ -24,10 +25,14 @@ def main(arguments: Sequence[str]) -> None:
     from maskrobust.train.report.pages import render_reliance
     from maskrobust.train.report.terminal import results_table
     from maskrobust.train.running.processes import first_of_each_machine_first, is_first, joined
+    from maskrobust.train.running.tracking import begin_evaluation, log_evaluation
 
     check_folder(config.out)
-    with joined():
-        console = Console(quiet=not is_first())
+    with ExitStack() as stack:
+        stack.enter_context(joined())
+        console, run = Console(quiet=not is_first()), None
+        if config.wandb and is_first():
+            run = stack.enter_context(begin_evaluation(config.wandb, config.network[0], config.out))
         with first_of_each_machine_first():
             networks, data = load(config), config.data
         with CountingDisplay(console) as progress:
@@ -48,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
             sample_name = functools.partial(data.sample_name, config.split)
             predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, data.class_names, sample_name)
             write_text(config.out / "predictions.csv", predictions)
+        if run is not None:
+            log_evaluation(run, results, config.out / "report.html")
     first, *remarks = said(results)
     console.print(f"\n{first}\n", markup=False, highlight=False)
     console.print(results_table(results), markup=False)

@@ -16,6 +16,7 @@ from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
 from maskrobust.train.running.processes import find_device
+from maskrobust.train.running.tracking import WandbOptions
 from maskrobust.train.types import AnnotatedDataModule, Split
 
 FULL_PLAN = ReliancePlan(
@@ -63,6 +64,8 @@ class EvaluationConfig:
         replicates: bootstrap resamples for each interval.
         seed: seed of holes, probe and resamples.
         predictions: whether to write predictions.csv, with each network's prediction for each image.
+        wandb: whether to log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME.
+            Without a project and a group, in those of the first network's training.
         quick: a first look, at images spread over the split; `QUICK` says what is left out.
         data_options: how `data` was made, its class_path and init_args; empty where that is not known.
     """
@@ -81,6 +84,7 @@ class EvaluationConfig:
     replicates: int = 2000
     seed: int = 0
     predictions: bool = False
+    wandb: bool | WandbOptions = False
     quick: bool = False
     data_options: dict[str, Any] = field(default_factory=dict)
 

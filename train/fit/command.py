@@ -59,13 +59,13 @@ from maskrobust.train.fit.checkpoints import LAST, AtomicCheckpointIO, check_equ
 from maskrobust.train.fit.epochs import EpochRows
 from maskrobust.train.fit.loggers import (
     RunFolder,
-    WandbOptions,
     log_configuration,
     loggers,
     remember_wandb_run,
 )
 from maskrobust.train.fit.preflight import check_callbacks, check_network, faults_of_options, note_files, root_of
 from maskrobust.train.running.processes import choose_accelerator
+from maskrobust.train.running.tracking import WandbOptions
 from maskrobust.train.storage.files import printable
 
 _DESCRIPTIONS = ("config.yaml", "hparams.yaml")

@@ -1,47 +1,30 @@
 """The loggers of a training: CSV files always, Weights & Biases if asked."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.loggers import define_metric
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.reliance.catalogue import Goal
+from maskrobust.train.running.tracking import (
+    PATIENCE,
+    WandbOptions,
+    mode,
+    refusals_as_input_errors,
+    run_settings,
+)
 
-_PATIENCE = 30.0
-"""Seconds that W&B waits for a server before a training, all together."""
-_WHO_AM_I = 3 * 5.0
-"""Those of them in which W&B asks who is logged in: once at `wandb.login`, twice at `wandb.init`."""
 _CHECKPOINT_KEY = "wandb"
 _GOALS: Mapping[str, Goal] = {
     "val/loss": "low", "val/accuracy": "high", "val/balanced_accuracy": "high", "val/accuracy_half_hidden": "high",
     "test/accuracy": "high",
 }  # fmt: skip
 _COUNTS = ("epoch", "trainer/global_step")
-
-
-@dataclass(frozen=True)
-class WandbOptions:
-    """How a run appears in Weights & Biases.
-
-    Attributes:
-        project: project that the run belongs to.
-        entity: user or team that owns the project; None for whoever is logged in.
-        group: under which it is put together with others; None for no group.
-        tags: words to find it by.
-    """
-
-    project: str = "maskrobust"
-    entity: str | None = None
-    group: str | None = None
-    tags: tuple[str, ...] = ()
 
 
 class WandbRun(WandbLogger):
@@ -60,8 +43,6 @@ class WandbRun(WandbLogger):
     """
 
     def __init__(self, name: str, folder: Path, options: WandbOptions, run_id: str | None = None) -> None:
-        import wandb
-
         self._folder = folder
         super().__init__(
             name=name,
@@ -71,8 +52,8 @@ class WandbRun(WandbLogger):
             entity=options.entity,
             group=options.group,
             tags=list(options.tags),
-            mode=_mode(),
-            settings=wandb.Settings(init_timeout=_PATIENCE - _WHO_AM_I, x_graphql_timeout_seconds=_PATIENCE),
+            mode=mode(),
+            settings=run_settings(),
         )
         self._wandb_init.pop("anonymous", None)  # of which W&B warns, whatever Lightning gives it
 
@@ -85,9 +66,9 @@ class WandbRun(WandbLogger):
         """
         begins = self._experiment is None
         if begins and self._wandb_init["mode"] is None:
-            rank_zero_info(f"connecting to Weights & Biases, for up to {_PATIENCE:.0f} seconds")
+            rank_zero_info(f"connecting to Weights & Biases, for up to {PATIENCE:.0f} seconds")
         self._folder.mkdir(parents=True, exist_ok=True)
-        with _refusals_as_value_errors():
+        with refusals_as_input_errors():
             run = super().experiment
         if begins and self._experiment is not None:  # it stays None in all processes but the first
             for name, goal in _GOALS.items():
@@ -176,26 +157,3 @@ def _run_to_go_on_with(ckpt_path: str, run_name: str, options: WandbOptions) -> 
         return None
     run_id = str(stored.get("id"))
     return run_id if re.fullmatch("[A-Za-z0-9_-]{1,128}", run_id) else None  # W&B makes a folder of it
-
-
-def _mode() -> Literal["offline"] | None:
-    """Offline where nobody is logged in; None where W&B's own settings count."""
-    import wandb
-
-    with _refusals_as_value_errors():
-        is_set = wandb.setup().settings.mode != "online"
-        return None if is_set or wandb.login(prompt=False, verify=False) else "offline"
-
-
-@contextmanager
-def _refusals_as_value_errors() -> Iterator[None]:
-    """Say in one sentence what W&B does not take: credentials, a server that cannot be reached, a run."""
-    import wandb
-
-    try:
-        yield
-    except wandb.errors.Error as error:
-        raise InputError(
-            f"the run must begin in Weights & Biases, but that failed ({str(error).rstrip('.')}); log in with "
-            "'wandb login', or set WANDB_MODE=offline and upload the run later with 'wandb sync'."
-        ) from error

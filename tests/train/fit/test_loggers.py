@@ -14,10 +14,11 @@ from PIL import Image
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.reliance import TABLE_COLUMNS
 from maskrobust.train.cli import main
-from maskrobust.train.fit.loggers import WandbOptions, loggers
+from maskrobust.train.fit.loggers import loggers
+from maskrobust.train.running.tracking import WandbOptions
 from tests.train.offline_runs import offline_runs
 from tests.train.runs import rows, run as run_command
-from tests.train.tiny import tiny_fit
+from tests.train.tiny import FEW_MEASURES, TINY_DATA, tiny_fit
 
 OPTIONS = ("--wandb.project=holes", "--wandb.group=cues", "--wandb.tags=[small, test]")
 FIGURES = (
@@ -151,6 +152,28 @@ def test_a_resumed_training_goes_on_with_its_run(folder, runs):
     assert resumed.logged("trainer/global_step")[0] == steps > 0
     assert anew.id != first.id
     assert anew.logged("trainer/global_step")[0] == 0
+
+
+@logged_out
+def test_an_evaluation_is_a_run_in_the_group_of_its_training_with_its_rows_and_its_page(folder, runs, tmp_path):
+    checkpoint = str(folder / "cues/version_1/checkpoints/last.ckpt")
+    data = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
+    said = {"": "--wandb=true", "other": "--wandb.project=other"}
+    for name, option in said.items():
+        out = tmp_path / f"evaluated {name}"
+        main(["evaluate", f"--network={checkpoint}", *data, *FEW_MEASURES, "--methods=[black]", f"--out={out}", option])
+    run, other = offline_runs(tmp_path)
+    assert (run.name, run.project, run.group, run.exit_code) == ("evaluated ", "holes", "cues", 0)
+    assert (other.project, other.group) == ("other", "")
+    assert run.entity == other.entity == ""
+    found = json.loads((tmp_path / "evaluated /reliance.json").read_text())
+    table = json.loads((run.folder / "files" / run.logged("rows")[0]["path"]).read_text())
+    assert [line[3:6] for line in table["data"]] == [[row["value"], row["low"], row["high"]] for row in found["rows"]]
+    page = run.folder / "files" / run.logged("page")[0]["path"]
+    assert page.read_bytes() == (tmp_path / "evaluated /report.html").read_bytes()
+    (accuracy,) = (row for row in found["rows"] if row["measure"] == "silhouette_accuracy")
+    assert run.summary["reliance/black/silhouette_accuracy"] == accuracy["value"]
+    assert run.config["settings"]["split"] == "test"
 
 
 @logged_out
