@@ -6,16 +6,17 @@ class of modules with a rule of its own hands on its forward. `masked` says what
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
-from typing import Any, Protocol, Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from maskrobust.lm_modules.masking.memory import Watched, note_change, refuse_stale, watch
+from maskrobust.lm_modules.masking.steps import Step
 from maskrobust.lm_modules.masking.table import (
     ANSWERED,
     ASKING_SIZES,
-    MADE_IN_SHAPE,
+    ONE_SIZE_IN_COMPILED_CODE,
     RULED_CLASSES,
     RULES,
     Rule,
@@ -29,15 +30,7 @@ from maskrobust.lm_modules.masking.torch_private import are_aliases, in_backward
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 Observe = Callable[[Any, Rule, Sequence[Any], Any], Any]
-
-
-class Sizes(Protocol):
-    """How a pass computes a batch of images of several sizes; see `sizes.SizesOfRun`."""
-
-    asked: bool
-
-    def apply(self, run: "Run", operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        """What a rule returns for the images of all sizes."""
+Compute = Callable[[Any, Rule, Sequence[Any], dict[str, Any]], Any]
 
 
 class Run:
@@ -50,14 +43,15 @@ class Run:
         is_over: whether the pass has returned. From then on masked features are tensors with 0 at hidden positions,
             but for a backward pass that computes a part of the network again.
         steps: how many rules have been applied.
-        sizes: of the images, where they have several.
-        note: called with operation, rule, arguments and keywords of each step, and its result; None for nothing.
+        together: computes a rule for images of several sizes (`sizes.together`); None where they have one.
+        step: the pass among those of a batch of several sizes; None where all images go through the network together.
     """
 
-    def __init__(self, observe: Observe | None = None, sizes: Sizes | None = None) -> None:
+    def __init__(
+        self, observe: Observe | None = None, together: Compute | None = None, step: Step | None = None
+    ) -> None:
         self.observe, self.records, self.is_over, self.steps = observe, torch.is_grad_enabled(), False, 0
-        self.sizes = sizes
-        self.note: Callable[..., None] | None = None
+        self.together, self.step = together, step
 
 
 class Ruled(Watched):
@@ -68,7 +62,6 @@ class Ruled(Watched):
         branches: the maps of several branches, where it is these stacked along axis 0.
         counts: of how many visible positions each value is the mean, in a shape that broadcasts against the features;
             None where they are no means of positions.
-        parts: set where it has been computed for each size by itself: those of each one.
         is_of_copies: whether a rule has computed it from a copy of its first operand, which a change in place has to be
             written back to.
     """
@@ -76,7 +69,6 @@ class Ruled(Watched):
     run: Run | None
     branches: tuple[VisibleMap, ...] | None
     counts: Tensor | None
-    parts: Sequence[Self] | None
     is_of_copies: bool
 
     @classmethod
@@ -170,8 +162,6 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
         result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
         result = _own(result, operands, run, is_part=False, compiles=compiles)
-    if run is not None and run.note is not None:
-        run.note(operation, rule, args, kwargs, result)
     if run is not None and run.observe is not None:
         return run.observe(operation, rule, [*args, *kwargs.values()], result)
     return result
@@ -179,31 +169,25 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
 
 def _compute(run: Run | None, operation: Any, rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     try:
-        if run is not None and run.sizes is not None:
-            return run.sizes.apply(run, operation, rule, args, kwargs)
+        if run is not None and run.together is not None:
+            return run.together(operation, rule, args, kwargs)
         return rule.apply(operation, *args, **kwargs)
     except NotImplementedError as error:
         raise UnsupportedNetworkError(str(error)) from error
 
 
 def _answer(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """The answer to a question, noted where it depends on the size of the images and they have several.
+    """The answer to a question.
 
     Raises:
-        UnsupportedNetworkError: the answer would be a tensor of the size of the batch.
+        UnsupportedNetworkError: it depends on the size of the images, and they have several.
     """
     run = args[0].run if args and isinstance(args[0], Ruled) else None
-    if run is not None and run.sizes is not None and not run.is_over:
-        if function in MADE_IN_SHAPE:
-            raise UnsupportedNetworkError(
-                f"{name_of(function)} makes a tensor without a mask that is as large as the whole batch, but the "
-                "images of the batch have several sizes; give images of one size."
-            )
-        run.sizes.asked |= function in ASKING_SIZES
-    result = function(*args, **kwargs)
-    if run is not None and run.note is not None:
-        run.note(function, None, args, kwargs, result)
-    return result
+    if run is not None and run.together is not None and not run.is_over and function in ASKING_SIZES:
+        raise UnsupportedNetworkError(
+            f"the network asks how large its features are ({name_of(function)}){ONE_SIZE_IN_COMPILED_CODE}"
+        )
+    return function(*args, **kwargs)
 
 
 def _changed_by(operation: Any, args: Sequence[Any]) -> Ruled:
@@ -271,7 +255,7 @@ def _written(operation: Any, changed: Ruled, result: Any) -> Ruled:
         elif not are_aliases(result, changed):  # tests/fuzz/test_networks.py, "in place"
             changed.copy_(result)
         changed.take_positions_of(result)
-    changed.branches = changed.counts = changed.parts = None
+    changed.branches = changed.counts = None
     note_change(changed)
     return changed
 

@@ -23,7 +23,8 @@ from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
 from maskrobust.lm_modules.masking.morphology import can_inspect, hide
 from maskrobust.lm_modules.masking.rules.attention import einsum, matrix_product
 from maskrobust.lm_modules.masking.rules.pooling import total
-from maskrobust.lm_modules.masking.sizes import Calls, SizesOfRun, check_sizes
+from maskrobust.lm_modules.masking.sizes import check_sizes, counted_once, joined, parts_of_each_size, together
+from maskrobust.lm_modules.masking.steps import Step, in_step
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler, within_compiled
 from maskrobust.lm_modules.masking.visible_map import (
@@ -34,7 +35,14 @@ from maskrobust.lm_modules.masking.visible_map import (
     VisibleMap,
     within_extent,
 )
-from maskrobust.lm_modules.masking.wrapping import channels_of, count_steps, layer_of, refuse_unsupported, run_located
+from maskrobust.lm_modules.masking.wrapping import (
+    channels_of,
+    computes_together,
+    count_steps,
+    layer_of,
+    refuse_unsupported,
+    run_located,
+)
 
 _SUMS = (einsum, matrix_product, total)
 _ROW = "{:<32} {:<22} {:<26} {:>11} {:>5} {:>8}"
@@ -174,8 +182,8 @@ class LayerMasking(nn.Module):
         self.options = options
         self._axes, self._is_tried = axes, is_tried
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
-        self._known_sizes: dict[Hashable, Calls] = {}
         self._guarded_kinds: set[Hashable] = {None}
+        self._known_to_join: dict[Hashable, bool] = {}
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """The network's output for images of which only `visible` may be seen.
@@ -194,13 +202,13 @@ class LayerMasking(nn.Module):
         Raises:
             TypeError, InputError: `images` are integers, or do not fit `visible` or `sizes`, a visible pixel is NaN
                 (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
-            UnsupportedNetworkError: the network cannot compute images of several sizes together; the message names the
-                layer and the operation.
+            UnsupportedNetworkError: the network cannot compute some image alone, or what it returns for images of several
+                sizes is no batch.
 
         Warns:
             UserWarning: a visible pixel lies beyond -16 or 16, as bytes do; looked at on a CPU, in the first image.
         """
-        return self._answer(images, visible, sizes)
+        return self._joined(images, visible, sizes, _as_tensors)
 
     def each(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor) -> list[Any]:
         """What the network returns for each image by itself, as if it were alone.
@@ -217,16 +225,19 @@ class LayerMasking(nn.Module):
             UnsupportedNetworkError: the network returns a plain tensor whose first axis is not that of the images.
         """
 
-        def refuse(value: Any) -> None:
-            if isinstance(value, Tensor) and not isinstance(value, Masked) and value.shape[:1] != (len(images),):
+        def refuse(count: int, value: Any) -> None:
+            if isinstance(value, Tensor) and not isinstance(value, Masked) and value.shape[:1] != (count,):
                 raise UnsupportedNetworkError(
                     f"each needs tensors with the {len(images)} images on the first axis, but "
                     f"{type(self.network).__name__} returns one of shape {tuple(value.shape)}; return images first."
                 )
 
-        output = self._answer(images, visible, sizes, finish=lambda output: output)
-        map_output(refuse, output)
-        return [_as_tensors(output, index) for index in range(len(images))]
+        found: list[Any] = [None] * len(images)
+        for rows, output in self._passes(images, visible, sizes, finish=lambda output: output):
+            map_output(partial(refuse, len(rows)), output)
+            for index, row in enumerate(rows.tolist()):
+                found[row] = _as_tensors(output, index)
+        return found
 
     def maps(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
         """What the network returns, each map with its visible positions and the size that each image alone gives.
@@ -241,13 +252,56 @@ class LayerMasking(nn.Module):
             as they are.
         """
         with_visible = partial(_with_visible, images.ndim)
-        return map_output(with_visible, self._answer(images, visible, sizes, finish=lambda output: output))
+        return self._joined(images, visible, sizes, lambda output: map_output(with_visible, output))
+
+    def _joined(
+        self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any]
+    ) -> Any:
+        if sizes is None or torch.compiler.is_compiling():
+            return self._answer(images, visible, sizes, finish)
+        rows, outputs = zip(*self._passes(images, visible, sizes, finish), strict=True)
+        return outputs[0] if len(outputs) == 1 else joined(outputs, rows)
+
+    def _passes(
+        self, images: Tensor, visible: Tensor | None, sizes: Tensor, finish: Callable[[Any], Any]
+    ) -> list[tuple[Tensor, Any]]:
+        """Which images go through the network together, (N,) int64, and what it returns for them."""
+        check_sizes(images, sizes)
+        if len(sizes.unique(dim=0)) < 2 or self._takes_all_sizes(images, sizes):
+            return [(torch.arange(len(images)), self._answer(images, visible, sizes, finish))]
+        parts = [*parts_of_each_size(images, visible, sizes)]
+        passes = [partial(self._answer_size, part, shown, finish) for _, part, shown in parts]
+        modules = [*self.network.modules()]
+        if not any(module.training for module in modules):
+            outputs = [each(Step(each)) for each in passes]
+        else:
+            with counted_once(modules, len(parts)):
+                outputs = in_step(passes)
+        return [(rows, output) for (rows, *_), output in zip(parts, outputs, strict=True)]
+
+    def _takes_all_sizes(self, images: Tensor, sizes: Tensor) -> bool:
+        """Whether the network computes images of several sizes together, as far as a pass without values shows."""
+        kind = tuple((id(module), module.training) for module in self.network.modules())
+        if kind not in self._known_to_join:
+            self._known_to_join[kind] = computes_together(self.network, self.options, images.shape, sizes)
+        return self._known_to_join[kind]
+
+    def _answer_size(self, images: Tensor, visible: Tensor, finish: Callable[[Any], Any], step: Step) -> Any:
+        """What the network returns for the images of one size of a batch."""
+        try:
+            return self._answer(images, visible, None, finish, step)
+        except (RuntimeError, IndexError) as error:  # of torch, for one size
+            raise UnsupportedNetworkError(
+                f"{type(self.network).__name__} cannot compute the images of {times(images.shape[2:])} pixels of the "
+                f"batch ({str(error).splitlines()[0]}); leave them out, or enlarge them."
+            ) from error
 
     def _answer(
-        self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any] | None = None
-    ) -> Any:
+        self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any],
+        step: Step | None = None,
+    ) -> Any:  # fmt: skip
         if visible is None and sizes is None:
-            return self.network(images)
+            return finish(self.network(images))
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             self.__prepare_scriptable__()
         if visible is not None:
@@ -260,14 +314,14 @@ class LayerMasking(nn.Module):
         visible = visible_map.positions
         images = cropped(images, visible.shape[2:])
         _check_images(images, visible)
-        if not self.training and visible_map.everything:
+        if not self.training and visible_map.everything and step is None:
             _refuse_nan(images)
-            return self.network(images)
+            return finish(self.network(images))
         # Zero instead of what the caller left there: a NaN would reach weight gradients through 0 x NaN.
         shown = hide(images, visible)
         if visible_map.can_inspect:
             _refuse_nan(shown)
-        return self._run(shown, visible_map, finish=finish)
+        return self._run(shown, visible_map, finish=finish, step=step)
 
     def _map_of_sizes(self, images: Tensor, visible: Tensor | None, sizes: Tensor) -> VisibleMap:
         """The map of images of several sizes, without what lies beyond all of them; extents are on a CPU."""
@@ -294,13 +348,11 @@ class LayerMasking(nn.Module):
         visible_map: VisibleMap,
         observe: Observe | None = None,
         finish: Callable[[Any], Any] | None = None,
+        step: Step | None = None,
     ) -> Any:
         """What the network returns, with plain tensors for masked features, or what `finish` makes of it."""
         finish = _as_tensors if finish is None else finish
-        several = None
-        if visible_map.extent is not None:
-            several = SizesOfRun(self.network, self.options, shown.shape, visible_map.extent, self._known_sizes)
-        run = Run(observe, several)
+        run = Run(observe, None if visible_map.extent is None else together, step)
         images = carry(shown, visible_map)
         images.run = run
         if torch.compiler.is_dynamo_compiling():
@@ -311,19 +363,15 @@ class LayerMasking(nn.Module):
                     "torch.compile must hand every function of the network to layer masking, but some did not arrive; "
                     "compute it without compiling."
                 )
-            if several is not None:
-                several.end()
             return finish(output)
         try:
             modules = [*self.network.modules()]
             ask_for_rules(modules)
             with masks_kept(modules), _uncompiled(modules):
-                kind = _kind_of_pass(images, modules, several)
+                kind = _kind_of_pass(images, modules)
                 is_guarded = not self._is_tried or kind not in self._guarded_kinds
                 output = run_located(self.network, images, is_guarded=is_guarded)
                 self._guarded_kinds.add(kind)
-                if several is not None:
-                    several.end()
                 return finish(output)
         finally:
             run.is_over = True
@@ -384,8 +432,8 @@ class LayerMasking(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the plan of the last mask and what is known of sizes and kinds of passes, which can be made again."""
-        known: dict[str, Any] = {"_last_mask": None, "_known_sizes": {}, "_guarded_kinds": {None}}
+        """Without the plan of the last mask and what is known of kinds of passes, which can be made again."""
+        known: dict[str, Any] = {"_last_mask": None, "_guarded_kinds": {None}, "_known_to_join": {}}
         return {**super().__getstate__(), **known}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:
@@ -485,12 +533,13 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = flag
 
 
-def _kind_of_pass(images: Tensor, modules: Sequence[nn.Module], sizes: SizesOfRun | None) -> Hashable:
+def _kind_of_pass(images: Masked, modules: Sequence[nn.Module]) -> Hashable:
     """What a forward may choose its code by without a look at values; None in an export, whose sizes are symbols."""
     if torch.compiler.is_compiling():
         return None
     with torch._C.DisableTorchFunctionSubclass():  # it is not the network that asks for sizes
-        device, of_images = images.device.type, (images.shape, images.dtype, images.requires_grad, sizes is not None)
+        several = images.run is not None and images.run.together is not None
+        device, of_images = images.device.type, (images.shape, images.dtype, images.requires_grad, several)
     modes = (
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),

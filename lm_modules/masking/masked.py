@@ -22,12 +22,7 @@ from maskrobust.lm_modules.masking.dispatch import Ruled, ruled_in
 from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
-
-NEEDS_ONE_SIZE = (
-    "layer masking needs images of one size in networks that attend, got several; give those of each size to the "
-    "network in a batch of their own."
-)
+from maskrobust.lm_modules.masking.visible_map import DependsOnSize, MaskingOptions, VisibleMap, Window
 
 
 class Masked(Ruled):
@@ -313,13 +308,13 @@ def arrange(features: Tensor, arrangement: Arrangement) -> Masked:
     """Features that nobody else holds, with positions in any arrangement; a map where they are one.
 
     Raises:
-        NotImplementedError: they are none, and the images have several sizes.
+        DependsOnSize: they are none, and the images have several sizes.
     """
     of_map = arrangement.map_and_axes
     if of_map is not None:
         return carry(features, *of_map)
     if arrangement.places.like.extent is not None:
-        raise NotImplementedError(NEEDS_ONE_SIZE)
+        raise DependsOnSize
     masked = _as_masked(features.features if isinstance(features, Masked) else features)
     masked._visible = masked._axes = None
     masked._arrangement = arrangement
@@ -359,7 +354,7 @@ def _as_masked(features: Tensor) -> Masked:
     else:  # such as a fake tensor, which torch does not turn into another class
         masked = torch.ops.aten.alias(features)
         masked.__class__ = _masked_class(type(features))
-    masked.rings, masked.counts, masked.frame, masked.branches, masked.parts = 0, None, None, None, None
+    masked.rings, masked.counts, masked.frame, masked.branches = 0, None, None, None
     masked.run, masked.memory, masked.known_state, masked.is_of_copies = None, None, 0, False
     return masked
 

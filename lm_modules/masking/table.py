@@ -25,6 +25,9 @@ RuleFunction = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=RuleFunction)
 
 
+ONE_SIZE_IN_COMPILED_CODE = (
+    ", which compiled code cannot heed for images of several sizes; compute them without compiling."
+)
 OWN_RULE = "give the module around this operation a rule of its own with masking_rule."
 
 
@@ -56,7 +59,7 @@ RULES: dict[Target, Rule] = {}
 RULED_CLASSES: set[type] = set()
 """Classes of modules that have, or had, a rule of their own."""
 ANY_SIZES: set[RuleFunction] = set()
-"""Rules that compute images of several sizes together; every other one is applied to each size by itself."""
+"""Rules that compute images of several sizes together."""
 _OPERATORS_IN_PYTHON: list[tuple[Operation, Rule]] = []
 """Rules of operators that torch has written in Python, which `torch.compile` hashes otherwise in `RULES`."""
 
@@ -91,12 +94,9 @@ ANSWERED = {
 ASKING_SIZES = {
     *(getattr(Tensor, name).__get__ for name in ("shape", "nbytes")), torch.numel,
     *(getattr(Tensor, name) for name in ("size", "numel", "stride", "storage_offset")),
-}  # fmt: skip
-"""Those of them whose answer depends on the size of the images."""
-MADE_IN_SHAPE = {
     torch.zeros_like, torch.empty_like, torch.full_like, torch.rand_like, torch.randn_like,
 }  # fmt: skip
-"""Those of them that make plain tensors as large as the features."""
+"""Those of them whose answer depends on the size of the images."""
 
 
 def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule], AnyRule]:
@@ -107,8 +107,8 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
             is called alike, for its variant in place, and the other way round. A class stands for those derived from it
             that keep its forward; its rule gets in `operation` the module, which can be called as before.
         any_sizes: whether the rule may be given a batch of images of several sizes (`sizes` of `LayerMasking`): it
-            computes each position from that position alone, or heeds `x.visible.extent`. Any other rule is applied to
-            each size by itself, which is always right and takes longer.
+            computes each position from that position alone, or heeds `x.visible.extent`. Any other rule is given
+            none, and then the images of each size go through the network by themselves.
 
     Examples:
         >>> @masking_rule(torch.special.expit)

@@ -5,7 +5,6 @@ the dictionaries of a `torch.nn.Module`, which `LayerMasking` shares with its ne
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -21,12 +20,6 @@ makers_of_tensors: Callable[[], set[Any]] = _device_constructors
 
 hands_on: Callable[[], bool] = torch._C._is_torch_function_enabled
 """Whether torch hands functions on to `__torch_function__`, as it does not within a rule."""
-
-
-def handing_on() -> AbstractContextManager[Any]:
-    """Within the context torch hands functions on, also within a rule; torch has a public way to stop alone."""
-    context: AbstractContextManager[Any] = torch._C._EnableTorchFunction()
-    return context
 
 
 def in_backward() -> bool:

@@ -260,8 +260,8 @@ class VisibleMap:
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is hidden, as far as the mask can be inspected."""
-        return self.can_inspect and self.is_all_visible
+        """Whether nothing is hidden, as far as it is known or the mask can be inspected."""
+        return (self.is_whole and self.extent is None) or (self.can_inspect and self.is_all_visible)
 
     @cached_property
     def is_all_visible(self) -> bool:
@@ -443,8 +443,8 @@ class VisibleMap:
         if 0 in positions.shape[2:]:
             raise NotImplementedError(_TOO_SMALL.format("some image"))
         if extent is None:
-            return VisibleMap(positions, self.options, frame=_if_any(frame))
-        if torch.compiler.is_compiling():
+            return VisibleMap(positions, self.options, is_whole=self.is_whole, frame=_if_any(frame))
+        if not can_inspect(extent):
             _assert_in_run(extent > 0, _TOO_SMALL.format("some image"))
         elif (extent < 1).any():
             image = int((extent < 1).any(1).nonzero()[0])
@@ -458,7 +458,7 @@ class VisibleMap:
         """Whether the map after a window has the size of another one, and that of each image."""
         if [*derived.size[1:]] != output_size(self.size[1:], *window):
             return False
-        if self.extent is None or derived.extent is None or torch.compiler.is_compiling():
+        if self.extent is None or derived.extent is None or not can_inspect(self.extent):
             return self.extent is derived.extent
         return torch.equal(window.extent_after(self.extent), derived.extent)
 
@@ -471,7 +471,7 @@ class VisibleMap:
         own, others = (
             known.new_tensor([self.size[1:]]) if each.extent is None else each.extent for each in (self, other)
         )
-        if torch.compiler.is_compiling():
+        if not can_inspect(known):
             _assert_in_run(own == others, _OTHER_EXTENT)
             return True
         return bool((own == others).all())
@@ -613,7 +613,7 @@ class VisibleMap:
         positions, frame = torch.cat([each.positions for each in maps], axis), None
         if any(each.frame is not None for each in maps):
             frame = ~torch.cat([each.image.expand_as(each.positions) for each in maps], axis)
-        return VisibleMap(positions, self.options, frame=frame)
+        return VisibleMap(positions, self.options, is_whole=all(each.is_whole for each in maps), frame=frame)
 
     def _lies_within(self, other: "VisibleMap") -> bool:
         """Whether `other` is known to show all that this map shows; false says nothing."""

@@ -2,9 +2,8 @@
 
 import random
 import traceback
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from itertools import permutations, product
 from types import FrameType, MethodType
 from typing import Any
@@ -20,9 +19,10 @@ from maskrobust.lm_modules.masking.axes import Sizes, symmetric
 from maskrobust.lm_modules.masking.dispatch import NO_TENSORS, Run, ask_for_rules
 from maskrobust.lm_modules.masking.masked import carry, masked_in
 from maskrobust.lm_modules.masking.morphology import output_size
+from maskrobust.lm_modules.masking.sizes import together
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, makers_of_tensors, without_compiling
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap, Window
+from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap
 
 _FLEX_ATTENTION = "torch.nn.attention.flex_attention"
 _SIZES = (256, 224, 299, 64, 32, 28)
@@ -108,7 +108,7 @@ def _run_without_values(
     if training is not None:
         twin.train(training)
     with torch.set_grad_enabled(training is not False):
-        return _run_twin(twin, options, shape)[0]
+        return _run_twin(twin, options, shape)
 
 
 def _takes_shape(network: nn.Module, shape: Sizes, training: bool | None) -> bool:
@@ -120,128 +120,45 @@ def _takes_shape(network: nn.Module, shape: Sizes, training: bool | None) -> boo
     return True
 
 
-Names = dict[int, tuple[Tensor, Hashable]]
-"""By its identity a tensor, kept so that no other one gets the identity, and its name."""
+def _run_twin(twin: nn.Module, options: MaskingOptions | None, shape: Sizes, extent: Tensor | None = None) -> int:
+    """How many rules the pass applies; without options of masking, of the twin alone.
 
-
-def name_of_tensor(value: Tensor) -> Hashable:
-    """A tensor that no function of torch has returned: a parameter by its identity, any other by its values."""
-    if value.is_meta:
-        return None
-    return id(value) if isinstance(value, nn.Parameter) else str(value.tolist())
-
-
-def _run_twin(
-    twin: nn.Module,
-    options: MaskingOptions | None,
-    shape: Sizes,
-    note: Callable[..., None] | None = None,
-    names: Names | None = None,
-) -> tuple[int, Any]:
-    """How many rules the pass applies, and what the twin returns; without options of masking, of the twin alone."""
+    Args:
+        twin: of a network.
+        options: of masking.
+        shape: of the images.
+        extent: (B, n) without values, where they have several sizes.
+    """
     dtype = next((each.dtype for each in twin.parameters() if each.is_floating_point()), torch.float32)
-    images, run = torch.empty(shape, dtype=dtype, device="meta"), Run()
+    images, run = torch.empty(shape, dtype=dtype, device="meta"), Run(together=None if extent is None else together)
     if options is not None:
-        images = carry(images, MapOfSize.of(shape[0], shape[2:], options))
+        positions = torch.empty(shape[0], 1, *shape[2:], dtype=torch.bool, device="meta")
+        images = carry(images, VisibleMap(positions, options, extent, is_whole=True))
         images.run = run
-    run.note = note
-    with _WithoutValues(note, names):
-        output = run_located(twin, images, is_guarded=True)
-    return run.steps, output
+    with _WithoutValues():
+        run_located(twin, images, is_guarded=True)
+    return run.steps
 
 
-def follow(
-    network: nn.Module,
-    options: MaskingOptions,
-    shape: Sizes,
-    note: Callable[..., None],
-    names: Names,
-) -> Any:
-    """A pass on tensors without values, in the present mode of each module.
+def computes_together(network: nn.Module, options: MaskingOptions, shape: Sizes, sizes: Tensor) -> bool:
+    """Whether all rules of a pass compute images of several sizes together, in the present mode of each module.
 
     Args:
         network: stays as it is.
         options: of masking.
         shape: of the images.
-        note: called with operation, rule, arguments, keywords and result of each function of torch; the rule is None
-            where nothing is masked.
-        names: is given those of tensors that stand for others: the identity of one of the network, or `name_of_tensor`.
-
-    Returns:
-        What the network returns, without values.
-
-    Raises:
-        UnsupportedNetworkError: by `note`, then naming the layer.
-        RuntimeError: the network asks for values, or does not take such images.
+        sizes: (B, n), of each.
     """
-    with _random_states_kept():
-        return _run_twin(_twin_without_values(network, names), options, shape, note, names)[1]
-
-
-class MapOfSize(VisibleMap):
-    """Positions of which the number alone counts, as if nothing were hidden."""
-
-    @classmethod
-    def of(cls, batch: int, size: Sequence[int], options: MaskingOptions) -> "MapOfSize":
-        """The map of so many images and positions."""
-        return cls(torch.empty(batch, 1, *size, dtype=torch.bool, device="meta"), options)
-
-    @property
-    def everything(self) -> bool:
-        """True: it counts as if nothing were hidden."""
-        return True
-
-    @property
-    def counts(self) -> Tensor:
-        """(B, 1) int64."""
-        return torch.empty(self.size[0], 1, dtype=torch.int64, device="meta")
-
-    def window(self, window: Window) -> VisibleMap:
-        """The map after a convolution or pool."""
-        size, options = output_size(self.size[1:], *window), self.options_after(window)
-        is_same = [*self.size[1:]] == size and options is self.options
-        return self if is_same else MapOfSize.of(self.size[0], size, options)
-
-    def derive(
-        self,
-        key: Hashable,
-        spread: Callable[[Tensor], Tensor],
-        *,
-        least: float = 0.0,
-        extent_after: Callable[[Tensor], Tensor] | None = None,
-        adds: bool = False,
-    ) -> VisibleMap:
-        """The map of positions that are made from these."""
-        return self._of_size(spread(self.positions.float()))
-
-    def merge(self, *others: VisibleMap, intersection: bool | None = None) -> VisibleMap:
-        """The map of several operands."""
-        return self._of_size(torch.broadcast_tensors(self.positions, *(other.positions for other in others))[0])
-
-    def alike(self, positions: Tensor, windows: int = 1) -> VisibleMap:
-        """A map of other positions."""
-        return MapOfSize(positions, replace(self.options, windows=windows))
-
-    def concatenated(self, others: Sequence[VisibleMap], axis: int) -> VisibleMap:
-        """Maps side by side."""
-        return MapOfSize(super().concatenated(others, axis).positions, self.options)
-
-    def _of_size(self, positions: Tensor) -> "MapOfSize":
-        is_same = positions.shape == self.positions.shape
-        return self if is_same else MapOfSize(positions.bool(), self.options)
+    try:
+        with _random_states_kept():
+            _run_twin(_twin_without_values(network), options, shape, sizes.to("meta"))
+    except Exception:  # whatever a forward raises that has no values
+        return False
+    return True
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network.
-
-    Attributes:
-        note: called after each function that is called without masked features; see `follow`.
-        names: likewise.
-    """
-
-    def __init__(self, note: Callable[..., None] | None = None, names: Names | None = None) -> None:
-        super().__init__()
-        self.note, self.names = note, names
+    """Every tensor is on the device "meta", also those that a forward makes, or finds outside its network."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -253,29 +170,22 @@ class _WithoutValues(TorchFunctionMode):
             args = ["meta" if isinstance(each, str | torch.device) else each for each in args]
         if "device" in kwargs or func in makers_of_tensors():
             kwargs["device"] = "meta"
-        is_of_network = hands_on()  # and not of a rule of the module around it
         try:
-            args = [_without_values(each, self.names) for each in args]
-            kwargs = {name: _without_values(each, self.names) for name, each in kwargs.items()}
-            result = func(*args, **kwargs)
+            args = [_without_values(each) for each in args]
+            kwargs = {name: _without_values(each) for name, each in kwargs.items()}
+            return func(*args, **kwargs)
         except NotImplementedError as error:
             if "meta" not in str(error).lower():
                 raise
             raise RuntimeError(str(error)) from error  # no refusal of a rule
-        if self.note is not None and is_of_network and not masked_in((*args, *kwargs.values())):
-            self.note(func, None, args, kwargs, result)
-        return result
 
 
-def _without_values(value: Any, names: Names | None = None) -> Any:
+def _without_values(value: Any) -> Any:
     if type(value) in (list, tuple):
-        return type(value)([_without_values(each, names) for each in value])
+        return type(value)([_without_values(each) for each in value])
     if not isinstance(value, Tensor) or value.is_meta:
         return value
-    twin = nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
-    if names is not None:
-        names[id(twin)] = twin, name_of_tensor(value)
-    return twin
+    return nn.Parameter(_alike(value), value.requires_grad) if isinstance(value, nn.Parameter) else _alike(value)
 
 
 def _alike(tensor: Tensor) -> Tensor:
@@ -373,13 +283,8 @@ def _is_repeated_to(one: Any, other: Any) -> bool:
     return fits and torch.promote_types(one.dtype, other.dtype) == one.dtype
 
 
-def _twin_without_values(network: nn.Module, names: Names | None = None) -> nn.Module:
-    """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values.
-
-    Args:
-        network: stays as it is.
-        names: see `follow`.
-    """
+def _twin_without_values(network: nn.Module) -> nn.Module:
+    """A network to try things with: its modules, lists and dictionaries are its own, and its tensors have no values."""
     twins = {module: object.__new__(type(module)) for module in network.modules()}
 
     def of_twin(value: Any) -> Any:
@@ -393,10 +298,7 @@ def _twin_without_values(network: nn.Module, names: Names | None = None) -> nn.M
             return type(value)(map(of_twin, value))
         if type(value) is dict:
             return {key: of_twin(each) for key, each in value.items()}
-        twin = _without_values(value)
-        if names is not None and isinstance(value, Tensor):
-            names[id(twin)] = twin, id(value)
-        return twin
+        return _without_values(value)
 
     for module, twin in twins.items():
         twin.__dict__.update({name: {} if name in _HOOKS else of_twin(value) for name, value in vars(module).items()})

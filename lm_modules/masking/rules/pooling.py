@@ -18,6 +18,7 @@ from maskrobust.lm_modules.masking.axes import (
     channels_first,
 )
 from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, ended, slide, without_axes
+from maskrobust.lm_modules.masking.morphology import can_inspect
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
 from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
@@ -351,7 +352,7 @@ def _holds_map(x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, c
         is_global = all(size <= kernel for size, kernel in zip(x.visible.size[1:], window.kernel_size, strict=True))
         return x.visible.positions.new_ones(()) if is_global else None
     holds = (extent <= extent.new_tensor(window.kernel_size)).all(1, keepdim=True)
-    if not torch.compiler.is_compiling() and not holds.any():
+    if can_inspect(holds) and not holds.any():
         return None
     return beside(holds.to(x.device), len(window.kernel_size))
 

@@ -36,7 +36,7 @@ def used(monkeypatch):
         true_launch(program, *arguments)
 
     monkeypatch.setattr(launching, "launch", launch)
-    monkeypatch.setattr(kernels, "are_on", lambda _: True)
+    monkeypatch.setattr(kernels, "are_on", lambda kind: kind != "meta")
     monkeypatch.setattr("maskrobust.lm_modules.masking.visible_map.can_inspect", lambda _: False)
     monkeypatch.setattr("maskrobust.lm_modules.masking.layer_masking.can_inspect", lambda _: False)
     return found

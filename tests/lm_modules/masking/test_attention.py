@@ -278,12 +278,13 @@ def test_where_a_mask_of_the_network_leaves_hidden_keys_alone_nothing_is_attende
     torch.testing.assert_close(LayerMasking(network)(images, visible), torch.stack(expected))
 
 
-def test_coverage_and_images_of_several_sizes_are_refused_by_name():
+def test_coverage_is_refused_by_name_and_images_of_several_sizes_are_answered_as_if_alone():
     masked, (images, visible) = LayerMasking(draw(TRANSFORMERS["any_size"])), question()
     with refused(UnsupportedNetworkError, "coverage follows positions"):
         masked.coverage(visible)
-    with refused(UnsupportedNetworkError, "images of one size in networks that attend"):
-        masked(images, visible, sizes=torch.tensor([[SIDE, SIDE]] * 4 + [[SIDE, SIDE // 2]]))
+    expected = torch.cat([masked(images[:4], visible[:4]), masked(images[4:, :, :, :8], visible[4:, :, :, :8])])
+    sizes = torch.tensor([[SIDE, SIDE]] * 4 + [[SIDE, 8]])
+    torch.testing.assert_close(masked(images, visible, sizes=sizes), expected)
 
 
 class OfSignals(nn.Module):

@@ -15,12 +15,10 @@ from torch.nn import functional as F
 from torch.overrides import get_testing_overrides
 
 import maskrobust
-from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules, wrapping
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
 from maskrobust.lm_modules.masking.table import RULES, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
-from maskrobust.lm_modules.masking.visible_map import MaskingOptions
-from maskrobust.lm_modules.masking.wrapping import follow
 from tests.conftest import refused
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes
@@ -408,6 +406,12 @@ def test_what_follows_a_tensor_that_is_not_dense_is_tried_when_a_network_is_wrap
         LayerMasking(Function(lambda x, conv: gated(conv(x)), nn.Conv2d(3, 4, 3)).eval())
 
 
+def without_values(network):
+    with wrapping._WithoutValues():
+        twin = wrapping._twin_without_values(network)
+        return wrapping.run_located(twin, torch.empty(2, 4, 9, 8, device="meta"), is_guarded=True)
+
+
 @pytest.mark.parametrize(
     "compute",
     [
@@ -426,8 +430,8 @@ def test_a_pass_without_values_finds_the_shapes_and_dtypes_of_torch(compute):
         def forward(self, images):
             return compute(torch.zeros(2, 4, 9, 8))  # not of the images: no rule stands between
 
-    found = follow(Network(), MaskingOptions(), (2, 4, 9, 8), lambda *_: None, {})
+    found = without_values(Network())
     expected = Network()(None)
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
     with pytest.raises(RuntimeError, match="channel dimensions"):
-        follow(nn.Conv2d(3, 6, 1), MaskingOptions(), (2, 4, 9, 8), lambda *_: None, {})
+        without_values(nn.Conv2d(3, 6, 1))
