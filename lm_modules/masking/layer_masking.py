@@ -202,8 +202,8 @@ class LayerMasking(nn.Module):
         Raises:
             TypeError, InputError: `images` are integers, or do not fit `visible` or `sizes`, a visible pixel is NaN
                 (not asked on an accelerator, nor when compiled), or `torch.jit` traces the call.
-            UnsupportedNetworkError: the network cannot compute some image alone, or what it returns for images of several
-                sizes is no batch.
+            UnsupportedNetworkError: the network cannot compute some image alone, or what it returns for images of
+                several sizes is no batch.
 
         Warns:
             UserWarning: a visible pixel lies beyond -16 or 16, as bytes do; looked at on a CPU, in the first image.

@@ -4,7 +4,7 @@ import random
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import permutations, product
+from itertools import product
 from types import FrameType, MethodType
 from typing import Any
 
@@ -15,10 +15,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking.axes import Sizes, symmetric
+from maskrobust.lm_modules.masking.axes import Sizes
 from maskrobust.lm_modules.masking.dispatch import NO_TENSORS, Run, ask_for_rules
 from maskrobust.lm_modules.masking.masked import carry, masked_in
-from maskrobust.lm_modules.masking.morphology import output_size
 from maskrobust.lm_modules.masking.sizes import together
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, makers_of_tensors, without_compiling
@@ -26,16 +25,6 @@ from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap
 
 _FLEX_ATTENTION = "torch.nn.attention.flex_attention"
 _SIZES = (256, 224, 299, 64, 32, 28)
-_ATEN = torch.ops.aten
-_IN_PLACE = {_ATEN.hardswish_.default, _ATEN.hardsigmoid_.default, _ATEN.silu_.default, _ATEN.hardtanh_.default}
-_ALIKE = _IN_PLACE | {
-    _ATEN.relu.default, _ATEN.hardswish.default, _ATEN.hardsigmoid.default, _ATEN.silu.default, _ATEN.gelu.default,
-    _ATEN.sigmoid.default, _ATEN.hardtanh.default, _ATEN.batch_norm.default,
-}  # fmt: skip
-"""Operations whose result has the shape of their argument, which torch takes milliseconds to find out in Python."""
-_BINARY = {_ATEN.add.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor}
-"""Those of two operands, of which one is repeated to the shape of the other."""
-
 _CONVOLUTIONS = {count: (getattr(nn, f"Conv{count}d"), getattr(nn, f"ConvTranspose{count}d")) for count in (1, 2, 3)}
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -246,41 +235,7 @@ class _NothingBelowRules(TorchDispatchMode):
                 "instead."
             )
             raise RuntimeError(self._refusal)
-        result = _result_known(func, args)
-        return func(*args, **(kwargs or {})) if result is None else result
-
-
-def _result_known(func: Any, args: Sequence[Any]) -> Any:
-    """The result of a common operation; None where torch is to find out, which it does in Python, in milliseconds."""
-    if not args or not isinstance(args[0], Tensor) or not args[0].is_meta:
-        return None
-    if func in _ALIKE:
-        return args[0] if func in _IN_PLACE else _alike(args[0])
-    if func in _BINARY:
-        return next((_alike(one) for one, other in permutations(args) if _is_repeated_to(one, other)), None)
-    if func is _ATEN.native_batch_norm.default:
-        return _alike(args[0]), *(torch.empty(args[0].shape[1], device="meta") for _ in ("mean", "deviation"))
-    if func is _ATEN.addmm.default and args[1].shape[1] == args[2].shape[0]:
-        return torch.empty(args[1].shape[0], args[2].shape[1], dtype=args[1].dtype, device="meta")
-    return _convolved(args) if func is _ATEN.convolution.default else None
-
-
-def _convolved(args: Sequence[Any]) -> Tensor | None:
-    x, weight, _, stride, padding, dilation, is_transposed, _, groups = args
-    if is_transposed or x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
-        return None
-    size = output_size(x.shape[2:], weight.shape[2:], stride, symmetric(padding, len(padding)), dilation)
-    return torch.empty(len(x), len(weight), *size, dtype=x.dtype, device="meta") if min(size) > 0 else None
-
-
-def _is_repeated_to(one: Any, other: Any) -> bool:
-    """Whether a result of two operands has the shape of the first one, and its dtype, floating-point numbers."""
-    if not isinstance(one, Tensor) or not one.is_floating_point():
-        return False
-    if not isinstance(other, Tensor):
-        return isinstance(other, int | float)
-    fits = one.ndim == other.ndim and all(b in (1, a) for a, b in zip(one.shape, other.shape, strict=True))
-    return fits and torch.promote_types(one.dtype, other.dtype) == one.dtype
+        return func(*args, **(kwargs or {}))
 
 
 def _twin_without_values(network: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import get_testing_overrides
 
 import maskrobust
-from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules, wrapping
+from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
 from maskrobust.lm_modules.masking.table import RULES, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
@@ -404,34 +404,3 @@ def test_what_follows_a_tensor_that_is_not_dense_is_tried_when_a_network_is_wrap
 
     with pytest.raises(UnsupportedNetworkError, match=r"i0"):
         LayerMasking(Function(lambda x, conv: gated(conv(x)), nn.Conv2d(3, 4, 3)).eval())
-
-
-def without_values(network):
-    with wrapping._WithoutValues():
-        twin = wrapping._twin_without_values(network)
-        return wrapping.run_located(twin, torch.empty(2, 4, 9, 8, device="meta"), is_guarded=True)
-
-
-@pytest.mark.parametrize(
-    "compute",
-    [
-        lambda x: F.conv2d(x, torch.ones(6, 2, 3, 5), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2),
-        lambda x: F.conv_transpose2d(x, torch.ones(4, 3, 2, 2), stride=2),
-        lambda x: F.linear(x.mean((2, 3)), torch.ones(5, 4), torch.ones(5)),
-        lambda x: x[:, :, :1, :1] * x,
-        lambda x: x[:, :1] + x[:, :, :1],
-        lambda x: x / torch.ones(4, 9, 8, dtype=torch.float64),
-        lambda x: 2 / (x.to(torch.int64) + 1),
-        lambda x: F.relu6(F.batch_norm(x, None, None, training=True)).sigmoid(),
-    ],
-)
-def test_a_pass_without_values_finds_the_shapes_and_dtypes_of_torch(compute):
-    class Network(nn.Module):
-        def forward(self, images):
-            return compute(torch.zeros(2, 4, 9, 8))  # not of the images: no rule stands between
-
-    found = without_values(Network())
-    expected = Network()(None)
-    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
-    with pytest.raises(RuntimeError, match="channel dimensions"):
-        without_values(nn.Conv2d(3, 6, 1))
