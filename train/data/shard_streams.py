@@ -391,7 +391,7 @@ class WholeStream(IterableDataset[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         worker, workers = _worker_and_number()
-        own = (self.numbers or range(sys.maxsize))[worker::workers]
+        own = (range(sys.maxsize) if self.numbers is None else self.numbers)[worker::workers]
         every = enumerate(sample for url in self.urls for sample in read_shard(url))
         samples = (each for place, each in every if not self.masks_only or self.reader.mask in each or not place)
         for number, encoded in enumerate(iter(lambda: [*islice(samples, self.batch_size)], [])):

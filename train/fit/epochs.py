@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -29,6 +30,14 @@ class EpochRows(Callback):
         self.best_epochs: dict[str, int] = {}
         self._scores: dict[str, float] = {}
         self._columns: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best values so far and their epochs, for a training that goes on from a checkpoint."""
+        return {"best_epochs": self.best_epochs, "scores": self._scores}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with them."""
+        self.best_epochs, self._scores = state_dict["best_epochs"], state_dict["scores"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""

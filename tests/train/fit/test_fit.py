@@ -152,6 +152,15 @@ def test_each_epoch_has_one_row_with_the_best_value_so_far_whatever_bar_there_is
     assert [row["step"] for row in rows(tmp_path) if row["train/loss"]] == ["1", "3", "5", "7"]  # however short
 
 
+@resumes
+def test_a_training_that_goes_on_knows_the_epoch_of_its_best_value(tmp_path, capsys):
+    options = ["--model.learning_rate=1e-9", "--data.train_images=32"]
+    path = fit(tmp_path / "1", *options)
+    fit(tmp_path / "2", *options, "--trainer.max_epochs=2", f"--ckpt_path={path}")
+    epochs = re.findall(r"best val/accuracy [\d.]+, of epoch (\d)", capsys.readouterr().out)
+    assert epochs == ["1", "1"]
+
+
 def test_reliance_is_measured_in_a_training_where_one_word_asks_and_suggested_otherwise(tmp_path, capsys, caplog):
     for asked in (False, True):
         caplog.clear()

@@ -440,6 +440,7 @@ def test_a_process_decodes_the_samples_of_its_own_batches_alone(folder, workers,
     monkeypatch.setattr(SampleReader, "decode", noted)
     batches = make(folder, batch_size=2, num_workers=workers).whole_split("val")
     found = dict(numbered_batches(batches, range(1, 100, 3)))
+    assert not [*numbered_batches(batches, range(9)[9:])]  # of a process for which there is none
     assert [*found] == [1, 4] and all(equal(found[number], every[number]) for number in found)
     assert sorted(decoded.read_text().split()) == ["0030", "0031", "0036", "0037"]
     decoded.write_text("")
