@@ -160,7 +160,7 @@ def _read(feature: Feature, bank: HoleBank, folds: Tensor, hole_of: Tensor, shuf
 
 def _estimate(values: FloatArray, donors: IntArray, scale: tuple[float, float], images: int) -> Estimate:
     """The mean of values (M,) of pairs of objects (M, 2), with an interval that counts shared objects."""
-    objects = Part(*clustered_variance(values, donors, scale[1] - scale[0]))
+    objects = Part(*clustered_variance(values, [donors], scale[1] - scale[0]))
     number = WithError(float(values.mean()), Part(0.0, 1.0), objects)
     low, high = np.clip(number.interval()[1:], *scale).tolist()
     return Estimate(number.value, low, high, images, 0, degrees=objects.degrees)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
+from maskrobust.lm_modules.reliance.estimates.clustered import design
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
 
@@ -119,28 +120,26 @@ def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | Int
         InputError: there is no pair, or too few pairs or scenes of a kind to tell how much either varies.
     """
     seeds, _, scenes = values.shape
-    _, codes = np.unique(pairs, return_inverse=True)
-    codes = codes.reshape(-1, 2)
     strata = np.unique(["" for _ in range(scenes)] if kinds is None else kinds, return_inverse=True)[1]
     sizes = np.bincount(strata, minlength=1)
-    correction, degrees = _design(codes)
-    if correction == 0.0 or sizes.min() < 2:
+    of_pair = design(pairs)
+    if of_pair.correction == 0.0 or sizes.min() < 2:
         raise InputError(
             "an interval over objects and scenes needs at least 2 scenes of each kind and pairs of at least 4 objects, "
-            f"got {sizes.min()} scenes of a kind and {codes.max(initial=-1) + 1} objects; add some."
+            f"got {sizes.min()} scenes of a kind and {of_pair.holds.shape[1]} objects; add some."
         )
     mean, crossed = float(values.mean()), values.mean(axis=0)
     of_pairs = np.stack([crossed[:, strata == kind].mean(axis=1) for kind in range(len(sizes))], axis=1)
     of_scenes, of_kinds = crossed.mean(axis=0), of_pairs.mean(axis=0)
-    objects = _variance_of_objects(crossed.mean(axis=1, keepdims=True) - mean, codes, correction)[0]
+    objects = of_pair.variances(crossed.mean(axis=1, keepdims=True) - mean)[0]
     within = crossed - of_pairs[:, strata] - of_scenes + of_kinds[strata]
     unbiased = sizes / (sizes - 1.0)
-    twice = (unbiased[strata] * _variance_of_objects(within, codes, correction)).sum() / scenes**2
+    twice = (unbiased[strata] * of_pair.variances(within)).sum() / scenes**2
     squares = np.bincount(strata, (of_scenes - of_kinds[strata]) ** 2)
     by_seed = values.mean(axis=(1, 2))
     return CrossedMean(
         mean,
-        Part(float(objects), degrees),
+        Part(float(objects), of_pair.degrees),
         tuple(
             Part(float(variance), size - 1.0)
             for variance, size in zip(unbiased * squares / scenes**2, sizes, strict=True)
@@ -221,33 +220,3 @@ class CrossedStatistic:
         except InputError as error:
             return Estimate(None, None, None, objects, 0, f"undefined because {error}")
         return Estimate(None, None, None, objects, 0).within(mean.interval())
-
-
-def _design(pairs: IntArray) -> tuple[float, float]:
-    """The correction of V_O and its degrees of freedom for pairs (P, 2) of objects numbered from 0; 0 for too few.
-
-    With B (P, n) the incidence of objects in pairs, C centring over pairs and H = B'CB, the expectation of
-    P^2 V_O / c under independent effects of objects of variance 1 is the trace of A = H^2 - H.
-    """
-    count = pairs.max(initial=-1) + 1
-    gram = np.zeros((count, count))
-    for one, other in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        np.add.at(gram, (pairs[:, one], pairs[:, other]), 1.0)
-    degree = gram.diagonal()
-    centred = gram - np.outer(degree, degree) / max(len(pairs), 1)
-    form = centred @ centred - centred
-    trace = float(np.trace(form))
-    if trace < 1e-6:
-        return 0.0, 0.0
-    return float((degree**2).sum()) / trace, trace**2 / float((form**2).sum())
-
-
-def _variance_of_objects(deviations: FloatArray, pairs: IntArray, correction: float) -> FloatArray:
-    """The part (n,) of the variance of each column's mean (P, n) that is due to objects."""
-    count = len(pairs)
-    of_objects = np.zeros((pairs.max() + 1, deviations.shape[1]))
-    np.add.at(of_objects, pairs[:, 0], deviations)
-    np.add.at(of_objects, pairs[:, 1], deviations)
-    squares = (deviations**2).sum(axis=0)
-    sharing = correction * ((of_objects**2).sum(axis=0) - squares)
-    return np.asarray(np.maximum(sharing, squares * count / (count - 1.0)) / count**2)

@@ -356,7 +356,8 @@ class _Sampled(NamedTuple):
         if self.members is None:
             of_objects = Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0))
         else:
-            of_objects = Part(*clustered_variance(self.replicates, self.members, float(np.ptp(self.scale))))
+            groups = [self.members[:, :1], self.members[:, 1:]]
+            of_objects = Part(*clustered_variance(self.replicates, groups, float(np.ptp(self.scale))))
         variance = float(self.by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0
         return WithError(self.value, Part(variance, max(seeds - 1.0, 1.0)), of_objects)
 

@@ -88,10 +88,11 @@ def choices(outcomes: Outcomes) -> Columns:
     """
     if outcomes.num_classes == 2:
         return _choices_in_scenes(outcomes)
-    margin_j, margin_k = (_margin(outcomes.log_odds_under(hole)) for hole in ("swap_j", "swap_k"))
-    counted = outcomes.swap_valid & np.isfinite(margin_j) & np.isfinite(margin_k)
+    odds = np.stack([outcomes.log_odds_under(hole)[:, 1:] for hole in ("swap_j", "swap_k")])
+    counted = outcomes.swap_valid & np.isfinite(odds).all(axis=(0, 2))
+    logs = -np.logaddexp(0.0, -np.where(counted[:, np.newaxis], odds, 0.0).astype(np.float64))
     outlines = np.stack([outcomes.swap_object_j, outcomes.swap_object_k], axis=1)[counted]
-    return columns_of(outcomes, counted, _right(margin_j, margin_k))._replace(outlines=outlines)
+    return columns_of(outcomes, counted, _right(*(logs[..., 0] - logs[..., 1])))._replace(outlines=outlines)
 
 
 def _choices_in_scenes(outcomes: Outcomes) -> Columns:
@@ -105,14 +106,6 @@ def _choices_in_scenes(outcomes: Outcomes) -> Columns:
     pair, scene = (each.ravel() for each in np.indices(right.shape))
     outlines = scenes.objects[scenes.pairs][pair]
     return Columns(np.arange(right.size), -1 - scene, right.reshape(1, -1), 0, outlines=outlines)
-
-
-def _margin(log_odds: NDArray[np.float32]) -> FloatArray:
-    """Logit of y_j minus that of y_k, from the log-odds (N, 3) of either class against all others."""
-    with np.errstate(invalid="ignore"):  # NaN where nothing was asked, of which some CPUs warn
-        minus_j, minus_k = np.logaddexp(0.0, -log_odds[:, 1:].astype(np.float64)).T
-    margin: FloatArray = minus_k - minus_j
-    return margin
 
 
 def _right(margin_j: NDArray[np.floating], margin_k: NDArray[np.floating]) -> FloatArray:
