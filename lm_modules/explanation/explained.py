@@ -1,4 +1,4 @@
-"""`ExplainedImage`: predictions for one image, their explanations, and how good these are."""
+"""`ExplainedImage`: predictions for one image, and their explanations."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -42,20 +42,6 @@ class Explained(NamedTuple):
     explainer: str
 
 
-class Judged(NamedTuple):
-    """What was measured of which explanations.
-
-    Attributes:
-        partition: name of the partition.
-        explainer: name of the explainer.
-        judge: name of the measure.
-    """
-
-    partition: str
-    explainer: str
-    judge: str
-
-
 class Answers(NamedTuple):
     """What networks answered to one kind of queries.
 
@@ -82,7 +68,6 @@ class ExplainedImage:
         answers: the answers by partition and kind of query; partition "" where queries do not follow segments.
         explanations: scores and bounds are (R, T, M, C) float64, the bounds NaN for an explainer without intervals;
             R^2 is (R, T, C), NaN for an explainer without a surrogate.
-        judged: (R, T) float64, NaN where undefined.
         picture: (H, W, 3) uint8, for people; None where it is not kept.
     """
 
@@ -93,7 +78,6 @@ class ExplainedImage:
     segments: dict[str, NDArray[np.int32]] = field(default_factory=dict)
     answers: dict[tuple[str, str], Answers] = field(default_factory=dict)
     explanations: dict[Explained, Explanation] = field(default_factory=dict)
-    judged: dict[Judged, FloatArray] = field(default_factory=dict)
     picture: NDArray[np.uint8] | None = None
 
     def as_arrays(self) -> Arrays:
@@ -101,7 +85,7 @@ class ExplainedImage:
 
         A name begins with the attribute. Then come, parted by "/" and percent-encoded, the partition, the explainer or
         kind of query, and the part, as in "explanations/slic/lime/scores", "answers/slic/drawn/visible",
-        "segments/slic" and "judged/slic/lime/coverage".
+        and "segments/slic".
         """
         found: Arrays = {name: getattr(self, name) for name in _PLAIN if getattr(self, name) is not None}
         for name, labels in self.segments.items():
@@ -110,8 +94,6 @@ class ExplainedImage:
             found |= {_path("answers", *key, part): each for part, each in answers._asdict().items()}
         for explained, parts in self.explanations.items():
             found |= {_path("explanations", *explained, part): each for part, each in parts._asdict().items()}
-        for judged, values in self.judged.items():
-            found[_path("judged", *judged)] = values
         return found
 
 

@@ -22,18 +22,6 @@ Overlay = NDArray[np.uint8]
 """(H, W, 4) uint8, red, green, blue and opacity."""
 
 
-_ROUNDING = 1e-5
-"""Scores below this are rounding noise of answers, which are float32."""
-
-
-def shown_scores(scores: FloatArray, axis: int) -> FloatArray:
-    """Scores; where all along the axis of segments are rounding noise, below 1e-5, they are 0.
-
-    On a scale of its own noise would look like an explanation.
-    """
-    return np.where(np.abs(scores).max(axis=axis, keepdims=True) < _ROUNDING, 0.0, scores)
-
-
 def score_overlay(segments: NDArray[np.integer[Any]], scores: FloatArray, largest: float) -> Overlay:
     """Scores as colours, with the borders of the segments.
 

@@ -66,7 +66,6 @@ SHORT_EXPLANATION = [
     "--plan.window=24",
     "--plan.samples=128",
 ]
-SHORT_JUDGING = ["--segments=[patches]", "--patch_size=12", "--plan.samples=32", "--max_images=2"]
 WEIGHTS_OF_A_CLAIM = "runs/full/arms/layer_masking/seed-1/weights.safetensors"
 
 pytestmark = [pytest.mark.filterwarnings("ignore:The dirpath has changed")]
@@ -189,9 +188,6 @@ def run_maskrobust(arguments, folder):
             make_checkpoints(folder / "a.ckpt", folder / "b.ckpt")
         untrained = ["--network=small_resnet:random"] if "resnet50:IMAGENET1K_V2" in arguments else []
         run_short([*arguments, *data_options(arguments, folder), *FEW_MEASURES, *untrained])
-    elif command == "explain" and "--judge" in arguments:
-        make_checkpoints(folder / "a.ckpt")
-        run_short([*arguments, *data_options(arguments, folder), *SHORT_JUDGING])
     elif command == "explain":
         run_short([*arguments, *SHORT_EXPLANATION])
     elif command == "claim":

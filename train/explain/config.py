@@ -59,9 +59,6 @@ class ExplainConfig:
         image_size: side in pixels of the square at the centre of each image that is explained, at least 32.
         split: which split of the data to use. By default test if there is one, else val.
         max_images: number of images of the data, from the first on.
-        recognised: whether to leave out images that a network misclassifies with nothing hidden.
-        judge: whether to compare explanations with object masks, and surrogates with the network. The true class is
-            then explained.
         preprocess: preprocessing of all networks, in place of that of their weights, as in `evaluate --preprocess`.
         device: device to compute on, such as cpu, cuda or cuda:1. By default the first GPU, or the CPU if there is
             none.
@@ -84,8 +81,6 @@ class ExplainConfig:
     image_size: int = 224
     split: Split | None = None
     max_images: int = 20
-    recognised: bool = False
-    judge: bool = False
     preprocess: dict[str, Any] | None = None
     device: str | None = None
     precision: Precision = "32"
@@ -130,9 +125,8 @@ def _check(config: ExplainConfig) -> None:
             "explain takes its pictures from images or from data, got "
             f"{'both' if config.images else 'neither'}; give one of them."
         )
-    for name in ("judge", "recognised", "classes"):
-        if config.data is None and getattr(config, name):
-            raise InputError(f"--{name} is about the classes or object masks of data, got --images; give --data.")
+    if config.data is None and config.classes:
+        raise InputError("--classes is about the classes of data, got --images; give --data.")
     check_at_least("max_images", config.max_images, 1)
     for name in ("network", "plan.explainers", "segments", "targets"):
         check_distinct(name, as_list(attrgetter(name)(config)))

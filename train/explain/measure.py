@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
@@ -22,11 +21,9 @@ from maskrobust.lm_modules.explanation.explaining import (
     explain_image,
     within,
 )
-from maskrobust.lm_modules.explanation.judging import judge_image
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.arrays import IntArray
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.files.reading import Reading, reading_for
 from maskrobust.train.explain.config import QUICK, ExplainConfig
@@ -42,25 +39,23 @@ class ExplainedImages(NamedTuple):
         networks: names of the networks.
         class_names: names of all classes.
         images: the images by name, each with its picture.
-        objects: (N,) which object each image shows.
     """
 
     networks: tuple[str, ...]
     class_names: tuple[str, ...]
     images: dict[str, ExplainedImage]
-    objects: IntArray
 
 
 def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages:
-    """Explain every image, and judge the explanations where that is asked for.
+    """Explain every image.
 
     Args:
         config: what to explain.
         progress: told about every image, and about every network's answers.
 
     Raises:
-        MissingFileError, InputError: a file is missing or unreadable, networks have different classes, a class is
-            none, or an image to judge has no object mask.
+        MissingFileError, InputError: a file is missing or unreadable, networks have different classes, or a class is
+            none.
         UnsupportedNetworkError: layer masking cannot read a network.
     """
     device = find_device(config.device)
@@ -78,31 +73,14 @@ def explain_images(config: ExplainConfig, progress: Progress) -> ExplainedImages
     class_names = check_same_classes(networks, config.data)
     targets = config.likeliest or find_classes(config.targets, class_names)
     predictors = [[network.predictor(method) for method in config.methods] for network in networks.values()]
-    if config.recognised:
-        pictures = (each for each in pictures if all(_recognises(one[0], each, device) for one in predictors))
     if config.quick:
         rank_zero_info(QUICK)
-    images, objects = {}, []
+    images = {}
     task = progress.add_task("explaining images", total=total)
     for number, picture in enumerate(pictures, start=1):
-        about = (config, picture, predictors, _class_to_judge(picture) if config.judge else targets)
-        images[picture.name] = _explain(*about, partial(progress.advance, task))
-        objects.append(picture.object_id)
+        images[picture.name] = _explain(config, picture, predictors, targets, partial(progress.advance, task))
         progress.update(task, completed=number)
-    if not images:
-        raise InputError(
-            f"a network recognises none of the first {config.max_images} images; raise --max_images, or leave out "
-            "--recognised."
-        )
-    return ExplainedImages(tuple(networks), class_names, images, np.array(objects))
-
-
-def _recognises(predict: Predictor, picture: Picture, device: torch.device) -> bool:
-    """Whether the likeliest class of a picture of which nothing is hidden is its own."""
-    image = picture.image.unsqueeze(0).to(device)
-    visible, keys = torch.ones_like(image[:, :1], dtype=torch.bool), torch.zeros(1, dtype=torch.int64)
-    with torch.inference_mode():
-        return int(within(predict, picture.known)(image, visible, keys.to(device)).argmax()) == picture.label
+    return ExplainedImages(tuple(networks), class_names, images)
 
 
 def _pictures(config: ExplainConfig, files: Mapping[str, Path], reading: Reading) -> tuple[Iterable[Picture], int]:
@@ -115,16 +93,6 @@ def _pictures(config: ExplainConfig, files: Mapping[str, Path], reading: Reading
     return pictures_of(config.data, config.split, config.max_images), config.max_images
 
 
-def _class_to_judge(picture: Picture) -> list[int]:
-    """The class of a picture whose explanations are judged; an InputError where it has no object mask."""
-    if not picture.object_mask.any():
-        raise InputError(
-            f"--judge needs images with an object mask, but '{picture.name}' has none; leave it out of the data, or "
-            "leave out --judge."
-        )
-    return [picture.label]
-
-
 def _explain(
     config: ExplainConfig,
     picture: Picture,
@@ -132,7 +100,7 @@ def _explain(
     classes: int | Sequence[int],
     advance: Callable[[float], None],
 ) -> ExplainedImage:
-    """Explain a picture, and judge that where it is asked for; `advance` is told which fraction of it is done."""
+    """Explain a picture; `advance` is told which fraction of it is done."""
     image = picture.image.to(find_device(config.device))
     partitions: dict[str, Segments] = {
         name: Segments(segment(picture, name, config).labels.to(image.device)) for name in config.segments
@@ -145,8 +113,6 @@ def _explain(
     found.picture = (
         (in_colours(picture.image, picture.show_bands) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     )
-    if config.judge:
-        found.judged = judge_image(found, picture.object_mask)
     return found
 
 

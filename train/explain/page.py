@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
-from maskrobust.lm_modules.explanation.judging import FEW_OBJECTS, JUDGES
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
@@ -17,24 +16,21 @@ from maskrobust.lm_modules.explanation.overlays import (
     faded_overlay,
     grey,
     score_overlay,
-    shown_scores,
     strongest,
 )
 from maskrobust.lm_modules.explanation.plan import EXPLAINERS
+from maskrobust.lm_modules.explanation.scores import shown_scores
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
-from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK
 from maskrobust.train.report.blocks import Cell, Line, Section, download, facts, folded, html, prose, render_page, table
 from maskrobust.train.report.sections.run import command_line, machine_facts
 from maskrobust.train.report.wording import (
-    GOALS,
     compact,
     decimal,
     in_sentence,
     interval,
     listed,
     method_title,
-    writer,
 )
 
 MOST_IMAGES = 20
@@ -60,7 +56,6 @@ class Explanations(NamedTuple):
     Attributes:
         content: the content of explanations.json; its settings, masking methods (in the order of the columns) and names
             of networks follow.
-        rows: rows of the result table.
         images: the images by name, with their pictures.
         class_names: names of all classes.
     """
@@ -69,7 +64,6 @@ class Explanations(NamedTuple):
     settings: Mapping[str, Any]
     methods: Sequence[str]
     networks: Sequence[str]
-    rows: Sequence[Row]
     images: Mapping[str, ExplainedImage]
     class_names: Sequence[str]
 
@@ -77,9 +71,7 @@ class Explanations(NamedTuple):
 def _choices(shown: Explanations) -> dict[str, list[str]]:
     """What the reader picks: an explainer, segments, and a class."""
     settings, first = shown.settings, next(iter(shown.images.values())).classes
-    if settings["judge"]:
-        classes = ["the image's own"]
-    elif isinstance(settings["targets"], str):
+    if isinstance(settings["targets"], str):
         classes = ["likeliest", *(f"{_ordinal(rank + 1)} likeliest" for rank in range(1, len(first)))]
     else:
         classes = [shown.class_names[each] for each in first]
@@ -159,8 +151,6 @@ def _line(
         probability=float(found.whole[number, rank - 1]),
         predicted=shown.class_names[found.predicted[number]],
         confidence=float(found.confidence[number]),
-        is_true=shown.settings["judge"],
-        is_right=bool(label == found.predicted[number]),
     )
     cells = [
         Cell(
@@ -219,64 +209,19 @@ def how_it_was_run(shown: Explanations) -> Markup:
     )
 
 
-def judged(shown: Explanations) -> Markup | None:
-    """A line for each judge, network, explainer and segmentation; None where nothing was judged."""
-    lines: dict[tuple[str, str, str, str], list[Row]] = {}
-    for row in (row for row in shown.rows if row.measure in JUDGES):
-        about = (row.measure, row.network, str(row.parameters["explainer"]), str(row.parameters["segments"]))
-        lines.setdefault(about, []).append(row)
-    if not lines:
-        return None
-    images = [row.images for rows in lines.values() for row in rows if row.value is not None]
-    few = FEW_OBJECTS if min(images, default=0) < FEW_OBJECTS else 0
-    judges = [(each.title, f"{each.definition} {GOALS[each.goal]}") for each in JUDGES.values()]
-    headings = ["Judge, explainer and segments", *map(method_title, shown.methods), "Evidence of a difference"]
-    made = [_judged_line(shown, *about, found) for about, found in lines.items()]
-    text = prose("judged", "explain", few=few) + facts(judges, look="definitions")
-    return text + table("judged", "How good the explanations are", headings, made, look="figures judged")
-
-
-def _judged_line(
-    shown: Explanations, judge: str, network: str, explainer: str, segments: str, rows: Sequence[Row]
-) -> Line:
-    title = f"{JUDGES[judge].title}: {EXPLAINERS[explainer]}, {_SEGMENTS[segments]}"
-    title += f", {network}" * (len(shown.networks) > 1)
-    values = {row.method: row for row in rows if "minus" not in row.parameters}
-    settled = [
-        f"{method_title(row.method)} {'>' if row.reading == 'above' else '<'} "
-        f"{method_title(str(row.parameters['minus']))}"
-        for row in rows
-        if "minus" in row.parameters and row.reading in ("above", "below")
-    ]
-    few = min((row.images for row in values.values()), default=0) < FEW_OBJECTS
-    told_apart = Markup("<br>").join(settled or ["not tested" if few else "none"])
-    return Line(title, [*(_cell(values[each]) for each in shown.methods), Cell(told_apart, look="words")])
-
-
-def _cell(row: Row) -> Cell:
-    if row.value is None:
-        return Cell("undefined", row.undefined_because or "")
-    write = writer(JUDGES[row.measure].unit)
-    value, ends = write(row.value), interval(row.low, row.high, write)
-    if row.measure == "fidelity" and row.value < TRUSTED:
-        return Cell(WARNING + value, ends, look="weak")
-    return Cell(value, ends)
-
-
 SECTIONS: tuple[Section[Explanations], ...] = (
     Section("pictures", "The explanations", explanations, is_open=True),
     Section("reading", "How to read it", how_to_read),
-    Section("judged", "Explanations against object masks, surrogates against the network", judged),
     Section("run", "How it was run", how_it_was_run),
 )
 
 
 def render_explanations(
-    content: Mapping[str, Any], rows: Sequence[Row], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
+    content: Mapping[str, Any], images: Mapping[str, ExplainedImage], class_names: Sequence[str]
 ) -> str:
     """The page, as `render_page` makes it; the arguments are those of `Explanations`."""
     settings, methods, networks = (content[name] for name in ("settings", "methods", "networks"))
-    shown = Explanations(content, settings, methods, networks, rows, images, class_names)
+    shown = Explanations(content, settings, methods, networks, images, class_names)
     under = listed([in_sentence(method_title(each)) for each in methods])
     title = f"What predictions for {len(images)} image{'s' * (len(images) > 1)} rest on, under {under}"
     header = prose("header", "explain", title=title, quick=QUICK if settings["quick"] else "")

@@ -36,7 +36,6 @@ class Picture(NamedTuple):
         whole_size: (height, width) of the file's image.
         label: class of the data, -1 for a file.
         object_mask: (H, W) bool, True on the object; all False where there is none.
-        object_id: which object it shows.
         known: (1, H, W) bool, what may be seen of it; None for all.
         show_bands: bands that pictures of it show; see `in_colours`.
     """
@@ -47,7 +46,6 @@ class Picture(NamedTuple):
     whole_size: tuple[int, int]
     label: int
     object_mask: NDArray[np.bool_]
-    object_id: int
     known: Tensor | None = None
     show_bands: Sequence[int] | None = None
 
@@ -96,7 +94,7 @@ def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: i
     if known is not None and not known.any():
         raise InputError(f"no pixel of '{name}' is visible in the square at its centre; choose another picture.")
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)
-    return Picture(name, in_unit_range(seen), identity, (whole.shape[1], whole.shape[2]), -1, nothing, identity, known)
+    return Picture(name, in_unit_range(seen), identity, (whole.shape[1], whole.shape[2]), -1, nothing, known)
 
 
 def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator[Picture]:
@@ -104,20 +102,18 @@ def pictures_of(data: AnnotatedDataModule, split: Split, count: int) -> Iterator
 
     A sample whose name another has had before it has its id behind it.
     """
-    number, taken, show = 0, set[str](), data.show_bands
+    found, taken = 0, set[str]()
     for batch in (each.to("cpu") for each in data.whole_split(split)):
-        objects = data.object_of(batch.ids).tolist()
-        for place in range(min(len(objects), count - number)):
-            image, identity = batch.images[place], int(batch.ids[place])
-            inside = batch.object_mask[place, 0].numpy()
-            size = (image.shape[1], image.shape[2])
+        for place, identity in enumerate(batch.ids.tolist()[: count - found]):
+            image, label, inside = batch.images[place], int(batch.labels[place]), batch.object_mask[place, 0].numpy()
             name = file_name(data.sample_name(split, identity))
             name = f"{name}-{identity}" if name in taken else name
             taken.add(name)
             known = None if batch.visible is None else batch.visible[place]
-            yield Picture(name, image, identity, size, int(batch.labels[place]), inside, objects[place], known, show)
-        number += len(objects)
-        if number >= count:
+            size = (image.shape[1], image.shape[2])
+            yield Picture(name, image, identity, size, label, inside, known, data.show_bands)
+        found += len(batch.ids)
+        if found >= count:
             return
 
 

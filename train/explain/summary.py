@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.judging import evenness, judged_rows, rank_correlation
-from maskrobust.lm_modules.explanation.overlays import shown_scores
+from maskrobust.lm_modules.explanation.scores import evenness, rank_correlation, shown_scores
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.explain.measure import ExplainedImages
@@ -19,7 +18,7 @@ from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.storage.files import atomic_path, write_json, write_text
 from maskrobust.train.storage.provenance import provenance
 
-FORMAT = 6
+FORMAT = 7
 """Format of explanations.json and explanations.npz."""
 
 
@@ -35,9 +34,6 @@ def write_results(config: ExplainConfig, explained: ExplainedImages, *, seconds:
         The paths, by what they are.
     """
     rows = [*summary_rows(config, explained)]
-    if config.judge:
-        images, networks = [*explained.images.values()], explained.networks
-        rows += judged_rows(images, explained.objects, networks, config.methods)
     content = {
         "format": FORMAT,
         "networks": list(explained.networks),
@@ -56,17 +52,15 @@ def write_results(config: ExplainConfig, explained: ExplainedImages, *, seconds:
         arrays |= {f"{image}/{name}": array for name, array in found.as_arrays().items()}
     with atomic_path(paths["explanations.npz"]) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    write_text(paths["report.html"], render_explanations(content, rows, explained.images, explained.class_names))
+    write_text(paths["report.html"], render_explanations(content, explained.images, explained.class_names))
     *numbers, page = paths.values()
     return {"numbers": numbers, "report": [page]}
 
 
 def settings_of(config: ExplainConfig) -> dict[str, Any]:
     """What decides the explanations, as plain values in force; without those that this command does not use."""
-    others = ("segments", "targets", "image_size", "patch_size", "judge", "recognised", "seed", "quick")
+    others = ("segments", "targets", "image_size", "patch_size", "seed", "quick")
     chosen = {name: getattr(config, name) for name in others}
-    if config.judge:
-        chosen["targets"] = "true class"
     plan = vars(config.plan) | {"visible_fraction": config.plan.visible_range, "scale": config.plan.answer_scale}
     if "patches" not in config.segments:
         del chosen["patch_size"]

@@ -1,7 +1,6 @@
 """`maskrobust explain`: known truth, the same holes for all, a page that shows what its labels say."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -12,14 +11,13 @@ from torch import nn
 
 from maskrobust import Segments, ask, build_network, load_network
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.judging import JUDGES
 from maskrobust.lm_modules.explanation.overlays import AGAINST_CLASS, FOR_CLASS, segment_borders
 from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK, parse_config
 from maskrobust.train.explain.pictures import file_name
-from tests.train.report.pages import Page, squeezed
+from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 
 SIZE = 32
@@ -211,12 +209,8 @@ FAULTS = [
     (["--targets=[10]"], "got '10'"),
     (["--patch_size=64"], "two segments"),
     (["--plan.samples=16"], "at least 19 samples"),
-    (["--judge=true"], "--judge is about the classes or object masks of data"),
+    (["--classes=TWO"], "--classes is about the classes of data"),
     (["--data=Cues"], "got both"),
-    (
-        ["--images=null", "--data=Folder", "--data.root=IN_CLASSES", "--data.num_workers=0", "--judge=true"],
-        "object mask",
-    ),
     (["--network=small_resnet:TWO", "--images=null", "--data=Cues"], "give --classes a file"),
 ]
 
@@ -225,10 +219,8 @@ FAULTS = [
     ("options", "named"), FAULTS, ids=lambda each: " ".join(each) if isinstance(each, list) else ""
 )
 def test_what_is_wrong_is_said_in_one_sentence(options, named, tmp_path, capsys):
-    given = {name: str(tmp_path / name.lower()) for name in ("NOWHERE", "IMAGES", "OTHER", "TEXT", "IN_CLASSES", "TWO")}
+    given = {name: str(tmp_path / name.lower()) for name in ("NOWHERE", "IMAGES", "OTHER", "TEXT", "TWO")}
     photographs(tmp_path / "images", 1)
-    for name in ("x", "y"):
-        photographs(tmp_path / "in_classes" / "val" / name, 1)
     torch.save(build_network("small_resnet", 2).state_dict(), tmp_path / "two")
     photographs(tmp_path / "other", 1)
     (tmp_path / "text").mkdir()
@@ -240,65 +232,19 @@ def test_what_is_wrong_is_said_in_one_sentence(options, named, tmp_path, capsys)
     assert named in sentence and sentence.endswith(".")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """Random weights for the eight classes of Cues."""
-    path = tmp_path_factory.mktemp("checkpoint") / "weights.pt"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        torch.save(build_network("small_resnet", 8).state_dict(), path)
-    return path
-
-
-JUDGED = ["--data=Cues", "--data.image_size=48", *(f"--data.{each}_images=8" for each in ("train", "val", "test"))]
-QUICKLY = ["--plan.explainers=[occlusion]", "--methods=[black]", "--segments=[patches]", "--patch_size=12"]
-JUDGED += ["--judge=true", "--max_images=3", "--patch_size=12", "--segments=[patches]"]
-
-
-def test_only_recognised_images_are_explained_where_that_is_asked_for(checkpoint, tmp_path, capsys):
-    network = load_network(f"small_resnet:{checkpoint}")
-    data = Cues(image_size=48, train_images=8, val_images=8, test_images=8)
+def test_pictures_of_data_are_explained_and_those_after_the_second_are_folded(tmp_path):
+    sizes = {"image_size": 48, "train_images": 8, "val_images": 8, "test_images": 8}
+    torch.save(build_network("small_resnet", 8).state_dict(), tmp_path / "weights.pt")
+    given = ["--data=Cues", *(f"--data.{name}={value}" for name, value in sizes.items()), "--max_images=3"]
+    options = ["--methods=[black]", "--plan.explainers=[occlusion]", "--segments=[patches]", f"--out={tmp_path}"]
+    main(["explain", f"--network=small_resnet:{tmp_path / 'weights.pt'}", *given, *options, "--targets=top1"])
+    found, data = arrays_of(tmp_path), Cues(**sizes)
     samples = data.samples("test")
-    with torch.inference_mode():
-        predicted = network.predictor("black")(
-            samples.images / 255, torch.ones(8, 1, 48, 48, dtype=torch.bool), torch.zeros(8, dtype=torch.int64)
-        ).argmax(dim=1)
-    named = {data.sample_name("test", int(each)).replace(" ", "-") for each in samples.ids[predicted == samples.labels]}
-    arguments = ["explain", f"--network=small_resnet:{checkpoint}", f"--out={tmp_path / 'out'}", *JUDGED[:4], *QUICKLY]
-    main([*arguments, "--recognised=true", "--max_images=8"])
-    found = arrays_of(tmp_path / "out")
-    assert {name.partition("/")[0] for name in found} - {"seed"} == named and 0 < len(named) < 8
-    assert json.loads((tmp_path / "out" / "explanations.json").read_text())["settings"]["recognised"]
-    first = next(number for number, hit in enumerate(predicted == samples.labels) if hit)
-    assert first > 0
-    none = [*arguments, f"--max_images={first}", "--recognised=true", f"--out={tmp_path / 'none'}"]
-    assert "recognises none" in sentence_of(none, capsys)
-
-
-def test_explanations_of_data_are_judged(checkpoint, tmp_path):
-    options = ["--methods=[black, mean]", "--plan.samples=64", f"--out={tmp_path}"]
-    main(["explain", f"--network=small_resnet:{checkpoint}", *JUDGED, *options])
-    rows = json.loads((tmp_path / "explanations.json").read_text())["rows"]
-    assert JUDGES.keys() <= {row["measure"] for row in rows}
-    assert {row["images"] for row in rows if row["measure"] == "coverage"} == {3}
-    found = arrays_of(tmp_path)
-    (first, *_) = sorted({name.partition("/")[0] for name in found} - {"seed"})
-    assert re.fullmatch(r"image-\d+", first) and found[f"{first}/explanations/patches/lime/scores"].shape[-1] == 1
+    for place in range(3):
+        name = file_name(data.sample_name("test", int(samples.ids[place])))
+        assert np.array_equal(found[f"{name}/picture"], samples.images[place].permute(1, 2, 0))
     page = Page((tmp_path / "report.html").read_text())
-    assert len(page.tables["explanations"]) + len(page.tables["further"]) == 2 + 3 * 2
-    _, *lines = page.tables["judged"]
-    explainers = ["LIME, Patches", "Occlusion, Patches"]
-    judged = {judge: explainers for judge in ("Coverage (cosine)", "Jaccard")} | {"Fidelity": explainers[:1]}
-    assert sorted(line[0] for line in lines) == sorted(f"{judge}: {each}" for judge in judged for each in judged[judge])
-    assert {line[-1] for line in lines} == {"not tested"}  # of three objects
-    coverage = next(line for line in lines if line[0] == "Coverage (cosine): LIME, Patches")
-    (row,) = (
-        each
-        for each in rows
-        if (each["measure"], each["method"], each["parameters"].get("minus")) == ("coverage", "mean", None)
-        and each["parameters"]["explainer"] == "lime"
-    )
-    assert squeezed(coverage[2]) == f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    assert (len(page.tables["explanations"]), len(page.tables["further"])) == (1 + 2, 1 + 1)
 
 
 def test_pictures_of_data_have_the_names_of_their_files_which_name_no_other_place(tmp_path):
