@@ -92,9 +92,10 @@ def onnx_model(
     except torch.onnx.OnnxExporterError as error:
         if isinstance(error.__cause__, InputError):
             raise
+        attends = any("Attention" in type(module).__name__ for module in network.modules())
+        needed = "a CNN, and this network attends" if attends else "a network that torch.export can follow"
         raise InputError(
-            f"an ONNX file needs a network that torch.export can follow, but it cannot ({error.__cause__}); export "
-            "another network."
+            f"an ONNX file needs {needed} ({error.__cause__}); export another network, or use this one in Python."
         ) from error
 
 

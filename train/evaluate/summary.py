@@ -191,7 +191,8 @@ def predictions_csv(
 ) -> str:
     """A line for each image, network, masking method and hidden fraction, with nothing hidden first.
 
-    With nothing hidden the method is empty: all have the same answers.
+    With nothing hidden the method is empty where all have the same answers, as they do unless images have holes of
+    their own.
 
     Args:
         runs: outcomes by network and masking method.
@@ -201,8 +202,9 @@ def predictions_csv(
     """
     lines, names = [], dict(enumerate(class_names))
     for network, by_method in runs.items():
-        first = next(iter(by_method.values()))
-        conditions = [("", 0.0, first, "clean")]
+        whole = [(method, 0.0, run, "clean") for method, run in by_method.items()]
+        first = whole[0][2]
+        conditions = whole if any(_differ(first, run) for run in by_method.values()) else [("", 0.0, first, "clean")]
         conditions += [
             (method, fraction, run, retention_condition(fraction))
             for method, run in by_method.items()

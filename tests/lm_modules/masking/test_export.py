@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.networks.onnx_model import onnx_model
+from tests.conftest import refused
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import draw_images, holes, randomise, seeded
 from tests.lm_modules.masking.small_networks import CLASSES, Dense, Modern
@@ -164,6 +165,25 @@ class Leaking(nn.Module):
 def test_an_onnx_file_that_is_not_the_network_is_refused(leak, fault):
     with pytest.raises(InputError, match=rf"^an ONNX file must .*{fault}.*\.$"):
         onnx_model(Leaking(leak).eval(), (SIZE, SIZE))
+
+
+class Attending(nn.Module):
+    """One layer of attention over the positions of a map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.attention = nn.Conv2d(3, 8, 4, 4), nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.attention(x, x, x)[0].mean(dim=1)
+
+
+def test_an_onnx_file_of_a_network_that_attends_is_refused_in_one_sentence():
+    masked = LayerMasking(Attending().eval())
+    assert masked(IMAGES, VISIBLE).isfinite().all()
+    with refused(InputError, "an ONNX file needs a CNN, and this network attends"):
+        onnx_model(masked, (SIZE, SIZE))
 
 
 def test_an_onnx_file_without_a_package_names_it(monkeypatch):

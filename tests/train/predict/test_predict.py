@@ -88,12 +88,14 @@ def test_a_command_predicts_the_classes_that_an_evaluation_writes(images, tmp_pa
     named = ["--network=small_resnet:net.pt"]
     (tmp_path / "classes.csv").write_text("class,output\nbird,0\ncat,1\n")
     data = ["--data=Folder", f"--data.root={images.parent}", "--data.visible=alpha", f"--data.image_size={SIDE}"]
-    asked = ["--methods=[layer_masking]", "--classes=classes.csv", "--predictions=true", "--out=out"]
+    asked = ["--methods=[black, layer_masking]", "--classes=classes.csv", "--predictions=true", "--out=out"]
     main(["evaluate", *named, *data, *asked, *FEW_MEASURES, f"--preprocess={{size: {SIDE}}}"])
     shown = f"--preprocess={{size: {SIDE}, crop: 0.875}}"
     main(["predict", *named, f"--images={images}", "--data.visible=alpha", shown, "--out=found.csv"])
     predicted = {row["file"].rpartition("/")[2]: row["class_1"] for row in read("found.csv")}
-    clean = {row["sample"]: row["prediction"] for row in read("out/predictions.csv") if row["hidden_fraction"] == "0.0"}
+    rows = [row for row in read("out/predictions.csv") if row["hidden_fraction"] == "0.0"]
+    clean = {row["sample"]: row["prediction"] for row in rows if row["method"] == "layer_masking"}
+    assert clean != {row["sample"]: row["prediction"] for row in rows if row["method"] == "black"}
     as_outputs = {"bird": "class 0", "cat": "class 1", "another class": "class 2"}
     assert predicted == {name: as_outputs[prediction] for name, prediction in clean.items()}
     assert len({*predicted.values()}) > 1
