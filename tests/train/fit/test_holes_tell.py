@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from maskrobust.lm_modules.callbacks import HolesTell
+from maskrobust.lm_modules.callbacks import HolesTell, holes
+from maskrobust.lm_modules.callbacks.holes import told
 from maskrobust.train.cli import main
 from maskrobust.train.tiles import write_tiles
 from tests.train.tiny import TINY_NETWORK
@@ -16,7 +17,7 @@ OTHERS = "hide them with holes of other images (--model.exchange_holes 1), and s
 
 
 @pytest.fixture(autouse=True)
-def told(caplog):
+def _told_aloud(caplog):
     """A command that ran in this process before may have quieted Lightning."""
     caplog.set_level("INFO", "pytorch_lightning")
 
@@ -41,26 +42,22 @@ def fit(root, out, *options, visible="alpha"):
     return torch.load(saved, weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize(
-    ("options", "advice"),
-    [
-        ([], BOTH),
-        (["--model.masking=fill"], BOTH),
-        (["--model.masking=layer_masking"], OTHERS),
-        (["--model.masking=layer_masking", "--model.exchange_holes=0.5"], "see docs/own-holes.md."),
-    ],
-)
 def test_one_line_says_that_holes_tell_the_class_by_what_and_what_to_do_before_the_first_epoch_ends(
-    options, advice, tiles, tmp_path, capsys, caplog
+    tiles, tmp_path, capsys, caplog, monkeypatch
 ):
-    fit(tiles[0.9], tmp_path, *options)
-    said = "".join(told := capsys.readouterr()) + caplog.text
-    assert "--images IMAGES --data.visible alpha --out" in told.out  # they are predicted as they were trained on
+    asked = []
+    monkeypatch.setattr(holes, "told", lambda *given: asked.append(given) or told(*given))
+    fit(tiles[0.9], tmp_path, "--model.masking=layer_masking", "--model.exchange_holes=0.5")
+    said = "".join(spoken := capsys.readouterr()) + caplog.text
+    assert "--images IMAGES --data.visible alpha --out" in spoken.out  # they are predicted as they were trained on
     (line,) = {each[each.index("The holes of") :] for each in said.splitlines() if "The holes of your images" in each}
-    begin, end = line.split(" % of pairs; 50 % is blind): ")
-    assert end == advice
+    begin, advice = line.split(" % of pairs; 50 % is blind): ")
     features, order = begin.removeprefix("The holes of your images tell their class by ").split(" (")
     assert "shape" in features.split(" and ") and 90 < int(order) <= 100
+    ((read, *of_training),) = asked
+    assert of_training == ["layer_masking", 0.5] and advice == "see docs/own-holes.md."
+    for masking, exchanged, expected in [("none", 0, BOTH), ("fill", 0, BOTH), ("layer_masking", 0, OTHERS)]:
+        assert told(read, masking, exchanged) == f"{begin} % of pairs; 50 % is blind): {expected}"
 
 
 @pytest.mark.parametrize(
