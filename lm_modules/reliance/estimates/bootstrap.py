@@ -77,24 +77,6 @@ def percentile_interval(value: float, replicates: FloatArray, confidence: float 
     return Interval(float(value), float(low), float(high))
 
 
-def tail_level(replicates: FloatArray, bound: float) -> float:
-    """The level in [0, 1] above which a quantile of the replicates exceeds `bound`.
-
-    The inverse of `np.quantile`, which goes linearly from each replicate to the next: for levels above 0,
-    ``np.quantile(replicates, level) > bound`` holds where level > tail_level, and nowhere else.
-
-    Args:
-        replicates: (R,) in any order.
-        bound: the bound to exceed.
-    """
-    ordered = np.sort(replicates)
-    below = int(np.searchsorted(ordered, bound, side="right"))
-    if below in (0, len(ordered)):
-        return float(below > 0)
-    step = (bound - ordered[below - 1]) / (ordered[below] - ordered[below - 1])
-    return float((below - 1 + step) / (len(ordered) - 1))
-
-
 def object_codes(objects: IntArray) -> IntArray:
     """Numbers (N,) from 0 for the objects (N,), in the order in which they first occur."""
     _, first, codes = np.unique(objects, return_index=True, return_inverse=True)

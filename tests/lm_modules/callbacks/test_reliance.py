@@ -215,6 +215,10 @@ def test_the_table_and_the_scalars_are_the_same_numbers(measured):
         assert None not in numbers
 
 
+def test_weights_and_biases_gets_a_picture_of_each_measured_epoch(measured):
+    assert len([*measured[0].parent.rglob("media/images/reliance/shown*.png")]) == 2
+
+
 def test_tensorboard_gets_the_picture(monkeypatch):
     """Its writer is no dependency, so a stand-in takes its place."""
     shown = []
