@@ -121,7 +121,7 @@ def predict(
         for places, (batch, errors) in zip(batches, read, strict=True):
             answers = iter(() if batch is None else _answers(network, asked, batch.to(device), features=features))
             for place, error in zip(places, errors, strict=True):
-                answer = _Answer({}, {}, nan) if error else next(answers)
+                answer = ({}, {}, nan) if error else next(answers)
                 yield Prediction(files[place].path, *answer, names, error)
 
     return found()
@@ -152,12 +152,8 @@ def _chosen_methods(
     return chosen
 
 
-class _Answer(NamedTuple):
-    """The first attributes of a `Prediction`, without the file."""
-
-    probabilities: Mapping[MaskingMethod, Tensor]
-    features: Mapping[MaskingMethod, Tensor]
-    visible_fraction: float
+_Answer = tuple[dict[MaskingMethod, Tensor], dict[MaskingMethod, Tensor], float]
+"""Probabilities, features and visible fraction, as in a `Prediction`."""
 
 
 @torch.inference_mode()
@@ -165,16 +161,14 @@ def _answers(
     network: TrainedNetwork, methods: Sequence[MaskingMethod], batch: Batch, *, features: bool
 ) -> list[_Answer]:
     """The answer about each picture of a batch, on the CPU."""
-    keys = sample_keys(_SEED, batch.ids)
-    probabilities, embedded = dict[MaskingMethod, Tensor](), dict[MaskingMethod, Tensor]()
+    found: list[_Answer] = [({}, {}, each) for each in batch.known.flatten(1).double().mean(dim=1).tolist()]
     for method in methods:
         ask = network.with_features("black" if method == WHOLE else method)
-        logits, given = ask(batch.images, batch.known, keys)
-        probabilities[method] = logits.softmax(dim=1).cpu()
-        embedded |= {method: given.cpu()} if features else {}
-    fractions = batch.known.flatten(1).double().mean(dim=1).tolist()
-    return [_Answer(_at(place, probabilities), _at(place, embedded), each) for place, each in enumerate(fractions)]
-
-
-def _at(place: int, found: Mapping[MaskingMethod, Tensor]) -> dict[MaskingMethod, Tensor]:
-    return {method: each[place] for method, each in found.items()}
+        logits, given = (each.cpu() for each in ask(batch.images, batch.known, sample_keys(_SEED, batch.ids)))
+        for (probabilities, embedded, _), of_one, features_of_one in zip(
+            found, logits.softmax(dim=1), given, strict=True
+        ):
+            probabilities[method] = of_one
+            if features:
+                embedded[method] = features_of_one
+    return found

@@ -1,6 +1,7 @@
 """Write predictions: a CSV row for each file, and an NPZ file of features."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,14 +67,11 @@ def predictions_csv(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row, methods: Sequence[MaskingMethod], top: int) -> list[object]:
-    if row.error:
-        return [str(row.file), "", *[""] * (2 * top * len(methods)), row.error]
-    cells: list[object] = [str(row.file), round(row.visible_fraction, _DIGITS)]
-    for place in range(top):
-        for method in methods:
-            name, probability = row.likeliest[method][place]
-            cells += [name, round(probability, _DIGITS)]
-    return [*cells, ""]
+    places = [(place, method) for place in range(top) for method in methods]
+    likeliest = [("", "") if row.error else row.likeliest[method][place] for place, method in places]
+    numbers = ("" if row.error else row.visible_fraction, *chain(*likeliest))
+    cells = (round(each, _DIGITS) if isinstance(each, float) else each for each in numbers)
+    return [str(row.file), *cells, row.error]
 
 
 def write_features(path: Path, rows: Sequence[Row]) -> None:
