@@ -2,7 +2,7 @@
 
 A fork is a process like any other, with an id, a process group, signals and an exit status of its own; it is spared the
 seconds that importing torch and Lightning takes. `python -m maskrobust` itself is started where its imports
-are the subject (tests/train/running/test_stopping.py).
+are the subject (tests/train/test_stopping.py).
 """
 
 import atexit

@@ -180,7 +180,7 @@ def run_maskrobust(arguments, folder):
         main([*arguments[:place], "--dry_run", *arguments[place:]])
         parse(arguments[1], arguments[place + 1 :])
     elif command == "play":
-        parse_play(arguments[1:])  # it serves until it is stopped: tests/train/play/test_play.py
+        parse_play(arguments[1:])  # it serves until it is stopped: tests/train/test_play.py
     elif command in ("fit", "pretrain"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":

@@ -17,8 +17,8 @@ from maskrobust.train.running import launch, submit
 from tests.conftest import refused
 from tests.processes import started
 from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run
-from tests.train.running.test_stopping import ENDLESS, wait_for
 from tests.train.runs import last
+from tests.train.test_stopping import ENDLESS, wait_for
 from tests.train.tiny import tiny_fit
 
 

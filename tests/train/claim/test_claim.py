@@ -18,8 +18,8 @@ from filelock import FileLock
 from maskrobust.train.claim.arms import STATE
 from maskrobust.train.cli import main
 from tests.processes import PATIENCE, started
-from tests.train.running.test_stopping import wait_for
 from tests.train.runs import rows
+from tests.train.test_stopping import wait_for
 from tests.train.tiny import write_claim
 
 MEASURES = ("clean_accuracy", "retention", "silhouette_accuracy", "circle_accuracy", "silhouette_leak", "shape_choice")

@@ -18,8 +18,8 @@ from maskrobust.train import cli
 from maskrobust.train.cli import main
 from tests.processes import started
 from tests.train.networks import MeanColour
-from tests.train.running.test_stopping import wait_for
 from tests.train.test_cli import sentence_of
+from tests.train.test_stopping import wait_for
 from tests.train.tiny import TINY_DATA
 
 BATCHES = 6

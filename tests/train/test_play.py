@@ -38,7 +38,7 @@ METHODS = ("black", "blur", "layer_masking")
 SIZE = 64
 HOSTILE = "<img src=x onerror=\"document.title='taken'\">${document.title='taken'}"
 PATIENCE = 90_000
-DOCS = Path(__file__).parents[3] / "docs/gallery.md"
+DOCS = Path(__file__).parents[2] / "docs/gallery.md"
 
 
 def serve(folder):

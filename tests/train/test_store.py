@@ -4,6 +4,7 @@ import csv
 import io
 from contextlib import nullcontext
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,7 +135,8 @@ def test_a_file_appears_whole_and_an_error_keeps_what_was_there(tmp_path):
 
 
 def test_the_commit_of_another_project_around_the_package_is_not_taken_for_ours(monkeypatch):
-    monkeypatch.setattr(provenance_module, "__file__", __file__)  # in a checkout, but not at its top
+    below = Path(__file__).parent / "data" / "layouts.py"  # in a checkout, but not at its top
+    monkeypatch.setattr(provenance_module, "__file__", str(below))
     assert provenance(1.0)["commit"] is None
 
 
