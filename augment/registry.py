@@ -1,4 +1,4 @@
-"""The registry that mask families, fills, explainers and judges share: functions by name, also from a user's own file.
+"""The registry that mask families, fills and objectives share: functions by name, also from a user's own file.
 
 A function of a `FunctionRegistry` says by its parameters what it asks for: inputs, such as `keys` or `object_mask`, are
 filled in by name; every other parameter is an option, which a configuration file can set.
@@ -275,7 +275,7 @@ def _of_type(value: Any, hint: Any, where: str) -> Any:
 
 @cache
 def import_modules(package: str) -> None:
-    """Import every file of a folder, once: those of measures, explainers and judges register them."""
+    """Import every file of a folder, once: those of measures and masking rules register what they define."""
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
 
