@@ -5,20 +5,6 @@ from collections.abc import Callable, Sequence
 
 from maskrobust.lm_modules.reliance.catalogue import Goal, Unit
 
-CONCLUSIONS = {
-    "own": {
-        "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
-        "refuted": "Mask augmentation is enough: filled as in training, most networks do not rely on the outline.",
-        "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
-    },
-    "needed": {
-        "supported": "Nothing tried replaces layer masking: no fill does as well at the same accuracy, patches hidden.",
-        "refuted": "Layer masking can be replaced: with a fill, most networks do as well at the same accuracy.",
-        "undecided": "Can a fill that was tried replace layer masking?",
-    },
-}
-"""What has come of each claim, by its name and the outcome of its verdict."""
-
 PERCENT = "\u202f%"
 """A percent sign after a narrow no-break space."""
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.report.results import MEANINGLESS, Results
-from maskrobust.train.report.wording import CONCLUSIONS
+from maskrobust.train.report.sections.claim import CONCLUSIONS
 
 CHANCE = 0.25
 

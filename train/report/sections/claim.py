@@ -10,7 +10,21 @@ from maskrobust.train.report.blocks import prose
 from maskrobust.train.report.examples import ExampleStrip
 from maskrobust.train.report.results import Network, Results
 from maskrobust.train.report.sections.grid import grid
-from maskrobust.train.report.wording import CONCLUSIONS, PERCENT, capitalised, in_words, percents, under
+from maskrobust.train.report.wording import PERCENT, capitalised, in_words, percents, under
+
+CONCLUSIONS = {
+    "own": {
+        "supported": "Networks trained with mask augmentation still rely on the outline, filled as in training.",
+        "refuted": "Mask augmentation is enough: filled as in training, most networks do not rely on the outline.",
+        "undecided": "Do networks trained with mask augmentation rely on outlines, filled as in training?",
+    },
+    "needed": {
+        "supported": "Nothing tried replaces layer masking: no fill does as well at the same accuracy, patches hidden.",
+        "refuted": "Layer masking can be replaced: with a fill, most networks do as well at the same accuracy.",
+        "undecided": "Can a fill that was tried replace layer masking?",
+    },
+}
+"""What has come of each claim, by its name and the outcome of its verdict."""
 
 
 def in_claim(results: Results) -> list[str]:
