@@ -101,11 +101,12 @@ def claimed(
     *,
     shown: str = "",
     hidden: float = 0.5,
+    asked: tuple[str, ...] | None = None,
 ) -> Results:
     """A claim of arms that are trained on black holes, but for "masked", the layer-masking arm.
 
     `numbers`: accuracy with a fraction `hidden`, and shape choices, by arm and masking method; `shown`: of black fill,
-    while other fills rely more.
+    while other fills rely more; `asked`: the arms that the first claim asks about, all by default.
     """
     rows = []
     for arm, by_method in numbers.items():
@@ -126,6 +127,7 @@ def claimed(
         "methods": ["black", "inpainting", "layer_masking"],
         "rule": {"layer_masking_arm": "masked", "baseline": "patches"},
         "verdicts": [{"case": case, "outcome": outcome} for case, outcome in zip(CONCLUSIONS, outcomes, strict=True)],
+        "asked": [*numbers] if asked is None else [*asked],
         "hidden_fraction": hidden,
     }
     return Results("claim", content, rows)

@@ -50,3 +50,10 @@ def test_the_outcome_of_both_claims_is_said_with_the_numbers_behind_it(outcomes,
             own.format(f"choices {share}; with layer masking 52%; 50% is blind"),
             needed.format(sizes if "(" in needed else sizes.capitalize()),
         ]
+
+
+def test_an_arm_that_the_first_claim_does_not_ask_about_is_no_number_of_it():
+    said = in_claim(claimed(("supported", "undecided"), ARMS, shown="open", asked=("blobs",)))
+    assert "(shape choices 80%; with" in squeezed(said[0]) and "for “patches” under" in said[1]
+    nothing = in_claim(claimed(("undecided", "undecided"), ARMS, shown="open", asked=()))
+    assert nothing[0].endswith("filled as in training?") and "for “patches” under" in nothing[1]

@@ -30,9 +30,9 @@ CONCLUSIONS = {
 def in_claim(results: Results) -> list[str]:
     """The news of a claim: what has come of each of its two claims, with the numbers behind it.
 
-    The first claim names the arm that relies the least where it is refuted, else the range over arms. Of the pairs of
-    an arm and a fill the second names the one that keeps the most accuracy, among those that refute it, else among
-    those that leave it open, else among all.
+    The first claim names the arm that relies the least where it is refuted, else the range over the arms that it asks
+    about. Of the pairs of an arm and a fill the second names the one that keeps the most accuracy, among those that
+    refute it, else among those that leave it open, else among all.
     """
     reference = results.network(results.content["rule"]["layer_masking_arm"])
     masked = _kept_and_choices(results, reference, str(reference.arm["method"]))
@@ -42,24 +42,25 @@ def in_claim(results: Results) -> list[str]:
         if row.reading != "does not count"
         if (each := _kept_and_choices(results, network := results.network(row.network), row.method))
     ]
-    own = {choices: (arm, row) for row, arm, _, choices in found if row.method == results.own_method(arm)}
+    asked = [each for each in found if each[1].name in results.content["asked"]]
+    own = {choices: (arm, row) for row, arm, _, choices in asked if row.method == results.own_method(arm)}
     conclusions = [CONCLUSIONS[each["case"]][each["outcome"]] for each in results.content["verdicts"]]
-    if not own or masked is None:
+    if not found or masked is None:
         return conclusions
     decisive = ([each for each in found if each[0].reading == reading] for reading in ("does as well", "open"))
     row, best, kept, choices = max(next(filter(None, decisive), found), key=lambda each: each[2])
     half = in_words(float(results.content["hidden_fraction"]))
-    relied = " to ".join(dict.fromkeys(map(percents, (min(own), max(own)))))
+    relied = " to ".join(dict.fromkeys(map(percents, (min(own), max(own))))) if own else ""
     if results.content["verdicts"][0]["outcome"] == "refuted":
         arm, its = own[least := min(own, key=lambda each: abs(each - 0.5))]
         relied = f"{percents(least)} for “{arm.title}” {under(its.method)}"
     sizes = (
-        f"shape choices {relied}; with layer masking {percents(masked[1])}; 50{PERCENT} is blind",
+        relied and f"shape choices {relied}; with layer masking {percents(masked[1])}; 50{PERCENT} is blind",
         f"{half} hidden: {percents(kept)} right at shape choices of {percents(choices)} for “{best.title}” "
         f"{under(row.method)}; with layer masking {percents(masked[0])} at {percents(masked[1])}",
     )
     return [
-        f"{text} {capitalised(size)}." if text.endswith("?") else f"{text[:-1]} ({size})."
+        f"{text} {capitalised(size)}{'.' * bool(size)}".strip() if text.endswith("?") else f"{text[:-1]} ({size})."
         for text, size in zip(conclusions, sizes, strict=True)
     ]
 
