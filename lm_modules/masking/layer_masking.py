@@ -257,7 +257,7 @@ class LayerMasking(nn.Module):
     def _joined(
         self, images: Tensor, visible: Tensor | None, sizes: Tensor | None, finish: Callable[[Any], Any]
     ) -> Any:
-        if sizes is None or torch.compiler.is_compiling():
+        if sizes is None:
             return self._answer(images, visible, sizes, finish)
         rows, outputs = zip(*self._passes(images, visible, sizes, finish), strict=True)
         return outputs[0] if len(outputs) == 1 else joined(outputs, rows)
@@ -267,7 +267,7 @@ class LayerMasking(nn.Module):
     ) -> list[tuple[Tensor, Any]]:
         """Which images go through the network together, (N,) int64, and what it returns for them."""
         check_sizes(images, sizes)
-        if len(sizes.unique(dim=0)) < 2 or self._takes_all_sizes(images, sizes):
+        if torch.compiler.is_compiling() or len(sizes.unique(dim=0)) < 2 or self._takes_all_sizes(images, sizes):
             return [(torch.arange(len(images)), self._answer(images, visible, sizes, finish))]
         parts = [*parts_of_each_size(images, visible, sizes)]
         passes = [partial(self._answer_size, part, shown, finish) for _, part, shown in parts]
@@ -325,7 +325,6 @@ class LayerMasking(nn.Module):
 
     def _map_of_sizes(self, images: Tensor, visible: Tensor | None, sizes: Tensor) -> VisibleMap:
         """The map of images of several sizes, without what lies beyond all of them; extents are on a CPU."""
-        check_sizes(images, sizes)
         size = tuple(images.shape[2:])
         if torch.compiler.is_compiling():
             return VisibleMap.within(sizes, size, self.options, visible, images.device)

@@ -23,21 +23,20 @@ class EpochRows(Callback):
     """Prints a row for each epoch, between the updates of the trainer's progress bar; nothing where it has none.
 
     Attributes:
-        best_epochs: the epoch, from 1, of the best value so far by the name of what is monitored.
+        best: the best value so far and its epoch, from 1, by the name of what is monitored.
     """
 
     def __init__(self) -> None:
-        self.best_epochs: dict[str, int] = {}
-        self._scores: dict[str, float] = {}
+        self.best: dict[str, tuple[float, int]] = {}
         self._columns: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """The best values so far and their epochs, for a training that goes on from a checkpoint."""
-        return {"best_epochs": self.best_epochs, "scores": self._scores}
+        return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with them."""
-        self.best_epochs, self._scores = state_dict["best_epochs"], state_dict["scores"]
+        self.best = state_dict["best"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""
@@ -47,8 +46,8 @@ class EpochRows(Callback):
         """Print the row; a training that resumes within an epoch has no time of it."""
         epoch = trainer.current_epoch + 1
         for name, score in _best_scores(trainer):
-            if self._scores.get(name) != score:
-                self._scores[name], self.best_epochs[name] = score, epoch
+            if name not in self.best or self.best[name][0] != score:
+                self.best[name] = score, epoch
         bar = trainer.progress_bar_callback
         if bar is None or not trainer.is_global_zero:
             return
@@ -57,20 +56,20 @@ class EpochRows(Callback):
         metrics = [name for name in _COLUMNS if name == "train/loss" or name in validated]
         if not self._columns:
             self._columns = [f"{'epoch':>9}", f"{'time':>8}", *(_COLUMNS[name] for name in metrics)]
-            self._columns += [f"{'best so far':>17}"] * bool(self._scores)
+            self._columns += [f"{'best so far':>17}"] * bool(self.best)
             bar.print("  ".join(self._columns))
         of = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
         found = {name: f"{value.item():.4f}" for name, value in trainer.callback_metrics.items() if name in metrics}
         cells = [f"{epoch}{of}", f"{time.monotonic() - self._began:.0f} s" if hasattr(self, "_began") else "-"]
         cells += [found.get(name, "-") for name in metrics]
-        cells += [", ".join(f"{score:.4f} (epoch {self.best_epochs[name]})" for name, score in self._scores.items())]
+        cells += [", ".join(f"{score:.4f} (epoch {best})" for score, best in self.best.values())]
         bar.print("  ".join(each.rjust(len(name)) for each, name in zip(cells, self._columns, strict=False)))
         sys.stdout.flush()  # a log shows it now
 
     def best_values(self) -> Iterator[str]:
         """What checkpoints were chosen by: its best value and epoch, a line each."""
-        for name, score in self._scores.items():
-            yield f"best {name} {score:.4f}, of epoch {self.best_epochs[name]}"
+        for name, (score, epoch) in self.best.items():
+            yield f"best {name} {score:.4f}, of epoch {epoch}"
 
 
 def _best_scores(trainer: pl.Trainer) -> Iterator[tuple[str, float]]:
