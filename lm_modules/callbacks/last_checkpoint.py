@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 
 from maskrobust.errors import UnreadableError, check_at_least
-from maskrobust.lm_modules.training.processes import note_progress
+from maskrobust.lm_modules.training.processes import leave_others_at_exit, note_progress
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -100,7 +100,6 @@ class LastCheckpoint(ModelCheckpoint):
         trainer.save_checkpoint(self.path, weights_only=False)
         self._saved_step = trainer.global_step
         if trainer.is_global_zero:
-            note_progress()
             for logger in trainer.loggers:
                 logger.after_save_checkpoint(self)
 
@@ -111,8 +110,10 @@ class LastCheckpoint(ModelCheckpoint):
         """
         if not received:
             return
+        leave_others_at_exit()
         if not trainer.is_global_zero:
             raise SystemExit(0)
+        note_progress()  # not in `_save`: a training that fails by itself later is not put back
         name = signal.Signals(received).name
         where = f"the state is in '{self.path}'; call the same command with --ckpt_path last to go on"
         print(f"maskrobust: stopped by {name} after {trainer.global_step} steps; {where}.", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Training on several processes: values of all ranks, means that count each sample once, and batch norm."""
 
+import atexit
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,16 @@ def of_all_ranks(found: Found) -> list[Found]:
     gathered: list[Found | None] = [None] * distributed.get_world_size()
     distributed.all_gather_object(gathered, found)
     return [each for each in gathered if each is not None]
+
+
+def leave_others_at_exit() -> None:
+    """Leave the process group when this process exits, where it is in one.
+
+    Threads of gloo that are left running abort a process at its end, after its work is done
+    (pytorch/pytorch#190489). Every process must ask: one that has failed would wait for others that never answer.
+    """
+    if distributed.is_initialized():
+        atexit.register(distributed.destroy_process_group)
 
 
 def note_progress() -> None:

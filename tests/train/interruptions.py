@@ -1,19 +1,24 @@
 """What can happen to a training, at a step of one's choice."""
 
+import atexit
 import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from typing import Literal
 
 import pytorch_lightning as pl
+from torch import distributed
 
 Kind = Literal["kill", "term", "interrupt", "group", "wait", "nan", "full"]
 
 
 class Interruption(pl.Callback):
     """Does something to its own process, after a training step or within the validation that follows it.
+
+    A process that exits without leaving the others says so on standard error.
 
     Args:
         kind: "kill" for SIGKILL while a checkpoint is being written, "term" for SIGTERM,
@@ -28,6 +33,7 @@ class Interruption(pl.Callback):
     def __init__(self, kind: Kind, step: int, rank: int = 0, validating: bool = False, batches: int = 0) -> None:
         self.kind, self.step, self.rank, self.validating, self.batches = kind, step, rank, validating, batches
         self.handler = None
+        atexit.register(lambda: distributed.is_initialized() and print("not left", file=sys.stderr))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.handler = self.handler or signal.getsignal(signal.SIGTERM)

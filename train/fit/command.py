@@ -42,6 +42,7 @@ from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import GONE_ARGUMENTS
 from maskrobust.lm_modules.training.module import TrainingModule
+from maskrobust.lm_modules.training.processes import leave_others_at_exit
 from maskrobust.train.arguments import (
     PARSER_OPTIONS,
     as_list,
@@ -335,7 +336,10 @@ class FitCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Say where the run lies, and the commands to go on with its best checkpoint, or else its last."""
+        """Say where the run lies, and the commands to go on with its best checkpoint, or else its last.
+
+        It leaves the other processes, too.
+        """
         folder = self.trainer.log_dir  # a collective operation: every process must ask
         if self.trainer.is_global_zero and self.trainer.loggers and folder is not None:
             saved = [each for each in self.trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
@@ -348,6 +352,7 @@ class FitCLI(LightningCLI):
             for path in [*best, *last][:1]:
                 told += self._next(folder, path)
             print(*map(printable, told), sep="\n")
+        leave_others_at_exit()
 
     def _next(self, folder: str, path: str) -> Iterator[str]:
         """The commands that predict files with a checkpoint and, where there are images for it, measure it."""

@@ -40,7 +40,8 @@ if ((status == 143)) && [[ ! $ended_by_slurm ]]; then
         rm "$MASKROBUST_PROGRESS"
         exec scontrol requeue "$SLURM_JOB_ID"
     fi
-    echo "Told to stop before anything was saved, so the job is not put back; submit it with a longer --time." >&2
+    echo "No process has saved and stopped as told, so the job is not put back; see what went wrong before, or" \
+        "submit it with a longer --time." >&2
 fi
 rm -f "$MASKROBUST_PROGRESS"
 exit "$status"

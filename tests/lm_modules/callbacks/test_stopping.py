@@ -83,18 +83,22 @@ def test_a_second_signal_is_not_swallowed_while_it_stops_and_after(number, then,
 
 
 @pytest.mark.parametrize("other", [0, signal.SIGTERM])
-def test_a_step_of_several_processes_exchanges_loss_and_signal_at_once(other, monkeypatch):
-    """Another process has received the signal; nothing waits for this one's (`strategy.reduce` is not there)."""
-    exchanged = []
+def test_a_step_of_several_processes_exchanges_loss_and_signal_at_once(other, monkeypatch, tmp_path):
+    """Another process has received the signal; nothing waits for this one's (`strategy.reduce` is not there).
+
+    A job is put back into the queue where it has saved *and* stopped as told, not where it fails after a saving.
+    """
+    exchanged, progress = [], tmp_path / "progress"
+    monkeypatch.setenv("MASKROBUST_PROGRESS", str(progress))
 
     def all_reduce(told, op):
         exchanged.append(told.copy_(torch.maximum(told, torch.tensor([0, other]))))
 
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    finite, last, steps = FiniteLoss(), LastCheckpoint(), 3
+    finite, last, steps = FiniteLoss(), LastCheckpoint(None if other else 1), 3
     saved = []
     trainer = SimpleNamespace(
-        callbacks=[finite, last], world_size=2, global_step=0, is_last_batch=False, is_global_zero=False,
+        callbacks=[finite, last], world_size=2, global_step=0, is_last_batch=False, is_global_zero=True, loggers=[],
         save_checkpoint=lambda *_, **__: saved.append(trainer.global_step), fast_dev_run=False, default_root_dir=".",
     )  # fmt: skip
     monkeypatch.setattr(LastCheckpoint, "path", "last.ckpt")
@@ -106,7 +110,8 @@ def test_a_step_of_several_processes_exchanges_loss_and_signal_at_once(other, mo
         with pytest.raises(SystemExit) if other else nullcontext():
             last.on_train_batch_end(trainer, None, None, None, step)
     assert len(exchanged) == steps
-    assert saved == ([*range(1, steps + 1)] if other else [])
+    assert saved == [*range(1, steps + 1)]
+    assert progress.exists() == bool(other)
 
 
 def test_without_a_signal_they_are_left_to_whoever_had_them_before():

@@ -182,7 +182,9 @@ def test_two_processes_stop_together_whichever_is_told_to(tmp_path):
     assert errors.count("stopped by SIGTERM after 5 steps") == 1  # told after the fourth, and exchanged in the next
     place = torch.load(last(tmp_path / "parts"))["Cues"]
     assert place == {"epoch": 0, "batches": 5, "batch_size": 16, "transform": None}
-    run(arguments(tmp_path / "parts", *two, ckpt_path="last", num_workers=1))
+    never = {"kind": "term", "step": 99}
+    errors += run(arguments(tmp_path / "parts", *two, ckpt_path="last", interruption=never, num_workers=1))
+    assert "not left" not in errors
     assert_ends_the_same(tmp_path / "parts", torch.load(last(tmp_path / "whole")))
 
 
