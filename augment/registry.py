@@ -53,6 +53,7 @@ class Entry:
         options: the other parameters, with their defaults; those without one are always filled in, too.
         check: raises InputError for options that are out of their ranges; its parameters name the options it looks at.
         looks_into_hole: for a fill, whether the result depends on what was hidden.
+        on_cpu: whether a CPU computes it, whatever device the images are on; a training leaves it to loader processes.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Entry:
     options: Mapping[str, Any]
     check: Check | None = None
     looks_into_hole: bool = False
+    on_cpu: bool = False
 
     def call(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Tensor:
         """The function's result for those of `inputs` that it asks for."""

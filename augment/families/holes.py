@@ -127,7 +127,7 @@ def circles_of_equal_area(object_mask: Tensor) -> Tensor:
     return (ranks < areas).reshape(object_mask.shape)
 
 
-@mask_family("enclosing_circles")
+@mask_family("enclosing_circles", on_cpu=True)
 def hide_enclosing_circles(object_mask: Tensor) -> Tensor:
     """Hide the disc of the smallest enclosing circle of each object.
 

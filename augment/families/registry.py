@@ -30,7 +30,7 @@ MaskFamily = Callable[[Tensor, Batch], Tensor]
 """(keys (B,) int64 on the device of the images, batch of B samples) -> `visible`, (B, 1, H, W) bool, one hole a key."""
 
 
-def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFunction], AnyFunction]:
+def mask_family(name: str, *, on_cpu: bool = False, check: Check | None = None) -> Callable[[AnyFunction], AnyFunction]:
     """Register the decorated function as a mask family.
 
     Its parameters say what it asks for: `keys`, (B,) int64; of the batch `images`, `height`, `width`, `object_mask`,
@@ -43,6 +43,7 @@ def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFuncti
 
     Args:
         name: a Python identifier, under which configuration files and commands know the family.
+        on_cpu: whether a CPU draws it, whatever device the images are on.
         check: raises InputError for options out of their ranges; its parameters name those that it looks at.
 
     Raises:
@@ -55,7 +56,7 @@ def mask_family(name: str, *, check: Check | None = None) -> Callable[[AnyFuncti
         ...     position = torch.arange(width, device=keys.device) % period / period
         ...     return (position >= fraction[:, None])[:, None, None].expand(-1, 1, height, -1)
     """
-    return FAMILIES.register(name, check)
+    return FAMILIES.register(name, check, on_cpu=on_cpu)
 
 
 def read_families(choice: Choice, option: str = "mask_family") -> list[Chosen]:
@@ -126,7 +127,7 @@ def draw_chosen(visible: Tensor, chosen: Tensor, family: MaskFamily, keys: Tenso
     """`visible` with the holes of a family in the place of some of its samples.
 
     A hole depends on its key and sample alone. A CPU draws those of the chosen samples; an accelerator draws all, for
-    the host would have to wait for which they are. Families that segment images do so on the CPU, which waits anyway.
+    the host would have to wait for which they are. A family that a CPU computes waits anyway.
 
     Args:
         visible: (B, 1, *size) bool; may be changed.
@@ -144,7 +145,7 @@ def draw_chosen(visible: Tensor, chosen: Tensor, family: MaskFamily, keys: Tenso
 
 
 def _draws_chosen_alone(device: torch.device, family: MaskFamily) -> bool:
-    return device.type == "cpu" or getattr(family, "reads_images", False)
+    return device.type == "cpu" or getattr(family, "on_cpu", False)
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,8 @@ class _Mixture:
         return visible
 
     @property
-    def reads_images(self) -> bool:
-        return any(getattr(family, "reads_images", False) for family, _ in self.families)
+    def on_cpu(self) -> bool:
+        return any(getattr(family, "on_cpu", False) for family, _ in self.families)
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ class _Family:
     bank: SilhouetteBank | None
 
     @property
-    def reads_images(self) -> bool:
-        return not self.entry.inputs.isdisjoint(("batch", "images"))
+    def on_cpu(self) -> bool:
+        return self.entry.on_cpu
 
     def __call__(self, keys: Tensor, batch: Batch) -> Tensor:
         axes, size = batch.images.ndim, batch.images.shape[2:]

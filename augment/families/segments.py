@@ -122,7 +122,7 @@ def patch_segments(height: int, width: int, patch_size: int) -> Tensor:
     return row[:, None] * -(-width // patch_size) + column
 
 
-@mask_family("slic")
+@mask_family("slic", on_cpu=True)
 def slic(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) -> Tensor:
     """Hide whole SLIC segments of each image, in random order; see `hide_in_order` for what is exact.
 
@@ -140,7 +140,7 @@ def slic(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) ->
     return hide_segments(keys, segment_batch(batch, "slic"), hidden_fraction=hidden_fraction)
 
 
-@mask_family("quickshift")
+@mask_family("quickshift", on_cpu=True)
 def quickshift(keys: Tensor, batch: Batch, *, hidden_fraction: tuple[float, float]) -> Tensor:
     """Hide whole quickshift segments of each image; arguments, result and errors are those of `slic`."""
     return hide_segments(keys, segment_batch(batch, "quickshift"), hidden_fraction=hidden_fraction)

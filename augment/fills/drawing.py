@@ -20,7 +20,7 @@ FILLS = FunctionRegistry("fill", "fill", Entry, inputs=("images", "visible", "ke
 
 
 def fill(
-    name: str, *, looks_into_hole: bool = False, check: Check | None = None
+    name: str, *, looks_into_hole: bool = False, on_cpu: bool = False, check: Check | None = None
 ) -> Callable[[AnyFunction], AnyFunction]:
     """Register the decorated function as a fill.
 
@@ -32,6 +32,7 @@ def fill(
     Args:
         name: a Python identifier, under which configuration files and commands know the fill.
         looks_into_hole: whether the result depends on what was hidden.
+        on_cpu: whether a CPU computes it, whatever device the images are on.
         check: raises InputError for options out of their ranges; its parameters name those that it looks at.
 
     Raises:
@@ -42,7 +43,7 @@ def fill(
         ... def fill_grey(images, visible, *, value: float = 0.5):
         ...     return draw(images, visible, torch.full_like(images, value))
     """
-    return FILLS.register(name, check, looks_into_hole=looks_into_hole)
+    return FILLS.register(name, check, looks_into_hole=looks_into_hole, on_cpu=on_cpu)
 
 
 def apply_fill(name: FillName, images: Tensor, visible: Tensor, *, keys: Tensor, mean: Sequence[float]) -> Tensor:

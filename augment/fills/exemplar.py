@@ -33,7 +33,7 @@ _HIDDEN = -1
 Array = NDArray[Any]
 
 
-@fill("exemplar")
+@fill("exemplar", on_cpu=True)
 def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Fill every hole with a piece of the same picture, shifted by the offset t whose surroundings match the rim best.
 

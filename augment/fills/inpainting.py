@@ -14,7 +14,7 @@ from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixe
 INPAINTING_RADIUS = 3
 
 
-@fill("inpainting")
+@fill("inpainting", on_cpu=True)
 def fill_inpainting(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Tensor:
     """Inpaint hidden pixels with the fast marching method.
 

@@ -16,7 +16,7 @@ from maskrobust.errors import library_needed
 IMPUTATION_NOISE_STD = 0.01
 
 
-@fill("linear_imputation")
+@fill("linear_imputation", on_cpu=True)
 def fill_linear_imputation(images: Tensor, visible: Tensor, keys: Tensor, mean: Sequence[float]) -> Tensor:
     """Make every hidden pixel the weighted mean of its eight neighbours, plus a little noise.
 

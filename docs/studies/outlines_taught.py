@@ -65,7 +65,7 @@ def pretrained(network: nn.Module, data: Fashion, arm: str, seed: int) -> float:
     module = MaskedPretraining(
         network, mean=data.mean, std=data.std, layer_masking={"padding": padding}, seed=seed, **OPTIONS
     )
-    module.masks = ObjectHoles(whose)
+    module.training_masks = ObjectHoles(whose)
     fit = trainer(EPOCHS)
     with computing(padding):
         fit.fit(module, datamodule=data)

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from maskrobust.augment import Batch, RandomMasking, fold_in, patches, sample_keys
+from maskrobust.augment import Batch, fold_in, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
@@ -43,9 +43,7 @@ from maskrobust.lm_modules.training.training_masks import (
     BY_LAYER_MASKING,
     PresentedImages,
     TrainingMasking,
-    build_masking,
     evaluation_fill,
-    present_masked,
     present_whole,
 )
 
@@ -91,7 +89,9 @@ class MaskRobustClassifier(TrainingModule):
     """A classifier trained on masked images.
 
     The hole of a training image follows from (`seed`, sample id, optimiser step) alone, so a resumed run, or one on
-    more processes, draws the same holes.
+    more processes, draws the same holes. What a CPU computes (superpixels, enclosing circles, fills by inpainting,
+    exemplars or linear imputation) and any of several fills are drawn by the loader processes of
+    `maskrobust.train.data`, without `mix`, and follow from (`seed`, sample id, epoch).
 
     Args:
         architecture: name for `maskrobust.build_network`; or a class or function of your own, as in "my_module.MyNet";
@@ -222,7 +222,6 @@ class MaskRobustClassifier(TrainingModule):
         self.masking = masking
         own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
         self.validation_method = own if masking in BY_LAYER_MASKING else evaluation_fill(fill)
-        self.training_masks: RandomMasking | None = None
         self._class_weights: Tensor | None = None
         self._backbone: frozenset[str] = frozenset()
         self._compiled: CompiledNetwork | None = None
@@ -367,21 +366,6 @@ class MaskRobustClassifier(TrainingModule):
         head = [] if path is None else [*network.get_submodule(path).parameters()]
         return frozenset(name for name, each in self.named_parameters() if not any(each is other for other in head))
 
-    def build_masks(self, source: object) -> None:
-        """Build the mask policy that `present` draws from; a fit does so in its setup.
-
-        Args:
-            source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
-
-        Raises:
-            InputError: silhouettes are asked for and the source has none to give, or masks or objective depend on
-                objects and no training image has an object mask.
-        """
-        if self.masking == "none":
-            return
-        device = self.device if self._trainer is None else self._trainer.strategy.root_device  # where a setup leads
-        self.training_masks = build_masking(self.hparams, source, device)
-
     def on_train_start(self) -> None:
         """Put the teacher, and a network of which a part is trained, into eval mode.
 
@@ -449,13 +433,7 @@ class MaskRobustClassifier(TrainingModule):
         batch, partners, own_weight = mix(batch, self.hparams["mix"], key)
         if self.masking == "none":
             return present_whole(batch)._replace(partners=partners, own_weight=own_weight)
-        if self.training_masks is None:
-            raise RuntimeError(
-                "training with masks needs the mask policy, which is built when a fit starts, got a training step "
-                "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
-            )
-        keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids), self.global_step)
-        shown = present_masked(self.training_masks, self.masking, keys, batch)
+        shown = self._presented(batch)
         return shown if self.hparams["mix"] == "none" else shown._replace(partners=partners, own_weight=own_weight)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
-from maskrobust.augment import Batch
+from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.axes import channels_last
 from maskrobust.lm_modules.methods import normalise
@@ -27,6 +28,15 @@ from maskrobust.lm_modules.training.optimisation import (
 )
 from maskrobust.lm_modules.training.plain_batches import as_batch
 from maskrobust.lm_modules.training.processes import SampleMean, keep_layers_in_sync
+from maskrobust.lm_modules.training.training_masks import (
+    DrawsInLoader,
+    PresentedBatch,
+    PresentedImages,
+    TrainingMasking,
+    build_masking,
+    computes_on_cpu,
+    present_masked,
+)
 
 _BITS_OF_PLACES = 40
 
@@ -38,7 +48,13 @@ class TrainingModule(pl.LightningModule):
         mean: channel means in [0, 1], for normalisation.
         std: channel standard deviations.
         metrics: what is logged of each sample, by name.
+
+    Attributes:
+        masking: how holes are presented.
+        training_masks: draws them; None before `build_masks`.
     """
+
+    masking: TrainingMasking
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Mapping[str, SampleMean]) -> None:
         super().__init__()
@@ -47,6 +63,9 @@ class TrainingModule(pl.LightningModule):
         self._places: dict[tuple[bool, int], int] = {}
         self._numbers_samples = False
         self._planned: tuple[ScheduleName, float, float] | None = None  # the schedule, its warm-up and its peak
+        self.training_masks: RandomMasking | None = None
+        self._draws: DrawsInLoader | None = None
+        self._shown: PresentedImages | None = None  # as the loader has drawn the batch that comes next
         self.metrics = MetricCollection(dict(metrics), compute_groups=False)
 
     def setup(self, stage: str) -> None:
@@ -66,8 +85,9 @@ class TrainingModule(pl.LightningModule):
         self._axes = axes_of_parameters(self)
 
     def on_train_epoch_start(self) -> None:
-        """Count the samples of each training loader anew."""
+        """Count the samples of each training loader anew, and leave to it what a CPU draws."""
         self._places = {key: value for key, value in self._places.items() if not key[0]}
+        self._leave_draws_to_loader()
 
     def on_validation_epoch_start(self) -> None:
         """Count the samples of each other loader anew."""
@@ -83,6 +103,8 @@ class TrainingModule(pl.LightningModule):
         Raises:
             InputError: it is no batch; see `as_batch`.
         """
+        if isinstance(batch, PresentedBatch):
+            batch, self._shown = batch
         if isinstance(batch, Batch):
             return batch
         rank, ranks, key = self.trainer.global_rank, self.trainer.world_size, (self.trainer.training, dataloader_idx)
@@ -109,9 +131,10 @@ class TrainingModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Have the first step take the rate of this training's peak and length, where these are others than they were.
 
-        A resumed training may have another length. Lightning's tuners change `learning_rate` and the batch size when
-        the schedule is there already.
+        A resumed training may have another length, and no start of the epoch that it goes on with. Lightning's tuners
+        change `learning_rate` and the batch size when the schedule is there already.
         """
+        self._leave_draws_to_loader()
         for schedule in (each.scheduler for each in self.trainer.lr_scheduler_configs):
             if isinstance(schedule, LambdaLR):
                 if self._planned is not None:
@@ -122,6 +145,48 @@ class TrainingModule(pl.LightningModule):
                 rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
                 for group, base, factor in rates:
                     group["lr"] = base * factor(schedule.last_epoch)
+
+    def build_masks(self, source: object) -> None:
+        """Build the mask policy of the training, if it has one; a fit does so when it starts.
+
+        Args:
+            source: a `SilhouetteSource` where a mask family draws silhouettes, such as the data module.
+
+        Raises:
+            InputError: silhouettes are asked for and the source has none to give, or masks or objective depend on
+                objects and no training image has an object mask.
+        """
+        if self.masking == "none":
+            return
+        arguments = {"fill": "mean", "mask_probability": 1.0, **self.hparams}
+        on_cpu = computes_on_cpu(arguments, self.masking)
+        device = self.device if self._trainer is None else self._trainer.strategy.root_device  # where a setup leads
+        self.training_masks = build_masking(arguments, source, torch.device("cpu") if on_cpu else device)
+        if on_cpu:
+            epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+            self._draws = DrawsInLoader(self.training_masks, self.masking, int(self.hparams["seed"]), epoch)
+
+    def _leave_draws_to_loader(self) -> None:
+        """Let a loader that has not begun to read draw what a CPU computes, unless images are mixed before."""
+        loader: Any = self.trainer.train_dataloader
+        if self._draws is not None:
+            self._draws.epoch.fill_(self.current_epoch)
+            if hasattr(loader, "draw_by") and self.hparams.get("mix", "none") == "none":
+                loader.draw_by(self._draws)
+
+    def _presented(self, batch: Batch) -> PresentedImages:
+        """A training batch with its holes: those that its loader has drawn, or else those of this step."""
+        shown, self._shown = self._shown, None
+        if shown is None:
+            if self.training_masks is None:
+                raise RuntimeError(
+                    "training with masks needs the mask policy, which is built when a fit starts, got a training step "
+                    "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
+                )
+            device = torch.device("cpu") if self._draws else batch.images.device
+            keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids.to(device)), self.global_step)
+            shown = present_masked(self.training_masks, self.masking, keys, batch.to(device))
+        return shown.to(batch.images.device)
 
     def _optimised(
         self,

@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from maskrobust.augment import Batch, RandomMasking, fold_in, sample_keys
+from maskrobust.augment import Batch, fold_in, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked
@@ -27,7 +27,7 @@ from maskrobust.lm_modules.training.classifier_arguments import check_values_of
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.reconstruction import Decoder, patch_normalised, reconstruction_loss
-from maskrobust.lm_modules.training.training_masks import build_masking
+from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
 
 class MaskedPretraining(TrainingModule):
@@ -65,6 +65,8 @@ class MaskedPretraining(TrainingModule):
             layers.
         UnsupportedNetworkError: layer masking cannot read the network.
     """
+
+    masking: TrainingMasking = "layer_masking"
 
     def __init__(
         self,
@@ -106,7 +108,6 @@ class MaskedPretraining(TrainingModule):
         if channels_last and (memory_format := MEMORY.get(self.maps.axes + 2)):
             for part in (self.network, self.decoder):
                 part.to(memory_format=memory_format)  # type: ignore[call-overload]
-        self.masks: RandomMasking | None = None
 
     def forward(self, images: Tensor, visible: Tensor) -> Tensor:
         """What the hidden pixels show, in the unit of `patch_normalised`.
@@ -164,13 +165,15 @@ class MaskedPretraining(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float32."""
-        loss = self._losses(batch, self._keys(batch, self.global_step)).mean()
+        loss = self._losses(batch, self._presented(batch).kept).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss with holes that are the same in each epoch."""
-        self._log_mean("val/loss", batch, self._losses(batch, self._keys(batch, None)), prog_bar=True)
+        self._log_mean(
+            "val/loss", batch, self._losses(batch, self._draw_visible(batch, self._keys(batch, None))), prog_bar=True
+        )
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -202,20 +205,26 @@ class MaskedPretraining(TrainingModule):
         """Refuse `fit`'s option to compile the network: its maps are taken by hooks."""
         raise InputError("compile must be false in pre-training, which takes maps inside the network; leave it out.")
 
-    def _losses(self, batch: Batch, keys: Tensor) -> Tensor:
-        visible = self._draw_visible(batch, keys)
+    def _losses(self, batch: Batch, visible: Tensor) -> Tensor:
         targets, _, _ = self._targets(batch)
         return reconstruction_loss(self(batch.images, visible), targets, batch.known & ~visible)
 
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         return patch_normalised(self._normalise(batch.images), batch.known, int(self.hparams["patch_size"]))
 
+    def setup(self, stage: str) -> None:
+        """Build the mask policy of a fit, which loaders may be left to draw from."""
+        super().setup(stage)
+        if stage == "fit" and self.training_masks is None:
+            self.build_masks(getattr(self.trainer, "datamodule", None))
+
     def _keys(self, batch: Batch, step: int | None) -> Tensor:
         keys = sample_keys(int(self.hparams["seed"]), batch.ids)
         return keys if step is None else fold_in(keys, step)
 
     def _draw_visible(self, batch: Batch, keys: Tensor) -> Tensor:
-        if self.masks is None:
-            arguments = {**self.hparams, "fill": "mean", "mask_probability": 1.0}
-            self.masks = build_masking(arguments, getattr(self._trainer, "datamodule", None), self.device)
-        return self.masks.draw_visible(keys, batch)
+        if self.training_masks is None:
+            self.build_masks(getattr(self._trainer, "datamodule", None))
+        assert self.training_masks is not None
+        device = torch.device("cpu") if self._draws else batch.images.device
+        return self.training_masks.draw_visible(keys.to(device), batch.to(device)).to(batch.images.device)

@@ -4,6 +4,8 @@ That is images with filled holes, or with holes that layer masking ignores.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -22,8 +24,10 @@ from maskrobust.augment import (
     fold_in,
     read_families,
     read_fills,
+    sample_keys,
     uniform,
 )
+from maskrobust.augment.batch import in_unit_range
 from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError
 
@@ -87,6 +91,18 @@ def build_masking(arguments: Mapping[str, Any], source: object, device: torch.de
         check_holes(source)
     probability, exchanged = float(arguments["mask_probability"]), float(arguments.get("exchange_holes", 0.0))
     return RandomMasking(family, arguments["fill"], probability, tuple(arguments["mean"]), exchanged)
+
+
+def computes_on_cpu(arguments: Mapping[str, Any], masking: TrainingMasking) -> bool:
+    """Whether a CPU computes holes or fills of a training, or waits for which images have which of several fills.
+
+    Args:
+        arguments: those of `build_masking`.
+        masking: how holes are presented; layer masking draws no fill.
+    """
+    chosen = [each for each in read_families(arguments["mask_family"]) if each.weight > 0]
+    fills = [] if masking == "layer_masking" else [each for each in read_fills(arguments["fill"]) if each.weight > 0]
+    return len(fills) > 1 or any(each.entry.on_cpu for each in chosen + fills)
 
 
 def evaluation_fill(fill: Choice) -> FillName:
@@ -186,6 +202,12 @@ class PresentedImages(NamedTuple):
     kept: Tensor
     object_mask: Tensor
 
+    def to(self, device: torch.device) -> "PresentedImages":
+        """The same on a device, with images in [0, 1], as `Batch.to`."""
+        there = partial(Tensor.to, device=device, non_blocking=device.type != "cpu")
+        moved = PresentedImages._make(None if each is None else there(each) for each in self)
+        return moved._replace(images=in_unit_range(moved.images))
+
     @property
     def is_masked(self) -> Tensor:
         """(B,) bool, whether anything is hidden."""
@@ -220,6 +242,40 @@ def present_masked(masks: RandomMasking, masking: TrainingMasking, keys: Tensor,
     images, hole, partners, own_weight = masks(keys, batch, by_fill)
     shown = None if by_fill is None else hole | by_fill[:, None, None, None]
     return PresentedImages(images, shown, partners, own_weight, hole, batch.object_mask)
+
+
+class PresentedBatch(NamedTuple):
+    """A batch as a loader yields it that draws holes.
+
+    Attributes:
+        batch: what was loaded.
+        shown: what the network sees of it.
+    """
+
+    batch: Batch
+    shown: PresentedImages
+
+
+@dataclass(frozen=True)
+class DrawsInLoader:
+    """Draws the holes of batches where they are loaded; each follows from (seed, sample id, epoch) alone.
+
+    Attributes:
+        masks: the policy, whose inputs are on the CPU. Fills of uint8 images are rounded to their steps of 1/255.
+        masking: as of `present_masked`.
+        seed: seed of the holes.
+        epoch: () int64 in shared memory, so that loader processes that stay see it change.
+    """
+
+    masks: RandomMasking
+    masking: TrainingMasking
+    seed: int
+    epoch: Tensor
+
+    def __call__(self, batch: Batch) -> PresentedBatch:
+        """A batch with the holes that it has in this epoch."""
+        keys = fold_in(sample_keys(self.seed, batch.ids), int(self.epoch))
+        return PresentedBatch(batch, present_masked(self.masks, self.masking, keys, batch))
 
 
 def _unmixed(ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -108,6 +108,10 @@ class TrainingLoader(DataLoader[Batch]):
         self.begin()
         yield from super().__iter__()
 
+    def draw_by(self, draw: Callable[[Batch], Any]) -> None:
+        """Yield what a function makes of each batch, from the next pass on; loader processes call it."""
+        self.collate_fn = draw
+
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
         return {}

@@ -163,7 +163,7 @@ def test_hidden_pixels_change_no_bit_of_the_maps_and_the_prediction(padding, tra
         torch.equal(*pair) for one, other in zip(before, after, strict=True) for pair in zip(one, other, strict=True)
     )
     assert torch.equal(module(batch.images, visible), module(redrawn, visible))
-    losses = [module._losses(batch._replace(images=each), module._keys(batch, 3)) for each in (batch.images, redrawn)]
+    losses = [module._losses(batch._replace(images=each), visible) for each in (batch.images, redrawn)]
     assert not torch.equal(*losses)  # through the targets
 
 
@@ -183,7 +183,7 @@ def test_the_gradient_reaches_what_the_maps_depend_on_and_all_else_is_frozen(arc
     with torch.no_grad():
         for parameter in module.parameters():  # blocks may begin as the identity, whose gradient is 0
             parameter.copy_(parameter if parameter.any() else torch.full_like(parameter, 0.5))
-    module._losses(batch, module._keys(batch, 0)).mean().backward()
+    module._losses(batch, module._draw_visible(batch, module._keys(batch, 0))).mean().backward()
     named = [(name, each) for name, each in module.named_parameters() if each.grad is not None]
     reached = {name for name, each in named if each.grad.any() or "tokens" in name}  # deep maps may be all visible
     trained = {name for name, each in module.named_parameters() if each.requires_grad}

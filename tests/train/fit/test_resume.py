@@ -1,12 +1,14 @@
 """Nothing is lost: a run that was interrupted, however, ends with the weights of one that was not."""
 
 import json
+import os
 from functools import cache
 
 import pytest
 import torch
 import yaml
 
+from maskrobust.lm_modules.training import module as training_module, training_masks
 from maskrobust.train.cli import main
 from tests.train.runs import last, rows, run
 from tests.train.test_cli import sentence_of
@@ -105,13 +107,40 @@ def stopped(given, capsys):
     return end.value.code, line
 
 
-def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(tmp_path, undisturbed):
-    interruption = {"kind": "kill", "step": 20}
-    run(arguments(tmp_path, "--save_every_n_steps=4", interruption=interruption, num_workers=2), status=-9)
+DRAWN_IN_LOADER = "--model.mask_family={slic: 1, blobs: 1}", "--model.fill={inpainting: 1, random_colour: 1}"
+
+
+@pytest.mark.parametrize("drawn", [(), DRAWN_IN_LOADER], ids=["on the device", "in the loader"])
+def test_a_run_killed_while_it_saves_within_an_epoch_ends_as_if_it_had_not_been(tmp_path, whole, drawn):
+    interruption, undisturbed = {"kind": "kill", "step": 20}, torch.load(last(whole(*drawn)))
+    run(arguments(tmp_path, "--save_every_n_steps=4", *drawn, interruption=interruption, num_workers=2), status=-9)
     assert torch.load(last(tmp_path))["global_step"] == 16
     assert sorted(path.name for path in last(tmp_path).parent.glob("*.ckpt")) == ["best.ckpt", "last.ckpt"]
-    main(arguments(tmp_path, ckpt_path="last", num_workers=2))
+    main(arguments(tmp_path, *drawn, ckpt_path="last", num_workers=2))
     assert_ends_the_same(tmp_path, undisturbed)
+
+
+def test_holes_that_a_cpu_computes_are_drawn_where_batches_are_loaded(tmp_path, monkeypatch):
+    """In other processes, otherwise in each epoch, and in the training process where images are mixed before."""
+    drawn, present = [], training_masks.present_masked
+
+    def noted(masks, masking, keys, batch):
+        shown = present(masks, masking, keys, batch)
+        drawn.append((os.getpid(), keys.tolist(), batch.ids.tolist()))
+        (tmp_path / f"{len(drawn)}-{os.getpid()}").write_text(json.dumps(drawn[-1]))
+        return shown
+
+    for module in (training_masks, training_module):
+        monkeypatch.setattr(module, "present_masked", noted)
+    for workers, more in ((2, ()), (2, ("--model.mix=mixup",)), (0, ())):
+        main(arguments(tmp_path / f"{workers}{len(more)}", *DRAWN_IN_LOADER, *more, num_workers=workers))
+        found = [json.loads(path.read_text()) for path in tmp_path.glob("*-*")]
+        [path.unlink() for path in tmp_path.glob("*-*")]
+        assert len(found) == 24 and ({pid for pid, *_ in found} == {os.getpid()}) == (workers == 0 or bool(more))
+        if not more:
+            by_id = [dict(zip(ids, keys, strict=True)) for _, keys, ids in found]
+            of_ids = {each: {keys[each] for keys in by_id if each in keys} for ids in by_id for each in ids}
+            assert len(of_ids) == 90 and {len(keys) for keys in of_ids.values()} == {2}, "one key an epoch"
 
 
 def test_a_run_all_of_whose_processes_are_told_to_stop_saves_and_goes_on(tmp_path, undisturbed):
