@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from maskrobust import load_network
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.explain.pictures import read_picture
@@ -91,6 +92,27 @@ def test_play_hides_it_behind_every_hole(trained, tmp_path):
         asked = ask_about_hole([network], ["mean", "layer_masking"], picture.image, hole, picture.known)
         shown.append([each.answers for each in asked])
     assert shown[0] == shown[1] and len(shown[0]) == 3
+
+
+def test_an_explanation_never_shows_a_network_what_the_image_hides(trained, tmp_path, monkeypatch):
+    """Equal answers for two paints do not tell: hidden pixels are black by then, and a black hole can be read, too."""
+    shown, predictor = [], TrainedNetwork.predictor
+
+    def watched(self, method):
+        ask = predictor(self, method)
+
+        def asked(images, visible, keys):
+            shown.append(visible)
+            return ask(images, visible, keys)
+
+        return asked
+
+    monkeypatch.setattr(TrainedNetwork, "predictor", watched)
+    images = write(tmp_path, 1)
+    answers("explain", trained, images, tmp_path / "out")
+    known = read_picture("0", images / "val/cat/0.png", 32, Reading({"hidden_box": [*STAMP]})).known
+    seen = torch.cat(shown).any(dim=0)
+    assert torch.equal(seen, known) and not known.all()
 
 
 def test_masks_of_a_training_say_nothing_about_other_images_and_two_trainings_must_agree(
