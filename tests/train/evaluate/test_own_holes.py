@@ -1,6 +1,7 @@
 """`maskrobust evaluate` on images with holes of their own: from files to rows, table and page."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from scipy import stats
 
 from maskrobust.augment import HoleBank
-from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE
+from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE, NO_PAIR
 from maskrobust.lm_modules.reliance.plan import WITHOUT_HOLES
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
@@ -138,6 +139,20 @@ def test_a_stamp_at_one_place_tells_nothing(tmp_path, capsys):
     for row in rows_of(out, measure="own_hole_pull", compared_with=""):
         assert row.value == 0.0
     assert "Holes alone are not shown to tell the class" in squeezed(capsys.readouterr().out)
+
+
+def test_a_split_of_one_class_says_why_nothing_is_known_of_its_holes(tmp_path, capsys):
+    root = write_gaps(write_gaps(tmp_path / "images", 4, split="train"), 40)
+    for number in (1, 2, 3):
+        shutil.rmtree(root / "test" / f"class{number}")
+    out = evaluate(root)
+    for name in ("own_hole_pull", "holes_tell", "holes_pull"):
+        rows = rows_of(out, measure=name, compared_with="")
+        assert rows and all("it takes" in row.undefined_because for row in rows)
+    told = squeezed(capsys.readouterr().out)
+    assert "What holes alone tell is not known: it takes images of two classes, and of three objects." in told
+    assert f"Under black fill the pull of holes is {NO_PAIR}" in told
+    assert rows_of(out, measure="exchanged_holes_accuracy", compared_with="")[0].images == 10
 
 
 @pytest.mark.parametrize(
