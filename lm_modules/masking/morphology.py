@@ -318,10 +318,11 @@ def propagate_visible(
     if is_traced():
         propagated: Tensor = _propagate_in_run(visible, kernel_size, stride, padding, dilation, ceil_mode)
         return propagated
-    if not can_inspect(visible):
+    if visible.ndim == 5 or not can_inspect(visible):  # of volumes the pass takes far longer than this
         return functional.propagate_visible(visible, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    if visible.ndim != 4:
-        return _propagate_stacked(visible, kernel_size, stride, padding, dilation, ceil_mode)
+    if visible.ndim == 3:  # signals are images of one line
+        of_images = (1, *kernel_size), (1, *stride), (*padding, 0, 0), (1, *dilation), ceil_mode
+        return propagate_visible(visible.unsqueeze(2), *of_images).squeeze(2)
     import cv2
 
     batch, _, *sizes = visible.shape
@@ -357,29 +358,6 @@ def _propagate_in_run(
 @_propagate_in_run.register_fake
 def _(visible: Tensor, *window: Any) -> Tensor:
     return visible.new_empty(*visible.shape[:2], *output_size(visible.shape[2:], *window))
-
-
-def _propagate_stacked(
-    visible: Tensor, kernel_size: Sizes, stride: Sizes, padding: Padding, dilation: Sizes, ceil_mode: bool
-) -> Tensor:
-    """`propagate_visible` of signals as images of one line, and of volumes plane by plane."""
-    if visible.ndim == 3:
-        one = (1,)
-        window = one + kernel_size, one + stride, (*padding, 0, 0), one + dilation, ceil_mode
-        return propagate_visible(visible.unsqueeze(2), *window).squeeze(2)
-    batch, _, depth, *_ = visible.shape
-    of_planes = kernel_size[1:], stride[1:], padding[:4], dilation[1:], ceil_mode
-    planes = propagate_visible(visible.flatten(0, 2).unsqueeze(1), *of_planes)
-    planes = planes.reshape(batch, depth, *planes.shape[2:])
-    count = output_size((depth,), kernel_size[:1], stride[:1], padding[4:], dilation[:1], ceil_mode)[0]
-    seen = planes.new_zeros(batch, count, *planes.shape[2:])
-    for index in range(count):
-        start = index * stride[0] - padding[4]
-        taps = [start + tap * dilation[0] for tap in range(kernel_size[0])]
-        read = [tap for tap in taps if 0 <= tap < depth]
-        if read:
-            seen[:, index] = planes[:, read].any(dim=1)
-    return seen.unsqueeze(1)
 
 
 def output_size(
