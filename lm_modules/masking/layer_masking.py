@@ -281,9 +281,10 @@ class LayerMasking(nn.Module):
 
     def _takes_all_sizes(self, images: Tensor, sizes: Tensor) -> bool:
         """Whether the network computes images of several sizes together, as far as a pass without values shows."""
-        kind = tuple((id(module), module.training) for module in self.network.modules())
+        shape = *images.shape[:2], *sizes.amax(0).tolist()
+        kind = shape[1:], *((id(module), module.training) for module in self.network.modules())
         if kind not in self._known_to_join:
-            self._known_to_join[kind] = computes_together(self.network, self.options, images.shape, sizes)
+            self._known_to_join[kind] = computes_together(self.network, self.options, shape, sizes)
         return self._known_to_join[kind]
 
     def _answer_size(self, images: Tensor, visible: Tensor, finish: Callable[[Any], Any], step: Step) -> Any:

@@ -327,7 +327,7 @@ def _reduced(x: Masked, spatial: tuple[int, ...], keepdim: bool, reduced: Tensor
     def extent_after(extent: Tensor) -> Tensor:
         if not keepdim:
             return extent[:, [at - 1 for at in kept]]
-        return extent.index_fill(1, torch.tensor(of_map) - 1, 1)
+        return extent.index_fill(1, extent.new_tensor(of_map) - 1, 1)
 
     def spread(numbers: Tensor) -> Tensor:
         return numbers.sum([at + 1 for at in of_map], keepdim)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
+from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, layer_masking
+from maskrobust.lm_modules.masking.sizes import joined
 from tests.lm_modules.masking.cases import OPTIONS, Function, assert_close, tensors_of
 from tests.lm_modules.masking.dense_networks import ContextNet
 from tests.lm_modules.masking.networks import randomise, seeded
@@ -317,6 +318,29 @@ def test_whether_all_sizes_go_together_is_asked_anew_once_a_part_is_another():
     for head in (nn.Sequential(WithoutSize()), TimesSize()):
         masked.network.head = head[0] if isinstance(head, nn.Sequential) else head.eval()
         assert_close(masked(canvas, sizes=SMALL), torch.cat([masked.network(each) for each in images]), 1e-9)
+
+
+class AddsMeanOfRows(nn.Module):
+    """Broadcasts a map one row high, where the map is higher than that, for which no rule takes all sizes together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=8, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return (x + x.mean(2, keepdim=True)).square().mean((2, 3))
+
+
+def test_whether_all_sizes_go_together_is_asked_anew_for_a_map_of_another_size(monkeypatch):
+    network, asked = AddsMeanOfRows().double().eval(), []
+    masked = LayerMasking(network)
+    monkeypatch.setattr(layer_masking, "joined", lambda outputs, rows: asked.append(len(rows)) or joined(outputs, rows))
+    for sizes in ([(8, 24), (8, 16)], [(32, 24), (16, 24)], [(8, 24), (8, 16)]):
+        canvas, _, images, _ = draw_batch(torch.tensor(sizes), holes=False)
+        alone = torch.cat([network(each) for each in images])
+        assert_close(masked(canvas, sizes=torch.tensor(sizes)), alone, 1e-9)
+    assert asked == [2], "images of one height in one pass, the others by themselves"
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
