@@ -1,6 +1,7 @@
 """`maskrobust evaluate`: measure accuracy with parts hidden, and reliance on outlines, of trained networks."""
 
 import functools
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust evaluate` with command-line arguments, the command first."""
     start = time.monotonic()
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    from maskrobust.train.evaluate.kept import KEPT
     from maskrobust.train.evaluate.measure import ask, load
     from maskrobust.train.evaluate.summary import predictions_csv, summarise
     from maskrobust.train.report.examples import draw_examples
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
             sample_name = functools.partial(data.sample_name, config.split)
             predictions = predictions_csv(answered.runs, config.plan.hidden_fractions, data.class_names, sample_name)
             write_text(config.out / "predictions.csv", predictions)
+        shutil.rmtree(config.out / KEPT, ignore_errors=True)
         if run is not None:
             log_evaluation(run, results, config.out / "report.html")
     first, *remarks = said(results)

@@ -1,7 +1,7 @@
 """Ask the networks of an evaluation about the data under every masking method, on all processes together."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter, length_hint
 from typing import NamedTuple, TypeVar
@@ -24,9 +24,10 @@ from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, numbered_batches
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
+from maskrobust.train.evaluate.kept import answer_store, ask_once
 from maskrobust.train.networks import load_networks, measurement_of
 from maskrobust.train.probe import read_outlines
-from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first
+from maskrobust.train.running.processes import first_of_each_machine_first, gathered, gathered_by_first, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.provenance import digest
 from maskrobust.train.types import Split
@@ -82,7 +83,7 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
     """Ask every network about the split's images, all networks about a batch together.
 
     Batch i is asked by one of the processes, whole, as one process would ask about it: the answers do not depend on the
-    number of processes.
+    number of processes. They are kept on disk, and taken from there by a later call; see `kept`.
 
     Args:
         config: what to measure.
@@ -185,9 +186,12 @@ def _own_part(numbers: range) -> range:
     return numbers[rank::ranks]
 
 
-def _in_order(own: Iterable[tuple[int, Found]]) -> list[Found]:
-    """What all processes have found, by its numbers."""
-    found = [each for of_one in gathered([*own]) for each in of_one]
+def _in_order(
+    own: Iterable[tuple[int, Found]],
+    gather: Callable[[list[tuple[int, Found]]], list[list[tuple[int, Found]]]] = gathered,
+) -> list[Found]:
+    """What all processes have found, by its numbers, where it is gathered."""
+    found = [each for of_one in gather([*own]) for each in of_one]
     return [each for _, each in sorted(found, key=itemgetter(0))]
 
 
@@ -205,6 +209,7 @@ def _ask(
     """Outcomes of all networks, on the first process."""
     device, data, ranks = config.torch_device, config.data, rank_and_number()[1]
     measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device, own)
+    store = answer_store(config, networks, bank, own)
     batches, wanted, count = _asked_batches(config)
 
     def shown(found: Iterable[tuple[int, Found]], description: str, count: int | None) -> Iterator[tuple[int, Found]]:
@@ -215,10 +220,11 @@ def _ask(
         progress.remove_task(task)
 
     images = shown(numbered_batches(batches, _own_part(wanted)), "asking about images", count)
-    about_images = _in_order((number, measurement.ask(batch.to(device))) for number, batch in images)
+    asked = ((number, ask_once(store, measurement, config, batch)) for number, batch in images)
+    about_images = _in_order(asked, gathered_by_first)
     passes = range(len(measurement.passes))
     scenes = shown(at_numbers(measurement.passes, _own_part(passes)), "asking about scenes", len(passes))
-    in_scenes = _in_order((number, measurement.ask_in_scenes(rows)) for number, rows in scenes)
+    in_scenes = _in_order(((number, measurement.ask_in_scenes(rows)) for number, rows in scenes), gathered_by_first)
     if not is_first():
         return None
     found = measurement.joined(about_images, in_scenes)

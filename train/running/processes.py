@@ -74,6 +74,16 @@ def gathered(found: Found) -> list[Found]:
     return of_all_ranks(found)
 
 
+def gathered_by_first(found: Found) -> list[Found]:
+    """What each process has found, on the first one; nothing on the others. Every process must ask."""
+    wait_for_all()
+    if not distributed.is_initialized():
+        return [found]
+    of_all = [found] * distributed.get_world_size() if is_first() else None
+    distributed.gather_object(found, of_all)
+    return of_all or []
+
+
 @contextmanager
 def first_of_each_machine_first() -> Iterator[None]:
     """A block that one process of each machine runs before the others, so that files are fetched once."""

@@ -15,7 +15,7 @@ _ABOUT = """Submits a job to SLURM. The environment, the data and the runs must 
                  itself back into the queue; a job that SLURM preempts or requeues saves as far as SLURM's KillWait lets
                  it. It resumes from the last checkpoint of its --run_name, so give each training a name of its own. A
                  job that has saved nothing yet when its time limit comes near fails: give it a longer --time.
-  evaluate       the same; if it is requeued, it begins again.
+  evaluate       the same; if it is requeued, it goes on.
   claim          a job with one process. Give --array=1-8 for eight of them, which share the runs; the last to end
                  decides. Where one fails, submit the claim again: what is finished is not computed again.
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from maskrobust.lm_modules.reliance.measurement import Measurement
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train import cli
 from maskrobust.train.cli import main
 from tests.processes import started
@@ -40,14 +41,14 @@ def command(tmp_path_factory):
         torch.manual_seed(seed)
         torch.save(MeanColour().state_dict(), folder / f"{seed}.pt")
         networks.append(f"tests.train.networks.MeanColour:{folder / f'{seed}.pt'}")
-    return ["evaluate", f"--network={json.dumps(networks)}", *DATA, *QUICK]
+    return ["evaluate", f"--network={json.dumps(networks)}", "--predictions=true", *DATA, *QUICK]
 
 
 @pytest.fixture(scope="module")
 def alone(command, tmp_path_factory):
     out = tmp_path_factory.mktemp("alone") / "out"
     assert run_all(command, out, 1) == [0]
-    return rows_in(out)
+    return out
 
 
 def rows_in(out):
@@ -56,21 +57,28 @@ def rows_in(out):
 
 
 def run_rank(arguments, rank, ranks, port, asked, signalled):
-    """A process as torchrun starts it, which may get a signal when it has asked so often."""
+    """A process as torchrun starts it, which may get a signal when it asks, or keeps what it asked, so often."""
     os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{ranks}"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
     cli._SECONDS_FOR_THE_FIRST = 0.0
     torch.set_num_threads(1)
-    ask, asks = Measurement.ask, 0
+    ask, save, asks = Measurement.ask, Outcomes.save, 0
+    due, sent, where = (*(signalled or (0, 0)), "asking")[:3]
 
     def counted(self, batch):
         nonlocal asks
         with asked.open("a") as file:
             file.write(f"{rank} {sorted(batch.ids.tolist())}\n")
         asks += 1
-        if signalled is not None and asks == signalled[0]:
-            os.kill(os.getpid(), signalled[1])
+        if (asks, where) == (due, "asking"):
+            os.kill(os.getpid(), sent)
         return ask(self, batch)
+
+    def torn(self, path):
+        save(self, path)
+        if (asks, where) == (due, "keeping"):
+            os.truncate(path, 100)
+            os.kill(os.getpid(), sent)
 
     def waits(**options):
         with (asked.parent / f"waits-{rank}").open("a") as file:
@@ -79,7 +87,7 @@ def run_rank(arguments, rank, ranks, port, asked, signalled):
 
     wait = torch.distributed.barrier
     torch.distributed.barrier = waits
-    Measurement.ask = counted  # type: ignore[method-assign]
+    Measurement.ask, Outcomes.save = counted, torn  # type: ignore[method-assign]
     main(arguments)
 
 
@@ -114,13 +122,59 @@ def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(comm
     assert statuses == [0, 0, 0], "".join((tmp_path / f"errors-{rank}").read_text() for rank in range(3))
     asked = asked_in(tmp_path)
     assert len(asked) == len({line[2:] for line in asked}) == BATCHES and {line[0] for line in asked} == {*"012"}
-    assert rows_in(tmp_path / "out") == alone
+    assert rows_in(tmp_path / "out") == rows_in(alone)
     assert [bool((tmp_path / f"said-{rank}").read_text()) for rank in range(3)] == [True, False, False]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "predictions.csv",
         "reliance.csv",
         "reliance.json",
         "report.html",
     ]
+
+
+@pytest.mark.parametrize(
+    ("number", "where"), [(1, "asking"), (3, "asking"), (4, "keeping"), (BATCHES, "asking")], ids=str
+)
+def test_an_evaluation_that_is_killed_goes_on_and_writes_the_same(command, alone, tmp_path, number, where):
+    """Then as two processes, of which one is killed at once, and then as one again."""
+    out = tmp_path / "out"
+    assert run_all(command, out, 1, signals={0: (number, signal.SIGKILL, where)}) == [-signal.SIGKILL]
+    run_all(command, out, 2, signals={1: (1, signal.SIGKILL)})
+    assert run_all(command, out, 1) == [0]
+    asked = [line[2:] for line in asked_in(tmp_path)]
+    assert len(asked[:number]) == len({*asked[:number]}) and {*asked[:number]} & {*asked[number:]} == {
+        asked[number - 1]
+    }
+    assert rows_in(out) == rows_in(alone) and len({*asked}) == BATCHES
+    for name in ("reliance.csv", "predictions.csv"):
+        assert (out / name).read_bytes() == (alone / name).read_bytes()
+    assert not (out / "answers").exists()
+
+
+@pytest.mark.parametrize(
+    "other", [None, "--seed=1", "--data.texture_informativeness=0", "--plan.patch_size=4", "weights"]
+)
+def test_only_answers_to_the_same_question_are_taken_from_an_evaluation_that_was_stopped(tmp_path, monkeypatch, other):
+    asked, ask, weights = [], Measurement.ask, tmp_path / "weights.pt"
+
+    class Stop(BaseException):
+        pass
+
+    def counted(self, batch):
+        asked.append(batch.ids)
+        if len(asked) == 3:
+            raise Stop
+        return ask(self, batch)
+
+    monkeypatch.setattr(Measurement, "ask", counted)
+    given = ["evaluate", f"--network=tests.train.networks.MeanColour:{weights}", *DATA, *QUICK, "--plan.scenes=0"]
+    torch.save(MeanColour().state_dict(), weights)
+    with pytest.raises(Stop):
+        main([*given, f"--out={tmp_path / 'out'}"])
+    if other == "weights":
+        torch.save(MeanColour().state_dict(), weights)
+    main([*given, f"--out={tmp_path / 'out'}", *[other] * (other not in (None, "weights"))])
+    assert len(asked) - 3 == (BATCHES if other else BATCHES - 2)
 
 
 def test_one_of_two_processes_is_killed_and_the_other_ends_in_one_sentence(command, tmp_path):

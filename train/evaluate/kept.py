@@ -1,0 +1,69 @@
+"""Keep what networks answer about each batch, so that an evaluation that was stopped goes on."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from maskrobust.augment import Batch, HoleBank, SilhouetteBank
+from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod
+from maskrobust.lm_modules.reliance.outcomes import Outcomes
+from maskrobust.train.evaluate.config import EvaluationConfig
+from maskrobust.train.storage.provenance import device_name, digest, fingerprint
+from maskrobust.train.storage.store import Store
+
+KEPT = "answers"
+"""Folder below that of an evaluation, which is removed where the evaluation ends."""
+
+
+def answer_store(
+    config: EvaluationConfig,
+    networks: Mapping[str, TrainedNetwork],
+    bank: SilhouetteBank | None,
+    own: HoleBank | None,
+) -> Store:
+    """Where answers are kept that follow from all of this, and from a batch.
+
+    Args:
+        config: what is asked, where and how.
+        networks: who is asked, by name.
+        bank: the objects of the split; None for none.
+        own: the holes of the split; None for none.
+    """
+    names = ("classes", "answers", "preprocess", "precision", "split", "seed", "plans")
+    settings = {name: str(getattr(config, name)) for name in names} | {
+        "versions": f"{version('maskrobust')}, {torch.__version__}, {device_name(config.torch_device)}",
+        "networks": {name: _all_of(network) for name, network in networks.items()},
+        "banks": [None if each is None else digest(vars(each)) for each in (bank, own)],
+    }
+    return Store(config.out / KEPT / fingerprint(settings), settings)
+
+
+def _all_of(network: TrainedNetwork) -> str:
+    """Its layers, how pictures are shown to it, and every weight, with the buffers that files leave out."""
+    return f"{network} {network.preprocessing} {digest(dict(network.named_buffers()) | network.state_dict())}"
+
+
+def ask_once(
+    store: Store, measurement: Measurement[NetworkAndMethod], config: EvaluationConfig, batch: Batch
+) -> dict[NetworkAndMethod, Outcomes]:
+    """What everyone answers about a batch, from the store if the batch was asked about already.
+
+    Args:
+        store: that of `answer_store`.
+        measurement: asks the networks.
+        config: whose data have loaded the batch, and on whose device the networks are.
+        batch: on the CPU.
+    """
+    tensors = {name: each for name, each in batch._asdict().items() if each is not None}
+    key = digest({**tensors, "objects": config.data.object_of(batch.ids)})
+    files = {name: f"{number}.npz" for number, name in enumerate(measurement.asked)}
+
+    def make(folder: Path) -> None:
+        for name, outcomes in measurement.ask(batch.to(config.torch_device)).items():
+            outcomes.save(folder / files[name])
+
+    folder = store.get_or_make(key, make)
+    return {name: Outcomes.load(folder / file) for name, file in files.items()}
