@@ -158,7 +158,7 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     result = _compute(run, operation, rule, args, kwargs)
     if changed is not None:
         result = _written(operation, changed, result)
-    elif type(result) in (tuple, list):
+    elif isinstance(result, tuple | list):  # such as the values and places of a maximum
         result = type(result)(_own(part, operands, run, is_part=True, compiles=compiles) for part in result)
     else:
         result = _own(result, operands, run, is_part=False, compiles=compiles)

@@ -9,13 +9,14 @@ operation with `masking_rule`.
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional
-from torch.overrides import resolve_name
+from torch.overrides import get_overridable_functions, resolve_name
 
 from maskrobust.errors import InputError
 
@@ -99,6 +100,38 @@ ASKING_SIZES = {
 """Those of them whose answer depends on the size of the images."""
 
 
+_UNTAGGED = {
+    "absolute", "negative", "multiply", "fix", "isreal", "isclose", "floor_divide", "__floordiv__", "__rfloordiv__",
+    "__rmod__", "__and__", "__rand__", "__or__", "__ror__", "__xor__", "__rxor__", "__invert__", "__eq__", "greater",
+    "greater_equal", "less", "less_equal", "not_equal", "log_sigmoid", "softsign", "tanhshrink", "detach",
+    "float", "double", "half", "bfloat16", "bool", "byte", "char", "short", "int", "long", "arccos", "arccosh",
+    "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "special_digamma", "special_psi", "special_erf",
+    "special_erfc", "special_erfinv", "special_exp2", "special_expit", "special_expm1", "special_gammainc",
+    "special_gammaincc", "special_gammaln", "special_i0", "special_log1p", "special_logit", "special_ndtr",
+    "special_polygamma", "special_round", "special_sinc", "special_xlogy",
+}  # fmt: skip
+"""Functions of entries alone that torch does not tag: most are other names of those that it does."""
+_WITHOUT_RULE = {"equal", "frexp", "mvlgamma", "mvlgamma_", "special_multigammaln", "special_zeta"}
+"""Tagged functions whose result is no tensor of such entries, or that have none at 1."""
+
+
+def pointwise_functions() -> list[Operation]:
+    """Functions of torch that compute each entry from that entry alone, by the tag of an overload of theirs."""
+    of_torch = [each for functions in get_overridable_functions().values() for each in functions]
+    return [each for each in of_torch if _is_pointwise(getattr(each, "__name__", ""))]
+
+
+@cache
+def _is_pointwise(name: str) -> bool:
+    if name in _WITHOUT_RULE or (name.startswith("__i") and name != "__invert__"):  # torch changes these in place
+        return False
+    packet = getattr(torch.ops.aten, name, None)
+    overloads = [getattr(packet, each) for each in packet.overloads()] if isinstance(packet, OpOverloadPacket) else []
+    return not {name, name.removesuffix("_")}.isdisjoint(_UNTAGGED) or any(
+        torch.Tag.pointwise in each.tags for each in overloads
+    )
+
+
 def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
@@ -111,9 +144,9 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
             none, and then the images of each size go through the network by themselves.
 
     Examples:
-        >>> @masking_rule(torch.special.expit)
-        ... def expit(operation, x):
-        ...     return x.with_features(operation(x.features))
+        >>> @masking_rule(torch.cumsum)
+        ... def sums_over_channels(operation, x, dim):  # 1
+        ...     return x.with_features(operation(x.features, dim))
     """
 
     def register(apply: AnyRule) -> AnyRule:

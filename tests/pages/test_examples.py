@@ -32,6 +32,7 @@ def test_the_code_of_a_page_runs_and_its_comments_name_the_shapes(page, tmp_path
     if "coverage" in names:
         assert 0 < names["visible"].sum() < names["visible"].numel()
         assert names["coverage"].amax() < 1  # squeeze-and-excitation
+        assert names["usable"].any() and not names["usable"][~names["visible"]].any()
 
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))

@@ -8,27 +8,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, masked_in
-from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
+from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule, pointwise_functions
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
-ACTIVATIONS = (
-    F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid,
-    F.hardtanh, F.logsigmoid, F.softplus, F.softsign, F.tanhshrink, F.sigmoid, F.tanh, torch.threshold, torch.relu,
-    torch.sigmoid, torch.tanh,
+POINTWISE = pointwise_functions()
+_IS_FINITE = {
+    "abs", "absolute", "neg", "negative", "square", "clamp", "clip", "mul", "multiply", "addcmul", "lerp", "maximum",
+    "minimum", "masked_fill", "log_sigmoid", "clone", "detach", "float", "double", "half", "bfloat16",
+}  # fmt: skip
+FINITE = [each for each in POINTWISE if each.__name__.removesuffix("_") in _IS_FINITE | vars(F).keys()]
+"""Activations and others that are finite, with a finite derivative, at any number."""
+INFINITE_AT_ONE = (
+    torch.atanh, torch.arctanh, torch.erfinv, torch.logit, torch.special.erfinv, torch.special.logit,
+    torch.special.ndtri,
 )  # fmt: skip
-ARITHMETIC = (
-    torch.neg, torch.abs, torch.square, torch.clamp, torch.clip, torch.mul,
-    torch.addcmul, torch.lerp, torch.maximum, torch.minimum,
-)  # fmt: skip
-COPIES = (torch.clone, torch.detach, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16)
+UNLISTED = (F.hardswish, F.hardsigmoid)
+"""Others that torch can override, and does not list."""
 DROPOUT = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout)
-QUOTIENTS = (torch.div, torch.true_divide)
-SINGULAR = (
-    torch.pow, torch.exp, torch.log, torch.log2, torch.log10, torch.log1p, torch.reciprocal, torch.rsqrt, torch.sqrt,
-)  # fmt: skip
+QUOTIENTS = (torch.div, torch.divide, torch.true_divide)
 
 
-@masking_rule(*ACTIVATIONS, *ARITHMETIC, *COPIES, *DROPOUT, any_sizes=True)
+@masking_rule(*FINITE, *UNLISTED, *DROPOUT, any_sizes=True)
 def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
     masked = masked_in((*operands, *kwargs.values()))
@@ -52,27 +52,46 @@ def moved(operation: Operation, x: Any, *args: Any, **kwargs: Any) -> Masked | T
     return carry(result, x.visible.on(result.device), x.axes) if x.is_map else x.with_fresh(result)
 
 
+@masking_rule(*(each for each in POINTWISE if each not in FINITE), any_sizes=True)
+def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Any other function of single positions, such as a root or a comparison: likewise, of 1 at hidden positions.
+
+    At other numbers they may be infinite or NaN, or fail.
+    """
+    return _of_hidden(1, operation, operands, kwargs)
+
+
+@masking_rule(*INFINITE_AT_ONE, any_sizes=True)
+def within_one(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Likewise, of 0.5."""
+    return _of_hidden(0.5, operation, operands, kwargs)
+
+
+@masking_rule(torch.where, any_sizes=True)
+def choice(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
+    """Known where every masked operand is, the condition among them.
+
+    Raises:
+        NotImplementedError: there is nothing to choose from, so that places are asked for.
+    """
+    if len(operands) + len(kwargs) < 3:
+        raise NotImplementedError(
+            f"layer masking lists no positions of a condition; give torch.where two values to choose from, or "
+            f"{OWN_RULE}"
+        )
+    return pointwise(operation, *operands, **kwargs)
+
+
 @masking_rule(*QUOTIENTS, any_sizes=True)
 def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: Any) -> Masked:
     """The same, divided by 1 at hidden positions: by whatever else is there, value or gradient may be NaN."""
     masked = masked_in((numerator, denominator))
     visible = merged(masked, intersection=True)
     if isinstance(denominator, Masked):
-        denominator = _with_hidden_one(denominator, visible)
+        denominator = _with_hidden(1, denominator, visible)
     elif isinstance(denominator, Tensor) and visible is not None and not visible.everything:
         denominator = _with_one_for_hidden_images(denominator, numerator)
     return at_each_position(operation(numerator, denominator, **kwargs), masked, visible)
-
-
-@masking_rule(*SINGULAR, any_sizes=True)
-def singular(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
-    """Roots, powers, logarithms: likewise, of 1 at hidden positions."""
-    masked = masked_in(operands)
-    visible = merged(masked, intersection=True)
-    ones = [_with_hidden_one(operand, visible) if isinstance(operand, Masked) else operand for operand in operands]
-    result = at_each_position(operation(*ones, **kwargs), masked, visible)
-    result.is_of_copies = True
-    return result
 
 
 @masking_rule(Tensor.__pow__, Tensor.__rpow__, any_sizes=True)
@@ -97,6 +116,23 @@ def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> M
     check_images_first(x)
     of_ones = operation is F.local_response_norm  # a quotient
     return x.with_fresh(operation(x.with_hidden_one() if of_ones else x, *args, **kwargs))
+
+
+@masking_rule(F.glu, any_sizes=True)
+def gated(operation: Operation, x: Masked, dim: int = -1) -> Masked:
+    """One half of the channels times the sigmoid of the other, position by position.
+
+    Raises:
+        NotImplementedError: the axis is one of images or positions.
+    """
+    axis = dim % x.ndim
+    if x.has_positions_along(axis):
+        raise NotImplementedError(
+            f"layer masking gates halves of the channels, got axis {dim} of shape {tuple(x.shape)}, which is one of "
+            "images or positions; name the axis of the channels, as in nn.GLU(1)."
+        )
+    result = operation(x.features, dim)
+    return arrange(result, x.arrangement.sliced(axis, 0, result.shape[axis]))
 
 
 @masking_rule(F.softmax, F.log_softmax, F.softmin, torch.softmax, torch.log_softmax, torch.argmax, any_sizes=True)
@@ -231,7 +267,21 @@ def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tenso
     return denominator.masked_fill(hidden.reshape(shape), 1.0)
 
 
-def _with_hidden_one(operand: Masked, visible: VisibleMap | None) -> Tensor:
-    if visible is None or visible is operand.visible:
+def _of_hidden(value: float, operation: Operation, operands: Sequence[Any], kwargs: dict[str, Any]) -> Masked:
+    masked = masked_in(operands)
+    visible = merged(masked, intersection=True)
+    finite = [_with_hidden(value, each, visible) if isinstance(each, Masked) else each for each in operands]
+    result = at_each_position(operation(*finite, **kwargs), masked, visible)
+    result.is_of_copies = True
+    return result
+
+
+def _with_hidden(value: float, operand: Masked, visible: VisibleMap | None) -> Tensor:
+    """An operand with a number where it, or a result, is hidden; truth values as they are."""
+    if operand.dtype == torch.bool or (visible is not None and visible.everything):
+        return operand
+    is_own = visible is None or visible is operand.visible
+    if value == 1 and is_own and operand.is_floating_point():
         return operand.with_hidden_one()
-    return torch.where(visible.positions_along(operand.axes, operand.ndim), operand, 1.0)
+    shown = operand.positions if visible is None else visible.positions_along(operand.axes, operand.ndim)
+    return torch.where(shown, operand, value)

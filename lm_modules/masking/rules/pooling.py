@@ -20,8 +20,12 @@ from maskrobust.lm_modules.masking.axes import (
 from maskrobust.lm_modules.masking.masked import Masked, arrange, carry, check_images_first, ended, slide, without_axes
 from maskrobust.lm_modules.masking.morphology import can_inspect
 from maskrobust.lm_modules.masking.rules.merging import sum_branches
+from maskrobust.lm_modules.masking.rules.pointwise import pointwise
 from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, VisibleMap, Window
+
+_MINIMA = torch.amin, Tensor.amin, torch.min, Tensor.min
+_EXTREMES: dict[str, Any] = {"max": torch.return_types.max, "min": torch.return_types.min}
 
 
 @masking_rule(
@@ -120,7 +124,8 @@ def adaptive_max_pool(
     if return_indices:
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
     if _is_one(output_size):
-        return _largest_visible(x, x.spatial_axes, True, lambda features: operation(features, output_size))
+        found: Tensor = operation(_with_least(x, operation), output_size)
+        return found.masked_fill(x.positions.sum(x.spatial_axes, True) == 0, 0.0)
     visible = _bins(x, output_size)
     return carry(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size), visible)
 
@@ -169,14 +174,28 @@ def total(
     return _of_hidden_zero(x, dim, keepdim, lambda features: operation(features, dim, keepdim, dtype=dtype))
 
 
-@masking_rule(torch.amax, any_sizes=True)
-def largest(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
+@masking_rule(torch.amax, torch.amin, any_sizes=True)
+def extreme(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = False) -> Masked | Tensor:
     """Likewise, over positions of the visible ones."""
     spatial = _spatial(x, dim)
     if not spatial:
         return _over_channels(x, dim, keepdim, operation(x, dim, keepdim))
-    largest = _largest_visible(x, spatial, keepdim, lambda features: operation(features, dim, keepdim))
-    return _reduced(x, spatial, keepdim, largest)
+    found = operation(_with_least(x, operation), dim, keepdim)
+    return _reduced(x, spatial, keepdim, found.masked_fill(x.positions.sum(spatial, keepdim) == 0, 0.0))
+
+
+@masking_rule(torch.max, torch.min, any_sizes=True)
+def extreme_with_place(operation: Operation, x: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Likewise, with the place along the axis, such as the channel; of two tensors the larger at each position."""
+    if isinstance(dim, Tensor):
+        return pointwise(operation, x, dim)
+    spatial = _spatial(x, dim)
+    values, places = operation(_with_least(x, operation) if spatial else x, dim, keepdim)
+    if not spatial:
+        return _EXTREMES[operation.__name__](_over_channels(x, dim, keepdim, each) for each in (values, places))
+    nothing = x.positions.sum(spatial, keepdim) == 0
+    parts = (each.masked_fill(nothing, 0) for each in (values, places))
+    return _EXTREMES[operation.__name__](_reduced(x, spatial, keepdim, each) for each in parts)
 
 
 @masking_rule(torch.norm, any_sizes=True)
@@ -337,10 +356,10 @@ def _reduced(x: Masked, spatial: tuple[int, ...], keepdim: bool, reduced: Tensor
     return carry(reduced, visible, axes)
 
 
-def _largest_visible(x: Masked, axes: tuple[int, ...], keepdim: bool, compute: Callable[[Tensor], Tensor]) -> Tensor:
-    """The largest visible of some axes of positions; 0 where none is."""
-    found = compute(torch.where(x.positions, x.features, torch.finfo(x.dtype).min))
-    return found.masked_fill(x.positions.sum(axes, keepdim) == 0, 0.0)
+def _with_least(x: Masked, operation: Operation) -> Tensor:
+    """The features with a number at hidden positions that no maximum takes, or no minimum."""
+    limits = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
+    return torch.where(x.positions, x.features, limits.max if operation in _MINIMA else limits.min)
 
 
 def _holds_map(x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor | None:

@@ -86,6 +86,17 @@ def transpose(_operation: Operation, x: Masked, *axes: int, **named: int) -> Mas
     return permute(torch.permute, x, order)
 
 
+@masking_rule(torch.movedim, torch.moveaxis, any_sizes=True)
+def move_axes(_operation: Operation, x: Masked, source: Any, destination: Any) -> Masked:
+    """Some axes moved; see `permute`."""
+    pairs = zip(*((each,) if isinstance(each, int) else each for each in (destination, source)), strict=True)
+    moved = sorted((to % x.ndim, axis % x.ndim) for to, axis in pairs)
+    order = [axis for axis in range(x.ndim) if axis not in {axis for _, axis in moved}]
+    for to, axis in moved:
+        order.insert(to, axis)
+    return permute(torch.permute, x, order)
+
+
 @masking_rule(Tensor.mT.__get__)  # type: ignore[attr-defined]
 def transposed(_operation: Operation, x: Masked) -> Masked:
     """The last two axes swapped."""
@@ -109,16 +120,17 @@ def unsqueeze(operation: Operation, x: Masked, dim: int) -> Masked:
 
 
 @masking_rule(torch.squeeze, any_sizes=True)
-def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked:
-    """An axis of one channel less.
+def squeeze(operation: Operation, x: Masked, dim: int | tuple[int, ...] | None = None) -> Masked | Tensor:
+    """An axis of one channel, or of one position, less; without the last of positions, masking ends.
 
     Raises:
-        NotImplementedError: the axis is that of images or positions of a map, or not given.
+        NotImplementedError: the axis is that of images, or not given.
     """
     axes = [] if dim is None else [each % x.ndim for each in ((dim,) if isinstance(dim, int) else dim)]
-    if not axes or (x.is_map and any(axis in x.axes for axis in axes)):
-        raise NotImplementedError(f"layer masking squeezes axes of channels alone, got {dim}; {OWN_RULE}")
-    return arrange(operation(x.features, dim), x.arrangement.without([axis for axis in axes if x.shape[axis] == 1]))
+    if not axes or any(map(x.has_images_along, axes)):
+        raise NotImplementedError(f"layer masking squeezes axes of channels or positions, got {dim}; name the axis.")
+    left = x.arrangement.without([axis for axis in axes if x.shape[axis] == 1])
+    return ended(operation(x.features, dim), left)
 
 
 @masking_rule(Tensor.expand, any_sizes=True)
@@ -210,19 +222,21 @@ def narrow(operation: Operation, x: Masked, dim: int, start: int, length: int) -
 
 @masking_rule(Tensor.__getitem__, operator.getitem, any_sizes=True)
 def index(_operation: Operation, x: Any, place: Any) -> Masked | Tensor:
-    """Slices, and one of an axis, such as the class token, with which masking ends.
+    """Slices, and one of an axis: of channels, or of positions, as the last of a signal and the class token.
+
+    Masking ends with the last axis of positions; the result is 0 for images of which this one is hidden.
 
     Raises:
-        NotImplementedError: another index, or one position of a map.
+        NotImplementedError: another index.
     """
     places = _one_for_each_axis(place, getattr(x, "ndim", 0))
     if not isinstance(x, Masked) or not all(each is None or type(each) in (slice, int) for each in places):
-        raise NotImplementedError(f"layer masking needs an index of slices and numbers, got {place}; {OWN_RULE}")
-    kept = [each for each in places if each is not None]
-    if x.is_map and any(type(kept[axis]) is int for axis in x.spatial_axes):
         raise NotImplementedError(
-            f"layer masking needs an index that keeps all images, and height and width as axes, got {place}; {OWN_RULE}"
+            f"layer masking needs an index of slices and numbers, got {place}; choose by torch.where, or {OWN_RULE}"
         )
+    kept = [each for each in places if each is not None]
+    if x.is_map and x.visible.extent is not None and any(type(kept[axis]) is int for axis in x.spatial_axes):
+        raise DependsOnSize
     arrangement, removed = x.arrangement, []
     for axis, each in enumerate(kept):
         if isinstance(each, int):

@@ -1,5 +1,6 @@
 """Operations by name, of positions alone and of neighbours, as people write them in a forward."""
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -82,6 +83,11 @@ SINGULAR: dict[str, Operation] = {
     "operator **": lambda x: (x.square() - 0.0) ** -0.5,
     "x ** y": lambda x: x.abs() ** x,
     "2 ** x": lambda x: 2**x,
+    "lgamma": lambda x: torch.lgamma(x.square()),
+    "atan2": lambda x: torch.atan2(x, x),
+    "remainder": lambda x: x.exp() % x.square().detach(),
+    "erfinv": lambda x: torch.erfinv(1 - x.square().tanh() / 2),
+    "acosh": lambda x: torch.arccosh(1 + x.square()),
     "local response norm": nn.LocalResponseNorm(3, k=0.0),
     "changed in place": lambda x: F.relu(x).add(1).div_(x.square().sum(1, keepdim=True)),
 }
@@ -92,7 +98,7 @@ _ACTIVATIONS = (
 )  # fmt: skip
 _MODULES = [nn.Threshold(0.1, 0.2), *(kind() for kind in _ACTIVATIONS)]
 _MODULES += [nn.Identity(), nn.Softmax2d(), nn.LocalResponseNorm(3), nn.PReLU(6), nn.ChannelShuffle(2), LayerNorm2d(6)]
-_MODULES += [nn.Softmax(dim=1), nn.LogSoftmax(1)]
+_MODULES += [nn.Softmax(dim=1), nn.LogSoftmax(1), nn.GLU(1), nn.RReLU().eval(), nn.Softshrink(0.2), nn.Hardshrink(0.2)]
 ALONE: dict[str, Operation] = {
     **SMOOTH,
     **{type(module).__name__: module for module in _MODULES},
@@ -134,6 +140,12 @@ ALONE: dict[str, Operation] = {
     "images behind channels": lambda x: (x.transpose(0, 1) * 2).tanh().swapaxes(0, 1),
     "images behind groups": lambda x: x.view(x.size(0), 2, 3, *x.shape[2:]).permute(1, 0, 2, 3, 4).sum(0),
     "a new first axis": lambda x: x[None].sigmoid().sum(0),
+    "moved axes": lambda x: torch.movedim(x, (1, 2), (-1, 1)).tanh().moveaxis(3, 1),
+    "largest and least channel": lambda x: torch.cat([x.max(1, keepdim=True)[0], x.min(dim=1, keepdim=True).values], 1),
+    "larger of two": lambda x: torch.max(x, x.square()) - x.min(x.square()),
+    "chosen": lambda x: torch.where((x > 0) & ~(x >= 0.5) | (x == -1), x, x.sin()) + x.where(x < 0.3, 1.0),
+    "filled": lambda x: x.masked_fill(x < 0, math.inf).clamp(max=2.0) + torch.masked_fill(x, x > 0, 0.5),
+    "whole numbers": lambda x: x * ((x * 8).long() % 3 + 7 % (x.round().int().abs() + 1)),
     "a transposed map": lambda x: x.transpose(2, 3).softmax(1).transpose(3, 2),
 }
 

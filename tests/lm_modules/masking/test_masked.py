@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
@@ -218,6 +219,44 @@ def test_the_most_likely_class_of_a_hidden_position_is_0():
     features, visible = draw_features(6, 4, 5, 6), draw_visible(5, 6)
     network = LayerMasking(as_network(lambda x: x.argmax(dim=1)))
     assert torch.equal(network(features, visible), torch.where(visible[:, 0], features.argmax(dim=1), 0))
+
+
+TAKEN = {
+    "the last of a row": (lambda x: x[..., -1], lambda x: x[..., -1]),
+    "one place": (lambda x: x[:, :, 1, None, -2], lambda x: x[:, :, 1, -2, None]),
+    "one place of some channels": (lambda x: x[:, 1:, 2][..., 0], lambda x: x[:, 1:, 2, 0]),
+    "a squeezed axis": (lambda x: x[:, :, 1:2].squeeze(2), lambda x: x[:, :, 1]),
+    "squeezed axes": (lambda x: x[:, :1, 1:2, 2:3].squeeze((1, -1)).squeeze(-1), lambda x: x[:, 0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("layout", ["channels first", "channels last"])
+def test_positions_may_be_taken_from_a_map_and_are_0_where_they_are_hidden(name, layout):
+    features, visible = draw_features(6, 4, 5, 7), draw_visible(5, 7)
+    taken, expected = TAKEN[name]
+    around = (lambda x: x.permute(0, 2, 3, 1).cos().permute(0, 3, 1, 2)) if layout == "channels last" else torch.cos
+    network = LayerMasking(as_network(lambda x: taken(around(x))))
+    given = torch.where(visible, features, torch.nan)
+    assert_close(network(given, visible), expected(torch.where(visible, features.cos(), 0)), 0)
+
+
+@pytest.mark.parametrize("least", [False, True])
+def test_a_maximum_over_positions_is_of_visible_ones_and_says_where(least):
+    features, visible = draw_features(6, 4, 5, 7) + (-9 if not least else 9), draw_visible(5, 7)
+    function = torch.min if least else torch.max
+    masked = LayerMasking(as_network(lambda x: [*function(x, 2), function(function(x, 2)[0], 2).values]))
+    values, places, of_all = masked(torch.where(visible, features, torch.nan), visible)
+    shown = torch.where(visible, features, math.inf if least else -math.inf)
+    expected, where = function(shown, 2)
+    any_visible = visible.any(2)
+    assert torch.equal(values, torch.where(any_visible, expected, 0))
+    assert torch.equal(places, torch.where(any_visible, where, 0))
+    largest = shown.amin((2, 3)) if least else shown.amax((2, 3))
+    assert torch.equal(of_all, torch.where(visible.any((2, 3)), largest, 0))
+    assert torch.equal(
+        of_all, LayerMasking(as_network(lambda x: getattr(x, "amin" if least else "amax")((2, 3))))(features, visible)
+    )
 
 
 def test_what_is_hidden_or_beyond_keeps_the_order_of_memory():
