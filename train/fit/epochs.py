@@ -38,16 +38,20 @@ class EpochRows(Callback):
         """Go on with them."""
         self.best = state_dict["best"]
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note a new best epoch in the state that `checkpoint` holds by now, for its file is written before its end."""
+        self._note_best(trainer)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the time."""
         self._began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the row; a training that resumes within an epoch has no time of it."""
+        self._note_best(trainer)
         epoch = trainer.current_epoch + 1
-        for name, score in _best_scores(trainer):
-            if name not in self.best or self.best[name][0] != score:
-                self.best[name] = score, epoch
         bar = trainer.progress_bar_callback
         if bar is None or not trainer.is_global_zero:
             return
@@ -71,8 +75,9 @@ class EpochRows(Callback):
         for name, (score, epoch) in self.best.items():
             yield f"best {name} {score:.4f}, of epoch {epoch}"
 
-
-def _best_scores(trainer: pl.Trainer) -> Iterator[tuple[str, float]]:
-    for each in trainer.checkpoint_callbacks:
-        if isinstance(each, ModelCheckpoint) and each.monitor and each.best_model_score is not None:
-            yield each.monitor, each.best_model_score.item()
+    def _note_best(self, trainer: pl.Trainer) -> None:
+        for each in trainer.checkpoint_callbacks:
+            if isinstance(each, ModelCheckpoint) and each.monitor and each.best_model_score is not None:
+                score = each.best_model_score.item()
+                if self.best.get(each.monitor, (None,))[0] != score:
+                    self.best[each.monitor] = score, trainer.current_epoch + 1

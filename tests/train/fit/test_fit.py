@@ -153,9 +153,10 @@ def test_each_epoch_has_one_row_with_the_best_value_so_far_whatever_bar_there_is
 
 
 @resumes
-def test_a_training_that_goes_on_knows_the_epoch_of_its_best_value(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_training_that_goes_on_knows_the_epoch_of_its_best_value(name, tmp_path, capsys):
     options = ["--model.learning_rate=1e-9", "--data.train_images=32"]
-    path = fit(tmp_path / "1", *options)
+    path = fit(tmp_path / "1", *options).with_name(name)
     fit(tmp_path / "2", *options, "--trainer.max_epochs=2", f"--ckpt_path={path}")
     epochs = re.findall(r"best val/accuracy [\d.]+, of epoch (\d)", capsys.readouterr().out)
     assert epochs == ["1", "1"]
