@@ -151,16 +151,23 @@ def _read(feature: Feature, bank: HoleBank, folds: Tensor, hole_of: Tensor, shuf
     order, pull = (values.numpy()[differ.numpy()] for values in _answers(scores, labels, pairs))
     objects = bank.objects[read]
     donors = torch.stack([objects[pairs.j[differ]], objects[pairs.k[differ]]], dim=1).numpy()
-    others = [_order(weights, each, pairs) for each in shuffled]
-    p_value = (1 + sum(each >= float(order.mean()) - _ROUNDING for each in others)) / (1 + len(others))
+    others = np.array([_means(weights, each, pairs) for each in shuffled])
+    p_value = (1 + int((others[:, 0] >= order.mean() - _ROUNDING).sum())) / (1 + len(others))
+    of_order, of_pull = others.var(axis=0).tolist()
     return Reading(
-        _estimate(order, donors, (0.0, 1.0), len(labels)), _estimate(pull, donors, (-1.0, 1.0), len(labels)), p_value
+        _estimate(order, donors, of_order, (0.0, 1.0), len(labels)),
+        _estimate(pull, donors, of_pull, (-1.0, 1.0), len(labels)),
+        p_value,
     )
 
 
-def _estimate(values: FloatArray, donors: IntArray, scale: tuple[float, float], images: int) -> Estimate:
-    """The mean of values (M,) of pairs of objects (M, 2), with an interval that counts shared objects."""
-    objects = Part(*clustered_variance(values, [donors], scale[1] - scale[0]))
+def _estimate(values: FloatArray, donors: IntArray, least: float, scale: tuple[float, float], images: int) -> Estimate:
+    """The mean of values (M,) of pairs of objects (M, 2), with an interval that counts shared objects.
+
+    Its variance is `least` at least, that of permuted labels: images are shared by what is fitted for all folds, too.
+    """
+    variance, degrees = clustered_variance(values, [donors], scale[1] - scale[0])
+    objects = Part(max(variance, least), degrees)
     number = WithError(float(values.mean()), Part(0.0, 1.0), objects)
     low, high = np.clip(number.interval()[1:], *scale).tolist()
     return Estimate(number.value, low, high, images, 0, degrees=objects.degrees)
@@ -239,10 +246,10 @@ def _answers(scores: Tensor, labels: Tensor, pairs: _Pairs) -> tuple[Tensor, Ten
     return order, pull.masked_fill(equal, 0.0)
 
 
-def _order(weights: Tensor, labels: Tensor, pairs: _Pairs) -> float:
-    """Mean order over the pairs of two classes; 1/2 where there is none."""
+def _means(weights: Tensor, labels: Tensor, pairs: _Pairs) -> tuple[float, float]:
+    """Mean order and pull over the pairs of two classes; 1/2 and 0 where there is none."""
     differ = labels[pairs.j] != labels[pairs.k]
     if not differ.any():
-        return 0.5
-    order, _ = _answers(_scores(weights, labels), labels, pairs)
-    return float(order[differ].mean())
+        return 0.5, 0.0
+    order, pull = _answers(_scores(weights, labels), labels, pairs)
+    return float(order[differ].mean()), float(pull[differ].mean())

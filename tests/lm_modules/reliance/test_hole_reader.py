@@ -56,10 +56,11 @@ def test_holes_that_are_all_alike_tell_nothing():
 
 
 def test_it_is_blind_where_nothing_is_told_and_seldom_says_otherwise():
-    found = [read_holes(holes("nothing", 30, seed)).readings["everything"] for seed in range(20)]
+    found = [read_holes(holes("nothing", 60, seed)).readings["everything"] for seed in range(20)]
     assert np.mean([each.order.value for each in found]) == pytest.approx(0.5, abs=0.05)
     assert sum(each.p_value <= 0.05 for each in found) <= 4  # one of 20 is expected; more than 4 in 0.3 % of cases
-    assert sum(each.order.low <= 0.5 <= each.order.high for each in found) >= 16
+    assert sum(each.order.low <= 0.5 <= each.order.high for each in found) >= 17
+    assert sum(each.pull.low <= 0.0 <= each.pull.high for each in found) >= 17
 
 
 def test_pictures_of_one_object_are_read_together():
