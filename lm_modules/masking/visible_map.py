@@ -232,8 +232,9 @@ class VisibleMap:
 
     @property
     def image(self) -> Tensor:
-        """(1 or B, 1, *size) bool: the places of the images, without the frame; on a CPU but for compiled code."""
-        device = self.positions.device if torch.compiler.is_compiling() else torch.device("cpu")
+        """(1 or B, 1, *size) bool: the places of the images, without the frame; on a CPU where values are at hand."""
+        has_values = not (torch.compiler.is_compiling() or self.positions.is_meta)
+        device = torch.device("cpu") if has_values else self.positions.device
         if self.extent is None:
             places = torch.ones(1, 1, *self.size[1:], dtype=torch.bool, device=device)
         else:

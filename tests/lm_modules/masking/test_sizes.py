@@ -343,6 +343,21 @@ def test_whether_all_sizes_go_together_is_asked_anew_for_a_map_of_another_size(m
     assert asked == [2], "images of one height in one pass, the others by themselves"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv {'kernel_size': 2, 'padding': 'same', 'dilation': 3}", "transposed {'kernel_size': 2, 'stride': 3, "
+        "'output_padding': 1}", "blur, even", "zeros ahead, twice", "zeros on one side, a pool", "F.pad",
+    ],
+)  # fmt: skip
+def test_what_a_network_frames_goes_together(name, monkeypatch):
+    operation = {**ALONE, **WINDOWED}[name]
+    masked = LayerMasking((operation if isinstance(operation, nn.Module) else Function(operation)).double().eval())
+    canvas, visible, *_ = draw_batch(SMALL, 6 if name in ALONE else 4, holes=True)
+    monkeypatch.setattr(layer_masking, "joined", None)  # of what has been computed for each size
+    masked(canvas, visible, sizes=SMALL)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
