@@ -48,16 +48,10 @@ class CoveredMap(VisibleMap):
         return covered
 
     def derive(
-        self,
-        key: Hashable,
-        spread: Callable[[Tensor], Tensor],
-        *,
-        least: float = 0.0,
-        extent_after: Callable[[Tensor], Tensor] | None = None,
-        adds: bool = False,
+        self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0, **settings: Any
     ) -> VisibleMap:
         """The map of positions that are made from visible ones."""
-        later = super().derive(key, spread, least=least, extent_after=extent_after, adds=adds)
+        later = super().derive(key, spread, least=least, **settings)
         if isinstance(later, CoveredMap):
             return later
         weights = spread(self._weights).clamp(min=_LEAST)

@@ -19,7 +19,7 @@ from maskrobust.lm_modules.masking import functional
 from maskrobust.lm_modules.masking.arrangement import IMAGES, Arrangement, Part, Places, channels
 from maskrobust.lm_modules.masking.axes import Axes, Padding, Sizes, added, is_channels_last, times
 from maskrobust.lm_modules.masking.dispatch import Ruled, ruled_in
-from maskrobust.lm_modules.masking.morphology import pad_rows, zeroed
+from maskrobust.lm_modules.masking.morphology import zeroed
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.torch_private import hands_on, is_view
 from maskrobust.lm_modules.masking.visible_map import DependsOnSize, MaskingOptions, VisibleMap, Window
@@ -277,11 +277,7 @@ class Masked(Ruled):
             return self.with_hidden_zero()
         # No ring reaches what lies behind a frame, as between the positions that a transposed convolution spreads.
         features = self.features if self.visible.frame is None else self.with_hidden_zero()
-        if not self.visible.can_inspect and not self.visible.fills_by_kernels(count):
-            return self.visible.pad(features, count)
-        detach_padding = self.visible.options.detach_padding
-        plan = self.visible.padding_plan(count)
-        return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
+        return self.visible.pad(features, count, owns_gradient=owns_gradient)
 
 
 def carry(features: Tensor, visible: VisibleMap, axes: Axes | None = None) -> Masked:

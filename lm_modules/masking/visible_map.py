@@ -35,6 +35,7 @@ from maskrobust.lm_modules.masking.morphology import (
     can_inspect,
     output_size,
     pad_in_run,
+    pad_rows,
     padding_kernels,
     propagate_visible,
     row_indices,
@@ -330,28 +331,30 @@ class VisibleMap:
             shape[axis] = size
         return self.known.reshape(shape)
 
-    def pad(self, features: Tensor, rings: int) -> Tensor:
-        """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once."""
-        filled = self._filled(features, rings)
+    def pad(self, features: Tensor, rings: int, *, owns_gradient: bool = False) -> Tensor:
+        """Features (B, C, H, W) with hidden positions filled as far as some rings reach; planned once.
+
+        By rows in eager code on a CPU or with kernels, in one operation in compiled code, else everywhere.
+
+        Args:
+            features: read at visible positions only, but for those in the frame, which stay as they are.
+            rings: at least 1.
+            owns_gradient: whether one convolution alone takes the result; see `morphology.pad_rows`.
+        """
+        rule, detach_padding = self.options.padding, self.options.detach_padding
+        suits_kernels = self._suits_kernels(rings)
+        if self.can_inspect or (self.uses_kernels and suits_kernels):
+            plan = self.padding_plan(rings)
+            return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
+        has_kernels = kernels.are_on(self.positions.device.type) and suits_kernels
+        if is_traced() and detach_padding and (self.positions.device.type == "cpu" or has_kernels):
+            filled = pad_in_run(features, self.positions, self.inside, rings, rule)
+        else:
+            plan_padding, pad = _PADDINGS[rule]
+            if rings not in self._plans:
+                self._plans[rings] = plan_padding(self.positions, rings, self.inside)
+            filled = pad(features, self.positions, self._plans[rings], detach_padding=detach_padding)
         return filled if self.frame is None else torch.where(self.frame.to(filled.device), features, filled)
-
-    def _filled(self, features: Tensor, rings: int) -> Tensor:
-        """The same with anything in the frame."""
-        if self._is_planned_in_run(rings):
-            return pad_in_run(features, self.positions, self.inside, rings, self.options.padding)
-        plan_padding, pad = _PADDINGS[self.options.padding]
-        if rings not in self._plans:
-            self._plans[rings] = plan_padding(self.positions, rings, self.inside)
-        return pad(features, self.positions, self._plans[rings], detach_padding=self.options.detach_padding)
-
-    def _is_planned_in_run(self, rings: int) -> bool:
-        """Whether compiled code fills only the positions that rings reach, as eager code does."""
-        has_kernels = kernels.are_on(self.positions.device.type) and self._suits_kernels(rings)
-        return is_traced() and self.options.detach_padding and (self.positions.device.type == "cpu" or has_kernels)
-
-    def fills_by_kernels(self, rings: int) -> bool:
-        """Whether kernels of a GPU fill hidden positions, in eager mode."""
-        return self.uses_kernels and self._suits_kernels(rings)
 
     def _suits_kernels(self, rings: int) -> bool:
         """Whether there are kernels for the options and axes, and for so many rings."""

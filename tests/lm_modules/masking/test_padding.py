@@ -29,7 +29,11 @@ every_padding = pytest.mark.parametrize("padding", ["mean", "mirror"])
 
 
 def dense(features, visible, rings, *, detach_padding=True, padding="mean"):
-    return VisibleMap(visible, MaskingOptions(detach_padding=detach_padding, padding=padding)).pad(features, rings)
+    plan, pad = {
+        "mean": (functional.neighbour_rings, functional.neighbour_padding),
+        "mirror": (functional.mirrored_places, functional.mirrored_padding),
+    }[padding]
+    return pad(features, visible, plan(visible, rings), detach_padding=detach_padding)
 
 
 def by_rows(features, visible, rings, *, detach_padding=True, padding="mean"):
