@@ -385,7 +385,9 @@ class Cutouts(InMemoryDataModule):
         leave_out: names of folders to pass over, at any depth; for "folders" only.
         training_objects: "none": validation and test have all objects, and there is no training split, to measure
             networks that were trained on other images. "split": no object is in two splits; two fifths are of the test
-            split, a tenth of validation, the rest of training, as decided by (seed, object). "others", with the classes
+            split, a tenth of validation, the rest of training, as decided by (seed, object). It is for classes with
+            many objects: of the classes "imagenet" 78 of 93 have one, which is then in no other split, so that a
+            trained network knows hardly any class of validation (0 to 3 of 11 objects). "others", with the classes
             "imagenet": all objects are of the test split; training and validation, a tenth, have 308 further
             photographs of Debian's package, without labels (-1), for `MaskRobustClassifier` to learn from a network's
             own answers. The data's classes are then all 1000 of ImageNet's, in the order of a network's outputs.
