@@ -20,7 +20,7 @@ from .augment import (
     visible_from as visible_from,
 )
 from .lm_modules.callbacks.reliance import RelianceCallback as RelianceCallback
-from .lm_modules.detection import MaskedDetector as MaskedDetector
+from .lm_modules.detection import MaskedDetector as MaskedDetector, visible_fraction as visible_fraction
 from .lm_modules.explanation.adapters import (
     NanNetwork as NanNetwork,
     nan_classifier as nan_classifier,

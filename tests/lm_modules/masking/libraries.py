@@ -1,0 +1,168 @@
+"""Networks of other libraries under layer masking, in a process of their own: `python -m ... FOLDER LIBRARY`.
+
+A process of its own, since Ultralytics replaces functions of torch and OpenCV as it is imported, and torchmetrics would
+import transformers into every process that has it. Networks are built from their configurations, with random weights.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from maskrobust import LayerMasking
+
+Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
+ROOT = Path(__file__).parents[3]
+
+
+class Answers(nn.Module):
+    """A network of transformers, which returns tensors alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(pixel_values=images)[0]
+
+
+def ultralytics() -> Networks:
+    from ultralytics.nn import tasks
+
+    kinds = {"yolov8n-seg": "SegmentationModel", "yolo11n-cls": "ClassificationModel"}
+    names = ("yolov5n", "yolov8n", "yolo11n", "yolo12n", "yolo26n", *kinds)
+    return {
+        name: (partial(getattr(tasks, kinds.get(name, "DetectionModel")), f"{name}.yaml", verbose=False), (3, 128, 128))
+        for name in names
+    }
+
+
+def transformers() -> Networks:
+    import transformers as library
+
+    depths, four = [1, 1, 1, 1], [16, 32, 64, 128]
+    vit = {"num_hidden_layers": 2, "hidden_size": 48, "num_attention_heads": 4}
+    stages = [f"stage{at}" for at in range(1, 5)]
+    upernet = {"hidden_size": 32, "use_auxiliary_head": False, "auxiliary_in_channels": 64}
+    configured = {
+        "ResNet": ("ImageClassification", {"depths": depths}),
+        "ConvNextV2": ("ImageClassification", {"depths": depths, "hidden_sizes": four}),
+        "Segformer": (
+            "SemanticSegmentation", {"depths": depths, "hidden_sizes": four, "decoder_hidden_size": 32}
+        ),
+        "ViT": ("ImageClassification", {"image_size": 64, "intermediate_size": 96, **vit}),
+        "Dinov2": ("ImageClassification", {"image_size": 64, "patch_size": 8, **vit}),
+        "MobileNetV2": ("ImageClassification", {}),
+        "Swin": (
+            "ImageClassification",
+            {"image_size": 64, "embed_dim": 24, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4},
+        ),
+        "UperNet": (
+            "SemanticSegmentation",
+            {
+                "backbone_config": library.ConvNextConfig(depths=depths, hidden_sizes=four, out_features=stages),
+                **upernet,
+            },
+        ),
+    }  # fmt: skip
+
+    def make(name: str, task: str, settings: dict[str, Any]) -> nn.Module:
+        return Answers(getattr(library, f"{name}For{task}")(getattr(library, f"{name}Config")(**settings)))
+
+    return {
+        name: (partial(make, name, task, settings), (3, 128, 128) if task.startswith("Sem") else (3, 64, 64))
+        for name, (task, settings) in configured.items()
+    }
+
+
+def monai() -> Networks:
+    from monai.networks import nets
+
+    flat, volume = (1, 64, 64), (1, 32, 32, 32)
+    strides = {"kernel_size": [3, 3, 3], "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]}
+    return {
+        "UNet": (partial(nets.UNet, 2, 1, 3, (8, 16, 32), (2, 2), num_res_units=1), flat),
+        "BasicUNet": (partial(nets.BasicUNet, 2, 1, 3, features=(8, 8, 16, 16, 32, 8)), flat),
+        "SegResNet": (partial(nets.SegResNet, spatial_dims=2, init_filters=8, in_channels=1, out_channels=3), flat),
+        "DynUNet": (partial(nets.DynUNet, 2, 1, 3, **strides), flat),
+        "DenseNet121": (partial(nets.DenseNet121, 2, 1, 3), flat),
+        "AttentionUnet": (partial(nets.AttentionUnet, 2, 1, 3, (8, 16, 32), (2, 2)), flat),
+        "UNet, volumes": (partial(nets.UNet, 3, 1, 3, (8, 16, 32), (2, 2), num_res_units=1), volume),
+    }
+
+
+def equal(first: Any, second: Any) -> bool:
+    pairs = zip(tree_leaves(first), tree_leaves(second), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor))
+
+
+def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, bool]:
+    """Other hidden pixels, nothing hidden, and a step of training."""
+    torch.manual_seed(0)
+    network = make().eval()
+    masked = LayerMasking(network)
+    images, visible = torch.rand(2, *size), torch.ones(2, 1, *size[1:], dtype=torch.bool)
+    visible[..., 16:40, 8:24] = False
+    other = images.masked_fill(~visible, torch.nan)
+    with torch.no_grad():
+        found = {"NaN": equal(masked(images, visible), masked(other, visible))}
+        found["nothing hidden"] = equal(masked(images), network(images))
+    masked.train()
+    leaves = [each for each in tree_leaves(masked(other, visible)) if isinstance(each, Tensor) and each.requires_grad]
+    torch.stack([each.square().mean() for each in leaves]).sum().backward()
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    return {**found, "training": bool(gradients) and all(bool(each.isfinite().all()) for each in gradients)}
+
+
+def boxes(name: str) -> dict[str, int | bool]:
+    """The recipe of docs/detectors.md on a network with random weights that finds boxes, at 640 px."""
+    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.utils.nms import non_max_suppression
+
+    page = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {"torch": torch}
+    (code,) = [each for each in re.findall(r"(?ms)^```python\n(.*?)^```", page) if "class YOLO" in each]
+    exec(code, names)
+    torch.manual_seed(0)
+    network = DetectionModel(f"{name}.yaml", verbose=False).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.8, 1.5), module.bias.data.uniform_(-0.5, 0.8)
+            module.running_var.uniform_(0.2, 0.6)
+    for branch in network.model[-1].cv3:
+        branch[-1].weight.data.mul_(30)
+    images, visible = torch.rand(1, 3, 640, 640), torch.ones(1, 1, 640, 640, dtype=torch.bool)
+    masked, half = names["YOLO"](network), visible.clone()
+    half[:, :, :320] = False
+
+    def hidden(found: Tensor) -> int:
+        return int((found[:, [1, 3]].mean(1) < 320).sum())
+
+    with torch.no_grad():
+        plain, same = (non_max_suppression(each) for each in (network(images)[0], masked(images, visible)))
+        (all_found,) = non_max_suppression(masked.network(images, half)[0])
+        (kept,) = non_max_suppression(masked(images, half))
+    return {
+        "equal": equal(plain, same), "found": len(kept), "hidden": hidden(kept),
+        "found without": len(all_found), "hidden without": hidden(all_found),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    folder, library = sys.argv[1:]
+    sys.path.append(folder)
+    os.environ |= {"YOLO_OFFLINE": "true", "HF_HUB_OFFLINE": "1"}
+    torch.set_num_threads(1)
+    networks: Networks = globals()[library]()
+    results: dict[str, Any] = {name: check(*of) for name, of in networks.items()}
+    if library == "ultralytics":
+        results |= {f"boxes of {name}": boxes(name) for name in ("yolov8n", "yolo11n")}
+    print(json.dumps(results))
