@@ -37,6 +37,7 @@ from maskrobust.lm_modules.training.training_masks import SilhouetteSource
 
 _NAME = "the network"
 _PAIRS = 2
+_PART = 32  # images that one process asks about together: the default 1000 keep 32 of them busy
 
 TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images", "left_out")
 """Columns of the table in Weights & Biases, which has a row for each measure, masking method and measured epoch."""
@@ -45,8 +46,8 @@ TABLE_COLUMNS = ("epoch", "method", "measure", "value", "low", "high", "images",
 class RelianceCallback(pl.Callback):
     """Measures how far a network relies on the outline of a hole, every few epochs, and logs it, in any `Trainer`.
 
-    After a validation epoch it asks the network about the validation images of a data module of annotated images, each
-    batch in one process. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over
+    After a validation epoch it asks the network about the validation images of a data module of annotated images, 32
+    of a batch in one process. Every logger gets, under ``reliance/<method>/`` and with the ends of 95 % intervals over
     images as ``_low`` and ``_high``, those measures of the catalogue that are for a training (`in_training`) and that
     the plan allows. A measure that is undefined is not logged. Where objects are hidden, Weights & Biases and
     TensorBoard get a picture of what the network was shown, too; Weights & Biases gets the rows of all epochs so far as
@@ -187,7 +188,12 @@ class RelianceCallback(pl.Callback):
         with isolate_rng():
             some = getattr(data, "some_images", None)
             images = some("val", self.max_images) if some else first_images(data.val_dataloader(), self.max_images)
-            for number, batch in enumerate(images):
+            parts = (
+                batch.select(slice(first, first + _PART))
+                for batch in images
+                for first in range(0, len(batch.ids), _PART)
+            )
+            for number, batch in enumerate(parts):
                 if number % trainer.world_size != trainer.global_rank:
                     continue
                 on_device = batch.to(pl_module.device)
@@ -199,13 +205,13 @@ class RelianceCallback(pl.Callback):
                     picture = draw_panel(shown, self.methods, network.preprocessing.mean, self.seed)
                     caption = " | ".join(("image", *self.methods))
                     log_picture(trainer.loggers, "reliance/shown", picture, caption, trainer.global_step)
-        parts = of_all_ranks((own_answers, own_read))
-        answers = [each for of_rank, _ in parts for each in of_rank]
-        read = [outcomes for _, each in parts for outcomes in each]
+        by_rank = of_all_ranks((own_answers, own_read))
+        answers = [each for of_rank, _ in by_rank for each in of_rank]
+        read = [outcomes for _, each in by_rank for outcomes in each]
         probe = ProbeOutcomes.merge(read) if read else None
         passes = measurement.passes[trainer.global_rank :: trainer.world_size]
-        by_rank = of_all_ranks([measurement.ask_in_scenes(rows) for rows in passes])
-        in_scenes = [each for of_rank in by_rank for each in of_rank]
+        of_scenes = of_all_ranks([measurement.ask_in_scenes(rows) for rows in passes])
+        in_scenes = [each for of_rank in of_scenes for each in of_rank]
         for place, ((_, method), outcomes) in enumerate(measurement.joined(answers, in_scenes).items()):
             if place == 0 and (reason := at_chance(outcomes)):
                 rank_zero_info(

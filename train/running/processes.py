@@ -18,7 +18,7 @@ from maskrobust.errors import InputError
 
 Found = TypeVar("Found")
 
-_PATIENCE = timedelta(days=30)  # torchrun and srun end all processes when one fails: there is nothing to give up on
+_PATIENCE = timedelta(hours=6)  # for one that hangs: torchrun and srun end all processes when one fails
 
 
 def local_rank() -> int:
@@ -50,7 +50,7 @@ def wait_for_all() -> None:
     """Wait until every process is here; signals are answered meanwhile.
 
     Raises:
-        InputError: another process has ended.
+        InputError: another process has ended, or hangs.
     """
     if not distributed.is_initialized():
         return
@@ -61,8 +61,8 @@ def wait_for_all() -> None:
         barrier.wait()
     except RuntimeError as error:
         raise InputError(
-            "another process of this command has ended before its work was done; see what it said, and call the same "
-            "command again."
+            "another process of this command has ended before its work was done, or has not answered for six hours; "
+            "see what it said, and call the same command again."
         ) from error
 
 

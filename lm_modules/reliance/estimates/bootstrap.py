@@ -11,7 +11,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 
 _CHUNK_ELEMENTS = 2**22
-_KEPT_ELEMENTS = 2**24
+_KEPT_ELEMENTS = 2**27
 
 Counts = NDArray[np.unsignedinteger[Any]]
 
@@ -46,7 +46,7 @@ def bootstrap_means(
 
     Returns:
         (R, C) float64 means. Memory is bounded: 2^22 draws are held at a time, and the counts of eight resamplings of
-        up to 2^24 draws are kept for the measures that follow.
+        up to 2^27 draws are kept for the measures that follow, in a byte each.
 
     Raises:
         InputError: an entry is not finite.
@@ -110,4 +110,4 @@ def _resample_counts(stream: np.random.Generator, replicates: int, items: int) -
     drawn = stream.integers(0, items, size=(replicates, items))
     drawn += np.arange(replicates)[:, np.newaxis] * items
     counts = np.bincount(drawn.ravel(), minlength=replicates * items).reshape(replicates, items)
-    return counts.astype(np.min_scalar_type(items))
+    return counts.astype(np.min_scalar_type(counts.max()))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks import RelianceCallback
+from maskrobust.lm_modules.callbacks import RelianceCallback, reliance
 from maskrobust.lm_modules.callbacks.loggers import log_picture
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
@@ -160,6 +160,10 @@ def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(
     monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.append(len(batch.ids)) or ask(self, batch))
     fit(csv_logger(tmp_path), callback(max_images=20, every_n_epochs=2), epochs=5)
     assert asked == [16, 4] * 2  # nothing in the sanity check
+    asked.clear()
+    monkeypatch.setattr(reliance, "_PART", 6)  # so that many processes share few batches
+    fit(csv_logger(tmp_path / "parts"), callback(max_images=20), epochs=1)
+    assert asked == [6, 6, 4, 4]
     assert len(logged(tmp_path)["reliance/black/silhouette_leak"]) == 2
 
 
