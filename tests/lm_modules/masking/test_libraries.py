@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +17,12 @@ COUNTS = {"ultralytics": 7, "transformers": 8, "monai": 7}
 
 
 @cache
-def results_of(library, settings):
+def results_of(library):
     folder = Path(sys.prefix) / library
     command = [sys.executable, "-m", "tests.lm_modules.masking.libraries", str(folder), library]
-    environment = {**os.environ, "YOLO_CONFIG_DIR": settings}
-    found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as settings:  # or Ultralytics writes them into the home folder
+        environment = {**os.environ, "YOLO_CONFIG_DIR": settings}
+        found = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout.splitlines()[-1])
 
@@ -35,16 +37,16 @@ def library(request):
     return request.param
 
 
-def test_networks_ignore_hidden_pixels_equal_the_plain_ones_with_nothing_hidden_and_train(library, tmp_path):
-    results = {name: each for name, each in results_of(library, str(tmp_path)).items() if not name.startswith("boxes")}
+def test_networks_ignore_hidden_pixels_equal_the_plain_ones_with_nothing_hidden_and_train(library):
+    results = {name: each for name, each in results_of(library).items() if not name.startswith("boxes")}
     assert len(results) == COUNTS[library]
     failed = {name: each for name, each in results.items() if not all(each.values())}
     assert not failed
 
 
 @pytest.mark.parametrize("library", ["ultralytics"], indirect=True)
-def test_the_recipe_of_the_page_finds_no_box_in_a_hidden_half_and_equals_yolo_with_nothing_hidden(library, tmp_path):
-    found = [each for name, each in results_of(library, str(tmp_path)).items() if name.startswith("boxes")]
+def test_the_recipe_of_the_page_finds_no_box_in_a_hidden_half_and_equals_yolo_with_nothing_hidden(library):
+    found = [each for name, each in results_of(library).items() if name.startswith("boxes")]
     assert len(found) == 2
     for each in found:
         assert each["equal"] and each["found"] > 10
