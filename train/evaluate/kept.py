@@ -1,5 +1,6 @@
 """Keep what networks answer about each batch, so that an evaluation that was stopped goes on."""
 
+import inspect
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,8 @@ from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.storage.provenance import device_name, digest, fingerprint
 from maskrobust.train.storage.store import Store
 
-KEPT = "answers"
-"""Folder below that of an evaluation, which is removed where the evaluation ends."""
+KEPT = ".maskrobust-answers"
+"""Folder below that of an evaluation, which is removed where the evaluation ends: no name that a user would choose."""
 
 
 def answer_store(
@@ -42,8 +43,10 @@ def answer_store(
 
 
 def _all_of(network: TrainedNetwork) -> str:
-    """Its layers, how pictures are shown to it, and every weight, with the buffers that files leave out."""
-    return f"{network} {network.preprocessing} {digest(dict(network.named_buffers()) | network.state_dict())}"
+    """Its layers, their code, how pictures are shown to it, and all weights, with buffers that files leave out."""
+    files = sorted({inspect.getfile(type(each)) for each in network.modules()})
+    code = fingerprint([Path(file).read_bytes().hex() for file in files])
+    return f"{network} {code} {network.preprocessing} {digest(dict(network.named_buffers()) | network.state_dict())}"
 
 
 def ask_once(

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,6 +18,7 @@ from maskrobust.lm_modules.reliance.measurement import Measurement
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.train import cli
 from maskrobust.train.cli import main
+from maskrobust.train.evaluate.kept import KEPT
 from tests.processes import started
 from tests.train.networks import MeanColour
 from tests.train.test_cli import sentence_of
@@ -137,7 +139,8 @@ def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(comm
 )
 def test_an_evaluation_that_is_killed_goes_on_and_writes_the_same(command, alone, tmp_path, number, where):
     """Then as two processes, of which one is killed at once, and then as one again."""
-    out = tmp_path / "out"
+    out, theirs = tmp_path / "out", tmp_path / "out" / "answers" / "of a claim"
+    theirs.mkdir(parents=True)
     assert run_all(command, out, 1, signals={0: (number, signal.SIGKILL, where)}) == [-signal.SIGKILL]
     run_all(command, out, 2, signals={1: (1, signal.SIGKILL)})
     assert run_all(command, out, 1) == [0]
@@ -148,14 +151,17 @@ def test_an_evaluation_that_is_killed_goes_on_and_writes_the_same(command, alone
     assert rows_in(out) == rows_in(alone) and len({*asked}) == BATCHES
     for name in ("reliance.csv", "predictions.csv"):
         assert (out / name).read_bytes() == (alone / name).read_bytes()
-    assert not (out / "answers").exists()
+    assert not (out / KEPT).exists() and theirs.exists()
 
 
 @pytest.mark.parametrize(
-    "other", [None, "--seed=1", "--data.texture_informativeness=0", "--plan.patch_size=4", "weights"]
+    "other", [None, "--seed=1", "--data.texture_informativeness=0", "--plan.patch_size=4", "weights", "code"]
 )
 def test_only_answers_to_the_same_question_are_taken_from_an_evaluation_that_was_stopped(tmp_path, monkeypatch, other):
-    asked, ask, weights = [], Measurement.ask, tmp_path / "weights.pt"
+    asked, ask, weights, code = [], Measurement.ask, tmp_path / "weights.pt", tmp_path / "own_colour.py"
+    code.write_text("from tests.train.networks import MeanColour\n\n\nclass Own(MeanColour):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_colour", raising=False)
 
     class Stop(BaseException):
         pass
@@ -167,13 +173,15 @@ def test_only_answers_to_the_same_question_are_taken_from_an_evaluation_that_was
         return ask(self, batch)
 
     monkeypatch.setattr(Measurement, "ask", counted)
-    given = ["evaluate", f"--network=tests.train.networks.MeanColour:{weights}", *DATA, *QUICK, "--plan.scenes=0"]
+    given = ["evaluate", f"--network=own_colour.Own:{weights}", *DATA, *QUICK, "--plan.scenes=0"]
     torch.save(MeanColour().state_dict(), weights)
     with pytest.raises(Stop):
         main([*given, f"--out={tmp_path / 'out'}"])
     if other == "weights":
         torch.save(MeanColour().state_dict(), weights)
-    main([*given, f"--out={tmp_path / 'out'}", *[other] * (other not in (None, "weights"))])
+    if other == "code":
+        code.write_text(f"{code.read_text()}    threshold = 0.2\n")
+    main([*given, f"--out={tmp_path / 'out'}", *[other] * (other not in (None, "weights", "code"))])
     assert len(asked) - 3 == (BATCHES if other else BATCHES - 2)
 
 
