@@ -183,10 +183,13 @@ class TrainingModule(pl.LightningModule):
                     "training with masks needs the mask policy, which is built when a fit starts, got a training step "
                     "before; train with pytorch_lightning.Trainer.fit, or call build_masks first."
                 )
-            device = torch.device("cpu") if self._draws else batch.images.device
-            keys = fold_in(sample_keys(int(self.hparams["seed"]), batch.ids.to(device)), self.global_step)
-            shown = present_masked(self.training_masks, self.masking, keys, batch.to(device))
+            there = batch.to(self._drawing_device(batch))
+            keys = fold_in(sample_keys(int(self.hparams["seed"]), there.ids), self.global_step)
+            shown = present_masked(self.training_masks, self.masking, keys, there)
         return shown.to(batch.images.device)
+
+    def _drawing_device(self, batch: Batch) -> torch.device:
+        return torch.device("cpu") if self._draws else batch.images.device
 
     def _optimised(
         self,

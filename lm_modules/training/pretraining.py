@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from maskrobust.augment import Batch, fold_in, sample_keys
+from maskrobust.augment import Batch, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, Masked
@@ -163,6 +163,12 @@ class MaskedPretraining(TrainingModule):
         features, shown = self.encode(images, visible)[-1]
         return features.flatten(2).sum(dim=2) / shown.flatten(2).sum(dim=2).clamp(min=1)
 
+    def setup(self, stage: str) -> None:
+        """Build the mask policy of a fit, which loaders may be left to draw from."""
+        super().setup(stage)
+        if stage == "fit" and self.training_masks is None:
+            self.build_masks(getattr(self.trainer, "datamodule", None))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float32."""
         loss = self._losses(batch, self._presented(batch).kept).mean()
@@ -171,9 +177,7 @@ class MaskedPretraining(TrainingModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss with holes that are the same in each epoch."""
-        self._log_mean(
-            "val/loss", batch, self._losses(batch, self._draw_visible(batch, self._keys(batch, None))), prog_bar=True
-        )
+        self._log_mean("val/loss", batch, self._losses(batch, self._draw_visible(batch)), prog_bar=True)
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -187,7 +191,7 @@ class MaskedPretraining(TrainingModule):
         Returns:
             `visible` (B, 1, H, W) bool, and (B, 3, H, W) float in [0, 1].
         """
-        visible = self._draw_visible(batch, self._keys(batch, None))
+        visible = self._draw_visible(batch)
         _, mean, deviation = self._targets(batch)
         colours = self(batch.images, visible).float() * deviation + mean
         std, centre = (beside(colours.new_tensor(each), self.maps.axes) for each in (self.std, self.mean))
@@ -212,19 +216,11 @@ class MaskedPretraining(TrainingModule):
     def _targets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         return patch_normalised(self._normalise(batch.images), batch.known, int(self.hparams["patch_size"]))
 
-    def setup(self, stage: str) -> None:
-        """Build the mask policy of a fit, which loaders may be left to draw from."""
-        super().setup(stage)
-        if stage == "fit" and self.training_masks is None:
-            self.build_masks(getattr(self.trainer, "datamodule", None))
-
-    def _keys(self, batch: Batch, step: int | None) -> Tensor:
-        keys = sample_keys(int(self.hparams["seed"]), batch.ids)
-        return keys if step is None else fold_in(keys, step)
-
-    def _draw_visible(self, batch: Batch, keys: Tensor) -> Tensor:
+    def _draw_visible(self, batch: Batch) -> Tensor:
+        """Holes that are the same in each epoch."""
         if self.training_masks is None:
             self.build_masks(getattr(self._trainer, "datamodule", None))
         assert self.training_masks is not None
-        device = torch.device("cpu") if self._draws else batch.images.device
-        return self.training_masks.draw_visible(keys.to(device), batch.to(device)).to(batch.images.device)
+        there = batch.to(self._drawing_device(batch))
+        keys = sample_keys(int(self.hparams["seed"]), there.ids)
+        return self.training_masks.draw_visible(keys, there).to(batch.images.device)

@@ -125,7 +125,7 @@ def adaptive_max_pool(
         raise NotImplementedError(f"layer masking pools without return_indices, got return_indices=True; {OWN_RULE}")
     if _is_one(output_size):
         found: Tensor = operation(_with_least(x, operation), output_size)
-        return found.masked_fill(x.positions.sum(x.spatial_axes, True) == 0, 0.0)
+        return _or_zero(found, x, x.spatial_axes, True)
     visible = _bins(x, output_size)
     return carry(operation(x.visible.cut(x.with_hidden_zero(), -math.inf), output_size), visible)
 
@@ -181,7 +181,7 @@ def extreme(operation: Operation, x: Masked, dim: Any = None, keepdim: bool = Fa
     if not spatial:
         return _over_channels(x, dim, keepdim, operation(x, dim, keepdim))
     found = operation(_with_least(x, operation), dim, keepdim)
-    return _reduced(x, spatial, keepdim, found.masked_fill(x.positions.sum(spatial, keepdim) == 0, 0.0))
+    return _reduced(x, spatial, keepdim, _or_zero(found, x, spatial, keepdim))
 
 
 @masking_rule(torch.max, torch.min, any_sizes=True)
@@ -193,8 +193,7 @@ def extreme_with_place(operation: Operation, x: Any, dim: Any = None, keepdim: b
     values, places = operation(_with_least(x, operation) if spatial else x, dim, keepdim)
     if not spatial:
         return _EXTREMES[operation.__name__](_over_channels(x, dim, keepdim, each) for each in (values, places))
-    nothing = x.positions.sum(spatial, keepdim) == 0
-    parts = (each.masked_fill(nothing, 0) for each in (values, places))
+    parts = (_or_zero(each, x, spatial, keepdim) for each in (values, places))
     return _EXTREMES[operation.__name__](_reduced(x, spatial, keepdim, each) for each in parts)
 
 
@@ -360,6 +359,11 @@ def _with_least(x: Masked, operation: Operation) -> Tensor:
     """The features with a number at hidden positions that no maximum takes, or no minimum."""
     limits = torch.finfo(x.dtype) if x.is_floating_point() else torch.iinfo(x.dtype)
     return torch.where(x.positions, x.features, limits.max if operation in _MINIMA else limits.min)
+
+
+def _or_zero(found: Tensor, x: Masked, axes: tuple[int, ...], keepdim: bool) -> Tensor:
+    """What was found along some axes of positions; 0 where none of them is visible."""
+    return found.masked_fill(x.positions.sum(axes, keepdim) == 0, 0)
 
 
 def _holds_map(x: Masked, size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Tensor | None:

@@ -78,7 +78,7 @@ def test_a_pretraining_hides_own_and_random_holes_and_learns_nothing_of_what_lie
     model, losses = MaskedPretraining("small_resnet", patch_size=8, architecture_options={"width": 16}), []
     for noise in (5, 6):
         batch = draw_batch(8, noise)
-        visible = model._draw_visible(batch, model._keys(batch, 3))
+        visible = model._draw_visible(batch)
         assert not (visible & ~batch.known).any() and (batch.known & ~visible).any()
         losses.append(model._losses(batch, visible))
         targets, _, _ = model._targets(batch)

@@ -156,7 +156,7 @@ def test_pixels_without_data_count_neither_in_targets_nor_in_the_loss():
 @pytest.mark.parametrize("padding", ["mean", "mirror", "zeros"])
 def test_hidden_pixels_change_no_bit_of_the_maps_and_the_prediction(padding, training):
     module, batch = build(layer_masking={"padding": padding}).train(training), draw_batch()
-    visible = module._draw_visible(batch, module._keys(batch, 3))
+    visible = module._draw_visible(batch)
     redrawn = torch.where(visible, batch.images, draw_batch(seed=1).images)
     before, after = (module.encode(each, visible) for each in (batch.images, redrawn))
     assert all(
@@ -183,7 +183,7 @@ def test_the_gradient_reaches_what_the_maps_depend_on_and_all_else_is_frozen(arc
     with torch.no_grad():
         for parameter in module.parameters():  # blocks may begin as the identity, whose gradient is 0
             parameter.copy_(parameter if parameter.any() else torch.full_like(parameter, 0.5))
-    module._losses(batch, module._draw_visible(batch, module._keys(batch, 0))).mean().backward()
+    module._losses(batch, module._draw_visible(batch)).mean().backward()
     named = [(name, each) for name, each in module.named_parameters() if each.grad is not None]
     reached = {name for name, each in named if each.grad.any() or "tokens" in name}  # deep maps may be all visible
     trained = {name for name, each in module.named_parameters() if each.requires_grad}
