@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from maskrobust.lm_modules.masking.axes import CONVOLUTIONS, after, before, cropped, padding_of
 from maskrobust.lm_modules.masking.dispatch import Run
 from maskrobust.lm_modules.masking.masked import Masked, carry, map_output
-from maskrobust.lm_modules.masking.morphology import propagate_visible
 from maskrobust.lm_modules.masking.rules.normalisation import batch_norm, group_norm, instance_norm, sync_batch_norm
 from maskrobust.lm_modules.masking.table import Rule, UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import VisibleMap, Window
@@ -38,38 +38,32 @@ class CoveredMap(VisibleMap):
     def window(self, window: Window) -> VisibleMap:
         """The map after a convolution or pool."""
         later = super().window(window)
-        if isinstance(later, CoveredMap):
-            return later
-        size = later.positions.shape[2:]
-        inside = _sum_under(self._weights, window, size).clamp(min=1)
-        is_whole = ~propagate_visible(self.coverage < 1, *window)
-        covered = _covered(later, _sum_under(self.coverage * self._weights, window, size) / inside, is_whole)
-        self._derived[window] = covered
-        return covered
+        return self._covering(window, later, partial(_sum_under, window=window, size=later.size[1:]))
 
     def derive(
         self, key: Hashable, spread: Callable[[Tensor], Tensor], *, least: float = 0.0, **settings: Any
     ) -> VisibleMap:
         """The map of positions that are made from visible ones."""
-        later = super().derive(key, spread, least=least, **settings)
-        if isinstance(later, CoveredMap):
-            return later
-        weights = spread(self._weights).clamp(min=_LEAST)
-        is_whole = spread((self.coverage < 1).float()) <= least
-        self._derived[key] = covered = _covered(later, spread(self.coverage * self._weights) / weights, is_whole)
-        return covered
+        return self._covering(key, super().derive(key, spread, least=least, **settings), spread, least)
+
+    def kept(self, key: Hashable, positions: Tensor, frame: Tensor | None) -> VisibleMap:
+        """A map of other positions that counts as made from these."""
+        return self._covering(key, super().kept(key, positions, frame), lambda numbers: numbers)
+
+    def _covering(
+        self, key: Hashable, later: VisibleMap, spread: Callable[[Tensor], Tensor], least: float = 0.0
+    ) -> VisibleMap:
+        """A later map with the mean coverage of what each of its positions is made from."""
+        if not isinstance(later, CoveredMap):
+            mean = spread(self.coverage * self._weights) / spread(self._weights).clamp(min=_LEAST)
+            is_whole = spread((self.coverage < 1).float()) <= least
+            self._derived[key] = later = _covered(later, mean, is_whole)
+        return later
 
     @property
     def _weights(self) -> Tensor:
         """(B, 1, *size) float32: 1, and 0 in the frame."""
         return self.image.to(self.coverage).expand_as(self.coverage)
-
-    def kept(self, key: Hashable, positions: Tensor, frame: Tensor | None) -> VisibleMap:
-        """A map of other positions that counts as made from these."""
-        if key not in self._derived:
-            made = VisibleMap(positions, self.options, frame=frame)
-            self._derived[key] = _covered(made, self.coverage, self.coverage == 1)
-        return self._derived[key]
 
     def of_image(self) -> Tensor:
         """The coverage of what is made from all positions, (B, 1, 1, 1)."""
