@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from maskrobust import LayerMasking
+from maskrobust import LayerMasking, pad_batch
 
 Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
 ROOT = Path(__file__).parents[3]
@@ -122,15 +122,20 @@ def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, boo
     return {**found, "training": bool(gradients) and all(bool(each.isfinite().all()) for each in gradients)}
 
 
+def recipes() -> dict[str, Any]:
+    """What the code of docs/libraries.md defines."""
+    page = (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"(?ms)^```python\n(.*?)^```", page):
+        exec(code, names)
+    return names
+
+
 def boxes(name: str) -> dict[str, int | bool]:
-    """The recipe of docs/detectors.md on a network with random weights that finds boxes, at 640 px."""
+    """The recipe for YOLO on a network with random weights that finds boxes, at 640 px."""
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils.nms import non_max_suppression
 
-    page = (ROOT / "docs" / "detectors.md").read_text(encoding="utf-8")
-    names: dict[str, Any] = {"torch": torch}
-    (code,) = [each for each in re.findall(r"(?ms)^```python\n(.*?)^```", page) if "class YOLO" in each]
-    exec(code, names)
     torch.manual_seed(0)
     network = DetectionModel(f"{name}.yaml", verbose=False).eval()
     for module in network.modules():
@@ -140,7 +145,7 @@ def boxes(name: str) -> dict[str, int | bool]:
     for branch in network.model[-1].cv3:
         branch[-1].weight.data.mul_(30)
     images, visible = torch.rand(1, 3, 640, 640), torch.ones(1, 1, 640, 640, dtype=torch.bool)
-    masked, half = names["YOLO"](network), visible.clone()
+    masked, half = recipes()["YOLO"](network), visible.clone()
     half[:, :, :320] = False
 
     def hidden(found: Tensor) -> int:
@@ -156,6 +161,79 @@ def boxes(name: str) -> dict[str, int | bool]:
     }  # fmt: skip
 
 
+def alone_and_batched(name: str) -> dict[str, float]:
+    """Largest difference of the answers to an image alone and in a batch of three sizes, in standard deviations.
+
+    Both by the network as it is, and by the recipe for DETR.
+    """
+    import transformers as library
+
+    torch.manual_seed(0)
+    stages = [f"stage{at}" for at in range(2 if name == "DeformableDetr" else 4, 5)]
+    sizes = {"depths": [1, 1, 1, 1], "hidden_sizes": [32, 64, 128, 256], "embedding_size": 16}
+    settings = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "num_queries": 10}
+    backbone = library.ResNetConfig(**sizes, out_features=stages)
+    config = getattr(library, f"{name}Config")(backbone_config=backbone, **settings)
+    network = getattr(library, f"{name}ForObjectDetection")(config).eval()
+    for part, weight in network.named_parameters():
+        if "bbox" in part and weight.ndim > 1:
+            nn.init.normal_(weight, std=0.1)  # or all boxes are equal
+    images = [torch.randn(3, *size) for size in ((100, 201), (130, 150), (192, 224))]
+
+    def answer(batch: list[Tensor], at: int) -> tuple[Tensor, Tensor]:
+        canvas, sizes = pad_batch(batch)
+        mask = torch.zeros_like(canvas[:, 0], dtype=torch.long)
+        for own, (height, width) in zip(mask, sizes.tolist(), strict=True):
+            own[:height, :width] = 1
+        with torch.no_grad():
+            found = network(pixel_values=canvas, pixel_mask=mask)
+        return found.logits[at], found.pred_boxes[at]
+
+    def difference() -> float:
+        pairs = zip(answer(images[1:2], 0), answer(images, 1), strict=True)
+        return max(((alone - batched).abs().max() / alone.std()).item() for alone, batched in pairs)
+
+    plain, model = difference(), network.model
+    holder, at = (model.backbone, "conv_encoder") if name == "TableTransformer" else (model, "backbone")
+    projections = model.input_proj if name == "DeformableDetr" else []
+    setattr(holder, at, recipes()["MaskedBackbone"](getattr(holder, at).model, projections))
+    if projections:
+        model.input_proj = nn.ModuleList(nn.Identity() for _ in projections)
+    return {"plain": plain, "masked": difference()}
+
+
+def windows() -> dict[str, bool]:
+    """The recipe for MONAI's sliding window, on a scan that is smaller than it, and on one that is larger."""
+    from monai.inferers import sliding_window_inference
+    from monai.networks.nets import UNet
+
+    torch.manual_seed(0)
+    names, network = recipes(), UNet(3, 1, 2, (8, 16, 32), (2, 2), num_res_units=1).eval()
+    names["masked"] = LayerMasking(network)  # of which `predict` takes one
+
+    def answer(scan: Tensor, visible: Tensor, predict: Callable[[Tensor], Tensor] = names["predict"]) -> Tensor:
+        channels = torch.cat([scan.masked_fill(~visible, 0), visible.to(scan.dtype)], 1)
+        with torch.no_grad():
+            return sliding_window_inference(channels, (32, 32, 32), 4, predict)
+
+    def with_other_padding(window: Tensor) -> Tensor:
+        scan, visible = window[:, :-1], window[:, -1:]
+        return names["predict"](torch.cat([torch.where(visible > 0.5, scan, 7.0), visible], 1))
+
+    small, large = torch.rand(1, 1, 20, 40, 48), torch.rand(1, 1, 32, 40, 48)
+    visible, everything = torch.ones_like(small, dtype=torch.bool), torch.ones_like(large, dtype=torch.bool)
+    visible[..., 5:15, 10:20, 10:20] = False
+    with torch.no_grad():
+        zeros, plain = (sliding_window_inference(each, (32, 32, 32), 4, network) for each in (small, large))
+    padded, other = answer(small, visible), answer(small, visible, with_other_padding)
+    return {
+        "size": padded.shape[2:] == small.shape[2:],
+        "padding does not matter": equal(padded, other),
+        "zeros would": not equal(answer(small, torch.ones_like(visible)), zeros),
+        "nothing hidden": equal(answer(large, everything), plain),
+    }
+
+
 if __name__ == "__main__":
     folder, library = sys.argv[1:]
     sys.path.append(folder)
@@ -165,4 +243,9 @@ if __name__ == "__main__":
     results: dict[str, Any] = {name: check(*of) for name, of in networks.items()}
     if library == "ultralytics":
         results |= {f"boxes of {name}": boxes(name) for name in ("yolov8n", "yolo11n")}
+    if library == "transformers":
+        names = ("Detr", "ConditionalDetr", "TableTransformer", "DeformableDetr")
+        results |= {f"batch of {name}": alone_and_batched(name) for name in names}
+    if library == "monai":
+        results["windows"] = windows()
     print(json.dumps(results))

@@ -38,10 +38,12 @@ def library(request):
 
 
 def test_networks_ignore_hidden_pixels_equal_the_plain_ones_with_nothing_hidden_and_train(library):
-    results = {name: each for name, each in results_of(library).items() if not name.startswith("boxes")}
+    results = {name: each for name, each in results_of(library).items() if "training" in each}
     assert len(results) == COUNTS[library]
     failed = {name: each for name, each in results.items() if not all(each.values())}
     assert not failed
+    page = (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8")
+    assert not [name for name in results if name.partition(",")[0] not in page]
 
 
 @pytest.mark.parametrize("library", ["ultralytics"], indirect=True)
@@ -51,3 +53,16 @@ def test_the_recipe_of_the_page_finds_no_box_in_a_hidden_half_and_equals_yolo_wi
     for each in found:
         assert each["equal"] and each["found"] > 10
         assert each["hidden without"] > 10 and each["hidden"] <= 1  # a box of which just half is visible
+
+
+@pytest.mark.parametrize("library", ["transformers"], indirect=True)
+def test_a_detr_answers_an_image_in_a_batch_of_several_sizes_as_if_it_were_alone(library):
+    found = [each for name, each in results_of(library).items() if name.startswith("batch")]
+    assert len(found) == 4
+    for each in found:
+        assert each["plain"] > 0.03 and each["masked"] < 1e-4
+
+
+@pytest.mark.parametrize("library", ["monai"], indirect=True)
+def test_the_padding_of_a_sliding_window_is_hidden(library):
+    assert all(results_of(library)["windows"].values())
