@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import gc
+import json
 import os
 import shutil
 import tempfile
@@ -33,6 +34,15 @@ def pytest_collection_finish():
     fork_server()
     gc.enable()
     torch.set_num_threads(_threads)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable(report):
+    """What xdist can send of a failure: one that quotes half of a surrogate pair would end the whole run."""
+    data = yield
+    if not report.failed:
+        return data
+    return json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
 
 
 def pytest_unconfigure():
