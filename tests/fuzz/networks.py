@@ -25,13 +25,6 @@ ORDERS = {
     3: [(1, 0, 2, 3, 4), (0, 2, 3, 4, 1), (0, 2, 1, 3, 4), (0, 1, 4, 3, 2), (1, 0, 4, 2, 3)],
 }
 
-_UNKNOWN = {
-    "GLU", "RReLU", "Softshrink", "Hardshrink", "moved axes", "largest and least channel", "larger of two", "chosen",
-    "filled", "whole numbers",
-}  # fmt: skip
-"""Operations that the reference has no rule for."""
-_ALONE = {name: operation for name, operation in ALONE.items() if name not in _UNKNOWN}
-
 
 class Chance(random.Random):
     """Random choices of a network.
@@ -103,7 +96,7 @@ class Dropped(nn.Module):
 def operation(chance: Chance, channels: int) -> nn.Module:
     """Any of those that are checked one by one, behind a layer that makes as many channels as it takes."""
     windowed = WINDOWED if chance.axes == 2 else windowed_along(chance.axes)
-    table, takes = chance.choice([(_ALONE, 6), (windowed, 4), (windowed, 4)])
+    table, takes = chance.choice([(ALONE, 6), (windowed, 4), (windowed, 4)])
     name = chance.choice(list(table))
     made = copy.deepcopy(table[name])
     made = made if isinstance(made, nn.Module) else Block(name, made)

@@ -98,7 +98,7 @@ _ACTIVATIONS = (
 )  # fmt: skip
 _MODULES = [nn.Threshold(0.1, 0.2), *(kind() for kind in _ACTIVATIONS)]
 _MODULES += [nn.Identity(), nn.Softmax2d(), nn.LocalResponseNorm(3), nn.PReLU(6), nn.ChannelShuffle(2), LayerNorm2d(6)]
-_MODULES += [nn.Softmax(dim=1), nn.LogSoftmax(1), nn.GLU(1), nn.RReLU().eval(), nn.Softshrink(0.2), nn.Hardshrink(0.2)]
+_MODULES += [nn.Softmax(dim=1), nn.LogSoftmax(1), nn.GLU(1), nn.Softshrink(0.2), nn.Hardshrink(0.2)]
 ALONE: dict[str, Operation] = {
     **SMOOTH,
     **{type(module).__name__: module for module in _MODULES},
@@ -108,6 +108,7 @@ ALONE: dict[str, Operation] = {
     "plain tensors": lambda x: (torch.ones(6, 1, 1) - x) * torch.full((1, 6, 1, 1), 2.0) + x,
     "hard swish by hand": lambda x: x * F.relu6(x + 3) / 6,
     "dropout in eval mode": lambda x: F.dropout(x, 0.5, training=False),
+    "rrelu in eval mode": F.rrelu,
     "by name": lambda x: torch.relu(input=x),
     "casts": lambda x: x.contiguous().clone().to(torch.float64).type_as(x),
     "in place": activated_in_place(torch.relu_),

@@ -32,6 +32,7 @@ class Run:
         kink: smallest distance of a visible value to a point where the gradient jumps, such as 0 for ReLU, or of the
             largest value under a max pool to the second.
         pole: smallest magnitude of what is divided by, rooted or logarithmised at a visible position.
+        jump: smallest distance of a visible value to a point where the result jumps, as that of a comparison does.
     """
 
     merge: str = "intersection"
@@ -39,11 +40,12 @@ class Run:
     padding: str = "mean"
     kink: float = math.inf
     pole: float = math.inf
+    jump: float = math.inf
 
     def note(self, name: str, distances: Tensor) -> None:
         """Remember the smallest distance that is not 0: at exactly 0 both sides come from a plateau, such as ReLU's."""
         distances = distances.detach().abs()
-        distances = distances[distances > 0] if name == "kink" else distances
+        distances = distances if name == "pole" else distances[distances > 0]
         if distances.numel():
             setattr(self, name, min(getattr(self, name), float(distances.min())))
 
@@ -52,7 +54,7 @@ class Seen:
     """Features of which some positions are visible, and some are outside of the image, but known; 0 elsewhere.
 
     Attributes:
-        x: float64.
+        x: float64, or whole numbers or truths made of them.
         v: (B, *size) bool, for images (B, H, W).
         run: shared by all features of one pass.
         axes: which axes of `x` are images and those of `v`; by default the first one and the last ones.
@@ -69,7 +71,7 @@ class Seen:
         assert not (self.v & self.f).any()
         self.branches: Sequence[Seen] | None = None
         self.counts: Tensor | None = None
-        self.x = torch.where(self.spread(self.known, x), x, 0.0)
+        self.x = x.masked_fill(~self.spread(self.known, x), 0)
 
     @property
     def known(self) -> Tensor:
@@ -111,7 +113,7 @@ class Seen:
 
     def with_ones(self, v: Tensor) -> Tensor:
         """The features with 1 where they, or a result, are hidden: no function of them is infinite there."""
-        return torch.where(self.spread(v & self.known), self.x, 1.0)
+        return self.x.masked_fill(~self.spread(v & self.known), 1)
 
     def visible_values(self) -> Tensor:
         """(N, C) of (B, C, *size)."""
@@ -163,11 +165,12 @@ def _method(name: str) -> Callable[..., Any]:
     return call
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow"):
+for _name in ("gt", "ge", "lt", "eq", "and", "or", "invert", "neg"):
+    setattr(Seen, f"__{_name}__", _method(f"__{_name}__"))
+for _name in ("add", "sub", "mul", "truediv", "pow", "mod"):
     setattr(Seen, f"__{_name}__", _method(f"__{_name}__"))
     setattr(Seen, f"__r{_name}__", _method(f"__r{_name}__"))
     setattr(Seen, f"__i{_name}__", _method(f"{'div' if _name == 'truediv' else _name}_"))
-Seen.__neg__ = _method("__neg__")
 
 
 def along(values: Tensor, count: int) -> Tensor:
@@ -509,7 +512,9 @@ def met(operands: Sequence[Any]) -> tuple[Seen, Tensor, Tensor]:
     return masked[0], *(reduce(torch.logical_and, [getattr(each, name) for each in masked]) for name in ("known", "f"))
 
 
+COMPARISONS = ("gt", "ge", "lt", "eq", "__gt__", "__ge__", "__lt__", "__eq__")
 KINKS = (
+    "rrelu", "softshrink", "hardshrink",
     "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "hardswish", "hardsigmoid", "hardtanh", "_threshold",
     "softsign", "abs", "clamp",
 )  # fmt: skip
@@ -518,6 +523,13 @@ POLES = {
     "rsqrt": 0, "log": 0, "log1p": 0,
 }  # fmt: skip
 """Which operand of an operation must not be 0."""
+JUMPS: dict[str, Callable[..., Tensor]] = {
+    **dict.fromkeys(COMPARISONS, torch.sub),
+    **dict.fromkeys(("long", "int"), lambda x: x - x.round()),
+    "round": lambda x: x - x.floor() - 0.5,
+    "hardshrink": lambda x, most: x.abs() - most,
+}
+"""How far the operands are from where the result jumps."""
 
 
 def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
@@ -525,8 +537,11 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
     name, (first, known, f) = function.__name__, met(operands)
     shown = first.spread(known)
     plain = [each.with_ones(known) if isinstance(each, Seen) else each for each in operands]
+    if name in JUMPS:
+        first.run.note("jump", torch.where(shown, JUMPS[name](*plain), 1.0))
     if name in KINKS:
-        for point in (-3, -1, 0, 1, 3, 6):
+        shrunk = (-operands[1], operands[1]) if "shrink" in name else ()
+        for point in (-3, -1, 0, 1, 3, 6, *shrunk):
             first.run.note("kink", plain[0] - point)
     if name in ("maximum", "minimum"):
         first.run.note("kink", torch.where(shown, plain[0] - plain[1], 1.0))
@@ -539,6 +554,19 @@ def pointwise(function: Any, *operands: Any, **kwargs: Any) -> Seen:
         first.run.note("pole", pole)
         plain[POLES[name]] = pole
     return Seen(function(*plain, **kwargs), known & ~f, first.run, axes=first.axes, f=f)
+
+
+def extreme(function: Any, seen: Seen, *args: Any, **kwargs: Any) -> Any:
+    """The larger or smaller of two, or the largest or least channel."""
+    if args and not isinstance(args[0], int):
+        return pointwise(getattr(torch, f"{function.__name__}imum"), seen, *args)
+    dim = kwargs.get("dim", *args[:1])
+    first, second = seen.x.topk(2, dim, largest=function.__name__ == "max").values.unbind(dim)
+    seen.run.note("kink", first - second)
+    values, indices = (
+        seen.moved(lambda x, part=part: getattr(function(x, *args, **kwargs), part)) for part in ("values", "indices")
+    )
+    return torch.return_types.max((values, indices))
 
 
 def residual(function: Any, left: Any, right: Any, **kwargs: Any) -> Seen:
@@ -641,13 +669,14 @@ def plain_expanded(function: Any, plain: Tensor, seen: Seen) -> Tensor:
 _POINTWISE = (
     *KINKS, *POLES, "gelu", "silu", "mish", "logsigmoid", "log_sigmoid", "softplus", "sigmoid", "tanh", "neg", "exp",
     "square", "mul", "maximum", "minimum", "local_response_norm", "softmax", "log_softmax", "linear", "layer_norm",
-    "lerp", "addcmul",
-    "__mul__", "__rmul__", "__rpow__", "__neg__",
+    "lerp", "addcmul", "glu", "sin", "where", "masked_fill", "round", "long", "int", *COMPARISONS,
+    "__mul__", "__rmul__", "__rpow__", "__neg__", "__mod__", "__rmod__", "__and__", "__or__", "__invert__",
 )  # fmt: skip
 RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_POINTWISE, pointwise),
     **dict.fromkeys(("add", "sub", "__add__", "__radd__", "__sub__", "__rsub__"), residual),
     **dict.fromkeys(("mean", "sum", "amax", "norm"), reduction),
+    **dict.fromkeys(("max", "min"), extreme),
     **{
         f"{name}{axes}d": rule
         for axes in (1, 2, 3)
@@ -658,8 +687,8 @@ RULES: dict[str, Callable[..., Any]] = {
     },
     **dict.fromkeys(("cat", "concat", "stack"), join),
     **dict.fromkeys(("view", "reshape", "flatten"), reshaped),
-    **dict.fromkeys(("transpose", "swapaxes", "unsqueeze", "unbind", "channel_shuffle"), of_channels),
-    **dict.fromkeys(("chunk", "split", "tensor_split"), of_channels),
+    **dict.fromkeys(("transpose", "swapaxes", "movedim", "moveaxis", "unsqueeze", "unbind"), of_channels),
+    **dict.fromkeys(("chunk", "split", "tensor_split", "channel_shuffle"), of_channels),
     "new_zeros": question,
     **dict.fromkeys(("size", "dim", "numel", "stride"), question),
     **dict.fromkeys(("clone", "detach", "dropout", "repeat"), of_channels),
