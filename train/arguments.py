@@ -133,9 +133,10 @@ def parse_with_data(
     elif not configs.config and not about_data:
         parser.add_argument("--data", help=DATA_HELP)
     else:
-        from maskrobust.train.data import AnnotatedDataModule
+        from pytorch_lightning import LightningDataModule
 
-        parser.add_subclass_arguments(AnnotatedDataModule, "data", help=DATA_HELP)
+        import_data_modules()
+        parser.add_subclass_arguments(LightningDataModule, "data", help=DATA_HELP)
     passed_over = {*_OF_A_RUN} - {*vars(parser.get_defaults(skip_validation=True))}
     read = [{k: v for k, v in read_options(each).items() if k not in passed_over} for each in configs.config]
     groups = {name.partition(".")[0] for name in names_of(parser) if "." in name} - {"data"}
@@ -152,10 +153,13 @@ def parse_with_data(
     made = vars(parser.instantiate(parsed))
     if of_files:
         made["visible"], made["data"] = made["data"].visible, None
-    if made["data"] is not None and not unlabelled:
+    if made["data"] is not None:
         from maskrobust.train.data.base import check_labelled
+        from maskrobust.train.data.plain import annotated
 
-        check_labelled(made["data"], parser.prog)
+        made["data"] = annotated(made["data"])
+        if not unlabelled:
+            check_labelled(made["data"], parser.prog)
     del made["config"]
     return made, {} if made["data"] is None else parsed.data.as_dict()
 

@@ -52,7 +52,6 @@ from maskrobust.train.arguments import (
     next_prediction,
     with_nearest,
 )
-from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import Colour, check_labelled
 from maskrobust.train.data.plain import described
 from maskrobust.train.fit import drop_distractions
@@ -360,7 +359,7 @@ class FitCLI(LightningCLI):
         own = isinstance(architecture, str) and is_own_class(architecture)  # which no checkpoint may name
         name = f"{architecture}:{path}" if own else path
         yield next_prediction(name, self.datamodule, folder)
-        if isinstance(self.datamodule, AnnotatedDataModule) and not {"val", "test"}.isdisjoint(self.datamodule.splits):
+        if not {"val", "test"}.isdisjoint(self.datamodule.splits):
             measured = ["--config", f"{folder}/config.yaml", "--network", name]
             yield next_line("evaluate", *measured, "--out", f"{folder}/evaluation")
 

@@ -1,12 +1,17 @@
 """Data modules of a user's own that know nothing of this package: pairs, triples and dictionaries of tensors."""
 
+import csv
+import json
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from maskrobust.augment import Batch
+from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.plain_batches import as_batch
 from maskrobust.train.cli import main
@@ -32,22 +37,42 @@ class Tensors(Dataset):
         return (image, index % 3, visible) if self.kind == "triple" else (image, index % 3)
 
 
+class Bright(torch.nn.Module):
+    """Whether an image is bright, dark, or neither."""
+
+    def __init__(self, num_classes: int = 3):
+        super().__init__()
+        self.head = torch.nn.Linear(1, num_classes)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[1.0], [-1.0], [0.0]]))
+            self.head.bias.zero_()
+
+    def forward(self, x):
+        return self.head(x.mean(dim=(1, 2, 3))[:, None])
+
+
 class Plain(pl.LightningDataModule):
     """As a tutorial of Lightning has it."""
 
-    def __init__(self, kind: str = "pair", batch_size: int = 4, scale: float = 1.0, says: str = "num_classes") -> None:
+    def __init__(
+        self, kind: str = "pair", batch_size: int = 5, says: str = "num_classes", *, shuffle: bool = False
+    ) -> None:
         super().__init__()
-        self.kind, self.batch_size, self.scale = kind, batch_size, scale
+        self.kind, self.batch_size, self.shuffle = kind, batch_size, shuffle
         if says in ("num_classes", "both"):
             self.num_classes = 3
         if says == "class_names":
             self.class_names = ["a", "b", "c"]
 
+    def setup(self, stage):
+        if stage == "fit":  # and for no other stage, as tutorials have it
+            self.data = Tensors(self.kind)
+
     def train_dataloader(self):
-        return DataLoader(Tensors(self.kind), self.batch_size, shuffle=True)
+        return DataLoader(self.data, self.batch_size, shuffle=True)
 
     def val_dataloader(self):
-        return DataLoader(Tensors(self.kind), self.batch_size)
+        return DataLoader(self.data, self.batch_size, shuffle=self.shuffle)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +95,7 @@ def arguments(folder, **options):
 def test_any_data_module_is_trained_on_by_the_command(kind, says, masking, tmp_path, capsys):
     main([*arguments(tmp_path, kind=kind, says=says), f"--model.masking={masking}", "--model.patch_size=8"])
     run = tmp_path / "run" / "version_0"
-    assert "best: " in (out := capsys.readouterr().out) and "maskrobust evaluate" not in out
+    assert "best: " in (out := capsys.readouterr().out) and f"--config {run}/config.yaml" in out
     saved = MaskRobustClassifier.from_checkpoint(str(next(run.rglob("best.ckpt"))))
     assert saved.num_classes == 3 and saved.class_names == (("a", "b", "c") if says == "class_names" else tuple("012"))
 
@@ -93,7 +118,7 @@ def test_a_sample_is_known_by_its_place_in_each_loader_and_epoch(caplog):
     with caplog.at_level("INFO"):
         trainer.fit(Noting("small_resnet", 3, architecture_options={"width": 16}, patch_size=8), datamodule=Plain())
     for stage in ("train", "val"):
-        assert [ids for each, ids in seen if each == stage] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]] * 2
+        assert [ids for each, ids in seen if each == stage] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]] * 2
     assert caplog.text.count("known by its place") == 1
 
 
@@ -129,3 +154,51 @@ def test_what_is_no_batch_is_one_sentence(given, said):
 def test_a_data_module_that_does_not_say_its_classes_is_told_how(tmp_path, capsys):
     sentence = sentence_of(arguments(tmp_path, says="nothing"), capsys)
     assert "Plain must say how many outputs the network has" in sentence
+
+
+def measuring(folder, **options):
+    torch.save(Bright().state_dict(), folder / "bright.pt")
+    given = [f"--data.{name}={value}" for name, value in options.items()]
+    network = f"--network={__name__}.Bright:{folder / 'bright.pt'}"
+    return [f"--data={__name__}.Plain", *given, network, "--methods=[black]", "--device=cpu", f"--out={folder}"]
+
+
+@pytest.mark.parametrize("kind", ["pair", "triple"])
+def test_any_data_module_is_evaluated_and_explained(kind, tmp_path):
+    quick = ["--plan.curve_families=[]", "--replicates=20", "--quick", "--predictions=true"]
+    main(["evaluate", *measuring(tmp_path, kind=kind), *quick])
+    mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
+    shown = torch.stack([Tensors("pair")[index][0] for index in range(NUMBER)])
+    if kind == "triple":
+        shown[..., :16] = 0  # hidden pixels are black
+    expected = (((shown - mean) / std).mean(dim=(1, 2, 3)) < 0).int()
+    assert 0 < expected.sum() < NUMBER
+    rows = [
+        row
+        for row in csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines())
+        if not float(row["hidden_fraction"])
+    ]
+    found = [(row["sample"], int(row["label"]), int(row["prediction"])) for row in rows]
+    assert found == [(f"image {place}", place % 3, each) for place, each in enumerate(expected.tolist())]
+    main(["explain", *measuring(tmp_path, kind=kind), "--methods=[black]", *["--quick", "--max_images=2"]])
+    assert len(json.loads((tmp_path / "explanations.json").read_text())["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--data.shuffle=true"], "val_dataloader of Plain must yield the same batches each time, but shuffles"),
+        (["--split=train"], "got train and loaders for val; give --split val."),
+        (["--split=test"], "got test and loaders for val; give --split val."),
+    ],
+)
+def test_images_that_change_from_pass_to_pass_are_not_measured(options, said, tmp_path, capsys):
+    assert said in sentence_of(["evaluate", *measuring(tmp_path), *options], capsys)
+
+
+@pytest.mark.parametrize("command", ["fit --trainer.max_epochs=1", "evaluate --network=resnet18:random --out=x"])
+def test_a_data_module_of_the_other_lightning_is_told_from_a_wrong_name(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "others.py").write_text("class Other:\n    pass\n")
+    sentence = sentence_of([*command.split(), "--data=others.Other"], capsys)
+    assert "must be a subclass of pytorch_lightning.LightningDataModule" in sentence and "got others.Other" in sentence
