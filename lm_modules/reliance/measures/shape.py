@@ -12,7 +12,10 @@ from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statist
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
-TWO_CLASSES = "Shape cannot be told from surroundings: the data have two classes; ask with scenes."
+TWO_CLASSES = (
+    "Shape cannot be told from surroundings: the data have two classes, and no empty scene was asked about; give data "
+    "whose empty_scenes returns some, and scenes above 0 in the plan."
+)
 """Why there are no shape choices where there is no third class, and no empty scene."""
 
 

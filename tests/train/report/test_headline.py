@@ -168,7 +168,7 @@ KNOWN = {
             "a is right in 52% under mean colour fill and 53% under layer masking, with half of the patches hidden.",
             "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
             "layer masking (accuracy behind outlines minus behind circles).",
-            "Shape cannot be told from surroundings: the data have two classes; ask with scenes.",
+            TWO_CLASSES,
         ],
     ),
     "a rim of colour beside the object": (
