@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from maskrobust.augment import FILLS, OTHER_IMAGE
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.architectures import (
@@ -21,7 +21,6 @@ from maskrobust.lm_modules.networks.architectures import (
     build_network,
     build_outline,
     build_own_network,
-    check_known,
     head_of,
     is_own_class,
 )
@@ -35,7 +34,7 @@ from maskrobust.lm_modules.networks.class_matching import (
 from maskrobust.lm_modules.networks.named import (
     HUB_PREFIX,
     PRETRAINED,
-    WEIGHT_FILES,
+    check_name,
     default_preprocessing,
     fetched,
     is_file,
@@ -106,22 +105,18 @@ def load_network(
 
 
 def _load(name: str, num_classes: int | None) -> TrainedNetwork:
+    check_name(name)
     if name.startswith(HUB_PREFIX):
         return _from_hub(name)
     if Path(name).is_file():
         return _from_checkpoint(name)
-    if Path(name).is_dir():
-        raise MissingFileError(f"'{Path(name)}' is a folder, which may hold several networks; name a file in it.")
     architecture, colon, weights = name.partition(":")
-    if not colon and name.endswith(WEIGHT_FILES):
-        raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
     if is_own_class(architecture):
         return _from_own_class(name, architecture, weights if colon else None)
     return _from_architecture(name, architecture, weights, num_classes)
 
 
 def _from_architecture(name: str, architecture: str, weights: str, num_classes: int | None) -> TrainedNetwork:
-    check_known(architecture)
     origin = Origin(architecture)
     if weights in weight_names(architecture):
         network = with_named_weights(architecture, weights)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -90,6 +91,23 @@ def next_prediction(network: str, data: object, folder: str | Path) -> str:
     return next_line(
         "predict", "--network", network, "--images", "IMAGES", *visible, "--out", f"{folder}/new_predictions.csv"
     )
+
+
+def check_networks(arguments: Sequence[str]) -> None:
+    """Refuse what `--network` names and is not there, before Lightning and data modules are imported for seconds.
+
+    Raises:
+        MissingFileError, InputError: see `check_name`.
+    """
+    from maskrobust.lm_modules.networks.named import check_name  # which imports torch
+
+    first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
+    first.add_argument("--network", action="append", default=[])
+    with suppress(argparse.ArgumentError, yaml.YAMLError):  # of which the command's own parser tells
+        given = first.parse_known_args(arguments)[0].network
+        names = [name for each in given for name in as_list(yaml.safe_load(each) if each.startswith("[") else each)]
+        for name in names:
+            check_name(str(name))
 
 
 def parse_with_data(

@@ -83,16 +83,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: Sequence[str]) -> None:
     module, _ = COMMANDS[given[0]]
     try:
-        from maskrobust.train.arguments import with_config_paths
+        from maskrobust.train.arguments import check_networks, with_config_paths
 
         about_model = Path(__file__).parent / "fit" / f"{given[0]}.txt"
         if about_model.is_file() and not {"-h", "--help"}.isdisjoint(given):  # the parser's takes seconds: 1,400 lines
             text = about_model.with_name("training.txt").read_text(encoding="utf-8").replace("COMMAND", given[0])
             print(text.replace("MODEL\n", about_model.read_text(encoding="utf-8")), end="")
             return
+        arguments = with_config_paths(given)
+        if {"-h", "--help"}.isdisjoint(given):
+            check_networks(arguments)
         if module not in sys.modules:
             importlib.import_module(module)
-        sys.modules[module].main(with_config_paths(given))
+        sys.modules[module].main(arguments)
     except Exception as error:
         sentence = one_sentence(error, given[0])
         if sentence is None or os.environ.get("MASKROBUST_DEBUG") == "1":

@@ -207,17 +207,22 @@ def check_known(architecture: str) -> None:
     known = ["small_resnet", *torchvision.models.list_models(module=torchvision.models)]
     if architecture in known:  # without timm, whose import takes a second
         return
+    bare = architecture.removeprefix(TIMM_PREFIX)
+    if bare == architecture and (near := did_you_mean(architecture, known)):
+        raise InputError(_about_unknown(architecture, near))
     with library_needed():
         import timm
 
-    bare = architecture.removeprefix(TIMM_PREFIX)
     known += [TIMM_PREFIX + name for name in timm.list_models()]
     if architecture not in known and (bare == architecture or not timm.is_model_pretrained(bare)):
-        near = did_you_mean(architecture, known)
-        raise InputError(
-            f"architecture must be the name of a known network, got '{architecture}'{near}; use small_resnet, a "
-            "torchvision name, timm/NAME, or a class of your own, as in my_module.MyNet."
-        )
+        raise InputError(_about_unknown(architecture, did_you_mean(architecture, known)))
+
+
+def _about_unknown(architecture: str, near: str) -> str:
+    return (
+        f"architecture must be the name of a known network, got '{architecture}'{near}; use small_resnet, a "
+        "torchvision name, timm/NAME, or a class of your own, as in my_module.MyNet."
+    )
 
 
 def head_of(network: nn.Module) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.architectures import (
     TIMM_PREFIX,
     adapted_to,
@@ -85,6 +85,23 @@ def network_to_train(
 def is_file(weights: str) -> bool:
     """Whether weights are named by a file, whether or not it is there."""
     return weights.endswith(WEIGHT_FILES) or Path(weights).is_file()
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of `load_network` whose file is missing or whose architecture is unknown, before anything is built.
+
+    Raises:
+        MissingFileError, InputError: it is.
+    """
+    if name.startswith(HUB_PREFIX) or Path(name).is_file():
+        return
+    if Path(name).is_dir():
+        raise MissingFileError(f"'{Path(name)}' is a folder, which may hold several networks; name a file in it.")
+    architecture, colon, _ = name.partition(":")
+    if not colon and name.endswith(WEIGHT_FILES):
+        raise MissingFileError(f"the checkpoint '{name}' does not exist; check the path.")
+    if not is_own_class(architecture):
+        check_known(architecture)
 
 
 def weight_names(architecture: str) -> list[str]:

@@ -89,14 +89,21 @@ TAKE_SECONDS = (
     *("albumentations", "cv2", "gradio", "matplotlib", "pytorch_lightning", "scipy", "skimage", "sklearn", "timm"),
     *("torch._dynamo", "torchmetrics", "torchvision", "wandb", "webdataset"),
 )
+OF_TORCHVISION = {"torchvision", "torch._dynamo"}
+"""Which knows the names of its networks."""
 IMPORTS_THEM = {"claim"}
 """Commands whose help reads what their data and trainings take."""
 
 
-def test_help_and_misspelt_options_import_nothing_that_takes_seconds():
+def test_help_and_misspelt_options_and_networks_import_nothing_that_takes_seconds(tmp_path):
     code = f"""
 import sys
 from maskrobust.train.cli import main
+wrong = [
+    ["evaluate", "--data=Cues", "--out=o", "--network", "[resnt18:x]"], ["export", "--onnx=o", "--network=no.ckpt"],
+    ["predict", "--images=i", "--out=o", "--network=resnt18:x"], ["explain", "--data=Cues", "--network=resnt18"],
+    ["play", "--network=resnt18:x"], ["evaluate", "--config=cues.yaml", "--out=o", "--network", "."]
+]
 misspelt = [["explain", "--imags=3"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 helped = [[command, "--help"] for command in {sorted({*COMMANDS} - IMPORTS_THEM)}]
 for words in [*misspelt, *helped, ["--help"]]:
@@ -105,9 +112,24 @@ for words in [*misspelt, *helped, ["--help"]]:
     except SystemExit as stopped:
         assert stopped.code == (2 if words in misspelt else 0), words
 print("imported:", sorted(sys.modules.keys() & {set(TAKE_SECONDS)}))
+for words in wrong:
+    try:
+        main(words)
+    except SystemExit as stopped:
+        assert stopped.code == 2, words
+        print("imported:", words[0], sorted(sys.modules.keys() & {set(TAKE_SECONDS) - OF_TORCHVISION}))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.splitlines()[-1] == "imported: []"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
+    imported = [line for line in done.stdout.splitlines() if line.startswith("imported: ")]
+    commands = ("evaluate", "export", "predict", "explain", "play", "evaluate")
+    assert imported == ["imported: []", *(f"imported: {command} []" for command in commands)]
+    told = done.stderr.splitlines()[-6:]
+    assert [("(did you mean resnet18?)" in line, "no.ckpt" in line, "'.' is a folder" in line) for line in told] == [
+        *((True, False, False), (False, True, False)),
+        *[(True, False, False)] * 3,
+        (False, False, True),
+    ]
 
 
 CALLBACK = "pytorch_lightning.callbacks.ModelCheckpoint"
@@ -129,7 +151,10 @@ OWN_SENTENCES = [
         "fit --data=Cues --trainer.max_epochs=1 --model.fill=blak",
         "exemplar, other_image, or named after its own module",
     ),
-    ("evaluate --data=Cues --out=o --network=x --methods=[grey]", "token_dropping, or named after its own module"),
+    (
+        "evaluate --data=Cues --out=o --network=resnet18:random --methods=[grey]",
+        "token_dropping, or named after its own module",
+    ),
     ("masks --out=o", "told nothing about data; name a configuration with data, or give --data."),
 ]
 
@@ -314,6 +339,6 @@ def test_a_missing_library_is_named_as_a_package_only_where_we_know_its_name(mod
 
 def test_an_onnx_file_is_named_as_one_before_the_network_is_read(tmp_path, capsys):
     given = tmp_path / "x.txt"
-    assert sentence_of(["export", "--network=no", f"--onnx={given}"], capsys).startswith(
+    assert sentence_of(["export", "--network=resnet18:no", f"--onnx={given}"], capsys).startswith(
         f"--onnx must name a file that ends in .onnx, got '{given}'"
     )

@@ -31,8 +31,8 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     names = ["disc", "a, b", *"cdefgh"]
     preprocessing = Preprocessing(size=(48, 40), crop=0.9)
     network = TrainedNetwork("net", tiny.eval(), preprocessing, 8, class_names=names, origin=origin)
-    monkeypatch.setattr(loading, "load_network", {"net": network}.__getitem__)
-    main(["export", "--network=net", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
+    monkeypatch.setattr(loading, "load_network", {"small_resnet:random": network}.__getitem__)
+    main(["export", "--network=small_resnet:random", f"--onnx={tmp_path / 'a' / 'net.onnx'}"])
     height, width = network.preprocessing.size or (0, 0)
     told, following = capsys.readouterr().out.splitlines()
     assert "layer_masking_mirror with images (B, 3, H, W)" in told

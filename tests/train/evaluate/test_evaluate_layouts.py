@@ -159,7 +159,7 @@ def test_masks_that_seem_inverted_are_asked_about(inverted, tmp_path, monkeypatc
     assert said == [INVERTED] * inverted
 
 
-@pytest.mark.parametrize("command", [["masks"], ["evaluate", "--network=x"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("command", [["masks"], ["evaluate", "--network=resnet18:random"]], ids=lambda words: words[0])
 def test_what_needs_labels_refuses_images_without(command, tmp_path, capsys):
     write_pairs(tmp_path)
     arguments = [*command, "--data=Images", f"--data.root={tmp_path / 'images'}", f"--out={tmp_path / 'out'}"]

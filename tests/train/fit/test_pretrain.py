@@ -163,7 +163,7 @@ def test_images_without_labels_are_read_from_shards(tmp_path, capsys):
     main(["pretrain", *shards, *options, "--data.num_workers=0", f"--trainer.default_root_dir={tmp_path}"])
     assert last(tmp_path).is_file()
     assert sentence_of(["fit", *shards, "--trainer.max_epochs=1"], capsys).startswith("fit needs images with labels")
-    refused = sentence_of(["evaluate", "--network=x", *shards[:3], f"--out={tmp_path / 'evaluation'}"], capsys)
+    refused = sentence_of(["evaluate", "--network=resnet18:x", *shards[:3], f"--out={tmp_path / 'evaluation'}"], capsys)
     assert refused.startswith("maskrobust evaluate needs images with labels")
     claim = ["claim", "--config=claim_cues.yaml", *shards[:3], f"--out={tmp_path / 'claim'}"]
     assert sentence_of(claim, capsys).startswith("a claim needs images with labels")
