@@ -310,8 +310,8 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
     ("options", "named"),
     [
         (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
-        (["--network=[a.ckpt, a.ckpt]"], "must be different"),
-        (["--network=[a.ckpt]", "--replicates=0"], "replicates"),
+        (["--network=[resnet18:random, resnet18:random]"], "must be different"),
+        (["--network=resnet18:random", "--replicates=0"], "replicates"),
         (["--network=resnet18:random", "--classes={folder}/other.csv"], "'brick ellipse'"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
         (["--network=small_resnet:random", "--classes={folder}/line.csv"], "it has the line b"),
