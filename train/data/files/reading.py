@@ -1,6 +1,7 @@
 """`Reading`: how image files are read, which says what may be seen of them."""
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from math import inf, isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeGuard, get_args
@@ -233,14 +234,15 @@ class Reading:
         """
         found = self._bands(path, str(path), header_only=True)
         if found is None:
-            height, width = check_header(path, None if self.marked in ("nan", "nodata") else self.marked)  # type: ignore[arg-type]
-            header = Header(3, torch.uint8, height, width)
+            value = None if isinstance(self.marked, str) and self.marked != "alpha" else self.marked
+            read = partial(check_header, nodata=value) if self.beside is None else partial(size_of, name=str(path))
+            header = Header(3, torch.uint8, *read(path))
         else:
             height, width = turned(torch.empty(found.numbers.shape[1:], device="meta"), found.orientation).shape
             dtype = torch.uint8 if self._keeps(found.numbers) else torch.float32
             header = Header(len(found.numbers), dtype, height, width)
         if self.beside is not None:
-            self.beside.check(place, (height, width) if found is not None else size_of(path, str(path)))
+            self.beside.check(place, (header.height, header.width))
         return header
 
     def _bands(self, content: bytes | Path, name: str, *, header_only: bool = False) -> Bands | None:
@@ -283,29 +285,27 @@ class Reading:
         visible = None
         if self.beside is not None:
             visible = self.beside.visible(place or name, (image.shape[1], image.shape[2]))
-        elif self.marked is not None and found is None:
-            visible = self._visible_of_photograph(content, name, image)
-        elif self.marked is not None and found is not None:
-            image, visible = self._split(image, found, name)
+        elif self.marked is not None:
+            image, visible = self._split(image, found, content, name)
         if visible is not None and not visible.any():
             raise InputError(f"no pixel of '{name}' may be seen, for visible is {self.given}; leave it out.")
         return image if found is None else self._scaled(image, visible, name), visible
 
-    def _visible_of_photograph(self, content: bytes, name: str, image: Tensor) -> Tensor:
-        value = value_in_tag(content, name) if self.marked == "nodata" else self.marked
-        if value == "nan":
+    def _split(self, image: Tensor, found: Bands | None, content: bytes, name: str) -> tuple[Tensor, Tensor]:
+        """The bands without their opacity, and what is visible of them; of a photograph without `Bands`."""
+        value: Any = self.marked
+        if value == "nodata":
+            value = value_in_tag(content, name) if found is None else found.nodata
+        if value == "nan" and not image.is_floating_point():
             raise InputError(f"'{name}' holds whole numbers, which are never NaN; give --data.visible another value.")
-        return torch.ones_like(image[:1], dtype=torch.bool) if value is None else decode_visible(content, value, name)
-
-    def _split(self, image: Tensor, found: Bands, name: str) -> tuple[Tensor, Tensor]:
-        """The bands without their opacity, and what is visible of them."""
-        value = found.nodata if self.marked == "nodata" else self.marked
         if value == "nan":
             return image, ~image.isnan().any(dim=0, keepdim=True)
-        if value == "alpha" and found.opacity is not None:
+        if value is not None and found is None:
+            return image, decode_visible(content, value, name)
+        if value == "alpha" and found is not None and found.opacity is not None:
             kept = [band for band in range(len(image)) if band != found.opacity]
             return image[kept], image[found.opacity][None] != 0
-        if value is None or isinstance(value, str):
+        if value is None or value == "alpha":
             return image, torch.ones_like(image[:1], dtype=torch.bool)
         return image, holds_data(image, value, name)
 
