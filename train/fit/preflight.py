@@ -73,19 +73,11 @@ def _check_scheduler(config: Namespace) -> None:
 
 
 def _check_devices(config: Namespace) -> None:
-    """Refuse more processes than there are GPUs, or cores, but for two, with which one may be tried out on a CPU."""
+    """Refuse more processes on a CPU than it has cores, but for two, to try one out; the trainer itself counts GPUs."""
     accelerator, devices = config.trainer.accelerator, config.trainer.devices
-    number = len(devices) if isinstance(devices, list) else int(devices) if f"{devices}".isdecimal() else 1
-    gpus = torch.cuda.device_count()
-    if accelerator == "gpu" and torch.backends.mps.is_available():
-        return  # the trainer says why not
-    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and gpus):
-        if number > gpus:
-            raise InputError(
-                f"trainer.devices must be at most the number of GPUs that torch can use, {gpus}, got {number}; give "
-                "as many, or trainer.accelerator cpu."
-            )
+    if accelerator not in ("cpu", "auto") or (accelerator == "auto" and torch.cuda.is_available()):
         return
+    number = len(devices) if isinstance(devices, list) else int(devices) if f"{devices}".isdecimal() else 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if number > max(2, cores):
         raise InputError(
