@@ -6,86 +6,40 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from maskrobust.augment import Batch, fold_in, patches, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
-from maskrobust.lm_modules.methods import LAYER_MASKING, LAYER_MASKINGS, unwrapped
-from maskrobust.lm_modules.networks.architectures import head_of, is_own_class
-from maskrobust.lm_modules.networks.class_matching import named_outputs, read_class_names
+from maskrobust.lm_modules.methods import unwrapped
+from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.networks.named import network_to_train
-from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD, Preprocessing, read_reading, read_training_view
-from maskrobust.lm_modules.networks.trained_network import Origin, TrainedNetwork
+from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.networks.weights import (
     LayerMaskingOptions,
-    building_from,
-    check_values,
-    plain_tensors,
-    read_checkpoint,
 )
-from maskrobust.lm_modules.training.classifier_arguments import arguments_in, check_arguments
+from maskrobust.lm_modules.training.classifier_arguments import check_arguments
+from maskrobust.lm_modules.training.learner import MaskedLearner
 from maskrobust.lm_modules.training.mixing import MixName, mix
-from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.objectives import OBJECTIVES, build_class_weights
 from maskrobust.lm_modules.training.optimisation import (
     OptimiserName,
     ScheduleName,
     defaults_of,
     plain_name,
-    train_only,
 )
 from maskrobust.lm_modules.training.processes import BalancedAccuracy, SampleMean
 from maskrobust.lm_modules.training.training_masks import (
-    BY_LAYER_MASKING,
     PresentedImages,
     TrainingMasking,
-    evaluation_fill,
-    present_whole,
 )
 
 _MEANS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _MIX_STREAM = 5
 
 
-class CompiledNetwork:
-    """A network as one compiled graph for each batch size, without a part that silently stays eager.
-
-    It is no module, so the one that holds it keeps its `state_dict` keys, and a deep copy of that compiles its own copy
-    of the network. Nothing is compiled before the first call.
-
-    Args:
-        network: called through this object; its parameters stay its own.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self._name = type(getattr(network, "network", network)).__name__
-        self._compiled = torch.compile(network, fullgraph=True, dynamic=False)
-
-    def __call__(self, *inputs: Tensor) -> Any:
-        """What the network returns for these inputs.
-
-        Raises:
-            InputError: `torch.compile` cannot make one graph of the network, or not on this machine, or not another one
-                for batches of a ninth size.
-        """
-        from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # a second, for who compiles alone
-
-        try:
-            return self._compiled(*inputs)
-        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-            told = error.__cause__ if isinstance(error, FailOnRecompileLimitHit) else error
-            reason = str(told).strip().splitlines()[0].rstrip(".")
-            raise InputError(
-                f"torch.compile must make one graph of {self._name}, but cannot ({reason}); compute it without "
-                "compiling."
-            ) from error
-
-
-class MaskRobustClassifier(TrainingModule):
+class MaskRobustClassifier(MaskedLearner):
     """A classifier trained on masked images.
 
     The hole of a training image follows from (`seed`, sample id, optimiser step) alone, so a resumed run, or one on
@@ -209,48 +163,10 @@ class MaskRobustClassifier(TrainingModule):
         self.objective = OBJECTIVES.find(objective, "objective")
         has_teacher = "teacher" in self.objective.inputs
         self.teacher = copy.deepcopy(architecture).requires_grad_(False) if has_teacher else None
-        if trainable is not None:
-            train_only(architecture, trainable)
-        self.network = self._with_layer_masking(architecture, required=masking in BY_LAYER_MASKING)
-        for each in (self.network, self.teacher):
-            if channels_last and each is not None:
-                each.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.num_classes = num_classes
-        self.class_names: tuple[str, ...] | None = None
-        self.read_as: dict[str, Any] = {}
-        self.training_view: dict[str, Any] = {}
-        self.masking = masking
-        own = LAYER_MASKINGS[self.network.options.padding] if isinstance(self.network, LayerMasking) else LAYER_MASKING
-        self.validation_method = own if masking in BY_LAYER_MASKING else evaluation_fill(fill)
+        self._take(architecture, num_classes)
+        if channels_last and self.teacher is not None:
+            self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._class_weights: Tensor | None = None
-        self._backbone: frozenset[str] = frozenset()
-        self._compiled: CompiledNetwork | None = None
-
-    @classmethod
-    def from_checkpoint(cls, path: str) -> "MaskRobustClassifier":
-        """Rebuild a classifier from its Lightning checkpoint; nothing in the file is executed or imported.
-
-        A mask family, fill or objective of the training that is not registered, such as an own one that nobody has
-        imported, is replaced by the default: the network can be measured without it.
-
-        Raises:
-            MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
-                architecture given by name.
-        """
-        checkpoint = read_checkpoint(path)
-        arguments = arguments_in(checkpoint, cls, path)
-        weights = plain_tensors(checkpoint["state_dict"], path)
-        with building_from(path):
-            classifier = cls(**arguments)
-            if classifier.teacher is None:  # as of an own objective that nobody has imported
-                weights = {name: value for name, value in weights.items() if not name.startswith("teacher.")}
-            check_values(weights, classifier.state_dict(), path)
-            classifier.load_state_dict(weights)
-        if "class_names" in checkpoint:
-            classifier.class_names = read_class_names(checkpoint["class_names"], classifier.num_classes, path)
-        classifier.training_view = read_training_view(checkpoint)
-        classifier.read_as = read_reading(checkpoint)
-        return classifier
 
     def forward(self, images: Tensor, visible: Tensor | None = None) -> Tensor:
         """Logits of images in pixel space.
@@ -266,15 +182,7 @@ class MaskRobustClassifier(TrainingModule):
             UnsupportedNetworkError: `visible` is given, and layer masking cannot read the network.
             InputError: the network returns something else.
         """
-        if images.shape[1] != len(self.mean):
-            raise InputError(
-                f"the network takes images of {len(self.mean)} bands, as many as mean has, got {images.shape[1]}; give "
-                "mean and std of these images."
-            )
-        images = self._normalise(images)
-        network = self.network if visible is None else self._with_layer_masking(self.network, required=True)
-        call = self._compiled if self._compiled is not None and self.training else network
-        logits: object = call(images) if visible is None else call(images, visible)
+        logits: object = self._answer(images, visible)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] != self.num_classes:
             given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
@@ -283,53 +191,17 @@ class MaskRobustClassifier(TrainingModule):
             )
         return logits
 
-    def compile_training(self) -> None:
-        """Compile the network's forward and backward pass of training steps with `torch.compile`, at the first of them.
-
-        Each batch size gets one graph, and what does not fit into one is an error, never computed eagerly. Evaluation
-        stays eager, so that it takes hooks.
-        """
-        self._compiled = CompiledNetwork(self.network)
-
-    def trained_network(self, name: str = "the network") -> TrainedNetwork:
-        """The network as it is measured, in eval mode, with its preprocessing and its classes; weights are shared.
-
-        Args:
-            name: what it is called by.
-        """
-        architecture, options = self.hparams.get("architecture"), self.hparams["architecture_options"] or {}
-        origin = None
-        if isinstance(architecture, str):
-            layer_masking = self.hparams["layer_masking"] or {}
-            origin = Origin(architecture, options, is_own_class(architecture), layer_masking)
-        found = TrainedNetwork(
-            name,
-            self.network,
-            Preprocessing(self.mean, self.std),
-            self.num_classes,
-            origin=origin,
-            own_method=None if self.masking == "none" else self.validation_method,
-            channels_last=bool(self.hparams["channels_last"]),
-            **named_outputs(self.class_names)._asdict(),
-        )
-        found.read_as = self.read_as
-        return found
-
     def setup(self, stage: str) -> None:
-        """Build the mask policy of a fit, with the data module's silhouettes where it asks for them.
-
-        That is before any callback begins: Lightning's tuners train when their fit starts.
+        """Build the mask policy of a fit, and weigh its classes.
 
         Raises:
-            InputError: silhouettes or objects are asked for and there are none.
+            InputError: silhouettes or objects are asked for and there are none, or no layer is the head.
         """
         super().setup(stage)
-        if stage != "fit":
-            return
-        source = getattr(self.trainer, "datamodule", None)
-        self._class_weights = build_class_weights(self.hparams["class_weights"], self.num_classes, source)
-        self._backbone = self._names_of_backbone()
-        self.build_masks(source)
+        if stage == "fit":
+            source = getattr(self.trainer, "datamodule", None)
+            self._class_weights = build_class_weights(self.hparams["class_weights"], self.num_classes, source)
+            self._backbone = self._names_of_backbone()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the optimiser of the checkpoint where none is given: its defaults may have followed from weights.
@@ -367,13 +239,8 @@ class MaskRobustClassifier(TrainingModule):
         return frozenset(name for name, each in self.named_parameters() if not any(each is other for other in head))
 
     def on_train_start(self) -> None:
-        """Put the teacher, and a network of which a part is trained, into eval mode.
-
-        A training that resumes within an epoch has no start of that epoch.
-        """
+        """Put the teacher into eval mode, too; a training that resumes within an epoch has no start of that epoch."""
         super().on_train_start()
-        if self.hparams["trainable"] is not None:
-            self.network.eval()
         if self.teacher is not None:
             self.teacher.eval()
         self.on_train_epoch_start()
@@ -428,13 +295,12 @@ class MaskRobustClassifier(TrainingModule):
         Raises:
             RuntimeError: the training masks images, and no fit has started.
         """
+        if self.hparams["mix"] == "none":
+            return super().present(batch)
         step = sample_keys(int(self.hparams["seed"]), torch.tensor([self.global_step]))
         key = int(fold_in(fold_in(step, _MIX_STREAM), self.global_rank))
         batch, partners, own_weight = mix(batch, self.hparams["mix"], key)
-        if self.masking == "none":
-            return present_whole(batch)._replace(partners=partners, own_weight=own_weight)
-        shown = self._presented(batch)
-        return shown if self.hparams["mix"] == "none" else shown._replace(partners=partners, own_weight=own_weight)
+        return super().present(batch)._replace(partners=partners, own_weight=own_weight)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log loss, accuracy and balanced accuracy of clean images, and accuracy with half of the patches hidden.
@@ -458,50 +324,12 @@ class MaskRobustClassifier(TrainingModule):
         logits = self._clean_logits(batch, sample_keys(0, batch.ids))
         self._log_mean("test/accuracy", batch, _is_right(logits, batch.labels))
 
-    def _clean_logits(self, batch: Batch, keys: Tensor) -> Tensor:
-        """Logits with nothing hidden but pixels without data; a training without masks has seen these as they are."""
-        if batch.visible is None or self.masking == "none":
-            return self(batch.images)  # type: ignore[no-any-return]
-        return self.trained_network().predictor(self.validation_method)(batch.images, batch.visible, keys)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimiser and per-step schedule of the hyperparameters."""
-        options = self.hparams
-        return self._optimised(
-            options["optimiser"],
-            options["schedule"],
-            momentum=options["momentum"],
-            backbone=self._backbone,
-            backbone_factor=options["backbone_factor"],
-        )
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the names of the data module's classes into the checkpoint, and size and crop of its pictures."""
-        data = getattr(self._trainer, "datamodule", None)
-        if self.training_view:
-            checkpoint["training_view"] = {"crop": getattr(data, "crop_fraction", 1.0), **self.training_view}
-        checkpoint["read_as"] = getattr(data, "read_as", self.read_as)
-        names = getattr(data, "class_names", self.class_names)
-        if names is not None:
-            checkpoint["class_names"] = list(names)
-
     @torch.no_grad()
     def _ask_teacher(self, images: Tensor) -> Tensor:
         """The teacher's logits (B, num_classes) of images in pixel space."""
         assert self.teacher is not None
         logits: Tensor = self.teacher(self._normalise(images))
         return logits
-
-    def _with_layer_masking(self, network: nn.Module, *, required: bool) -> nn.Module:
-        """The network with layer masking; unchanged if layer masking does not support it and is not required."""
-        if isinstance(network, LayerMasking):
-            return network
-        try:
-            return LayerMasking(network, **(self.hparams["layer_masking"] or {}))
-        except UnsupportedNetworkError:
-            if required:
-                raise
-            return network
 
 
 def _is_right(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The base of both training modules: normalisation, optimiser, schedule, and means that count each sample once."""
+"""The base of all training modules: normalisation, optimiser, schedule, and means that count each sample once."""
 
 import math
 import warnings
@@ -19,7 +19,6 @@ from maskrobust.lm_modules.masking.axes import channels_last
 from maskrobust.lm_modules.methods import normalise
 from maskrobust.lm_modules.networks.weights import check_values
 from maskrobust.lm_modules.training.optimisation import (
-    OptimiserName,
     ScheduleName,
     axes_of_parameters,
     build_optimiser,
@@ -60,6 +59,8 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.mean, self.std = tuple(mean), tuple(std)
         self._axes: dict[str, int] = {}
+        self._backbone: Collection[str] = ()
+        """Names of the parameters that train at `backbone_factor` of the learning rate."""
         self._places: dict[tuple[bool, int], int] = {}
         self._numbers_samples = False
         self._planned: tuple[ScheduleName, float, float] | None = None  # the schedule, its warm-up and its peak
@@ -71,8 +72,10 @@ class TrainingModule(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Note the parameters before a strategy wraps them, and have batch norm synchronised by `KeepingSyncBatchNorm`.
 
+        The masks of a fit are built before any callback begins: Lightning's tuners train when their fit starts.
+
         Raises:
-            InputError: the trainer is on an Apple GPU, which lacks float64.
+            InputError: the trainer is on an Apple GPU, which lacks float64; or see `build_masks`.
         """
         if self.trainer.strategy.root_device.type == "mps":
             raise InputError(
@@ -83,6 +86,8 @@ class TrainingModule(pl.LightningModule):
         # data modules, the shipped ones among them, leave that hook alone
         warnings.filterwarnings("ignore", "You have overridden `on_before_batch_transfer` in `LightningModule`")
         self._axes = axes_of_parameters(self)
+        if stage == "fit":
+            self.build_masks(getattr(self.trainer, "datamodule", None))
 
     def on_train_epoch_start(self) -> None:
         """Count the samples of each training loader anew, and leave to it what a CPU draws."""
@@ -191,18 +196,16 @@ class TrainingModule(pl.LightningModule):
     def _drawing_device(self, batch: Batch) -> torch.device:
         return torch.device("cpu") if self._draws else batch.images.device
 
-    def _optimised(
-        self,
-        optimiser: OptimiserName,
-        schedule: ScheduleName,
-        *,
-        momentum: float = 0.0,
-        backbone: Collection[str] = (),
-        backbone_factor: float = 1.0,
-    ) -> OptimizerLRSchedulerConfig:
-        """An optimiser with its schedule, as Lightning takes them; one without an end has to be constant."""
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimiser and per-step schedule of the hyperparameters; AdamW along a cosine where these name none.
+
+        Raises:
+            InputError: the training has no end, and its schedule or its warm-up needs one.
+        """
         options = self.hparams
+        optimiser, schedule = options.get("optimiser", "adamw"), options.get("schedule", "cosine")
         warmup_fraction, rate = options["warmup_fraction"], options["learning_rate"]
+        momentum, backbone_factor = options.get("momentum", 0.0), options.get("backbone_factor", 1.0)
         if not math.isfinite(self.trainer.estimated_stepping_batches) and (
             schedule != "constant" or warmup_fraction > 0
         ):
@@ -215,7 +218,7 @@ class TrainingModule(pl.LightningModule):
             f"optimiser: {optimiser}, learning rate {rate:g}{slower}, {schedule} after a warm-up of "
             f"{100 * warmup_fraction:g} % of the steps"
         )
-        decay = options["weight_decay"]
+        decay, backbone = options["weight_decay"], self._backbone
         built = build_optimiser(self, self._axes, optimiser, rate, decay, momentum, backbone, backbone_factor)
         self._planned = schedule, warmup_fraction, rate
         scheduler = build_schedule(built, schedule, self._steps(), warmup_fraction)

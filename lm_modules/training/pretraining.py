@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from maskrobust.augment import Batch, sample_keys
@@ -163,12 +162,6 @@ class MaskedPretraining(TrainingModule):
         features, shown = self.encode(images, visible)[-1]
         return features.flatten(2).sum(dim=2) / shown.flatten(2).sum(dim=2).clamp(min=1)
 
-    def setup(self, stage: str) -> None:
-        """Build the mask policy of a fit, which loaders may be left to draw from."""
-        super().setup(stage)
-        if stage == "fit" and self.training_masks is None:
-            self.build_masks(getattr(self.trainer, "datamodule", None))
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, () float32."""
         loss = self._losses(batch, self._presented(batch).kept).mean()
@@ -196,14 +189,6 @@ class MaskedPretraining(TrainingModule):
         colours = self(batch.images, visible).float() * deviation + mean
         std, centre = (beside(colours.new_tensor(each), self.maps.axes) for each in (self.std, self.mean))
         return visible, torch.where(visible, batch.images, colours * std + centre).clamp(0, 1)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW, with a warm-up and half a cosine down to 0.
-
-        Raises:
-            InputError: the training has no end.
-        """
-        return self._optimised("adamw", "cosine")
 
     def compile_training(self) -> None:
         """Refuse `fit`'s option to compile the network: its maps are taken by hooks."""
