@@ -17,6 +17,7 @@ from maskrobust.lm_modules.masking.table import (
     ANSWERED,
     ASKING_SIZES,
     ONE_SIZE_IN_COMPILED_CODE,
+    OWN_RULE,
     RULED_CLASSES,
     RULES,
     Rule,
@@ -150,6 +151,13 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     refuse_stale(operands)  # test_a_tensor_that_is_changed_through_another_is_refused_by_name
     if not _SPECIAL.isdisjoint(kwargs):
         args, kwargs = _in_order(operation, args, kwargs)  # "by name" and "concat" of tests/.../operations.py
+    if rule.is_of_one and (
+        len(operands) > 1 or (args and operands[0] is not args[0])
+    ):  # "conv2d" and "linear" of test_what_cannot_...
+        raise UnsupportedNetworkError(
+            f"{name_of(operation)} takes masked features first, and plain tensors, such as parameters, beside them; "
+            f"{OWN_RULE}"
+        )
     if run is not None:
         run.steps += 1
     changed = _changed_by(operation, args) if rule.changes_first(args, kwargs) else None

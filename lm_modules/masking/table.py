@@ -43,11 +43,13 @@ class Rule(NamedTuple):
         apply: ``(operation, *args, **kwargs) -> Masked | tuple[Masked, ...] | Tensor``.
         place: of the argument `inplace` of the operation; None without one.
         changes: whether the operation always changes its first argument in place.
+        is_of_one: whether the first argument alone may be masked, and no other, such as weights.
     """
 
     apply: RuleFunction
     place: int | None = None
     changes: bool = False
+    is_of_one: bool = False
 
     def changes_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         """Whether a call changes its first argument in place."""
@@ -132,7 +134,7 @@ def _is_pointwise(name: str) -> bool:
     )
 
 
-def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule], AnyRule]:
+def masking_rule(*targets: Target, any_sizes: bool = False, is_of_one: bool = False) -> Callable[[AnyRule], AnyRule]:
     """Register the decorated function as the rule of some operations, replacing an earlier one.
 
     Args:
@@ -142,6 +144,8 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
         any_sizes: whether the rule may be given a batch of images of several sizes (`sizes` of `LayerMasking`): it
             computes each position from that position alone, or heeds `x.visible.extent`. Any other rule is given
             none, and then the images of each size go through the network by themselves.
+        is_of_one: whether the rule takes masked features as its first argument alone: a call with others, such as
+            weights that are made from them, is refused.
 
     Examples:
         >>> @masking_rule(torch.cumsum)
@@ -154,11 +158,11 @@ def masking_rule(*targets: Target, any_sizes: bool = False) -> Callable[[AnyRule
             ANY_SIZES.add(apply)
         for target in targets:
             if isinstance(target, type):
-                RULES[target] = Rule(apply)  # see `dispatch.ask_for_rules`
+                RULES[target] = Rule(apply, is_of_one=is_of_one)  # see `dispatch.ask_for_rules`
                 RULED_CLASSES.add(target)
                 continue
-            for operation, rule in _variants(target, apply):
-                RULES[operation] = rule
+            for operation, variant in _variants(target, apply):
+                rule = RULES[operation] = variant._replace(is_of_one=is_of_one)
                 if inspect.isfunction(operation) and operation.__qualname__.startswith("Tensor"):
                     _OPERATORS_IN_PYTHON.insert(0, (operation, rule))
         return apply

@@ -14,7 +14,7 @@ from maskrobust.lm_modules.masking.table import masking_rule
 
 def register() -> None:
     """Enter the rules in the table."""
-    masking_rule(CondConv2d)(conditional_convolution)
+    masking_rule(CondConv2d, is_of_one=True)(conditional_convolution)
     masking_rule(SpaceToDepth)(space_to_depth)
 
 

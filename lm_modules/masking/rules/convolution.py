@@ -15,7 +15,7 @@ from maskrobust.lm_modules.masking.memory import Frame, share_memory
 from maskrobust.lm_modules.masking.table import OWN_RULE, Operation, masking_rule
 
 
-@masking_rule(*CONVOLUTIONS.values(), any_sizes=True)
+@masking_rule(*CONVOLUTIONS.values(), any_sizes=True, is_of_one=True)
 def convolution(
     operation: Operation,
     x: Masked,
@@ -26,19 +26,14 @@ def convolution(
     dilation: int | Sizes = 1,
     groups: int = 1,
 ) -> Masked:
-    """Neighbour padding, the convolution as usual, mask propagation.
-
-    Raises:
-        NotImplementedError: weights are made from masked features.
-    """
-    _check_weights(weight, bias)
+    """Neighbour padding, the convolution as usual, mask propagation."""
     convolve = partial(
         operation, weight=weight, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups
     )
     return slide(x, convolve, tuple(weight.shape[2:]), stride, padding, dilation, hidden="neighbours")
 
 
-@masking_rule(*TRANSPOSED.values(), any_sizes=True)
+@masking_rule(*TRANSPOSED.values(), any_sizes=True, is_of_one=True)
 def transposed_convolution(
     operation: Operation,
     x: Masked,
@@ -51,7 +46,6 @@ def transposed_convolution(
     dilation: int | Sizes = 1,
 ) -> Masked:
     """An output is visible when a visible input reaches it; inputs that reach one output are (k - 1) d / s apart."""
-    _check_weights(weight, bias)
     check_images_first(x)
     kernel_size = tuple(weight.shape[2:])
     steps, frames, more, dilation = (
@@ -122,14 +116,6 @@ def pad(
         inside, earlier = (x, (0,) * len(sizes)) if x.frame is None or x.frame.value != filler else x.frame[:2]
         padded.frame = Frame(inside, added(earlier, sizes), filler, share_memory(inside).state)
     return padded
-
-
-def _check_weights(weight: Tensor, bias: Tensor | None) -> None:
-    if isinstance(weight, Masked) or isinstance(bias, Masked):
-        raise NotImplementedError(
-            "layer masking needs convolutions whose weights are not made from masked features; give the module around "
-            "this operation a rule of its own with masking_rule."
-        )
 
 
 def _is_map_ahead_of_windows(x: Masked, sides: int) -> bool:

@@ -23,7 +23,7 @@ from maskrobust.lm_modules.masking.torch_private import is_traced
 from maskrobust.lm_modules.masking.visible_map import VisibleMap
 
 
-@masking_rule(F.batch_norm, any_sizes=True)
+@masking_rule(F.batch_norm, any_sizes=True, is_of_one=True)
 def batch_norm(
     operation: Operation, x: Masked, running_mean: Tensor | None, running_var: Tensor | None,
     weight: Tensor | None = None, bias: Tensor | None = None, training: bool = False, momentum: float = 0.1,
@@ -50,7 +50,7 @@ def batch_norm(
     return _by_own_statistics(BatchNorm(running_mean, running_var, weight, bias, momentum, eps), x)
 
 
-@masking_rule(nn.SyncBatchNorm, any_sizes=True)
+@masking_rule(nn.SyncBatchNorm, any_sizes=True, is_of_one=True)
 def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     """In training mode with the statistics of the visible positions of all processes.
 
@@ -70,7 +70,7 @@ def sync_batch_norm(operation: Any, x: Masked) -> Masked:
     return _by_own_statistics(norm, x, operation.process_group or dist.group.WORLD)
 
 
-@masking_rule(F.group_norm, any_sizes=True)
+@masking_rule(F.group_norm, any_sizes=True, is_of_one=True)
 def group_norm(
     operation: Operation, x: Masked, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -84,7 +84,7 @@ def group_norm(
     return x.with_fresh(functional.masked_group_norm(x, x.visible.known, num_groups, weight, bias, eps))
 
 
-@masking_rule(F.instance_norm, any_sizes=True)
+@masking_rule(F.instance_norm, any_sizes=True, is_of_one=True)
 def instance_norm(
     operation: Operation, x: Masked, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,

@@ -106,7 +106,7 @@ def quotient_of_number(_operation: Operation, x: Masked, other: Any) -> Masked:
     return pointwise(torch.mul, singular(torch.reciprocal, x), other)
 
 
-@masking_rule(torch.prelu, F.local_response_norm, any_sizes=True)
+@masking_rule(torch.prelu, F.local_response_norm, any_sizes=True, is_of_one=True)
 def channelwise(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """Position by position, over or for each channel of axis 1.
 
@@ -180,7 +180,7 @@ def normalize(
     return x.with_fresh(operation(x.with_hidden_zero() if along else x.with_hidden_one(), p, dim, eps))
 
 
-@masking_rule(F.linear, F.layer_norm, F.rms_norm, any_sizes=True)
+@masking_rule(F.linear, F.layer_norm, F.rms_norm, any_sizes=True, is_of_one=True)
 def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -> Masked:
     """A linear layer or a norm over the channels of one position, where these are the last axis.
 
@@ -197,9 +197,9 @@ def over_last_axis(operation: Operation, x: Masked, *args: Any, **kwargs: Any) -
             f"layer masking needs layer norm over the channels alone, got normalized_shape {tuple(shape)}; "
             "use group norm with one group, whose statistics can leave hidden positions out."
         )
-    if isinstance(x, Masked) and not x.has_positions_along(x.ndim - 1):
+    if not x.has_positions_along(x.ndim - 1):
         return x.with_fresh(operation(x.features, *args, **kwargs))
-    if not isinstance(x, Masked) or None not in {part.source for part in x.arrangement.axes[-1]}:
+    if None not in {part.source for part in x.arrangement.axes[-1]}:
         raise NotImplementedError(
             "layer masking has no rule for linear layers or norms over positions, as in a mixer or a layer norm over "
             "the width; permute the features, so that their channels are the last axis, or flatten them first."

@@ -18,7 +18,7 @@ from torch.overrides import get_overridable_functions, get_testing_overrides
 import maskrobust
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules
 from maskrobust.lm_modules.masking.rules.pointwise import pointwise
-from maskrobust.lm_modules.masking.table import ANSWERED, RULES, name_of
+from maskrobust.lm_modules.masking.table import ANSWERED, RULES, Rule, name_of
 from maskrobust.lm_modules.masking.timm_layers import space_to_depth
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions, VisibleMap
 from tests.conftest import refused
@@ -110,7 +110,22 @@ REFUSED = [
     (calling(lambda x: torch.cat(x.unbind(2), 1)), ["splits channels only", "rule of its own"]),
     (calling(lambda x: torch.cat(x.split(1, dim=0), 1)), ["images", "rule of its own"]),
     (calling(lambda x: x.unsqueeze(0)), ["features (B, C, H, W)", "'1'"]),
-    (calling(lambda x: F.conv2d(x, x[:, :, :3, :3])), ["weights are not made from masked features", "'0.1'"]),
+    (calling(lambda x: F.conv2d(x, x[:, :, :3, :3])), ["conv2d", "masked features first", "'0.1'"]),
+    (calling(lambda x: F.conv2d(x.new_ones(x.shape), x[:, :, :3, :3])), ["conv2d", "masked features first", "'0.1'"]),
+    (
+        calling(
+            lambda x: F.linear(x.flatten(2).mT, x.flatten(2).mT.flatten(0, 1))
+        ),  # tokens, times those of all images
+        ["linear", "masked features first", "rule of its own", "'0.1'"],
+    ),
+    (
+        calling(
+            lambda x: F.layer_norm(
+                x.mT.mT, x.shape[-1:], F.adaptive_avg_pool2d(x, (1, x.shape[-1] // 2)).sum(1).view(-1)
+            )
+        ),
+        ["layer_norm", "masked features first", "'0.1'"],
+    ),
     (calling(lambda x: torch.zeros_like(x).add_(x)), ["Tensor.add_", "tensor without a mask", "out of place", "'0.1'"]),
     (calling(lambda x: torch.add(x, x, out=torch.ones_like(x))), ["torch.add", "out=", "assign", "'0.1'"]),
     (calling(torch.ops.aten.relu), ["torch.ops.aten.relu", "masking_rule(torch.ops.aten.relu)"]),
@@ -340,7 +355,7 @@ def test_the_latest_rule_wins_and_stands_for_the_method_and_the_variant_in_place
         return x.with_features(operation(x.features, *args, **kwargs))
 
     assert RULES[torch.relu].apply is RULES[Tensor.relu].apply is RULES[torch.relu_].apply is own
-    assert RULES[Tensor.relu_] == (own, None, True)
+    assert RULES[Tensor.relu_] == Rule(own, changes=True)
     assert RULES[F.relu].apply is not own
     masking_rule(Tensor.relu_)(pointwise)
     assert RULES[torch.relu].apply is pointwise
