@@ -151,9 +151,8 @@ def apply_rule(operation: Any, rule: Rule | None, args: Sequence[Any], kwargs: d
     refuse_stale(operands)  # test_a_tensor_that_is_changed_through_another_is_refused_by_name
     if not _SPECIAL.isdisjoint(kwargs):
         args, kwargs = _in_order(operation, args, kwargs)  # "by name" and "concat" of tests/.../operations.py
-    if rule.is_of_one and (
-        len(operands) > 1 or (args and operands[0] is not args[0])
-    ):  # "conv2d" and "linear" of test_what_cannot_...
+    # "conv2d" and "linear" of test_what_cannot_be_masked_is_refused_when_wrapped_in_one_sentence
+    if rule.is_of_one and (len(operands) > 1 or (args and operands[0] is not args[0])):
         raise UnsupportedNetworkError(
             f"{name_of(operation)} takes masked features first, and plain tensors, such as parameters, beside them; "
             f"{OWN_RULE}"

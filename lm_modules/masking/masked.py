@@ -383,10 +383,8 @@ def masked_in(values: Iterable[Any]) -> list[Masked]:
     return cast("list[Masked]", ruled_in(values))
 
 
-def check_images_first(x: Any) -> None:
+def check_images_first(x: Masked) -> None:
     """Refuse features that are not (B, C, *size)."""
-    if not isinstance(x, Masked):
-        raise NotImplementedError("layer masking needs masked features here, got a plain tensor; mask them first.")
     if not x.is_images_first:
         raise NotImplementedError(
             f"layer masking needs features {layout_of(x)} here, with axes {x.visible.axes} for images and positions, "
@@ -421,7 +419,7 @@ def slide(
         NotImplementedError: the features are not (B, C, *size).
     """
     # In ceil mode windows may start in a frame, but not in their own padding.
-    frame = None if ceil_mode or not isinstance(x, Masked) else x.frame
+    frame = None if ceil_mode else x.frame
     inside = x if frame is None else frame.inside
     check_images_first(inside)
     window = Window.of(len(inside.axes) - 1, kernel_size, stride, padding, dilation, ceil_mode)
