@@ -69,6 +69,9 @@ def test_crop_flip_is_torchvisions_reference_training(key):
     assert torch.equal(seen.image, image) and torch.equal(seen.object_mask, mask) and seen.visible is None
     assert torch.equal(torch.get_rng_state(), state)
     assert type(seen.image) is type(seen.object_mask) is Tensor
+    empty = Transform("crop_flip", SIZE)(view._replace(object_mask=torch.zeros_like(view.object_mask)), key)
+    assert torch.equal(empty.image, image) and not empty.object_mask.any() and empty.object_mask.shape == mask.shape
+    assert type(empty.image) is type(empty.object_mask) is Tensor and empty.object_mask.dtype == torch.bool
 
 
 @pytest.mark.parametrize(
