@@ -66,6 +66,7 @@ from .lm_modules.reliance.plan import ReliancePlan as ReliancePlan
 from .lm_modules.training.classifier import MaskRobustClassifier as MaskRobustClassifier
 from .lm_modules.training.objectives import objective as objective
 from .lm_modules.training.pretraining import MaskedPretraining as MaskedPretraining
+from .lm_modules.training.segmenter import MaskRobustSegmenter as MaskRobustSegmenter
 from .train.predict.answers import Prediction as Prediction, predict as predict
 
 __version__: str

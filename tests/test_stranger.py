@@ -252,7 +252,15 @@ main(['masks', '--data', 'Cues', '--out', 'out'])
     remedies = {"skimage": "scikit-image", "scipy": "scipy", "pytorch_lightning": "pytorch-lightning"}
     lacking = {"slic": "skimage", "quickshift": "skimage", "exemplar": "scipy", "linear_imputation": "scipy"}
     lacking |= dict.fromkeys(
-        ("MaskRobustClassifier", "MaskedPretraining", "RelianceCallback", "Prediction", "predict"), "pytorch_lightning"
+        (
+            "MaskRobustClassifier",
+            "MaskRobustSegmenter",
+            "MaskedPretraining",
+            "RelianceCallback",
+            "Prediction",
+            "predict",
+        ),
+        "pytorch_lightning",
     )
     assert json.loads(line) == {
         name: f"{library} is needed here, but cannot be imported (No module named '{library}'); install it with pip "

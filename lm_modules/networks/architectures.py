@@ -88,13 +88,13 @@ def build_network(
 
             network = torchvision.models.get_model(architecture, weights=None, **arguments)
             if in_channels != 3:
-                _take_channels(network, in_channels)
+                take_channels(network, in_channels)
         return network
     except TypeError as error:
         raise InputError(f"architecture '{architecture}' does not take the options {options}: {error}.") from error
 
 
-def _take_channels(network: nn.Module, in_channels: int) -> None:
+def take_channels(network: nn.Module, in_channels: int) -> None:
     """Give a network of torchvision's another first convolution, with random weights."""
     path, first = next((path, each) for path, each in network.named_modules() if isinstance(each, nn.Conv2d))
     options: Any = {name: getattr(first, name) for name in ("kernel_size", "stride", "padding", "dilation")}

@@ -19,7 +19,7 @@ _BESIDE_NETWORK = ("teacher.", "decoder.")
 _WRAPPER_PREFIXES = ("network.", "model.", "module.", "_orig_mod.")
 
 _LONGEST = 300
-_FETCHING = ("weights", "weights_backbone", "checkpoint_path", "cache_dir")
+_FETCHING = ("weights", "weights_backbone", "encoder_weights", "checkpoint_path", "cache_dir")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

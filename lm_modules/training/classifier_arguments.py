@@ -1,4 +1,4 @@
-"""Check the arguments of `MaskRobustClassifier` and `MaskedPretraining`."""
+"""Check the arguments of `MaskRobustClassifier`, `MaskRobustSegmenter` and `MaskedPretraining`."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,10 +13,12 @@ from maskrobust.lm_modules.networks.weights import check_options
 from maskrobust.lm_modules.training.mixing import MixName
 from maskrobust.lm_modules.training.objectives import OBJECTIVES, check_class_weights
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
+from maskrobust.lm_modules.training.segmentation_losses import SegmentationLoss
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "masking": get_args(TrainingMasking),
+    "loss": get_args(SegmentationLoss),
     "mix": get_args(MixName),
     "optimiser": get_args(OptimiserName),
     "schedule": get_args(ScheduleName),
@@ -57,10 +59,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         fills = read_fills(arguments["fill"])
     with faults.noted():
         objective = OBJECTIVES.find(arguments["objective"], "objective")
-    for name, choices in _CHOICES.items():
-        if arguments[name] not in choices:
-            said = f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
-            faults.append(InputError(said))
     faults.refuse()
     mixes = any(each.name == OTHER_IMAGE and each.weight > 0 for each in fills)
     if objective.needs_holes and arguments["masking"] == "none":
@@ -89,7 +87,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def check_values_of(arguments: Mapping[str, Any]) -> None:
-    """Refuse colours, holes, options of layer masking and numbers, by name, that are out of their ranges.
+    """Refuse colours, holes, choices and numbers, by name, that are out of their ranges.
 
     Raises:
         InputError: naming the argument.
@@ -104,6 +102,10 @@ def check_values_of(arguments: Mapping[str, Any]) -> None:
     if not all(value > 0 for value in arguments["std"]):
         said = f"std must be above 0, got {tuple(arguments['std'])}; give that of pixels in [0, 1]."
         faults.append(InputError(said))
+    for name, choices in _CHOICES.items():
+        if name in arguments and arguments[name] not in choices:
+            said = f"{name} must be one of {', '.join(choices)}, got '{arguments[name]}'; choose one of these."
+            faults.append(InputError(said))
     for name, (holds, expected) in _RANGES.items():
         if name in arguments and not holds(arguments[name]):
             faults.append(InputError(f"{name} must {expected}, got {arguments[name]}; give such a number."))

@@ -74,6 +74,8 @@ class MaskedLearner(TrainingModule):
         validation_method: masking method of validation, that of the training.
     """
 
+    network_kind: type[TrainedNetwork] = TrainedNetwork
+
     def _take(self, network: nn.Module, num_classes: int) -> None:
         """Take the network that is trained, with layer masking where it can be had."""
         options = self.hparams
@@ -168,7 +170,7 @@ class MaskedLearner(TrainingModule):
         if isinstance(architecture, str):
             layer_masking = self.hparams["layer_masking"] or {}
             origin = Origin(architecture, options, is_own_class(architecture), layer_masking)
-        found = TrainedNetwork(
+        found = self.network_kind(
             name,
             self.network,
             Preprocessing(self.mean, self.std),

@@ -54,6 +54,8 @@ class TrainingModule(pl.LightningModule):
     """
 
     masking: TrainingMasking
+    labels_pixels: bool = False
+    """Whether labels are a class for each pixel, and not for each image."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], metrics: Mapping[str, SampleMean]) -> None:
         super().__init__()
@@ -115,7 +117,7 @@ class TrainingModule(pl.LightningModule):
         rank, ranks, key = self.trainer.global_rank, self.trainer.world_size, (self.trainer.training, dataloader_idx)
         first = self._places.get(key, 0)
         start = (dataloader_idx << _BITS_OF_PLACES) + first * ranks + rank
-        made = as_batch(batch, range(start, start + (1 << _BITS_OF_PLACES), ranks))
+        made = as_batch(batch, range(start, start + (1 << _BITS_OF_PLACES), ranks), per_pixel=self.labels_pixels)
         self._places[key] = first + len(made.ids)
         if not self._numbers_samples:
             rank_zero_info(

@@ -10,18 +10,19 @@ from maskrobust.augment import Batch
 from maskrobust.augment.batch import check_layout
 from maskrobust.errors import InputError
 
-_NAMES = {"images": ("images", "image"), "labels": ("labels", "label", "target"), "visible": ("visible",)}
+_NAMES = {"images": ("images", "image"), "labels": ("labels", "label", "target", "mask"), "visible": ("visible",)}
 _OPTIONAL = {"object_mask": ("object_mask",), "ids": ("ids", "id")}
 
 
-def as_batch(given: Any, places: range) -> Batch:
+def as_batch(given: Any, places: range, *, per_pixel: bool = False) -> Batch:
     """A batch as a training takes it; one that is a `Batch` already is returned.
 
     Args:
         given: (images, labels), (images, labels, visible), or a dictionary with these names, in the singular or not,
             and where there are any `object_mask` and `ids`. Images are (B, C, H, W), uint8 or float in [0, 1]; labels
-            (B,); visible and object_mask (B, 1, H, W) or (B, H, W), not 0 where True.
+            (B,), or of pixels (B, H, W); visible and object_mask (B, 1, H, W) or (B, H, W), not 0 where True.
         places: ids of samples without ids, of which the first B are taken.
+        per_pixel: whether labels are of pixels.
 
     Raises:
         InputError: it is none of these.
@@ -36,20 +37,21 @@ def as_batch(given: Any, places: range) -> Batch:
             f"(B, C, H, W), got {_described(given)}; let the data module's loaders yield that."
         )
     check_layout(images)
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise InputError(f"labels must be ({len(images)},) integers, got {_described(labels)}; give each one.")
+    expected = (len(images), *(images.shape[2:] if per_pixel else ()))
+    if labels.shape != expected or labels.is_floating_point():
+        raise InputError(f"labels must be {expected} integers, got {_described(labels)}; give each one.")
+    visible, objects = (_plane(name, found.get(name), images) for name in ("visible", "object_mask"))
+    images = images if visible is None else images.where(visible, 0)  # NaN times 0 would be NaN
     if images.is_floating_point() and places.start == 0 and not (images.min() >= 0 and images.max() <= 1):
         raise InputError(
             f"images must be in [0, 1], got numbers from {float(images.min()):.3g} to {float(images.max()):.3g}; leave "
             "Normalize out of the data, for the network normalises by data.mean and data.std."
         )
-    visible, objects = (_plane(name, found.get(name), images) for name in ("visible", "object_mask"))
     if objects is None:
         objects = torch.zeros_like(images[:, :1], dtype=torch.bool)
     ids = found.get("ids")
     ids = torch.tensor(places[: len(images)]) if ids is None else torch.as_tensor(ids, dtype=torch.int64)
-    shown = images if visible is None else images * visible
-    return Batch(ids, shown, objects, labels.long(), visible)
+    return Batch(ids, images, objects, labels.long(), visible)
 
 
 def _named(given: Any) -> dict[str, Any]:

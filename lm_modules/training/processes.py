@@ -118,6 +118,52 @@ class BalancedAccuracy(SampleMean):
         return recalls(self.confusion).nanmean()
 
 
+class PixelMean(SampleMean):
+    """The mean over all pixels that count, of their sum and number (B, 2) as values of each sample."""
+
+    def compute(self) -> Tensor:
+        """The mean, () float32; NaN where no pixel counts."""
+        total, number = self.each_once().double().sum(dim=0)
+        mean: Tensor = total / number
+        return mean.float()
+
+
+class MeanIoU(SampleMean):
+    """The mean IoU over classes that are among labels or predictions, of all pixels of a split together.
+
+    `update` takes `counts_of_pixels` as values. Each sample counts once.
+    """
+
+    def compute(self) -> Tensor:
+        """The mean, () float32; NaN where no pixel counts."""
+        return mean_iou(self.each_once().double().sum(dim=0))
+
+
+def counts_of_pixels(predicted: Tensor, targets: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each class that are predicted rightly, are labelled, and are predicted, (B, 3, K) int64.
+
+    Args:
+        predicted: (B, H, W) int64 in [0, K).
+        targets: (B, H, W) int64; pixels below 0 count nowhere.
+        num_classes: K.
+    """
+    known = targets >= 0
+    number = torch.arange(len(targets), device=targets.device)[:, None, None] * num_classes
+
+    def counted(classes: Tensor, where: Tensor) -> Tensor:
+        return torch.bincount((classes + number)[where], minlength=len(targets) * num_classes).reshape(-1, num_classes)
+
+    right = counted(targets, known & (predicted == targets))
+    return torch.stack([right, counted(targets, known), counted(predicted, known)], dim=1)
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """The mean IoU over classes that occur, () float32, of counts (3, K) as `counts_of_pixels` has them."""
+    right, labelled, predicted = counts
+    ratios: Tensor = right / (labelled + predicted - right)
+    return ratios.nanmean().float()
+
+
 def recalls(confusion: Tensor) -> Tensor:
     """The accuracy on the images of each class, (K,) float32, of counts (K, K); NaN for a class without any."""
     return confusion.diagonal() / confusion.sum(dim=1)

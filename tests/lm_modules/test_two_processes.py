@@ -15,6 +15,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from maskrobust.augment import Batch
 from maskrobust.lm_modules.masking import Masked, VisibleMap
@@ -22,7 +23,7 @@ from maskrobust.lm_modules.masking.dispatch import ask_for_rules
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.optimisation import axes_of_parameters, build_optimiser
-from maskrobust.lm_modules.training.processes import BalancedAccuracy
+from maskrobust.lm_modules.training.processes import BalancedAccuracy, MeanIoU, counts_of_pixels
 from tests.lm_modules.masking.cases import draw_features
 from tests.lm_modules.masking.test_padding import CHANNELS, draw_module
 from tests.lm_modules.training.test_compilation import build, small_network
@@ -133,6 +134,18 @@ def balanced(*batches):
     return metric.compute(), metric.confusion
 
 
+MAPS = torch.randint(3, (2, 9, 5, 4), generator=torch.Generator().manual_seed(1))
+"""Labels and predictions of the pixels of nine samples."""
+
+
+def iou_of(*places):
+    """The mean IoU of samples by their places, which come in batches."""
+    metric = MeanIoU()
+    for each in places:
+        metric.update(torch.tensor(each), counts_of_pixels(*MAPS[:, each], 4))
+    return metric.compute()
+
+
 def run_rank(rank, folder):
     """What one of the processes does."""
     torch.set_num_threads(1)
@@ -145,6 +158,7 @@ def run_rank(rank, folder):
     found |= {objective: after_step(objective, own) for objective in OBJECTIVES}
     found["sharded"] = sharded_step(own)
     found["balanced"] = balanced(SAMPLES[rank::2], SAMPLES[:1])  # a sampler repeats some
+    found["iou"] = iou_of([*range(9)][rank::2], [0])
     found |= {compiles: step_of(rank, compiles=compiles) for compiles in ("", "compiled")}
     torch.save(found | {"graphs": counters["stats"]["unique_graphs"]}, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
@@ -195,6 +209,13 @@ def test_balanced_accuracy_counts_each_sample_of_both_once(ranks):
     for accuracy, confusion in (balanced(SAMPLES), *(rank["balanced"] for rank in ranks)):
         assert accuracy == pytest.approx(expected)
         assert confusion.tolist() == confusion_matrix(labels, answers, labels=range(4)).tolist()
+
+
+def test_iou_counts_each_sample_of_both_once(ranks):
+    predicted, labels = MAPS
+    expected = multiclass_jaccard_index(predicted, labels, 3)
+    for found in (iou_of(range(9)), *(rank["iou"] for rank in ranks)):
+        torch.testing.assert_close(found, expected)
 
 
 def test_a_step_is_compiled_to_one_graph(ranks):
