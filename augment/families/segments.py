@@ -6,7 +6,6 @@ CPU, image by image; its results are cached. As many images at a time are segmen
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation
+from maskrobust.augment.threads import of_each
 from maskrobust.errors import InputError, check_at_least, library_needed
 
 SegmentationMethod = Literal["slic", "quickshift", "paper_slic", "paper_quickshift"]
@@ -164,8 +164,7 @@ def segment_batch(batch: Batch, method: SegmentationMethod) -> Tensor:
     height, width = batch.images.shape[2:]
     images = batch.images.detach().float() / (1 if batch.images.is_floating_point() else 255)
     pictures = images.cpu().permute(0, 2, 3, 1).numpy()
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        found = [*threads.map(partial(_segments, method), batch.ids.tolist(), pictures)]
+    found = of_each(partial(_segments, method), batch.ids.tolist(), pictures)
     size = sum(each.nbytes for each in [*_KEPT.values()])
     for key in [*_KEPT]:
         if size > _KEPT_BYTES and (oldest := _KEPT.pop(key, None)) is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
+from maskrobust.augment.threads import of_each
 from maskrobust.errors import library_needed
 
 RIM_WIDTH = 3
@@ -75,11 +76,12 @@ def fill_exemplar(images: Tensor, visible: Tensor, mean: Sequence[float]) -> Ten
     check_pixels(images, visible)
     shown = images.detach()
     drawn = to_pixels(mean_colour(images, mean), images.dtype).expand_as(images).contiguous()
-    for sample, seen in enumerate(visible[:, 0].cpu().numpy()):
-        if seen.any() and not seen.all():
-            pixels = to_pixels(from_pixels(shown[sample]).nan_to_num(), torch.uint8).permute(1, 2, 0).cpu().numpy()
-            place = torch.from_numpy(sources(pixels, seen)[0]).to(images.device)
-            drawn[sample] = shown[sample].flatten(1).take_along_dim(place.reshape(1, -1), 1).view_as(drawn[sample])
+    seen = visible.flatten(1)
+    some = (seen.any(dim=1) & ~seen.all(dim=1)).nonzero().squeeze(1)
+    pixels = to_pixels(from_pixels(shown[some]).nan_to_num(), torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    for sample, (place, _) in zip(some.tolist(), of_each(sources, pixels, visible[some, 0].cpu().numpy()), strict=True):
+        there = torch.from_numpy(place).to(images.device).reshape(1, -1)
+        drawn[sample] = shown[sample].flatten(1).take_along_dim(there, 1).view_as(drawn[sample])
     return draw(images, visible, drawn)
 
 

@@ -1,7 +1,6 @@
 """The fill `inpainting`: OpenCV continues the hole's surroundings into it, image by image on the CPU."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from maskrobust.augment.fills.colours import mean_colour
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
+from maskrobust.augment.threads import of_each
 
 INPAINTING_RADIUS = 3
 
@@ -50,9 +50,7 @@ def _inpainted(images: Tensor, visible: Tensor) -> Tensor:
     black = torch.zeros((), dtype=torch.uint8, device=images.device)
     pixels = draw(to_pixels(from_pixels(images), torch.uint8), visible, black).cpu().numpy()
     holes = visible[:, 0].logical_not().to("cpu", torch.uint8).numpy()
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        drawn = np.stack([*threads.map(_inpaint, pixels, holes)])
-    return from_pixels(torch.from_numpy(drawn).to(images.device))
+    return from_pixels(torch.from_numpy(np.stack(of_each(_inpaint, pixels, holes))).to(images.device))
 
 
 def _inpaint(image: NDArray[np.uint8], hole: NDArray[np.uint8]) -> NDArray[np.uint8]:

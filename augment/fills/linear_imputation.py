@@ -1,6 +1,7 @@
 """The fill `linear_imputation` (ROAD): continues the surroundings smoothly into the hole, with a little noise."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from maskrobust.augment.fills.colours import visible_mean
 from maskrobust.augment.fills.drawing import check_pixels, draw, fill, from_pixels, to_pixels
 from maskrobust.augment.fills.noise import gaussian
+from maskrobust.augment.threads import of_each
 from maskrobust.errors import library_needed
 
 IMPUTATION_NOISE_STD = 0.01
@@ -61,8 +63,7 @@ def impute(numbers: Tensor, visible: Tensor, start: Tensor) -> Tensor:
     """
     images = (numbers.double() - start.double()).cpu().numpy()
     laplacian = _laplacian(*visible.shape[2:])
-    for image, shown in zip(images, visible[:, 0].cpu().numpy(), strict=True):
-        _solve(laplacian, image, shown)
+    of_each(partial(_solve, laplacian), images, visible[:, 0].cpu().numpy())
     return (torch.from_numpy(images).to(numbers.device) + start).float()
 
 

@@ -3,6 +3,7 @@
 What a real SLURM makes of it is in test_submit.py.
 """
 
+import os
 import shlex
 import signal
 import sys
@@ -13,7 +14,7 @@ from torch.distributed import run as torchrun
 
 from maskrobust.errors import InputError
 from maskrobust.train.cli import main
-from maskrobust.train.running import launch, submit
+from maskrobust.train.running import launch, processes, submit
 from tests.conftest import refused
 from tests.processes import started
 from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run
@@ -117,6 +118,19 @@ def test_a_script_refuses_in_one_line_before_it_installs_anything(clone, script,
     assert answered.returncode in (1, 2)
     assert len(answered.stderr.splitlines()) == 1 and arguments[-1] in answered.stderr
     assert calls(clone) == []
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, "6"), ("3", "3")])
+def test_processes_divide_the_cores_among_them_or_have_as_many_threads_as_they_are_told(monkeypatch, given, threads):
+    """By itself torchrun gives each process one thread, by which evaluation fills holes on a CPU."""
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(processes, "number_of_cores", lambda: 13)
+    begun = []
+    monkeypatch.setattr(torchrun, "run", lambda _: begun.append(os.environ["OMP_NUM_THREADS"]))
+    launch.main(["launch", "evaluate", "--nproc=2"])
+    assert begun == [threads]
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(None, 180), ("600", 600)])

@@ -1,6 +1,5 @@
 """What is looked at before a training begins, so that all that is wrong is said at once."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from traceback import extract_tb
@@ -22,6 +21,7 @@ from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.optimisation import defaults_of
 from maskrobust.train.data.files.file_data import FileDataModule
 from maskrobust.train.fit.unused import check_used
+from maskrobust.train.running.processes import number_of_cores
 from maskrobust.train.storage.files import check_folder
 
 _FEW = 20_000
@@ -78,7 +78,7 @@ def _check_devices(config: Namespace) -> None:
     if accelerator not in ("cpu", "auto") or (accelerator == "auto" and torch.cuda.is_available()):
         return
     number = len(devices) if isinstance(devices, list) else int(devices) if f"{devices}".isdecimal() else 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = number_of_cores()
     if number > max(2, cores):
         raise InputError(
             f"trainer.devices must be at most the number of the CPU's cores, {cores}, got {number}; give 1, which "

@@ -49,6 +49,7 @@ def trainer_options(command: str, devices: int | str, nodes: int) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust launch` with command-line arguments, the launcher first.
 
+    The processes divide the machine's cores, unless the environment variable `OMP_NUM_THREADS` gives each some threads.
     Exits with the status of the processes that torchrun starts: 0, what the first that failed has ended with, or 143 or
     130 where SIGTERM or Ctrl-C was handed on to them. They then have three minutes to save, unless the environment
     variable `TORCH_ELASTIC_SHUTDOWN_TIMEOUT` gives other seconds; then they are killed.
@@ -89,12 +90,16 @@ def _run(started: Sequence[str]) -> None:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    from maskrobust.train.running.processes import number_of_cores
+
     parsed = run.parse_args(list(started))
     if parsed.nproc_per_node == "gpu" and not torch.cuda.is_available():
         raise InputError(
             "maskrobust launch needs a GPU for each process, and torch finds none here; to compute on the CPU, give "
             "--nproc N before --, and to train also --trainer.accelerator cpu after it."
         )
+    processes = torch.cuda.device_count() if parsed.nproc_per_node == "gpu" else int(parsed.nproc_per_node)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, number_of_cores() // processes)))  # torchrun gives each one
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SECONDS_TO_SAVE))
     try:
         run.run(parsed)

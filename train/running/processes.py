@@ -26,6 +26,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def number_of_cores() -> int:
+    """The cores that this process may compute on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_first() -> bool:
     """Whether this process is the one that speaks for all."""
     return not distributed.is_initialized() or distributed.get_rank() == 0

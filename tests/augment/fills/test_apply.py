@@ -1,6 +1,8 @@
 """What holds for every fill."""
 
+from importlib import import_module
 from itertools import product
+from threading import Barrier
 
 import pytest
 import torch
@@ -141,6 +143,22 @@ def test_a_sample_is_filled_alike_alone_and_in_a_batch_of_64(name):
         for part in (slice(5, 6), slice(63, 64), slice(20, 37)):
             alone = apply_fill(name, pictures[part].clone(), visible[part].clone(), keys=keys[part], mean=mean)
             assert torch.equal(alone, filled[part])
+
+
+@pytest.mark.parametrize(
+    ("name", "of_one"), [("inpainting", "_inpaint"), ("linear_imputation", "_solve"), ("exemplar", "sources")]
+)
+def test_what_a_cpu_fills_it_fills_in_all_threads_at_once_and_alike(name, of_one, monkeypatch):
+    """Each thread waits until the other computes, too."""
+    keys, module = sample_keys(0, torch.arange(4)), import_module(f"maskrobust.augment.fills.{name}")
+    pictures, visible = uniform(keys, 3, 33, 22), uniform(keys + 1, 1, 33, 22) < 0.5
+    alone, both, fill_one = fill(name, pictures, visible), Barrier(2), getattr(module, of_one)
+    monkeypatch.setattr(module, of_one, lambda *given: (both.wait(timeout=20), fill_one(*given))[1])
+    torch.set_num_threads(2)
+    try:
+        assert torch.equal(fill(name, pictures, visible), alone)
+    finally:
+        torch.set_num_threads(1)
 
 
 @every_fill
