@@ -408,7 +408,8 @@ def _worker_and_number() -> tuple[int, int]:
 class EvenLoader(DataLoader[Any]):
     """A loader with as many batches on every rank: one that has no more repeats a sample, as its id tells.
 
-    Networks on several processes wait for each other in every batch.
+    Networks on several processes wait for each other in every batch. In its first whole pass the ranks tell each other
+    at each batch whether they have one; from then on their number is known.
 
     Args:
         dataset: the part of this rank.
@@ -419,9 +420,15 @@ class EvenLoader(DataLoader[Any]):
     def __init__(self, dataset: PartStream, other: Callable[[], Batch], **options: Any) -> None:
         super().__init__(dataset, **options)
         self.other = other
+        self._number: int | None = None
 
     def __iter__(self) -> Any:
-        own, repeated = super().__iter__(), None
-        while any(of_all_ranks((batch := next(own, None)) is not None)):
+        own, repeated, number = super().__iter__(), None, 0
+        while self._has_more(batch := next(own, None), number):
             repeated = batch or repeated or self.other()
             yield batch or repeated.select(slice(1))
+            number += 1
+        self._number = number
+
+    def _has_more(self, batch: Batch | None, number: int) -> bool:
+        return any(of_all_ranks(batch is not None)) if self._number is None else number < self._number
