@@ -75,6 +75,18 @@ def test_hidden_pixels_and_their_labels_change_no_bit_of_loss_and_gradients(loss
     assert all(map(torch.equal, found[0][1], found[1][1]))
 
 
+@pytest.mark.parametrize("masking", ["none", "fill", "layer_masking"])
+def test_labels_behind_holes_that_are_drawn_or_given_change_no_bit(masking):
+    one, model = batch(), segmenter(masking=masking, mask_probability=1.0)
+    model.build_masks(None)
+    kept = model.present(one).kept & one.visible
+    assert masking == "none" or not kept[one.visible].all()
+    other = one._replace(labels=one.labels.where(kept[:, 0], 0))
+    found = [step(segmenter(masking=masking, mask_probability=1.0), each) for each in (one, other)]
+    assert found[0][0] > 0 and torch.equal(found[0][0], found[1][0])
+    assert all(map(torch.equal, found[0][1], found[1][1]))
+
+
 @pytest.mark.parametrize("loss", ["cross_entropy", "dice", "both"])
 @pytest.mark.parametrize("hide", ["everything", "no label"])
 def test_a_batch_without_a_labelled_visible_pixel_has_loss_0_and_trains_on(loss, hide):
