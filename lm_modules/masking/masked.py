@@ -177,9 +177,7 @@ class Masked(Ruled):
 
         Such a value would reach gradients, 0 though they are there: 0 times infinity is NaN.
         """
-        if not self.is_map:
-            return self._filled(1.0)
-        if self.visible.everything:
+        if self.is_map and self.visible.everything:
             return self
         with torch._C.DisableTorchFunctionSubclass():
             features: Tensor = torch.where(self.positions, self, 1.0)
@@ -187,20 +185,16 @@ class Masked(Ruled):
 
     def with_hidden_zero(self) -> Tensor:
         """The features with 0 at hidden positions, in the shape of `features`."""
-        if not self.is_map:
-            return self._filled(0.0)
-        if self.visible.everything:
+        if self.is_map and self.visible.everything:
             return self.features
         records = torch.is_grad_enabled() if self.run is None else self.run.records
         with torch._C.DisableTorchFunctionSubclass():
+            if not self.is_map:
+                return self.features.masked_fill(~self.positions, 0.0)  # in the layout of the features
             if self.is_images_first and not records and (self.visible.can_inspect or self.visible.uses_kernels):
                 return zeroed(self.features, self.visible.zero_hidden)
             hide = functional.hide_finite if self.is_images_first else functional.hide
             return hide(self, self.positions)
-
-    def _filled(self, value: float) -> Tensor:
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.features.masked_fill(~self.positions, value)
 
     def take_positions_of(self, other: "Masked") -> None:
         """Be where other features are, from now on."""

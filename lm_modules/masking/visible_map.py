@@ -342,11 +342,10 @@ class VisibleMap:
             owns_gradient: whether one convolution alone takes the result; see `morphology.pad_rows`.
         """
         rule, detach_padding = self.options.padding, self.options.detach_padding
-        suits_kernels = self._suits_kernels(rings)
-        if self.can_inspect or (self.uses_kernels and suits_kernels):
+        if self.can_inspect or (self.uses_kernels and self._suits_kernels(rings)):
             plan = self.padding_plan(rings)
             return pad_rows(features, plan, detach_padding=detach_padding, owns_gradient=owns_gradient)
-        has_kernels = kernels.are_on(self.positions.device.type) and suits_kernels
+        has_kernels = kernels.are_on(self.positions.device.type) and self._suits_kernels(rings)
         if is_traced() and detach_padding and (self.positions.device.type == "cpu" or has_kernels):
             filled = pad_in_run(features, self.positions, self.inside, rings, rule)
         else:
@@ -383,8 +382,8 @@ class VisibleMap:
 
     def _propagated(self, window: Window) -> Tensor:
         """See `functional.propagate_visible`; from distances where kernels have computed or compute them."""
-        radius = window.radius
-        if not self.uses_kernels or radius is None:
+        radius = window.radius if self.uses_kernels else None
+        if radius is None:
             return propagate_visible(self.positions, *window)
         numbers = self._distances(radius) if radius else ~self.positions
         for axis, step in enumerate(window.stride, 2):
