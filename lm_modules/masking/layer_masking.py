@@ -226,7 +226,8 @@ class LayerMasking(nn.Module):
         """
 
         def refuse(count: int, value: Any) -> None:
-            if isinstance(value, Tensor) and not isinstance(value, Masked) and value.shape[:1] != (count,):
+            is_map = isinstance(value, Masked) and value.is_map
+            if isinstance(value, Tensor) and not is_map and value.shape[:1] != (count,):
                 raise UnsupportedNetworkError(
                     f"each needs tensors with the {len(images)} images on the first axis, but "
                     f"{type(self.network).__name__} returns one of shape {tuple(value.shape)}; return images first."

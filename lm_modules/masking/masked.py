@@ -207,6 +207,8 @@ class Masked(Ruled):
 
     def of_image(self, index: int) -> Tensor:
         """The features of one image, a batch of one, with 0 at hidden positions and without what lies beyond it."""
+        if not self.is_map:  # tokens, of one size
+            return self.as_plain()[index : index + 1]
         with torch._C.DisableTorchFunctionSubclass():
             features, positions = (each.narrow(self.axes[0], index, 1) for each in (self.features, self.positions))
             if self.visible.extent is not None:

@@ -95,7 +95,8 @@ def onnx_model(
         attends = any("Attention" in type(module).__name__ for module in network.modules())
         needed = "a CNN, and this network attends" if attends else "a network that torch.export can follow"
         raise InputError(
-            f"an ONNX file needs {needed} ({error.__cause__}); export another network, or use this one in Python."
+            f"an ONNX file needs {needed} ({error.__cause__}); export the part of it that returns maps, or use it "
+            "in Python."
         ) from error
 
 
