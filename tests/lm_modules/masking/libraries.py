@@ -131,6 +131,16 @@ def recipes() -> dict[str, Any]:
     return names
 
 
+def answers_each_alone(masked: LayerMasking) -> bool:
+    """Whether `each` gives two images of two sizes what each gets by itself, of tokens that come first."""
+    sizes, visible = torch.tensor([[64, 96], [64, 64]]), torch.ones(2, 1, 64, 96, dtype=torch.bool)
+    images, visible[:, :, :32] = torch.rand(2, 3, 64, 96), False
+    with torch.no_grad():
+        found = masked.each(images, visible, sizes=sizes)
+        alone = [masked(images[i : i + 1, ..., :w], visible[i : i + 1, ..., :w]) for i, (_, w) in enumerate(sizes)]
+    return all(torch.equal(one[0], other[0]) for one, other in zip(found, alone, strict=True))
+
+
 def boxes(name: str) -> dict[str, int | bool]:
     """The recipe for YOLO on a network with random weights that finds boxes, at 640 px."""
     from ultralytics.nn.tasks import DetectionModel
@@ -156,6 +166,7 @@ def boxes(name: str) -> dict[str, int | bool]:
         (all_found,) = non_max_suppression(masked.network(images, half)[0])
         (kept,) = non_max_suppression(masked(images, half))
     return {
+        "each": answers_each_alone(masked.network),
         "equal": equal(plain, same), "found": len(kept), "hidden": hidden(kept),
         "found without": len(all_found), "hidden without": hidden(all_found),
     }  # fmt: skip

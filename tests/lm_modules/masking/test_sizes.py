@@ -464,17 +464,3 @@ def test_each_refuses_plain_tensors_whose_first_axis_is_not_that_of_the_images()
     canvas, visible, *_ = draw_batch(SMALL, holes=True)
     with pytest.raises(UnsupportedNetworkError, match=r"4 images on the first axis, .* returns one of shape \(5, 4\)"):
         masked.each(canvas, visible, sizes=SMALL)
-
-
-def test_each_gives_tokens_of_each_image_alone():
-    network = Function(lambda x, own: own(x).flatten(2), nn.Conv2d(3, 4, 3, padding=1)).eval()
-    images, sizes = torch.rand(2, 3, 8, 10), torch.tensor([[8, 10], [6, 5]])
-    visible = torch.ones(2, 1, 8, 10, dtype=torch.bool)
-    visible[..., :2, :3] = False
-    with torch.no_grad():
-        found = LayerMasking(network).each(images, visible, sizes=sizes)
-        alone = [
-            LayerMasking(network)(images[i : i + 1, :, :h, :w], visible[i : i + 1, :, :h, :w])
-            for i, (h, w) in enumerate(sizes.tolist())
-        ]
-    assert all(map(torch.equal, found, alone))
