@@ -178,6 +178,11 @@ def test_its_checkpoint_is_one_of_the_network_and_of_its_teacher(weights, tmp_pa
         assert torch.equal(started.network.state_dict()[name], value)
     for name, value in torch.load(weights).items():
         assert torch.equal(again.teacher.state_dict()[name], value)
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    content["state_dict"]["teacher.more"] = torch.zeros(1)
+    torch.save(content, tmp_path / "more.ckpt")
+    with refused(ValueError, "more.ckpt"):
+        MaskRobustClassifier.from_checkpoint(str(tmp_path / "more.ckpt"))
 
 
 def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights):
