@@ -147,11 +147,6 @@ def _from_checkpoint(path: str) -> TrainedNetwork:
 
     if path.endswith(".safetensors"):
         raise InputError(f"'{path}' holds weights alone; name their architecture as well, as in 'resnet50:{path}'.")
-    if "ignore_index" in read_checkpoint(path).get("hyper_parameters", {}):
-        raise InputError(
-            f"'{path}' must hold a classifier, but is of a MaskRobustSegmenter, which answers for each pixel; load it "
-            "in Python, as in MaskRobustSegmenter.from_checkpoint(path).trained_network()."
-        )
     classifier = MaskRobustClassifier.from_checkpoint(path)
     network = classifier.trained_network(path)
     return network.configured(preprocessing=network.preprocessing.with_changes(classifier.training_view))

@@ -117,18 +117,18 @@ GONE_ARGUMENTS = ("worst_of", "mask_ramp")
 
 
 def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:
-    """The arguments that a classifier is rebuilt with from a checkpoint of its own, which holds its weights.
+    """The arguments that a classifier or segmenter is rebuilt with from its checkpoint, which holds its weights.
 
     Args:
         checkpoint: content of a Lightning checkpoint.
-        kind: the classifier's class.
+        kind: its class.
         path: the file, for messages.
 
     Returns:
         By name, without mask families, fills and objectives that are not registered.
 
     Raises:
-        InputError: it is not the checkpoint of such a classifier with an architecture given by name.
+        InputError: it is not the checkpoint of that class, with an architecture given by name.
     """
     saved = checkpoint.get("hyper_parameters", {})
     named = saved.items() if isinstance(saved, Mapping) else ()
@@ -141,6 +141,11 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
             f"'{path}' is the checkpoint of a network of its own class ('{own}'), which "
             "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
             f"it, as in {own}:{path}."
+        )
+    if not is_ours and "ignore_index" in arguments:
+        raise InputError(
+            f"'{path}' must hold a classifier, but is of a MaskRobustSegmenter, which answers for each pixel; load it "
+            "in Python, as in MaskRobustSegmenter.from_checkpoint(path).trained_network()."
         )
     if not is_ours or not isinstance(architecture, str):
         raise InputError(
