@@ -99,15 +99,16 @@ def check_networks(arguments: Sequence[str]) -> None:
     Raises:
         MissingFileError, InputError: see `check_name`.
     """
-    from maskrobust.lm_modules.networks.named import check_name  # which imports torch
-
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--network", action="append", default=[])
     with suppress(argparse.ArgumentError, yaml.YAMLError):  # of which the command's own parser tells
         given = first.parse_known_args(arguments)[0].network
         names = [name for each in given for name in as_list(yaml.safe_load(each) if each.startswith("[") else each)]
-        for name in names:
-            check_name(str(name))
+        if names:
+            from maskrobust.lm_modules.networks.named import check_name  # which imports torch
+
+            for name in names:
+                check_name(str(name))
 
 
 def parse_with_data(
