@@ -16,24 +16,14 @@ from maskrobust.lm_modules.methods import unwrapped
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
-from maskrobust.lm_modules.networks.weights import (
-    LayerMaskingOptions,
-)
+from maskrobust.lm_modules.networks.weights import LayerMaskingOptions
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.lm_modules.training.learner import MaskedLearner
 from maskrobust.lm_modules.training.mixing import MixName, mix
 from maskrobust.lm_modules.training.objectives import OBJECTIVES, build_class_weights
-from maskrobust.lm_modules.training.optimisation import (
-    OptimiserName,
-    ScheduleName,
-    defaults_of,
-    plain_name,
-)
+from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName, defaults_of, plain_name
 from maskrobust.lm_modules.training.processes import BalancedAccuracy, SampleMean
-from maskrobust.lm_modules.training.training_masks import (
-    PresentedImages,
-    TrainingMasking,
-)
+from maskrobust.lm_modules.training.training_masks import PresentedImages, TrainingMasking
 
 _MEANS = ("val/loss", "val/accuracy", "val/accuracy_half_hidden", "test/accuracy")
 _MIX_STREAM = 5
