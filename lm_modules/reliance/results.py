@@ -6,6 +6,8 @@ JSON, CSV, the terminal, the page, W&B's table and the scalars of a training are
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any, Self
 
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate
@@ -71,8 +73,10 @@ class Row:
 
 
 def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows whose attributes equal those that are given, in order."""
-    return [row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())]
+    """The rows whose attributes, at least one, equal those that are given, in order."""
+    compared = attrgetter(*wanted)
+    value = compared(SimpleNamespace(**wanted))
+    return [row for row in rows if compared(row) == value]
 
 
 def only(rows: Iterable[Row], **wanted: Any) -> Row | None:
