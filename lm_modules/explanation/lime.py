@@ -151,8 +151,7 @@ def _gain(design: FloatArray, weights: FloatArray, alpha: float) -> FloatArray:
     """(P, N) such that gain @ targets are the coefficients of the weighted ridge without intercept."""
     weighted = design.T * weights
     penalty = alpha * np.eye(design.shape[1])
-    gain: FloatArray = np.linalg.pinv(weighted @ design + penalty, rcond=1e-12, hermitian=True) @ weighted
-    return gain
+    return np.linalg.pinv(weighted @ design + penalty, rcond=1e-12, hermitian=True) @ weighted
 
 
 def _hc3(gain: FloatArray, residuals: FloatArray, leverage: FloatArray) -> FloatArray:

@@ -50,8 +50,7 @@ Combine = Callable[[FloatArray], FloatArray]
 
 def first_mean(means: FloatArray) -> FloatArray:
     """The mean of the only column, (..., C) -> (...)."""
-    first: FloatArray = means[..., 0]
-    return first
+    return means[..., 0]
 
 
 @dataclass(frozen=True)
@@ -267,17 +266,15 @@ class WithError(NamedTuple):
         return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
 
 
-def estimate_with_error(
-    statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> WithError | None:
+def estimate_with_error(statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000) -> WithError | None:
     """A statistic over the runs of one network with what seeds and objects add to its variance; None if undefined.
 
-    The arguments are those of `estimate`, the variances those of `estimate_pair`.
+    The arguments are those of `estimate`, whose seed is 0, the variances those of `estimate_pair`.
 
     Raises:
         InputError: runs cover different images.
     """
-    _, numbers = _sample(statistic, _stack(statistic, runs), 1, replicates, seed, confidence)
+    _, numbers = _sample(statistic, _stack(statistic, runs), 1, replicates, 0, 0.95)
     return numbers[0].with_error() if numbers else None
 
 

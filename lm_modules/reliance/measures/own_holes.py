@@ -151,9 +151,6 @@ def exchanged_holes_accuracy() -> Statistic:
 )
 def exchange_cost() -> Statistic:
     """Accuracy with own holes minus that with exchanged ones, in [-1, 1]."""
-
-    def cost(means: FloatArray) -> FloatArray:
-        difference: FloatArray = means[..., 0] - means[..., 1]
-        return difference
-
-    return Statistic(lambda outcomes: right_answers(outcomes, "clean", EXCHANGED), cost)
+    return Statistic(
+        lambda outcomes: right_answers(outcomes, "clean", EXCHANGED), lambda means: means[..., 0] - means[..., 1]
+    )

@@ -21,8 +21,7 @@ TWO_CLASSES = (
 
 def _leak(means: FloatArray) -> FloatArray:
     """The leak from accuracies behind silhouette and circle, (..., 2 or more) -> (...)."""
-    leak: FloatArray = means[..., 0] - means[..., 1]
-    return leak
+    return means[..., 0] - means[..., 1]
 
 
 def _share(means: FloatArray) -> FloatArray:
@@ -35,8 +34,7 @@ def _share(means: FloatArray) -> FloatArray:
 
 def _told(means: FloatArray) -> FloatArray:
     """What outlines can tell: the probe's accuracy minus the majority's fraction, (..., 4) -> (...)."""
-    told: FloatArray = means[..., 2] - means[..., 3]
-    return told
+    return means[..., 2] - means[..., 3]
 
 
 def _is_majority(labels: IntArray) -> BoolArray:
