@@ -11,7 +11,6 @@ from pytorch_lightning.utilities import rank_zero_info
 from rich.progress import Progress
 
 from maskrobust.augment import fold_in
-from maskrobust.augment.batch import in_colours
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import ExplainedImage
 from maskrobust.lm_modules.explanation.explaining import (
@@ -29,6 +28,7 @@ from maskrobust.train.data.files.reading import Reading, reading_for
 from maskrobust.train.explain.config import QUICK, ExplainConfig
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, segment
 from maskrobust.train.networks import load_networks
+from maskrobust.train.report.examples import to_pictures
 from maskrobust.train.running.processes import find_device
 
 
@@ -110,9 +110,7 @@ def _explain(
     asked = [[counted(each, lambda images: advance(images / queries)) for each in of] for of in known]
     key = int(fold_in(torch.tensor(picture.id), config.seed))
     found = explain_image(ExplanationRequest(image, asked, config.plan, key), partitions, classes)
-    found.picture = (
-        (in_colours(picture.image, picture.show_bands) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    )
+    (found.picture,) = to_pictures(picture.image[None], picture.show_bands)
     return found
 
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import circles_of_equal_area, sample_keys
-from maskrobust.augment.batch import in_colours
-from maskrobust.augment.fills.drawing import to_pixels
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.explained import Explained
 from maskrobust.lm_modules.explanation.explaining import (
@@ -28,6 +26,7 @@ from maskrobust.lm_modules.masking import UnsupportedNetworkError
 from maskrobust.lm_modules.methods import illustrate
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.explain.pictures import Picture
+from maskrobust.train.report.examples import to_pictures
 
 _LIKELIEST, _SEED = 5, 0
 _SAMPLES, _BATCH_SIZE = 256, 16
@@ -140,7 +139,7 @@ def _likeliest(network: TrainedNetwork, probabilities: Tensor) -> list[tuple[str
 
 def to_picture(image: Tensor) -> Pixels:
     """(C, H, W) float in [0, 1] as (H, W, 3) uint8, its first three bands."""
-    return to_pixels(in_colours(image), torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return to_pictures(image[None])[0]
 
 
 def explain_whole(

@@ -87,11 +87,8 @@ class Page:
     ) -> str:
         """Explanations of what each network answers about the whole picture, as HTML, or one sentence."""
 
-        def report(name: str, fraction: float) -> None:
-            bar(fraction, desc=printable(name))
-
         def explained(network: TrainedNetwork) -> tuple[Any, ...]:
-            told = partial(report, network.name)
+            told = partial(bar, desc=printable(network.name))
             return network.name, *explain_whole(network, methods, explainer, picture, told)
 
         try:

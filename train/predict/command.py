@@ -68,11 +68,7 @@ def parse_config(arguments: Sequence[str]) -> PredictConfig:
     parser.add_argument(
         "--images", type=list[Path] | Path, required=True, help="a folder of images, an image, or several: '[a, b]'"
     )
-    parser.add_argument(
-        "--data.visible",
-        type=GivenVisible | None,
-        help=VISIBLE_HELP,
-    )
+    parser.add_argument("--data.visible", type=GivenVisible | None, help=VISIBLE_HELP)
     parser.add_class_arguments(PredictConfig, skip={"network", "images", "visible"})
     given = vars(parser.instantiate(parser.parse_args(list(arguments))))
     given["images"], given["visible"] = as_list(given["images"]), given.pop("data").visible
