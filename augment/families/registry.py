@@ -106,8 +106,15 @@ def build_family(
     """
     check_hidden_fraction(hidden_fraction)
     settings = {"hidden_fraction": hidden_fraction, "patch_size": patch_size}
-    chosen = [each for each in read_families(choice, option) if each.weight > 0]
-    families = [(_bind(each.entry, settings, each.options, bank), each.weight) for each in chosen]
+    families = list[tuple[MaskFamily, float]]()
+    for _, entry, weight, options in (each for each in read_families(choice, option) if each.weight > 0):
+        if bank is None and "bank" in entry.inputs:
+            raise InputError(
+                f"mask family '{entry.name}' draws from a SilhouetteBank, got none; build one with "
+                "SilhouetteBank.from_batches."
+            )
+        taken = {name: value for name, value in settings.items() if name in entry.options}
+        families.append((_Family(entry, {**taken, **options}, bank), weight))
     return families[0][0] if len(families) == 1 else mixture(families)
 
 
@@ -190,18 +197,6 @@ class _Family:
         visible = visible.squeeze(2) if axes == 3 else visible
         check_visible(batch.images, visible, LAYOUTS)
         return visible
-
-
-def _bind(
-    entry: Entry, settings: Mapping[str, Any], options: Mapping[str, Any], bank: SilhouetteBank | None
-) -> MaskFamily:
-    if bank is None and "bank" in entry.inputs:
-        raise InputError(
-            f"mask family '{entry.name}' draws from a SilhouetteBank, got none; build one with "
-            "SilhouetteBank.from_batches."
-        )
-    taken = {name: value for name, value in settings.items() if name in entry.options}
-    return _Family(entry, taken | dict(options), bank)
 
 
 def check_hidden_fraction(hidden_fraction: tuple[float, float]) -> None:
