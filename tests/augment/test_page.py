@@ -26,7 +26,7 @@ def rows(head):
 
 @pytest.mark.usefixtures("registries")
 def test_the_code_runs():
-    program: dict[str, object] = {"__name__": "my_masks"}
+    program = {"__name__": "my_masks"}
     for block in blocks_in("python"):
         exec(block, program)
     family, filled = build_family("stripes", hidden_fraction=(0.5, 0.5)), FILLS["grey"]

@@ -31,7 +31,7 @@ Data = Callable[[str], dict[str, Any]]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Arguments that make a data module small, by its name; what it reads is written once."""
-    written: dict[str, dict[str, Any]] = {}
+    written = {}
 
     def small(name):
         if name not in written:
@@ -54,8 +54,7 @@ def checkpoint(folder):
     """The checkpoint best.ckpt of the run below a folder, after which it must have been validated."""
     assert any(row["val/accuracy"] for row in rows(folder))
     (path,) = folder.rglob("best.ckpt")
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
+    return torch.load(path, weights_only=True)
 
 
 def test_every_configuration_is_a_training_a_claim_an_explanation_an_evaluation_or_an_overlay():
@@ -104,7 +103,7 @@ def test_every_mask_overlay_changes_a_training_as_it_says(training, overlay, dat
 @pytest.fixture
 def compiled_by(fresh_compiler):
     """The backends of torch.compile that were asked for; a cheap one does the work."""
-    asked: list[str] = []
+    asked = []
     compile_with = torch.compile
 
     def cheaply(*arguments, backend="inductor", **options):

@@ -154,7 +154,7 @@ def test_the_page_has_a_row_for_each_image_and_loads_nothing(explained):
 
 
 def test_a_quick_look_says_what_it_leaves_out(tmp_path, monkeypatch):
-    said: list[str] = []
+    said = []
     monkeypatch.setattr(measure, "rank_zero_info", said.append)
     photographs(tmp_path / "images", 1)
     found = arrays_of(explain(tmp_path, "--quick", "--plan.design=independent", "--patch_size=null"))

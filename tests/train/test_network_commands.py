@@ -111,7 +111,7 @@ def test_pictures_of_a_data_module_are_not_cropped_again_whatever_their_size(tra
 
 
 def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training(trained_on_48, monkeypatch):
-    said: list[str] = []
+    said = []
     monkeypatch.setattr(networks, "rank_zero_info", said.append)
     same, large = (Cues(**{**TINY_DATA, "image_size": side}) for side in (48, 96))
     load_for(trained_on_48, same, "32")
@@ -127,7 +127,7 @@ def test_a_line_says_where_pictures_have_another_size_than_those_of_the_training
 def test_what_is_assumed_of_a_files_colours_is_said_with_the_option_that_changes_it(
     tmp_path, trained_on_48, monkeypatch
 ):
-    said: list[str] = []
+    said = []
     monkeypatch.setattr(networks, "rank_zero_info", said.append)
     torch.save(SmallResNet(10).state_dict(), tmp_path / "weights.pt")
     name = f"small_resnet:{tmp_path / 'weights.pt'}"

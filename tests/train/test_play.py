@@ -158,7 +158,7 @@ class Tab:
 def expected(picture, hole):
     """What the page must say, from networks that are asked in Python."""
     image = read_picture("it", picture, SIZE, Reading()).image[None]
-    found: dict[str, list[list[tuple[str, str]]]] = {method: [] for method in ("whole", *METHODS)}
+    found = {method: [] for method in ("whole", *METHODS)}
     with torch.no_grad():
         for name in NETWORKS:
             network = load_for(name, None, "32")

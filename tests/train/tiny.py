@@ -33,8 +33,7 @@ TINY_FILES = {"image_size": 32, "batch_size": 4, "num_workers": 0}
 
 def content_of(name: str) -> dict[str, Any]:
     """A shipped YAML as plain values."""
-    content: dict[str, Any] = yaml.safe_load(find_config(name).read_text())
-    return content
+    return yaml.safe_load(find_config(name).read_text())
 
 
 def tiny_claim(name: str, path: Path, **changes: Any) -> Path:

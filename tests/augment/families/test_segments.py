@@ -100,7 +100,7 @@ def test_patches_are_numbered_row_by_row(height, width, patch_size):
     assert segments.tolist() == expected
 
 
-METHODS: list[SegmentationMethod] = ["slic", "quickshift"]
+METHODS = ["slic", "quickshift"]
 
 
 def picture(height, width, channels=3):
@@ -129,7 +129,7 @@ def test_the_papers_superpixels_are_smaller_by_slic_and_larger_by_quickshift():
 @pytest.fixture
 def calls(monkeypatch):
     """The methods of the segmentations that were computed; a segment is a grey value."""
-    calls: list[SegmentationMethod] = []
+    calls = []
 
     def segment(method, image):
         calls.append(method)

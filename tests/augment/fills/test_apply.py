@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maskrobust import augment
-from maskrobust.augment import FILLS, FillName, apply_fill, patches, sample_keys, uniform
+from maskrobust.augment import FILLS, apply_fill, patches, sample_keys, uniform
 
 MEAN = (0.125, 0.5, 0.875)
 KEYS = torch.arange(4) + 100
@@ -22,8 +22,8 @@ HOLES = {
 }
 LOOKS_INTO_HOLE = [name for name, entry in FILLS.items() if entry.looks_into_hole]
 BLIND_FILLS = [name for name in FILLS if name not in LOOKS_INTO_HOLE]
-FLAT_FILLS: list[FillName] = ["black", "mean", "random_colour"]
-SMOOTH_FILLS: list[FillName] = ["image_mean", "blur", "linear_imputation", "exemplar"]
+FLAT_FILLS = ["black", "mean", "random_colour"]
+SMOOTH_FILLS = ["image_mean", "blur", "linear_imputation", "exemplar"]
 every_fill = pytest.mark.parametrize("name", FILLS)
 
 
@@ -92,7 +92,6 @@ def test_the_gradient_is_one_where_visible_and_exactly_zero_in_the_hole(name):
         hidden_value = 0.5 if name in LOOKS_INTO_HOLE else float("nan")
         pictures = images(torch.float64).masked_fill(~visible, hidden_value).requires_grad_()
         fill(name, pictures, visible).sum().backward()
-        assert pictures.grad is not None
         assert torch.equal(pictures.grad, visible.expand_as(pictures).double())
 
 

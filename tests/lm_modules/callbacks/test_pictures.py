@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from maskrobust.augment import SilhouetteBank
@@ -36,7 +35,7 @@ def pictures(monkeypatch):
 
 def seen_in_training(monkeypatch):
     """The images that the network is given in each training step, in a list that fills as it trains."""
-    given: list[Tensor] = []
+    given = []
     forward = MaskRobustClassifier.forward
 
     def watched(self, images, visible=None):

@@ -93,7 +93,7 @@ def _without_mask(batch):
 
 
 def test_images_without_object_masks_are_asked_all_that_needs_none(tmp_path, monkeypatch):
-    said: list[str] = []
+    said = []
     monkeypatch.setattr("maskrobust.lm_modules.callbacks.reliance.rank_zero_info", said.append)
     fit(csv_logger(tmp_path), callback(plan=EVERYTHING), data=NoMasks)
     numbers = logged(tmp_path)
@@ -121,7 +121,7 @@ def test_the_figures_of_the_last_epoch_are_those_of_a_measurement(measured):
 
 
 def test_each_metric_is_defined_once_and_before_it_is_logged(tmp_path, monkeypatch):
-    said: list[str] = []
+    said = []
     log = MaskRobustClassifier.log
 
     def noted_log(self, name, *values, **options):
@@ -147,7 +147,7 @@ def test_data_that_know_which_images_stand_for_a_split_choose_them(tmp_path, mon
         def some_objects(self, *given):
             return TRAINING[3:] if given == ("train", 30) else []
 
-    asked: list[int] = []
+    asked = []
     ask, measuring = Measurement.ask, callback(max_images=20, max_objects=30)
     monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.extend(batch.ids.tolist()) or ask(self, batch))
     fit(csv_logger(tmp_path), measuring, data=Chosen, epochs=1)
@@ -155,7 +155,7 @@ def test_data_that_know_which_images_stand_for_a_split_choose_them(tmp_path, mon
 
 
 def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(tmp_path, monkeypatch):
-    asked: list[int] = []
+    asked = []
     ask = Measurement.ask
     monkeypatch.setattr(Measurement, "ask", lambda self, batch: asked.append(len(batch.ids)) or ask(self, batch))
     fit(csv_logger(tmp_path), callback(max_images=20, every_n_epochs=2), epochs=5)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +130,7 @@ def test_a_game_has_the_shapley_values_of_its_definition(predict):
 
 @importing_shap_warns
 def test_the_code_of_the_page_runs_and_gives_the_shapes_it_says(capsys):
-    names: dict[str, Any] = {}
+    names = {}
     python = [block.text for block in blocks(PAGE) if block.language == "python"]
     ours = next(place for place, text in enumerate(python) if "NanNetwork" in text)
     for text in python[:ours]:

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
@@ -38,7 +37,7 @@ def peek(images, visible, keys):
     return images.amax(dim=(1, 3)).reshape(len(images), NUM_CLASSES, -1).amax(dim=2)
 
 
-PREDICTORS: dict[str, Predictor] = {"count": count_visible, "peek": peek}
+PREDICTORS = {"count": count_visible, "peek": peek}
 
 
 def evaluate(batches, seed=5):

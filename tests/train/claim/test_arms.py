@@ -5,7 +5,6 @@ from io import StringIO
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import train
@@ -21,7 +20,7 @@ def config_of(path, out, *options):
 
 def test_the_seed_of_a_run_decides_weights_and_order_alike_for_all_arms(tmp_path, monkeypatch):
     config = config_of(write_claim(tmp_path / "claim.yaml", seeds=[1, 2]), tmp_path / "out")
-    begun: list[tuple[int, Tensor]] = []
+    begun = []
 
     def fit(_trainer, classifier, datamodule, **_):
         begun.append((datamodule.order_seed, torch.cat([each.flatten() for each in classifier.network.parameters()])))

@@ -9,7 +9,6 @@ import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -32,8 +31,7 @@ def run(config, out, *options):
 
 
 def claim_of(out):
-    content: dict[str, Any] = json.loads((out / "claim.json").read_text())
-    return content
+    return json.loads((out / "claim.json").read_text())
 
 
 def numbers(claim):

@@ -1,14 +1,12 @@
 """Every contradiction in a claim's configuration: one sentence that names what was given and says what to do."""
 
-from typing import Any
-
 import pytest
 import yaml
 
 from maskrobust.train.claim.arguments import parse_config
 from tests.train.tiny import tiny_claim
 
-REFUSALS: list[tuple[str, Any, str]] = [
+REFUSALS = [
     ("seeds", [1, 1], "got [1, 1]"),
     ("evaluation.methods", ["mean", "layer_masking"], "must contain 'black'"),
     ("evaluation.plan.shapes", False, "got False"),

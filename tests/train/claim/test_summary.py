@@ -170,16 +170,15 @@ def test_pairs_have_the_differences_and_readings_of_every_arm_under_every_fill(c
     }
     for row in select(bare, method="mean"):
         of_arm, of_baseline = choices[row.network], choices["no_masks"]
-        assert of_arm is not None and of_baseline is not None and not row.reading
+        assert not row.reading
         assert row.value == pytest.approx(abs(of_arm.value - 0.5) - abs(of_baseline.value - 0.5))
     for row in select(found, method="mean"):
         of_arm, of_reference = choices[row.network], choices["layer_masking"]
-        assert of_arm is not None and of_reference is not None and row.low is not None
         assert row.value == pytest.approx(abs(of_arm.value - 0.5) - abs(of_reference.value - 0.5))
         assert row.low > config.rule.margin and row.reading == "relies more"
         of_accuracy = {"measure": "retention", "method": "mean", "compared_with": "layer_masking"}
         kept = only(rows, network=row.network, **of_accuracy)
-        assert kept is not None and (kept.low, kept.value, kept.high) == (0.0, 0.0, 0.0)
+        assert (kept.low, kept.value, kept.high) == (0.0, 0.0, 0.0)
 
 
 def no_valid_object(run):
@@ -192,9 +191,7 @@ def no_valid_object(run):
 def row_of(claim, measure):
     """Of the arm without masks under black fill, over all seeds."""
     of = {"network": "no_masks", "method": "black", "seed": None, "compared_with": ""}
-    row = only([Row(**each) for each in claim["rows"]], measure=measure, **of)
-    assert row is not None
-    return row
+    return only([Row(**each) for each in claim["rows"]], measure=measure, **of)
 
 
 def shown(claim):
@@ -233,7 +230,6 @@ def test_reasons_and_comparisons_speak_of_the_accuracy_that_the_table_shows(conf
     rows = [Row(**each) for each in claim["rows"] if each["seed"] is None]
     lost = only(rows, network="layer_masking", measure="clean_accuracy", compared_with="no_masks")
     masked, bare = (only(rows, network=arm, **clean, compared_with="") for arm in ("layer_masking", "no_masks"))
-    assert lost is not None and masked is not None and bare is not None
     assert lost.value == pytest.approx(masked.value - bare.value) == pytest.approx(-0.2)
     assert f"loses {100 * (bare.value - masked.value):.1f} points" in outcome_of(claim, "needed")["reason"]
 
@@ -252,7 +248,6 @@ def test_an_arm_counts_unless_a_sixth_of_the_level_shows_that_it_loses_clean_acc
     rows = [Row(**each) for each in summarised(config, losing(config, "patches_mean", share))["rows"]]
     lost = only(rows, network="patches_mean", measure="clean_accuracy", compared_with="no_masks")
     compared = only(rows, network="patches_mean", measure="reliance", method="mean", compared_with="layer_masking")
-    assert lost is not None and compared is not None
     assert lost.value < -0.03 and (lost.high < -0.03) is is_below
     assert (compared.reading != "does not count") == counts
 

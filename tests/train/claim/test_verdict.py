@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -266,7 +265,7 @@ def test_the_chance_to_show_a_difference_is_that_of_experiments(seeds):
 def design(seeds):
     arms = {name: SimpleNamespace(augmentation_only=name != "masked") for name in ("a", "b", "masked")}
     evaluation = SimpleNamespace(fills=["black", "mean", "inpainting"])
-    config: Any = SimpleNamespace(seeds=[*range(seeds)], rule=RULE, arms=arms, evaluation=evaluation)
+    config = SimpleNamespace(seeds=[*range(seeds)], rule=RULE, arms=arms, evaluation=evaluation)
     return power_in_words(config, 1000)
 
 

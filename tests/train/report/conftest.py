@@ -74,7 +74,7 @@ def summarised_claim(folder):
 
 def summarised_reliance(folder, networks=NETWORKS, **changes):
     """What `maskrobust evaluate` would write."""
-    given: Content = {
+    given = {
         "hidden_fractions": (0.3, 0.5),
         "curve_families": ("patches",),
         "curve_orders": ("random", "most_salient"),

@@ -84,7 +84,7 @@ def evaluated(
         reading = "relies more" if value > half else "relies less" if value < -half else "no evidence of a difference"
         ends, about = (value, value - half, value + half), {"compared_with": other, "compared_method": other_method}
         rows.append(Row(name, method, "reliance", *ends, images, 0, reading=reading, **about))
-    whole: dict[str, Any] = {
+    whole = {
         "networks": list(networks),
         "methods": list(next(iter(networks.values()))),
         "own_methods": {},

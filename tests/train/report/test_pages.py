@@ -7,7 +7,6 @@ import re
 import sys
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +171,7 @@ def test_the_measure_that_contributing_shows_has_its_column_by_its_file_alone(tm
 
 @pytest.mark.parametrize("name", ["claim_page", "reliance_page"])
 def test_the_page_loads_nothing_runs_nothing_and_its_references_exist(name, request):
-    html: str = request.getfixturevalue(name)
+    html = request.getfixturevalue(name)
     page = Page(html)
     addresses = [
         value
@@ -213,7 +212,7 @@ def hostile_copy(content):
 
 
 def test_names_and_texts_are_shown_as_they_are(claim, reliance):
-    cases: Any = (("claim", claim, render_claim), ("reliance", reliance, render_reliance))
+    cases = (("claim", claim, render_claim), ("reliance", reliance, render_reliance))
     for name, content, render in cases:
         page, hostile = (Page(render(read_results(name, each), [])) for each in (content, hostile_copy(content)))
         assert [tag for tag, _ in hostile.elements] == [tag for tag, _ in page.elements]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from torch import Tensor
 
 from maskrobust.augment import SilhouetteBank, circle_geometry
 from maskrobust.errors import InputError
@@ -88,7 +87,7 @@ def test_objects_at_the_border_are_passed_over():
 
 
 def test_every_shape_is_hidden_in_every_scene_with_one_key_a_scene():
-    shown: list[tuple[Tensor, Tensor, Tensor]] = []
+    shown = []
 
     def recorder(images, visible, keys):
         shown.append((images.clone(), visible.clone(), keys.clone()))

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from maskrobust.augment import SilhouetteBank, uniform
 from maskrobust.augment.families.holes import enclosing_circles
-from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
@@ -53,7 +52,7 @@ def contrarian(images, visible, keys):
     return as_logits((read_outline(~visible) + 1) % NUM_CLASSES)
 
 
-PREDICTORS: dict[str, Predictor] = {
+PREDICTORS = {
     "reader": outline_reader,
     "guesser": blind_guesser,
     "constant": constant,
@@ -86,9 +85,7 @@ def probe(batch, trained_probe):
 
 
 def figure(measure, outcomes, confidence=0.95):
-    found = estimate(measure, [outcomes], confidence=confidence).interval
-    assert found is not None
-    return found
+    return estimate(measure, [outcomes], confidence=confidence).interval
 
 
 def test_a_network_that_reads_only_the_outline_scores_one(outcomes, probe):

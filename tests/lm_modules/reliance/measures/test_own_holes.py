@@ -77,7 +77,6 @@ def test_exchanging_the_donors_of_all_pairs_changes_nothing():
 def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_none_is_not():
     batch = batch_with_holes(160)
     bank = HoleBank.from_batches([batch])
-    assert bank is not None
     some = bank.has_hole().numpy()
 
     def follows(images, visible, keys):
@@ -109,7 +108,6 @@ def test_without_a_second_class_the_pull_is_undefined_with_a_sentence():
 def test_false_alarms_of_the_pull_are_rare_and_those_of_independent_pairs_are_not():
     """Holes that tell nothing, and a network that names a class by the hole alone: classes are drawn anew each time."""
     bank = HoleBank.from_batches([batch_with_holes(60, seed=1)])
-    assert bank is not None
     answer = torch.from_numpy(np.random.default_rng(0).integers(0, NUM_CLASSES, 60))
     alarms, naive = 0, 0
     for seed in range(100):
