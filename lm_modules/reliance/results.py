@@ -73,7 +73,9 @@ class Row:
 
 
 def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows whose attributes, at least one, equal those that are given, in order."""
+    """The rows whose attributes equal those that are given, in order."""
+    if not wanted:
+        return [*rows]
     compared = attrgetter(*wanted)
     value = compared(SimpleNamespace(**wanted))
     return [row for row in rows if compared(row) == value]
