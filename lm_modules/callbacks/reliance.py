@@ -29,7 +29,6 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes, EmptySceneS
 from maskrobust.lm_modules.reliance.measurement import Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.measures.accuracy import at_chance
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS, ReliancePlan
-from maskrobust.lm_modules.reliance.probe import OutlineProbe, ProbeOutcomes, probe_outcomes, train_probe
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.processes import of_all_ranks
@@ -76,11 +75,11 @@ class RelianceCallback(pl.Callback):
         every_n_epochs: epochs between two measurements, at least 1; the last epoch of each group is measured.
         max_images: validation images to measure on, over all processes; of files evenly spread over the split, else the
             first ones.
-        max_objects: training objects whose silhouettes are swapped in, and train the mask-only probe; of files evenly
+        max_objects: training objects whose silhouettes are swapped in; of files evenly
             spread over the split, else the first ones.
         replicates: bootstrap resamples behind each interval.
         pictures: validation images to show; 0 for none.
-        seed: decides the holes, the probe and the resamples.
+        seed: decides the holes and the resamples.
 
     Raises:
         InputError: a method is unknown, a number is below its minimum, or `data` has no `annotated_batches`.
@@ -115,7 +114,6 @@ class RelianceCallback(pl.Callback):
         self._usable_plan: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
         self._own: HoleBank | None = None
-        self._probe: OutlineProbe | None = None
         self._scenes: EmptyScenes | None = None
         self._rows: list[list[Any]] = []
 
@@ -176,7 +174,7 @@ class RelianceCallback(pl.Callback):
         _check_source(data)
         network = self._network_of(pl_module, data)
         if self._usable_plan is None:
-            self._usable_plan = self._prepare(data, network.num_classes, pl_module.device)
+            self._usable_plan = self._prepare(data, pl_module.device)
         plans = {method: self._usable_plan.under(method) for method in self.methods}
         asked = under_methods({_NAME: network}, plans)
         object_of = getattr(data, "object_of", one_object_each)
@@ -184,7 +182,7 @@ class RelianceCallback(pl.Callback):
             asked, self._bank, network.num_classes, seed=self.seed, object_of=object_of, scenes=self._scenes,
             own=self._own,
         )  # fmt: skip
-        own_answers, own_read = [], []
+        own_answers = []
         with isolate_rng():
             some = getattr(data, "some_images", None)
             images = some("val", self.max_images) if some else first_images(data.val_dataloader(), self.max_images)
@@ -198,17 +196,12 @@ class RelianceCallback(pl.Callback):
                     continue
                 on_device = batch.to(pl_module.device)
                 own_answers.append(measurement.ask(on_device))
-                if self._probe is not None:
-                    own_read.append(probe_outcomes(self._probe, [on_device]))
                 if number == 0 and self.pictures > 0 and self._bank is not None and self.plan.shapes:
                     shown = on_device.select(slice(self.pictures))
                     picture = draw_panel(shown, self.methods, network.preprocessing.mean, self.seed)
                     caption = " | ".join(("image", *self.methods))
                     log_picture(trainer.loggers, "reliance/shown", picture, caption, trainer.global_step)
-        by_rank = of_all_ranks((own_answers, own_read))
-        answers = [each for of_rank, _ in by_rank for each in of_rank]
-        read = [outcomes for _, each in by_rank for outcomes in each]
-        probe = ProbeOutcomes.merge(read) if read else None
+        answers = [each for of_rank in of_all_ranks(own_answers) for each in of_rank]
         passes = measurement.passes[trainer.global_rank :: trainer.world_size]
         of_scenes = of_all_ranks([measurement.ask_in_scenes(rows) for rows in passes])
         in_scenes = [each for of_rank in of_scenes for each in of_rank]
@@ -218,7 +211,7 @@ class RelianceCallback(pl.Callback):
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
                 )
             rows = result_rows(
-                "", method, {0: outcomes}, Context(plans[method], probe), replicates=self.replicates,
+                "", method, {0: outcomes}, Context(plans[method]), replicates=self.replicates,
                 seed=self.seed, wanted=lambda measure: measure.in_training,
             )  # fmt: skip
             for row in (each for each in rows if each.value is not None):
@@ -276,8 +269,8 @@ class RelianceCallback(pl.Callback):
             )
         return found, Preprocessing(tuple(data.mean), tuple(data.std))
 
-    def _prepare(self, source: SilhouetteSource, num_classes: int, device: torch.device) -> ReliancePlan:
-        """Collect holes and silhouettes, and train the probe, with gradients and a random state of its own.
+    def _prepare(self, source: SilhouetteSource, device: torch.device) -> ReliancePlan:
+        """Collect holes and silhouettes, with gradients and a random state of their own.
 
         Returns:
             What can be asked.
@@ -294,11 +287,6 @@ class RelianceCallback(pl.Callback):
                 rank_zero_warn(f"RelianceCallback: {INVERTED}")
             if self.plan.scenes:
                 self._scenes = self._read_scenes(source, device)
-            held_out = torch.arange(len(self._bank)) % 5 == 0
-            if held_out.all() or not self.plan.shapes:
-                return plan
-            read, chosen_by = (self._bank.select(rows).to(device) for rows in (~held_out, held_out))
-            self._probe = train_probe(read, chosen_by, num_classes, self.seed)
         return plan
 
     def _with_own_holes(self, source: SilhouetteSource) -> ReliancePlan:

@@ -23,7 +23,6 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
 from maskrobust.lm_modules.reliance.hole_reader import HolesRead
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
 Group = Literal["outline", "holes", "accuracy", "remains", "curves", "transfer", "own"]
 """Measures that are shown together, in this order."""
@@ -56,12 +55,10 @@ class Context:
 
     Attributes:
         plan: what the networks were asked.
-        probe: the mask-only probe's outcomes on the same images; None where there is none.
         holes: what the images' own holes tell of the class; None where they were not read.
     """
 
     plan: ReliancePlan
-    probe: ProbeOutcomes | None = None
     holes: HolesRead | None = None
 
 
@@ -91,7 +88,7 @@ class Measure(Described):
     Attributes:
         group: which measures it is shown with.
         members: the parameters of each member that a plan allows to compute; none where the plan lacks what it needs.
-        function: computes a member from its parameters. Arguments called `plan`, `probe` and `holes` are those of the
+        function: computes a member from its parameters. Arguments called `plan` and `holes` are those of the
             context, and where it lacks one the measure is left out.
         in_training: whether `RelianceCallback` logs it.
         compared: whether reports give its difference between two networks.
@@ -215,7 +212,7 @@ def measure_members(context: Context) -> list[MeasureMember]:
     import_measures(context.plan.own_measures)
     found = []
     for entry in catalogue().values():
-        names = {"plan", "probe", "holes"} & inspect.signature(entry.function).parameters.keys()
+        names = {"plan", "holes"} & inspect.signature(entry.function).parameters.keys()
         prepared = {name: getattr(context, name) for name in names}
         if None not in prepared.values():
             found += [

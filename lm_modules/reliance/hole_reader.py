@@ -12,13 +12,12 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, one_hot
+from torch.nn.functional import adaptive_avg_pool2d, one_hot, pad
 
 from maskrobust.augment import HoleBank, fold_in, sample_keys, uniform
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part, WithError
-from maskrobust.lm_modules.reliance.probe import object_crops
 
 Feature = Literal["everything", "place", "shape", "size", "presence"]
 """What a reader sees of holes."""
@@ -35,6 +34,7 @@ LEVEL = 0.05
 _PERMUTATIONS, _FOLDS, _GRID = 199, 10, 12
 _INTERCEPT, _RIDGE, _ROUNDING = 10.0, 1.0, 1e-9
 _FOLD_STREAM, _SOME_STREAM = 0, 1
+_MARGIN, _FRAME, _SIDE = 1.1, 1, 32
 _UNDEFINED = "undefined because it takes at least two classes and three objects with holes to read."
 
 
@@ -133,6 +133,42 @@ def hole_features(visible: Tensor, feature: Feature) -> Tensor:
     found = {"place": [x, y], "shape": [shape], "size": [side, size], "presence": [some]}
     found["everything"] = [in_place, shape, x, y, side, size, some]
     return torch.cat(found[feature], dim=1)
+
+
+def object_crops(object_mask: Tensor) -> Tensor:
+    """Object masks cut to a square around the object, and where that square was.
+
+    The square is centred on the object's bounding box, and a tenth larger than its longer side; what it takes from
+    beyond the image is background. A mask without an object is shown whole.
+
+    Args:
+        object_mask: (N, 1, H, W) bool.
+
+    Returns:
+        (N, 4, 32, 32) float32 on the masks' device. Channel 0 is the mask in the square, in [0, 1], averaged over
+        each pixel. Channels 1 to 3 are constant: column and row of the square's centre, in [-0.5, 0.5] from the image's
+        centre, and its side, each as a fraction of the image's longer side.
+    """
+    from torchvision.ops import roi_align
+
+    height, width = object_mask.shape[2:]
+    top, bottom = _extent(object_mask.any(dim=3).flatten(1))
+    left, right = _extent(object_mask.any(dim=2).flatten(1))
+    side = _MARGIN * torch.maximum(bottom - top, right - left)
+    column, row = (left + right) / 2, (top + bottom) / 2
+    image = torch.arange(len(object_mask), device=object_mask.device)
+    square = torch.stack([column - side / 2, row - side / 2, column + side / 2, row + side / 2], dim=1)
+    framed = pad(object_mask.float(), [_FRAME] * 4)  # roi_align repeats the outermost pixels
+    cut = roi_align(framed, torch.cat([image[:, None], square + _FRAME], dim=1), _SIDE, aligned=True)
+    place = torch.stack([column - width / 2, row - height / 2, side], dim=1) / max(height, width)
+    return torch.cat([cut, place[:, :, None, None].expand(-1, -1, _SIDE, _SIDE)], dim=1)
+
+
+def _extent(occupied: Tensor) -> tuple[Tensor, Tensor]:
+    """First and one past the last True of each row of (N, L) bool, (N,) float32; 0 and L where there is none."""
+    first = occupied.float().argmax(dim=1)
+    behind = occupied.flip(1).float().argmax(dim=1)
+    return first.float(), (occupied.shape[1] - behind).float()
 
 
 def _read(feature: Feature, bank: HoleBank, folds: Tensor, hole_of: Tensor, shuffled: Tensor) -> Reading:

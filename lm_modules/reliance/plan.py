@@ -15,7 +15,7 @@ class ReliancePlan:
     """Which measures are computed, and on which holes.
 
     Attributes:
-        shapes: whether to hide objects along their outline and by their enclosing circle, which the used share needs.
+        shapes: whether to hide objects along their outline and by their enclosing circle.
         shape_choice: whether to hide the shapes of two other objects where each picture's own was, too, by which it is
             decided whether a network reads outlines. It takes two passes.
         hidden_fractions: fractions in [0, 1] of the patches that are hidden at random.
@@ -116,7 +116,7 @@ INVERTED = (
 """What is asked where `SilhouetteBank.seem_inverted`."""
 
 WITHOUT_OBJECTS = (
-    "no image has an object mask: the used share and all else that is about outlines, scenes, curves by saliency and "
+    "no image has an object mask: all that is about outlines, scenes, curves by saliency and "
     "silhouettes in the transfer matrix are left out"
 )
 """What `ReliancePlan.without_objects` leaves out, in words."""

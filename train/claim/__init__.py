@@ -8,11 +8,10 @@ from rich.console import Console
 from maskrobust.augment.batch import check_all_known, first_images
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.measurement import under_methods
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import new_network
 from maskrobust.train.claim.config import ClaimConfig
-from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_probe, measured_run, refuse_foreign
+from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.claim.verdict import power_in_words
 from maskrobust.train.fit import quiet_lightning
@@ -30,11 +29,10 @@ def main(arguments: Sequence[str]) -> None:
     check_folder(config.out)
     console = Console()
     quiet_lightning()
-    measured = run_claim(config, console)
-    if measured is None:
+    runs = run_claim(config, console)
+    if runs is None:
         return
-    runs, probe = measured
-    results = summarise(config, runs, probe, seconds=time.monotonic() - start)
+    results = summarise(config, runs, seconds=time.monotonic() - start)
     write_json(config.out / "claim.json", results.as_json())
     evaluation, look = config.evaluation, Preprocessing(mean=config.data.mean)
     shown = draw_examples(config.data, evaluation.split, evaluation.plan, evaluation.seed, evaluation.methods, look)
@@ -45,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     console.print(written, markup=False, soft_wrap=True)
 
 
-def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int, MeasuredRun]], ProbeOutcomes] | None:
+def run_claim(config: ClaimConfig, console: Console) -> dict[str, dict[int, MeasuredRun]] | None:
     """Train and measure whatever is not on disk yet, and is not being made by another process.
 
     Args:
@@ -53,8 +51,8 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
         console: the console that shows progress.
 
     Returns:
-        Runs by arm and seed, and what the mask-only probe says; None, after a line that says so, where other processes
-        are making runs still: the last of them finds all there.
+        Runs by arm and seed; None, after a line that says so, where other processes are making runs still: the last of
+        them finds all there.
 
     Raises:
         InputError: the folder holds runs of another configuration, a network lacks what it is asked for, or images have
@@ -80,5 +78,4 @@ def run_claim(config: ClaimConfig, console: Console) -> tuple[dict[str, dict[int
                 "killed, run the same command again."
             )
             return None
-        probe = measured_probe(config, progress)
-    return {arm: {seed: measured_run(config, arm, seed) for seed in config.seeds} for arm in config.arms}, probe
+    return {arm: {seed: measured_run(config, arm, seed) for seed in config.seeds} for arm in config.arms}

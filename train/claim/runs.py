@@ -1,4 +1,4 @@
-"""Make the runs of a claim, and keep what they answer, with the mask-only probe."""
+"""Make the runs of a claim, and keep what they answer."""
 
 import itertools
 import time
@@ -6,25 +6,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from maskrobust.augment import SilhouetteBank
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.claim.arms import frozen_network, train
-from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun, flattened
+from maskrobust.train.claim.config import ANSWERS, ClaimConfig, StoredRun
 from maskrobust.train.networks import measurement_of
-from maskrobust.train.probe import train_outline_probe
 from maskrobust.train.running.progress import ClaimProgress
 from maskrobust.train.storage.files import write_json
 from maskrobust.train.storage.provenance import provenance
-from maskrobust.train.storage.store import Store
-
-_PROBE_SEED = 0
-_PROBE = "outcomes.npz"
-
 
 MeasuredRun = Mapping[MaskingMethod, Outcomes]
 """What one run of an arm answers, by masking method, on the split that is measured."""
@@ -105,25 +97,6 @@ def _measure(config: ClaimConfig, run: StoredRun, bank: SilhouetteBank, progress
     found = measurement.run(progress.track(batches, task_id=progress.current))
     for (_, method), outcomes in found.items():
         outcomes.save(folder / _file(method))
-
-
-def measured_probe(config: ClaimConfig, progress: ClaimProgress) -> ProbeOutcomes:
-    """What a network that sees nothing but object masks predicts on the split that is measured.
-
-    Trained on the masks of the training split, stopped on the validation split's; once, and kept on disk.
-
-    Raises:
-        InputError: the folder holds a probe of other data, or a damaged file.
-    """
-
-    def make(folder: Path) -> None:
-        progress.begin("training", "the mask-only probe")
-        probe = train_outline_probe(config.data, _PROBE_SEED)
-        with torch.inference_mode():
-            probe_outcomes(probe, config.data.whole_split(config.evaluation.split)).save(folder / _PROBE)
-
-    settings = flattened({"data": config.content_of("data"), "split": config.evaluation.split, "seed": _PROBE_SEED})
-    return ProbeOutcomes.load(Store(config.out, settings).get_or_make("probe", make) / _PROBE)
 
 
 def all_runs(config: ClaimConfig) -> list[StoredRun]:

@@ -24,7 +24,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
 )
 from maskrobust.lm_modules.reliance.measures.shape import reliance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
@@ -68,13 +67,12 @@ class _Loss(NamedTuple):
     is_kept: float
 
 
-def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, seconds: float) -> Results:
+def summarise(config: ClaimConfig, runs: ArmRuns, *, seconds: float) -> Results:
     """Everything that claim.json holds.
 
     Args:
         config: the claim.
         runs: the runs, one for each arm and seed.
-        probe: outcomes of the mask-only probe on the same images.
         seconds: how long the command took, without what it found on disk.
     """
     rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
@@ -117,12 +115,10 @@ def summarise(config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, *, secon
         "config": config.content,
         "provenance": provenance(seconds),
     }
-    return Results("claim", content, [*_rows(config, runs, probe, pairs, losses)])
+    return Results("claim", content, [*_rows(config, runs, pairs, losses)])
 
 
-def _rows(
-    config: ClaimConfig, runs: ArmRuns, probe: ProbeOutcomes, pairs: Sequence[Pair], losses: Mapping[str, _Loss]
-) -> Iterator[Row]:
+def _rows(config: ClaimConfig, runs: ArmRuns, pairs: Sequence[Pair], losses: Mapping[str, _Loss]) -> Iterator[Row]:
     """Rows of pairs, of clean accuracy against the baseline, of the data, and of every arm under every method."""
     rule, replicates = config.rule, config.evaluation.replicates
     for pair, reading in zip(pairs, readings(rule, pairs), strict=True):
@@ -131,12 +127,12 @@ def _rows(
         of = {"network": arm, "method": config.arms[arm].method, "compared_with": rule.baseline}
         yield Row.of(loss.difference, measure="clean_accuracy", **of)
     of_data = {0: _own_runs(config, runs, rule.baseline)[0]}
-    asked = Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method], probe)
+    asked = Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method])
     yield from result_rows("", "", of_data, asked, replicates=replicates, wanted=lambda measure: measure.of_data)
     for arm in config.arms:
         for method, plan in config.plans_of(arm).items():
             of_seeds = {seed: run[method] for seed, run in runs[arm].items()}
-            yield from result_rows(arm, method, of_seeds, Context(plan, probe), replicates=replicates, by_seed=True)
+            yield from result_rows(arm, method, of_seeds, Context(plan), replicates=replicates, by_seed=True)
 
 
 def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:

@@ -177,7 +177,7 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         self.setup(stages[split])
 
     def annotated_batches(self, split: Split) -> Iterable[Batch]:
-        """Batches that hold every object mask of a split, on each process: a source of silhouettes and for the probe.
+        """Batches that hold every object mask of a split, on each process: a source of silhouettes.
 
         The data must be set up for the split. Images without a mask may be left out, where a subclass knows them before
         it reads them; here it is the whole split.

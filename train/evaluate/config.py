@@ -62,7 +62,7 @@ class EvaluationConfig:
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
         replicates: bootstrap resamples for each interval.
-        seed: seed of holes, probe and resamples.
+        seed: seed of holes and resamples.
         predictions: whether to write predictions.csv, with each network's prediction for each image.
         wandb: whether to log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME.
             Without a project and a group, in those of the first network's training.

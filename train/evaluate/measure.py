@@ -19,14 +19,12 @@ from maskrobust.lm_modules.reliance.hole_reader import HolesRead, read_holes
 from maskrobust.lm_modules.reliance.measurement import Plans, under_methods
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_HOLES, WITHOUT_OBJECTS
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, numbered_batches
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
 from maskrobust.train.evaluate.kept import answer_store, ask_once
 from maskrobust.train.networks import load_networks, measurement_of
-from maskrobust.train.probe import read_outlines
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, gathered_by_first, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.provenance import digest
@@ -59,12 +57,10 @@ def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
 
 
 class Answered(NamedTuple):
-    """What networks and probe answered about a split.
+    """What networks answered about a split.
 
     Attributes:
         runs: the networks' outcomes.
-        probe: outcomes of the mask-only probe on the same images; None where no image has an object mask, or the plan
-            has no shapes.
         plans: what the networks were asked under each masking method.
         own: the holes that the images bring along; None where they have none, or the plan does not ask about them.
         holes: what these holes alone tell of the class; likewise.
@@ -72,7 +68,6 @@ class Answered(NamedTuple):
     """
 
     runs: Runs
-    probe: ProbeOutcomes | None
     plans: Plans
     own: HoleBank | None = None
     holes: HolesRead | None = None
@@ -91,9 +86,9 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
         progress: told about every batch.
 
     Returns:
-        Outcomes by network and masking method, those of the mask-only probe on the same images, and what was asked.
-        Where no image has an object mask, all that needs some is left out, which one line says unless images have holes
-        of their own. None on all processes but the first.
+        Outcomes by network and masking method, and what was asked. Where no image has an object mask, all that needs
+        some is left out, which one line says unless images have holes of their own. None on all processes but the
+        first.
 
     Raises:
         InputError: processes have different data, or a process has ended.
@@ -130,12 +125,8 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
     if is_first() and own is not None:
         with stage(progress, "reading holes alone"):
             holes = read_holes(own, config.seed)
-    probe = None
-    if is_first() and bank is not None and config.plan.shapes:
-        with stage(progress, "training the mask-only probe"):
-            probe = read_outlines(data, config.split, bank, config.seed)
     runs = _ask(config, on_device, bank, own, progress)
-    return None if runs is None else Answered(runs, probe, config.plans, own, holes, tuple(left_out))
+    return None if runs is None else Answered(runs, config.plans, own, holes, tuple(left_out))
 
 
 def _check_alike(networks: Mapping[str, TrainedNetwork], batches: Iterable[Batch]) -> None:

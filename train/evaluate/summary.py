@@ -19,7 +19,6 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
 from maskrobust.train.evaluate.own_holes import about_holes, mended_alike
-from maskrobust.train.probe import probe_source
 from maskrobust.train.report.results import MEANINGLESS, Results, as_csv
 from maskrobust.train.storage.provenance import provenance
 
@@ -33,11 +32,11 @@ def summarise(
 
     Args:
         config: what was measured.
-        answered: what networks and mask-only probe answered about them.
+        answered: what networks answered about them.
         own_methods: for each network that was trained with holes, the masking method that it was trained for.
         seconds: how long the command took.
     """
-    runs, probe = answered.runs, answered.probe
+    runs = answered.runs
     sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
     of_data, context = {0: runs[first][main_method]}, _context(answered, main_method)
@@ -66,7 +65,6 @@ def summarise(
             "split": config.split,
             "answers": config.answers,
             "precision": config.precision,
-            "probe": probe_source(config.data, config.split) if probe is not None else "not asked",
             "left_out": list(answered.left_out),
             "names_objects": config.data.names_objects,
             "patch_size": config.plan.patch_size,
@@ -82,7 +80,7 @@ def summarise(
 
 def _context(answered: Answered, method: MaskingMethod) -> Context:
     """What was asked under a masking method, and prepared."""
-    return Context(answered.plans[method], answered.probe, answered.holes)
+    return Context(answered.plans[method], answered.holes)
 
 
 def _at_chance(outcomes: Iterable[Outcomes]) -> str:
@@ -159,7 +157,7 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
     """The rows, with what the interval of shape choices or of an outline pull says, and where a number means nothing.
 
     A network relies on outlines where its shape choices are not 50 %, on whichever side; holes pull it towards their
-    objects where its outline pull is above 0. Shape choices, used share, clean accuracy and comparisons mean nothing
+    objects where its outline pull is above 0. Shape choices, clean accuracy and comparisons mean nothing
     where a network is at chance with nothing hidden.
 
     Args:
@@ -169,7 +167,7 @@ def with_readings(rows: Sequence[Row], at_chance: Mapping[str, str]) -> list[Row
 
     def read(row: Row) -> Row:
         because = at_chance.get(row.network) or at_chance.get(row.compared_with)
-        about_one = row.measure in (HEADLINE, "used_share", "clean_accuracy") and not row.compared_with
+        about_one = row.measure in (HEADLINE, "clean_accuracy") and not row.compared_with
         if because and (about_one or row.measure == "reliance"):
             return replace(row, reading=MEANINGLESS + because)
         if row.compared_with or row.low is None or row.high is None:

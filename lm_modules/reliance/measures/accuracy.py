@@ -131,7 +131,7 @@ def circle_accuracy() -> Statistic:
 def answers_behind_circles() -> Statistic:
     """Fraction of images behind whose circle a network names another class than the one it names most often, in [0, 1).
 
-    Where it is near 0 the used share is, too, however far logits follow the outline.
+    Where it is near 0, answers say nothing of what logits follow.
     """
 
     def columns(outcomes: Outcomes) -> Columns:
@@ -166,7 +166,7 @@ def transfer_accuracy(family: str) -> Statistic:
 @measure(
     title="Commonest prediction",
     definition="How often a network makes its commonest prediction behind the silhouette and the circle. From "
-    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the used share means nothing.",
+    f"{100 * NEARLY_ONE:.0f}\u202f% on it predicts (nearly) the same for all holes, and the leak means nothing.",
     group="remains",
     unit="fraction",
     goal="low",

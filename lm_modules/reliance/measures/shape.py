@@ -1,40 +1,20 @@
-"""Shape choices, leak and used share: what the outline of a hole does to predictions."""
+"""Shape choices and leak: what the outline of a hole does to predictions."""
 
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 
 TWO_CLASSES = (
     "Shape cannot be told from surroundings: the data have two classes, and no empty scene was asked about; give data "
     "whose empty_scenes returns some, and scenes above 0 in the plan."
 )
 """Why there are no shape choices where there is no third class, and no empty scene."""
-
-
-def _leak(means: FloatArray) -> FloatArray:
-    """The leak from accuracies behind silhouette and circle, (..., 2 or more) -> (...)."""
-    return means[..., 0] - means[..., 1]
-
-
-def _share(means: FloatArray) -> FloatArray:
-    """From accuracies behind silhouette and circle, the probe's, and the majority's fraction, (..., 4) -> (...).
-
-    A denominator of 0 or less counts as 1e-9, which only widens an interval over resamples.
-    """
-    return _leak(means) / np.maximum(_told(means), 1e-9)
-
-
-def _told(means: FloatArray) -> FloatArray:
-    """What outlines can tell: the probe's accuracy minus the majority's fraction, (..., 4) -> (...)."""
-    return means[..., 2] - means[..., 3]
 
 
 def _is_majority(labels: IntArray) -> BoolArray:
@@ -56,7 +36,9 @@ _outline = partial(measure, group="outline", members=where_shapes)
 )
 def silhouette_leak() -> Statistic:
     """Mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
-    return Statistic(lambda outcomes: right_answers(outcomes, "silhouette", "circle"), _leak, scale=(-1.0, 1.0))
+    return Statistic(
+        lambda outcomes: right_answers(outcomes, "silhouette", "circle"), lambda means: means[..., 0] - means[..., 1]
+    )
 
 
 @measure(
@@ -114,36 +96,6 @@ def _right(margin_j: NDArray[np.floating], margin_k: NDArray[np.floating]) -> Fl
     return right
 
 
-@_outline(
-    title="Outline or surroundings: used share",
-    definition="The leak divided by what outlines can tell, which is the accuracy of the mask-only probe (a network "
-    "that sees nothing but outlines) minus the fraction of the most frequent class. At 0 outline and surroundings add "
-    "no accuracy, and at 1 as much as the outline does for the probe. It decides nothing.",
-    in_training=True,
-    compared=True,
-)
-def used_share(probe: ProbeOutcomes) -> Statistic:
-    """Leak / (probe accuracy - fraction of the majority class).
-
-    The probe's accuracy and the fraction of the class that is most frequent among the counted labels are averaged over
-    the images of the leak, and resampled with it. Undefined where the outlines hold nothing, which is where the lower
-    bound of the denominator is not above 0, and where its interval is longer than 2.
-
-    Args:
-        probe: the mask-only probe's outcomes on the same images; the columns raise InputError where it was not asked
-            about one.
-    """
-
-    def columns(outcomes: Outcomes) -> Columns:
-        leak = right_answers(outcomes, "silhouette", "circle")
-        labels = outcomes.labels[outcomes.object_valid]
-        right = _probe_correct(probe, leak.ids)
-        return leak._replace(values=np.vstack([leak.values, right, _is_majority(labels)]))
-
-    name = "probe accuracy minus majority fraction"
-    return Statistic(columns, _share, _told, name, (-1.0, 1.0))
-
-
 @measure(
     title="Reliance on the shape, |shape choices - 50\u202f%|",
     definition="How far the shape choices lie from 50\u202f%, in points, because a network that a shape misleads "
@@ -165,26 +117,6 @@ def reliance() -> Statistic:
 
 
 @_outline(
-    title="Probe accuracy",
-    definition="Accuracy of the mask-only probe, a network that sees nothing but outlines.",
-    unit="fraction",
-    goal="none",
-    in_training=True,
-    of_data=True,
-)
-def probe_accuracy(probe: ProbeOutcomes) -> Statistic:
-    """Accuracy of the mask-only probe, in [0, 1], over images with a valid object."""
-
-    def columns(outcomes: Outcomes) -> Columns:
-        valid = outcomes.object_valid
-        ids = outcomes.ids[valid]
-        right = _probe_correct(probe, ids)[np.newaxis]
-        return Columns(ids, outcomes.objects[valid], right, int((~valid).sum()), yes_or_no=True)
-
-    return Statistic(columns)
-
-
-@_outline(
     title="Majority class",
     definition="Fraction of the most frequent class among images with an object mask that the measures can use. This "
     "is the accuracy of always naming that class.",
@@ -202,15 +134,3 @@ def majority_fraction() -> Statistic:
         return columns_of(outcomes, valid, majority)
 
     return Statistic(columns)
-
-
-def _probe_correct(probe: ProbeOutcomes, ids: IntArray) -> FloatArray:
-    """Whether the probe reads each of `ids` rightly, (N,) float64 in {0, 1}."""
-    position = np.searchsorted(probe.ids, ids).clip(max=max(len(probe.ids) - 1, 0))
-    missing = ids if len(probe.ids) == 0 else ids[probe.ids[position] != ids]
-    if missing.size:
-        raise InputError(
-            f"the probe must have been asked about every image of the leak, but lacks {missing.size} of them, "
-            f"the first with id {missing[0]}; run probe_outcomes on the same split."
-        )
-    return np.asarray(probe.predictions[position] == probe.labels[position], dtype=np.float64)

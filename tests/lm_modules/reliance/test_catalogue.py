@@ -13,7 +13,6 @@ from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.measurement import result_rows
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import only, select
 from tests.conftest import refused
 from tests.lm_modules.reliance.tables import assert_equal, make_outcomes, take
@@ -43,11 +42,8 @@ def test_every_entry_says_all_about_itself(entry):
 def test_a_measure_without_what_it_needs_is_not_asked():
     asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
-    without_probe = {each.measure.name for each in measure_members(Context(EVERYTHING))}
-    outcomes = make_outcomes(10, 0)
-    with_probe = Context(EVERYTHING, ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels))
-    asked = {each.measure.name for each in measure_members(with_probe)}
-    assert asked - without_probe == {"used_share", "probe_accuracy"}
+    without_holes = {each.measure.name for each in measure_members(Context(EVERYTHING))}
+    assert {*catalogue()} - without_holes == {"holes_tell", "holes_pull", "reliance"}
 
 
 @pytest.mark.usefixtures("registries")

@@ -1,4 +1,4 @@
-"""The networks of arms: seeds, the probe beside them, and known manipulation checks."""
+"""The networks of arms: seeds, and known manipulation checks."""
 
 from io import StringIO
 

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.summary import summarise
@@ -63,12 +62,10 @@ def outcome_of(claim, case):
 
 def summarised(config, runs, *, rows=False):
     """What a claim says, without the rows of arms, which take most of the time, unless they are asked for."""
-    some = runs["no_masks"][config.seeds[0]]["black"]
-    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
     with pytest.MonkeyPatch.context() as patch:
         if not rows:
             patch.setattr("maskrobust.train.claim.summary.result_rows", lambda *_, **__: ())
-        return summarise(config, runs, probe, seconds=1.0).as_json()
+        return summarise(config, runs, seconds=1.0).as_json()
 
 
 @pytest.mark.parametrize(

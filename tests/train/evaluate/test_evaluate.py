@@ -21,7 +21,6 @@ from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
 from maskrobust.lm_modules.reliance.measures.shape import TWO_CLASSES
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.cli import main
@@ -140,12 +139,10 @@ def made_up(folder, skills, images=80, resampling_seed=0):
             found = make_outcomes(images, seed, skill=each)
             clean = np.where(known, found.labels, found.predictions["clean"])
             runs.setdefault(name, {})[method] = answering(found, clean=clean)
-    some = next(iter(runs.values()))["black"]
     methods = tuple(next(iter(runs.values())))
     given: dict[str, Any] = {"methods": methods, "plan": ReliancePlan(), "replicates": 400, "seed": resampling_seed}
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
-    probe = ProbeOutcomes(some.ids, some.labels, some.labels)
-    return summarise(config, Answered(runs, probe, config.plans), {}, seconds=0.0).as_json(), runs
+    return summarise(config, Answered(runs, config.plans), {}, seconds=0.0).as_json(), runs
 
 
 @pytest.mark.parametrize("frequencies", [(38, 4), (34, 4, 4)])
@@ -164,8 +161,7 @@ def test_of_42_images_of_unbalanced_classes_nothing_false_is_said_and_no_interva
     config = EvaluationConfig(
         Cues(**TINY_DATA), tmp_path, [*runs], methods=("black",), plan=ReliancePlan(), replicates=400
     )
-    probe = ProbeOutcomes(made.ids, labels, labels)
-    results = summarise(config, Answered(runs, probe, config.plans), {}, seconds=0.0)
+    results = summarise(config, Answered(runs, config.plans), {}, seconds=0.0)
     for row in results.rows:
         scale = {"fraction": 1.0, "points": 2.0, "number": 2.0}.get(catalogue()[row.measure].unit, np.inf)
         assert (row.high or 0.0) - (row.low or 0.0) <= scale * (1 + bool(row.compared_with)), row
@@ -188,7 +184,7 @@ def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_p
     assert [row["value"] for row in first] == [row["value"] for row in second]
     kinds = [(row["measure"], row["compared_with"]) for row in first]
     changed = {kind for kind, one, other in zip(kinds, first, second, strict=True) if one["low"] != other["low"]}
-    assert {("used_share", ""), ("used_share", "a"), ("majority_fraction", "")} <= changed
+    assert {("silhouette_leak", ""), ("silhouette_leak", "a"), ("majority_fraction", "")} <= changed
     assert not {("reliance", "a"), ("shape_choice", ""), ("shape_choice", "a")} & changed  # which nothing is drawn for
 
 
@@ -231,16 +227,15 @@ def test_weights_of_a_named_architecture_are_measured_and_printed(tmp_path, caps
     assert rows_of(tmp_path / "out", measure="clean_accuracy", method="black")[0].images == 24
 
 
-def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path, monkeypatch):
-    monkeypatch.delattr("maskrobust.train.evaluate.measure.read_outlines")  # the probe has nothing to be asked for
+def test_a_plan_without_shapes_leaves_out_what_they_tell(tmp_path):
     networks = "--network=[small_resnet:random, timm/test_resnet:random]"  # two: pairs are compared by what shapes tell
     main(["evaluate", networks, *FEW, "--plan.shapes=false", f"--out={tmp_path / 'out'}"])
-    assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="used_share")
+    assert rows_of(tmp_path / "out", measure="retention") and not rows_of(tmp_path / "out", measure="silhouette_leak")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Half of the patches hidden" in page
     assert "Object hidden, and a blob elsewhere" not in page and "Enclosing circle of the object" not in page
     settings = json.loads((tmp_path / "out" / "reliance.json").read_text())["settings"]
-    assert settings["probe"] == "not asked" and settings["left_out"] == []
+    assert settings["left_out"] == []
 
 
 def test_without_hidden_fractions_no_patches_are_hidden(tmp_path):

@@ -8,14 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from maskrobust.augment import Batch, SilhouetteBank
 from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_OBJECTS
-from maskrobust.lm_modules.reliance.probe import cross_validate_probe
 from maskrobust.train.cli import main
-from maskrobust.train.data import Cues, Folder, ImagesWithMasks, InMemoryDataModule
+from maskrobust.train.data import Cues, Folder, ImagesWithMasks
 from maskrobust.train.evaluate.config import QUICK as QUICK_LEFT_OUT, parse_config
-from maskrobust.train.probe import read_outlines
 from tests.train.data.files.test_evaluation_images import LAYOUTS, SMALL
 from tests.train.data.layouts import IMAGES, write_pairs
 from tests.train.evaluate.test_evaluate import rows_of
@@ -23,7 +20,6 @@ from tests.train.report.pages import Page, squeezed
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA
 
-CROSS_VALIDATED = "cross-validated within the split, in 5 folds of objects"
 QUICK = [*FEW_MEASURES, "--methods=[black]"]
 
 
@@ -47,13 +43,9 @@ def test_a_layout_is_measured_from_its_files_to_the_page(name, tmp_path):
     options = {**write(tmp_path), **SMALL}
     data = kind(**options)  # type: ignore[arg-type]
     main(evaluate(data, options, tmp_path))
-    assert settings_of(tmp_path / "out")["probe"] == CROSS_VALIDATED
     (clean,) = rows_of(tmp_path / "out", measure="clean_accuracy")
-    (probe,) = rows_of(tmp_path / "out", measure="probe_accuracy")
-    assert clean.images == IMAGES
-    bank = SilhouetteBank.from_batches(data.val_dataloader())
-    read = cross_validate_probe(bank, bank.ids, data.num_classes, seed=0)
-    assert probe.value == pytest.approx(np.mean(read.predictions == read.labels)) and probe.images == IMAGES
+    (leak,) = rows_of(tmp_path / "out", measure="silhouette_leak")
+    assert clean.images == leak.images == IMAGES
 
 
 def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path, monkeypatch, capsys):
@@ -74,7 +66,7 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path,
         rows[name] = {(row.method, row.name): row for row in rows_of(tmp_path / name)}
     measures = {row.measure for row in rows["without"].values()}
     assert {"clean_accuracy", "retention", "curve_accuracy", "transfer_accuracy"} <= measures
-    assert not measures & {"used_share", "silhouette_leak", "shape_choice", "probe_accuracy"}
+    assert not measures & {"silhouette_leak", "shape_choice"}
     assert all(rows["without"][key] == rows["with"][key] for key in rows["without"])
     assert said == [f"val: {WITHOUT_OBJECTS}"]
     page = Page((tmp_path / "without" / "report.html").read_text())
@@ -105,47 +97,6 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
     assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 150  # as told
     assert QUICK_LEFT_OUT[1:] in (tmp_path / "out" / "report.html").read_text()
     assert parse_config([*asked[1:], "--data.batch_size=600"]).data.batch_size == 512  # whole batches are asked about
-
-
-def test_too_few_objects_for_cross_validation_are_refused(tmp_path, capsys):
-    options = {**write_pairs(tmp_path, by_class=True), **SMALL}
-    for path in sorted((tmp_path / "images").rglob("*.jpg"))[4:]:
-        path.unlink()
-    data = LAYOUTS["folders"][0](**options)  # type: ignore[arg-type]
-    assert "needs at least 5 objects, one a fold, got 4" in sentence_of(evaluate(data, options, tmp_path), capsys)
-
-
-class OneShape(InMemoryDataModule):
-    """Eight objects of two classes, the image of each shown five times; nothing to train on."""
-
-    class_names, num_classes, mean, std = ("a", "b"), 2, (0.5,) * 3, (0.5,) * 3
-    splits = ("val",)
-
-    def __init__(self) -> None:
-        super().__init__(batch_size=8, num_workers=0, seed=0)
-
-    def ids(self, split):
-        return torch.arange(40)
-
-    def make_samples(self, split, ids):
-        object_mask = torch.zeros(len(ids), 1, 32, 32, dtype=torch.bool)
-        for place, number in enumerate(self.object_of(ids).tolist()):
-            object_mask[place, :, 4 : 10 + 2 * number, 6:20] = True
-        images = torch.zeros(len(ids), 3, 32, 32, dtype=torch.uint8)
-        return Batch(ids, images, object_mask, self.object_of(ids) % 2)
-
-    def object_of(self, ids):
-        return ids // 5
-
-
-def test_pictures_of_one_object_are_read_by_a_probe_that_has_seen_none_of_them():
-    data = OneShape()
-    bank = SilhouetteBank.from_batches(data.val_dataloader())
-    read = read_outlines(data, "val", bank, seed=0)
-    expected = cross_validate_probe(bank, torch.arange(40) // 5, 2, seed=0)
-    assert read.predictions.tolist() == expected.predictions.tolist()
-    by_image = cross_validate_probe(bank, bank.ids, 2, seed=0)
-    assert (by_image.predictions == by_image.labels).mean() > (read.predictions == read.labels).mean() + 0.2
 
 
 @pytest.mark.parametrize("inverted", [False, True])

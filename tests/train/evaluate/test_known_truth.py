@@ -5,8 +5,7 @@ classes evenly where it is shown none: behind the circle, whose place and size a
 that nobody could do better than 1 / K. An outline is the label's with probability s, and otherwise one of K at random:
 
 - behind the silhouette it is right in s + (1 - s) / K of cases, behind the circle in 1 / K: leak s (1 - 1 / K);
-- of objects j and k of two classes, j's outline is y_j in s + (1 - s) / K of cases and y_k in (1 - s) / K: pull s;
-- nobody reads outlines better, and labels are balanced: with itself as the probe its used share is 1, where s > 0.
+- of objects j and k of two classes, j's outline is y_j in s + (1 - s) / K of cases and y_k in (1 - s) / K: pull s.
 """
 
 from collections.abc import Callable
@@ -24,19 +23,16 @@ from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.holes.conditions import HOLE_STREAM
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain, shape_gain
-from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak, used_share
+from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes
 from maskrobust.train.data import Cues
-from maskrobust.train.probe import train_outline_probe
 
 CLASSES, IMAGES, DATA_SETS = 4, 400, 100
 INFORMATIVENESS = (0.0, 0.5, 1.0)
 TRUTH: dict[str, Callable[[float], float]] = {
     "silhouette leak": lambda s: s * (1 - 1 / CLASSES),
     "shape choices": lambda s: 0.5 + s / 2,
-    "used share": lambda _s: 1.0,
 }
 
 
@@ -51,18 +47,10 @@ def cues(informativeness, seed=0, val_images=IMAGES):
     )
 
 
-def perfect_probe(data):
-    """The answers of a probe that knows the outline of every test image."""
-    ids = data.ids("test")
-    causes = data.causes(ids)
-    return ProbeOutcomes(ids.numpy(), causes.outlines.numpy(), causes.labels.numpy())
-
-
-def estimates_of(outcomes, data, **options):
+def estimates_of(outcomes, **options):
     statistics = {
         "silhouette leak": silhouette_leak(),
         "shape choices": shape_choice(),
-        "used share": used_share(perfect_probe(data)),
     }
     return {name: estimate(each, [outcomes], replicates=200, **options) for name, each in statistics.items()}
 
@@ -109,15 +97,12 @@ def test_the_suite_finds_the_truth_and_its_figures_rise_with_it():
     found = {}
     for informativeness in INFORMATIVENESS:
         data = cues(informativeness)
-        found[informativeness] = estimates_of(measured(data), data, confidence=0.999)
+        found[informativeness] = estimates_of(measured(data), confidence=0.999)
     for name, truth in TRUTH.items():
         estimates = [found[informativeness][name].interval for informativeness in INFORMATIVENESS]
-        defined = [(each, truth(s)) for each, s in zip(estimates, INFORMATIVENESS, strict=True) if each is not None]
-        assert all(each.low <= true <= each.high for each, true in defined), name
-        assert len(defined) == len(INFORMATIVENESS) - (name == "used share")
-        if name != "used share":
-            values = [each.value for each, _ in defined]
-            assert min(np.diff(values)) > 0.1, name
+        for each, s in zip(estimates, INFORMATIVENESS, strict=True):
+            assert each.low <= truth(s) <= each.high, name
+        assert min(np.diff([each.value for each in estimates])) > 0.1, name
 
 
 def test_the_gain_in_log_odds_recovers_a_planted_dose_and_is_zero_at_zero():
@@ -190,29 +175,10 @@ def draw_objects(rng, bank_labels, wanted):
 
 @pytest.mark.parametrize("informativeness", [0.0, 0.5])
 def test_intervals_of_nineteen_in_twenty_hold_the_truth(informativeness):
-    """In at least 90 of 100 data sets; where outlines tell nothing there is no used share to find."""
-    held, undefined = dict.fromkeys(TRUTH, 0), dict.fromkeys(TRUTH, 0)
+    """In at least 90 of 100 data sets."""
+    held = dict.fromkeys(TRUTH, 0)
     for seed in range(DATA_SETS):
         data = cues(informativeness, seed=seed)
-        for name, found in estimates_of(draw_outcomes(data, seed), data).items():
-            interval = found.interval
-            undefined[name] += interval is None
-            held[name] += interval is not None and interval.low <= TRUTH[name](informativeness) <= interval.high
-    if informativeness == 0.0:
-        assert undefined.pop("used share") >= 90
-        del held["used share"]
-    assert not any(undefined.values())
+        for name, found in estimates_of(draw_outcomes(data, seed)).items():
+            held[name] += found.low <= TRUTH[name](informativeness) <= found.high
     assert min(held.values()) >= 90, held
-
-
-def test_the_probe_reaches_what_a_perfect_reader_of_outlines_can():
-    """A perfect reader names the outline's class: right in s + (1 - s) / K of cases."""
-    informativeness = 0.75
-    sizes = {"train_images": 1600, "val_images": 200, "test_images": 600, "image_size": 32, "num_classes": CLASSES}
-    data = Cues(**sizes, outline_informativeness=informativeness)
-    outcomes = probe_outcomes(train_outline_probe(data, seed=0), data.test_dataloader())
-    causes = data.causes(torch.from_numpy(outcomes.ids))
-    perfect = (causes.outlines == causes.labels).double().mean().item()
-    assert perfect == pytest.approx(informativeness + (1 - informativeness) / CLASSES, abs=0.05)
-    accuracy = float((outcomes.predictions == outcomes.labels).mean())
-    assert accuracy == pytest.approx(perfect, abs=0.05)

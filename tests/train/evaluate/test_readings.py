@@ -25,20 +25,19 @@ AT_CHANCE = "its mean recall over classes with nothing hidden is not shown to be
 @pytest.mark.parametrize("at_chance", ["", AT_CHANCE])
 def test_numbers_of_a_network_at_chance_mean_nothing(at_chance):
     rows = [
-        row("used_share", (0.0,) * 3),
         row("shape_choice", (0.5, 0.4, 0.6)),
         row("clean_accuracy", (0.8, 0.7, 0.9)),
         row("reliance", (-0.5, -0.6, -0.4), compared_with="b", reading="relies less"),
         row("shape_choice", (0.7, 0.6, 0.8), "b"),
         row("shape_choice", (0.4, 0.3, 0.45), "c"),
-        row("used_share", (0.3, 0.2, 0.4), "b"),
-        row("used_share", (0.3, 0.2, 0.4), compared_with="b"),
+        row("silhouette_leak", (0.3, 0.2, 0.4), "b"),
+        row("silhouette_leak", (0.3, 0.2, 0.4), compared_with="b"),
     ]
-    *of_a, reader, misled, share, difference = with_readings(rows, {"a": at_chance, "b": "", "c": ""})
+    *of_a, reader, misled, leak, difference = with_readings(rows, {"a": at_chance, "b": "", "c": ""})
     assert {meaningless_because(each) for each in of_a} == {at_chance}
-    assert at_chance or [each.reading for each in of_a] == ["", "no evidence", "", "relies less"]
+    assert at_chance or [each.reading for each in of_a] == ["no evidence", "", "relies less"]
     assert [each.reading for each in (reader, misled)] == ["relies on outlines"] * 2
-    assert share.reading == difference.reading == ""
+    assert leak.reading == difference.reading == ""
 
 
 def clean_answers(labels, answers, objects=None, num_classes=None):

@@ -9,7 +9,6 @@ import pytest
 from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from maskrobust.train.claim import summary as claim_summary
 from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.data import Cues
@@ -47,11 +46,6 @@ def answers(plan, seed, skill):
     return answering(made, clean=clean, **hidden)
 
 
-def probe_of(outcomes):
-    """A mask-only probe that reads every class."""
-    return ProbeOutcomes(outcomes.ids, outcomes.labels, outcomes.labels)
-
-
 def _answers(plans, seed):
     """What an arm of a claim answers: under layer masking outlines are not read."""
     return {method: answers(plan, seed, 0.0 if method == "layer_masking" else 0.8) for method, plan in plans.items()}
@@ -67,9 +61,7 @@ def summarised_claim(folder):
         arm: {seed: _answers(config.plans_of(arm), 100 * place + seed) for seed in config.seeds}
         for place, arm in enumerate(config.arms)
     }
-    some = next(iter(next(iter(runs.values())).values()))["black"]
-    probe = probe_of(some)
-    return claim_summary.summarise(config, runs, probe, seconds=300.1).as_json()
+    return claim_summary.summarise(config, runs, seconds=300.1).as_json()
 
 
 def summarised_reliance(folder, networks=NETWORKS, **changes):
@@ -96,7 +88,7 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
         }
         for place, (path, skill) in enumerate(zip(networks, SKILLS, strict=False))
     }
-    answered = Answered(runs, probe_of(runs[networks[0]]["black"]), config.plans)
+    answered = Answered(runs, config.plans)
     return evaluation_summary.summarise(config, answered, {}, seconds=30.0).as_json()
 
 

@@ -14,8 +14,7 @@ from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDiffere
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
 from maskrobust.lm_modules.reliance.holes.scenes import alike_pairs
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.measures.shape import majority_fraction, silhouette_leak
 from tests.lm_modules.reliance.shapes import shape_bank
 from tests.lm_modules.reliance.tables import make_outcomes
 
@@ -71,12 +70,12 @@ def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure():
 
 def test_an_undefined_figure_clears_nothing_and_keeps_its_reason():
     runs = arm(0.5)
-    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    found = compare_magnitudes(used_share(blind), {"a": (runs, runs), "b": (arm(0.9), runs)})
+    nowhere = [replace(run, object_valid=run.object_valid & False) for run in runs]
+    found = compare_magnitudes(majority_fraction(), {"a": (nowhere, nowhere), "b": (nowhere, nowhere)})
     for each in found.values():
         assert each.difference.interval is None
         assert each.difference.low is None
-        assert "does not lie above 0" in str(each.difference.undefined_because)
+        assert each.difference.undefined_because == "undefined because no image is valid for it."
         assert (each.level_low, each.level_high) == pytest.approx((0.025, 0.025))
 
 

@@ -19,8 +19,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
     right_answers,
 )
 from maskrobust.lm_modules.reliance.measures.accuracy import clean_accuracy
-from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak, used_share
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
 from tests.lm_modules.reliance.tables import NUM_CLASSES, make_outcomes, misled
 
 
@@ -89,15 +88,6 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(sig
     assert plain.value == estimate_difference(silhouette_leak(), strong, weak).value and plain.low > 0
     assert found == pytest.approx(plain)
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
-
-
-def test_a_difference_of_used_shares_is_undefined_when_the_outlines_hold_nothing():
-    runs = arm(0.5)
-    blind = ProbeOutcomes(runs[0].ids, np.full(400, -1), runs[0].labels)
-    assert estimate_difference(used_share(blind), runs, runs).interval is None
-    seeing = ProbeOutcomes(runs[0].ids, runs[0].labels, runs[0].labels)
-    found = estimate_difference(used_share(seeing), arm(0.9), runs).interval
-    assert found.low > 0
 
 
 def test_runs_that_cannot_be_compared_are_refused():

@@ -8,12 +8,12 @@ import torch
 from scipy import stats
 
 from maskrobust.augment import Batch, SilhouetteBank, patch_segments, sample_keys, segment_batch, segment_sums
+from maskrobust.lm_modules.reliance.hole_reader import object_crops
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names, hole, retention_condition
 from maskrobust.lm_modules.reliance.holes.curves import CURVE_FAMILIES, CURVE_ORDERS, curve_holes
 from maskrobust.lm_modules.reliance.holes.swaps import swap_index, swap_triples
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import object_crops
 from tests.lm_modules.reliance.shapes import SIZE, shape_bank, shape_batch
 
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)

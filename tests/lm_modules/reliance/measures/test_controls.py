@@ -10,9 +10,8 @@ from maskrobust.augment.families.holes import enclosing_circles
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import silhouette_accuracy
-from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak, used_share
+from maskrobust.lm_modules.reliance.measures.shape import shape_choice, silhouette_leak
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes, probe_outcomes, train_probe
 from tests.lm_modules.reliance.shapes import (
     NUM_CLASSES,
     as_logits,
@@ -73,41 +72,25 @@ def outcomes(batch):
     return Measurement(asked, shape_bank(), NUM_CLASSES).ask(batch)
 
 
-@pytest.fixture(scope="module")
-def trained_probe():
-    train, held_out = (SilhouetteBank.from_batches([shape_batch(*each)]) for each in ((1200, 1), (200, 2)))
-    return train_probe(train, held_out, NUM_CLASSES, seed=0, max_epochs=8)
-
-
-@pytest.fixture(scope="module")
-def probe(batch, trained_probe):
-    return probe_outcomes(trained_probe, [batch])
-
-
 def figure(measure, outcomes, confidence=0.95):
     return estimate(measure, [outcomes], confidence=confidence).interval
 
 
-def test_a_network_that_reads_only_the_outline_scores_one(outcomes, probe):
-    assert figure(used_share(probe), outcomes["reader"]).value == pytest.approx(1.0, abs=0.1)
-    own = ProbeOutcomes(probe.ids, outcomes["reader"].predictions_under("silhouette"), probe.labels)
-    share = figure(used_share(own), outcomes["reader"])
-    assert share.low <= 1.0 <= share.high
-    assert share.low > 0.8
+def test_a_network_that_reads_only_the_outline_is_right_behind_it_alone(outcomes):
+    assert figure(silhouette_leak(), outcomes["reader"]).low > 0.6
     assert figure(shape_choice(), outcomes["reader"]).low > 0.95
 
 
 @pytest.mark.parametrize("name", ["guesser", "constant", "circle"])
-def test_a_network_that_cannot_see_the_outline_scores_zero(outcomes, probe, name):
-    for measure, blind in ((used_share(probe), 0.0), (silhouette_leak(), 0.0), (shape_choice(), 0.5)):
+def test_a_network_that_cannot_see_the_outline_scores_zero(outcomes, name):
+    for measure, blind in ((silhouette_leak(), 0.0), (shape_choice(), 0.5)):
         found = figure(measure, outcomes[name])
         assert found.low <= blind <= found.high
         assert found.high - found.low < 0.35
 
 
-def test_a_network_that_reads_the_outline_and_is_misled_by_it_has_a_negative_share(outcomes, probe):
-    for measure in (silhouette_leak(), used_share(probe)):
-        assert figure(measure, outcomes["contrarian"]).high < 0.0
+def test_a_network_that_reads_the_outline_and_is_misled_by_it_has_a_negative_leak(outcomes):
+    assert figure(silhouette_leak(), outcomes["contrarian"]).high < 0.0
     assert figure(shape_choice(), outcomes["contrarian"]).high < 0.5
 
 

@@ -16,26 +16,14 @@ from maskrobust.lm_modules.reliance.measures.accuracy import (
 )
 from maskrobust.lm_modules.reliance.measures.retention_curves import curve_accuracy
 from maskrobust.lm_modules.reliance.measures.shape import (
-    probe_accuracy,
     reliance,
     shape_choice,
     silhouette_leak,
-    used_share,
 )
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.probe import ProbeOutcomes
 from tests.lm_modules.reliance.tables import answering, make_outcomes, misled, take
 
 INVALID = (2, 3, 11)
-
-
-def make_probe(outcomes, accuracy, extra=5):
-    """A probe asked about some images more than the network."""
-    rng = np.random.default_rng(9)
-    ids = np.concatenate([outcomes.ids, outcomes.ids.max() + 1 + np.arange(extra)])
-    labels = np.concatenate([outcomes.labels, np.zeros(extra, dtype=np.int64)])
-    wrong = rng.random(len(ids)) >= accuracy
-    return ProbeOutcomes(ids, np.where(wrong, (labels + 1) % 3, labels), labels)
 
 
 def value_of(measure, outcomes):
@@ -75,48 +63,13 @@ def test_a_choice_is_right_where_the_class_of_the_shape_has_the_larger_probabili
     assert value_of(reliance(), outcomes) == pytest.approx(np.mean(right) - 0.5)
 
 
-def test_used_share_divides_the_leak_by_what_the_probe_reads_beyond_the_majority(outcomes):
-    probe = make_probe(outcomes, 0.8)
-    rows = valid_rows(outcomes)
-    accuracy = np.mean([probe.predictions[i] == probe.labels[i] for i in rows])
-    majority = np.bincount(outcomes.labels[rows]).max() / len(rows)
-    assert value_of(probe_accuracy(probe), outcomes) == pytest.approx(accuracy)
-    expected = value_of(silhouette_leak(), outcomes) / (accuracy - majority)
-    assert value_of(used_share(probe), outcomes) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("more_than_majority", [-50, 0, 6])
-def test_used_share_is_undefined_unless_the_probe_surely_beats_the_majority(outcomes, more_than_majority):
-    right = np.bincount(outcomes.labels[valid_rows(outcomes)]).max() + more_than_majority
-    predictions = outcomes.labels.copy()
-    predictions[valid_rows(outcomes)[right:]] = -1
-    found = estimate(used_share(ProbeOutcomes(outcomes.ids, predictions, outcomes.labels)), [outcomes])
-    assert found.interval is None
-    assert found.undefined_because.startswith("undefined because probe accuracy minus majority fraction is")
-    assert (found.images, found.left_out) == (197, 3)
-
-
 def test_no_interval_is_longer_than_its_scale():
     few = make_outcomes(30, seed=1, skill=0.5)
-    right = np.arange(30) < np.bincount(few.labels).max() + 8
-    share = estimate(used_share(ProbeOutcomes(few.ids, np.where(right, few.labels, -1), few.labels)), [few])
-    assert share.value is None and share.low is None
-    assert share.undefined_because.startswith("undefined because its interval is wider than its scale")
     two = take(few, np.arange(2))
     for measure, low, high in ((shape_choice(), 0.0, 1.0), (reliance(), -0.5, 0.5)):
         found = estimate(measure, [two])
         assert low == found.low and found.high == high
         assert abs(estimate_difference(measure, [two], [misled(two)]).low) <= 1.0
-
-
-def test_a_probe_that_was_not_asked_about_every_image_is_refused(outcomes):
-    probe = make_probe(outcomes, 0.8)
-    short = ProbeOutcomes(probe.ids[1:], probe.predictions[1:], probe.labels[1:])
-    with pytest.raises(ValueError, match="lacks 1 of them, the first with id 10"):
-        estimate(used_share(short), [outcomes])
-    none = ProbeOutcomes(probe.ids[:0], probe.predictions[:0], probe.labels[:0])
-    with pytest.raises(ValueError, match="lacks 197 of them"):
-        estimate(used_share(none), [outcomes])
 
 
 def test_clean_accuracy_and_retention_count_all_images(outcomes):
