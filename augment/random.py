@@ -57,6 +57,14 @@ def fold_in(keys: Tensor, data: int) -> Tensor:
     return _mix(keys ^ (bits - 2**64 if bits >= 2**63 else bits))
 
 
+def sample_key(seed: int, sample: int, *data: int) -> int:
+    """The key that `sample_keys` gives one sample, then `fold_in` for each of `data`: in Python, many times as fast."""
+    key = _mix_integer(_mix_integer(sample ^ _mix_integer(seed + _GAMMA)))
+    for each in data:
+        key = _mix_integer(key ^ _mix_integer(each + _GAMMA))
+    return key - 2**64 if key >= 2**63 else key
+
+
 def uniform(keys: Tensor, *shape: int) -> Tensor:
     """Uniform numbers in [0, 1), an independent set for each key.
 

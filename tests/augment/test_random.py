@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskrobust.augment import choose, fold_in, sample_keys, uniform
-from maskrobust.augment.random import permutation
+from maskrobust.augment.random import permutation, sample_key
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15
@@ -57,7 +57,10 @@ def test_fold_in_agrees_with_unbounded_integers():
 
 def test_sample_keys_agree_with_unbounded_integers():
     for seed in SEEDS:
-        assert unsigned(sample_keys(seed, torch.tensor(EXTREMES))) == [mix(fold(key, seed)) for key in EXTREMES]
+        keys = sample_keys(seed, torch.tensor(EXTREMES))
+        assert unsigned(keys) == [mix(fold(key, seed)) for key in EXTREMES]
+        assert keys.tolist() == [sample_key(seed, key) for key in EXTREMES]
+        assert fold_in(fold_in(keys, 5), seed).tolist() == [sample_key(seed, key, 5, seed) for key in EXTREMES]
 
 
 @pytest.mark.parametrize(

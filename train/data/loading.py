@@ -16,7 +16,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, default_collate, default_convert
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.random import sample_keys
+from maskrobust.augment.random import sample_key
 
 
 class Position(NamedTuple):
@@ -75,8 +75,7 @@ class EpochSampler(DistributedSampler[int]):
 
     def order(self, epoch: int) -> list[int]:
         """Index i + epoch x number of samples of all samples, in the order of `epoch`."""
-        key = int(sample_keys(self.seed, torch.tensor([epoch])))
-        generator = torch.Generator().manual_seed(key)
+        generator = torch.Generator().manual_seed(sample_key(self.seed, epoch))
         number = len(self.dataset)  # type: ignore[arg-type]
         order: list[int] = (torch.randperm(number, generator=generator) + epoch * number).tolist()
         return order

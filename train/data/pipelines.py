@@ -80,7 +80,7 @@ class Geometry:
         return View(colours.to(image.dtype) * visible, object_mask, visible)
 
     def _moved(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        if not mask.any():  # to move an empty one takes a twentieth of the time of an image
+        if not mask.numpy().any():  # to move an empty one takes a twentieth of the time of an image
             moved = self.transform(tv_tensors.Image(image)).as_subclass(Tensor)
             return moved, torch.zeros_like(moved[:1], dtype=torch.bool)
         moved, moved_mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))

@@ -14,7 +14,7 @@ import yaml
 from torchvision.transforms import v2
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.random import fold_in, sample_keys
+from maskrobust.augment.random import sample_key
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.train.data.pipelines import Albumentations, Geometry, Torchvision, View
 
@@ -116,8 +116,8 @@ class Transform:
 
     def of_sample(self, sample: Batch, seed: int, epoch: int) -> Batch:
         """A sample of a training, whose tensors lack the leading dimension, as seen in an epoch."""
-        keys = fold_in(sample_keys(seed, sample.ids.reshape(1)), _GEOMETRY)
-        view = self(View(sample.images, sample.object_mask, sample.visible), int(fold_in(keys, epoch)))
+        key = sample_key(seed, int(sample.ids), _GEOMETRY, epoch)
+        view = self(View(sample.images, sample.object_mask, sample.visible), key)
         return sample._replace(images=view.image, object_mask=view.object_mask, visible=view.visible)
 
     def __call__(self, view: View, key: int = 0) -> View:

@@ -110,7 +110,8 @@ class FileDataset(Dataset[Batch]):
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        image, visible = self.reading.read(file.image, place_of(file, self.root))
+        place = "" if self.reading.beside is None else place_of(file, self.root)
+        image, visible = self.reading.read(file.image, place)
         size = (image.shape[1], image.shape[2])
         object_mask = read_mask_of(file, self.mask_code, size)
         if object_mask is None:
