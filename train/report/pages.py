@@ -10,6 +10,7 @@ from maskrobust.train.report.own_holes import own_holes_block
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim, rule, verdict
 from maskrobust.train.report.sections.curves import curves
+from maskrobust.train.report.sections.doses import doses
 from maskrobust.train.report.sections.grid import grid
 from maskrobust.train.report.sections.run import run
 from maskrobust.train.report.tables import numbers
@@ -25,16 +26,17 @@ def _further(shown: Sequence[ExampleStrip]) -> tuple[Section[Results], ...]:
 
 
 def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
-    """The page of a claim: verdicts, grid, rule, every number, curves, pictures, and how it was run.
+    """The page of a claim: verdicts, grid, doses, rule, every number, curves, pictures, and how it was run.
 
     Args:
-        results: the results of a claim. The section on curves is left out where it has none.
+        results: the results of a claim. The sections on doses and on curves are left out where it has none.
         shown: what `example_strips` returns; may be empty.
 
     Returns:
         HTML as that of `render_page`.
     """
-    sections = (Section("rule", "The question, and the rule stated beforehand", rule), *_further(shown))
+    by_dose = Section("doses", "Shape choices by how many training images had a hole", doses, is_open=True)
+    sections = (by_dose, Section("rule", "The question, and the rule stated beforehand", rule), *_further(shown))
     return render_page("claim", " ".join(in_claim(results)), verdict(results, shown), sections, results)
 
 

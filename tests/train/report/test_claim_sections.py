@@ -1,8 +1,11 @@
 """What has come of a claim is said in one sentence each, with the numbers behind it."""
 
+import re
+
 import pytest
 
 from maskrobust.train.report.sections.claim import in_claim
+from maskrobust.train.report.sections.doses import doses
 from tests.train.report.evaluations import claimed
 from tests.train.report.pages import squeezed
 
@@ -57,3 +60,25 @@ def test_an_arm_that_the_first_claim_does_not_ask_about_is_no_number_of_it():
     assert "(shape choices 80%; with" in squeezed(said[0]) and "for “patches” under" in said[1]
     nothing = in_claim(claimed(("undecided", "undecided"), ARMS, shown="open", asked=()))
     assert nothing[0].endswith("filled as in training?") and "for “patches” under" in nothing[1]
+
+
+def test_a_claim_with_two_doses_draws_a_line_from_the_baseline_on_and_layer_masking_as_a_band():
+    numbers = {"none": (0.3, 0.9), "most": (0.5, 0.6), "few": (0.5, 0.7), "blobs": (0.5, 0.8)}
+    claim = claimed(
+        ("open", "open"), {arm: {"black": each} for arm, each in numbers.items()} | {"masked": ARMS["masked"]}
+    )
+    claim.content["rule"]["baseline"] = "none"
+    for arm, (masking, probability) in {"none": ("none", 0.9), "most": ("fill", 0.9), "few": ("fill", 0.3)}.items():
+        claim.content["arms"][arm]["training"] = {"masking": masking, "mask_probability": probability}
+    claim.content["arms"]["blobs"]["training"] = {"masking": "fill", "mask_family": "blobs", "mask_probability": 0.9}
+    drawn = [
+        [tuple(map(float, point.split(","))) for point in line.split()]
+        for line in re.findall(r'<polyline points="([^"]*)"', str(doses(claim)))
+    ]
+
+    def at(dose, choices):
+        return pytest.approx((34 + 256 * dose, 172 - 250 * (choices - 0.4)), abs=0.01)
+
+    assert drawn == [[at(0, 0.52), at(1, 0.52)], [at(0, 0.9), at(0.3, 0.7), at(0.9, 0.6)]]
+    claim.content["arms"]["few"]["training"]["fill"] = "mean"
+    assert doses(claim) is None, "two fills are no two doses"
