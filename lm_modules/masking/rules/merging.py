@@ -23,7 +23,7 @@ def residual(operation: Operation, left: Any, right: Any, **kwargs: Any) -> Mask
     takes_copies = union and bool(others) and (visible is None or others[0].visible is not first.visible)
     if takes_copies:
         left, right = first.with_hidden_zero(), others[0].with_hidden_zero()
-    result = at_each_position(operation(left, right, **kwargs), masked, visible, in_any=union)
+    result = at_each_position(partial(operation, left, right, **kwargs), masked, visible, in_any=union)
     result.is_of_copies = takes_copies
     return result
 
@@ -51,7 +51,7 @@ def concatenate(operation: Operation, branches: Sequence[Any], dim: int = 0) -> 
         raise NotImplementedError(f"layer masking concatenates channels or positions, got axis {axis}; {OWN_RULE}")
     if not any(each.has_positions_along(axis) for each in masked):
         features, visible = _zeroed(branches)
-        return at_each_position(operation(features, axis), masked, visible, in_any=True)
+        return at_each_position(partial(operation, features, axis), masked, visible, in_any=True)
     if not all(each.is_map for each in masked):
         plain = [each.features if isinstance(each, Masked) else each for each in branches]
         return _side_by_side(operation(plain, axis), branches, axis)

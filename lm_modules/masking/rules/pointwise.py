@@ -1,6 +1,7 @@
 """Rules for operations that compute each position from that position alone, such as activations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ QUOTIENTS = (torch.div, torch.divide, torch.true_divide)
 def pointwise(operation: Operation, *operands: Any, **kwargs: Any) -> Masked:
     """Known where every masked operand is; a number or plain tensor is known everywhere."""
     masked = masked_in((*operands, *kwargs.values()))
-    return at_each_position(operation(*operands, **kwargs), masked, merged(masked, intersection=True))
+    return at_each_position(partial(operation, *operands, **kwargs), masked, merged(masked, intersection=True))
 
 
 @masking_rule(F.threshold, any_sizes=True)
@@ -91,7 +92,7 @@ def quotient(operation: Operation, numerator: Any, denominator: Any, **kwargs: A
         denominator = _with_hidden(1, denominator, visible)
     elif isinstance(denominator, Tensor) and visible is not None and not visible.everything:
         denominator = _with_one_for_hidden_images(denominator, numerator)
-    return at_each_position(operation(numerator, denominator, **kwargs), masked, visible)
+    return at_each_position(partial(operation, numerator, denominator, **kwargs), masked, visible)
 
 
 @masking_rule(Tensor.__pow__, Tensor.__rpow__, any_sizes=True)
@@ -234,27 +235,30 @@ def merged(masked: Sequence[Masked], *, intersection: bool | None) -> VisibleMap
 
 
 def at_each_position(
-    result: Tensor, masked: Sequence[Masked], visible: VisibleMap | None, *, in_any: bool = False
+    compute: Callable[[], Tensor], masked: Sequence[Masked], visible: VisibleMap | None, *, in_any: bool = False
 ) -> Masked:
-    """A result that has been computed at each position alone.
+    """What is computed at each position alone.
 
     Args:
-        result: of an operation.
-        masked: its operands.
+        compute: called once it is known where the operands lie: `torch.compile` takes an operand that has been changed
+            in place for a plain tensor.
+        masked: the operands.
         visible: their map by `merged`.
         in_any: without a map: whether a position is visible where any operand is, and not all.
     """
-    first, *others = masked
+    first = masked[0]
     if visible is None:
-        return arrange(
-            result, first.arrangement.met([each.arrangement for each in others], result.shape, in_any=in_any)
-        )
-    if result.ndim != first.ndim:
+        arrangement, *others = [each.arrangement for each in masked]
+        result = compute()
+        return arrange(result, arrangement.met(others, result.shape, in_any=in_any))
+    axes, shape = first.axes, first.shape
+    result = compute()
+    if result.ndim != len(shape):
         raise NotImplementedError(
-            f"layer masking needs operands with no more axes than masked features of shape {tuple(first.shape)}, but "
+            f"layer masking needs operands with no more axes than masked features of shape {tuple(shape)}, but "
             f"the result has shape {tuple(result.shape)}; {OWN_RULE}"
         )
-    return carry(result, visible, first.axes)
+    return carry(result, visible, axes)
 
 
 def _with_one_for_hidden_images(denominator: Tensor, numerator: Masked) -> Tensor:
@@ -271,7 +275,7 @@ def _of_hidden(value: float, operation: Operation, operands: Sequence[Any], kwar
     masked = masked_in(operands)
     visible = merged(masked, intersection=True)
     finite = [_with_hidden(value, each, visible) if isinstance(each, Masked) else each for each in operands]
-    result = at_each_position(operation(*finite, **kwargs), masked, visible)
+    result = at_each_position(partial(operation, *finite, **kwargs), masked, visible)
     result.is_of_copies = True
     return result
 

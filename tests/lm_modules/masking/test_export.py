@@ -232,6 +232,10 @@ class Written(nn.Module):
         x = 2**-x + x**2 + 1 / (1 + x)
         x += 0.1
         F.relu(x, inplace=True).pow_(2)
+        x += x.sigmoid()
+        tokens = x.flatten(2).mT.contiguous()
+        tokens *= tokens.sigmoid()
+        x = tokens.mT.unflatten(2, x.shape[2:])
         first, second = x.chunk(2, dim=1)
         x = torch.cat((second, first), dim=1)  # a tuple, not a list
         x = x.view(len(x), 2, 4, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
