@@ -15,7 +15,6 @@ from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import summary as evaluation_summary
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.measure import Answered
-from tests.conftest import require_component
 from tests.lm_modules.reliance.tables import NUM_CLASSES, answering, make_outcomes
 from tests.train.tiny import TINY_DATA, content_of, tiny_claim
 
@@ -120,9 +119,3 @@ def claim(made_claim):
 @pytest.fixture
 def reliance(made_reliance):
     return without_curves(made_reliance)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    require_component("chromium", "apt install chromium")
-    return "chromium"

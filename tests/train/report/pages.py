@@ -1,11 +1,8 @@
-"""Reading a page: its elements, tables and texts, and what a browser makes of it, without trusting who wrote it."""
+"""Reading a page: its elements, tables and texts, without trusting who wrote it."""
 
 import base64
-import html
 import io
-import json
 import re
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -69,40 +66,6 @@ class Page(HTMLParser):
 def squeezed(text):
     """The text with runs of white space as one space, a plain hyphen for the minus sign, and no space before "%"."""
     return " ".join(text.replace("−", "-").replace("\u202f%", "%").split())
-
-
-def measured(chromium, folder, script, pages, *options):
-    """What a browser sees of pages, each given as (name, width in pixels, text): by name, what `script` returns.
-
-    Args:
-        chromium: the command.
-        folder: for its files.
-        script: body of a JavaScript function of `page` (the document), `root` (its root element) and `view` (its
-            window).
-        pages: see above.
-        options: more of the command's.
-    """
-    frames = "".join(
-        f'<iframe id="{name}" style="width: {width}px; height: 900px; border: 0" srcdoc="{html.escape(text)}"></iframe>'
-        for name, width, text in pages
-    )
-    measure = f"""
-const measure = (page, root, view) => {{{script}}};
-const results = {{}};
-for (const frame of document.querySelectorAll("iframe"))
-  results[frame.id] = measure(frame.contentDocument, frame.contentDocument.documentElement, frame.contentWindow);
-document.body.innerHTML = "<pre>" + btoa(unescape(encodeURIComponent(JSON.stringify(results)))) + "</pre>";
-"""
-    wrapper = folder / "wrapper.html"
-    wrapper.write_text(f"<!doctype html>{frames}<script>window.onload = () => {{{measure}}}</script>", encoding="utf-8")
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += ["--virtual-time-budget=3000", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900"]
-    command += [*options, "--dump-dom", wrapper.as_uri()]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=120)
-    found = re.search(r"<pre>([\w+/=]+)</pre>", done.stdout.decode())
-    assert found, done.stderr.decode()[-2000:]
-    return json.loads(base64.b64decode(found[1]))
 
 
 def brightness(colour):
