@@ -124,14 +124,3 @@ def test_a_method_names_the_padding_of_the_network_that_it_asks(inputs):
     assert not torch.equal(*asked)
     with pytest.raises(ValueError, match=r"^method 'layer_masking_mirror' .* with padding 'mean'; .*\.$"):
         predictor(network, "layer_masking_mirror", MEAN, STD)
-
-
-@pytest.mark.parametrize("method", [*FILLS, "layer_masking"])
-@torch.no_grad()
-def test_no_method_looks_into_the_hole_but_the_fills_that_say_so(method, inputs):
-    images, visible, keys = inputs
-    predict = predictor(LayerMasking(SmallResNet(3, width=16)).eval(), method, MEAN, STD)
-    logits = predict(images, visible, keys)
-    same = torch.equal(predict(torch.where(visible, images, 0.123), visible, keys), logits)
-    assert same == (method == "layer_masking" or not FILLS[method].looks_into_hole)
-    assert not torch.equal(predict(images, torch.ones_like(visible), keys), logits)

@@ -10,7 +10,6 @@ import yaml
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.train.claim.arguments import parse_config as parse_claim
 from maskrobust.train.claim.runs import all_runs, measured_run, run_arm
 from maskrobust.train.cli import main
@@ -131,16 +130,6 @@ def test_every_overlay_is_tested():
         f"overlays/{name}.yaml" for name in ("gpu_bf16", "multi_gpu", "wandb")
     }  # the latter in test_launchers.py and test_loggers.py
     assert set(OVERLAYS) == {*MASK_OVERLAYS, *others}
-
-
-def test_fine_tuning_starts_from_given_weights(data, tmp_path):
-    torch.save(build_network("small_resnet", 1000, {"width": 16}).state_dict(), tmp_path / "weights.pt")
-    arguments = fit_arguments(data, tmp_path, "pets.yaml")
-    main(["fit", *arguments, f"--model.weights={tmp_path / 'weights.pt'}", "--model.learning_rate=1e-9"])
-    weights = torch.load(tmp_path / "weights.pt")
-    trained = checkpoint(tmp_path)["state_dict"]
-    torch.testing.assert_close(trained["network.conv1.weight"], weights["conv1.weight"], rtol=1e-4, atol=1e-6)
-    assert len(trained["network.fc.weight"]) == 37
 
 
 @pytest.mark.parametrize("name", CLAIMS)

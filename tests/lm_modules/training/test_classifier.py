@@ -139,21 +139,6 @@ def test_a_fill_is_in_the_image_and_layer_masking_beside_it():
     assert torch.equal(visible, hole)
 
 
-def test_a_mixture_presents_each_image_one_way_or_the_other():
-    ids = list(range(60))
-    classifier = build(masking="mixture", mean=(0.5,) * 3, std=(0.25,) * 3, fill="mean")
-    recorder = Recorder(classifier)
-    fit(classifier, Data(ids), steps=1)
-    (images, visible), clean = recorder.calls[0], draw_batch(torch.tensor(ids)).images
-    hole = expected_hole(classifier, torch.tensor(ids))
-    by_fill = visible.flatten(1).all(dim=1)
-    assert 15 < by_fill.sum() < 45
-    assert torch.equal(visible[~by_fill], hole[~by_fill])
-    pictured = images * 0.25 + 0.5
-    torch.testing.assert_close(pictured[~by_fill], clean[~by_fill])
-    torch.testing.assert_close(pictured[by_fill], torch.where(hole, clean, 0.5)[by_fill])
-
-
 def test_the_label_is_mixed_as_the_image_is():
     classifier, batch = build(masking="fill", fill="other_image"), draw_batch(torch.arange(6))
     classifier.build_masks(None)

@@ -104,14 +104,6 @@ def test_training_order_differs_between_epochs_and_repeats_with_the_seed(make_da
     assert epochs(0) == [first, second]
 
 
-def test_two_workers_give_the_same_batches_as_none():
-    data, with_workers = Cues(**SIZES, batch_size=8), Cues(**SIZES, batch_size=8, num_workers=2)
-    for split in ("train", "val"):
-        alone, shared = loader(data, split), loader(with_workers, split)
-        for one, other in zip(alone, shared, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
-
-
 def ids_of_rank(data, rank, epoch, monkeypatch):
     """What one of two processes gets of an epoch."""
     monkeypatch.setattr(loading, "rank_and_number", lambda: (rank, 2))

@@ -197,8 +197,8 @@ def test_bytes_follow_from_seed_epoch_and_id_whatever_the_workers_and_where_it_r
     tree = write_tree(tmp_path)
     given = {"file": saved(tmp_path), "transform": rotate_and_crop()}.get(given, given)
 
-    def data(workers):
-        options = {"image_size": SIZE, "batch_size": 4, "num_workers": workers, "transform": given}
+    def data(workers, seed=0):
+        options = {"image_size": SIZE, "batch_size": 4, "num_workers": workers, "transform": given, "seed": seed}
         return Folder(str(tree[0]), str(tree[1]), **options)
 
     plain, parallel = data(0).train_dataloader(), data(2).train_dataloader()
@@ -210,7 +210,9 @@ def test_bytes_follow_from_seed_epoch_and_id_whatever_the_workers_and_where_it_r
     within.position = lambda: Position(1, 2)  # type: ignore[method-assign]
     assert torch.equal(joined(within.train_dataloader()).images, epochs[1].images[8:])
     same = epochs[0].ids[0]
-    assert not torch.equal(epochs[0].images[0], epochs[1].images[epochs[1].ids == same][0])
+    reseeded = joined(data(0, seed=1).train_dataloader())
+    for other in (epochs[1], reseeded):
+        assert not torch.equal(epochs[0].images[0], other.images[other.ids == same][0])
 
 
 def test_samples_in_memory_are_transformed_in_training_alone():

@@ -8,11 +8,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from maskrobust.augment import HoleBank
 from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE, NO_PAIR
 from maskrobust.lm_modules.reliance.plan import WITHOUT_HOLES
 from maskrobust.train.cli import main
-from maskrobust.train.data import Folder
 from maskrobust.train.report.own_holes import state_of
 from maskrobust.train.report.wording import PERCENT
 from tests.train.evaluate.gaps import SIZE, NamesBlackCorners, NamesBlackHalves, write_gaps, write_network
@@ -191,13 +189,3 @@ def test_ways_of_hiding_that_answer_alike_with_nothing_hidden_are_not_compared_b
 def test_a_fill_that_mends_says_nothing_of_holes(tmp_path):
     out = evaluate(write_gaps(tmp_path / "images"), "--methods=[inpainting, black]")
     assert {row.method for row in rows_of(out, measure="exchange_cost")} == {"black"}
-
-
-def test_the_bank_of_an_evaluation_holds_every_image(tmp_path):
-    root = write_gaps(tmp_path / "images", holes="half")
-    data = Folder(str(root), visible=0, image_size=SIZE, batch_size=16, num_workers=0)
-    data.setup_split("test")
-    bank = HoleBank.from_batches(data.whole_split("test"), data.object_of)
-    assert bank is not None and len(bank) == 60
-    assert 10 < bank.has_hole().sum() < 50
-    assert np.array_equal(np.unique(bank.labels), range(4))

@@ -14,7 +14,6 @@ from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.files.image_files import id_of, list_images
-from maskrobust.train.data.loading import Position
 from maskrobust.train.evaluate.config import parse_config
 from tests.train.data.layouts import joined
 
@@ -67,26 +66,6 @@ def test_images_without_a_mask_are_kept_and_counted(tree, caplog):
     assert shown.sum() == 8
     assert all(torch.equal(one, other) for one, other in zip(annotated[:4], every.select(shown)[:4], strict=True))
     assert not joined(Folder(str(tree[0]), image_size=32, num_workers=0).test_dataloader()).object_mask.any()
-
-
-def test_crops_depend_on_seed_and_epoch_and_not_on_workers(tree):
-    def epochs(**options):
-        batches = make(tree, **options).train_dataloader()
-        return [joined(batches) for _ in range(2)]
-
-    first, second = epochs(num_workers=2)
-    for one, other in zip(epochs(), (first, second), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one[:4], other[:4], strict=True))
-    sample = first.ids[0]
-    assert not torch.equal(first.images[first.ids == sample], second.images[second.ids == sample])
-    resumed = make(tree).train_dataloader()
-    resumed.sampler.set_epoch(1)
-    assert torch.equal(joined(resumed).images, second.images)
-    within = make(tree)
-    within.position = lambda: Position(1, 2)
-    assert torch.equal(joined(within.train_dataloader()).images, second.images[2 * within.batch_size :])
-    other = epochs(seed=1)[0]
-    assert not torch.equal(other.images[other.ids == sample], first.images[first.ids == sample])
 
 
 def places(data):
