@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
@@ -28,6 +27,7 @@ from tests.lm_modules.masking.cases import draw_features
 from tests.lm_modules.masking.test_padding import CHANNELS, draw_module
 from tests.lm_modules.training.test_compilation import build, small_network
 from tests.processes import started
+from tests.trainers import quiet_trainer
 
 SPLITS = {  # visible positions of four samples, the first two on rank 0
     "many and few": [20, 7, 1, 2],
@@ -61,7 +61,7 @@ def prepared(objective):
     classifier = MaskRobustClassifier("small_resnet", 4, **options, mask_probability=0.7, patch_size=8).double()
     nn.SyncBatchNorm.convert_sync_batchnorm(classifier)
     classifier.log = lambda *_args, **_options: None
-    classifier.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    classifier.trainer = quiet_trainer()
     classifier.setup("fit")
     return classifier
 

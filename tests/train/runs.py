@@ -32,10 +32,16 @@ def next_commands(told: str) -> list[list[str]]:
     return [arguments for _, *arguments in lines]
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [*csv.DictReader(stream)]
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of the one metrics.csv below a folder."""
+    """Those of the one metrics.csv below a folder."""
     (path,) = folder.rglob("metrics.csv")
-    return list(csv.DictReader(path.read_text().splitlines()))
+    return table(path)
 
 
 def last(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """Four bands of any type from training to prediction, and how their numbers are read."""
 
-import csv
 import io
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +17,7 @@ from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.files.reading import Reading
+from tests.train.runs import table
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TWO_STEPS
 
@@ -165,8 +166,7 @@ def test_four_bands_are_trained_on_evaluated_predicted_and_explained(kind, archi
     main(["evaluate", *plain, f"--network={checkpoint}", *FEW_MEASURES, "--plan.transfer_families=[slic]", "--out=out"])
     assert all(f"{option}: " in caplog.text for option in ("visible", "value_range", "show_bands"))
     main(["predict", f"--network={checkpoint}", "--images=tiles/val", "--out=new.csv", "--num_workers=0"])
-    with open("new.csv", encoding="utf-8", newline="") as stream:
-        rows = [*csv.DictReader(stream)]
+    rows = table(Path("new.csv"))
     assert len(rows) == 8 and all(row["error"] == "" and 0 < float(row["visible_fraction"]) < 1 for row in rows)
     one = f"--images=tiles/val/field/0.{kind}"
     main(["explain", f"--network={checkpoint}", one, "--quick", "--image_size=32", "--out=explained"])

@@ -1,6 +1,6 @@
 """`maskrobust predict` and `predict`: what the network answers, of the pixels that `evaluate` would show it."""
 
-import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.predict import answers
 from tests.conftest import refused
+from tests.train.data.layouts import save
+from tests.train.runs import table
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES
 
@@ -37,8 +39,7 @@ def write_images(folder, paint):
         visible = np.where(inside, 0, 255).astype(np.uint8)
         name = f"val/{CLASSES[number % 2]}/{number}.png"
         for kind, image in (("images", np.dstack([pixels, visible])), ("masks", visible)):
-            (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(folder / kind / name)
+            save(image, folder / kind / name)
     return folder / "images" / "val"
 
 
@@ -92,18 +93,13 @@ def test_a_command_predicts_the_classes_that_an_evaluation_writes(images, tmp_pa
     main(["evaluate", *named, *data, *asked, *FEW_MEASURES, f"--preprocess={{size: {SIDE}}}"])
     shown = f"--preprocess={{size: {SIDE}, crop: 0.875}}"
     main(["predict", *named, f"--images={images}", "--data.visible=alpha", shown, "--out=found.csv"])
-    predicted = {row["file"].rpartition("/")[2]: row["class_1"] for row in read("found.csv")}
-    rows = [row for row in read("out/predictions.csv") if row["hidden_fraction"] == "0.0"]
+    predicted = {row["file"].rpartition("/")[2]: row["class_1"] for row in table(Path("found.csv"))}
+    rows = [row for row in table(Path("out/predictions.csv")) if row["hidden_fraction"] == "0.0"]
     clean = {row["sample"]: row["prediction"] for row in rows if row["method"] == "layer_masking"}
     assert clean != {row["sample"]: row["prediction"] for row in rows if row["method"] == "black"}
     as_outputs = {"bird": "class 0", "cat": "class 1", "another class": "class 2"}
     assert predicted == {name: as_outputs[prediction] for name, prediction in clean.items()}
     assert len({*predicted.values()}) > 1
-
-
-def read(path):
-    with open(path, encoding="utf-8", newline="") as stream:
-        return [*csv.DictReader(stream)]
 
 
 @pytest.mark.parametrize("source", ["alpha", "masks"])
@@ -133,7 +129,7 @@ def test_a_stamp_that_is_painted_anew_changes_no_byte_of_what_is_written(source,
         with np.load("found.npz") as arrays:
             written.append([(folder / "found.csv").read_bytes(), *(arrays[each].tobytes() for each in arrays)])
     assert written[0] == written[1]
-    first, *_ = read("found.csv")
+    first, *_ = table(Path("found.csv"))
     assert [*first][:4] == ["file", "visible_fraction", "black_class_1", "black_probability_1"]
     assert first["black_probability_1"] != first["layer_masking_probability_1"]
     assert 0 < float(first["visible_fraction"]) < 1
@@ -202,7 +198,7 @@ def test_a_file_that_cannot_be_read_is_a_row_that_says_why(images, tmp_path, mon
             ]
         )
     assert "predicted: 2 of 6 images (4 could not be read, the first: " in capsys.readouterr().out
-    said = {row["file"]: row for row in read("found.csv")}
+    said = {row["file"]: row for row in table(Path("found.csv"))}
     expected = {
         "bird/broken.png": "no known format",
         "bird/0.png": "No such file",

@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from maskrobust import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
@@ -13,6 +12,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.explain.pictures import read_picture
 from maskrobust.train.play.answers import ask_about_hole
+from tests.train.data.layouts import save
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_NETWORK, TWO_STEPS
 
@@ -29,8 +29,7 @@ def write(root, paint):
             pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
             pixels[top:bottom, left:right] = (0, 255)[(paint + number) % 2]
             path = root / split / ("cat", "dog")[number % 2] / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(path)
+            save(pixels, path)
     return root
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import yaml
 
 from maskrobust.configs import find_config
@@ -13,6 +12,7 @@ from tests.train.data.layouts import write_pairs
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_pets import write_pets
 from tests.train.data.sets.test_shards import named, write_folder
+from tests.trainers import quiet_trainer
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
 TINY_NETWORK = ["--model.architecture=small_resnet", "--model.architecture_options={width: 16}"]
@@ -96,8 +96,7 @@ def tiny_fit(name: str, folder: Path) -> list[str]:
 
 def write_checkpoint(path: Path, **options: Any) -> str:
     """Train a classifier with these options on small `Cues` for a step; save it, and return the path."""
-    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
-    trainer = pl.Trainer(max_steps=1, limit_val_batches=0, accelerator="cpu", **quiet)  # type: ignore[arg-type]
+    trainer = quiet_trainer(max_steps=1, limit_val_batches=0)
     classifier = MaskRobustClassifier(num_classes=8, architecture_options={"width": 16}, **options)
     trainer.fit(classifier, datamodule=Cues(**TINY_DATA))
     trainer.save_checkpoint(path)

@@ -15,6 +15,7 @@ from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, shape_batch
+from tests.trainers import quiet_trainer
 
 TRAINING = [shape_batch(16, seed, first_id=16 * seed) for seed in range(4)]
 VALIDATION = [shape_batch(16, 100 + seed, first_id=1000 + 16 * seed) for seed in range(3)]
@@ -67,15 +68,8 @@ def fit(
 ) -> tuple[pl.Trainer, MaskRobustClassifier]:
     """Train on shapes, the same way each time."""
     torch.manual_seed(3)
-    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=logger,
-        log_every_n_steps=1,
-        callbacks=[*callbacks],
-        **(quiet | options),
-    )
+    given = {"max_epochs": epochs, "logger": logger, "log_every_n_steps": 1, "callbacks": [*callbacks], **options}
+    trainer = quiet_trainer(**given)
     classifier = build()
     trainer.fit(classifier, datamodule=data(), ckpt_path=ckpt_path)
     return trainer, classifier

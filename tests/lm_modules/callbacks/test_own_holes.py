@@ -7,6 +7,7 @@ from maskrobust import RelianceCallback
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data import Folder
 from tests.train.evaluate.gaps import SIZE, NamesBlackCorners, write_gaps
+from tests.trainers import quiet_trainer
 
 
 class Module(pl.LightningModule):
@@ -25,8 +26,7 @@ def logged(root, **options):
     colours = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     data = Folder(str(root), visible=0, image_size=SIZE, num_workers=0, batch_size=16, **colours)
     callback = RelianceCallback(("black", "mean", "inpainting"), network="net", data=data, replicates=20, **options)
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(accelerator="cpu", callbacks=[callback], enable_checkpointing=False, **quiet)
+    trainer = quiet_trainer(callbacks=[callback])
     trainer.validate(Module(), dataloaders=data.val_dataloader(), verbose=False)
     return {name.removeprefix("reliance/"): float(value) for name, value in trainer.callback_metrics.items()}
 

@@ -17,8 +17,10 @@ from maskrobust import Preprocessing, TrainedNetwork
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from tests.lm_modules.callbacks.runs import PLAN, TRAINING, VALIDATION, Shapes, csv_logger, logged
+from tests.lm_modules.masking.networks import seeded
 from tests.lm_modules.reliance.shapes import NUM_CLASSES
 from tests.processes import started
+from tests.trainers import quiet_trainer
 
 METHODS = ("black", "layer_masking")
 MEASURES = ("silhouette_leak", "shape_choice", "retention_0.5")
@@ -29,9 +31,7 @@ class Strangers(pl.LightningModule):
 
     def __init__(self):
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.net = timm.create_model("test_resnet", num_classes=NUM_CLASSES)
+        self.net = seeded(lambda: timm.create_model("test_resnet", num_classes=NUM_CLASSES))
 
     def training_step(self, batch, batch_idx):
         images, labels = batch
@@ -61,11 +61,8 @@ def normalised(batches):
 def train(folder, *callbacks, module=None, **options):
     torch.manual_seed(3)
     module = module or Strangers()
-    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", logger=csv_logger(folder), log_every_n_steps=1, callbacks=[*callbacks],
-        **quiet, **options,
-    )  # fmt: skip
+    given = {"logger": csv_logger(folder), "log_every_n_steps": 1, "callbacks": [*callbacks], **options}
+    trainer = quiet_trainer(max_epochs=2, **given)
     trainer.fit(module, normalised(TRAINING), normalised(VALIDATION))
     return module
 

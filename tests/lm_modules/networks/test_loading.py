@@ -18,6 +18,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet, build_netw
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.conftest import refused
+from tests.trainers import quiet_trainer
 
 COMMIT = "0" * 40
 SMALL_TORCHVISION, ITS_FILE = "shufflenet_v2_x0_5", "shufflenetv2_x0.5-f707e7126e.pth"
@@ -182,10 +183,8 @@ def test_weights_from_a_file_say_how_many_outputs_there_are(architecture, make, 
 
 
 def test_a_checkpoint_of_fit_knows_its_colours(tmp_path):
-    import pytorch_lightning as pl
-
     classifier = MaskRobustClassifier(num_classes=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False)
+    trainer = quiet_trainer()
     trainer.strategy.connect(classifier)
     path = tmp_path / "with:colon.ckpt"
     trainer.save_checkpoint(path)

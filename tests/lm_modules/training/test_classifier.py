@@ -18,6 +18,8 @@ from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.networks.architectures import build_network
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.conftest import refused
+from tests.lm_modules.masking.networks import seeded
+from tests.trainers import quiet_trainer
 
 CLASSES, SIZE = 3, 16
 
@@ -72,20 +74,12 @@ class Watcher(pl.Callback):
 
 
 def build(**arguments):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        defaults = {"architecture_options": {"width": 16}, "patch_size": 4, "mask_probability": 1.0}
-        return MaskRobustClassifier(num_classes=CLASSES, **{**defaults, **arguments})
+    given = {"architecture_options": {"width": 16}, "patch_size": 4, "mask_probability": 1.0, **arguments}
+    return seeded(lambda: MaskRobustClassifier(num_classes=CLASSES, **given))
 
 
 def make_trainer(steps=2, **options):
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return pl.Trainer(max_steps=steps, accelerator="cpu", num_sanity_val_steps=0, **{**quiet, **options})
+    return quiet_trainer(**{"max_steps": steps, "num_sanity_val_steps": 0, **options})
 
 
 def fit(classifier, data=None, steps=2, **options):

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn, optim
 from torch.nn import functional as F
@@ -21,6 +20,7 @@ from maskrobust.lm_modules.training.processes import SampleMean
 from maskrobust.lm_modules.training.training_masks import build_masking, build_silhouette_bank, evaluation_fill
 from maskrobust.train.data import Cues
 from tests.conftest import refused
+from tests.trainers import quiet_trainer
 from tests.waits import Waits
 
 PEAK = 0.4
@@ -203,7 +203,7 @@ def on_meta(**options):
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *head)
     classifier = MaskRobustClassifier(network, 4, patch_size=8, **options)
     classifier.log = lambda *_args, **_options: None
-    classifier.trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    classifier.trainer = quiet_trainer(max_epochs=1)
     classifier.setup("fit")
     normalise(FOUR.images.to("meta"), classifier.mean, classifier.std)  # the first step alone waits for its constants
     return classifier.to("meta"), FOUR.to("meta")
@@ -304,8 +304,7 @@ def test_layers_ahead_of_the_head_learn_at_their_own_rate():
 def fine_tuned(max_epochs, folder, resume=None, **options):
     """A classifier after so many epochs of two steps, and the trainer."""
     torch.manual_seed(0)
-    quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
-    trainer = pl.Trainer(max_epochs=max_epochs, limit_train_batches=2, limit_val_batches=0, **quiet)  # type: ignore[arg-type]
+    trainer = quiet_trainer(max_epochs=max_epochs, limit_train_batches=2, limit_val_batches=0)
     model = MaskRobustClassifier("small_resnet", 8, architecture_options={"width": 16}, **options)
     data = Cues(train_images=16, val_images=8, test_images=8, image_size=32, batch_size=8)
     trainer.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)

@@ -14,6 +14,7 @@ from maskrobust.lm_modules.networks.maps import map_layers
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.reconstruction import patch_normalised, reconstruction_loss
 from tests.conftest import refused
+from tests.lm_modules.masking.networks import seeded
 
 
 def draw_batch(*size, count=3, seed=0, channels=3):
@@ -24,10 +25,8 @@ def draw_batch(*size, count=3, seed=0, channels=3):
 
 
 def build(architecture="small_resnet", **options):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        defaults = {"patch_size": 8, "decoder_width": 8, "hidden_fraction": (0.5, 0.5)}
-        return MaskedPretraining(architecture, 2, **{**defaults, **options})
+    given = {"patch_size": 8, "decoder_width": 8, "hidden_fraction": (0.5, 0.5), **options}
+    return seeded(lambda: MaskedPretraining(architecture, 2, **given))
 
 
 class Pyramid(nn.Module):

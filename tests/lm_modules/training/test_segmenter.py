@@ -16,6 +16,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import MeanIoU, counts_of_pixels
 from maskrobust.lm_modules.training.segmentation_losses import cross_entropy, dice
 from maskrobust.train.data.loading import collate
+from tests.trainers import quiet_trainer
 
 CLASSES, SIDE, IGNORED = 3, 32, 255
 
@@ -132,8 +133,7 @@ def test_one_trains_on_batches_of_torchgeo_and_is_loaded_called_and_refused_as_a
     small = {"encoder_depth": 3, "decoder_channels": (16, 8, 8)}
     options = {"masking": "layer_masking", "learning_rate": 0.01, "architecture_options": small}
     model = MaskRobustSegmenter("smp/Unet:resnet18", CLASSES, **colours, **options)
-    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
-    trainer = pl.Trainer(max_epochs=6, accelerator="cpu", default_root_dir=tmp_path, **quiet)
+    trainer = quiet_trainer(max_epochs=6)
     trainer.fit(model, DataLoader(data, batch_size=4), DataLoader(data, batch_size=4))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     network = MaskRobustSegmenter.from_checkpoint(str(tmp_path / "last.ckpt")).trained_network()
@@ -150,10 +150,9 @@ def test_one_trains_on_batches_of_torchgeo_and_is_loaded_called_and_refused_as_a
 
 def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_was_not_stopped(tmp_path):
     loader = DataLoader([batch().select(each) for each in range(6)], batch_size=2, collate_fn=collate)
-    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
 
     def trained(steps: int, ckpt_path: Path | None = None) -> tuple[pl.Trainer, MaskRobustSegmenter]:
-        trainer, model = pl.Trainer(max_steps=steps, accelerator="cpu", default_root_dir=tmp_path, **quiet), constant()
+        trainer, model = quiet_trainer(max_steps=steps), constant()
         trainer.fit(model, loader, loader, ckpt_path=ckpt_path)
         return trainer, model
 

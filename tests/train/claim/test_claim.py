@@ -18,6 +18,7 @@ from maskrobust.train.claim.arms import STATE
 from maskrobust.train.cli import main
 from tests.processes import PATIENCE, started
 from tests.train.runs import rows
+from tests.train.test_cli import sentence_of
 from tests.train.test_stopping import wait_for
 from tests.train.tiny import write_claim
 
@@ -42,13 +43,6 @@ def rows_of(claim, arm, **wanted):
     """Rows of an arm itself, without its name."""
     rows = [row for row in claim["rows"] if row["network"] == arm and not row["compared_with"]]
     return [{**row, "network": ""} for row in rows if all(row[name] == value for name, value in wanted.items())]
-
-
-def sentence_of(config, out, capsys, *options):
-    with pytest.raises(SystemExit):
-        main(["claim", f"--config={config}", f"--out={out}", *options])
-    (sentence,) = capsys.readouterr().err.strip().splitlines()
-    return sentence
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +99,7 @@ def test_missing_outcomes_are_measured_again_and_weights_may_go_where_no_missing
 def test_a_damaged_file_is_named_with_its_remedy(copy, capsys):
     (config, out, _), name = copy, "arms/no_masks/seed-1/answers/outcomes-mean.npz"
     (out / name).write_bytes((out / name).read_bytes()[:100])
-    sentence = sentence_of(config, out, capsys)
+    sentence = sentence_of(["claim", f"--config={config}", f"--out={out}"], capsys)
     assert name in sentence and "delete it to have it made again" in sentence
 
 

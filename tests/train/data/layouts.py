@@ -55,9 +55,11 @@ def drawn(count: int = IMAGES) -> Iterator[Drawn]:
         yield Drawn(f"photo_{number:03d}", image, inside, (top, top + tall, left, left + wide), label)
 
 
-def save(pixels: Pixels, path: Path) -> None:
+def save(pixels: Pixels, path: Path, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg") else {}))
+    Image.fromarray(pixels).save(
+        path, **({"quality": 95} if path.suffix.lower() in (".jpg", ".jpeg") else {}), **options
+    )
 
 
 def write_classes(path: Path, outputs: Mapping[str, int]) -> None:

@@ -16,6 +16,7 @@ from maskrobust.train.data import Cues, Folder
 from maskrobust.train.data.files.file_data import FileDataset
 from maskrobust.train.data.files.image_files import ImageFile, decode_visible
 from maskrobust.train.data.files.reading import Reading
+from tests.train.data.layouts import save
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_NETWORK, TWO_STEPS, tiny_claim
 
@@ -41,8 +42,7 @@ def write_images(root, under=0, *, alpha=True):
             colours[missing] = rng.integers(0, 256, (missing.sum(), 3)) if alpha else 0
             opacity = np.where(missing, 0, 255).astype(np.uint8)[..., None]
             path = root / split / ("bird", "cat")[number % 2] / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.concatenate([colours, opacity], axis=2) if alpha else colours).save(path)
+            save(np.concatenate([colours, opacity], axis=2) if alpha else colours, path)
     return root
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
+
+from tests.train.data.layouts import save
 
 SIZE, CLASSES = 32, 4
 
@@ -47,8 +48,7 @@ def write_gaps(
         if holes == "all" or (holes == "half" and rng.random() < 0.5) or (holes == "but_one_class" and label > 0):
             picture[row : row + size // 3, column : column + size // 3] = 0
         path = root / split / f"class{label}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        save(picture, path)
     return root
 
 

@@ -1,6 +1,5 @@
 """`maskrobust evaluate`: the numbers of checkpoints, side by side, and what it refuses."""
 
-import csv
 import itertools
 import json
 from dataclasses import replace
@@ -33,7 +32,7 @@ from maskrobust.train.report.headline import said
 from tests.lm_modules.reliance.tables import answering, make_outcomes
 from tests.train.data.layouts import write_classes
 from tests.train.report.pages import squeezed
-from tests.train.runs import next_commands
+from tests.train.runs import next_commands, table
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 
@@ -196,14 +195,14 @@ def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated):
 
 
 def test_the_csv_holds_every_row(evaluated):
-    lines = list(csv.DictReader((evaluated / "reliance.csv").read_text().splitlines()))
+    lines = table(evaluated / "reliance.csv")
     for line, row in zip(lines, rows_of(evaluated), strict=True):
         assert (line["network"], line["method"], line["measure"]) == (row.network, row.method, row.measure)
         assert line["value"] == ("" if row.value is None else str(row.value))
 
 
 def test_predictions_are_those_that_the_accuracies_count(evaluated, checkpoints):
-    lines = list(csv.DictReader((evaluated / "predictions.csv").read_text().splitlines()))
+    lines = table(evaluated / "predictions.csv")
     for path, (method, fraction, measure) in itertools.product(
         checkpoints, (("", "0.0", "clean_accuracy"), ("black", "0.5", "retention"))
     ):

@@ -1,6 +1,5 @@
 """Data modules of a user's own that know nothing of this package: pairs, triples and dictionaries of tensors."""
 
-import csv
 import json
 
 import pytest
@@ -15,8 +14,10 @@ from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.plain_batches import as_batch
 from maskrobust.train.cli import main
+from tests.train.runs import table
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import TINY_NETWORK
+from tests.trainers import quiet_trainer
 
 NUMBER = 12
 
@@ -113,8 +114,7 @@ def test_a_sample_is_known_by_its_place_in_each_loader_and_epoch(caplog):
             seen.append(("val", batch.ids.tolist()))
             super().validation_step(batch, batch_idx)
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
-    trainer = pl.Trainer(max_epochs=2, val_check_interval=2, num_sanity_val_steps=0, **quiet)  # type: ignore[arg-type]
+    trainer = quiet_trainer(max_epochs=2, val_check_interval=2, num_sanity_val_steps=0)
     with caplog.at_level("INFO"):
         trainer.fit(Noting("small_resnet", 3, architecture_options={"width": 16}, patch_size=8), datamodule=Plain())
     for stage in ("train", "val"):
@@ -173,11 +173,7 @@ def test_any_data_module_is_evaluated_and_explained(kind, tmp_path):
         shown[..., :16] = 0  # hidden pixels are black
     expected = (((shown - mean) / std).mean(dim=(1, 2, 3)) < 0).int()
     assert 0 < expected.sum() < NUMBER
-    rows = [
-        row
-        for row in csv.DictReader((tmp_path / "predictions.csv").read_text().splitlines())
-        if not float(row["hidden_fraction"])
-    ]
+    rows = [row for row in table(tmp_path / "predictions.csv") if not float(row["hidden_fraction"])]
     found = [(row["sample"], int(row["label"]), int(row["prediction"])) for row in rows]
     assert found == [(f"image {place}", place % 3, each) for place, each in enumerate(expected.tolist())]
     main(["explain", *measuring(tmp_path, kind=kind), "--methods=[black]", *["--quick", "--max_images=2"]])

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from PIL import Image
 from pytorch_lightning.demos.boring_classes import BoringModel
@@ -19,6 +18,7 @@ from maskrobust.train.data.loading import EpochSampler
 from tests.train.data.sets.test_folder import SIZES, write_tree
 from tests.train.fit.test_resume import assert_same
 from tests.train.runs import last, run
+from tests.trainers import quiet_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 COLOURS = ["--data.mean=[.5, .5, .5]", "--data.std=[.2, .2, .2]"]
@@ -173,7 +173,7 @@ def test_a_file_that_is_bad_behind_its_header_ends_no_run_without_a_checkpoint(s
 
 def test_a_data_module_alone_looks_at_its_files_in_a_trainer_of_anyone(tree):
     (tree[0] / "val/cat/1.png").write_bytes(b"no image")
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer = quiet_trainer(max_epochs=1)
     with pytest.raises(ValueError, match="cannot be read as an image"):
         trainer.fit(BoringModel(), datamodule=Folder(str(tree[0]), image_size=32))
     assert not [*Path(tree[0].parent).rglob("headers.json")]

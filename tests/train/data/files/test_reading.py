@@ -12,7 +12,7 @@ from maskrobust.errors import MissingFileError
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder, ImagesWithMasks, Shards
 from maskrobust.train.data.files.reading import Reading
-from tests.train.data.layouts import joined
+from tests.train.data.layouts import joined, save
 from tests.train.test_cli import sentence_of
 
 BOX = (20, 12, 41, 29)
@@ -21,11 +21,6 @@ WIDTH, HEIGHT = 60, 48
 PLACES = [f"train/{name}/{number}.png" for name in ("cat", "dog") for number in (0, 1)]
 SMALL: Any = {"image_size": 32, "num_workers": 0, "batch_size": 4}
 WAYS = ("alpha", "0", "masks", "boxes.csv", "{hidden_box: [20, 12, 41, 29]}")
-
-
-def save(pixels, path, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, **options)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.files.image_files import id_of, list_images
 from maskrobust.train.evaluate.config import parse_config
-from tests.train.data.layouts import joined
+from tests.train.data.layouts import joined, save
 
 COLOUR = np.array([250, 10, 10], dtype=np.uint8)
 SIZES = {"train": 12, "val": 5, "test": 4}
@@ -37,12 +37,10 @@ def write_tree(folder, splits=("train", "val", "test")):
     for split in splits:
         for number in range(SIZES[split]):
             image, object_mask = draw(number)
-            inside = Path(split) / ("bird", "cat")[number % 2]
-            (root / inside).mkdir(parents=True, exist_ok=True)
-            (mask_root / inside).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(root / inside / f"{number}.png")
+            name = f"{split}/{('bird', 'cat')[number % 2]}/{number}.png"
+            save(image, root / name)
             if number % 3:
-                Image.fromarray(object_mask.astype(np.uint8) * 255).save(mask_root / inside / f"{number}.png")
+                save(object_mask.astype(np.uint8) * 255, mask_root / name)
     return root, mask_root
 
 
@@ -152,8 +150,7 @@ def write_grey(root, count=6):
     numbers = np.random.default_rng(0).normal(0.3, 0.1, (count, 40, 48)).clip(0, 1)
     for number, each in enumerate(numbers):
         path = root / "train" / ("bird", "cat")[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((255 * each).round().astype(np.uint8)).save(path)
+        save((255 * each).round().astype(np.uint8), path)
     return numbers
 
 
