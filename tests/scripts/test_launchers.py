@@ -149,7 +149,9 @@ TWO = ["launch", "fit", "--nproc=2", "--"]
 
 
 def test_bad_input_of_two_processes_ends_with_its_status_and_without_a_traceback(tmp_path):
-    with started(main, [*TWO, "--trainer.max_epochs=two"], errors=tmp_path / "errors") as process:
+    """Of a command that finds it before it imports Lightning, for seconds in each process."""
+    given = ["launch", "predict", "--nproc=2", "--", "--top=two"]
+    with started(main, given, errors=tmp_path / "errors") as process:
         assert process.wait() == 2
     said = (tmp_path / "errors").read_text()
     assert "maskrobust: error: " in said and "two" in said and "Traceback" not in said
