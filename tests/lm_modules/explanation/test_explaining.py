@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from maskrobust import (
+    LayerMasking,
     Queries,
     Segments,
     ask,
@@ -16,6 +17,7 @@ from maskrobust import (
     nan_classifier,
     occlusion,
     occlusion_queries,
+    predictor,
     visibility_forward,
 )
 from maskrobust.errors import InputError
@@ -83,6 +85,23 @@ def test_queries_come_by_visible_area_and_random_fills_have_a_key_a_query():
     areas = torch.cat([area for area, _ in asked[:-1]])
     assert torch.equal(areas, areas.sort().values)
     assert np.array_equal(*found) and len(np.unique(found[0])) > 15
+
+
+def test_explanations_under_layer_masking_ignore_hidden_pixels_to_the_last_bit(network):
+    predict = predictor(LayerMasking(network), "layer_masking", (0.5,) * 3, (0.25,) * 3)
+    noise = torch.Generator().manual_seed(1)
+
+    def redrawn(images, visible, keys):
+        return predict(torch.where(visible, images, torch.rand(images.shape, generator=noise)), visible, keys)
+
+    segments = Segments.patches(IMAGES, 8)
+    z = draw_independent(4, 30, segments.count(0))
+    plain, other = (ask(each, IMAGES[0], segments.queries(0, z), batch_size=8) for each in (predict, redrawn))
+    assert np.array_equal(plain, other)
+    assert all(map(np.array_equal, lime(z, plain), lime(z, other)))
+    assert np.ptp(plain, axis=0).max() > 1e-3
+    black = ask(predictor(network, "black", (0.5,) * 3, (0.25,) * 3), IMAGES[0], segments.queries(0, z))
+    assert not np.allclose(black, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(8, 8), (7, 3), (1, 1), (20, 5)])

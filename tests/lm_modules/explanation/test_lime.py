@@ -71,6 +71,14 @@ def test_the_interval_of_lime_is_students_with_hc3(alpha):
     np.testing.assert_allclose(found.high[:, 0], (solution + reach)[:4], atol=1e-9)
 
 
+def test_what_one_query_alone_decides_has_no_finite_interval_and_all_else_has_one():
+    z = draw_independent(10, 40, 4)
+    z[:, 0] = True
+    z[7, 0] = False
+    found = lime(z, GENERATOR.normal(size=(40, 1)), alpha=0)
+    assert np.isinf([found.low[0], found.high[0]]).all() and np.isfinite([found.low[1:], found.high[1:]]).all()
+
+
 def truth_of_lime():
     """The weighted least squares of all 32 queries, each equally likely."""
     z = torch.tensor([*itertools.product((False, True), repeat=5)])
