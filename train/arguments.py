@@ -94,16 +94,23 @@ def next_prediction(network: str, data: object, folder: str | Path) -> str:
 
 
 def check_networks(arguments: Sequence[str]) -> None:
-    """Refuse what `--network` names and is not there, before Lightning and data modules are imported for seconds.
+    """Refuse networks that are named and are not there, before Lightning and data modules are imported for seconds.
 
     Raises:
-        MissingFileError, InputError: see `check_name`.
+        MissingFileError, InputError: see `check_name`, for `--network`, and `check_known`, for `--model.architecture`.
     """
     first = argparse.ArgumentParser(add_help=False, **PARSER_OPTIONS)
     first.add_argument("--network", action="append", default=[])
+    first.add_argument("--model.architecture", dest="trained")
     with suppress(argparse.ArgumentError, yaml.YAMLError):  # of which the command's own parser tells
-        given = first.parse_known_args(arguments)[0].network
-        names = [name for each in given for name in as_list(yaml.safe_load(each) if each.startswith("[") else each)]
+        given = first.parse_known_args(arguments)[0]
+        if given.trained is not None:
+            from maskrobust.lm_modules.networks.architectures import check_known, is_own_class
+
+            if not is_own_class(given.trained):
+                check_known(given.trained)
+        lists = [yaml.safe_load(each) if each.startswith("[") else each for each in given.network]
+        names = [name for each in lists for name in as_list(each)]
         if names:
             from maskrobust.lm_modules.networks.named import check_name  # which imports torch
 

@@ -118,7 +118,8 @@ def _about_data(said: str) -> str:
         return said
     shipped = f"shipped data modules are {', '.join(data.SHIPPED)}"
     if foreign := re.search(r"does not correspond to a subclass of (\w+).*Given value: (\S*\.\S+)$", said):
-        base = {"LightningDataModule": "pytorch_lightning.LightningDataModule (lightning.pytorch has another one)"}
+        ours = "pytorch_lightning.LightningDataModule (that of lightning.pytorch is another class: change the import)"
+        base = {"LightningDataModule": ours}
         return f"data: must be a subclass of {base.get(foreign[1], foreign[1])}, got {foreign[2]}; {shipped}"
     if unknown := re.search(r"Given value: (\S+)$", said):
         near = did_you_mean(unknown[1].capitalize(), data.SHIPPED)

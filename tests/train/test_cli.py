@@ -102,7 +102,8 @@ from maskrobust.train.cli import main
 wrong = [
     ["evaluate", "--data=Cues", "--out=o", "--network", "[resnt18:x]"], ["export", "--onnx=o", "--network=no.ckpt"],
     ["predict", "--images=i", "--out=o", "--network=resnt18:x"], ["explain", "--data=Cues", "--network=resnt18"],
-    ["play", "--network=resnt18:x"], ["evaluate", "--config=cues.yaml", "--out=o", "--network", "."]
+    ["play", "--network=resnt18:x"], ["fit", "--config=cues.yaml", "--model.architecture=resnt18"],
+    ["evaluate", "--config=cues.yaml", "--out=o", "--network", "."]
 ]
 misspelt = [["explain", "--imags=3"], ["evaluate", "--chekpoint", "x"], ["masks", "--imags=3"]]
 helped = [[command, "--help"] for command in {sorted({*COMMANDS} - IMPORTS_THEM)}]
@@ -122,12 +123,12 @@ for words in wrong:
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path)
     imported = [line for line in done.stdout.splitlines() if line.startswith("imported: ")]
-    commands = ("evaluate", "export", "predict", "explain", "play", "evaluate")
+    commands = ("evaluate", "export", "predict", "explain", "play", "fit", "evaluate")
     assert imported == ["imported: []", *(f"imported: {command} []" for command in commands)]
-    told = done.stderr.splitlines()[-6:]
+    told = done.stderr.splitlines()[-7:]
     assert [("(did you mean resnet18?)" in line, "no.ckpt" in line, "'.' is a folder" in line) for line in told] == [
         *((True, False, False), (False, True, False)),
-        *[(True, False, False)] * 3,
+        *[(True, False, False)] * 4,
         (False, False, True),
     ]
 
