@@ -37,7 +37,9 @@ _outline = partial(measure, group="outline", members=where_shapes)
 def silhouette_leak() -> Statistic:
     """Mean of 1[right behind the silhouette] - 1[right behind the circle], in [-1, 1]."""
     return Statistic(
-        lambda outcomes: right_answers(outcomes, "silhouette", "circle"), lambda means: means[..., 0] - means[..., 1]
+        lambda outcomes: right_answers(outcomes, "silhouette", "circle"),
+        lambda means: means[..., 0] - means[..., 1],
+        scale=(-1.0, 1.0),
     )
 
 

@@ -70,6 +70,9 @@ def test_no_interval_is_longer_than_its_scale():
         found = estimate(measure, [two])
         assert low == found.low and found.high == high
         assert abs(estimate_difference(measure, [two], [misled(two)]).low) <= 1.0
+    leak = estimate(silhouette_leak(), [two, misled(two)])
+    assert leak.value is None and leak.low is None
+    assert str(leak.undefined_because).startswith("undefined because its interval is wider than its scale")
 
 
 def test_clean_accuracy_and_retention_count_all_images(outcomes):
