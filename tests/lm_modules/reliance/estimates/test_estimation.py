@@ -90,6 +90,33 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(sig
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
 
+@pytest.mark.parametrize(("counted", "is_defined"), [(20, False), (50, False), (56, False), (80, True)])
+def test_a_ratio_is_undefined_unless_its_denominator_surely_lies_above_zero(counted, is_defined):
+    """Of clean accuracy over the fraction of 100 images that is counted beyond a half."""
+    run = make_outcomes(100, seed=1)
+    right = run.predictions_under("clean") == run.labels
+
+    def beyond_half(means):
+        return means[..., 1] - 0.5
+
+    columns = Columns(run.ids, run.objects, np.stack([right, np.arange(100) < counted]).astype(float), 0)
+    ratio = Statistic(
+        lambda _: columns,
+        lambda means: means[..., 0] / beyond_half(means),
+        beyond_half,
+        "what is counted beyond a half",
+    )
+    found, difference = estimate(ratio, [run]), estimate_difference(ratio, [run], [run])
+    assert (difference.interval is not None) == (found.interval is not None) == is_defined
+    if is_defined:
+        assert found.interval.value == pytest.approx(right.mean() / (counted / 100 - 0.5))
+    else:
+        assert (
+            "what is counted beyond a half is" in found.undefined_because
+            and "not lie above 0" in found.undefined_because
+        )
+
+
 def test_runs_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="same images"):
         estimate(silhouette_leak(), [make_outcomes(5, seed=0), make_outcomes(6, seed=0)])
