@@ -23,6 +23,9 @@ _GENERIC = re.compile(r"checkpoints|version_\d+|(best|last)\.ckpt")
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
+PRESENTATION = {"masking": "none", "mask_family": "patches", "mask_probability": 0.5, "fill": "black"}
+"""How `MaskRobustClassifier` presents holes unless it is told otherwise, as far as pages say it."""
+
 MEANINGLESS = "means nothing: "
 """Begins the reading of a number that means nothing; the reason follows."""
 
@@ -120,9 +123,12 @@ class Results:
 
         An arm of a claim without masks in training has a method of its own nevertheless, to be measured under.
         """
-        model = {"masking": "none"} | self.content.get("config", {}).get("model", {}) | network.arm.get("training", {})
-        has_masks = not network.arm or model["masking"] != "none"
+        has_masks = not network.arm or self.training_of(network)["masking"] != "none"
         return has_masks and self.own_method(network) == method
+
+    def training_of(self, network: Network) -> dict[str, Any]:
+        """How an arm of a claim presents holes in training, and all else that the claim says of its model."""
+        return {**PRESENTATION, **self.content.get("config", {}).get("model", {}), **network.arm.get("training", {})}
 
     def own_method(self, network: Network) -> str | None:
         """The masking method that a network was trained for; None where there is none, or it is not known."""

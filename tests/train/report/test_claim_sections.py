@@ -1,9 +1,12 @@
 """What has come of a claim is said in one sentence each, with the numbers behind it."""
 
+import inspect
 import re
 
 import pytest
 
+from maskrobust import MaskRobustClassifier
+from maskrobust.train.report.results import PRESENTATION
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.doses import doses
 from tests.train.report.evaluations import claimed
@@ -79,6 +82,13 @@ def test_a_claim_with_two_doses_draws_a_line_from_the_baseline_on_and_layer_mask
     def at(dose, choices):
         return pytest.approx((34 + 256 * dose, 172 - 250 * (choices - 0.4)), abs=0.01)
 
-    assert drawn == [[at(0, 0.52), at(1, 0.52)], [at(0, 0.9), at(0.3, 0.7), at(0.9, 0.6)]]
-    claim.content["arms"]["few"]["training"]["fill"] = "mean"
-    assert doses(claim) is None, "two fills are no two doses"
+    assert drawn == [[at(0, 0.9), at(0.3, 0.7), at(0.9, 0.6)], [at(0, 0.52), at(1, 0.52)]]
+    few = claim.content["arms"]["few"]["training"]
+    for other in ({"fill": "mean"}, {"objective": "focal"}, {"mask_probability": 0.9}):
+        claim.content["arms"]["few"]["training"] = few | other
+        assert doses(claim) is None, f"arms that differ in {other}, or in nothing, are no two doses"
+
+
+def test_what_pages_take_for_a_trainings_defaults_are_the_classifiers():
+    parameters = inspect.signature(MaskRobustClassifier).parameters
+    assert {name: parameters[name].default for name in PRESENTATION} == PRESENTATION

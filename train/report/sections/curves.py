@@ -1,31 +1,17 @@
 """The report section on curves: how accuracy falls as more of the image is hidden."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.blocks import page_part
-from maskrobust.train.report.results import Network, Results
+from maskrobust.train.report.chart import Line, Point, chart_lines
+from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import family_title, method_title
 
 _ORDERS = {"random": "random order", "most_salient": "object hidden first", "least_salient": "background hidden first"}
-
-
-class Curve(NamedTuple):
-    """One line of a chart.
-
-    Attributes:
-        network: whose line it is.
-        rows: its points, in the order of their hidden fractions.
-        label_at: hidden fraction and accuracy where its number stands, apart from those of the other lines.
-    """
-
-    network: Network
-    rows: Sequence[Row]
-    label_at: tuple[float, float]
+_QUARTERS = (0, 0.25, 0.5, 0.75, 1)
 
 
 def curves(results: Results) -> Markup | None:
@@ -37,25 +23,21 @@ def curves(results: Results) -> Markup | None:
     else:
         groups = {method_title(method): select(rows, method=method) for method in results.methods}
     charts = {title: _charts(results, of_group) for title, of_group in groups.items() if of_group}
-    return page_part("curves.html", groups=charts, networks=results.networks) if charts else None
+    return page_part("curves.html", groups=charts, networks=results.networks, quarters=_QUARTERS) if charts else None
 
 
-def _charts(results: Results, rows: Sequence[Row]) -> dict[str, list[Curve]]:
+def _charts(results: Results, rows: Sequence[Row]) -> dict[str, list[Line]]:
     """The lines of every chart, by its title, as in "SLIC, object hidden first"."""
-    found: dict[str, list[Curve]] = {}
+    found: dict[str, list[Line]] = {}
     for family in dict.fromkeys(str(row.parameters["family"]) for row in rows):
         for order, words in _ORDERS.items():
             about = {"family": family, "order": order}
             of_chart = [row for row in rows if about.items() <= row.parameters.items()]
-            drawn = [each for each in results.networks if select(of_chart, network=each.name)]
-            for place, network in enumerate(drawn):
-                points = sorted(select(of_chart, network=network.name), key=_hidden)
-                x, y = [_hidden(row) for row in points], [row.value or 0.0 for row in points]
-                at = x[0] + (0.04 + 0.92 * (place + 0.5) / len(drawn)) * (x[-1] - x[0])
-                curve = Curve(network, points, (at, float(np.interp(at, x, y))))
-                found.setdefault(f"{family_title(family)}, {words}", []).append(curve)
+            points = [
+                (network, [Point(float(row.parameters["hidden_fraction"]), row) for row in of_network])
+                for network in results.networks
+                if (of_network := select(of_chart, network=network.name))
+            ]
+            if points:
+                found[f"{family_title(family)}, {words}"] = chart_lines(points)
     return found
-
-
-def _hidden(row: Row) -> float:
-    return float(row.parameters["hidden_fraction"])

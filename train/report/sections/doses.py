@@ -1,47 +1,63 @@
 """The report section on doses: shape choices against the fraction of training images that had a hole."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from markupsafe import Markup
 
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
-from maskrobust.lm_modules.reliance.results import Row, only
+from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.blocks import page_part
-from maskrobust.train.report.results import Network, Results
+from maskrobust.train.report.chart import Point, chart_lines
+from maskrobust.train.report.results import PRESENTATION, Network, Results
+from maskrobust.train.report.wording import family_title, in_sentence
 
-
-class Dose(NamedTuple):
-    """A point: the fraction in [0, 1] of training images with a hole, and the shape choices of its arm."""
-
-    fraction: float
-    row: Row
+_DOSE = "mask_probability"
+_TICKS, _PARTS = (0, 0.3, 0.6, 0.9), (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def doses(results: Results) -> Markup | None:
-    """A line of doses for each mask family that was filled, from the baseline on, and layer masking as a band.
+    """Lines of arms that paint holes and are alike but for their dose, from the baseline on, and layer masking beside.
 
-    None where no family has arms at two doses, so that there is no line to draw.
+    None where no two arms differ in nothing but the dose.
     """
-    rule, lines = results.content["rule"], dict[tuple[str, str, str], list[Dose]]()
+    rule, arms = results.content["rule"], dict[tuple[str, str], list[Point]]()
     for network in results.networks:
-        model, method = _trained_with(results, network), str(network.arm["method"])
-        if model.get("masking") == "fill" and (row := _choices(results, network.name, method)):
-            family = (str(model.get("mask_family", "patches")), str(model.get("fill", "black")), method)
-            lines.setdefault(family, []).append(Dose(float(model.get("mask_probability", 0.5)), row))
-    drawn = {family: sorted(found, key=lambda each: each.fraction) for family, found in lines.items() if len(found) > 1}
-    if not drawn:
+        training, method = results.training_of(network), str(network.arm["method"])
+        if training["masking"] == "fill":
+            alike = arms.setdefault((_title(training, network), method), [])
+            alike.extend(_points(results, network.name, method, training[_DOSE]))
+    lines = {
+        title: [*points, *_points(results, rule["baseline"], method, 0.0)]
+        for (title, method), points in arms.items()
+        if len({point.at for point in points}) > 1
+    }
+    if not lines:
         return None
-    for (_, _, method), found in drawn.items():
-        if bare := _choices(results, rule["baseline"], method):
-            found.insert(0, Dose(0.0, bare))
     masked = results.network(rule["layer_masking_arm"])
-    band = _choices(results, masked.name, str(masked.arm["method"]))
-    return page_part("doses.html", lines=drawn, band=[Dose(x, band) for x in (0.0, 1.0)] if band else [], masked=masked)
+    if level := _points(results, masked.name, str(masked.arm["method"]), 0.0, 1.0):
+        lines[masked.title] = level
+    drawn = [(Network(title, title, number, {}), lines[title]) for number, title in enumerate(lines, start=1)]
+    return page_part("doses.html", lines=chart_lines(drawn), ticks=_TICKS, parts=_PARTS)
 
 
-def _trained_with(results: Results, network: Network) -> dict[str, Any]:
-    return {**results.content.get("config", {}).get("model", {}), **network.arm.get("training", {})}
+def _title(training: Mapping[str, Any], network: Network) -> str:
+    """Family and fill, and what else an arm is trained with of its own, as in "Patches, black, objective: focal"."""
+    of_its_own = network.arm.get("training", {})
+    return ", ".join(
+        [
+            " and ".join(map(family_title, _names(training["mask_family"]))),
+            " and ".join(in_sentence(family_title(name)) for name in _names(training["fill"])),
+            *(f"{name}: {value}" for name, value in of_its_own.items() if name not in PRESENTATION),
+        ]
+    )
 
 
-def _choices(results: Results, network: str, method: str) -> Row | None:
-    return only(results.defined, network=network, method=method, measure=HEADLINE)
+def _names(choice: str | Mapping[str, Any]) -> list[str]:
+    return [choice] if isinstance(choice, str) else [*choice]
+
+
+def _points(results: Results, network: str, method: str, *at: float) -> list[Point]:
+    """The shape choices of an arm, at each of some doses; none where they are not defined."""
+    row = only(results.defined, network=network, method=method, measure=HEADLINE)
+    return [Point(each, row) for each in at] if row else []
