@@ -24,7 +24,7 @@ from maskrobust.lm_modules.reliance.hole_reader import HolesRead
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
-Group = Literal["outline", "holes", "accuracy", "remains", "curves", "transfer", "own"]
+Group = Literal["outline", "holes", "accuracy", "remains", "curves", "transfer", "pixels", "own"]
 """Measures that are shown together, in this order."""
 
 Unit = Literal["fraction", "points", "number", "logits"]

@@ -19,6 +19,7 @@ GROUP_TITLES: Mapping[Group, str] = {
     "remains": "checks",
     "curves": "curves",
     "transfer": "mask families",
+    "pixels": "pixels",
     "own": "own measures",
 }
 """What the table can be thinned out to."""

@@ -43,7 +43,9 @@ def test_a_measure_without_what_it_needs_is_not_asked():
     asked = {each.measure.name for each in measure_members(Context(ReliancePlan(shapes=False, hidden_fractions=())))}
     assert asked == {"clean_accuracy"}
     without_holes = {each.measure.name for each in measure_members(Context(EVERYTHING))}
-    assert {*catalogue()} - without_holes == {"holes_tell", "holes_pull", "reliance"}
+    assert {*catalogue()} - without_holes == {
+        "holes_tell", "holes_pull", "reliance", "pixel_iou", "pixel_accuracy", "changed_by_paint",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("registries")

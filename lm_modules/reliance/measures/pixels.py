@@ -1,0 +1,86 @@
+"""Measures of networks that classify pixels: IoU, accuracy, and pixels that change with what a hole is painted with."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from maskrobust.lm_modules.reliance.arrays import FloatArray
+from maskrobust.lm_modules.reliance.catalogue import measure
+from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic
+
+_of_pixels = partial(measure, group="pixels", unit="fraction", members=lambda _plan: (), compared=True)
+_WHERE = "Hidden pixels and pixels without a label count nowhere, and all images count together."
+
+
+def _columns(found: Any) -> Columns:
+    """Numbers of pixels, those of `PixelCounts`, image by image."""
+    return Columns(found.ids, found.objects, found.counts.T.astype(np.float64), 0)
+
+
+def _by_class(means: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Right, labelled and predicted pixels of each class, (..., K) each, of (..., 3 K)."""
+    right, labelled, predicted = np.split(means, 3, axis=-1)
+    return right, labelled, predicted
+
+
+def _labelled(means: FloatArray) -> FloatArray:
+    number: FloatArray = _by_class(means)[1].sum(axis=-1)
+    return number
+
+
+def _iou(means: FloatArray) -> FloatArray:
+    right, labelled, predicted = _by_class(means)
+    occurs = (labelled > 0.0) | (predicted > 0.0)
+    ratios = np.where(occurs, right / (labelled + predicted - right), 0.0)
+    mean: FloatArray = ratios.sum(axis=-1) / occurs.sum(axis=-1)
+    return mean
+
+
+def _accuracy(means: FloatArray) -> FloatArray:
+    fraction: FloatArray = _by_class(means)[0].sum(axis=-1) / _labelled(means)
+    return fraction
+
+
+_with_labels = partial(
+    Statistic, denominator=_labelled, denominator_name="the mean number of labelled visible pixels", scale=(0.0, 1.0)
+)
+
+
+@_of_pixels(
+    title="IoU of visible pixels",
+    definition="Pixels that have a class and are given it, divided by pixels that have it or are given it, and of that "
+    f"the mean over classes that occur. {_WHERE}",
+    goal="high",
+)
+def pixel_iou() -> Statistic:
+    """Mean over classes k of |right_k| / |labelled_k or predicted_k|, in [0, 1]."""
+    return _with_labels(_columns, _iou)
+
+
+@_of_pixels(
+    title="Accuracy of visible pixels",
+    definition=f"Fraction of pixels that are given their class. {_WHERE}",
+    goal="high",
+)
+def pixel_accuracy() -> Statistic:
+    """|right| / |labelled|, in [0, 1]."""
+    return _with_labels(_columns, _accuracy)
+
+
+@_of_pixels(
+    title="Pixels that change with the paint",
+    name="changed_by_paint",
+    definition="Fraction of visible pixels whose class is not the same when the same hole is filled with black, the "
+    "mean colour, a random colour and noise. Layer masking paints nothing, and its answers cannot change.",
+    goal="low",
+)
+def changed_fraction() -> Statistic:
+    """|pixels with more than one class| / |visible pixels|, in [0, 1]."""
+    return Statistic(
+        _columns,
+        lambda means: means[..., 0] / means[..., 1],
+        denominator=lambda means: means[..., 1],
+        denominator_name="the mean number of visible pixels",
+        scale=(0.0, 1.0),
+    )
