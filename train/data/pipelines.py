@@ -1,8 +1,9 @@
-"""Pipelines of torchvision and albumentations, applied to an image and to the masks of its pixels alike."""
+"""Pipelines of torchvision and albumentations, applied to an image and to masks and labels of its pixels alike."""
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from maskrobust.errors import InputError
 _ROUNDING = 0.0005
 """How far the weights of visible pixels may add up to another number than 1; where a hidden one has a part, they do."""
 _LANCZOS = 4
+_BY_NEAREST = {"mask_interpolation": 0, "area_for_downscale": "image"}
+"""What makes a step of albumentations move a mask by its nearest pixel."""
 _OF_THE_NETWORK = (
     *("Normalize", "ToFloat", "FromFloat", "ToTensorV2", "ToTensor3D"),
     *("ToTensor", "ToDtype", "ToPILImage", "ToPureTensor", "ConvertImageDtype"),
@@ -35,17 +38,19 @@ _HIDING = (
 
 
 class View(NamedTuple):
-    """An image and the masks of its pixels.
+    """An image, and masks and labels of its pixels.
 
     Attributes:
         image: (C, H, W), uint8, or float32 in [0, 1].
         object_mask: (1, H, W) bool.
         visible: (1, H, W) bool, False at pixels that hold no data or lie beyond the image; None where all hold some.
+        labels: (H, W) int64, the class of each pixel; None where an image has one class.
     """
 
     image: Tensor
     object_mask: Tensor
     visible: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class Geometry:
@@ -68,37 +73,53 @@ class Geometry:
         torch.default_generator.manual_seed(key)
 
     def __call__(self, view: View) -> View:
-        """Another view of it, with the masks in the same geometry; those of objects take the nearest pixel."""
-        image, object_mask, visible = view
+        """Another view of it, with masks in the same geometry; those of objects, and labels, take the nearest pixel."""
+        image, object_mask, visible, labels = view
         if visible is None:
-            return View(*self._moved(image, object_mask))
-        weighted, object_mask = self._moved(torch.cat([image * visible, 255 * visible.to(image.dtype)]), object_mask)
+            moved, object_mask, labels = self._moved(image, object_mask, labels)
+            return View(moved, object_mask, None, labels)
+        with_weight = torch.cat([image * visible, 255 * visible.to(image.dtype)])
+        weighted, object_mask, labels = self._moved(with_weight, object_mask, labels)
         colours, weight = weighted[:-1], weighted[-1:]
         visible, colours = weight > 127, colours.float() * 255 / weight.clamp(min=1)
         if not image.is_floating_point():
             colours = colours.round().clamp(max=torch.iinfo(image.dtype).max)
-        return View(colours.to(image.dtype) * visible, object_mask, visible)
+        return View(colours.to(image.dtype) * visible, object_mask, visible, labels)
 
-    def _moved(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        if not mask.numpy().any():  # to move an empty one takes a twentieth of the time of an image
-            moved = self.transform(tv_tensors.Image(image)).as_subclass(Tensor)
-            return moved, torch.zeros_like(moved[:1], dtype=torch.bool)
-        moved, moved_mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        return moved.as_subclass(Tensor), moved_mask.as_subclass(Tensor)
+    def _moved(self, image: Tensor, mask: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        given = {"image": tv_tensors.Image(image)}
+        if mask.numpy().any():  # to move an empty one takes a twentieth of the time of an image
+            given["mask"] = tv_tensors.Mask(mask)
+        if labels is not None:
+            given["labels"] = tv_tensors.Mask(labels)
+        moved = {name: each.as_subclass(Tensor) for name, each in self.transform(given).items()}
+        empty = torch.zeros_like(moved["image"][:1], dtype=torch.bool)
+        return moved["image"], moved.get("mask", empty), moved.get("labels")
 
 
 class Planes(tv_tensors.TVTensor):  # type: ignore[misc]  # of which mypy knows nothing
     """(N, H, W) masks of 0 and 1 that torchvision moves and interpolates as their image, with 0 beyond it."""
 
 
+class LabelMap(Planes):
+    """(1, H, W) labels that torchvision moves by the nearest one."""
+
+
+_FIXED: dict[Any, dict[str, Any]] = {
+    Planes: {"fill": 0},
+    LabelMap: {"fill": 0, "interpolation": v2.InterpolationMode.NEAREST},
+}
+
+
 def _register(name: str) -> None:
     kernel: Any = getattr(F, f"{name}_image")
-    beyond = {"fill": 0} if "fill" in signature(kernel).parameters else {}
 
-    def moved(planes: Planes, *args: Any, **options: Any) -> Any:
-        return tv_tensors.wrap(kernel(planes.as_subclass(Tensor), *args, **options | beyond), like=planes)
+    def moved(fixed: dict[str, Any], planes: Planes, *args: Any, **options: Any) -> Any:
+        return tv_tensors.wrap(kernel(planes.as_subclass(Tensor), *args, **options | fixed), like=planes)
 
-    F.register_kernel(getattr(F, name), Planes)(moved)
+    for kind, fixed in _FIXED.items():
+        taken = {each: fixed[each] for each in fixed.keys() & signature(kernel).parameters}
+        F.register_kernel(getattr(F, name), kind)(partial(moved, taken))
 
 
 for _name in ("affine", "center_crop", "crop", "elastic", "horizontal_flip", "pad", "perspective"):
@@ -113,20 +134,21 @@ class _PlanesToo:
     def _flatten_and_extract_image_or_video(self, inputs: Any, *args: Any) -> Any:
         found = super()._flatten_and_extract_image_or_video(inputs, *args)  # type: ignore[misc]
         flat = found[0][0]
-        self.place = next(place for place, each in enumerate(flat) if isinstance(each, Planes))
-        self.planes = flat[self.place]
+        self.planes = {place: each for place, each in enumerate(flat) if isinstance(each, Planes)}
         return found
 
     def _apply_image_or_video_transform(self, image: Any, transform_id: str, *args: Any, **options: Any) -> Any:
         apply = super()._apply_image_or_video_transform  # type: ignore[misc]
-        if transform_id.startswith(("Shear", "Translate", "Rotate")):
-            self.planes = apply(self.planes, transform_id, *args, **options)
-        elif transform_id == "Sharpness":  # reads the pixels around each one
-            self.planes = Planes(-max_pool2d(-self.planes.as_subclass(Tensor), 3, stride=1, padding=1))
+        for place, planes in self.planes.items():
+            if transform_id.startswith(("Shear", "Translate", "Rotate")):
+                self.planes[place] = apply(planes, transform_id, *args, **options)
+            elif transform_id == "Sharpness" and not isinstance(planes, LabelMap):  # reads the pixels around each one
+                self.planes[place] = Planes(-max_pool2d(-planes.as_subclass(Tensor), 3, stride=1, padding=1))
         return apply(image, transform_id, *args, **options)
 
     def _unflatten_and_insert_image_or_video(self, flat: Any, image: Any) -> Any:
-        flat[0][self.place] = self.planes
+        for place, planes in self.planes.items():
+            flat[0][place] = planes
         return super()._unflatten_and_insert_image_or_video(flat, image)  # type: ignore[misc]
 
 
@@ -156,13 +178,15 @@ class Torchvision:
 
     def __call__(self, view: View) -> View:
         """Another view, in which a pixel is visible where nothing hidden is blended into it."""
-        image, object_mask, visible = view
+        image, object_mask, visible, labels = view
         if visible is not None:
             image = torch.from_numpy(with_nearest(image.numpy(), visible[0].numpy()))
         masks = [object_mask] if visible is None else [object_mask, visible]
-        image, planes = self.transform(tv_tensors.Image(image), Planes(torch.cat(masks).float()))
-        image, planes = image.as_subclass(Tensor), planes.as_subclass(Tensor)
-        return View(image, planes[:1] > 0.5, None if visible is None else (planes[1:] - 1).abs() < _ROUNDING)
+        given = [tv_tensors.Image(image), Planes(torch.cat(masks).float())]
+        given += [] if labels is None else [LabelMap(labels[None])]
+        image, planes, *moved = (each.as_subclass(Tensor) for each in self.transform(*given))
+        seen = None if visible is None else (planes[1:] - 1).abs() < _ROUNDING
+        return View(image, planes[:1] > 0.5, seen, moved[0][0] if moved else None)
 
 
 def _may_show_beyond(step: object) -> bool:
@@ -200,6 +224,9 @@ class Albumentations:
                 step.area_for_downscale = "image_mask"
             if getattr(step, "fill_mask", None) is not None:
                 step.fill_mask = 0
+            if hasattr(step, "apply_to_mask"):
+                step.apply_to_mask = partial(_by_nearest, step, step.apply_to_mask)
+        self.transform.add_targets({"label_map": "mask"})  # the other masks keep the methods that they were given
         self.may_hide = any(map(_may_hide, steps))
         self.bits, self.python = np.random.Philox(0), random.Random()
         # set_random_seed would give every step a generator with one seed, so that all flips are drawn alike
@@ -221,15 +248,29 @@ class Albumentations:
         if visible is not None:
             image = with_nearest(image, visible[0].numpy())
         planes = {name: mask[0].numpy().astype(np.float32) for name, mask in masks.items()}
+        if view.labels is not None:
+            planes["label_map"] = view.labels.numpy().astype(np.int32)
         done = self.transform(image=np.ascontiguousarray(image.transpose(1, 2, 0)), **planes)
         moved = np.asarray(done["image"])
         pixels = torch.from_numpy(np.ascontiguousarray(moved.reshape(*moved.shape[:2], -1).transpose(2, 0, 1)))
         seen = done.get("visible")  # which HideRegions starts where it is not given
+        labels = done.get("label_map")
         return View(
             pixels,
             torch.from_numpy(np.asarray(done["mask"]) > 0.5)[None],
             None if seen is None else torch.from_numpy(np.abs(seen - 1) < _ROUNDING)[None],
+            None if labels is None else torch.from_numpy(np.asarray(labels).astype(np.int64)),
         )
+
+
+def _by_nearest(step: Any, move: Callable[..., NDArray[Any]], labels: NDArray[Any], **params: Any) -> NDArray[Any]:
+    """A label map as a step of albumentations moves masks, but by the nearest label."""
+    own = {name: getattr(step, name) for name in _BY_NEAREST if hasattr(step, name)}
+    vars(step).update({name: _BY_NEAREST[name] for name in own})
+    try:
+        return move(labels, **params)
+    finally:
+        vars(step).update(own)
 
 
 def _leaves(step: Any) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from maskrobust.train.data.pipelines import Albumentations, Geometry, Torchvisio
 GivenTransform = str | Callable[..., Any]
 """A recipe, a file or the path of a function, or in Python a transform itself; see `Transform`."""
 
-RECIPES = ("crop_flip", "none", "light")
+RECIPES = ("crop_flip", "cut", "none", "light")
 RESIZED_OVER_CROPPED = 256 / 224
 """Shorter side of an image over the side of the square that the recipe "none" takes at its centre."""
 _FILES = (".yaml", ".yml", ".json")
@@ -31,27 +31,30 @@ _OTHER_DRAWS = 10
 
 
 class Transform:
-    """Makes views of images for a training: one pipeline for image, object mask and visible pixels.
+    """Makes views of images for a training: one pipeline for image, object mask, visible pixels and label map.
 
     Random numbers follow from (seed, sample id, epoch) alone. A pixel of a view is visible where nothing hidden is
-    blended into it, so that what a rotation brings in from beyond the image is hidden. The recipe "none" is the view of
-    evaluation.
+    blended into it, so that what a rotation brings in from beyond the image is hidden. A label map takes the nearest
+    label, and `ignore_index` at hidden pixels and where the nearest pixel lies beyond the image. The recipe "none" is
+    the view of evaluation.
 
     Args:
         given: "crop_flip", a random crop of 8 to 100 % of the area, and a flip in half of the cases (torchvision's
-            reference training); "none", the shorter side resized to 256/224 of `image_size`, and the square at the
+            reference training); "cut", a random square without resizing, and flips along both axes, each in half of the
+            cases; "none", the shorter side resized to 256/224 of `image_size`, and the square at the
             centre; or "light", turns by up to 10 degrees, crops of half to all of the area, and other light, without a
             flip. Or a file that `albumentations.save` wrote (.yaml or .json). Or the path of a function that takes
             `image_size` and returns a transform, as in "my_transforms.for_text". Or a transform itself: one of
             albumentations, or of torchvision.transforms.v2.
         image_size: side of the square images that it makes.
+        ignore_index: label of hidden pixels.
 
     Attributes:
         content: the text of the file; None without one.
     """
 
-    def __init__(self, given: GivenTransform, image_size: int) -> None:
-        self.given, self.image_size = given, image_size
+    def __init__(self, given: GivenTransform, image_size: int, ignore_index: int = 255) -> None:
+        self.given, self.image_size, self.ignore_index = given, image_size, ignore_index
 
     def __getstate__(self) -> dict[str, Any]:
         """What a loader process that is no fork gets, which builds the pipeline anew."""
@@ -82,6 +85,8 @@ class Transform:
             return Geometry(v2.Resize(shorter_side), v2.CenterCrop(self.image_size))
         if self.given == "crop_flip":
             return Geometry(v2.RandomResizedCrop(self.image_size), v2.RandomHorizontalFlip())
+        if self.given == "cut":
+            return Geometry(v2.RandomCrop(self.image_size), v2.RandomHorizontalFlip(), v2.RandomVerticalFlip())
         made = self._made()
         if isinstance(made, v2.Transform):
             return Torchvision(made)
@@ -117,8 +122,15 @@ class Transform:
     def of_sample(self, sample: Batch, seed: int, epoch: int) -> Batch:
         """A sample of a training, whose tensors lack the leading dimension, as seen in an epoch."""
         key = sample_key(seed, int(sample.ids), _GEOMETRY, epoch)
-        view = self(View(sample.images, sample.object_mask, sample.visible), key)
-        return sample._replace(images=view.image, object_mask=view.object_mask, visible=view.visible)
+        shifted = (
+            sample.labels + 1 if sample.labels.ndim else None
+        )  # so that pipelines bring in 0 from beyond the image
+        image, object_mask, visible, moved = self(View(sample.images, sample.object_mask, sample.visible, shifted), key)
+        labels = sample.labels
+        if moved is not None:
+            is_known = (moved > 0) if visible is None else (moved > 0) & visible[0]
+            labels = (moved - 1).where(is_known, self.ignore_index)
+        return Batch(sample.ids, image, object_mask, labels, visible)
 
     def __call__(self, view: View, key: int = 0) -> View:
         """A view, a function of `key` alone; of a few the first that shows a pixel with data. Hidden pixels are black.
@@ -155,8 +167,10 @@ class Transform:
                 f"{self} must return images {expected} of {view.image.dtype}, got {found} of {seen.image.dtype}; let "
                 "it end with a crop or a resizing to data.image_size, and change no types."
             )
-        if (mask := tuple(seen.object_mask.shape)) != (1, *expected[1:]):
-            raise InputError(f"{self} must move masks as their image, {expected}, got {mask}; change its steps.")
+        for mask in (seen.object_mask, seen.labels):
+            if mask is not None and tuple(mask.shape[-2:]) != expected[1:]:
+                found = tuple(mask.shape)
+                raise InputError(f"{self} must move masks as their image, {expected}, got {found}; change its steps.")
         return seen
 
 

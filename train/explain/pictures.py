@@ -90,7 +90,8 @@ def square_picture(name: str, whole: Tensor, known: Tensor | None, image_size: i
     Raises:
         InputError: no pixel of the square is visible, by `known`, (1, H, W) bool.
     """
-    seen, _, known = Transform("none", image_size)(View(whole, torch.zeros_like(whole[:1], dtype=torch.bool), known))
+    view = View(whole, torch.zeros_like(whole[:1], dtype=torch.bool), known)
+    seen, _, known, _ = Transform("none", image_size)(view)
     if known is not None and not known.any():
         raise InputError(f"no pixel of '{name}' is visible in the square at its centre; choose another picture.")
     nothing = np.zeros(seen.shape[1:], dtype=np.bool_)

@@ -92,7 +92,8 @@ class Pictures(Dataset[Batch]):
         """
         file = self.files[index]
         image, known = self.reading.read(file.path, file.name.as_posix())
-        image, nothing, visible = self.view(View(image, torch.zeros_like(image[:1], dtype=torch.bool), known))
+        view = View(image, torch.zeros_like(image[:1], dtype=torch.bool), known)
+        image, nothing, visible, _ = self.view(view)
         if visible is not None and not visible.any():
             raise InputError(f"no pixel of '{file.path}' is visible in the square at its centre; leave it out.")
         return Batch(torch.tensor(id_of(file.name)), image, nothing, torch.tensor(-1), visible)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from maskrobust.augment.batch import in_unit_range
+from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.transforms import HideRegions
 from maskrobust.errors import InputError
 from maskrobust.train.cli import main
@@ -147,6 +147,29 @@ def test_nothing_hidden_and_nothing_beyond_the_image_is_blended_into_visible_pix
     assert hidden > 0
 
 
+@pytest.mark.parametrize("given", [*PIPELINES, "crop_flip", "cut", "none"], ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("holes", [False, True])
+def test_labels_move_with_the_object_by_the_nearest_and_are_ignored_where_nothing_is_seen(given, holes):
+    """Labels are those of the file, with no number in between, and lie where masks do, up to two pixels."""
+    view = sample(height=64, width=96)
+    labels = torch.where(view.object_mask[0], 9, 3)
+    labels[::16] = -7
+    visible = torch.ones_like(view.object_mask)
+    visible[:, 10:25, 30:70] = False
+    one = Batch(torch.tensor(5), view.image, view.object_mask, labels, visible if holes else None)
+    transform, found = Transform(given, SIZE, ignore_index=-7), list[int]()
+    for key in range(4):
+        seen = transform.of_sample(one, seed=0, epoch=key)
+        shown = seen.known[0]
+        assert {*seen.labels.unique().tolist()} <= {3, 9, -7} and (seen.labels[~shown] == -7).all()
+        mask = seen.object_mask.float()
+        same = F.max_pool2d(mask, 5, 1) == -F.max_pool2d(-mask, 5, 1)  # without the frame of two pixels
+        within = F.pad(same[0], (2, 2, 2, 2)) & shown & (seen.labels != -7)
+        assert torch.equal((seen.labels == 9)[within], seen.object_mask[0][within])
+        found += seen.labels.unique().tolist()
+    assert {3, 9, -7} == {*found}
+
+
 def test_five_bands_of_floats_go_through_light_and_keep_their_order():
     view = sample(bands=5, dtype=torch.float32)
     view = view._replace(image=view.image * torch.tensor([1.0, 0.9, 0.5, 0.2, 0.1])[:, None, None])
@@ -239,7 +262,7 @@ def test_a_copy_for_a_loader_process_that_is_no_fork_gives_the_same(given):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("crop_flop", r"must be crop_flip, none, light, .* got 'crop_flop' .*\(did you mean crop_flip\?\)"),
+        ("crop_flop", r"must be crop_flip, cut, none, light, .* got 'crop_flop' .*\(did you mean crop_flip\?\)"),
         ("no_module.at_all", "No module named 'no_module'"),
         ("missing.yaml", "'missing.yaml' does not exist"),
         (f"{__name__}.as_numpy_array", "must be a transform of albumentations or of torchvision.*got numpy.ndarray"),
