@@ -174,13 +174,13 @@ class LayerMasking(nn.Module):
         _refuse_further_arguments(network)
         self._set_up(network, options, *refuse_unsupported(network, options))
 
-    def _set_up(self, network: nn.Module, options: MaskingOptions, axes: list[int], is_tried: bool) -> None:
+    def _set_up(self, network: nn.Module, options: MaskingOptions, axes: list[int], tried_modes: set[bool]) -> None:
         super().__init__()
         # No module of this one: all that it holds is held here as well, under the same names.
         self.__dict__.update({name: vars(network)[name] for name in _SHARED}, network=network)
         self.network: nn.Module
         self.options = options
-        self._axes, self._is_tried = axes, is_tried
+        self._axes, self._tried_modes = axes, tried_modes
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
         self._guarded_kinds: set[Hashable] = {None}
         self._known_to_join: dict[Hashable, bool] = {}
@@ -370,7 +370,8 @@ class LayerMasking(nn.Module):
             ask_for_rules(modules)
             with masks_kept(modules), _uncompiled(modules):
                 kind = _kind_of_pass(images, modules)
-                is_guarded = not self._is_tried or kind not in self._guarded_kinds
+                is_tried = self._tried_modes.issuperset([module.training for module in modules])
+                is_guarded = not is_tried or kind not in self._guarded_kinds
                 output = run_located(self.network, images, is_guarded=is_guarded)
                 self._guarded_kinds.add(kind)
                 return finish(output)
@@ -422,7 +423,7 @@ class LayerMasking(nn.Module):
         if padding == self.options.padding:
             return self
         other = LayerMasking.__new__(LayerMasking)
-        other._set_up(self.network, dataclasses.replace(self.options, padding=padding), self._axes, self._is_tried)
+        other._set_up(self.network, dataclasses.replace(self.options, padding=padding), self._axes, self._tried_modes)
         return other
 
     def __prepare_scriptable__(self) -> NoReturn:

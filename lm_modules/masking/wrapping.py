@@ -29,7 +29,7 @@ _CONVOLUTIONS = {count: (getattr(nn, f"Conv{count}d"), getattr(nn, f"ConvTranspo
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> tuple[list[int], bool]:
+def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> tuple[list[int], set[bool]]:
     """Refuse a network whose forward pass calls an operation that layer masking cannot compute.
 
     The forward pass runs once in eval and once in training mode, on a twin whose tensors have no values: neither the
@@ -41,7 +41,7 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> tuple[lis
         options: of masking.
 
     Returns:
-        How many axes its images may have, and whether both passes got through to the end.
+        How many axes its images may have, and in which modes, training or not, a pass got through to the end.
 
     Raises:
         UnsupportedNetworkError: an operation on masked features has no rule, or none that computes it; the message
@@ -49,8 +49,8 @@ def refuse_unsupported(network: nn.Module, options: MaskingOptions) -> tuple[lis
     """
     ask_for_rules(network.modules())
     with _random_states_kept():
-        (steps, axes), (trained, _) = (_try_sizes(network, options, training=training) for training in (False, True))
-    return [2 + each for each in axes], min(steps, trained) >= 0
+        tries = {training: _try_sizes(network, options, training=training) for training in (False, True)}
+    return [2 + each for each in tries[False][1]], {training for training, (steps, _) in tries.items() if steps >= 0}
 
 
 def count_steps(network: nn.Module, options: MaskingOptions) -> int:

@@ -14,6 +14,7 @@ from timm.layers.space_to_depth import SpaceToDepth
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import get_overridable_functions, get_testing_overrides
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 import maskrobust
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError, masking_rule, rules
@@ -224,6 +225,33 @@ def test_what_loses_the_mask_in_a_kind_of_pass_that_wrapping_does_not_try_is_ref
     for _ in range(2):
         with torch.set_grad_enabled(differentiates):
             refuse(lambda: masked(draw_images(size=size), holes(size)), ["without their mask", "'0.1'"])
+
+
+class KnowsTheGuard(nn.Module):
+    """Keeps whether what torch computes below its functions is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_guarded = []
+
+    def forward(self, x):
+        self.is_guarded.append(_get_current_dispatch_mode() is not None)
+        return x
+
+
+def test_only_passes_in_a_mode_that_wrapping_could_not_try_are_guarded_each_time():
+    cumulative = nn.BatchNorm2d(16, momentum=None)  # asks for a value, how many batches there were, in training mode
+    masked = LayerMasking(classifier(layer := KnowsTheGuard(), cumulative))
+    for training, expected in ((False, [True, False, False]), (True, [True] * 3), (False, [True, False, False])):
+        masked.train(training)
+        for _ in range(3):
+            masked(draw_images(size=32), holes(32))
+        assert [layer.is_guarded.pop() for _ in range(3)][::-1] == expected
+        masked = LayerMasking(masked.network)
+    layer.train()  # alone
+    for _ in range(2):
+        masked(draw_images(size=32), holes(32))
+    assert layer.is_guarded[-2:] == [True] * 2
 
 
 def flip(_operation, x, *_args):
