@@ -4,7 +4,7 @@
 
 runs each seed that has no OUT/SEED.json yet, and prints the table over all seeds in OUT.
 
-PatchCore is that of the page, on maps of EfficientNet-Lite0 (weights as in docs/imagenet-networks.md). Pictures are
+PatchCore is that of the page, on maps of EfficientNet-Lite0 (weights as in docs/research-networks.md). Pictures are
 crops of 128 px of scikit-image's brick, grass and gravel. The left half of a texture gives 12 normal pictures to
 remember, and the right half 12 normal and 12 defective ones for the test. A defect is a disc, 24 px wide, of which 30 %
 is scikit-image's coffee, a photograph in colour, and the rest the texture. A stamp of 32 x 64 px with random blocks

@@ -3,7 +3,7 @@
 python docs/studies/hole_picture.py docs timm/tf_efficientnet_lite0:pretrained timm/tf_efficientnet_lite1:pretrained
 
 The first shows what the first network predicts for a hole, the second the features inside a hole, and the third what
-all networks predict with a quarter of the patches hidden, under each masking method. docs/imagenet-networks.md has the
+all networks predict with a quarter of the patches hidden, under each masking method. docs/research-networks.md has the
 averages.
 
 Objects come from Debian's package tuxpaint-stamps-default, photographs around them from scikit-image. View and scene of

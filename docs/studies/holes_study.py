@@ -1,4 +1,4 @@
-"""The study of docs/imagenet-networks.md: six planned comparisons of ways to hide pixels, on three networks.
+"""The study of docs/research-networks.md: six planned comparisons of ways to hide pixels, on three networks.
 
     python docs/studies/holes_study.py OUT timm/tf_efficientnet_lite0:lite0.safetensors \
         timm/tf_efficientnet_lite1:lite1.safetensors open-nsfw.onnx

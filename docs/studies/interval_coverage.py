@@ -1,4 +1,4 @@
-"""How often the intervals of the outline pull in docs/imagenet-networks.md hold the true mean, by simulation.
+"""How often the intervals of the outline pull in docs/research-networks.md hold the true mean, by simulation.
 
 python docs/studies/interval_coverage.py
 

@@ -1,9 +1,9 @@
-"""The study of docs/results-explanations.md: is LIME much better under layer masking than under black and grey?
+"""The study of docs/research-explanations.md: is LIME much better under layer masking than under black and grey?
 
     python docs/studies/lime_claim.py OUT lite0.safetensors lite1.safetensors [--until HH:MM]
 
 explains every picture that has no file in OUT yet, until that time, and prints the tables. Two networks with
-ImageNet's weights (as in docs/imagenet-networks.md) explain the probability of the true class by the layer masking
+ImageNet's weights (as in docs/research-networks.md) explain the probability of the true class by the layer masking
 paper's protocol: queries show half of the segments, and one shows all. A picture is cut in two ways, by SLIC into about
 49 segments and into 49 patches of 32 px, and asked 400 times for each cut, network and method. Pictures are `Cutouts`
 of seed 1, which no earlier study has shown, in a drawn order. Those count that both networks recognise with nothing

@@ -1,4 +1,4 @@
-"""Whether masked pre-training teaches the outlines of objects: the last section of docs/results-pretraining.md.
+"""Whether masked pre-training teaches the outlines of objects: the last section of docs/research-pretraining.md.
 
     python docs/studies/outlines_taught.py runs/taught --seeds 1 2 3 4 5
 

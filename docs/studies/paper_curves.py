@@ -1,4 +1,4 @@
-"""The paper's curves, for docs/imagenet-networks.md: what is left of the answers while more and more is hidden.
+"""The paper's curves, for docs/research-networks.md: what is left of the answers while more and more is hidden.
 
     python docs/studies/paper_curves.py OUT timm/tf_efficientnet_lite0:lite0.safetensors \
         timm/tf_efficientnet_lite1:lite1.safetensors

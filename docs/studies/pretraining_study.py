@@ -1,4 +1,4 @@
-"""What pre-training with random patches teaches an encoder about outlines: a table of docs/results-pretraining.md.
+"""What pre-training with random patches teaches an encoder about outlines: a table of docs/research-pretraining.md.
 
     python docs/studies/pretraining_study.py runs/outlines --photographs /usr/share/backgrounds
 

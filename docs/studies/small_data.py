@@ -1,4 +1,4 @@
-"""The study of docs/results-fine-tuned.md: what training with holes brings when there are three hundred images.
+"""The study of docs/research-training.md: what training with holes brings when there are three hundred images.
 
     python docs/studies/small_data.py runs/small_data --weights lite0.safetensors
 

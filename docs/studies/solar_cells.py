@@ -1,4 +1,4 @@
-"""Masked pre-training on solar cells, the table of docs/results-pretraining.md.
+"""Masked pre-training on solar cells, the table of docs/research-pretraining.md.
 
     python docs/studies/solar_cells.py runs/solar_cells --cells FOLDER
 

@@ -1,4 +1,4 @@
-"""The study of docs/results-scratch.md: five ways to hide pixels from a small vision transformer.
+"""The study of docs/research-holes.md: five ways to hide pixels from a small vision transformer.
 
     python docs/studies/vit_garments.py runs/vit_garments
 
