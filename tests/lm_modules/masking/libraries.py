@@ -4,6 +4,7 @@ A process of its own, since Ultralytics replaces functions of torch and OpenCV a
 import transformers into every process that has it. Networks are built from their configurations, with random weights.
 """
 
+import copy
 import json
 import os
 import re
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from maskrobust import LayerMasking, pad_batch
+from maskrobust.lm_modules.masking.morphology import hide as hide_by_zero
 
 Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
 ROOT = Path(__file__).parents[3]
@@ -40,7 +43,7 @@ def ultralytics() -> Networks:
     kinds = {"yolov8n-seg": "SegmentationModel", "yolo11n-cls": "ClassificationModel"}
     names = ("yolov5n", "yolov8n", "yolo11n", "yolo12n", "yolo26n", *kinds)
     return {
-        name: (partial(getattr(tasks, kinds.get(name, "DetectionModel")), f"{name}.yaml", verbose=False), (3, 128, 128))
+        name: (partial(getattr(tasks, kinds.get(name, "DetectionModel")), f"{name}.yaml", verbose=False), (3, 64, 64))
         for name in names
     }
 
@@ -53,14 +56,14 @@ def transformers() -> Networks:
     stages = [f"stage{at}" for at in range(1, 5)]
     upernet = {"hidden_size": 32, "use_auxiliary_head": False, "auxiliary_in_channels": 64}
     configured = {
-        "ResNet": ("ImageClassification", {"depths": depths}),
+        "ResNet": ("ImageClassification", {"depths": depths, "hidden_sizes": four, "embedding_size": 16}),
         "ConvNextV2": ("ImageClassification", {"depths": depths, "hidden_sizes": four}),
         "Segformer": (
             "SemanticSegmentation", {"depths": depths, "hidden_sizes": four, "decoder_hidden_size": 32}
         ),
         "ViT": ("ImageClassification", {"image_size": 64, "intermediate_size": 96, **vit}),
         "Dinov2": ("ImageClassification", {"image_size": 64, "patch_size": 8, **vit}),
-        "MobileNetV2": ("ImageClassification", {}),
+        "MobileNetV2": ("ImageClassification", {"depth_multiplier": 0.5}),
         "Swin": (
             "ImageClassification",
             {"image_size": 64, "embed_dim": 24, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4},
@@ -93,7 +96,7 @@ def monai() -> Networks:
         "BasicUNet": (partial(nets.BasicUNet, 2, 1, 3, features=(8, 8, 16, 16, 32, 8)), flat),
         "SegResNet": (partial(nets.SegResNet, spatial_dims=2, init_filters=8, in_channels=1, out_channels=3), flat),
         "DynUNet": (partial(nets.DynUNet, 2, 1, 3, **strides), flat),
-        "DenseNet121": (partial(nets.DenseNet121, 2, 1, 3), flat),
+        "DenseNet121": (partial(nets.DenseNet121, 2, 1, 3, block_config=(2, 2, 2, 2)), flat),
         "AttentionUnet": (partial(nets.AttentionUnet, 2, 1, 3, (8, 16, 32), (2, 2)), flat),
         "UNet, volumes": (partial(nets.UNet, 3, 1, 3, (8, 16, 32), (2, 2), num_res_units=1), volume),
     }
@@ -105,21 +108,36 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, bool]:
-    """Other hidden pixels, nothing hidden, and a step of training."""
+    """Other hidden pixels, nothing hidden, and a step of training with other hidden pixels.
+
+    NaN is what a caller leaves in hidden pixels, and layer masking draws 0 over it before the first layer. Whether each
+    layer ignores what is hidden shows where 7 is drawn instead.
+    """
     torch.manual_seed(0)
     network = make().eval()
-    masked = LayerMasking(network)
+    masked, untrained = LayerMasking(network), copy.deepcopy(network.state_dict())
     images, visible = torch.rand(2, *size), torch.ones(2, 1, *size[1:], dtype=torch.bool)
     visible[..., 16:40, 8:24] = False
-    other = images.masked_fill(~visible, torch.nan)
     with torch.no_grad():
-        found = {"NaN": equal(masked(images, visible), masked(other, visible))}
-        found["nothing hidden"] = equal(masked(images), network(images))
-    masked.train()
-    leaves = [each for each in tree_leaves(masked(other, visible)) if isinstance(each, Tensor) and each.requires_grad]
-    torch.stack([each.square().mean() for each in leaves]).sum().backward()
-    gradients = [each.grad for each in network.parameters() if each.grad is not None]
-    return {**found, "training": bool(gradients) and all(bool(each.isfinite().all()) for each in gradients)}
+        nothing_hidden = equal(masked(images), network(images))
+    answers, trained = [], []
+    for value, hide in ((torch.nan, hide_by_zero), (0.5, lambda images, visible: images.masked_fill(~visible, 7.0))):
+        network.load_state_dict(untrained)
+        given, step = images.masked_fill(~visible, value), torch.optim.SGD(network.parameters(), 0.01)
+        with patch("maskrobust.lm_modules.masking.layer_masking.hide", hide):
+            with torch.no_grad():
+                answers.append(masked.eval()(given, visible))
+            torch.manual_seed(1)
+            leaves = [each for each in tree_leaves(masked.train()(given, visible)) if isinstance(each, Tensor)]
+        torch.stack([each.square().mean() for each in leaves if each.requires_grad]).sum().backward()
+        step.step()
+        step.zero_grad()
+        trained.append(copy.deepcopy(network.state_dict()))
+    is_finite = all(bool(each.isfinite().all()) for each in trained[0].values())
+    return {
+        "hidden pixels": equal(*answers), "nothing hidden": nothing_hidden,
+        "training": is_finite and equal(*trained) and not equal(untrained, trained[0]),
+    }  # fmt: skip
 
 
 def recipes() -> dict[str, Any]:
