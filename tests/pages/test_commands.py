@@ -121,7 +121,7 @@ def test_every_command_of_a_page_runs(page, folder):
 
 
 def test_a_sweep_gives_options_that_fit_knows(folder):
-    (sweep,) = (yaml.safe_load(each.text) for each in blocks(ROOT / "docs/tuning.md") if each.language == "yaml")
+    (sweep,) = (yaml.safe_load(each.text) for each in blocks(ROOT / "docs/running.md") if each.language == "yaml")
     chosen = {name: one["values"][-1] if "values" in one else one["max"] for name, one in sweep["parameters"].items()}
     *words, last = sweep["command"]
     assert last == "${args}"  # which an agent of W&B replaces by --NAME=VALUE

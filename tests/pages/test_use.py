@@ -1,6 +1,7 @@
-"""The service and the browser's page of docs/use.md, asked as over HTTP and in a real browser."""
+"""The service of docs/use.md and docs/browser.html, asked as over HTTP and in a real browser."""
 
 import io
+import shutil
 import sys
 import threading
 from functools import partial
@@ -66,8 +67,7 @@ def tab(tmp_path, monkeypatch, browser):
     get = f"npm install --ignore-scripts --prefix {packages} onnxruntime-web"
     require_component(packages / "node_modules/onnxruntime-web", get)
     (tmp_path / "node_modules").symlink_to(packages / "node_modules")
-    (text,) = (each.text for each in blocks(USE) if each.language == "html")
-    (tmp_path / "index.html").write_text(text)
+    shutil.copy(ROOT / "docs/browser.html", tmp_path / "index.html")
     shown, names = Preprocessing((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), SIZE, crop=0.5), ["<b>&amp;", *"bcdef"]
     network = TrainedNetwork("net", seeded(lambda: randomise(nn.Sequential(*LAYERS))), shown, 6, class_names=names)
     monkeypatch.setattr(loading, "load_network", lambda _: network)
