@@ -104,6 +104,30 @@ def load_network(
     return network.configured(preprocessing=network.preprocessing.with_changes(preprocess)) if preprocess else network
 
 
+def segmenter_of(name: str) -> str | None:
+    """The file of a `MaskRobustSegmenter` that a name of `load_network` has; None where it has none.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    path = name if Path(name).is_file() else name.partition(":")[2]
+    return path if Path(path).is_file() and "ignore_index" in _hyper_parameters_in(path) else None
+
+
+def load_segmentation_network(name: str) -> TrainedNetwork:
+    """As `load_network`, of a checkpoint of a `MaskRobustSegmenter`: FILE, or my_module.MyNet:FILE.
+
+    Pictures keep their size.
+
+    Raises:
+        MissingFileError, InputError: there is no such file, or it holds something else.
+    """
+    from maskrobust.lm_modules.training.segmenter import MaskRobustSegmenter  # imports Lightning
+
+    own = None if Path(name).is_file() else name.partition(":")[0]
+    return MaskRobustSegmenter.from_checkpoint(segmenter_of(name) or name, own).trained_network(name)
+
+
 def _load(name: str, num_classes: int | None) -> TrainedNetwork:
     check_name(name)
     if name.startswith(HUB_PREFIX):
@@ -161,6 +185,10 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
             f"'{path}' must hold a classifier, but is of a pre-training, which trains no head; fine-tune it first, by "
             "'maskrobust fit --model.weights'."
         )
+    if segmenter_of(path):
+        from maskrobust.lm_modules.training.classifier_arguments import about_segmenter
+
+        raise InputError(about_segmenter(path))
     load_weights(network, path)
     count = (_classes_in(path) if origin.is_own_class else None) or _outputs_of(network, name)
     origin = origin._replace(colours_are_assumed=not (isinstance(saved, Mapping) and {"mean", "std"} <= saved.keys()))

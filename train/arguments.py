@@ -83,14 +83,12 @@ def next_line(*arguments: str) -> str:
     return f"next: {shlex.join([program, *arguments])}"
 
 
-def next_prediction(network: str, data: object, folder: str | Path) -> str:
-    """The line that says how to predict files by a network's name, with holes told as in `data`, to a CSV file."""
+def next_prediction(network: str, data: object, out: str | Path) -> str:
+    """The line that says how to predict files by a network's name, with holes told as in `data`."""
     reading = getattr(data, "reading", None)
     given = None if reading is None else "MASKS" if reading.beside_files else reading.given
     visible = [] if given is None else ["--data.visible", given if isinstance(given, str) else json.dumps(given)]
-    return next_line(
-        "predict", "--network", network, "--images", "IMAGES", *visible, "--out", f"{folder}/new_predictions.csv"
-    )
+    return next_line("predict", "--network", network, "--images", "IMAGES", *visible, "--out", str(out))
 
 
 def check_networks(arguments: Sequence[str]) -> None:

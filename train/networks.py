@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from maskrobust.augment import HoleBank, SilhouetteBank
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.loading import load_network
+from maskrobust.lm_modules.loading import load_network, load_segmentation_network
 from maskrobust.lm_modules.networks.class_matching import match_classes
 from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNetwork
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
@@ -29,6 +29,7 @@ def load_for(
     are_outputs_given: bool = False,
     image_size: int | None = None,
     may_crop: bool = False,
+    of_pixels: bool = False,
 ) -> TrainedNetwork:
     """Load a network by its name.
 
@@ -44,6 +45,7 @@ def load_for(
         are_outputs_given: whether a file gives each class an output.
         image_size: side of pictures from files, in pixels.
         may_crop: whether pictures are read for this network alone, so that `preprocess` may have a crop.
+        of_pixels: whether it is one that classifies pixels.
 
     Raises:
         MissingFileError, InputError: the network cannot be loaded, or a crop is given.
@@ -53,6 +55,8 @@ def load_for(
             "a crop is made where a photograph is read, and is the same for all networks; leave it out of --preprocess."
         )
     num_classes = None if data is None or are_outputs_given else data.num_classes or None
+    if of_pixels:
+        return load_segmentation_network(name).configured(precision=precision)
     network = load_network(name, preprocess, num_classes=num_classes).configured(precision=precision)
     assumed = network.origin is not None and network.origin.colours_are_assumed
     if assumed and not {"mean", "std"} <= {*(preprocess or {})}:
@@ -83,7 +87,7 @@ def load_networks(
         precision: precision of the computation.
         classes: the file that gives each class of the data an output; see `read_classes`.
         only_present: leave outputs out that are no class of the data.
-        options: preprocess and image_size; see `load_for`.
+        options: preprocess, image_size and of_pixels; see `load_for`.
 
     Raises:
         MissingFileError, InputError: a file or a network cannot be loaded, or a network lacks a class of the data.

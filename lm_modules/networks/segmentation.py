@@ -22,7 +22,12 @@ class SegmentationNetwork(TrainedNetwork):
     """As `TrainedNetwork`, for networks that return logits of each pixel, (B, number of outputs, H, W).
 
     They may lie under "out" of a dictionary, as torchvision's do.
+
+    Attributes:
+        ignore_index: label of pixels that have none in the data of its training.
     """
+
+    ignore_index: int = 255
 
     def _select(self, found: object) -> Tensor:
         logits = self._as_float(found["out"] if isinstance(found, Mapping) and "out" in found else found)

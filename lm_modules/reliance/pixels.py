@@ -3,14 +3,18 @@
 Distances are in pixels between centres, rounded up, to the nearest hidden pixel: a pixel beside a hole has distance 1.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from maskrobust.augment import Batch, blobs, fold_in, sample_keys
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.methods import MaskingMethod
-from maskrobust.lm_modules.reliance.arrays import IntArray
+from maskrobust.lm_modules.networks.segmentation import SegmentationNetwork
+from maskrobust.lm_modules.reliance.arrays import IntArray, check_finite
 from maskrobust.lm_modules.training.processes import counts_of_pixels
 
 EDGES = (2, 5, 10)
@@ -23,21 +27,32 @@ ANYWHERE = "any"
 """In place of a band: all visible pixels."""
 
 PAINTS: tuple[MaskingMethod, ...] = ("black", "mean", "random_colour", "uniform_noise")
-"""Fills with which `changed_by_paint` paints the same hole."""
+"""Fills with which the same hole is painted to count what changes."""
+
+_WHOLE = "with nothing hidden"
 
 
 class PixelCounts(NamedTuple):
-    """Numbers of pixels in N images, sorted by id, each id once.
+    """Numbers of pixels in N images, each with an id of its own.
 
     Attributes:
-        ids: (N,) int64, ascending.
+        ids: (N,) int64.
         objects: (N,) int64, which object each image shows.
-        counts: (N, C) int64; what the C numbers are, a measure of pixels says.
+        counts: (N, ...) int64; what they are, a measure of pixels says.
     """
 
     ids: IntArray
     objects: IntArray
     counts: IntArray
+
+    def within(self, distance: str) -> "PixelCounts":
+        """Those at some distances of counts (N, number of bands, ...): one of `BANDS`, or `ANYWHERE`."""
+        found = self.counts.sum(axis=1) if distance == ANYWHERE else self.counts[:, BANDS.index(distance)]
+        return self._replace(counts=found)
+
+
+Key = tuple[str, MaskingMethod, float]
+"""A network, a masking method, and the fraction of the image that is hidden; `PAINTS` as a whole are the method ""."""
 
 
 def bands_of(visible: Tensor) -> Tensor:
@@ -76,7 +91,7 @@ def counts_by_band(predicted: Tensor, targets: Tensor, bands: Tensor, num_classe
     return torch.stack([counts_of_pixels(predicted, of, num_classes) for of in each], dim=1)
 
 
-def changed_by_paint(predicted: Tensor, bands: Tensor) -> Tensor:
+def counts_of_changed(predicted: Tensor, bands: Tensor) -> Tensor:
     """How many visible pixels have more than one class under several paints of the same hole, of how many.
 
     Args:
@@ -89,3 +104,78 @@ def changed_by_paint(predicted: Tensor, bands: Tensor) -> Tensor:
     changes = (predicted != predicted[0]).any(dim=0)
     within = torch.stack([bands == band for band in range(len(BANDS))], dim=1)
     return torch.stack([within & changes[:, None], within], dim=-1).sum(dim=(2, 3))
+
+
+@torch.inference_mode()
+def count_pixels(
+    networks: Mapping[str, SegmentationNetwork],
+    methods: Sequence[MaskingMethod],
+    hidden_fractions: Sequence[float],
+    batch: Batch,
+    *,
+    seed: int = 0,
+) -> dict[Key, IntArray]:
+    """Count the pixels of a batch behind holes of the family `blobs`, which depend on (seed, sample id) alone.
+
+    Args:
+        networks: networks that classify pixels, by name, on the device of the batch.
+        methods: masking methods.
+        hidden_fractions: fractions of the image that are hidden; pixels without data are hidden, too.
+        batch: images with labels (B, H, W).
+        seed: of the holes.
+
+    Returns:
+        For each network, method and fraction `counts_by_band`, and under the method "" `counts_of_changed`.
+
+    Raises:
+        InputError: labels are no class for each pixel, or of a class that there is not, images have other bands, or
+            logits are not finite.
+    """
+    keys, found = sample_keys(seed, batch.ids), dict[Key, IntArray]()
+    holes, paints = fold_in(keys, 0), fold_in(keys, 1)
+    for fraction in hidden_fractions:
+        drawn = blobs(holes, *batch.images.shape[2:], hidden_fraction=(fraction, fraction))
+        visible = drawn & batch.known
+        bands = bands_of(visible)
+        for name, network in networks.items():
+            targets = _targets(batch, visible, network)
+            answers = _answers(network, dict.fromkeys((*methods, *PAINTS)), batch.images, visible, paints)
+            for method in methods:
+                counts = counts_by_band(answers[method], targets, bands, network.num_classes)
+                found[name, method, fraction] = counts.cpu().numpy()
+            painted = torch.stack([answers[each] for each in PAINTS])
+            found[name, "", fraction] = counts_of_changed(painted, bands).cpu().numpy()
+    return found
+
+
+def _answers(
+    network: SegmentationNetwork, methods: Iterable[MaskingMethod], images: Tensor, visible: Tensor, keys: Tensor
+) -> dict[MaskingMethod, Tensor]:
+    """The class of each pixel, (B, H, W) int64, under each method; asked once where nothing is hidden."""
+
+    def classes(method: MaskingMethod) -> Tensor:
+        logits = network(images) if method == _WHOLE else network.predictor(method)(images, visible, keys)
+        check_finite(logits.movedim(1, -1)[visible[:, 0]], (network.name, method), "visible pixels")
+        return logits.argmax(dim=1)
+
+    if visible.all():
+        return dict.fromkeys(methods, classes(_WHOLE))
+    return {method: classes(method) for method in methods}
+
+
+def _targets(batch: Batch, visible: Tensor, network: SegmentationNetwork) -> Tensor:
+    """Labels (B, H, W) of visible pixels that have one, and -1 elsewhere."""
+    expected = (len(batch.ids), *batch.images.shape[2:])
+    if batch.labels.shape != expected or batch.images.shape[1] != len(network.preprocessing.mean):
+        raise InputError(
+            f"'{network.name}' classifies pixels, and needs images of {len(network.preprocessing.mean)} bands with "
+            f"labels {expected}, got images {tuple(batch.images.shape)} and labels {tuple(batch.labels.shape)}; name "
+            "other data."
+        )
+    targets = batch.labels.where(visible[:, 0] & (batch.labels != network.ignore_index), -1)
+    if not -1 <= int(targets.min()) <= int(targets.max()) < network.num_classes:
+        raise InputError(
+            f"labels must be classes from 0 to {network.num_classes - 1}, or {network.ignore_index} where there is "
+            f"none, got {int(targets.min())} to {int(targets.max())}; name all classes."
+        )
+    return targets

@@ -116,13 +116,24 @@ GONE_ARGUMENTS = ("worst_of", "mask_ramp")
 """What checkpoints of versions 0.2.0 and 0.3.0 name, whose values change the masks of a training alone."""
 
 
-def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[str, Any]:
+def about_segmenter(path: str) -> str:
+    """What is said of a segmenter's checkpoint where a classifier is needed."""
+    return (
+        f"'{path}' must hold a classifier, but is of a MaskRobustSegmenter, which answers for each pixel; evaluate and "
+        "predict take it, and in Python MaskRobustSegmenter.from_checkpoint(path).trained_network() loads it."
+    )
+
+
+def arguments_in(
+    checkpoint: Mapping[str, Any], kind: type, path: str, architecture: str | None = None
+) -> dict[str, Any]:
     """The arguments that a classifier or segmenter is rebuilt with from its checkpoint, which holds its weights.
 
     Args:
         checkpoint: content of a Lightning checkpoint.
         kind: its class.
         path: the file, for messages.
+        architecture: the user's own class or function in place of the architecture; None for what the file says.
 
     Returns:
         By name, without mask families, fills and objectives that are not registered.
@@ -134,26 +145,25 @@ def arguments_in(checkpoint: Mapping[str, Any], kind: type, path: str) -> dict[s
     named = saved.items() if isinstance(saved, Mapping) else ()
     arguments = {name: value for name, value in named if name not in ("_instantiator", *GONE_ARGUMENTS)}
     is_ours = "state_dict" in checkpoint and arguments.keys() <= inspect.signature(kind).parameters.keys()
-    architecture = arguments.get("architecture")
+    given, architecture = architecture, architecture or arguments.get("architecture")
     own = architecture.get("class_path") if isinstance(architecture, Mapping) else architecture
-    if is_ours and (isinstance(architecture, Mapping) or (isinstance(own, str) and is_own_class(own))):
+    is_own = isinstance(architecture, Mapping) or (isinstance(own, str) and is_own_class(own))
+    if is_ours and is_own and given is None:
         raise InputError(
             f"'{path}' is the checkpoint of a network of its own class ('{own}'), which "
             "is not imported because a file names it; if you trust it, name it yourself, or a function that makes "
             f"it, as in {own}:{path}."
         )
     if not is_ours and "ignore_index" in arguments:
-        raise InputError(
-            f"'{path}' must hold a classifier, but is of a MaskRobustSegmenter, which answers for each pixel; load it "
-            "in Python, as in MaskRobustSegmenter.from_checkpoint(path).trained_network()."
-        )
+        raise InputError(about_segmenter(path))
     if not is_ours or not isinstance(architecture, str):
         raise InputError(
             f"'{path}' is not the checkpoint of a {kind.__name__} with an architecture given by name; name the "
             f"architecture of its weights as well, as in resnet50:{path}."
         )
     check_options(arguments.get("architecture_options"), path)
-    return {name: value for name, value in arguments.items() if _is_registered(name, value)} | {"weights": None}
+    kept = {name: value for name, value in arguments.items() if _is_registered(name, value)}
+    return {**kept, "architecture": architecture, "weights": None}
 
 
 def _is_registered(argument: str, value: object) -> bool:

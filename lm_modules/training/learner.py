@@ -93,18 +93,23 @@ class MaskedLearner(TrainingModule):
         self._compiled: CompiledNetwork | None = None
 
     @classmethod
-    def from_checkpoint(cls, path: str) -> Self:
+    def from_checkpoint(cls, path: str, architecture: str | None = None) -> Self:
         """Rebuild a learner from its Lightning checkpoint; nothing in the file is executed or imported.
 
         A mask family, fill or objective of the training that is not registered, such as an own one that nobody has
         imported, is replaced by the default: the network can be measured without it.
+
+        Args:
+            path: the file.
+            architecture: a class or function of your own that makes the network, as in "my_module.MyNet"; None for the
+                architecture that the file names, which is no such class.
 
         Raises:
             MissingFileError, InputError: the file is missing, unreadable, or not a checkpoint of this class with an
                 architecture given by name.
         """
         checkpoint = read_checkpoint(path)
-        arguments = arguments_in(checkpoint, cls, path)
+        arguments = arguments_in(checkpoint, cls, path, architecture)
         weights = plain_tensors(checkpoint["state_dict"], path)
         with building_from(path):
             learner = cls(**arguments)

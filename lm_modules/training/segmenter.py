@@ -183,6 +183,13 @@ class MaskRobustSegmenter(MaskedLearner):
         logits = self._clean_logits(batch, sample_keys(0, batch.ids))
         self._log_iou("test/iou", batch, logits, self.targets(batch, batch.known))
 
+    def trained_network(self, name: str = "the network") -> SegmentationNetwork:
+        """See `MaskedLearner.trained_network`; this one knows `ignore_index`, too."""
+        found = super().trained_network(name)
+        assert isinstance(found, SegmentationNetwork)
+        found.ignore_index = self.hparams["ignore_index"]
+        return found
+
     def _log_iou(self, name: str, batch: Batch, logits: Tensor, targets: Tensor) -> None:
         counts = counts_of_pixels(logits.argmax(dim=1), targets, self.num_classes)
         self._log_mean(name, batch, counts, prog_bar=True)

@@ -1,14 +1,14 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from maskrobust.errors import check_at_least, check_distinct
+from maskrobust.errors import InputError, check_at_least, check_distinct
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
@@ -98,9 +98,40 @@ class EvaluationConfig:
         return find_device(self.device)
 
     @cached_property
+    def of_pixels(self) -> bool:
+        """Whether the networks classify pixels.
+
+        Raises:
+            InputError: some do, and others do not; or an option is given that is about classes of whole images.
+        """
+        from maskrobust.lm_modules.loading import segmenter_of  # here: the help does without
+
+        kinds = [segmenter_of(name) is not None for name in self.network]
+        if not any(kinds):
+            return False
+        if not all(kinds):
+            raise InputError(
+                f"networks to compare must all classify pixels, or none, but '{self.network[kinds.index(True)]}' does "
+                f"and '{self.network[kinds.index(False)]}' does not; evaluate them apart."
+            )
+        defaults = replace(FULL_PLAN, hidden_fractions=self.plan.hidden_fractions)
+        of_images = [name for name in ("quick", "preprocess", "predictions") if getattr(self, name)]
+        of_images += [f"plan.{each.name}" for each in fields(self.plan) if _differ(self.plan, defaults, each.name)]
+        if of_images:
+            raise InputError(
+                f"a network that classifies pixels is evaluated by methods and plan.hidden_fractions, got "
+                f"{of_images[0]}, which is for networks that classify images; leave that out."
+            )
+        return True
+
+    @cached_property
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What is asked under each masking method; see `ReliancePlan.under`."""
         return {method: self.plan.under(method) for method in self.methods}
+
+
+def _differ(plan: ReliancePlan, other: ReliancePlan, name: str) -> bool:
+    return bool(getattr(plan, name) != getattr(other, name))
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:

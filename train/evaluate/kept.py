@@ -1,7 +1,7 @@
 """Keep what networks answer about each batch, so that an evaluation that was stopped goes on."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,6 +49,20 @@ def _all_of(network: TrainedNetwork) -> str:
     return f"{network} {code} {network.preprocessing} {digest(dict(network.named_buffers()) | network.state_dict())}"
 
 
+def folder_of(store: Store, config: EvaluationConfig, batch: Batch, make: Callable[[Batch, Path], object]) -> Path:
+    """The folder with what everyone answers about a batch, made where the batch was not asked about already.
+
+    Args:
+        store: that of `answer_store`.
+        config: whose data have loaded the batch, and on whose device the networks are.
+        batch: on the CPU.
+        make: asks about the batch, on that device, and writes the answers into a folder.
+    """
+    tensors = {name: each for name, each in batch._asdict().items() if each is not None}
+    key = digest({**tensors, "objects": config.data.object_of(batch.ids)})
+    return store.get_or_make(key, lambda folder: make(batch.to(config.torch_device), folder))
+
+
 def ask_once(
     store: Store, measurement: Measurement[NetworkAndMethod], config: EvaluationConfig, batch: Batch
 ) -> dict[NetworkAndMethod, Outcomes]:
@@ -57,16 +71,14 @@ def ask_once(
     Args:
         store: that of `answer_store`.
         measurement: asks the networks.
-        config: whose data have loaded the batch, and on whose device the networks are.
+        config: as of `folder_of`.
         batch: on the CPU.
     """
-    tensors = {name: each for name, each in batch._asdict().items() if each is not None}
-    key = digest({**tensors, "objects": config.data.object_of(batch.ids)})
     files = {name: f"{number}.npz" for number, name in enumerate(measurement.asked)}
 
-    def make(folder: Path) -> None:
-        for name, outcomes in measurement.ask(batch.to(config.torch_device)).items():
+    def make(on_device: Batch, folder: Path) -> None:
+        for name, outcomes in measurement.ask(on_device).items():
             outcomes.save(folder / files[name])
 
-    folder = store.get_or_make(key, make)
+    folder = folder_of(store, config, batch, make)
     return {name: Outcomes.load(folder / file) for name, file in files.items()}

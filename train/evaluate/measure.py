@@ -51,6 +51,7 @@ def load(config: EvaluationConfig) -> dict[str, TrainedNetwork]:
         classes=config.classes,
         only_present=config.answers == "present",
         preprocess=config.preprocess,
+        of_pixels=config.of_pixels,
     )
     under_methods(networks, config.plans)  # which refuses what layer masking cannot read
     return networks
@@ -93,14 +94,7 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
     Raises:
         InputError: processes have different data, or a process has ended.
     """
-    device, data = config.torch_device, config.data
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    on_device = {name: network.to(device) for name, network in networks.items()}
-    with first_of_each_machine_first():
-        data.prepare_data()
-    data.setup_split(config.split)
-    _check_alike(on_device, data.whole_split(config.split))
+    data, on_device = config.data, set_up(config, networks)
     with stage(progress, "reading object masks"):
         bank = _read_bank(data, config.split)
     if bank is not None and bank.seem_inverted():
@@ -127,6 +121,19 @@ def ask(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], progre
             holes = read_holes(own, config.seed)
     runs = _ask(config, on_device, bank, own, progress)
     return None if runs is None else Answered(runs, config.plans, own, holes, tuple(left_out))
+
+
+def set_up(config: EvaluationConfig, networks: Mapping[str, TrainedNetwork]) -> dict[str, TrainedNetwork]:
+    """The networks on the device, once the data are there and set up for the split, alike on all processes."""
+    device, data = config.torch_device, config.data
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    on_device = {name: network.to(device) for name, network in networks.items()}
+    with first_of_each_machine_first():
+        data.prepare_data()
+    data.setup_split(config.split)
+    _check_alike(on_device, data.whole_split(config.split))
+    return on_device
 
 
 def _check_alike(networks: Mapping[str, TrainedNetwork], batches: Iterable[Batch]) -> None:
@@ -193,28 +200,41 @@ def _outlines(batch: Batch) -> Batch:
     return Batch(batch.ids[annotated], nothing, batch.object_mask[annotated], batch.labels[annotated])
 
 
+def about_batches(config: EvaluationConfig, progress: Progress, ask_about: Callable[[Batch], Found]) -> list[Found]:
+    """What is found about each batch, in order, on the first process; each asks about its part.
+
+    Args:
+        config: what is measured; its data are set up.
+        progress: told about every batch.
+        ask_about: asks about a batch on the CPU.
+    """
+    batches, wanted, count = _asked_batches(config)
+    images = _shown(progress, numbered_batches(batches, _own_part(wanted)), "asking about images", count)
+    return _in_order(((number, ask_about(batch)) for number, batch in images), gathered_by_first)
+
+
+def _shown(
+    progress: Progress, found: Iterable[tuple[int, Found]], description: str, count: int | None
+) -> Iterator[tuple[int, Found]]:
+    task = progress.add_task(description, total=count)
+    for each in found:
+        yield each
+        progress.advance(task, rank_and_number()[1])
+    progress.remove_task(task)
+
+
 def _ask(
     config: EvaluationConfig, networks: Mapping[str, TrainedNetwork], bank: SilhouetteBank | None,
     own: HoleBank | None, progress: Progress,
 ) -> Runs | None:  # fmt: skip
     """Outcomes of all networks, on the first process."""
-    device, data, ranks = config.torch_device, config.data, rank_and_number()[1]
+    device, data = config.torch_device, config.data
     measurement = measurement_of(networks, config.plans, bank, data, config.split, config.seed, device, own)
     store = answer_store(config, networks, bank, own)
-    batches, wanted, count = _asked_batches(config)
-
-    def shown(found: Iterable[tuple[int, Found]], description: str, count: int | None) -> Iterator[tuple[int, Found]]:
-        task = progress.add_task(description, total=count)
-        for each in found:
-            yield each
-            progress.advance(task, ranks)
-        progress.remove_task(task)
-
-    images = shown(numbered_batches(batches, _own_part(wanted)), "asking about images", count)
-    asked = ((number, ask_once(store, measurement, config, batch)) for number, batch in images)
-    about_images = _in_order(asked, gathered_by_first)
+    about_images = about_batches(config, progress, lambda batch: ask_once(store, measurement, config, batch))
     passes = range(len(measurement.passes))
-    scenes = shown(at_numbers(measurement.passes, _own_part(passes)), "asking about scenes", len(passes))
+    own_passes = at_numbers(measurement.passes, _own_part(passes))
+    scenes = _shown(progress, own_passes, "asking about scenes", len(passes))
     in_scenes = _in_order(((number, measurement.ask_in_scenes(rows)) for number, rows in scenes), gathered_by_first)
     if not is_first():
         return None

@@ -11,6 +11,7 @@ from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.results import Row, select
 from maskrobust.train.report.own_holes import own_holes_said
+from maskrobust.train.report.pixels import pixels_said
 from maskrobust.train.report.results import Results, meaningless_because, widened
 from maskrobust.train.report.wording import (
     PERCENT,
@@ -112,6 +113,8 @@ def at_chance(results: Results) -> dict[str, Row]:
 
 def said(results: Results) -> list[str]:
     """The headline, then what its reader has to know, too, one sentence each."""
+    if of_pixels := pixels_said(results):
+        return of_pixels
     title = {network.name: network.title for network in results.networks}
     lost = at_chance(results)
     kept = [name for name in title if name not in lost]

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from maskrobust.lm_modules.reliance.results import only
 from maskrobust.train.report.own_holes import own_holes_lines
+from maskrobust.train.report.pixels import pixels_table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim
 from maskrobust.train.report.sections.grid import GridLine, grid_lines
@@ -24,6 +25,8 @@ def results_table(results: Results) -> Group:
     Where images have holes of their own, and nothing was asked behind outlines, the grid is left to the page. No line
     is wider than 80 columns; longer names are cut off. Other measures, and why one is undefined, are on the page.
     """
+    if of_pixels := pixels_table(results):
+        return Group(*map(Text, of_pixels))
     own, (grid, decides) = own_holes_lines(results), grid_lines(results)
     lines = own if own and not decides else [*own, *[""] * bool(own), *_grid(grid, decides)]
     return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))

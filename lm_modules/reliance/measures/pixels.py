@@ -14,8 +14,8 @@ _WHERE = "Hidden pixels and pixels without a label count nowhere, and all images
 
 
 def _columns(found: Any) -> Columns:
-    """Numbers of pixels, those of `PixelCounts`, image by image."""
-    return Columns(found.ids, found.objects, found.counts.T.astype(np.float64), 0)
+    """The numbers of pixels of a `PixelCounts`, image by image."""
+    return Columns(found.ids, found.objects, found.counts.reshape(len(found.ids), -1).T.astype(np.float64), 0)
 
 
 def _by_class(means: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -70,12 +70,11 @@ def pixel_accuracy() -> Statistic:
 
 @_of_pixels(
     title="Pixels that change with the paint",
-    name="changed_by_paint",
     definition="Fraction of visible pixels whose class is not the same when the same hole is filled with black, the "
     "mean colour, a random colour and noise. Layer masking paints nothing, and its answers cannot change.",
     goal="low",
 )
-def changed_fraction() -> Statistic:
+def changed_by_paint() -> Statistic:
     """|pixels with more than one class| / |visible pixels|, in [0, 1]."""
     return Statistic(
         _columns,

@@ -8,8 +8,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from maskrobust.augment import sample_keys
 from maskrobust.augment.families.irregular import blobs
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate, estimate_difference
-from maskrobust.lm_modules.reliance.measures.pixels import changed_fraction, pixel_accuracy, pixel_iou
-from maskrobust.lm_modules.reliance.pixels import BANDS, PixelCounts, bands_of, changed_by_paint, counts_by_band
+from maskrobust.lm_modules.reliance.measures.pixels import changed_by_paint, pixel_accuracy, pixel_iou
+from maskrobust.lm_modules.reliance.pixels import BANDS, PixelCounts, bands_of, counts_by_band, counts_of_changed
 
 CLASSES, SIDE, N = 5, 24, 12
 
@@ -68,11 +68,11 @@ def test_pixels_that_change_with_the_paint_are_counted_one_by_one():
     for image, row, column in np.argwhere(visible[:, 0].numpy()):
         several = len({*predicted[:, image, row, column].tolist()}) > 1
         expected[image, bands[image, row, column]] += [several, 1]
-    found = changed_by_paint(predicted, bands).numpy()
+    found = counts_of_changed(predicted, bands).numpy()
     assert np.array_equal(found, expected)
     run = PixelCounts(np.arange(N), np.arange(N), expected.sum(axis=1))
     total = expected.sum(axis=(0, 1))
-    whole = estimate(changed_fraction(), [run])
+    whole = estimate(changed_by_paint(), [run])
     assert (
         whole.value == pytest.approx(total[0] / total[1]) and whole.low < whole.value < whole.high and whole.images == N
     )
