@@ -30,7 +30,7 @@ class Batch(NamedTuple):
         images: (B, C, H, W), not normalised: float32 in [0, 1]. Loaders of `maskrobust.train.data` yield uint8 in
             [0, 255], a quarter of the bytes, which `to` converts.
         object_mask: (B, 1, H, W) bool, True on the annotated object; all False where nothing is annotated.
-        labels: (B,) int64 in [0, num_classes).
+        labels: (B,) int64 in [0, num_classes); (B, H, W) where each pixel has a label, or that of pixels without one.
         visible: (B, 1, H, W) bool, False at pixels that hold no data, which are hidden whatever else is; None where
             every pixel holds some.
     """

@@ -121,6 +121,7 @@ def parse_with_data(
     arguments: Sequence[str],
     *,
     unlabelled: bool = False,
+    per_pixel: bool = False,
     optional: bool = False,
     quick: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,6 +136,7 @@ def parse_with_data(
         parser: knows the other options; gets `--config` and `--data` here.
         arguments: without the command.
         unlabelled: whether images without labels will do.
+        per_pixel: whether images with a class for each pixel will do, too.
         optional: whether there may be no data; they are then None, and `visible` is what --data.visible says.
         quick: options that `--quick` sets, over every YAML; the command line wins over them.
 
@@ -182,8 +184,9 @@ def parse_with_data(
         from maskrobust.train.data.plain import annotated
 
         made["data"] = annotated(made["data"])
-        if not unlabelled:
-            check_labelled(made["data"], parser.prog)
+        of_pixels = made["data"].labels_pixels
+        if of_pixels or not unlabelled:
+            check_labelled(made["data"], parser.prog, per_pixel=per_pixel and of_pixels)
     del made["config"]
     return made, {} if made["data"] is None else parsed.data.as_dict()
 

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskrobust.errors import InputError
+
 SegmentationLoss = Literal["cross_entropy", "dice", "both"]
 UNLABELLED = -1
 """Target of a pixel that does not count."""
@@ -48,6 +50,20 @@ def dice(logits: Tensor, targets: Tensor, _weights: Tensor | None = None) -> Ten
     both, sizes, labelled = (each.sum((0, 2, 3)) for each in (chances * truth, chances + truth, truth))
     losses = (1 - 2 * both / sizes.clamp(min=1e-7)).where(labelled > 0, 0.0)
     return losses.sum() / (labelled > 0).sum().clamp(min=1)
+
+
+def check_labels(labels: Tensor, num_classes: int, ignore_index: int, where: str = "") -> None:
+    """Refuse labels (...) that are no classes; `where` says whose they are, as in " in 'a.tif'".
+
+    Raises:
+        InputError: naming the first of them.
+    """
+    wrong = labels[(labels != ignore_index) & ((labels < 0) | (labels >= num_classes))]
+    if len(wrong):
+        raise InputError(
+            f"labels must be classes from 0 to {num_classes - 1}, or {ignore_index} where there is none, got "
+            f"{int(wrong[0])}{where}; set ignore_index, or name all classes."
+        )
 
 
 LOSSES: Mapping[SegmentationLoss, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {

@@ -18,7 +18,12 @@ from maskrobust.lm_modules.training.learner import MaskedLearner
 from maskrobust.lm_modules.training.objectives import check_class_weights
 from maskrobust.lm_modules.training.optimisation import OptimiserName, ScheduleName
 from maskrobust.lm_modules.training.processes import MeanIoU, PixelMean, counts_of_pixels
-from maskrobust.lm_modules.training.segmentation_losses import LOSSES, UNLABELLED, SegmentationLoss
+from maskrobust.lm_modules.training.segmentation_losses import (
+    LOSSES,
+    UNLABELLED,
+    SegmentationLoss,
+    check_labels,
+)
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
 
@@ -136,13 +141,7 @@ class MaskRobustSegmenter(MaskedLearner):
                 f"labels must be a class for each pixel, {(len(made.ids), *made.images.shape[2:])}, got shape "
                 f"{tuple(made.labels.shape)}; train a MaskRobustClassifier where an image has one."
             )
-        targets = self.targets(made, made.known)
-        wrong = targets[(targets != UNLABELLED) & ((targets < 0) | (targets >= self.num_classes))]
-        if len(wrong):
-            raise InputError(
-                f"labels must be classes from 0 to {self.num_classes - 1}, or {self.hparams['ignore_index']} where "
-                f"there is none, got {int(wrong[0])}; set ignore_index, or name all classes."
-            )
+        check_labels(made.labels[made.known[:, 0]], self.num_classes, self.hparams["ignore_index"])
         return made
 
     def targets(self, batch: Batch, kept: Tensor) -> Tensor:

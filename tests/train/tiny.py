@@ -12,6 +12,7 @@ from tests.train.data.layouts import write_pairs
 from tests.train.data.sets.test_folder import write_tree
 from tests.train.data.sets.test_pets import write_pets
 from tests.train.data.sets.test_shards import named, write_folder
+from tests.train.data.sets.test_tiles import NAMES, write_tiles
 from tests.trainers import quiet_trainer
 
 TINY_DATA = {"train_images": 48, "val_images": 24, "test_images": 24, "image_size": 48, "batch_size": 16}
@@ -82,6 +83,9 @@ def tiny_data(data: str, folder: Path) -> dict[str, Any]:
             small = TINY_FILES | {"root": str(write_pets(folder / "pets"))}
         case "Shards":
             small = TINY_FILES | named(write_folder(folder / "shards"))
+        case "Tiles":
+            small = {"root": str(write_tiles(folder / "tiles")), "crop_size": 32, "batch_size": 2, "num_workers": 0}
+            small |= {"class_names": NAMES, "value_range": [0, 4096]}
         case _:
             raise AssertionError(f"no test data for {data}")
     return small

@@ -20,6 +20,7 @@ from maskrobust.train.data.sets.images import Images as Images
 from maskrobust.train.data.sets.images_with_masks import ImageNetS as ImageNetS, ImagesWithMasks as ImagesWithMasks
 from maskrobust.train.data.sets.pets import Pets as Pets
 from maskrobust.train.data.sets.shards import Shards as Shards
+from maskrobust.train.data.sets.tiles import Tiles as Tiles
 from maskrobust.train.data.transforms import Transform as Transform
 from maskrobust.train.types import Split as Split
 

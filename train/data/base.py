@@ -88,6 +88,8 @@ class AnnotatedDataModule(LightningDataModule, ABC):
         crop_fraction: fraction in (0, 1] of a photograph's shorter side that the pictures show; networks crop no more.
         objects: names the object of each picture; None where that is not known.
         reading: how image files are read; None of data without files.
+        labels_pixels: whether labels are (B, H, W), a class for each pixel; data then say `ignore_index`, the label of
+            pixels without one.
         training_stage: the stage for which `setup` makes the training split: "train" where it can make that alone, else
             Lightning's "fit", which needs the validation split, too.
     """
@@ -98,6 +100,8 @@ class AnnotatedDataModule(LightningDataModule, ABC):
     crop_fraction: float = 0.875
     objects: ObjectNames | None = None
     reading: Reading | None = None
+    labels_pixels: bool = False
+    ignore_index: int
 
     num_classes: int
     class_names: tuple[str, ...]
@@ -418,21 +422,27 @@ class InMemoryDataModule(AnnotatedDataModule):
         return InMemoryDataset(partial(self.samples, split), len(self.ids(split)))
 
 
-def check_labelled(data: AnnotatedDataModule, user: str) -> None:
-    """Refuse images without labels.
+def check_labelled(data: AnnotatedDataModule, user: str, *, per_pixel: bool = False) -> None:
+    """Refuse images without labels, and those with labels of the other kind.
 
     Args:
         data: whose labels are used.
         user: what would use them, for the message.
+        per_pixel: whether it needs a class for each pixel, and not for each image.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or of the other kind.
     """
     if data.num_classes == 0:
         raise InputError(
             f"{user} needs images with labels, but these have none; sort them into folders by class, give "
             "ImagesWithMasks a CSV file of labels, or pre-train on them (maskrobust pretrain)."
         )
+    if isinstance(data, AnnotatedDataModule) and data.labels_pixels != per_pixel:
+        kinds = ("image", "pixel") if data.labels_pixels else ("pixel", "image")
+        remedy = "train on them by maskrobust segment" if data.labels_pixels else "give Tiles"
+        name = type(data).__name__
+        raise InputError(f"{user} needs a class for each {kinds[0]}, but {name} has one for each {kinds[1]}; {remedy}.")
 
 
 def drawn_batch(ids: Tensor, images: NDArray[np.uint8], object_mask: NDArray[np.bool_], labels: Tensor) -> Batch:

@@ -99,8 +99,9 @@ def _parts(file: ImageFile, data: FileDataModule) -> dict[str, Any]:
         parts["cls"] = f"{file.label}".encode()
     if (object_mask := read_mask_of(file, data.mask_code, (height, width))) is not None:
         parts["mask.png"] = _as_png(object_mask)
-    if data.reading.beside_files and data.reading.beside:
-        parts[_VISIBLE] = _as_png(data.reading.beside.visible(place_of(file, data.root), (height, width)))
+    if data.reading.beside_files:
+        (beside,) = data.reading.beside
+        parts[_VISIBLE] = _as_png(beside.visible(place_of(file, data.root), (height, width)))
     return parts
 
 

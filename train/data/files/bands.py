@@ -16,6 +16,8 @@ _PARSING = threading.Lock()
 _ARRAY, _TIFF = b"\x93NUMPY", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GDAL_NODATA, _ORIENTATION = 42113, 274
 _ALPHA = (1, 2)
+_MOST_BANDS = 13
+"""Columns of a page that are rather bands, as many as Sentinel-2 has."""
 _IN_COLOUR, _GREY = ("RGB", "PALETTE", "YCBCR", "SEPARATED"), ("MINISBLACK", "MINISWHITE")
 
 
@@ -109,6 +111,11 @@ def _bands_first(numbers: NDArray[Any], axes: str) -> NDArray[Any]:
     outer = (numbers.shape[0], numbers.shape[-1])
     if numbers.ndim != 3 or numbers.dtype.kind not in "buif" or (axes == "array" and outer[0] == outer[1]):
         raise ValueError(f"it has shape {numbers.shape} of {numbers.dtype}, where bands, height and width belong")
+    if axes[0] in "QI" and outer[1] <= _MOST_BANDS < outer[0]:  # pages without a meaning of their own
+        raise ValueError(
+            f"its {outer[0]} pages look like rows of an image (H, W, C), which tifffile writes as one with "
+            "planarconfig='contig'"
+        )
     last = outer[1] < outer[0] if axes == "array" else not axes.endswith("YX")
     return np.moveaxis(numbers, -1, 0) if last else numbers
 

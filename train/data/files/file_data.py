@@ -110,7 +110,7 @@ class FileDataset(Dataset[Batch]):
         """
         epoch, position = divmod(index, len(self.files))
         file = self.files[position]
-        place = "" if self.reading.beside is None else place_of(file, self.root)
+        place = place_of(file, self.root) if self.reading.beside else ""
         image, visible = self.reading.read(file.image, place)
         size = (image.shape[1], image.shape[2])
         object_mask = read_mask_of(file, self.mask_code, size)
@@ -154,7 +154,7 @@ class FileDataModule(ColouredDataModule):
         std: standard deviation of the training pixels; likewise.
         on_bad: "stop" to end at a file that cannot be read, with a checkpoint where a training was under way; "skip" to
             leave it out of its batch, after a warning that counts those whose headers are broken.
-        transform: views of training: "crop_flip" (a random crop and a flip), "none", "light", a file that
+        transform: views of training: "crop_flip" (a random crop and a flip), "cut", "none", "light", a file that
             `albumentations.save` wrote, or the path of a function that makes one; see `transforms.Transform`.
         visible: which pixels may be seen: alpha, nan, a no-data value, a folder of masks, a CSV file of boxes, or
             {hidden_box: [left, top, right, bottom]}; see `reading.Reading`.
@@ -234,7 +234,8 @@ class FileDataModule(ColouredDataModule):
         for split in splits:
             files = self.files(split)
             annotated = sum(file.mask is not None for file in files)
-            rank_zero_info(f"{split}: {len(files)} images, {annotated} with an object mask")
+            kind = "a label map" if self.labels_pixels else "an object mask"
+            rank_zero_info(f"{split}: {len(files)} images, {annotated} with {kind}")
 
     def check_fit(self) -> None:
         """Look at what a training reads: lists of files, headers, and one sample for its transform.
@@ -271,10 +272,7 @@ class FileDataModule(ColouredDataModule):
         return self._training_loader(self._training_dataset())
 
     def _training_dataset(self) -> FileDataset:
-        files, seed = self.files("train"), self.order_seed
-        return FileDataset(
-            files, self.mask_code, self.image_size, seed, self.reading, self.root, self.transform, self.on_bad
-        )
+        return self._dataset(self.files("train"), self.order_seed)
 
     def whole_split(self, split: Split) -> DataLoader[Batch]:
         """Batches of a split in the order of `files`, in the view of evaluation."""
@@ -304,17 +302,23 @@ class FileDataModule(ColouredDataModule):
         for file in self.files(split):
             yield file.id, (place_of(file, self.root), file.label)
 
-    def labels(self, split: Split) -> Tensor:
-        """(N,) int64 labels of the images of a split."""
-        return torch.tensor([file.label for file in self.files(split)], dtype=torch.int64)
+    def labels(self, split: Split) -> Tensor | None:
+        """(N,) int64 labels of the images of a split; None where these are of pixels."""
+        return (
+            None if self.labels_pixels else torch.tensor([file.label for file in self.files(split)], dtype=torch.int64)
+        )
 
     def sample_name(self, split: Split, sample_id: int) -> str:
         """The name of a sample's image file."""
         return next(file.image.name for file in self.files(split) if file.id == sample_id)
 
     def _loader_of(self, files: Sequence[ImageFile]) -> DataLoader[Batch]:
-        return self._loader(
-            FileDataset(files, self.mask_code, self.image_size, None, self.reading, self.root, on_bad=self.on_bad)
+        return self._loader(self._dataset(files))
+
+    def _dataset(self, files: Sequence[ImageFile], seed: int | None = None) -> FileDataset:
+        """The files in the view of training that `seed` decides; None for that of evaluation."""
+        return FileDataset(
+            files, self.mask_code, self.image_size, seed, self.reading, self.root, self.transform, self.on_bad
         )
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.files.image_files import ImageFile, check_header, check_size, size_of
-from maskrobust.train.data.files.reading import MaskFolder, Reading, place_of
+from maskrobust.train.data.files.image_files import ImageFile, check_size, size_of
+from maskrobust.train.data.files.reading import HiddenBoxes, Reading, place_of, plane_size
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.running.processes import gathered
 from maskrobust.train.running.progress import CountingDisplay
@@ -67,9 +67,9 @@ def header_faults(
 
 def _state_of(reading: Reading, root: Path, file: ImageFile) -> str:
     """Names, sizes and times of an image file, its mask file, and the file that says what may be seen of it."""
-    visible = reading.beside.of(place_of(file, root)) if isinstance(reading.beside, MaskFolder) else None
+    visible = [each.of(place_of(file, root)) for each in reading.beside if not isinstance(each, HiddenBoxes)]
     state = ""
-    for path in (file.image, file.mask, visible):
+    for path in (file.image, file.mask, *visible):
         if isinstance(path, Path):
             found = os.stat(path) if path.exists() else None
             state += f"{path}\0{found and (found.st_size, found.st_mtime_ns)}\0"
@@ -80,10 +80,12 @@ def _fault_of(reading: Reading, root: Path, file: ImageFile) -> tuple[str, str]:
     """What is wrong with the headers of an image and its masks, empty where nothing is; and bands and type of these."""
     try:
         bands, dtype, *size = reading.check(file.image, place_of(file, root))
-        if isinstance(file.mask, Path) and [*check_header(file.mask)] != size:
-            is_png = file.image.suffix.lower() == ".png"  # whose header may lack the orientation
-            shown = size_of(file.image, str(file.image)) if is_png else (size[0], size[1])
-            check_size(file.mask, size_of(file.mask, str(file.mask)), shown)
+        if isinstance(file.mask, Path) and [*(found := plane_size(file.mask))] != size:
+            of_mask, of_image = (
+                size_of(path, str(path)) if path.suffix.lower() == ".png" else (known[0], known[1])
+                for path, known in ((file.mask, found), (file.image, size))  # a PNG's header may lack the orientation
+            )
+            check_size(file.mask, of_mask, of_image)
         return "", f"{bands} bands of {dtype}"
     except InputError as error:
         return str(error), ""

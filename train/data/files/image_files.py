@@ -268,7 +268,9 @@ def holds_data(numbers: Tensor, nodata: float, name: str) -> Tensor:
         check_nodata(nodata, numbers.dtype)
     except InputError as error:
         raise InputError(f"in '{name}', {error}") from error
-    return (numbers != torch.tensor(nodata, dtype=torch.float64).to(numbers.dtype)).any(dim=0, keepdim=True)
+    value = torch.tensor(nodata, dtype=torch.float64).to(numbers.dtype)
+    is_value = (numbers == value) | (numbers.isnan() & value.isnan())
+    return (~is_value).any(dim=0, keepdim=True)
 
 
 def size_of(content: bytes | Path, name: str) -> tuple[int, int]:
@@ -290,6 +292,16 @@ def decode_numbers(content: bytes | Path, name: str) -> Tensor:
     with _opened(content, name) as image:
         numbers = _numbers_or_colours(image)
         return turned(as_tensor(numbers).reshape(*numbers.shape[:2], -1).permute(2, 0, 1), _orientation(image))
+
+
+def decode_classes(content: bytes, name: str) -> Tensor:
+    """An image of one band as (1, H, W) of the numbers that it holds, of a palette those that name its colours.
+
+    Raises:
+        InputError: it is no image that can be read whole, or has colours.
+    """
+    with _opened(content, name) as image:
+        return turned(as_tensor(_palette_numbers(image))[None], _orientation(image))
 
 
 def as_tensor(numbers: NDArray[Any]) -> Tensor:

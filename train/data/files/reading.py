@@ -22,11 +22,13 @@ from maskrobust.train.data.files.image_files import (
     as_tensor,
     check_header,
     check_size,
+    decode_classes,
     decode_image,
     decode_mask,
     decode_numbers,
     decode_visible,
     holds_data,
+    list_folder,
     read_file,
     size_of,
     turned,
@@ -137,6 +139,56 @@ class MaskFolder(NamedTuple):
         return visible
 
 
+class TilePlanes(NamedTuple):
+    """The masks or label maps of tiles: SPLIT/KIND/a/b.png for SPLIT/images/a/b.tif, and any suffix of images.
+
+    Attributes:
+        root: folder of the splits.
+        kind: name of their folder, "visible" or "labels".
+        listed: the files by the paths of their tiles below root, without suffix.
+    """
+
+    root: Path
+    kind: str
+    listed: Mapping[str, Path]
+
+    @classmethod
+    def below(cls, root: Path, kind: str) -> "TilePlanes":
+        """Those of all splits."""
+        listed = {}
+        for folder in sorted(root.glob(f"*/{kind}")):
+            for file in list_folder(root, folder, None, 0).images:
+                place = folder.parent / "images" / file.image.relative_to(folder)
+                listed[place.relative_to(root).with_suffix("").as_posix()] = file.image
+        return cls(root, kind, listed)
+
+    def of(self, place: str) -> Path:
+        """The file of a tile; a `MissingFileError` where it has none."""
+        wanted = PurePosixPath(place)
+        if (found := self.listed.get(f"{wanted.with_suffix('')}")) is None:
+            folder = self.root / wanted.parts[0] / self.kind
+            raise MissingFileError(
+                f"every tile must have a file of its name in '{folder}', but '{place}' has none; add it, or remove the "
+                "tile."
+            )
+        return found
+
+    def check_listed(self, places: Iterable[str]) -> None:
+        """Refuse tiles without a file."""
+        for place in places:
+            self.of(place)
+
+    def check(self, place: str, size: tuple[int, int]) -> None:
+        """Refuse a file of another size, by its header."""
+        check_size(self.of(place), plane_size(self.of(place)), size)
+
+    def visible(self, place: str, size: tuple[int, int]) -> Tensor:
+        """(1, H, W) bool, what is not 0."""
+        numbers = read_plane(self.of(place))[None]
+        check_size(self.of(place), tuple(numbers.shape[1:]), size)
+        return numbers != 0
+
+
 class Header(NamedTuple):
     """What the header of an image says of what `Reading.read` gives."""
 
@@ -162,6 +214,8 @@ class Reading:
             are then read. None for 0 and the largest number of unsigned integers, and for 0 and 1 of others, which must
             lie between them; photographs are then read as red, green and blue.
         show_bands: numbers from 1 of the three bands that pictures show as red, green and blue.
+        tiles: masks of tiles, if there are any, which hide further pixels; None for images that are no tiles. All
+            pixels of a tile may be hidden, and a TIFF has the bands that it has, without `value_range`, too.
 
     Attributes:
         given: `visible` as given.
@@ -176,6 +230,7 @@ class Reading:
         visible: GivenVisible | Path | None = None,
         value_range: tuple[float, float] | None = None,
         show_bands: tuple[int, int, int] | None = None,
+        tiles: TilePlanes | None = None,
     ) -> None:
         if value_range is not None and not (len(value_range) == 2 and -inf < value_range[0] < value_range[1] < inf):
             raise InputError(f"value_range must be two numbers, the lower one first, got {value_range}; correct it.")
@@ -186,21 +241,23 @@ class Reading:
         self.value_range, self.show_bands = value_range, show_bands
         self.given = visible = f"{visible}" if isinstance(visible, Path) else visible
         self.marked: NoData | Marked | None = None
-        self.beside: HiddenBoxes | MaskFolder | None = None
+        self.tiles, self.beside = tiles, list[HiddenBoxes | MaskFolder | TilePlanes]()
+        if tiles is not None and tiles.listed:
+            self.beside.append(tiles)
         if isinstance(visible, Mapping):
-            self.beside = _one_box(visible)
+            self.beside.append(_one_box(visible))
         elif visible is not None and is_beside_images(visible):
-            self.beside = _files_beside(Path(visible))
+            self.beside.append(_files_beside(Path(visible)))
         elif visible not in (None, ALL):
             self.marked = visible if visible in get_args(Marked) else float(visible)  # type: ignore[assignment]
         if isinstance(self.marked, float) and not isfinite(self.marked):
             raise InputError(f"visible must be a value that pixels can have, got {visible}; correct it.")
-        self.hides = self.marked is not None or self.beside is not None
+        self.hides = self.marked is not None or bool(self.beside)
 
     @property
     def beside_files(self) -> bool:
         """Whether other files than the images say what is visible of these images alone."""
-        return self.beside is not None and not isinstance(self.given, Mapping)
+        return bool(self.beside) and not isinstance(self.given, Mapping)
 
     def as_dict(self) -> dict[str, Any]:
         """What is given, as plain values."""
@@ -216,8 +273,9 @@ class Reading:
         Raises:
             MissingFileError, InputError: naming the first.
         """
-        if self.beside is not None:
-            self.beside.check_listed(places)
+        named = [*places]
+        for each in self.beside:
+            each.check_listed(named)
 
     def check(self, path: Path, place: str) -> Header:
         """Refuse a file, and what hides parts of it, by no more than their headers.
@@ -235,20 +293,20 @@ class Reading:
         found = self._bands(path, str(path), header_only=True)
         if found is None:
             value = None if isinstance(self.marked, str) and self.marked != "alpha" else self.marked
-            read = partial(check_header, nodata=value) if self.beside is None else partial(size_of, name=str(path))
+            read = partial(size_of, name=str(path)) if self.beside else partial(check_header, nodata=value)
             header = Header(3, torch.uint8, *read(path))
         else:
             height, width = turned(torch.empty(found.numbers.shape[1:], device="meta"), found.orientation).shape
             dtype = torch.uint8 if self._keeps(found.numbers) else torch.float32
             header = Header(len(found.numbers), dtype, height, width)
-        if self.beside is not None:
-            self.beside.check(place, (header.height, header.width))
+        for each in self.beside:
+            each.check(place, (header.height, header.width))
         return header
 
     def _bands(self, content: bytes | Path, name: str, *, header_only: bool = False) -> Bands | None:
         """The bands of a file; None for a photograph that is read as red, green and blue."""
         has_range = self.value_range is not None
-        found = read_bands(content, name, header_only=header_only, any_tiff=has_range)
+        found = read_bands(content, name, header_only=header_only, any_tiff=has_range or self.tiles is not None)
         if found is None:
             return Bands(decode_numbers(content, name).numpy()) if has_range else None
         if found.nodata is not None and self.given is None:
@@ -273,8 +331,8 @@ class Reading:
             place: its path below the folder of images.
 
         Raises:
-            InputError: one of the files cannot be read, they do not fit, no pixel is visible, or a visible one is no
-                finite number, or none in [0, 1] where `value_range` does not say what 0 and 1 are.
+            InputError: one of the files cannot be read, they do not fit, no pixel is visible (of what is no tile), or a
+                visible one is no finite number, or none in [0, 1] where `value_range` does not say what 0 and 1 are.
         """
         return self.decode(read_file(path), str(path), place)
 
@@ -283,11 +341,12 @@ class Reading:
         found = self._bands(content, name)
         image = decode_image(content, name) if found is None else turned(as_tensor(found.numbers), found.orientation)
         visible = None
-        if self.beside is not None:
-            visible = self.beside.visible(place or name, (image.shape[1], image.shape[2]))
-        elif self.marked is not None:
+        if self.marked is not None:
             image, visible = self._split(image, found, content, name)
-        if visible is not None and not visible.any():
+        for each in self.beside:
+            shown = each.visible(place or name, (image.shape[1], image.shape[2]))
+            visible = shown if visible is None else visible & shown
+        if visible is not None and self.tiles is None and not visible.any():
             raise InputError(f"no pixel of '{name}' may be seen, for visible is {self.given}; leave it out.")
         return image if found is None else self._scaled(image, visible, name), visible
 
@@ -327,6 +386,28 @@ class Reading:
                 f"{most:g}]')."
             )
         return torch.from_numpy(values.clip(0, 1).astype(np.float32))
+
+
+def read_plane(path: Path) -> Tensor:
+    """A label map or a mask of one band as (H, W) int64.
+
+    Raises:
+        InputError: it cannot be read, has several bands, or holds no whole numbers.
+    """
+    content, name = read_file(path), str(path)
+    found = read_bands(content, name, any_tiff=True)
+    numbers = decode_classes(content, name) if found is None else turned(as_tensor(found.numbers), found.orientation)
+    if len(numbers) != 1 or numbers.is_floating_point():
+        raise InputError(
+            f"'{path}' must hold one band of whole numbers, got {len(numbers)} of {numbers.dtype}; write it as uint8."
+        )
+    return numbers[0].long()
+
+
+def plane_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a file that `read_plane` reads, from its header, but for an orientation after a PNG's pixels."""
+    _, _, height, width = Reading(ALL).check(path, "")
+    return height, width
 
 
 def place_of(file: ImageFile, root: Path) -> str:
@@ -402,4 +483,4 @@ def reading_for(networks: Iterable[TrainedNetwork], given: Reading) -> Reading:
             continue
         rank_zero_info(f"{told} (--data.{option} says otherwise)")
         taken[option] = tuple(numbers) if numbers else value
-    return given if taken == given.as_dict() else Reading(**taken)
+    return given if taken == given.as_dict() else Reading(**taken, tiles=given.tiles)
