@@ -120,8 +120,9 @@ def cover_maps(network: nn.Module, images: Tensor, visible: CoveredMap) -> Any:
 def _observe(operation: Any, rule: Rule, arguments: Sequence[Any], result: Any) -> Any:
     if isinstance(result, Masked) and not result.is_map:
         raise UnsupportedNetworkError(
-            "coverage follows positions of an image through maps, but here they become tokens; ask the part of "
-            "the network that returns maps, or `plan`, which says how much is visible in each layer."
+            "coverage follows positions of an image through maps, but this layer makes tokens of them; ask a copy of "
+            "the network that ends ahead of it, as where its forward returns the maps that it is given, or `plan`, "
+            "which says how much is visible in each layer."
         )
     leaves = tree_leaves(arguments)
     of_images = [each.coverage for each in leaves if isinstance(each, Covered)]

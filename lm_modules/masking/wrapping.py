@@ -161,6 +161,8 @@ class _WithoutValues(TorchFunctionMode):
             kwargs["device"] = "meta"
         try:
             args = [_without_values(each) for each in args]
+            if func in (torch.full, Tensor.new_full):  # whose number may be a tensor, which they read
+                args = [*args[:1], *(0.0 if isinstance(each, Tensor) else each for each in args[1:])]
             kwargs = {name: _without_values(each) for name, each in kwargs.items()}
             return func(*args, **kwargs)
         except NotImplementedError as error:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from maskrobust import LayerMasking, pad_batch
+from maskrobust import LayerMasking, UnsupportedNetworkError, pad_batch
 from maskrobust.lm_modules.masking.morphology import hide as hide_by_zero
 
 Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
@@ -159,6 +159,26 @@ def answers_each_alone(masked: LayerMasking) -> bool:
     return all(torch.equal(one[0], other[0]) for one, other in zip(found, alone, strict=True))
 
 
+def follows_coverage(network: nn.Module, name: str) -> bool:
+    """Whether coverage of a whole YOLO is refused, and what its refusal and docs/libraries.md say works."""
+    visible = torch.ones(1, 1, 96, 96, dtype=torch.bool)
+    visible[..., 64:] = False
+    try:
+        LayerMasking(network).coverage(visible)
+    except UnsupportedNetworkError as error:
+        layer = re.findall("'(.+?)'.* ends ahead of it", str(error))[0]
+    trunk = copy.deepcopy(network)
+    if name == "yolo11n":  # attends at its layer 10
+        trunk, strides, is_right = trunk.model[:10], [32], layer.startswith("model.10.")
+    else:
+        strides, is_right = [8, 16, 32], trunk.get_submodule(layer) is trunk.model[-1]
+        trunk.get_submodule(layer).forward = lambda maps: maps
+    maps = tree_leaves(LayerMasking(trunk).coverage(visible))
+    seen = [96 // stride for stride in strides]
+    falls = all((each[..., 0] > each[..., -1]).all() for each in maps)
+    return is_right and falls and [each.shape for each in maps] == [(1, 1, side, side) for side in seen]
+
+
 def boxes(name: str) -> dict[str, int | bool]:
     """The recipe for YOLO on a network with random weights that finds boxes, at 640 px."""
     from ultralytics.nn.tasks import DetectionModel
@@ -184,7 +204,7 @@ def boxes(name: str) -> dict[str, int | bool]:
         (all_found,) = non_max_suppression(masked.network(images, half)[0])
         (kept,) = non_max_suppression(masked(images, half))
     return {
-        "each": answers_each_alone(masked.network),
+        "each": answers_each_alone(masked.network), "coverage": follows_coverage(network, name),
         "equal": equal(plain, same), "found": len(kept), "hidden": hidden(kept),
         "found without": len(all_found), "hidden without": hidden(all_found),
     }  # fmt: skip
