@@ -28,6 +28,7 @@ from maskrobust.lm_modules.masking.steps import Step, in_step
 from maskrobust.lm_modules.masking.table import RULES, Rule, UnsupportedNetworkError, name_of
 from maskrobust.lm_modules.masking.torch_private import as_constant, is_compiled, teach_compiler, within_compiled
 from maskrobust.lm_modules.masking.visible_map import (
+    Asked,
     MaskingOptions,
     MergeRule,
     PaddingRule,
@@ -182,7 +183,7 @@ class LayerMasking(nn.Module):
         self.options = options
         self._axes, self._tried_modes = axes, tried_modes
         self._last_mask: tuple[bool, Tensor, VisibleMap | None] | None = None
-        self._guarded_kinds: set[Hashable] = {None}
+        self._known_kinds: dict[Hashable, Asked] = {None: Asked([], {})}
         self._known_to_join: dict[Hashable, bool] = {}
 
     def forward(self, images: Tensor, visible: Tensor | None = None, *, sizes: Tensor | None = None) -> Any:
@@ -371,9 +372,11 @@ class LayerMasking(nn.Module):
             with masks_kept(modules), _uncompiled(modules):
                 kind = _kind_of_pass(images, modules)
                 is_tried = self._tried_modes.issuperset([module.training for module in modules])
-                is_guarded = not is_tried or kind not in self._guarded_kinds
-                output = run_located(self.network, images, is_guarded=is_guarded)
-                self._guarded_kinds.add(kind)
+                asked = self._known_kinds.get(kind)
+                if asked is not None:
+                    visible_map.plan(asked)
+                output = run_located(self.network, images, is_guarded=asked is None or not is_tried)
+                self._known_kinds[kind] = visible_map.asked
                 return finish(output)
         finally:
             run.is_over = True
@@ -435,7 +438,7 @@ class LayerMasking(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the plan of the last mask and what is known of kinds of passes, which can be made again."""
-        known: dict[str, Any] = {"_last_mask": None, "_guarded_kinds": {None}, "_known_to_join": {}}
+        known: dict[str, Any] = {"_last_mask": None, "_known_kinds": {None: Asked([], {})}, "_known_to_join": {}}
         return {**super().__getstate__(), **known}  # type: ignore[no-untyped-call]
 
     def output_of(self, layer: str, images: Tensor, visible: Tensor) -> Masked | Tensor:

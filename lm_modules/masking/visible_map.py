@@ -32,6 +32,7 @@ from maskrobust.lm_modules.masking.axes import (
 from maskrobust.lm_modules.masking.morphology import (
     PADDINGS,
     PaddingPlan,
+    RowPlan,
     can_inspect,
     output_size,
     pad_in_run,
@@ -139,6 +140,18 @@ class Window(NamedTuple):
         """Whether output (i, j) reads the input at (i, j) times the stride, as a window of 1 x 1 does."""
         starts = zip(before(self.padding), self.kernel_size, self.dilation, strict=True)
         return all(start % step == 0 and start <= (size - 1) * step for start, size, step in starts)
+
+
+class Asked(NamedTuple):
+    """What a pass has asked of a map.
+
+    Attributes:
+        rings: of each plan of padding, the most first.
+        later: what it has asked of the maps after windows.
+    """
+
+    rings: list[int]
+    later: "dict[Window, Asked]"
 
 
 @dataclass(frozen=True)
@@ -365,12 +378,19 @@ class VisibleMap:
         """The plan of padding for eager code that fills only the positions that rings reach; made once."""
         if rings not in self._plans:
             self._plans[rings] = (
-                PADDINGS[self.options.padding](self.positions, rings, self.inside)
+                self._planned_rows(rings)
                 if self.can_inspect
                 else padding_kernels().RingMap(self._distances(rings), rings)
             )
         plan: PaddingPlan = self._plans[rings]
         return plan
+
+    def _planned_rows(self, rings: int) -> RowPlan:
+        """The plan as rows: of neighbour padding the first rings of a longer plan, where there is one."""
+        longer = [plan for count, plan in self._plans.items() if isinstance(count, int) and count > rings]
+        if longer and self.options.padding == "mean":
+            return RowPlan(longer[0][:rings])
+        return PADDINGS[self.options.padding](self.positions, rings, self.inside)
 
     def _distances(self, reach: int) -> Tensor:
         """From each position to the nearest visible one, where kernels compute; see `kernels.padding`."""
@@ -409,6 +429,25 @@ class VisibleMap:
         elif window.reads_its_place and self._has_size_after(single, derived):
             larger.append(derived)
         return derived
+
+    @property
+    def asked(self) -> Asked:
+        """What has been planned so far: rings of padding and windows."""
+        rings = sorted([each for each in self._plans if isinstance(each, int)], reverse=True)
+        later = {window: each.asked for window, each in self._derived.items() if isinstance(window, Window)}
+        return Asked(rings, later)
+
+    def plan(self, asked: Asked) -> None:
+        """Plan at once what a pass with another mask of this size has asked; what else one asks is planned then.
+
+        Spread through a pass the same takes longer, for in between convolutions empty the caches.
+        """
+        if not self.can_inspect or self.extent is not None:
+            return
+        for rings in [] if self.everything else asked.rings:
+            self.padding_plan(rings)
+        for window, each in asked.later.items():
+            self.window(window).plan(each)
 
     def _frame_after(self, window: Window) -> Tensor | None:
         """Where windows read nothing but the frame and the padding of their own."""

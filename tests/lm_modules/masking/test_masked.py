@@ -83,6 +83,34 @@ def test_a_mask_that_never_changes_is_planned_no_more_than_twice(monkeypatch, pa
     assert torch.equal(copy.deepcopy(network)(images, visible), fresh(images, visible))
 
 
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+def test_a_pass_is_planned_ahead_as_the_last_one_of_its_kind_was_and_else_when_it_asks(monkeypatch, padding):
+    events: list[str] = []
+    true_plan = PADDINGS[padding]
+    monkeypatch.setitem(PADDINGS, padding, lambda *args: events.append("plan") or true_plan(*args))
+    network = SmallResNet(3, width=16).eval()
+    masked = LayerMasking(network, padding=padding)
+    layers = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: events.append("layer"))
+    images, visible = draw_features(3, 3, 32, 32).float(), draw_visible(32, 32)
+
+    def events_of_equal_passes(mask):
+        fresh = LayerMasking(network, padding=padding)(images, mask)
+        events.clear()
+        assert torch.equal(masked(images, mask), fresh)
+        return "".join(each[0] for each in events)
+
+    assert "lp" in events_of_equal_passes(visible[[0, 3, 5]])  # nothing is visible in one image
+    ahead = events_of_equal_passes(visible[[1, 3, 5]])
+    assert ahead == "p" * ahead.count("p") + "l" * len(layers) and ahead.count("p") > 2
+    wide = [each for each in layers if each.kernel_size == (3, 3)][-1]
+    wide.dilation = wide.padding = (2, 2)  # now it asks for more rings than any pass before
+    assert "lp" in events_of_equal_passes(visible[[0, 3, 5]])
+    assert "lp" not in events_of_equal_passes(visible[[2, 3, 4]])
+    assert events_of_equal_passes(torch.ones_like(visible[:3])) == "l" * len(layers)  # which asks for nothing
+
+
 @pytest.mark.parametrize("shape", [(6, 4, 5, 6), (5, 4, 5, 7), (6, 5, 7, 4), (6, 7)])
 def test_features_that_are_no_map_of_the_positions_are_refused(shape):
     with refused(NotImplementedError, str(shape), "5 x 7 positions"):

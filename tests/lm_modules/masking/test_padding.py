@@ -124,6 +124,22 @@ WINDOWS = [
 ]
 
 
+@pytest.mark.parametrize("padding", ["mean", "mirror"])
+def test_plans_of_several_rings_are_those_of_each_alone_and_share_the_rings_of_a_mean(padding, monkeypatch):
+    visible, asked = draw_visible(9, 8), (4, 2, 6, 1)
+    alone = {rings: PADDINGS[padding](visible, rings) for rings in asked}
+    planned, plan = [], PADDINGS[padding]
+    monkeypatch.setitem(PADDINGS, padding, lambda *args: planned.append(args[1]) or plan(*args))
+    visible_map = VisibleMap(visible, MaskingOptions(padding=padding))
+    for rings in asked:
+        own, expected = visible_map.padding_plan(rings), alone[rings]
+        assert len(own) == len(expected) > 0
+        for mine, other in zip(own, expected, strict=True):
+            assert vars(mine).keys() == vars(other).keys()
+            assert all(torch.equal(one, vars(other)[name]) for name, one in vars(mine).items())
+    assert planned == ([4, 6] if padding == "mean" else [4, 2, 6, 1])
+
+
 def test_an_output_is_visible_when_its_window_holds_a_visible_position():
     for size in [(5, 8), (9, 7), (8, 8), (9,), (6, 7, 8)]:
         visible, axes = draw_visible(*size), len(size)
