@@ -1,0 +1,92 @@
+"""Tables of the study of doses, by its plan, and all its rows: python dose_response.py DIR, where `claim` has written.
+
+Writes dose_response.csv beside this file: each network under each way of hiding, as fractions.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+FAMILIES = ("patches", "blobs", "silhouettes")
+MEASURES = ("clean_accuracy", "retention", "shape_choice", "silhouette_accuracy", "circle_accuracy")
+"""`retention` here is the accuracy with half of the patches hidden."""
+
+
+def main(folder: Path) -> None:
+    """Print the tables and write the rows."""
+    claim = json.loads((folder / "claim.json").read_text())
+    seeds, arms = claim["seeds"], claim["arms"]
+    of = {}  # measure, arm, method: values by seed
+    for row in claim["rows"]:
+        if row["measure"] in MEASURES and row["seed"] is not None and not row["compared_with"]:
+            of.setdefault((row["measure"], row["network"], row["method"]), {})[row["seed"]] = row["value"]
+    values = {key: np.array([found[seed] for seed in seeds]) for key, found in of.items()}
+    growth = {arm: _growth(folder, arm, seeds) for arm in arms}
+
+    tested = ("black", "layer masking")
+    columns = [
+        "training",
+        *(f"choices, {each}" for each in tested),
+        "clean",
+        *(f"half hidden, {each}" for each in tested),
+    ]
+    print(f"| {' | '.join(columns)} | growth |\n|{'---|' * 7}")
+    for arm, settings in arms.items():
+        cells = [_interval(values["shape_choice", arm, method]) for method in ("black", "layer_masking")]
+        cells += [f"{100 * values['clean_accuracy', arm, 'black'].mean():.1f} %"]
+        cells += [f"{100 * values['retention', arm, method].mean():.1f} %" for method in ("black", "layer_masking")]
+        print(f"| {settings['title']} | {' | '.join(cells)} | {100 * growth[arm]:+.1f} |")
+
+    pairs = {}
+    for family in FAMILIES:
+        augmented = values["shape_choice", f"{family}_60", "black"]
+        pairs[f"{family} − no masks, black"] = augmented - values["shape_choice", "no_masks", "black"]
+        pairs[f"{family} − layer masking"] = augmented - values["shape_choice", "layer_masking", "layer_masking"]
+    corrected = _holm([float(stats.ttest_1samp(each, 0).pvalue) for each in pairs.values()])
+    print("\n| pair, at 60 % of images | points | p, Holm |\n|---|---|---|")
+    for (name, difference), p in zip(pairs.items(), corrected, strict=True):
+        print(f"| {name} | {_interval(difference)} | {p:.2g} |")
+
+    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["training", "tested", "seed", *MEASURES])
+        for arm in arms:
+            for method in claim["methods"]:
+                for place, seed in enumerate(seeds):
+                    row = [f"{values[measure, arm, method][place]:.6g}" for measure in MEASURES]
+                    writer.writerow([arm, method, seed, *row])
+
+
+def _growth(folder: Path, arm: str, seeds: list[int]) -> float:
+    """How much the mean validation accuracy over seeds grows in the last epoch."""
+    curves = np.array([list(_curve(folder / "arms" / arm / f"seed-{seed}" / "log" / "metrics.csv")) for seed in seeds])
+    last = curves.mean(axis=0)[-2:]
+    return float(last[1] - last[0])
+
+
+def _curve(path: Path) -> Iterator[float]:
+    with path.open(newline="") as file:
+        yield from (float(row["val/accuracy"]) for row in csv.DictReader(file) if row.get("val/accuracy"))
+
+
+def _interval(values: np.ndarray) -> str:
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]".replace("-", "−")
+
+
+def _holm(p_values: list[float]) -> list[float]:
+    """Holm's correction: the k-th smallest of n times n - k + 1, and no less than the one before it."""
+    corrected, before = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(np.argsort(p_values)):
+        before = max(before, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = before
+    return corrected
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
