@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked, UnsupportedNetworkError
+from maskrobust.lm_modules.masking.layer_masking import modules_of
 from tests.lm_modules.masking.cases import Function
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise
 
@@ -177,6 +178,16 @@ def test_other_threads_run_modules_while_a_network_is_read():
     layer = RunsAThread(other, outputs.extend)
     LayerMasking(Classifier(layer))
     assert_close(outputs, [*layer.run(), *layer.run()], rtol=0, atol=0)
+
+
+def test_each_pass_sees_every_module_once_as_it_is_then():
+    shared = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh()))
+    network = nn.Sequential(shared, nn.ModuleDict({"a": shared, "b": nn.Identity()}), shared[1])
+    network.none = None
+    for _ in range(2):
+        expected = [*network.modules()]
+        assert len(modules_of(network)) == len(expected) and {*modules_of(network)} == {*expected}
+        network[1]["b"] = nn.Sequential(network[1]["b"], nn.Sigmoid())
 
 
 def test_wrapping_leaves_parameters_and_modes_as_they_are():
