@@ -16,7 +16,7 @@ BLOCK, SHAPE = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE), r
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:The number of training batches")
-@pytest.mark.parametrize("page", ["ignore-a-region.md", "audio-series-volumes.md", "detectors.md"])
+@pytest.mark.parametrize("page", ["ignore-a-region.md", "audio-series-volumes.md", "detectors.md", "segmentation.md"])
 def test_the_code_of_a_page_runs_and_its_comments_name_the_shapes(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

@@ -104,7 +104,7 @@ def predict(
     check_at_least("num_workers", num_workers, 0)
     given = [images] if isinstance(images, str | Path) else images
     files, reading = list_pictures(map(Path, given)), reading_for([network], Reading(visible))
-    asked = _chosen_methods(network, methods, is_whole=not reading.hides)
+    asked = chosen_methods(network, methods, is_whole=not reading.hides)
     if network.preprocessing.size is None:
         raise InputError(
             f"predict needs the size of its pictures, which '{network.name}' does not say; say it, as in "
@@ -127,7 +127,7 @@ def predict(
     return found()
 
 
-def _chosen_methods(
+def chosen_methods(
     network: TrainedNetwork, methods: Sequence[MaskingMethod] | None, *, is_whole: bool
 ) -> tuple[MaskingMethod, ...]:
     """The methods that a network is asked under, which it can be.

@@ -1,4 +1,4 @@
-"""`maskrobust predict`: the likeliest classes of image files, whole or with holes, as a CSV file."""
+"""`maskrobust predict`: the likeliest classes of image files, whole or with holes, as a CSV file, or class rasters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ class PredictConfig:
     Attributes:
         network: name of the network, as `load_network` takes it.
         images: image files, and folders of them, which are searched at any depth.
-        out: CSV file to write, with a row for each image; an existing file is replaced.
+        out: CSV file to write, with a row for each image; an existing file is replaced. Of a network that classifies
+            pixels a folder, which gets a raster of classes for each image, and classes.csv.
         visible: where `visible` comes from; see `train.predict.answers.predict`.
         methods: masking methods, whose answers are written beside each other. By default the one of the training, or
             layer masking if the network was trained without holes.
@@ -84,12 +85,19 @@ def parse_config(arguments: Sequence[str]) -> PredictConfig:
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust predict` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
+    from maskrobust.lm_modules.loading import segmenter_of
     from maskrobust.train.networks import load_for
     from maskrobust.train.predict.answers import predict
     from maskrobust.train.predict.pictures import list_pictures
     from maskrobust.train.predict.table import Row, predictions_csv, summary, write_features
     from maskrobust.train.running.processes import first_of_each_machine_first, gathered, is_first, joined
 
+    if segmenter_of(config.network):
+        from maskrobust.train.predict.rasters import predict_rasters
+
+        with joined():
+            predict_rasters(config, Console(quiet=not is_first()))
+        return
     for path in filter(None, (config.out, config.features)):
         check_folder(path.parent)
     places = {file.path: place for place, file in enumerate(list_pictures(config.images))}

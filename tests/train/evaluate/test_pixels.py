@@ -177,5 +177,6 @@ def test_networks_of_pixels_and_of_images_are_not_compared_and_others_refuse_the
     both[1] = f"--network={json.dumps([json.loads(both[1].removeprefix('--network='))[0], 'small_resnet:random'])}"
     assert "must all classify pixels, or none" in sentence_of(both, capsys)
     own = f"{TinyUNet.__module__}.TinyUNet:{folder / 'none.ckpt'}"
-    told = sentence_of(["explain", f"--network={own}", "--data=Cues", f"--out={folder / 'no'}"], capsys)
-    assert "of a MaskRobustSegmenter, which answers for each pixel; evaluate and predict take it" in told
+    for others in (["explain", "--data=Cues", f"--out={folder / 'no'}"], ["export", f"--onnx={folder / 'no.onnx'}"]):
+        told = sentence_of([*others, f"--network={own}"], capsys)
+        assert "of a MaskRobustSegmenter, which answers for each pixel; evaluate and predict take it" in told
