@@ -154,13 +154,13 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         "--split", type=Split | None, help="which split to use; by default test where there is one, else val"
     )
     parser.add_argument("--quick", action="store_true", help=f"a first look: {QUICK.removeprefix('quick: ')}")
-    from maskrobust.train.data.base import check_labelled  # here: the help does without
-
     given, given_data = parse_with_data(parser, arguments, quick=_QUICK, per_pixel=True)
     given["split"] = given["split"] or ("test" if "test" in given["data"].splits else "val")
     given["network"] = as_list(given["network"])
     config = EvaluationConfig(**given, data_options=given_data)
     if config.data.labels_pixels and not config.of_pixels:
+        from maskrobust.train.data.base import check_labelled  # here: the help does without
+
         check_labelled(config.data, "a network that classifies images")
     if config.quick:  # which asks about whole batches
         config.data.batch_size = min(config.data.batch_size, QUICK_IMAGES)
