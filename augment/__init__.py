@@ -8,7 +8,7 @@ from maskrobust.augment.batch import (
     check_visible as check_visible,
 )
 from maskrobust.augment.families.bank import HoleBank as HoleBank, SilhouetteBank as SilhouetteBank
-from maskrobust.augment.families.registry import (
+from maskrobust.augment.families.mask_family import (
     FAMILIES as FAMILIES,
     FamilyName as FamilyName,
     MaskFamily as MaskFamily,
@@ -26,6 +26,7 @@ from maskrobust.augment.fills.drawing import (
     draw as draw,
     fill as fill,
 )
+from maskrobust.augment.padding import pad_batch as pad_batch, pad_collate as pad_collate
 from maskrobust.augment.policy import (
     OTHER_IMAGE as OTHER_IMAGE,
     MaskedImages as MaskedImages,
@@ -42,7 +43,6 @@ from maskrobust.augment.random import (
     uniform as uniform,
 )
 from maskrobust.augment.registry import Choice as Choice, read_choice as read_choice
-from maskrobust.augment.sizes import pad_batch as pad_batch, pad_collate as pad_collate
 from maskrobust.augment.visible_pixels import visible_from as visible_from
 
 # Imported in the order of tables and pages.
@@ -50,7 +50,7 @@ from maskrobust.augment.visible_pixels import visible_from as visible_from
 from maskrobust.augment.families.patches import patches as patches
 from maskrobust.augment.families.rectangles import rectangles as rectangles
 from maskrobust.augment.families.irregular import blobs as blobs
-from maskrobust.augment.families.segments import (
+from maskrobust.augment.families.superpixels import (
     hide_in_order as hide_in_order,
     patch_segments as patch_segments,
     quickshift as quickshift,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.families.registry import MaskFamily, draw_chosen
+from maskrobust.augment.families.mask_family import MaskFamily, draw_chosen
 from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.drawing import FILLS, check_pixels, draw
 from maskrobust.augment.random import choose, fold_in, uniform

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.families.bank import SilhouetteBank
-from maskrobust.augment.families.registry import build_family, family_needs
+from maskrobust.augment.families.mask_family import build_family, family_needs
 from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.drawing import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN

@@ -26,20 +26,20 @@ from .lm_modules.explanation.adapters import (
     nan_classifier as nan_classifier,
     visibility_forward as visibility_forward,
 )
-from .lm_modules.explanation.answers import Queries as Queries, ask as ask
+from .lm_modules.explanation.asking import Queries as Queries, ask as ask
 from .lm_modules.explanation.explained import Explanation as Explanation
 from .lm_modules.explanation.explaining import (
     ExplanationRequest as ExplanationRequest,
     explain as explain,
     explain_image as explain_image,
 )
+from .lm_modules.explanation.explanation_plan import ExplanationPlan as ExplanationPlan
 from .lm_modules.explanation.lime import (
     draw_independent as draw_independent,
     draw_paper_protocol as draw_paper_protocol,
     lime as lime,
 )
 from .lm_modules.explanation.occlusion import occlusion as occlusion, occlusion_queries as occlusion_queries
-from .lm_modules.explanation.plan import ExplanationPlan as ExplanationPlan
 from .lm_modules.explanation.segments import Segments as Segments
 from .lm_modules.loading import load_network as load_network
 from .lm_modules.masking import (

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from maskrobust.train.sentences import one_sentence
+from maskrobust.train.error_sentences import one_sentence
 
 COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks rely on the outlines of holes"),
     "predict": ("maskrobust.train.predict.command", "predict classes of image files, whole or with holes"),
-    "export": ("maskrobust.train.export", "write a network under layer masking as one ONNX file"),
+    "export": ("maskrobust.train.commands.export", "write a network under layer masking as one ONNX file"),
     "claim": (
         "maskrobust.train.claim",
         "train networks in several ways and decide whether mask augmentation is enough",
@@ -30,9 +30,9 @@ COMMANDS = {
     ),
     "play": ("maskrobust.train.play", "paint a hole into a picture, on a local page, and see what networks predict"),
     "masks": ("maskrobust.train.masks", "show mask families and fills on your images"),
-    "shards": ("maskrobust.train.shards", "write WebDataset tar shards from any data"),
-    "launch": ("maskrobust.train.running.launch", "start a command on several GPUs or machines"),
-    "submit": ("maskrobust.train.running.submit", "submit a command to SLURM"),
+    "shards": ("maskrobust.train.commands.shards", "write WebDataset tar shards from any data"),
+    "launch": ("maskrobust.train.commands.launch", "start a command on several GPUs or machines"),
+    "submit": ("maskrobust.train.commands.submit", "submit a command to SLURM"),
 }
 _LONGEST_SENTENCE = 2000
 _SECONDS_FOR_THE_FIRST = 2.0
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: Sequence[str]) -> None:
     module, _ = COMMANDS[given[0]]
     try:
-        from maskrobust.train.arguments import check_networks, with_config_paths
+        from maskrobust.train.command_line import check_networks, with_config_paths
 
         about_model = Path(__file__).parent / "fit" / f"{given[0]}.txt"
         if about_model.is_file() and not {"-h", "--help"}.isdisjoint(given):  # the parser's takes seconds: 1,400 lines

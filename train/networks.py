@@ -16,8 +16,8 @@ from maskrobust.lm_modules.networks.trained_network import Precision, TrainedNet
 from maskrobust.lm_modules.reliance.measurement import Measurement, NetworkAndMethod, Plans, under_methods
 from maskrobust.train.data.base import AnnotatedDataModule
 from maskrobust.train.data.files.reading import reading_for
+from maskrobust.train.data_options import Split
 from maskrobust.train.storage.files import read_pairs
-from maskrobust.train.types import Split
 
 
 def load_for(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskrobust.errors import check_within
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 CLASSES = ("fields", "forest", "orchard", "town")
 """What the tiles show, in label order. Their gaps: a disc, a bar, a triangle, a cross."""

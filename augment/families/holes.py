@@ -13,7 +13,7 @@ from torch.nn.functional import max_pool2d
 
 from maskrobust.augment.batch import check_object_mask
 from maskrobust.augment.families.bank import SilhouetteBank
-from maskrobust.augment.families.registry import mask_family
+from maskrobust.augment.families.mask_family import mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import InputError
 

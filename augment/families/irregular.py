@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
+from maskrobust.augment.families.mask_family import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, uniform
 from maskrobust.errors import check_at_least
 

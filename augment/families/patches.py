@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
+from maskrobust.augment.families.mask_family import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation
 from maskrobust.errors import InputError, check_at_least
 

@@ -32,7 +32,7 @@ from maskrobust.train.data.base import (
     drawn_batch,
 )
 from maskrobust.train.data.files.image_files import decode_image, id_of, list_classes, read_file
-from maskrobust.train.data.files.scenes import (
+from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     random_crop,
@@ -40,8 +40,8 @@ from maskrobust.train.data.files.scenes import (
     shift_light,
     shrink,
 )
+from maskrobust.train.data_options import Split
 from maskrobust.train.storage.files import read_pairs
-from maskrobust.train.types import Split
 
 DEBIAN_STAMPS = Path("/usr/share/tuxpaint/stamps")
 """Where Debian's package tuxpaint-stamps-default puts its pictures."""

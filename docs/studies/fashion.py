@@ -21,13 +21,13 @@ from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import InputError, MissingFileError, check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, as_float_images, drawn_batch, photographs
-from maskrobust.train.data.files.scenes import (
+from maskrobust.train.data.files.photographs import (
     CROP_NUMBERS,
     LIGHT_NUMBERS,
     CropSource,
     random_crops,
 )
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 OfficialSplit = Literal["train", "test"]
 

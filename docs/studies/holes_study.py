@@ -51,7 +51,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
 from maskrobust.train.cli import keep_freed_memory
-from maskrobust.train.data.files.scenes import CROP_NUMBERS, random_crop
+from maskrobust.train.data.files.photographs import CROP_NUMBERS, random_crop
 
 sys.path.append(str(Path(__file__).parent))
 from dog_mobilenet import dog_mobilenet

@@ -20,7 +20,7 @@ from maskrobust.lm_modules.reliance.hole_reader import read_holes
 from maskrobust.lm_modules.reliance.holes.own import draw_donors, pair_condition
 from maskrobust.lm_modules.reliance.measures.own_holes import own_hole_pull
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
-from maskrobust.train.report.own_holes import state_of
+from maskrobust.train.report.own_holes_said import state_of
 
 CLASSES, SIZE, PAIRS = 4, 32, 2
 WRONG = ("follows", "some", "misled")

@@ -40,12 +40,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment import Batch, HoleBank
-from maskrobust.lm_modules.callbacks.holes import LOOKED_AT
+from maskrobust.lm_modules.callbacks.holes_tell import LOOKED_AT
 from maskrobust.lm_modules.reliance.hole_reader import read_holes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data.base import InMemoryDataModule, drawn_batch
+from maskrobust.train.data_options import Split
 from maskrobust.train.tiles import draw_gap
-from maskrobust.train.types import Split
 
 sys.path.append(str(Path(__file__).parent))
 from fashion import OfficialSplit, find_files, read_garments

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from torchvision.utils import save_image
 
-from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table
+from maskrobust.lm_modules.callbacks.logged_pictures import log_picture, log_table
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.processes import BalancedAccuracy, recalls
 

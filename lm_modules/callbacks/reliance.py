@@ -19,7 +19,7 @@ from maskrobust.augment import Batch, HoleBank, SilhouetteBank, fold_in, object_
 from maskrobust.augment.batch import first_images, first_objects
 from maskrobust.augment.families.bank import one_object_each
 from maskrobust.errors import InputError, check_at_least, did_you_mean
-from maskrobust.lm_modules.callbacks.loggers import define_metric, draw_grid, is_a, log_picture, log_table
+from maskrobust.lm_modules.callbacks.logged_pictures import define_metric, draw_grid, is_a, log_picture, log_table
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods, illustrate
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork

@@ -13,7 +13,7 @@ from maskrobust.augment import Batch
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
-from maskrobust.lm_modules.callbacks.loggers import draw_grid, log_picture, shows_pictures
+from maskrobust.lm_modules.callbacks.logged_pictures import draw_grid, log_picture, shows_pictures
 from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskrobust.augment import fold_in
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Scale, channels_last_batch, check_scale, on_scale
+from maskrobust.lm_modules.explanation.asking import Scale, channels_last_batch, check_scale, on_scale
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 

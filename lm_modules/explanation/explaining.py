@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Queries, ask, channels_last_batch
+from maskrobust.lm_modules.explanation.asking import Queries, ask, channels_last_batch
 from maskrobust.lm_modules.explanation.explained import Answers, Explained, ExplainedImage, Explanation
+from maskrobust.lm_modules.explanation.explanation_plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.lime import draw_independent, draw_paper_protocol, lime
 from maskrobust.lm_modules.explanation.occlusion import occlusion, occlusion_queries, segment_means
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking.layer_masking import mode
 from maskrobust.lm_modules.methods import WRAPPERS, MaskingMethod, Predictor, check_methods, predictor

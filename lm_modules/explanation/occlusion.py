@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Queries
+from maskrobust.lm_modules.explanation.asking import Queries
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from maskrobust.augment import Batch, patch_segments, segment_batch, segment_sums
-from maskrobust.augment.families.segments import SegmentationMethod
+from maskrobust.augment.families.superpixels import SegmentationMethod
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.answers import Queries
+from maskrobust.lm_modules.explanation.asking import Queries
 from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 

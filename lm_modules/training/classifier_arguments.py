@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, check_mean, read_families, read_fills
-from maskrobust.augment.families.registry import check_hidden_fraction
+from maskrobust.augment.families.mask_family import check_hidden_fraction
 from maskrobust.augment.registry import Registry
 from maskrobust.errors import Faults, InputError
 from maskrobust.lm_modules.networks.architectures import is_own_class

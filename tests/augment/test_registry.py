@@ -28,7 +28,7 @@ from maskrobust.augment import (
     rectangles,
     silhouettes,
 )
-from maskrobust.augment.families.registry import check_hidden_fraction
+from maskrobust.augment.families.mask_family import check_hidden_fraction
 from tests.conftest import refused
 
 IDS = torch.arange(6)

@@ -6,7 +6,7 @@ from torch import nn
 
 from maskrobust.augment import FILLS, apply_fill, enclosing_circles, sample_keys
 from maskrobust.augment.policy import IMAGENET_MEAN
-from maskrobust.lm_modules.explanation.answers import Queries, ask
+from maskrobust.lm_modules.explanation.asking import Queries, ask
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.masking.visible_map import MaskingOptions
 from maskrobust.lm_modules.methods import WRAPPERS, illustrate, mark_hidden, predictor

@@ -23,9 +23,9 @@ from maskrobust.augment import FAMILIES, FILLS
 from maskrobust.lm_modules.masking import LayerMasking
 from maskrobust.lm_modules.networks import onnx_model
 from maskrobust.lm_modules.networks.architectures import build_network
-from maskrobust.train.arguments import with_config_paths
-from maskrobust.train.claim.arguments import parse_config as parse_claim
+from maskrobust.train.claim.checks import parse_config as parse_claim
 from maskrobust.train.cli import main
+from maskrobust.train.command_line import with_config_paths
 from maskrobust.train.evaluate.config import parse_config as parse_evaluation
 from maskrobust.train.fit.command import FitCLI
 from maskrobust.train.play import parse_config as parse_play

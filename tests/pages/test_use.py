@@ -20,7 +20,7 @@ from maskrobust import load_network
 from maskrobust.lm_modules import loading
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.train.export import export_onnx
+from maskrobust.train.commands.export import export_onnx
 from tests.conftest import require_component
 from tests.lm_modules.masking.networks import randomise, seeded
 from tests.pages.commands import blocks

@@ -14,7 +14,8 @@ from torch.distributed import run as torchrun
 
 from maskrobust.errors import InputError
 from maskrobust.train.cli import main
-from maskrobust.train.running import launch, processes, submit
+from maskrobust.train.commands import launch, submit
+from maskrobust.train.running import processes
 from tests.conftest import refused
 from tests.processes import started
 from tests.scripts.test_scripts import CREATE, INSTALL, calls, make_clone, run

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from maskrobust.train.running.submit import main
+from maskrobust.train.commands.submit import main
 from tests.scripts.slurm import running_slurm, wait_until
 from tests.test_house import ROOT
 from tests.train.fit.test_resume import arguments

@@ -21,7 +21,7 @@ from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.train.cli import COMMANDS, keep_freed_memory, main
 from maskrobust.train.data import SHIPPED
-from maskrobust.train.sentences import one_sentence
+from maskrobust.train.error_sentences import one_sentence
 from tests.processes import started
 from tests.train.data.sets.test_folder import write_tree
 
@@ -255,7 +255,7 @@ def test_a_path_that_cannot_be_used_is_told_with_the_reason(tmp_path):
 
 def import_nothing_of_ours():
     with pytest.raises(ImportError) as missing:
-        from maskrobust.train.sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
+        from maskrobust.train.error_sentences import no_such_name  # type: ignore[attr-defined]  # noqa: F401
     return missing.value
 
 

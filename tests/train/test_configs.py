@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 
 from maskrobust.augment import SilhouetteBank
-from maskrobust.train.claim.arguments import parse_config as parse_claim
+from maskrobust.train.claim.checks import parse_config as parse_claim
 from maskrobust.train.claim.runs import all_runs, measured_run, run_arm
 from maskrobust.train.cli import main
 from maskrobust.train.running.progress import ClaimProgress

@@ -13,7 +13,7 @@ from maskrobust import load_network
 from maskrobust.augment import FAMILIES, FILLS, Batch, family_needs
 from maskrobust.train.cli import main
 from maskrobust.train.data.base import InMemoryDataModule
-from maskrobust.train.masks.drawing import OUTLINE
+from maskrobust.train.masks.gallery import OUTLINE
 from maskrobust.train.report.wording import family_title, method_title
 from tests.train.data.layouts import write_pairs
 from tests.train.report.pages import Page, squeezed

@@ -273,8 +273,8 @@ def test_explanations_come_when_they_are_asked_for(tab):
 
 
 def test_names_of_classes_are_escaped():
-    from maskrobust.train.play.answers import Answer, Shown
     from maskrobust.train.play.page import rendered
+    from maskrobust.train.play.painted_hole import Answer, Shown
 
     picture = np.zeros((4, 4, 3), dtype=np.uint8)
     answer = Answer(HOSTILE, [(HOSTILE, 0.5)], (HOSTILE, 0.5, 0.1), "")
@@ -347,16 +347,16 @@ def test_the_small_network_is_trained_once_and_kept(tmp_path, monkeypatch):
     from rich.console import Console
 
     from maskrobust.train.data.sets.cues import Cues
-    from maskrobust.train.play import networks
+    from maskrobust.train.play import offered
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(networks, "Cues", lambda: Cues(train_images=64, val_images=8))
+    monkeypatch.setattr(offered, "Cues", lambda: Cues(train_images=64, val_images=8))
     config = PlayConfig((), ())
-    first, again = (networks.load_networks(config, Console(quiet=True))[0] for _ in range(2))
+    first, again = (offered.load_networks(config, Console(quiet=True))[0] for _ in range(2))
     (kept,) = (tmp_path / "maskrobust").iterdir()
     assert first.class_names == Cues().class_names and first.preprocessing.size == (48, 48)
-    monkeypatch.setattr(networks, "train_small", None)
-    networks.load_networks(config, Console(quiet=True))
+    monkeypatch.setattr(offered, "train_small", None)
+    offered.load_networks(config, Console(quiet=True))
     for one, other in zip(first.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
     assert kept.suffix == ".ckpt"

@@ -15,7 +15,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.cli import main
 from maskrobust.train.fit.checkpoints import CheckpointError
-from maskrobust.train.masks.drawing import Gallery, GalleryImage, GalleryRow, render_gallery
+from maskrobust.train.masks.gallery import Gallery, GalleryImage, GalleryRow, render_gallery
 from maskrobust.train.report.results import rows_as_csv
 from maskrobust.train.storage import provenance as provenance_module
 from maskrobust.train.storage.files import atomic_path, printable

@@ -11,7 +11,7 @@ from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.cli import main
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.explain.pictures import read_picture
-from maskrobust.train.play.answers import ask_about_hole
+from maskrobust.train.play.painted_hole import ask_about_hole
 from tests.train.data.layouts import save
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TINY_NETWORK, TWO_STEPS

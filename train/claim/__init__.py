@@ -8,8 +8,8 @@ from rich.console import Console
 from maskrobust.augment.batch import check_all_known, first_images
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.measurement import under_methods
-from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import new_network
+from maskrobust.train.claim.checks import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise

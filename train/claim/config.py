@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from maskrobust.lm_modules.methods import MaskingMethod, is_fill
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data import AnnotatedDataModule
+from maskrobust.train.data_options import Split
 from maskrobust.train.storage.store import Store
-from maskrobust.train.types import Split
 
 ANSWERS = "answers"
 """The folder of what a run answers."""

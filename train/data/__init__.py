@@ -22,7 +22,7 @@ from maskrobust.train.data.sets.pets import Pets as Pets
 from maskrobust.train.data.sets.shards import Shards as Shards
 from maskrobust.train.data.sets.tiles import Tiles as Tiles
 from maskrobust.train.data.transforms import Transform as Transform
-from maskrobust.train.types import Split as Split
+from maskrobust.train.data_options import Split as Split
 
 _SETS = f"{__name__}.sets."
 SHIPPED = tuple(

@@ -28,7 +28,7 @@ from maskrobust.train.data.loading import (
     training_position,
 )
 from maskrobust.train.data.transforms import Transform
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 ALL_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLITS_OF_STAGE: dict[str | None, tuple[Split, ...]] = {

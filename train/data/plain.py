@@ -17,7 +17,7 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.networks.preprocessing import IMAGENET_STD
 from maskrobust.lm_modules.training.plain_batches import as_batch
 from maskrobust.train.data.base import ALL_SPLITS, AnnotatedDataModule, Colour
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 
 def described(data: pl.LightningDataModule) -> Any:

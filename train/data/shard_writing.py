@@ -19,9 +19,9 @@ from maskrobust.errors import InputError
 from maskrobust.train.data.files.file_data import FileDataModule, read_mask_of
 from maskrobust.train.data.files.image_files import ImageFile, read_file
 from maskrobust.train.data.files.reading import place_of
+from maskrobust.train.data_options import Split
 from maskrobust.train.storage.files import atomic_path, read_json, write_json, write_text
 from maskrobust.train.storage.provenance import fingerprint
-from maskrobust.train.types import Split
 
 _VISIBLE = "visible.png"
 """Suffix of the masks that files beside the images say; what pixels say themselves is read again."""

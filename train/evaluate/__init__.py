@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress
 
-from maskrobust.train.arguments import next_prediction
+from maskrobust.train.command_line import next_prediction
 from maskrobust.train.evaluate.config import EvaluationConfig, parse_config
 from maskrobust.train.running.progress import CountingDisplay, stage
 from maskrobust.train.storage.files import check_folder, write_json, write_text

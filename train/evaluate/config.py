@@ -14,10 +14,10 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
 from maskrobust.lm_modules.reliance.catalogue import import_measures
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.data_options import AnnotatedDataModule, Split
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.tracking import WandbOptions
-from maskrobust.train.types import AnnotatedDataModule, Split
 
 FULL_PLAN = ReliancePlan(
     curve_families=("patches", "slic"),

@@ -22,13 +22,13 @@ from maskrobust.lm_modules.reliance.plan import INVERTED, WITHOUT_HOLES, WITHOUT
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.batches import at_numbers, numbered_batches
 from maskrobust.train.data.loading import rank_and_number
+from maskrobust.train.data_options import Split
 from maskrobust.train.evaluate.config import QUICK, QUICK_IMAGES, EvaluationConfig
 from maskrobust.train.evaluate.kept import answer_store, ask_once
 from maskrobust.train.networks import load_networks, measurement_of
 from maskrobust.train.running.processes import first_of_each_machine_first, gathered, gathered_by_first, is_first
 from maskrobust.train.running.progress import stage
 from maskrobust.train.storage.provenance import digest
-from maskrobust.train.types import Split
 
 Found = TypeVar("Found")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from maskrobust.errors import InputError, check_at_least, check_distinct
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.explanation_plan import ExplanationPlan
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser, as_list, parse_with_data
+from maskrobust.train.data_options import AnnotatedDataModule, GivenVisible, Split
 from maskrobust.train.running.processes import find_device
-from maskrobust.train.types import AnnotatedDataModule, GivenVisible, Split
 
 Segmentation = Literal["slic", "quickshift", "patches"]
 _SMALLEST_IMAGE = 32

@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from maskrobust.lm_modules.explanation.explained import Explained, ExplainedImage
+from maskrobust.lm_modules.explanation.explanation_plan import EXPLAINERS
 from maskrobust.lm_modules.explanation.overlays import (
     AGAINST_CLASS,
     FOR_CLASS,
@@ -18,7 +19,6 @@ from maskrobust.lm_modules.explanation.overlays import (
     score_overlay,
     strongest,
 )
-from maskrobust.lm_modules.explanation.plan import EXPLAINERS
 from maskrobust.lm_modules.explanation.scores import shown_scores
 from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
 from maskrobust.train.explain.config import QUICK

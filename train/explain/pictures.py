@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import in_unit_range
-from maskrobust.augment.families.segments import SegmentationMethod
+from maskrobust.augment.families.superpixels import SegmentationMethod
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
@@ -19,8 +19,8 @@ from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.pipelines import View
 from maskrobust.train.data.transforms import Transform
+from maskrobust.train.data_options import Split
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
-from maskrobust.train.types import Split
 
 _LONGEST_NAME = 100
 """Bytes of a name, to which files add what they are."""

@@ -43,7 +43,7 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import GONE_ARGUMENTS
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.processes import leave_others_at_exit
-from maskrobust.train.arguments import (
+from maskrobust.train.command_line import (
     PARSER_OPTIONS,
     as_list,
     import_data_modules,

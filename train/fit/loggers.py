@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
-from maskrobust.lm_modules.callbacks.loggers import define_metric
+from maskrobust.lm_modules.callbacks.logged_pictures import define_metric
 from maskrobust.lm_modules.networks.weights import read_checkpoint
 from maskrobust.lm_modules.reliance.catalogue import Goal
 from maskrobust.train.running.tracking import (

@@ -9,7 +9,7 @@ from maskrobust.lm_modules.callbacks import Reconstructions
 from maskrobust.lm_modules.networks.architectures import head_of
 from maskrobust.lm_modules.networks.weights import read_state_dict
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
-from maskrobust.train.arguments import next_line
+from maskrobust.train.command_line import next_line
 from maskrobust.train.fit import command
 from maskrobust.train.storage.files import atomic_path
 

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from maskrobust.errors import Faults, InputError
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
-from maskrobust.train.arguments import read_options
+from maskrobust.train.command_line import read_options
 
 Reason = Callable[[Namespace], str]
 """What makes an option useless in a configuration of `fit`, as in "model.masking none"; empty where it is used."""

@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from maskrobust.augment import FAMILIES, FILLS, OTHER_IMAGE, read_families
-from maskrobust.augment.families.registry import check_hidden_fraction
+from maskrobust.augment.families.mask_family import check_hidden_fraction
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser, parse_with_data
+from maskrobust.train.data_options import AnnotatedDataModule, Split
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder, write_text
-from maskrobust.train.types import AnnotatedDataModule, Split
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def parse_config(arguments: Sequence[str]) -> GalleryConfig:
 def main(arguments: Sequence[str]) -> None:
     """Run `maskrobust masks` with command-line arguments, the command first."""
     config = parse_config(arguments[1:])  # before the rest is imported, which takes seconds
-    from maskrobust.train.masks.drawing import draw_gallery, render_gallery
+    from maskrobust.train.masks.gallery import draw_gallery, render_gallery
 
     check_folder(config.out)
     console = Console()

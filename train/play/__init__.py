@@ -14,8 +14,8 @@ from rich.console import Console
 
 from maskrobust.errors import InputError, check_distinct, check_within
 from maskrobust.lm_modules.methods import LAYER_MASKING, check_methods
-from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, Parser, as_list
-from maskrobust.train.types import GivenVisible
+from maskrobust.train.command_line import PARSER_OPTIONS, VISIBLE_HELP, Parser, as_list
+from maskrobust.train.data_options import GivenVisible
 
 _CLOSED: dict[str, Any] = {"share": False, "run_history": False, "enable_monitoring": False, "footer_links": []}
 _SERVING: dict[str, Any] = {"max_file_size": 16 * 2**20, "state_session_capacity": 100, "quiet": True}
@@ -116,7 +116,7 @@ def served(config: PlayConfig, console: Console) -> Iterator[str]:
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
         from maskrobust.train.data.files.reading import Reading, reading_for
-        from maskrobust.train.play.networks import load_networks, offered_pictures
+        from maskrobust.train.play.offered import load_networks, offered_pictures
         from maskrobust.train.play.page import Page
 
         networks = load_networks(config, console)

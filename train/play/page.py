@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.plan import EXPLAINERS, ExplainerName
+from maskrobust.lm_modules.explanation.explanation_plan import EXPLAINERS, ExplainerName
 from maskrobust.lm_modules.methods import masking_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.image_files import decode_mask, size_of
@@ -20,7 +20,7 @@ from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.transforms import RESIZED_OVER_CROPPED
 from maskrobust.train.explain.pictures import Picture, square_picture
 from maskrobust.train.play import PlayConfig
-from maskrobust.train.play.answers import ask_about_hole, explain_whole, to_picture
+from maskrobust.train.play.painted_hole import ask_about_hole, explain_whole, to_picture
 from maskrobust.train.report.blocks import full_picture, html, picture_address
 from maskrobust.train.report.wording import method_title
 from maskrobust.train.storage.files import printable

@@ -14,8 +14,8 @@ from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.reading import Reading, reading_for
 from maskrobust.train.data.loading import rank_and_number
+from maskrobust.train.data_options import GivenVisible
 from maskrobust.train.predict.pictures import Pictures, list_pictures, read_batches
-from maskrobust.train.types import GivenVisible
 
 WHOLE = "whole"
 """In place of a masking method where nothing says what is visible."""

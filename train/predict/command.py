@@ -12,11 +12,11 @@ from maskrobust.errors import check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
-from maskrobust.train.arguments import PARSER_OPTIONS, VISIBLE_HELP, Parser, as_list
+from maskrobust.train.command_line import PARSER_OPTIONS, VISIBLE_HELP, Parser, as_list
+from maskrobust.train.data_options import GivenVisible
 from maskrobust.train.running.processes import find_device
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder, printable, write_text
-from maskrobust.train.types import GivenVisible
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, retention_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data_options import Split
 from maskrobust.train.report.blocks import block, prose
 from maskrobust.train.report.wording import capitalised, in_words, method_title
-from maskrobust.train.types import Split
 
 
 class ExampleStrip(NamedTuple):

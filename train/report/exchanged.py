@@ -16,11 +16,11 @@ from maskrobust.lm_modules.reliance.holes.own import EXCHANGED
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.data.base import AnnotatedDataModule
+from maskrobust.train.data_options import Split
 from maskrobust.train.report.blocks import prose
 from maskrobust.train.report.examples import of_different_classes, to_pictures
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import in_sentence, method_title
-from maskrobust.train.types import Split
 
 PICTURES = 3
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE
 from maskrobust.lm_modules.reliance.measures.accuracy import NEARLY_ONE
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.own_holes import own_holes_said
+from maskrobust.train.report.own_holes_said import own_holes_said
 from maskrobust.train.report.pixels import pixels_said
 from maskrobust.train.report.results import Results, meaningless_because, widened
 from maskrobust.train.report.wording import (

@@ -6,11 +6,11 @@ from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.exchanged import ExchangedImage, exchanged_block
 from maskrobust.train.report.headline import said
-from maskrobust.train.report.own_holes import own_holes_block
+from maskrobust.train.report.own_holes_said import own_holes_block
 from maskrobust.train.report.pixels import pixels_block
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim, rule, verdict
-from maskrobust.train.report.sections.curves import curves
+from maskrobust.train.report.sections.curve_charts import curves
 from maskrobust.train.report.sections.doses import doses
 from maskrobust.train.report.sections.grid import grid
 from maskrobust.train.report.sections.run import run

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from maskrobust.lm_modules.reliance.results import only
-from maskrobust.train.report.own_holes import own_holes_lines
+from maskrobust.train.report.own_holes_said import own_holes_lines
 from maskrobust.train.report.pixels import pixels_table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim

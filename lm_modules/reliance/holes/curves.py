@@ -62,7 +62,7 @@ def curve_holes(
         keys: (B,) int64 keys. One key gives one random order, in which segments that are equally salient follow each
             other, too.
         batch: annotated images of 1 or 3 channels.
-        family: what the segments are: square patches, or superpixels; see `maskrobust.augment.families.segments`.
+        family: what the segments are: square patches, or superpixels; see `maskrobust.augment.families.superpixels`.
         order: "random"; or by saliency, the fraction of a segment's pixels that lie on the object (the paper's code
             takes their number, which puts large segments first).
         hidden_fractions: fractions of pixels in [0, 1].

@@ -6,7 +6,7 @@ from lightning_utilities.core import rank_zero
 from torch.utils.data import DataLoader
 
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.callbacks.loggers import log_picture, log_table, shows_pictures
+from maskrobust.lm_modules.callbacks.logged_pictures import log_picture, log_table, shows_pictures
 from tests.lm_modules.callbacks.runs import TRAINING, VALIDATION, logged
 from tests.lm_modules.callbacks.test_strangers_trainer import Described, Strangers, callback, names, normalised, train
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from maskrobust.augment import SilhouetteBank
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks import RelianceCallback, reliance
-from maskrobust.lm_modules.callbacks.loggers import log_picture
+from maskrobust.lm_modules.callbacks.logged_pictures import log_picture
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.accuracy import retention

@@ -21,7 +21,7 @@ from maskrobust import (
     visibility_forward,
 )
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.explanation.plan import ExplanationPlan
+from maskrobust.lm_modules.explanation.explanation_plan import ExplanationPlan
 from tests.conftest import refused
 from tests.lm_modules.masking.networks import seeded
 from tests.waits import Waits

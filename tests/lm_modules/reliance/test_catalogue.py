@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from maskrobust.augment.families.registry import FAMILIES
+from maskrobust.augment.families.mask_family import FAMILIES
 from maskrobust.lm_modules.reliance.catalogue import Context, catalogue, measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic, right_answers
 from maskrobust.lm_modules.reliance.holes.conditions import condition_names

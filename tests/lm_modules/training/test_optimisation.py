@@ -264,7 +264,7 @@ def test_all_holes_drawn_and_some_taken_are_those_of_a_cpu(family, monkeypatch):
     batch = Batch(keys, torch.zeros(40, 3, 24, 24), torch.zeros(40, 1, 24, 24, dtype=torch.bool), keys)
     policy = RandomMasking(build_family(family, patch_size=8), probability=0.5)
     expected = policy.draw_visible(keys, batch)
-    monkeypatch.setattr("maskrobust.augment.families.registry._draws_chosen_alone", lambda *_: False)
+    monkeypatch.setattr("maskrobust.augment.families.mask_family._draws_chosen_alone", lambda *_: False)
     assert torch.equal(policy.draw_visible(keys, batch), expected)
 
 

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 import torch
 from rich.console import Console
 
-from maskrobust.train.claim.arguments import parse_config
 from maskrobust.train.claim.arms import train
+from maskrobust.train.claim.checks import parse_config
 from maskrobust.train.running.progress import ClaimProgress
 from tests.train.tiny import write_claim
 

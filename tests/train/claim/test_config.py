@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.checks import parse_config
 from tests.train.tiny import tiny_claim
 
 REFUSALS = [

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maskrobust.lm_modules.reliance.holes.conditions import retention_condition
 from maskrobust.lm_modules.reliance.results import Row, only, select
-from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.checks import parse_config
 from maskrobust.train.claim.summary import summarise
 from maskrobust.train.claim.verdict import CLAIMS
 from maskrobust.train.report.pages import render_claim

@@ -11,7 +11,7 @@ from scipy import stats
 from maskrobust.lm_modules.reliance.measures.own_holes import MENDED_ALIKE, NO_PAIR
 from maskrobust.lm_modules.reliance.plan import WITHOUT_HOLES
 from maskrobust.train.cli import main
-from maskrobust.train.report.own_holes import state_of
+from maskrobust.train.report.own_holes_said import state_of
 from maskrobust.train.report.wording import PERCENT
 from tests.train.evaluate.gaps import SIZE, NamesBlackCorners, NamesBlackHalves, write_gaps, write_network
 from tests.train.evaluate.test_evaluate import rows_of

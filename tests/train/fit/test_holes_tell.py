@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from maskrobust.lm_modules.callbacks import HolesTell, holes
-from maskrobust.lm_modules.callbacks.holes import told
+from maskrobust.lm_modules.callbacks import HolesTell, holes_tell
+from maskrobust.lm_modules.callbacks.holes_tell import told
 from maskrobust.train.cli import main
 from maskrobust.train.tiles import write_tiles
 from tests.train.tiny import TINY_NETWORK
@@ -46,7 +46,7 @@ def test_one_line_says_that_holes_tell_the_class_by_what_and_what_to_do_before_t
     tiles, tmp_path, capsys, caplog, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(holes, "told", lambda *given: asked.append(given) or told(*given))
+    monkeypatch.setattr(holes_tell, "told", lambda *given: asked.append(given) or told(*given))
     fit(tiles[0.9], tmp_path, "--model.masking=layer_masking", "--model.exchange_holes=0.5")
     said = "".join(spoken := capsys.readouterr()) + caplog.text
     assert "--images IMAGES --data.visible alpha --out" in spoken.out  # they are predicted as they were trained on

@@ -10,7 +10,7 @@ from maskrobust.lm_modules.reliance.holes.conditions import transfer_condition
 from maskrobust.lm_modules.reliance.holes.curves import curve_condition
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 from maskrobust.train.claim import summary as claim_summary
-from maskrobust.train.claim.arguments import parse_config
+from maskrobust.train.claim.checks import parse_config
 from maskrobust.train.data import Cues
 from maskrobust.train.evaluate import summary as evaluation_summary
 from maskrobust.train.evaluate.config import EvaluationConfig

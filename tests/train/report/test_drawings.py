@@ -12,7 +12,7 @@ from rich.console import Console
 from maskrobust.lm_modules.reliance.results import select
 from maskrobust.train.report.results import short_names
 from maskrobust.train.report.sections.claim import in_claim
-from maskrobust.train.report.sections.curves import curves
+from maskrobust.train.report.sections.curve_charts import curves
 from maskrobust.train.report.terminal import results_table, verdict_panel
 from maskrobust.train.report.wording import in_sentence, method_title
 from tests.train.report.evaluations import read_results

@@ -32,8 +32,8 @@ from maskrobust.train.data.files.objects import ObjectNames
 from maskrobust.train.data.files.reading import Reading, check_shown, place_of
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
+from maskrobust.train.data_options import GivenVisible, OnBad, Split
 from maskrobust.train.storage.files import printable
-from maskrobust.train.types import GivenVisible, OnBad, Split
 
 _SMALLEST_IMAGE = 32
 _COLOUR_IMAGES, _LEAST_DEVIATION, _LEAST_OF_FLOATS = 500, 1 / 255, 1e-4

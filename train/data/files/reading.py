@@ -34,8 +34,8 @@ from maskrobust.train.data.files.image_files import (
     turned,
     value_in_tag,
 )
+from maskrobust.train.data_options import GivenVisible
 from maskrobust.train.storage.files import printable, read_rows
-from maskrobust.train.types import GivenVisible
 
 Marked = Literal["alpha", "nan", "nodata"]
 """In place of a no-data value."""

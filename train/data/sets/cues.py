@@ -16,10 +16,10 @@ from maskrobust.augment.random import draw_uniform
 from maskrobust.errors import check_at_least, check_within
 from maskrobust.lm_modules.reliance.holes.scenes import EmptyScenes
 from maskrobust.train.data.base import InMemoryDataModule, as_float_images, drawn_batch, photographs
-from maskrobust.train.data.files.scenes import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
+from maskrobust.train.data.files.photographs import CROP_NUMBERS, LIGHT_NUMBERS, CropSource, random_crops
 from maskrobust.train.data.sets.outlines import DEFORMATION_NUMBERS, OUTLINE_NAMES, base_outlines, deform, rasterise
 from maskrobust.train.data.transforms import GivenTransform, Transform
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 TEXTURES = {
     "brick": CropSource("brick.png", (0.25, 0.4)),

@@ -8,7 +8,7 @@ from maskrobust.lm_modules.networks.class_matching import first_few
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import ImageFile, list_classes, list_images
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 _REMEDIES: dict[Split, str] = {
     "train": "check root, or add the training images",

@@ -6,7 +6,7 @@ from typing import Any
 from maskrobust.errors import MissingFileError, check_within
 from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, list_folder
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 _UNLABELLED = -1
 

@@ -9,7 +9,7 @@ from torchvision.datasets import OxfordIIITPet
 from maskrobust.errors import InputError, MissingFileError, check_within
 from maskrobust.train.data.files.file_data import FileDataModule, train_val_split
 from maskrobust.train.data.files.image_files import ImageFile, id_of
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 _FOLDER = "oxford-iiit-pet"
 """Folder of torchvision's layout, below its root."""

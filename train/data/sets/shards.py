@@ -26,7 +26,7 @@ from maskrobust.train.data.shard_streams import (
     shard_urls,
 )
 from maskrobust.train.data.transforms import GivenTransform, Transform
-from maskrobust.train.types import GivenVisible, OnBad, Split
+from maskrobust.train.data_options import GivenVisible, OnBad, Split
 
 
 class Shards(ColouredDataModule):

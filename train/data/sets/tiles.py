@@ -14,7 +14,7 @@ from maskrobust.train.data.files.file_data import FileDataModule, FileDataset, w
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, check_size, list_folder
 from maskrobust.train.data.files.reading import Reading, TilePlanes, place_of, read_plane
 from maskrobust.train.data.transforms import GivenTransform, Transform
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 
 
 class TileDataset(FileDataset):

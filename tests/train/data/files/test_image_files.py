@@ -13,14 +13,14 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from maskrobust.errors import InputError
-from maskrobust.train.data.files import image_files, scenes
+from maskrobust.train.data.files import image_files, photographs
 from maskrobust.train.data.files.image_files import (
     decode_image,
     decode_mask,
     id_of,
     size_of,
 )
-from maskrobust.train.data.files.scenes import CropSource, random_crop, random_crops
+from maskrobust.train.data.files.photographs import CropSource, random_crop, random_crops
 
 GREY = np.array([[0, 1, 128, 129, 256, 12_345], [65_535, 65_407, 65_406, 257, 514, 40_000]], dtype=np.uint16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -256,7 +256,7 @@ def test_a_crop_averages_blocks_of_the_chosen_square():
 
 def test_every_sample_is_cut_from_the_source_chosen_for_it(monkeypatch):
     flat = {"dark": np.full((50, 50, 3), 20, np.uint8), "bright": np.full((50, 50, 3), 240, np.uint8)}
-    monkeypatch.setattr(scenes, "read_photograph", flat.__getitem__)
+    monkeypatch.setattr(photographs, "read_photograph", flat.__getitem__)
     sources = [CropSource("dark", (0.2, 0.5)), CropSource("bright", (0.2, 0.5))]
     numbers = np.full((3, 6), 0.5, dtype=np.float32)
     crops = random_crops(sources, np.array([1, 0, 1]), 8, numbers, numbers)

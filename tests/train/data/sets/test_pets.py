@@ -10,7 +10,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Pets
-from maskrobust.train.types import Split
+from maskrobust.train.data_options import Split
 from tests.train.data.layouts import joined
 
 SIZES = {"trainval": 24, "test": 6}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch
-from maskrobust.augment.families.registry import draw_hidden_fraction, mask_family
+from maskrobust.augment.families.mask_family import draw_hidden_fraction, mask_family
 from maskrobust.augment.random import fold_in, permutation
 from maskrobust.augment.threads import of_each
 from maskrobust.errors import InputError, check_at_least, library_needed

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.running.launch import LauncherParser, split, trainer_options
+from maskrobust.train.commands.launch import LauncherParser, split, trainer_options
 
 _ABOUT = """Submits a job to SLURM. The environment, the data and the runs must lie where all nodes see them.
 

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from maskrobust.configs import find_config
 from maskrobust.errors import InputError, did_you_mean
-from maskrobust.train.types import GivenVisible
+from maskrobust.train.data_options import GivenVisible
 
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 

@@ -18,8 +18,8 @@ from maskrobust.augment import (
     segment_batch,
     uniform,
 )
-from maskrobust.augment.families import segments
-from maskrobust.augment.families.segments import SegmentationMethod, segment_image
+from maskrobust.augment.families import superpixels
+from maskrobust.augment.families.superpixels import SegmentationMethod, segment_image
 
 
 def hidden_cells(visible, patch_size):
@@ -135,8 +135,8 @@ def calls(monkeypatch):
         calls.append(method)
         return (image[..., 0] * 100).astype(np.int32)
 
-    monkeypatch.setattr(segments, "segment_image", segment)
-    monkeypatch.setattr(segments, "_KEPT", {})
+    monkeypatch.setattr(superpixels, "segment_image", segment)
+    monkeypatch.setattr(superpixels, "_KEPT", {})
     return calls
 
 
@@ -159,7 +159,7 @@ def test_an_image_is_segmented_once_for_each_method_and_crops_are_not_confused(c
 
 
 def test_the_segmentations_used_last_are_kept(calls, monkeypatch):
-    monkeypatch.setattr(segments, "_KEPT_BYTES", 3 * 4 * 4 * 4)
+    monkeypatch.setattr(superpixels, "_KEPT_BYTES", 3 * 4 * 4 * 4)
     pictures = [(sample_id, picture(4, 4) + sample_id) for sample_id in range(5)]
     segmented("slic", *pictures)
     segmented("slic", *pictures[2:])

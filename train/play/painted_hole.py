@@ -18,8 +18,8 @@ from maskrobust.lm_modules.explanation.explaining import (
     explain_image,
     within,
 )
+from maskrobust.lm_modules.explanation.explanation_plan import ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.overlays import laid_over, score_overlay
-from maskrobust.lm_modules.explanation.plan import ExplainerName, ExplanationPlan
 from maskrobust.lm_modules.explanation.scores import shown_scores
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.lm_modules.masking import UnsupportedNetworkError

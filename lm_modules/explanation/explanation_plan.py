@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.lm_modules.explanation.answers import Scale
+from maskrobust.lm_modules.explanation.asking import Scale
 
 ExplainerName = Literal["lime", "occlusion"]
 

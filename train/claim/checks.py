@@ -16,11 +16,11 @@ from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments
 from maskrobust.lm_modules.training.optimisation import defaults_of
 from maskrobust.lm_modules.training.training_masks import evaluation_fill
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.claim.config import Arm, ClaimConfig, DecisionRule, Evaluation, Training
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser, import_data_modules
 from maskrobust.train.data import AnnotatedDataModule
 from maskrobust.train.data.base import check_labelled
-from maskrobust.train.sentences import about_arguments
+from maskrobust.train.error_sentences import about_arguments
 
 _DESCRIPTION = "Train matched arms, measure what each reads from the outline of a hole, and apply the rule."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from maskrobust.errors import InputError, check_at_least
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser, parse_with_data
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser, parse_with_data
 from maskrobust.train.running.progress import CountingDisplay
 from maskrobust.train.storage.files import check_folder
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from maskrobust.lm_modules.loading import load_network
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
+from maskrobust.train.data.files.photographs import read_photograph
 from maskrobust.train.data.files.reading import Reading
-from maskrobust.train.data.files.scenes import read_photograph
 from maskrobust.train.data.sets.cues import Cues
 from maskrobust.train.explain.pictures import Picture, list_pictures, pictures_of, read_picture, square_picture
 from maskrobust.train.networks import load_for

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from maskrobust.errors import InputError
-from maskrobust.train.arguments import PARSER_OPTIONS, Parser
+from maskrobust.train.command_line import PARSER_OPTIONS, Parser
 from maskrobust.train.storage.files import atomic_path, check_folder, printable
 
 

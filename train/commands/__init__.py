@@ -1,0 +1,1 @@
+"""Commands of one file; the others have a folder each."""
