@@ -1,9 +1,8 @@
-"""What the scores of an explanation say: which are more than rounding noise, how alike and how even they are."""
+"""What the scores of an explanation say: which are more than rounding noise, and how even they are."""
 
 import numpy as np
-from scipy import stats
 
-from maskrobust.lm_modules.reliance.arrays import FloatArray, rankable
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 
 _ROUNDING = 1e-5
 """Scores below this are rounding noise of answers, which are float32."""
@@ -15,14 +14,6 @@ def shown_scores(scores: FloatArray, axis: int) -> FloatArray:
     On a scale of its own noise would look like an explanation.
     """
     return np.where(np.abs(scores).max(axis=axis, keepdims=True) < _ROUNDING, 0.0, scores)
-
-
-def rank_correlation(first: FloatArray, second: FloatArray) -> float:
-    """Spearman's, of the scores (M,) of two explanations, made `rankable`; NaN where one is then constant."""
-    first, second = rankable(first), rankable(second)
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
 
 
 def evenness(scores: FloatArray) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from maskrobust.lm_modules.explanation.explained import Explained
-from maskrobust.lm_modules.explanation.scores import evenness, rank_correlation, shown_scores
+from maskrobust.lm_modules.explanation.scores import evenness, shown_scores
 from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig
 from maskrobust.train.explain.measure import ExplainedImages
@@ -75,8 +75,7 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
     """What is said of explanations, a row each.
 
     The probability of each class for the whole image; how well the surrogate describes the network
-    (`Explanation.r_squared`); how far all segments count alike (`evenness`); and Spearman's rank correlation of the
-    segments' scores under two methods.
+    (`Explanation.r_squared`); and how far all segments count alike (`evenness`).
     """
     for image, found in explained.images.items():
         classes = [explained.class_names[each] for each in found.classes]
@@ -95,9 +94,6 @@ def summary_rows(config: ExplainConfig, explained: ExplainedImages) -> Iterator[
                 if explainer == "lime":
                     r_squared = float(explanation.r_squared[place, position, number])
                     yield _row(network, method, "r_squared", r_squared, about)
-                for other in range(position + 1, len(config.methods)):
-                    alike = rank_correlation(shown[position], shown[other])
-                    yield _row(network, method, "rank_correlation", alike, about | {"other": config.methods[other]})
 
 
 def _row(network: str, method: str, measure: str, value: float, parameters: dict[str, str | float]) -> Row:
