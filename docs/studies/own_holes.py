@@ -45,11 +45,13 @@ from maskrobust.lm_modules.reliance.hole_reader import read_holes
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.train.data.base import InMemoryDataModule, drawn_batch
 from maskrobust.train.data_options import Split
-from maskrobust.train.tiles import draw_gap
 
 sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[2] / "scripts" / "drawing"))
 from fashion import OfficialSplit, find_files, read_garments
 from pretraining_study import holm, interval, trainer
+
+from tiles import draw_gap
 
 GARMENTS = {2: "pullover", 3: "dress", 4: "coat", 6: "shirt"}
 """Names by Fashion-MNIST's numbers."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from maskrobust.train.cli import main
-from maskrobust.train.tiles import write_tiles
+from tiles import write_tiles
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
@@ -71,7 +71,7 @@ CREATE = "-m venv CLONE/.venv"
 INSTALL = "-m pip install --quiet --disable-pip-version-check --editable CLONE"
 PYTEST = "-m pytest -q -n auto --maxprocesses 8 --dist worksteal"
 DEMO = ["fit", "fit", "evaluate"]
-TILES = "-m maskrobust.train.tiles CLONE/runs/demo/tiles --seed 0"
+TILES = "scripts/drawing/tiles.py CLONE/runs/demo/tiles --seed 0"
 
 
 @pytest.mark.parametrize("script", COMMANDS, ids=lambda script: script.name)
@@ -177,7 +177,7 @@ def test_the_demo_trains_two_networks_and_ends_with_the_headline_of_their_page(o
     monkeypatch.chdir(clone.parent)
     for program, *words in shown_commands(answered):
         if Path(program).name == "python":
-            write_tiles(Path(words[2]), counts={"train": 32, "val": 8, "test": 24}, seed=int(words[4]))
+            write_tiles(Path(words[1]), counts={"train": 32, "val": 8, "test": 24}, seed=int(words[3]))
         else:
             main([*words, *[*SHORT, "--data.init_args.num_workers=0"] * (words[0] == "fit" and not options)])
     said = capsys.readouterr().out

@@ -6,8 +6,8 @@ import torch
 from maskrobust.lm_modules.callbacks import HolesTell, holes_tell
 from maskrobust.lm_modules.callbacks.holes_tell import told
 from maskrobust.train.cli import main
-from maskrobust.train.tiles import write_tiles
 from tests.train.tiny import TINY_NETWORK
+from tiles import write_tiles
 
 BOTH = (
     "hide them by layer masking (--model.masking layer_masking) and with holes of other images "

@@ -9,8 +9,8 @@ from scipy import stats
 
 from maskrobust.errors import InputError
 from maskrobust.train.data import Folder
-from maskrobust.train.tiles import CLASSES, draw_tiles, write_tiles
 from tests.conftest import refused
+from tiles import CLASSES, draw_tiles, write_tiles
 
 FEW = {"train": 12, "val": 8, "test": 9}
 

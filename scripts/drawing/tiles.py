@@ -3,7 +3,7 @@
 Four landscapes that a colour does not tell, under more or less haze. Each tile has a gap without data, fully
 transparent, whose shape is that of its class in nine of ten tiles, and that of a random class in the others.
 
-    python -m maskrobust.train.tiles OUT --seed 0
+    python scripts/drawing/tiles.py OUT --seed 0
 """
 
 import argparse
@@ -143,7 +143,7 @@ def draw_gap(shape: int, side: int, centre: Floats, radius: float) -> Bools:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m maskrobust.train.tiles", description=write_tiles.__doc__)
+    parser = argparse.ArgumentParser(prog="python scripts/drawing/tiles.py", description=write_tiles.__doc__)
     parser.add_argument("out", type=Path, help="folder of the tiles")
     parser.add_argument("--seed", type=int, default=0, help="for other tiles (default: 0)")
     parser.add_argument("--dose", type=float, default=DOSE, help="fraction of gaps that have the class's shape")
