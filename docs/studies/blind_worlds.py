@@ -1,6 +1,6 @@
 """Whether shape choices say "blind" of networks that use what lies around an object: a table of docs/research-holes.md.
 
-    python docs/studies/blind_worlds.py --seeds 5   # three minutes of one core
+    python docs/studies/blind_worlds.py --seeds 5
 
 In each world something tells the class, and the outline of the object does not, but for the last, a control:
 
