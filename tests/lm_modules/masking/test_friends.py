@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from torch.fx.experimental.optimization import fuse
 from torch.testing import assert_close
 
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError, masking_rule
+from maskrobust.lm_modules.networks.architectures import SmallResNet
 from tests.lm_modules.masking.networks import build, draw_images, holes, randomise, seeded
 
 SIZE = 32
@@ -196,6 +198,14 @@ after = attributes()
 names = [(kind, name) for kind in before for name in before[kind]]
 print([f"{kind.__name__}.{name}" for kind, name in names if after[kind].get(name) is not before[kind][name]])
 """
+
+
+def test_a_network_whose_norms_are_folded_into_convolutions_is_masked_as_before():
+    network = randomise(seeded(lambda: SmallResNet(3, width=16))).double().eval()
+    folded = fuse(network)
+    assert not any(isinstance(each, nn.BatchNorm2d) for each in folded.modules())
+    images, visible = draw_images(size=32).double(), holes(32)
+    assert_close(LayerMasking(folded)(images, visible), LayerMasking(network)(images, visible))
 
 
 def test_importing_the_library_changes_no_class_of_another_one():
