@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 from maskrobust.augment import patches
 from maskrobust.errors import InputError, library_needed
+from maskrobust.lm_modules.masking.layer_masking import LayerMasking
+from maskrobust.lm_modules.masking.rules.merging import concatenate
 from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 
@@ -74,14 +76,15 @@ def onnx_model(
         What an .onnx file holds.
 
     Raises:
-        InputError: the network is in training mode, a package of the extra `onnx` is missing, or ONNX Runtime computes
-            something else.
+        InputError: the network is in training mode, a package of the extra `onnx` is missing, positions of several maps
+            are put into one row, or ONNX Runtime computes something else.
         UnsupportedNetworkError: an operation of the network would be exported wrongly.
     """
     if network.training:
         raise InputError("an ONNX file needs a network in eval mode, got one in training mode; call its eval().")
     with library_needed():
         import_module("onnx"), import_module("onnxruntime"), import_module("onnxscript")
+    _refuse_rows(network, _example(1, size, any_sizes=False))
     if not any_sizes:
         try:
             return _checked_model(network, size, output=output, metadata=metadata, is_free=True)
@@ -98,6 +101,17 @@ def onnx_model(
             f"an ONNX file needs {needed} ({error.__cause__}); export the part of it that returns maps, or use it "
             "in Python."
         ) from error
+
+
+def _refuse_rows(network: nn.Module, example: Mapping[str, Tensor]) -> None:
+    """Refuse rows of several maps, whose lengths torch.export cannot follow, before minutes of trying."""
+    for masked in (each for each in network.modules() if isinstance(each, LayerMasking)):
+        for row in masked.plan(**example):
+            if row.rule == concatenate.__name__ and row.size is not None and len(row.size) == 1:
+                raise InputError(
+                    f"an ONNX file needs a network that keeps maps apart, but layer '{row.layer}' puts positions of "
+                    "several into one row, as heads of YOLOs do; use the masked network in Python."
+                )
 
 
 def _checked_model(

@@ -186,6 +186,26 @@ def test_an_onnx_file_of_a_network_that_attends_is_refused_in_one_sentence():
         onnx_model(masked, (SIZE, SIZE))
 
 
+class Rows(nn.Module):
+    """Maps of two sizes whose positions become one row, as in the head of a YOLO."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, x):
+        maps = self.fine(x), self.coarse(self.fine(x))
+        return torch.cat([each.flatten(2) for each in maps], 2).sigmoid()
+
+
+def test_an_onnx_file_of_a_network_that_makes_a_row_of_several_maps_is_refused_before_any_export(monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", None)
+    masked = LayerMasking(Rows().eval())
+    assert masked(IMAGES, VISIBLE).isfinite().all()
+    with refused(InputError, "keeps maps apart", "several into one row", "in Python"):
+        onnx_model(masked, (SIZE, SIZE))
+
+
 def test_an_onnx_file_without_a_package_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(InputError, match=r"^onnxscript is needed here"):
