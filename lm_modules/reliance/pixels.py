@@ -16,6 +16,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.segmentation import SegmentationNetwork
 from maskrobust.lm_modules.reliance.arrays import IntArray, check_finite
 from maskrobust.lm_modules.training.processes import counts_of_pixels
+from maskrobust.lm_modules.training.segmentation_losses import check_labels
 
 EDGES = (2, 5, 10)
 """The largest distance of each band but the last, which has no end."""
@@ -172,10 +173,5 @@ def _targets(batch: Batch, visible: Tensor, network: SegmentationNetwork) -> Ten
             f"labels {expected}, got images {tuple(batch.images.shape)} and labels {tuple(batch.labels.shape)}; name "
             "other data."
         )
-    targets = batch.labels.where(visible[:, 0] & (batch.labels != network.ignore_index), -1)
-    if not -1 <= int(targets.min()) <= int(targets.max()) < network.num_classes:
-        raise InputError(
-            f"labels must be classes from 0 to {network.num_classes - 1}, or {network.ignore_index} where there is "
-            f"none, got {int(targets.min())} to {int(targets.max())}; name all classes."
-        )
-    return targets
+    check_labels(batch.labels[visible[:, 0]], network.num_classes, network.ignore_index)
+    return batch.labels.where(visible[:, 0] & (batch.labels != network.ignore_index), -1)

@@ -1,7 +1,7 @@
 """What `maskrobust evaluate` measures: which networks, on which data, under which masking methods."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -114,9 +114,9 @@ class EvaluationConfig:
                 f"networks to compare must all classify pixels, or none, but '{self.network[kinds.index(True)]}' does "
                 f"and '{self.network[kinds.index(False)]}' does not; evaluate them apart."
             )
-        defaults = replace(FULL_PLAN, hidden_fractions=self.plan.hidden_fractions)
         of_images = [name for name in ("quick", "preprocess", "predictions") if getattr(self, name)]
-        of_images += [f"plan.{each.name}" for each in fields(self.plan) if _differ(self.plan, defaults, each.name)]
+        defaults = vars(FULL_PLAN) | {"hidden_fractions": self.plan.hidden_fractions}
+        of_images += [f"plan.{name}" for name, value in vars(self.plan).items() if value != defaults[name]]
         if of_images:
             raise InputError(
                 f"a network that classifies pixels is evaluated by methods and plan.hidden_fractions, got "
@@ -128,10 +128,6 @@ class EvaluationConfig:
     def plans(self) -> dict[MaskingMethod, ReliancePlan]:
         """What is asked under each masking method; see `ReliancePlan.under`."""
         return {method: self.plan.under(method) for method in self.methods}
-
-
-def _differ(plan: ReliancePlan, other: ReliancePlan, name: str) -> bool:
-    return bool(getattr(plan, name) != getattr(other, name))
 
 
 def parse_config(arguments: Sequence[str]) -> EvaluationConfig:

@@ -18,9 +18,9 @@ from maskrobust.lm_modules.reliance.results import Row
 from maskrobust.train.evaluate.config import EvaluationConfig
 from maskrobust.train.evaluate.kept import answer_store, folder_of
 from maskrobust.train.evaluate.measure import about_batches, set_up
+from maskrobust.train.evaluate.summary import content_of
 from maskrobust.train.report.results import Results
 from maskrobust.train.running.processes import is_first
-from maskrobust.train.storage.provenance import provenance
 
 Counts = dict[Key, PixelCounts]
 
@@ -71,24 +71,9 @@ def summarise_pixels(
     config: EvaluationConfig, found: Counts, own_methods: Mapping[str, str], *, seconds: float
 ) -> Results:
     """Everything that reliance.json holds of networks that classify pixels; arguments are those of `summarise`."""
-    content = {
-        "networks": list(config.network),
-        "methods": list(config.methods),
-        "compared_with": config.network[0],
-        "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
-        "num_classes": config.data.num_classes,
-        "chance": None,
-        "own_holes": None,
-        "settings": {
-            "split": config.split,
-            "answers": config.answers,
-            "precision": config.precision,
-            "hidden_fractions": list(config.plan.hidden_fractions),
-            "replicates": config.replicates,
-            "seed": config.seed,
-        },
-        "provenance": provenance(seconds),
-    }
+    content = content_of(
+        config, own_methods, seconds, {}, num_classes=config.data.num_classes, chance=None, own_holes=None
+    )
     return Results("reliance", content, [*_rows(config, found)])
 
 

@@ -53,29 +53,48 @@ def summarise(
         *_differences(config, answered),
     ]
     rows = with_readings(rows, {name: _at_chance(by_method.values()) for name, by_method in runs.items()})
-    content = {
-        "networks": list(runs),
+    content = content_of(
+        config,
+        own_methods,
+        seconds,
+        {
+            "left_out": list(answered.left_out),
+            "names_objects": config.data.names_objects,
+            "patch_size": config.plan.patch_size,
+            "scenes": _scenes(runs[first][main_method]),
+        },
+        num_classes=runs[first][main_method].num_classes,
+        chance=chance_level(runs[first][main_method])[0],
+        own_holes=about_holes(answered),
+    )
+    return Results("reliance", content, rows)
+
+
+def content_of(
+    config: EvaluationConfig,
+    own_methods: Mapping[str, MaskingMethod],
+    seconds: float,
+    settings: Mapping[str, Any],
+    **about: Any,
+) -> dict[str, Any]:
+    """All of reliance.json but its rows; `settings` and `about` are what differs between kinds of networks."""
+    return {
+        "networks": list(config.network),
         "methods": list(config.methods),
-        "compared_with": first,
+        "compared_with": config.network[0],
         "own_methods": {name: own for name, own in own_methods.items() if own in config.methods},
-        "num_classes": runs[first][main_method].num_classes,
-        "chance": chance_level(runs[first][main_method])[0],
-        "own_holes": about_holes(answered),
+        **about,
         "settings": {
             "split": config.split,
             "answers": config.answers,
             "precision": config.precision,
-            "left_out": list(answered.left_out),
-            "names_objects": config.data.names_objects,
-            "patch_size": config.plan.patch_size,
             "hidden_fractions": list(config.plan.hidden_fractions),
-            "scenes": _scenes(runs[first][main_method]),
+            **settings,
             "replicates": config.replicates,
             "seed": config.seed,
         },
         "provenance": provenance(seconds),
     }
-    return Results("reliance", content, rows)
 
 
 def _context(answered: Answered, method: MaskingMethod) -> Context:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from maskrobust.train.report.blocks import Section, prose, render_page
 from maskrobust.train.report.examples import ExampleStrip, examples
 from maskrobust.train.report.exchanged import ExchangedImage, exchanged_block
 from maskrobust.train.report.headline import said
 from maskrobust.train.report.own_holes_said import own_holes_block
-from maskrobust.train.report.pixels import pixels_block
+from maskrobust.train.report.pixels import pixels_said
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.sections.claim import in_claim, rule, verdict
 from maskrobust.train.report.sections.curve_charts import curves
@@ -42,7 +44,7 @@ def render_claim(results: Results, shown: Sequence[ExampleStrip]) -> str:
 
 
 def render_reliance(results: Results, shown: Sequence[ExampleStrip], exchanged: Sequence[ExchangedImage] = ()) -> str:
-    """The page of an evaluation: headline, grid or pixels by distance, every number, pictures, and how it was run.
+    """The page of an evaluation: headline, own holes, grid, every number, pictures, and how it was run.
 
     Args:
         results: the results of an evaluation. The section on curves is left out where it has none.
@@ -54,6 +56,6 @@ def render_reliance(results: Results, shown: Sequence[ExampleStrip], exchanged: 
     """
     first, *remarks = said(results)
     own = own_holes_block(results) + exchanged_block(results, exchanged)
-    below = pixels_block(results) or own + grid(results, shown)
+    below = Markup() if pixels_said(results) else own + grid(results, shown)
     header = prose("headline", first=first, remarks=remarks) + below
     return render_page("evaluate", first, header, _further(shown), results)

@@ -1,13 +1,9 @@
-"""What an evaluation has found about networks that classify pixels: sentences, and a table."""
+"""What an evaluation has found about networks that classify pixels: sentences, and a table in a terminal."""
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
-
-from markupsafe import Markup
+from collections.abc import Iterator, Mapping, Sequence
 
 from maskrobust.lm_modules.reliance.pixels import ANYWHERE, BANDS
 from maskrobust.lm_modules.reliance.results import Row, select
-from maskrobust.train.report.blocks import Cell, Line, prose, table
 from maskrobust.train.report.results import Results
 from maskrobust.train.report.wording import (
     PERCENT,
@@ -19,115 +15,69 @@ from maskrobust.train.report.wording import (
     listed,
     method_title,
     percent,
-    percents,
     under,
 )
 
 _NAME = 30
 """Width of the terminal's column of names."""
 
-HEADINGS = ("anywhere", *BANDS)
-"""Headings of the columns, in the order of distances."""
+Lines = Mapping[str, Mapping[str, Row]]
+"""IoU by masking method, and pixels that change with the paint under "", each by distance to the nearest hole."""
 
 
-class PixelLine(NamedTuple):
-    """A network under a way of hiding with a fraction of the image hidden.
-
-    Attributes:
-        title: the network's.
-        method: the masking method; empty for pixels that change with the paint.
-        fraction: the hidden fraction.
-        rows: IoU, or the fraction of pixels that change, by distance to the nearest hole, where it is defined.
-    """
-
-    title: str
-    method: str
-    fraction: float
-    rows: Mapping[str, Row]
-
-
-def pixel_lines(results: Results) -> list[PixelLine]:
-    """Every line, by network, hidden fraction and way of hiding; none of networks that classify images."""
-    found: dict[tuple[str, float, str], dict[str, Row]] = {}
-    for measure in ("pixel_iou", "changed_by_paint"):
-        for row in select(results.defined, measure=measure):
-            key = (results.network(row.network).title, float(row.parameters["hidden_fraction"]), row.method)
-            found.setdefault(key, {})[str(row.parameters["distance"])] = row
-    order = [network.title for network in results.networks]
-    ordered = sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
-    return [PixelLine(title, method, fraction, rows) for (title, fraction, method), rows in ordered]
+def _tables(results: Results) -> Iterator[tuple[str, float, Lines]]:
+    """Title of a network, hidden fraction, and lines; none of networks that classify images."""
+    rows = [row for name in ("pixel_iou", "changed_by_paint") for row in select(results.defined, measure=name)]
+    for network in results.networks:
+        of_network = select(rows, network=network.name)
+        for fraction in dict.fromkeys(float(row.parameters["hidden_fraction"]) for row in of_network):
+            lines: dict[str, dict[str, Row]] = {}
+            for row in of_network:
+                if row.parameters["hidden_fraction"] == fraction:
+                    lines.setdefault(row.method, {})[str(row.parameters["distance"])] = row
+            yield network.title, fraction, lines
 
 
 def pixels_said(results: Results) -> list[str]:
-    """What each network loses beside holes, and how far paint decides, with the hidden fraction nearest to half."""
-    lines = pixel_lines(results)
-    return [sentence for network in results.networks for sentence in _of_network(network.title, lines)]
+    """What each network loses beside holes, and how far the paint decides, for each hidden fraction."""
+    return [sentence for table in _tables(results) for sentence in _of_table(*table)]
 
 
-def _of_network(title: str, lines: list[PixelLine]) -> Iterator[str]:
-    own = [line for line in lines if line.title == title]
-    fraction = min({line.fraction for line in own}, key=lambda each: (abs(each - 0.5), each), default=0.0)
-    some = [line for line in own if line.fraction == fraction]
-    hidden = f"with {in_words(fraction)} of the image hidden" if fraction else "with only pixels without data hidden"
-    ways = [f"{_ends(line)} {under(line.method)}" for line in some if line.method and BANDS[0] in line.rows]
-    whole = [line.rows[ANYWHERE] for line in own if line.method and line.fraction == 0.0 and ANYWHERE in line.rows]
-    clean = f"{percents(whole[0].value or 0.0)} with no further pixel hidden" if whole else ""
-    if ways:
-        rest = f" ({clean})" if clean else ""
-        yield f"Beside holes → far from them, {hidden}, the IoU of {title} is {listed(ways)}{rest}."
-    elif clean:
-        yield f"The IoU of {title} is {clean}."
-    for line in some:
-        if not line.method and BANDS[0] in line.rows:
-            beside = line.rows[BANDS[0]]
-            between = interval(beside.low, beside.high, percent)
-            yield (
-                f"What a hole is painted with changes the class of {_ends(line)} of these pixels of {title} "
-                f"({BANDS[0]}: {between}); layer masking paints nothing."
-            )
+def _of_table(title: str, fraction: float, lines: Lines) -> Iterator[str]:
+    hidden = f"with {in_words(fraction)} of the image hidden" if fraction else "with no further pixel hidden"
+    whole = [
+        f"{percent(of[ANYWHERE].value or 0.0)} {under(way)}" for way, of in lines.items() if way and ANYWHERE in of
+    ]
+    beside = {way: of for way, of in lines.items() if BANDS[0] in of}
+    if not beside:
+        yield f"The IoU of {title} {hidden} is {listed(whole)}."
+        return
+    ways = [f"{_ends(of)} {under(way)}" for way, of in beside.items() if way]
+    yield f"Beside holes → far from them, {hidden}, the IoU of {title} is {listed(ways)}."
+    if "" in beside:
+        nearest = beside[""][BANDS[0]]
+        yield (
+            f"What a hole is painted with changes the class of {_ends(beside[''])} of these pixels of {title} "
+            f"({BANDS[0]}: {interval(nearest.low, nearest.high, percent)}); layer masking paints nothing."
+        )
 
 
-def _ends(line: PixelLine) -> str:
+def _ends(line: Mapping[str, Row]) -> str:
     """The values beside holes and the farthest from them, as in "27.3 → 84.9 %"."""
-    bands = [each for each in BANDS if each in line.rows]
-    ends = [hundredths(line.rows[each].value or 0.0) for each in dict.fromkeys((bands[0], bands[-1]))]
+    bands = [each for each in BANDS if each in line]
+    ends = [hundredths(line[each].value or 0.0) for each in dict.fromkeys((bands[0], bands[-1]))]
     return "\u00a0→\u00a0".join(ends) + PERCENT
 
 
-def pixels_table(results: Results) -> list[str]:
-    """The table in a terminal, at most 80 columns wide; none of networks that classify images."""
-    found, lines, above = pixel_lines(results), list[str](), None
-    if found:
-        lines.append(f"{f'IoU in{PERCENT}':{_NAME}}" + "".join(f"{each.removesuffix(' px'):>9}" for each in HEADINGS))
-    for line in found:
-        if (line.title, line.fraction) != above:
-            above = line.title, line.fraction
-            rest = f", {percents(line.fraction)} hidden" if line.fraction else ", no further pixel hidden"
-            lines.append(f"{cut(line.title, _NAME)}{rest}")
-        way = in_sentence(method_title(line.method)) if line.method else "changed by paint"
-        cells = (line.rows.get(each) for each in (ANYWHERE, *BANDS))
-        numbers = "".join(f"{'' if row is None else hundredths(row.value or 0.0):>9}" for row in cells)
-        lines.append(f"{cut(f'  {way}', _NAME - 1):{_NAME}}{numbers}".rstrip())
-    return lines
-
-
-def pixels_block(results: Results) -> Markup:
-    """The table on a page; nothing of networks that classify images."""
-    lines = [
-        Line(
-            line.title,
-            [
-                Cell(percent(line.fraction)),
-                Cell(method_title(line.method) if line.method else "Pixels that change with the paint"),
-                *(
-                    Cell(percent(row.value or 0.0), interval(row.low, row.high, percent)) if row else Cell()
-                    for row in (line.rows.get(each) for each in (ANYWHERE, *BANDS))
-                ),
-            ],
-        )
-        for line in pixel_lines(results)
-    ]
-    if not lines:
-        return Markup()
-    headings = ("Network", "Hidden", "Way of hiding", *(each.capitalize() for each in HEADINGS))
-    return prose("pixels", table=table("pixels", "IoU by distance to the nearest hole", headings, lines))
+def pixels_table(results: Results) -> Sequence[str]:
+    """The table, at most 80 columns wide; empty for networks that classify images."""
+    told = list[str]()
+    for title, fraction, lines in _tables(results):
+        bands = "".join(f"{each.removesuffix(' px'):>9}" for each in ("anywhere", *BANDS))
+        told.append(f"{cut(f'{title}, {fraction:.0%} hidden', _NAME - 1):{_NAME}}{bands}")
+        for method, line in lines.items():
+            way = f"  IoU, {in_sentence(method_title(method))}" if method else "  changed by paint"
+            cells = (line.get(each) for each in (ANYWHERE, *BANDS))
+            numbers = "".join(f"{'' if row is None else hundredths(row.value or 0.0):>9}" for row in cells)
+            told.append(f"{cut(way, _NAME - 1):{_NAME}}{numbers}".rstrip())
+    return told
