@@ -186,9 +186,7 @@ def words(world: World, asked: list[tuple[str, str]], rng: np.random.Generator) 
     rows = [
         row
         for (network, way), run in runs.items()
-        for row in result_rows(
-            network, way, {0: run}, context, replicates=200, wanted=lambda measure: measure.name in ASKED
-        )
+        for row in result_rows(network, way, {0: run}, context, wanted=lambda measure: measure.name in ASKED)
     ]
     content = {
         "networks": list(dict(asked)),

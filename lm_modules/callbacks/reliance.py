@@ -77,9 +77,8 @@ class RelianceCallback(pl.Callback):
             first ones.
         max_objects: training objects whose silhouettes are swapped in; of files evenly
             spread over the split, else the first ones.
-        replicates: bootstrap resamples behind each interval.
         pictures: validation images to show; 0 for none.
-        seed: decides the holes and the resamples.
+        seed: decides the holes.
 
     Raises:
         InputError: a method is unknown, a number is below its minimum, or `data` has no `annotated_batches`.
@@ -95,7 +94,6 @@ class RelianceCallback(pl.Callback):
         every_n_epochs: int = 1,
         max_images: int = 1000,
         max_objects: int = 4000,
-        replicates: int = 500,
         pictures: int = 4,
         seed: int = 0,
     ) -> None:
@@ -103,14 +101,14 @@ class RelianceCallback(pl.Callback):
         if data is not None:
             _check_source(data)
         numbers = {"every_n_epochs": every_n_epochs, "max_images": max_images, "max_objects": max_objects}
-        for name, number in {**numbers, "replicates": replicates}.items():
+        for name, number in numbers.items():
             check_at_least(name, number, 1)
         self.methods = tuple(methods)
         self.network, self.data = network, data
         self.plan = plan or ReliancePlan(own_holes=_PAIRS)
         import_measures(self.plan.own_measures)
         self.every_n_epochs, self.max_images, self.max_objects = every_n_epochs, max_images, max_objects
-        self.replicates, self.pictures, self.seed = replicates, pictures, seed
+        self.pictures, self.seed = pictures, seed
         self._usable_plan: ReliancePlan | None = None
         self._bank: SilhouetteBank | None = None
         self._own: HoleBank | None = None
@@ -211,9 +209,8 @@ class RelianceCallback(pl.Callback):
                     f"RelianceCallback: the measures of epoch {trainer.current_epoch} mean nothing: {reason}"
                 )
             rows = result_rows(
-                "", method, {0: outcomes}, Context(plans[method]), replicates=self.replicates,
-                seed=self.seed, wanted=lambda measure: measure.in_training,
-            )  # fmt: skip
+                "", method, {0: outcomes}, Context(plans[method]), wanted=lambda measure: measure.in_training
+            )
             for row in (each for each in rows if each.value is not None):
                 self._log(row, trainer, pl_module)
         log_table(trainer.loggers, "reliance/rows", TABLE_COLUMNS, self._rows)

@@ -119,20 +119,18 @@ class MeasureMember:
     parameters: Parameters
     made: Statistic | Estimator
 
-    def estimate(self, runs: Sequence[Outcomes], *, replicates: int, seed: int = 0) -> Estimate:
+    def estimate(self, runs: Sequence[Outcomes]) -> Estimate:
         """The measure over the runs of one network under one masking method, one run for each seed."""
         if isinstance(self.made, Statistic):
-            return estimate(self.made, runs, replicates=replicates, seed=seed)
-        return self.made(runs, replicates, seed)
+            return estimate(self.made, runs)
+        return self.made(runs)
 
-    def difference(
-        self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes], *, replicates: int, seed: int = 0
-    ) -> Estimate:
+    def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
         """The measure of network A minus that of network B, paired by seed; of measures that are compared."""
         if isinstance(self.made, CrossedStatistic):
             return self.made.difference(runs_a, runs_b)
         assert isinstance(self.made, Statistic)
-        return estimate_difference(self.made, runs_a, runs_b, replicates=replicates, seed=seed)
+        return estimate_difference(self.made, runs_a, runs_b)
 
 
 def once(_plan: ReliancePlan) -> Sequence[Parameters]:

@@ -275,8 +275,6 @@ def result_rows(
     runs: Mapping[int, Outcomes],
     context: Context,
     *,
-    replicates: int,
-    seed: int = 0,
     by_seed: bool = False,
     wanted: Callable[[Measure], bool] = lambda measure: not measure.of_data,
 ) -> Iterator[Row]:
@@ -287,8 +285,6 @@ def result_rows(
         method: masking method; likewise.
         runs: outcomes on the same images by seed, at least one.
         context: what was asked and prepared.
-        replicates: bootstrap resamples behind each interval.
-        seed: decides the resamples.
         by_seed: whether rows of each seed follow, of the measures that have some.
         wanted: which measures; by default all that say something of the network.
     """
@@ -299,7 +295,7 @@ def result_rows(
     for run_seed, some in groups:
         for member in measures:
             if run_seed is None or member.measure.by_seed:
-                found, of = member.estimate(some, replicates=replicates, seed=seed), member.parameters
+                found, of = member.estimate(some), member.parameters
                 about: dict[str, Any] = {"measure": member.measure.name, "parameters": of, "seed": run_seed}
                 yield Row.of(found, network=network, method=method, **about)
 
@@ -310,9 +306,6 @@ def difference_rows(
     method: str,
     runs: tuple[Sequence[Outcomes], Sequence[Outcomes]],
     context: Context,
-    *,
-    replicates: int,
-    seed: int = 0,
 ) -> Iterator[Row]:
     """The rows of differences between two networks' measures, paired on images and seeds.
 
@@ -322,11 +315,9 @@ def difference_rows(
         method: masking method.
         runs: outcomes of both on the same images, one for each seed.
         context: what was asked and prepared.
-        replicates: bootstrap resamples behind each interval.
-        seed: decides the resamples.
     """
     for member in measure_members(context):
         if member.measure.compared and isinstance(member.made, Statistic | CrossedStatistic):
-            found, of = member.difference(*runs, replicates=replicates, seed=seed), member.parameters
+            found, of = member.difference(*runs), member.parameters
             about: dict[str, Any] = {"measure": member.measure.name, "parameters": of, "compared_with": compared_with}
             yield Row.of(found, network=network, method=method, **about)

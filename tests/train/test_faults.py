@@ -28,7 +28,7 @@ FOLDER = [
     ),
     *("--trainer.max_epochs=1", "--trainer.default_root_dir=runs", "--model.architecture_options={width: 16}"),
 ]
-EVALUATE = ["evaluate", "--config=cues.yaml", "--methods=[black]", "--replicates=50", "--out=out"]
+EVALUATE = ["evaluate", "--config=cues.yaml", "--methods=[black]", "--out=out"]
 CLAIM = ["claim", "--config=claim.yaml", "--out=claim"]
 
 

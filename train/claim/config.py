@@ -92,14 +92,12 @@ class Evaluation:
         plan: what is measured; see `ReliancePlan`. The first of hidden_fractions is that of the accuracy which fills
             must keep. Curves are drawn for each arm under its own method.
         seed: seed of the evaluation masks.
-        replicates: bootstrap resamples for each interval.
         split: which split to use. Take "val" to choose settings before the test split is looked at.
     """
 
     methods: list[MaskingMethod]
     plan: ReliancePlan = field(default_factory=ReliancePlan)
     seed: int = 0
-    replicates: PositiveInt = 2000
     split: Split = "test"
 
     @property
@@ -183,8 +181,8 @@ class ClaimConfig:
         )
 
     def content_of(self, section: str) -> Any:
-        """A section of `content` without what changes no network and no prediction: loader processes, replicates."""
-        return _without(self.content[section], ("num_workers", "replicates"))
+        """A section of `content` without what changes no network and no prediction: loader processes."""
+        return _without(self.content[section], ("num_workers",))
 
 
 def flattened(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,8 +9,6 @@ from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.estimates.comparison import magnitude_difference
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
-    Statistic,
-    WithError,
     estimate_pair,
     estimate_with_error,
 )
@@ -120,7 +118,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, *, seconds: float) -> Results:
 
 def _rows(config: ClaimConfig, runs: ArmRuns, pairs: Sequence[Pair], losses: Mapping[str, _Loss]) -> Iterator[Row]:
     """Rows of pairs, of clean accuracy against the baseline, of the data, and of every arm under every method."""
-    rule, replicates = config.rule, config.evaluation.replicates
+    rule = config.rule
     for pair, reading in zip(pairs, readings(rule, pairs), strict=True):
         yield from _pair_rows(config, pair, reading)
     for arm, loss in losses.items():
@@ -128,11 +126,11 @@ def _rows(config: ClaimConfig, runs: ArmRuns, pairs: Sequence[Pair], losses: Map
         yield Row.of(loss.difference, measure="clean_accuracy", **of)
     of_data = {0: _own_runs(config, runs, rule.baseline)[0]}
     asked = Context(config.plans_of(rule.baseline)[config.arms[rule.baseline].method])
-    yield from result_rows("", "", of_data, asked, replicates=replicates, wanted=lambda measure: measure.of_data)
+    yield from result_rows("", "", of_data, asked, wanted=lambda measure: measure.of_data)
     for arm in config.arms:
         for method, plan in config.plans_of(arm).items():
             of_seeds = {seed: run[method] for seed, run in runs[arm].items()}
-            yield from result_rows(arm, method, of_seeds, Context(plan), replicates=replicates, by_seed=True)
+            yield from result_rows(arm, method, of_seeds, Context(plan), by_seed=True)
 
 
 def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
@@ -154,7 +152,7 @@ def _why_undecided(config: ClaimConfig, runs: ArmRuns, loss: _Loss) -> str:
             f"{100 * config.rule.clean_accuracy_tolerance:.1f}, so its reliance cannot be compared."
         )
     own, tolerance = _own_runs(config, runs, config.rule.layer_masking_arm), config.rule.retention_tolerance
-    kept = _number(config, retention(config.evaluation.hidden_fraction), own)
+    kept = estimate_with_error(retention(config.evaluation.hidden_fraction), own)
     if few := few_seeds(len(config.seeds)):
         return few
     if kept is None or kept.level_above(chance_level(own[0])[0] + tolerance) >= level_of(config.rule):
@@ -175,18 +173,18 @@ def compare(config: ClaimConfig, runs: ArmRuns, arm: str, fill: MaskingMethod, *
         fill: masking method that it is asked under.
         loss: clean accuracy of the arm against the baseline.
     """
-    rule, replicates = config.rule, config.evaluation.replicates
+    rule = config.rule
     asked, bare = ([run[fill] for run in runs[name].values()] for name in (arm, rule.baseline))
     reference = _own_runs(config, runs, rule.layer_masking_arm)
     kept_accuracy = retention(config.evaluation.hidden_fraction)
-    accuracy, signed = estimate_pair(kept_accuracy, asked, reference, replicates=replicates)
+    accuracy, signed = estimate_pair(kept_accuracy, asked, reference)
     reliance_of, magnitude = magnitude_difference(reliance(), asked, reference)
     less_than_bare, below = magnitude_difference(reliance(), asked, bare)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     kept, tolerance = signed[0], rule.retention_tolerance
     own, of_bare = (estimate_with_error(reliance(), each) for each in (asked, bare))
     of_seeds = [each for run in asked if (each := estimate_with_error(reliance(), [run]))]
-    seen, varied = (_number(config, each, asked) for each in (kept_accuracy, answers_behind_circles()))
+    seen, varied = (estimate_with_error(each, asked) for each in (kept_accuracy, answers_behind_circles()))
     chance = chance_level(asked[0])[0]
     return Pair(
         arm,
@@ -212,10 +210,6 @@ def compare(config: ClaimConfig, runs: ArmRuns, arm: str, fill: MaskingMethod, *
     )
 
 
-def _number(config: ClaimConfig, statistic: Statistic, runs: Sequence[Outcomes]) -> WithError | None:
-    return estimate_with_error(statistic, runs, replicates=config.evaluation.replicates)
-
-
 def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
     """Rows of the differences of a pair; the row of reliance against layer masking says what was shown."""
     of = {"network": pair.arm, "method": pair.fill, "compared_with": config.rule.layer_masking_arm}
@@ -227,7 +221,7 @@ def _pair_rows(config: ClaimConfig, pair: Pair, reading: str) -> Iterator[Row]:
 
 def _clean_accuracy_loss(config: ClaimConfig, runs: ArmRuns, arm: str) -> _Loss:
     arms = (_own_runs(config, runs, name) for name in (arm, config.rule.baseline))
-    found, signed = estimate_pair(clean_accuracy(), *arms, replicates=config.evaluation.replicates)
+    found, signed = estimate_pair(clean_accuracy(), *arms)
     assert signed is not None  # accuracy divides by nothing, and every image counts
     lost, tolerance = signed[0].negated(), config.rule.clean_accuracy_tolerance
     is_shown = lost.level_above(tolerance) < third_of_level(config.rule) / 2.0

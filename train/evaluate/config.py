@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from maskrobust.errors import InputError, check_at_least, check_distinct
+from maskrobust.errors import InputError, check_distinct
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.lm_modules.networks.trained_network import Precision
@@ -30,11 +30,11 @@ FULL_PLAN = ReliancePlan(
 QUICK_IMAGES = 512
 """Largest number of images of `evaluate --quick`."""
 
-_QUICK = {"plan": {"curve_families": [], "transfer_families": [], "scenes": 0}, "replicates": 200}
+_QUICK = {"plan": {"curve_families": [], "transfer_families": [], "scenes": 0}}
 """Options of `evaluate --quick`, over which those on the command line win."""
 
 QUICK = (
-    f"quick: at most {QUICK_IMAGES} images and 200 resamples; further hidden fractions (curves), other mask families "
+    f"quick: at most {QUICK_IMAGES} images; further hidden fractions (curves), other mask families "
     "and empty scenes are left out unless an option asks for them"
 )
 """What `evaluate --quick` leaves out, in words."""
@@ -61,8 +61,7 @@ class EvaluationConfig:
         methods: masking methods to test the networks under.
         split: which split to use. By default test if the data have it, else val.
         plan: what is measured under each masking method; see `ReliancePlan`.
-        replicates: bootstrap resamples for each interval.
-        seed: seed of holes and resamples.
+        seed: seed of holes.
         predictions: whether to write predictions.csv, with each network's prediction for each image.
         wandb: whether to log to Weights & Biases, offline when nobody is logged in; or how, as in --wandb.project NAME.
             Without a project and a group, in those of the first network's training.
@@ -81,7 +80,6 @@ class EvaluationConfig:
     methods: tuple[MaskingMethod, ...] = ("black", "mean", "layer_masking")
     split: Split = "test"
     plan: ReliancePlan = FULL_PLAN
-    replicates: int = 2000
     seed: int = 0
     predictions: bool = False
     wandb: bool | WandbOptions = False
@@ -160,7 +158,6 @@ def parse_config(arguments: Sequence[str]) -> EvaluationConfig:
         check_labelled(config.data, "a network that classifies images")
     if config.quick:  # which asks about whole batches
         config.data.batch_size = min(config.data.batch_size, QUICK_IMAGES)
-    check_at_least("replicates", config.replicates, 1)
     check_distinct("network", config.network)
     Preprocessing().with_changes(config.preprocess or {})
     _ = config.torch_device  # refuses one that is not there

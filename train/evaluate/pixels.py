@@ -79,7 +79,6 @@ def summarise_pixels(
 
 def _rows(config: EvaluationConfig, found: Counts) -> Iterator[Row]:
     """Rows of each network and method, and of each minus the first network, and minus the network's first method."""
-    sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main = config.network[0], config.methods[0]
     for (network, method, fraction), counts in found.items():
         others = [(first, method, fraction)] * (network != first)
@@ -91,10 +90,10 @@ def _rows(config: EvaluationConfig, found: Counts) -> Iterator[Row]:
             of = {"hidden_fraction": fraction, "distance": distance}
             for each in measures:
                 about: dict[str, Any] = {"network": network, "measure": each.__name__, "parameters": of}
-                yield Row.of(estimate(each(), [run], **sampling), method=method, **about)
+                yield Row.of(estimate(each(), [run]), method=method, **about)
                 for other in others:
                     against: Any = found[other].within(distance)
-                    pair = estimate_difference(each(), [run], [against], **sampling)
+                    pair = estimate_difference(each(), [run], [against])
                     compared = "" if other[1] == method else other[1]
                     about |= {"compared_with": other[0], "compared_method": compared}
                     yield Row.of(pair, method=method, **about)

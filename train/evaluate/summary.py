@@ -37,17 +37,16 @@ def summarise(
         seconds: how long the command took.
     """
     runs = answered.runs
-    sampling: dict[str, Any] = {"replicates": config.replicates, "seed": config.seed}
     first, main_method = next(iter(runs)), config.methods[0]
     of_data, context = {0: runs[first][main_method]}, _context(answered, main_method)
     rows = [
         *_pair_rows(config.methods, answered),
-        *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data, **sampling),
+        *result_rows("", "", of_data, context, wanted=lambda measure: measure.of_data),
         *(
             row
             for name, by_method in runs.items()
             for method, outcomes in by_method.items()
-            for row in result_rows(name, method, {0: outcomes}, _context(answered, method), **sampling)
+            for row in result_rows(name, method, {0: outcomes}, _context(answered, method))
         ),
         *mended_alike(answered),
         *_differences(config, answered),
@@ -90,7 +89,6 @@ def content_of(
             "precision": config.precision,
             "hidden_fractions": list(config.plan.hidden_fractions),
             **settings,
-            "replicates": config.replicates,
             "seed": config.seed,
         },
         "provenance": provenance(seconds),
@@ -151,7 +149,7 @@ def _pair_rows(all_methods: Sequence[MaskingMethod], answered: Answered) -> Iter
 
 def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
     """Every network minus the first one under each method, and every method minus the first one of each network."""
-    runs, sampling = answered.runs, {"replicates": config.replicates, "seed": config.seed}
+    runs = answered.runs
     (first, *others), (main, *further) = runs, config.methods
     pairs = [((name, method), (first, method)) for name in others for method in config.methods]
     pairs += [((name, method), (name, main)) for name in runs for method in further]
@@ -160,7 +158,7 @@ def _differences(config: EvaluationConfig, answered: Answered) -> Iterator[Row]:
             (_context(answered, each) for each in (method, other_method)), key=lambda each: each.plan.own_holes
         )
         both = [runs[network][method]], [runs[other][other_method]]
-        for row in difference_rows(network, other, method, both, context, **sampling):
+        for row in difference_rows(network, other, method, both, context):
             if other_method == method:
                 yield row
             elif row.measure != "clean_accuracy" or _differ(runs[network][method], runs[network][other_method]):

@@ -1,5 +1,6 @@
 """The variance of a mean over rows that share objects: the image's, and those whose outlines are cut out."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -60,6 +61,30 @@ def design(members: IntArray) -> Design:
         return Design(holds, 0.0, max(count - 1.0, 1.0))
     form = (twice * twice).sum() - 4.0 * each @ (twice @ other) + 2.0 * ((other @ each) ** 2 + (other @ other) * size)
     return Design(holds, size / trace, trace**2 / float(form))
+
+
+def mean_variance(values: FloatArray, objects: IntArray, span: float) -> tuple[float, float]:
+    """The variance of the mean of rows of which those of one object depend on each other.
+
+    With T_g the sum over the rows of object g of their deviations from the mean, of G objects in N rows,
+
+        V = G / (G - 1) sum_g T_g^2 / N^2
+
+    with G - 1 degrees of freedom (Liang and Zeger, Biometrika 1986), as Student's where each row shows another object.
+    Two objects more, at either end of the scale, are added to it as by `clustered_variance`.
+
+    Args:
+        values: (N,), N at least 1.
+        objects: (N,) int64 the object of each row.
+        span: length of the scale that values lie on, which may be infinite.
+
+    Returns:
+        The variance, infinite for one object on an infinite scale, and its degrees of freedom.
+    """
+    sums = np.bincount(np.unique(objects, return_inverse=True)[1], values - values.mean())
+    count, least = len(sums), max(1.0, len(sums) - 1.0)
+    at_ends = 2.0 * (span / 2.0 / count) ** 2 if math.isfinite(span) else 0.0 if count > 1 else math.inf
+    return count / least * float(sums @ sums) / len(values) ** 2 + at_ends, least
 
 
 def clustered_variance(values: FloatArray, groups: Sequence[IntArray], span: float) -> tuple[float, float]:

@@ -7,8 +7,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Statistic, WithError, estimate_pair
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Estimate,
+    Interval,
+    Statistic,
+    WithError,
+    estimate_pair,
+)
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 Name = TypeVar("Name", bound=Hashable)
@@ -39,8 +44,8 @@ def compare_magnitudes(
 
     The chance that any lower bound lies wrongly above 0 is at most 1 - confidence, and so is the chance that any upper
     bound lies wrongly below it. Each direction is a family of its own, and divides 1 - confidence by `holm_levels`.
-    Bounds are Student's (`MagnitudeDifference`). The statistic must be defined, too, with the confidence that the first
-    of the levels leaves; a pair of which it is not counts as one whose bounds clear nothing.
+    Bounds are Student's (`MagnitudeDifference`). A pair of which the statistic is undefined counts as one whose bounds
+    clear nothing.
 
     Args:
         statistic: what to compute.
@@ -54,8 +59,7 @@ def compare_magnitudes(
         InputError: a pair differs in its number of runs, or runs cover different images.
     """
     level = 1.0 - confidence
-    own = 1.0 - level / max(1, len(pairs))
-    found = {name: magnitude_difference(statistic, *pair, confidence=own) for name, pair in pairs.items()}
+    found = {name: magnitude_difference(statistic, *pair) for name, pair in pairs.items()}
     differences = [difference for _, difference in found.values()]
     lows = holm_levels([1.0 if each is None else each.level_to_exceed(0.0) for each in differences], level)
     highs = holm_levels([1.0 if each is None else each.level_to_fall_below(0.0) for each in differences], level)
@@ -68,7 +72,7 @@ def compare_magnitudes(
 
 
 def magnitude_difference(
-    statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes], *, confidence: float = 0.95
+    statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]
 ) -> tuple[Estimate, "MagnitudeDifference | None"]:
     """The magnitude of one network's statistic minus that of another's; see `estimate_pair`.
 
@@ -78,7 +82,7 @@ def magnitude_difference(
     Raises:
         InputError: networks differ in their number of runs, or runs cover different images.
     """
-    found, signed = estimate_pair(statistic, runs_a, runs_b, confidence=confidence)
+    found, signed = estimate_pair(statistic, runs_a, runs_b)
     return found, None if signed is None else MagnitudeDifference(*signed, max(map(abs, statistic.scale)))
 
 

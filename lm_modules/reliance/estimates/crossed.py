@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval
 from maskrobust.lm_modules.reliance.estimates.clustered import design
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Part
+from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Interval, Part
 from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
 
 _ROUNDING = 1e-5
@@ -182,8 +181,8 @@ class CrossedStatistic:
 
     kind: str | None = None
 
-    def __call__(self, runs: Sequence[Outcomes], replicates: int = 0, seed: int = 0) -> Estimate:
-        """The mean over the runs of one network, one for each seed; nothing is resampled."""
+    def __call__(self, runs: Sequence[Outcomes]) -> Estimate:
+        """The mean over the runs of one network, one for each seed."""
         return self._estimate(runs)
 
     def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:

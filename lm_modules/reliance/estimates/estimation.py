@@ -9,16 +9,29 @@ import numpy as np
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
-from maskrobust.lm_modules.reliance.estimates.bootstrap import Interval, bootstrap_means, percentile_interval
-from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance
+from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance, mean_variance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
-_LEAST_LEVEL = 1e-9
+_LEAST_LEVEL, _ROUNDING = 1e-9, 1e-6
 _NO_IMAGE = "undefined because no image is valid for it."
 _NOT_FINITE = (
-    "undefined because its formula gives no finite number, as where it divides by zero; a denominator says when."
+    "undefined because its formula or its interval gives no finite number, as where it divides by zero or rests on one "
+    "object."
 )
-_TOO_WIDE = "undefined because its interval is wider than its scale; more images may define it."
+
+
+class Interval(NamedTuple):
+    """A number with its interval.
+
+    Attributes:
+        value: the number on the data as they are.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 class Columns(NamedTuple):
@@ -29,9 +42,8 @@ class Columns(NamedTuple):
         objects: (N,) int64 which object each image shows.
         values: (C, N) float64, one row for each quantity.
         left_out: number of images that do not count.
-        yes_or_no: whether all values are 0 or 1, whatever the images.
         outlines: (N, M) int64, the objects whose outlines are cut into each image; None where there are none. With
-            some, intervals are Student's (`clustered_variance`), and nothing is resampled.
+            some, intervals are over these, too (`clustered_variance`).
         undefined_because: why no image counts, in one sentence; empty for the usual reason.
     """
 
@@ -39,7 +51,6 @@ class Columns(NamedTuple):
     objects: IntArray
     values: FloatArray
     left_out: int
-    yes_or_no: bool = False
     outlines: IntArray | None = None
     undefined_because: str = ""
 
@@ -57,8 +68,8 @@ def first_mean(means: FloatArray) -> FloatArray:
 class Statistic:
     """A smooth function of means over images.
 
-    In this form one definition serves the number of one run, that of each seed, the bootstrap over objects and the
-    difference between two networks.
+    In this form one definition serves the number of one run, that of each seed, intervals and the difference between
+    two networks.
 
     Attributes:
         columns: the quantities to average over images.
@@ -66,15 +77,14 @@ class Statistic:
         denominator: a quantity that `combine` divides by. The statistic is undefined unless the lower bound of this one
             is above 0. None where nothing is divided by.
         denominator_name: says in words what the denominator is.
-        scale: smallest and largest value. The statistic is undefined where its interval is longer than its scale, and
-            Student's intervals of columns with outlines end there.
+        scale: smallest and largest value, at which intervals end; infinite where there is none.
     """
 
     columns: Callable[[Outcomes], Columns]
     combine: Combine = first_mean
     denominator: Combine | None = None
     denominator_name: str = ""
-    scale: tuple[float, float] = (-math.inf, math.inf)
+    scale: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class Estimate:
         left_out: number of images left out: no object, no room for the companion blob, or no swap partner.
         undefined_because: why the number is not defined, in one sentence; None where it is. The number is
             undefined if the value or an end of its interval is not finite.
-        degrees: degrees of freedom where the interval is Student's; None where it is another.
+        degrees: degrees of freedom where the interval is Student's over objects; None where it is another.
     """
 
     value: float | None
@@ -119,73 +129,46 @@ class Estimate:
         return replace(self, value=interval.value, low=interval.low, high=interval.high)
 
 
-Estimator = Callable[[Sequence[Outcomes], int, int], Estimate]
-"""(runs, replicates, seed) -> estimate: of what is no smooth function of means, such as a largest change."""
+Estimator = Callable[[Sequence[Outcomes]], Estimate]
+"""Runs -> estimate: of what is no smooth function of means, such as a largest change."""
 
 
-def estimate(
-    statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """A statistic over the runs of one arm.
+def estimate(statistic: Statistic, runs: Sequence[Outcomes], *, confidence: float = 0.95) -> Estimate:
+    """A statistic over the runs of one arm, with Student's interval.
 
-    With one run the interval is the percentile interval of a bootstrap over objects, and says nothing about other
-    seeds; with several it is Student's over seeds and objects (`WithError`). An object that several images show is
-    drawn with all of them. Of a fraction that is 0 or 1 on the data all resamples are the same: the other bound
-    is then the exact one for so many objects (Clopper and Pearson, Biometrika 1934), for G of them
-    1 - ((1 - confidence) / 2)^(1 / G) from the fraction. No interval of a fraction leaves [0, 1].
+    With one run the interval is over objects (`mean_variance`, `clustered_variance`), and says nothing about other
+    seeds; with several it is over seeds and objects (`WithError`). What an image adds to a number that is no mean is
+    its pseudo-value (Tukey's jackknife). At an end of the scale the other bound is the exact one for so many objects
+    (Clopper and Pearson, Biometrika 1934), for G of them 1 - ((1 - confidence) / 2)^(1 / G) of the scale from that
+    end. No interval leaves the scale.
 
     Args:
         statistic: what to compute.
         runs: outcomes on the same images, one for each seed, at least one.
-        replicates: number of bootstrap resamples.
-        seed: decides the resamples; equal seeds resample equally for every statistic with equally many images.
         confidence: confidence of the interval, in (0, 1).
 
     Raises:
-        InputError: runs cover different images.
+        InputError: runs cover different images, or the number lies outside of its scale.
     """
-    columns = _stack(statistic, runs)
-    found, numbers = _sample(statistic, columns, 1, replicates, seed, confidence)
-    if not numbers:
-        return found
-    interval = numbers[0].interval(confidence)
-    if columns.yes_or_no and statistic.combine is first_mean:
-        reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(np.unique(columns.objects)))
-        if interval.value == 0.0:
-            interval = interval._replace(high=reach)
-        elif interval.value == 1.0:
-            interval = interval._replace(low=1.0 - reach)
-        interval = Interval(*np.clip(interval, 0.0, 1.0).tolist())
-    return numbers[0].within(found, interval)
+    found, numbers = _numbers(statistic, runs)
+    return numbers[0].within(found, confidence) if numbers else found
 
 
-def estimate_difference(
-    statistic: Statistic,
-    runs_a: Sequence[Outcomes],
-    runs_b: Sequence[Outcomes],
-    *,
-    replicates: int = 2000,
-    seed: int = 0,
-) -> Estimate:
+def estimate_difference(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
     """A statistic over the runs of arm A minus that of arm B, paired on images and on seeds.
 
-    Its 95 % interval is of the same kind as that of `estimate`.
+    Its 95 % interval is that of `estimate`, of the images' differences.
 
     Args:
         statistic: what to compute.
         runs_a: outcomes of arm A, one for each seed, at least one.
         runs_b: outcomes of arm B on the same images, of the same seeds in the same order.
-        replicates: number of bootstrap resamples.
-        seed: decides the resamples.
 
     Raises:
-        InputError: arms differ in their number of runs, or runs cover different images.
+        InputError: arms differ in their number of runs, or see `estimate`.
     """
-    found, numbers = _sample(statistic, _stack_pair(statistic, runs_a, runs_b), 2, replicates, seed, 0.95)
-    if not numbers:
-        return found
-    difference = numbers[0].plus(numbers[1], -1)
-    return difference.within(found, difference.interval())
+    found, numbers = _numbers(statistic, runs_a, runs_b)
+    return numbers[0].plus(numbers[1], -1).within(found) if numbers else found
 
 
 @dataclass(frozen=True)
@@ -266,183 +249,156 @@ class WithError(NamedTuple):
         return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
 
 
-def estimate_with_error(statistic: Statistic, runs: Sequence[Outcomes], *, replicates: int = 2000) -> WithError | None:
+def estimate_with_error(statistic: Statistic, runs: Sequence[Outcomes]) -> WithError | None:
     """A statistic over the runs of one network with what seeds and objects add to its variance; None if undefined.
 
-    The arguments are those of `estimate`, whose seed is 0, the variances those of `estimate_pair`.
+    The arguments are those of `estimate`, the variances those of `estimate_pair`.
 
     Raises:
-        InputError: runs cover different images.
+        InputError: see `estimate`.
     """
-    _, numbers = _sample(statistic, _stack(statistic, runs), 1, replicates, 0, 0.95)
+    _, numbers = _numbers(statistic, runs)
     return numbers[0].with_error() if numbers else None
 
 
 def estimate_pair(
-    statistic: Statistic,
-    runs_a: Sequence[Outcomes],
-    runs_b: Sequence[Outcomes],
-    *,
-    replicates: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]
 ) -> tuple[Estimate, tuple[WithError, WithError] | None]:
     """A statistic over the runs of networks A and B: a - b, and a + b, with their standard errors.
 
     V_S, the variance of the mean over seeds, is that of the seeds' own numbers over their number; V_O, that over
-    objects, is from a bootstrap of the mean over seeds. What varies with both, seed and object, is in both parts, so
+    objects, is of the images' means over seeds. What varies with both, seed and object, is in both parts, so
     bounds are a little too wide. With one seed V_S is 0, and bounds say nothing about other seeds.
 
     Args:
         statistic: what to compute.
         runs_a: outcomes of network A, one for each seed, at least one.
         runs_b: outcomes of network B on the same images, of the same seeds in the same order.
-        replicates: number of bootstrap resamples.
-        seed: decides the resamples.
-        confidence: confidence level in (0, 1), with which a denominator must lie above 0 for the statistic to be
-            defined.
 
     Returns:
         An estimate whose numbers are left open, then a - b and a + b; None where one of a and b is undefined.
 
     Raises:
-        InputError: networks differ in their number of runs, or runs cover different images.
+        InputError: networks differ in their number of runs, or see `estimate`.
     """
-    columns = _stack_pair(statistic, runs_a, runs_b)
-    found, numbers = _sample(statistic, columns, 2, replicates, seed, confidence)
+    found, numbers = _numbers(statistic, runs_a, runs_b)
     if not numbers:
         return found, None
     first, second = numbers
     return found, (first.plus(second, -1).with_error(), first.plus(second, 1).with_error())
 
 
-class _Sampled(NamedTuple):
-    """A number with what shows how much it varies.
+class _Number(NamedTuple):
+    """A number over images and seeds, with what shows how much it varies.
 
     Attributes:
-        value: the number, over all seeds.
-        replicates: (R,) the number over all seeds on each resample of the objects; the values (N,) of rows with
-            `members`.
         by_seed: (S,) the number of each seed.
-        objects: how many objects there are.
-        scale: (2,) smallest and largest value of the number.
-        members: (N, M) the objects of each row, of a mean of rows that share outlines; None of what is resampled.
+        by_image: (N,) what each image adds to the number, whose mean it is up to its bias.
+        objects: (N,) which object each image shows.
+        outlines: (N, M) the objects whose outlines are cut into each image; None where there are none.
+        scale: (2,) smallest and largest value.
+        span: length of the scale that images' values lie on; infinite where there is none, as of a ratio.
     """
 
-    value: float
-    replicates: FloatArray
     by_seed: FloatArray
-    objects: int
+    by_image: FloatArray
+    objects: IntArray
+    outlines: IntArray | None
     scale: FloatArray
-    members: IntArray | None = None
+    span: float
 
-    def plus(self, other: "_Sampled", sign: int) -> "_Sampled":
-        """This number plus `sign` times another on the same seeds and resamples."""
-        return _Sampled(
-            self.value + sign * other.value,
-            self.replicates + sign * other.replicates,
-            self.by_seed + sign * other.by_seed,
-            self.objects,
-            self.scale + (sign * other.scale)[::sign],
-            self.members,
+    def plus(self, other: "_Number", sign: int) -> "_Number":
+        """This number plus `sign` times another on the same seeds and images."""
+        return self._replace(
+            by_seed=self.by_seed + sign * other.by_seed,
+            by_image=self.by_image + sign * other.by_image,
+            scale=self.scale + (sign * other.scale)[::sign],
+            span=self.span + other.span,
         )
 
     def with_error(self) -> WithError:
         """The number with what seeds and objects add to its variance."""
         seeds = len(self.by_seed)
-        if self.members is None:
-            of_objects = Part(float(self.replicates.var()), max(self.objects - 1.0, 1.0))
+        if self.outlines is None:
+            of_objects = Part(*mean_variance(self.by_image, self.objects, self.span))
         else:
-            groups = [self.members[:, :1], self.members[:, 1:]]
-            of_objects = Part(*clustered_variance(self.replicates, groups, float(np.ptp(self.scale))))
+            of_objects = Part(
+                *clustered_variance(self.by_image, [self.objects[:, np.newaxis], self.outlines], self.span)
+            )
         variance = float(self.by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0
-        return WithError(self.value, Part(variance, max(seeds - 1.0, 1.0)), of_objects)
+        return WithError(float(self.by_seed.mean()), Part(variance, max(seeds - 1.0, 1.0)), of_objects)
 
-    def interval(self, confidence: float = 0.95) -> Interval:
-        """Student's interval over seeds and objects, within the scale of a mean of rows that share outlines.
-
-        For a single seed of what is resampled it is the percentile interval over objects.
-        """
-        if self.members is not None:
-            return Interval(*np.clip(self.with_error().interval(confidence), *self.scale).tolist())
-        if len(self.by_seed) == 1:
-            return percentile_interval(self.value, self.replicates, confidence)
-        return self.with_error().interval(confidence)
-
-    def within(self, found: Estimate, interval: Interval) -> Estimate:
-        """An estimate with an interval of the number; undefined where that is longer than the scale."""
-        if interval.high - interval.low > np.ptp(self.scale):
-            return replace(found, undefined_because=_TOO_WIDE)
-        found = found.within(interval)
-        is_student = self.members is not None and len(self.by_seed) == 1
-        return replace(found, degrees=self.with_error().objects.degrees) if is_student else found
+    def within(self, found: Estimate, confidence: float = 0.95) -> Estimate:
+        """An estimate with the number and its interval."""
+        number, (least, largest) = self.with_error(), self.scale.tolist()
+        value, low, high = np.clip(number.interval(confidence), least, largest).tolist()
+        if self.outlines is None and value in (least, largest):
+            reach = 1.0 - ((1.0 - confidence) / 2.0) ** (1.0 / len(np.unique(self.objects)))
+            ends = (least, least + reach * (largest - least)), (largest - reach * (largest - least), largest)
+            return found.within(Interval(value, *ends[value == largest]))
+        degrees = number.objects.degrees if len(self.by_seed) == 1 else None
+        return replace(found.within(Interval(value, low, high)), degrees=degrees)
 
 
-def _stack_pair(statistic: Statistic, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Columns:
-    """Columns with values (2 * C, S, N), first those of arm A."""
-    if len(runs_a) != len(runs_b):
+def _numbers(statistic: Statistic, *arms: Sequence[Outcomes]) -> tuple[Estimate, list[_Number]]:
+    """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined)."""
+    if len({*map(len, arms)}) > 1:
         raise InputError(
-            f"both arms must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched seeds out."
+            f"both arms must have a run for each seed, got {len(arms[0])} and {len(arms[1])}; leave unmatched seeds "
+            "out."
         )
-    stacked = _stack(statistic, [*runs_a, *runs_b])
-    return stacked._replace(values=np.concatenate(np.split(stacked.values, 2, axis=1)))
-
-
-def _stack(statistic: Statistic, runs: Sequence[Outcomes]) -> Columns:
-    """Columns with values (C, S, N), those of all runs."""
-    columns = [statistic.columns(run) for run in runs]
-    for other in columns[1:]:
-        if not (np.array_equal(other.ids, columns[0].ids) and np.array_equal(other.objects, columns[0].objects)):
+    columns = [[statistic.columns(run) for run in arm] for arm in arms]
+    first = columns[0][0]
+    for other in (each for arm in columns for each in arm):
+        if not (np.array_equal(other.ids, first.ids) and np.array_equal(other.objects, first.objects)):
             raise InputError(
                 "runs to compare must be evaluated on the same images, got "
-                f"{len(columns[0].ids)} and {len(other.ids)} images with different ids; evaluate them on one split."
+                f"{len(first.ids)} and {len(other.ids)} images with different ids; evaluate them on one split."
             )
-    return columns[0]._replace(values=np.stack([each.values for each in columns], axis=1))
-
-
-def _sample(
-    statistic: Statistic, columns: Columns, arms: int, replicates: int, seed: int, confidence: float
-) -> tuple[Estimate, list[_Sampled]]:
-    """An estimate without its numbers yet, and the number of each arm (none if one of them is undefined).
-
-    The columns' values are (arms * C, S, N). Objects are resampled, and the mean over seeds is taken of each resample.
-    """
-    values, valid = columns.values, len(np.unique(columns.ids))
-    found = Estimate(None, None, None, valid, columns.left_out)
-    if valid == 0:
-        return replace(found, undefined_because=columns.undefined_because or _NO_IMAGE), []
-    over_seeds, of_seeds = values.mean(axis=1), np.split(values.mean(axis=2), arms)
-    objects, scale = len(np.unique(columns.objects)), np.array(statistic.scale)
-    if columns.outlines is not None:
-        members = np.column_stack([columns.objects, columns.outlines])
-        every = zip(over_seeds, values.mean(axis=2), strict=True)
-        return found, [_Sampled(float(each.mean()), each, seeds, objects, scale, members) for each, seeds in every]
-    resampled = np.split(bootstrap_means(over_seeds, replicates, seed, columns.objects), arms, axis=-1)
-    observed = np.split(values.mean(axis=(1, 2)), arms)
-    numbers = []
-    for means, replicate_means, seed_means in zip(observed, resampled, of_seeds, strict=True):
+    found, numbers = Estimate(None, None, None, len(np.unique(first.ids)), first.left_out), []
+    if found.images == 0:
+        return replace(found, undefined_because=first.undefined_because or _NO_IMAGE), []
+    for arm in columns:
         if statistic.denominator is not None:
-            bound = percentile_interval(
-                statistic.denominator(means).item(), statistic.denominator(replicate_means), confidence
-            )
-            if bound.low <= 0.0:
+            number = _jackknifed(statistic.denominator, arm, (-math.inf, math.inf))
+            bound = number.with_error().interval()
+            if not bound.low > 0.0:
                 reason = (
                     f"undefined because {statistic.denominator_name} is {bound.value:.3f}, "
                     f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
                 )
                 return replace(found, undefined_because=reason), []
-        with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is undefined
-            number = _Sampled(
-                statistic.combine(means).item(),
-                statistic.combine(replicate_means),
-                statistic.combine(seed_means.T),
-                objects,
-                scale,
-            )
-        if not np.isfinite(np.hstack(number[:3])).all():
+        number = _jackknifed(statistic.combine, arm, statistic.scale)
+        if statistic.denominator is not None:
+            number = number._replace(span=math.inf)
+        if not np.isfinite([*number.by_seed, *number.by_image]).all():
             return replace(found, undefined_because=_NOT_FINITE), []
+        (least, largest), (low, high) = statistic.scale, (number.by_seed.min(), number.by_seed.max())
+        if low < least - _ROUNDING or high > largest + _ROUNDING:
+            raise InputError(
+                f"a statistic must lie on its scale, {least:g} to {largest:g}, got {low:g} to {high:g}; give it "
+                "another scale."
+            )
         numbers.append(number)
     return found, numbers
+
+
+def _jackknifed(combine: Combine, arm: Sequence[Columns], scale: tuple[float, float]) -> _Number:
+    """The number of each seed, and what each image adds: N times the number minus N - 1 times that without the image.
+
+    These pseudo-values (Tukey, Annals of Mathematical Statistics 1958) are the images' own numbers where `combine` is
+    linear; of a single image it is the number.
+    """
+    values = np.stack([each.values.T for each in arm])  # (S, N, C)
+    means, count = values.mean(axis=1), values.shape[1]
+    with np.errstate(divide="ignore", invalid="ignore"):  # what is not finite is undefined
+        by_seed, added = combine(means), np.zeros(values.shape[:2])
+        if count > 1:
+            added = by_seed[:, np.newaxis] - combine(
+                means[:, np.newaxis] + (means[:, np.newaxis] - values) / (count - 1)
+            )
+    by_image = (by_seed[:, np.newaxis] + (count - 1) * added).mean(axis=0)
+    return _Number(by_seed, by_image, arm[0].objects, arm[0].outlines, np.array(scale), scale[1] - scale[0])
 
 
 def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
@@ -458,6 +414,5 @@ def right_answers(outcomes: Outcomes, *conditions: str) -> Columns:
 
 def columns_of(outcomes: Outcomes, counted: BoolArray, *rows: FloatArray | BoolArray) -> Columns:
     """Rows (N,) of quantities, over the images that are `counted` (N,) alone."""
-    values = np.stack(rows)[:, counted]
-    left_out, yes_or_no = int((~counted).sum()), values.dtype == np.bool_
-    return Columns(outcomes.ids[counted], outcomes.objects[counted], values.astype(np.float64), left_out, yes_or_no)
+    values = np.stack(rows)[:, counted].astype(np.float64)
+    return Columns(outcomes.ids[counted], outcomes.objects[counted], values, int((~counted).sum()))

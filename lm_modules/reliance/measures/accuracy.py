@@ -179,7 +179,7 @@ def commonest_answer() -> Estimator:
     Over images with a valid object; over several runs the largest of all. Without an interval: it is no mean.
     """
 
-    def commonest(runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estimate:
+    def commonest(runs: Sequence[Outcomes]) -> Estimate:
         valid = runs[0].object_valid
         images, left_out = int(valid.sum()), int((~valid).sum())
         if images == 0:

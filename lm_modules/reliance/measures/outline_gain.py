@@ -1,5 +1,6 @@
 """Gains in log-odds: what the shape of a hole does to logits, where predictions may not move."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,8 @@ from maskrobust.lm_modules.reliance.outcomes import Outcomes
 
 _OWN, _J, _K = range(3)
 """Columns of `Outcomes.log_odds`."""
+
+_LOGITS = (-math.inf, math.inf)
 
 _outline = partial(measure, group="outline", unit="logits", in_training=True, compared=True)
 
@@ -29,7 +32,7 @@ def outline_gain() -> Statistic:
         outline, circle = (outcomes.log_odds_under(each)[:, _OWN] for each in ("silhouette", "circle"))
         return _finite(outcomes, outcomes.object_valid, outline.astype(np.float64) - circle)
 
-    return Statistic(columns)
+    return Statistic(columns, scale=_LOGITS)
 
 
 @_outline(
@@ -50,7 +53,7 @@ def shape_gain() -> Statistic:
         towards_j, towards_k = behind_j[:, _J] - behind_k[:, _J], behind_k[:, _K] - behind_j[:, _K]
         return _finite(outcomes, outcomes.swap_valid, (towards_j + towards_k) / 2)
 
-    return Statistic(columns)
+    return Statistic(columns, scale=_LOGITS)
 
 
 def _finite(outcomes: Outcomes, valid: BoolArray, *rows: FloatArray) -> Columns:

@@ -116,7 +116,7 @@ def holes_pull(holes: HolesRead) -> Estimator:
 
 
 def _told(found: Estimate) -> Estimator:
-    def told(_runs: Sequence[Outcomes], _replicates: int, _seed: int) -> Estimate:
+    def told(_runs: Sequence[Outcomes]) -> Estimate:
         return found
 
     return told
@@ -152,5 +152,7 @@ def exchanged_holes_accuracy() -> Statistic:
 def exchange_cost() -> Statistic:
     """Accuracy with own holes minus that with exchanged ones, in [-1, 1]."""
     return Statistic(
-        lambda outcomes: right_answers(outcomes, "clean", EXCHANGED), lambda means: means[..., 0] - means[..., 1]
+        lambda outcomes: right_answers(outcomes, "clean", EXCHANGED),
+        lambda means: means[..., 0] - means[..., 1],
+        scale=(-1.0, 1.0),
     )

@@ -43,7 +43,9 @@ def _accuracy(means: FloatArray) -> FloatArray:
 
 
 _with_labels = partial(
-    Statistic, denominator=_labelled, denominator_name="the mean number of labelled visible pixels", scale=(0.0, 1.0)
+    Statistic,
+    denominator=lambda means: np.sign(_labelled(means)),  # the mean may lie in a few images, and is never negative
+    denominator_name="the mean number of labelled visible pixels",
 )
 
 
@@ -79,7 +81,6 @@ def changed_by_paint() -> Statistic:
     return Statistic(
         _columns,
         lambda means: means[..., 0] / means[..., 1],
-        denominator=lambda means: means[..., 1],
+        denominator=lambda means: np.sign(means[..., 1]),
         denominator_name="the mean number of visible pixels",
-        scale=(0.0, 1.0),
     )

@@ -61,7 +61,7 @@ def silhouette_leak() -> Statistic:
 )
 def shape_choice() -> Statistic:
     """The mean of `choices` over images, in [0, 1]; 1/2 is blind."""
-    return Statistic(choices, scale=(0.0, 1.0))
+    return Statistic(choices)
 
 
 def choices(outcomes: Outcomes) -> Columns:

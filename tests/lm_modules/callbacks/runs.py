@@ -55,7 +55,7 @@ def build() -> MaskRobustClassifier:
 
 def callback(**options) -> RelianceCallback:
     """For two methods, with the cheap `PLAN`."""
-    return RelianceCallback(("black", "layer_masking"), **{"plan": PLAN, "replicates": 50, **options})
+    return RelianceCallback(("black", "layer_masking"), **{"plan": PLAN, **options})
 
 
 def fit(

@@ -25,7 +25,7 @@ def logged(root, **options):
     """What the callback logs of a validation."""
     colours = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
     data = Folder(str(root), visible=0, image_size=SIZE, num_workers=0, batch_size=16, **colours)
-    callback = RelianceCallback(("black", "mean", "inpainting"), network="net", data=data, replicates=20, **options)
+    callback = RelianceCallback(("black", "mean", "inpainting"), network="net", data=data, **options)
     trainer = quiet_trainer(callbacks=[callback])
     trainer.validate(Module(), dataloaders=data.val_dataloader(), verbose=False)
     return {name.removeprefix("reliance/"): float(value) for name, value in trainer.callback_metrics.items()}

@@ -114,7 +114,7 @@ def test_the_figures_of_the_last_epoch_are_those_of_a_measurement(measured):
     answers = measurement.run(VALIDATION)
     statistics = {"silhouette_leak": silhouette_leak(), "shape_choice": shape_choice(), "retention_0.5": retention(0.5)}
     for method, (key, measure) in itertools.product(asked, statistics.items()):
-        expected = estimate(measure, [answers[method]], replicates=50).interval
+        expected = estimate(measure, [answers[method]]).interval
         name = f"reliance/{method}/{key}"
         found = [numbers[name + end][-1] for end in ("", "_low", "_high")]
         assert expected is not None and found == pytest.approx(list(expected), abs=1e-6)
@@ -173,7 +173,6 @@ def test_no_more_images_are_measured_than_asked_for_and_only_in_every_nth_epoch(
         ({"methods": ("blue",)}, "'blue'"),
         ({"every_n_epochs": 0}, "every_n_epochs"),
         ({"max_images": 0}, "max_images"),
-        ({"replicates": 0}, "replicates"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, named):

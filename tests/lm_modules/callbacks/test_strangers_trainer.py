@@ -68,7 +68,7 @@ def train(folder, *callbacks, module=None, **options):
 
 
 def callback(**options):
-    return RelianceCallback(METHODS, plan=PLAN, replicates=20, **{"data": Described(), **options})
+    return RelianceCallback(METHODS, plan=PLAN, **{"data": Described(), **options})
 
 
 def names():

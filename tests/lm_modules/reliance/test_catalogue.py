@@ -57,7 +57,7 @@ def test_a_measure_of_ones_own_is_one_function():
         )
 
     outcomes = {seed: make_outcomes(80, seed) for seed in range(2)}
-    rows = list(result_rows("net", "black", outcomes, Context(ReliancePlan()), replicates=20, by_seed=True))
+    rows = list(result_rows("net", "black", outcomes, Context(ReliancePlan()), by_seed=True))
     accuracy, error = (only(rows, measure=key, seed=None) for key in ("silhouette_accuracy", "silhouette_error"))
     assert accuracy.value is not None and error.value == pytest.approx(1.0 - accuracy.value)
     assert [row.seed for row in select(rows, measure="silhouette_error")] == [None, 0, 1]

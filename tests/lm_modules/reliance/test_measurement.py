@@ -189,7 +189,7 @@ def rows_of(networks, small_bank):
     return [
         row
         for (name, method), outcomes in runs.items()
-        for row in result_rows(name, method, {0: outcomes}, Context(PLANS[method]), replicates=20)
+        for row in result_rows(name, method, {0: outcomes}, Context(PLANS[method]))
     ], runs
 
 
@@ -202,7 +202,7 @@ def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(small_ban
         "clean_accuracy", "transfer_accuracy",
     }  # fmt: skip
     pair = ([runs["b", "black"]], [runs["a", "black"]])
-    differences = list(difference_rows("b", "a", "black", pair, Context(TWO_PLANS_IN), replicates=20))
+    differences = list(difference_rows("b", "a", "black", pair, Context(TWO_PLANS_IN)))
     for row in differences:
         (first,), (second,) = (
             select(together, network=name, method="black", measure=row.measure, parameters=row.parameters)

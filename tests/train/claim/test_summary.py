@@ -175,7 +175,7 @@ def test_pairs_have_the_differences_and_readings_of_every_arm_under_every_fill(c
         assert row.low > config.rule.margin and row.reading == "relies more"
         of_accuracy = {"measure": "retention", "method": "mean", "compared_with": "layer_masking"}
         kept = only(rows, network=row.network, **of_accuracy)
-        assert (kept.low, kept.value, kept.high) == (0.0, 0.0, 0.0)
+        assert kept.value == 0.0 and -0.01 < kept.low == -kept.high < 0.0  # no image differs
 
 
 def no_valid_object(run):
@@ -239,7 +239,7 @@ def test_nothing_is_decided_where_layer_masking_is_shown_to_cost_clean_accuracy(
 
 @pytest.mark.parametrize(
     ("share", "is_below", "counts"),
-    [(0.04, False, True), (0.0525, True, True), (0.2, True, False)],  # one-sided p = 0.14, 0.017 and 0
+    [(0.04, False, True), (0.055, True, True), (0.2, True, False)],  # shown by no interval, by that of 95 %, by both
 )
 def test_an_arm_counts_unless_a_sixth_of_the_level_shows_that_it_loses_clean_accuracy(config, share, is_below, counts):
     rows = [Row(**each) for each in summarised(config, losing(config, "patches_mean", share))["rows"]]

@@ -39,7 +39,7 @@ from tests.train.tiny import FEW_MEASURES, TINY_DATA, write_checkpoint
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in TINY_DATA.items())]
 METHODS = ("black", "layer_masking")
 QUICK = [
-    *(f"--methods=[{', '.join(METHODS)}]", "--plan.patch_size=8", "--replicates=50"),
+    *(f"--methods=[{', '.join(METHODS)}]", "--plan.patch_size=8"),
     *("--plan.scenes=2", "--plan.scene_objects=16", "--plan.curve_families=[]", "--plan.transfer_families=[]"),
 ]
 
@@ -101,7 +101,7 @@ def test_further_checkpoints_and_methods_are_compared_with_the_first_image_by_im
     (of_method,) = select(accuracies, method=METHODS[1], compared_with=second, network=second)
     runs = (asked[second]["black"], asked[first]["black"]), (asked[second][METHODS[1]], asked[second][METHODS[0]])
     for found, (one, other) in zip((of_network, of_method), runs, strict=True):
-        expected = estimate_difference(silhouette_accuracy(), [one], [other], replicates=50)
+        expected = estimate_difference(silhouette_accuracy(), [one], [other])
         assert (found.value, found.low, found.high) == pytest.approx((expected.value, expected.low, expected.high))
 
 
@@ -126,7 +126,7 @@ def test_every_pair_of_checkpoints_and_of_methods_is_told_apart_or_not_by_how_fa
     }
 
 
-def made_up(folder, skills, images=80, resampling_seed=0):
+def made_up(folder, skills, images=80):
     """What is summarised of made-up outcomes of networks that read outlines with these skills, and the outcomes.
 
     With nothing hidden they are right about half of the images, and guess the others.
@@ -139,7 +139,7 @@ def made_up(folder, skills, images=80, resampling_seed=0):
             clean = np.where(known, found.labels, found.predictions["clean"])
             runs.setdefault(name, {})[method] = answering(found, clean=clean)
     methods = tuple(next(iter(runs.values())))
-    given: dict[str, Any] = {"methods": methods, "plan": ReliancePlan(), "replicates": 400, "seed": resampling_seed}
+    given: dict[str, Any] = {"methods": methods, "plan": ReliancePlan()}
     config = EvaluationConfig(Cues(**TINY_DATA), folder, list(runs), **given)
     return summarise(config, Answered(runs, config.plans), {}, seconds=0.0).as_json(), runs
 
@@ -157,9 +157,7 @@ def test_of_42_images_of_unbalanced_classes_nothing_false_is_said_and_no_interva
         if skill:
             behind |= {"clean": labels, "silhouette": labels}
         runs[name] = {"black": answering(made, **behind)}
-    config = EvaluationConfig(
-        Cues(**TINY_DATA), tmp_path, [*runs], methods=("black",), plan=ReliancePlan(), replicates=400
-    )
+    config = EvaluationConfig(Cues(**TINY_DATA), tmp_path, [*runs], methods=("black",), plan=ReliancePlan())
     results = summarise(config, Answered(runs, config.plans), {}, seconds=0.0)
     for row in results.rows:
         scale = {"fraction": 1.0, "points": 2.0, "number": 2.0}.get(catalogue()[row.measure].unit, np.inf)
@@ -175,16 +173,6 @@ def test_of_42_images_of_unbalanced_classes_nothing_false_is_said_and_no_interva
         )
     assert any(each.startswith("commonest is at chance with nothing hidden (") for each in others)
     assert not any("commonest reads" in each or "commonest hardly" in each for each in [first, *others])
-
-
-def test_the_seed_decides_the_resamples_behind_every_interval_and_no_value(tmp_path):
-    skills = {"a": {"black": 0.5}, "b": {"black": 0.2}}
-    first, second = (made_up(tmp_path, skills, resampling_seed=seed)[0]["rows"] for seed in (0, 1))
-    assert [row["value"] for row in first] == [row["value"] for row in second]
-    kinds = [(row["measure"], row["compared_with"]) for row in first]
-    changed = {kind for kind, one, other in zip(kinds, first, second, strict=True) if one["low"] != other["low"]}
-    assert {("silhouette_leak", ""), ("silhouette_leak", "a"), ("majority_fraction", "")} <= changed
-    assert not {("reliance", "a"), ("shape_choice", ""), ("shape_choice", "a")} & changed  # which nothing is drawn for
 
 
 def test_a_network_is_pulled_where_the_interval_lies_above_zero(evaluated):
@@ -305,7 +293,6 @@ def test_a_checkpoint_is_measured_on_some_of_its_classes_by_their_names(checkpoi
     [
         (["--network=[nowhere.ckpt]"], "'nowhere.ckpt' does not exist"),
         (["--network=[resnet18:random, resnet18:random]"], "must be different"),
-        (["--network=resnet18:random", "--replicates=0"], "replicates"),
         (["--network=resnet18:random", "--classes={folder}/other.csv"], "'brick ellipse'"),
         (["--network=timm/test_resnet"], "test_resnet.r160_in1k:pretrained"),
         (["--network=small_resnet:random", "--classes={folder}/line.csv"], "it has the line b"),

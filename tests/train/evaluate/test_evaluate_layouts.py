@@ -78,7 +78,7 @@ def test_images_without_object_masks_keep_every_number_that_needs_none(tmp_path,
 def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr("maskrobust.train.evaluate.measure.QUICK_IMAGES", 8)
     options = {**TINY_DATA, "batch_size": 2}
-    others = ["--quick", "--predictions=true", "--replicates=150"]
+    others = ["--quick", "--predictions=true"]
     asked = [each for each in evaluate(Cues(**options), options, tmp_path, *others) if "_families" not in each]
     main(asked)
     clean = rows_of(tmp_path / "out", measure="clean_accuracy")
@@ -94,9 +94,11 @@ def test_a_quick_look_asks_about_images_spread_over_the_split_and_says_what_is_l
         "outline_pull",
     }
     settings = settings_of(tmp_path / "out")
-    assert settings["left_out"] == [QUICK_LEFT_OUT] and settings["replicates"] == 150  # as told
+    assert settings["left_out"] == [QUICK_LEFT_OUT]
     assert QUICK_LEFT_OUT[1:] in (tmp_path / "out" / "report.html").read_text()
     assert parse_config([*asked[1:], "--data.batch_size=600"]).data.batch_size == 512  # whole batches are asked about
+    as_told = parse_config([*asked[1:], "--plan.scenes=3"]).plan
+    assert as_told.scenes == 3 and as_told.curve_families == ()
 
 
 @pytest.mark.parametrize("inverted", [False, True])

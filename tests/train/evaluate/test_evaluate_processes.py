@@ -28,7 +28,7 @@ from tests.train.tiny import TINY_DATA
 BATCHES = 6
 DATA = ["--data=Cues", *(f"--data.{name}={value}" for name, value in (TINY_DATA | {"batch_size": 4}).items())]
 QUICK = [
-    *("--methods=[random_colour, layer_masking]", "--plan.patch_size=8", "--replicates=20", "--device=cpu"),
+    *("--methods=[random_colour, layer_masking]", "--plan.patch_size=8", "--device=cpu"),
     *("--plan.curve_families=[patches]", "--plan.curve_orders=[random]", "--plan.curve_fractions=[0, 0.5]"),
     *("--plan.scenes=2", "--plan.scene_objects=20", "--plan.transfer_families=[rectangles]"),
 ]

@@ -52,7 +52,7 @@ def estimates_of(outcomes, **options):
         "silhouette leak": silhouette_leak(),
         "shape choices": shape_choice(),
     }
-    return {name: estimate(each, [outcomes], replicates=200, **options) for name, each in statistics.items()}
+    return {name: estimate(each, [outcomes], **options) for name, each in statistics.items()}
 
 
 def shape_of(visible):
@@ -119,7 +119,7 @@ def test_the_gain_in_log_odds_recovers_a_planted_dose_and_is_zero_at_zero():
     measurement = Measurement({dose: Asked(mixed(dose), plan) for dose in doses}, bank, CLASSES)
     found = measurement.run(each.to("cpu") for each in data.test_dataloader())
     for statistic, of_guesses in ((outline_gain(), 1 - 1 / CLASSES), (shape_gain(), 1.0)):
-        none, little, much = (estimate(statistic, [found[dose]], replicates=400).interval for dose in doses)
+        none, little, much = (estimate(statistic, [found[dose]]).interval for dose in doses)
         assert none.low <= 0.0 <= none.high, statistic
         assert none.high < little.low and little.high < much.low
         for dose, gain in ((0.1, little), (0.5, much)):  # of a reader beside equal logits

@@ -68,7 +68,7 @@ def command(folder, names, out, *options):
     networks = [f"{TinyUNet.__module__}.TinyUNet:{folder / name}.ckpt" for name in names]
     data = f"--data={Tiles.__module__}.Tiles"
     methods = f"--methods=[{', '.join(METHODS)}]"
-    return ["evaluate", f"--network={json.dumps(networks)}", data, methods, "--replicates=40", f"--out={out}", *options]
+    return ["evaluate", f"--network={json.dumps(networks)}", data, methods, f"--out={out}", *options]
 
 
 @pytest.fixture(scope="module")

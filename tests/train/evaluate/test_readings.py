@@ -88,7 +88,7 @@ def test_the_commonest_answer_is_counted():
     answers = np.where(np.arange(40) < 30, 1, labels)
     asked = answering(outcomes, silhouette=answers, circle=np.ones(40, int))
     both = np.concatenate([answers[valid], np.ones(valid.sum(), int)])
-    assert commonest_answer()([asked], 0, 0).value == np.mean(both == 1)
+    assert commonest_answer()([asked]).value == np.mean(both == 1)
 
 
 def test_every_prediction_is_a_line_with_its_sample_and_how_much_was_hidden():

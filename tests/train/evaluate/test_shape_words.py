@@ -96,9 +96,7 @@ def rows():
     found = [
         row
         for (name, method), run in runs.items()
-        for row in result_rows(
-            name, method, {0: run}, Context(PLAN), replicates=50, wanted=lambda measure: measure.name in wanted
-        )
+        for row in result_rows(name, method, {0: run}, Context(PLAN), wanted=lambda measure: measure.name in wanted)
     ]
     return with_readings(found, {name: at_chance(runs[name, "black"]) for name in networks})
 

@@ -165,7 +165,7 @@ def measuring(folder, **options):
 
 @pytest.mark.parametrize("kind", ["pair", "triple"])
 def test_any_data_module_is_evaluated_and_explained(kind, tmp_path):
-    quick = ["--plan.curve_families=[]", "--replicates=20", "--quick", "--predictions=true"]
+    quick = ["--plan.curve_families=[]", "--quick", "--predictions=true"]
     main(["evaluate", *measuring(tmp_path, kind=kind), *quick])
     mean, std = (torch.tensor(each)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
     shown = torch.stack([Tensors("pair")[index][0] for index in range(NUMBER)])

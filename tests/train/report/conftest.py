@@ -52,7 +52,7 @@ def _answers(plans, seed):
 
 def summarised_claim(folder):
     """What `maskrobust claim` would write."""
-    evaluation = content_of("claim_cues.yaml")["evaluation"] | {"replicates": 40}
+    evaluation = content_of("claim_cues.yaml")["evaluation"]
     evaluation["plan"] |= MEASURED | {"curve_families": ["slic"], "sampled_fraction": 1.0}
     path = tiny_claim("claim_cues.yaml", folder / "claim.yaml", evaluation=evaluation)
     config = parse_config([f"--config={path}", f"--out={folder}"])
@@ -78,7 +78,6 @@ def summarised_reliance(folder, networks=NETWORKS, **changes):
         list(networks),
         methods=("black", "layer_masking"),
         plan=ReliancePlan(**(given | changes)),
-        replicates=40,
     )
     runs = {
         path: {

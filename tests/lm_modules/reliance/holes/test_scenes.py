@@ -61,7 +61,7 @@ def outcomes(given):
 
 
 def rows(given):
-    return {row.name: row for row in result_rows("a", "m", {0: outcomes(given)}, Context(PLAN), replicates=99)}
+    return {row.name: row for row in result_rows("a", "m", {0: outcomes(given)}, Context(PLAN))}
 
 
 def interval(row):
@@ -118,11 +118,11 @@ def test_known_networks_are_pulled_as_far_as_they_read_outlines(predictor, flat,
 
 def test_a_difference_is_paired_and_of_the_same_objects():
     one, other = (outcomes(answers(each)) for each in (reader, blind))
-    found = {row.name: row for row in difference_rows("a", "b", "m", ([one], [other]), Context(PLAN), replicates=20)}
+    found = {row.name: row for row in difference_rows("a", "b", "m", ([one], [other]), Context(PLAN))}
     assert interval(found["outline_pull"]) == pytest.approx((1.0, 1.0, 1.0))
     fewer = outcomes(answers(blind, shapes=draw(20)))
     with pytest.raises(InputError, match="must be asked in the same scenes"):
-        list(difference_rows("a", "b", "m", ([one], [fewer]), Context(PLAN), replicates=20))
+        list(difference_rows("a", "b", "m", ([one], [fewer]), Context(PLAN)))
 
 
 def test_what_cannot_be_asked_is_undefined_with_its_reason():

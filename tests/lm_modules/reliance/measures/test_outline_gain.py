@@ -38,7 +38,7 @@ def test_the_measures_are_paired_by_image_over_those_that_count():
     own = odds["silhouette"][:, 0] - odds["circle"][:, 0]
     towards = odds["swap_j"][:, 1] - odds["swap_k"][:, 1] + odds["swap_k"][:, 2] - odds["swap_j"][:, 2]
     for statistic, expected in ((outline_gain(), own), (shape_gain(), towards / 2)):
-        found = estimate(statistic, [outcomes], replicates=200)
+        found = estimate(statistic, [outcomes])
         assert found.value == pytest.approx(expected[valid].mean(), rel=1e-5)
         assert (found.images, found.left_out) == (38, 2) and found.low < found.value < found.high
     unknown = replace(outcomes, log_odds={name: np.full_like(each, np.nan) for name, each in outcomes.log_odds.items()})

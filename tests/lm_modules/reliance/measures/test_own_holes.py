@@ -94,7 +94,7 @@ def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_no
     assert difference.value == pytest.approx(pull.value) and difference.low > 0.4
     told = read_holes(bank)
     assert told.tell and "shape" in told.telling
-    assert holes_tell(told, "everything")([reader], 0, 0).value > 0.8 and holes_pull(told)([reader], 0, 0).low > 0.2
+    assert holes_tell(told, "everything")([reader]).value > 0.8 and holes_pull(told)([reader]).low > 0.2
     assert estimate(exchange_cost(), [reader]).low > 0.3 * some.mean() > 0.2
 
 
