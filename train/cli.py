@@ -17,6 +17,7 @@ from maskrobust.train.error_sentences import one_sentence
 COMMANDS = {
     "fit": ("maskrobust.train.fit.command", "train or fine-tune a classifier"),
     "pretrain": ("maskrobust.train.fit.pretrain", "pre-train a network on images without labels"),
+    "segment": ("maskrobust.train.fit.segment", "train a segmentation network on images with holes"),
     "evaluate": ("maskrobust.train.evaluate", "measure how far networks rely on the outlines of holes"),
     "predict": ("maskrobust.train.predict.command", "predict classes of image files, whole or with holes"),
     "export": ("maskrobust.train.commands.export", "write a network under layer masking as one ONNX file"),

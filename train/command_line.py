@@ -104,9 +104,10 @@ def check_networks(arguments: Sequence[str]) -> None:
         given = first.parse_known_args(arguments)[0]
         if given.trained is not None:
             from maskrobust.lm_modules.networks.architectures import check_known, is_own_class
+            from maskrobust.lm_modules.networks.segmentation import check_segmenter
 
             if not is_own_class(given.trained):
-                check_known(given.trained)
+                (check_segmenter if arguments[0] == "segment" else check_known)(given.trained)
         lists = [yaml.safe_load(each) if each.startswith("[") else each for each in given.network]
         names = [name for each in lists for name in as_list(each)]
         if names:

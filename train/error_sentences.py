@@ -68,7 +68,7 @@ def one_sentence(error: Exception, command: str) -> str | None:
 
 
 def _about_memory(command: str) -> str:
-    precision = "--trainer.precision bf16-mixed" if command in ("fit", "pretrain") else "--precision bf16"
+    precision = "--trainer.precision bf16-mixed" if command in ("fit", "pretrain", "segment") else "--precision bf16"
     return (
         "memory ran out; make --data.batch_size or --data.image_size smaller, or compute in bfloat16 where it was the "
         f"network that took it ({precision})."

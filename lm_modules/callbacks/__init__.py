@@ -8,6 +8,7 @@ from maskrobust.lm_modules.callbacks.training import (
     FiniteLoss as FiniteLoss,
     LogEachEpoch as LogEachEpoch,
     Reconstructions as Reconstructions,
+    Segmentations as Segmentations,
     ShownImages as ShownImages,
     StepSeed as StepSeed,
 )

@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from torch.optim import Optimizer
 
 from maskrobust.augment import Batch
+from maskrobust.augment.batch import in_colours
 from maskrobust.augment.random import fold_in, sample_keys
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.callbacks.last_checkpoint import LastCheckpoint
@@ -18,6 +19,8 @@ from maskrobust.lm_modules.methods import mark_hidden
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
 from maskrobust.lm_modules.training.processes import of_all_ranks
+from maskrobust.lm_modules.training.segmentation_losses import UNLABELLED
+from maskrobust.lm_modules.training.segmenter import MaskRobustSegmenter
 
 
 class StepSeed(pl.Callback):
@@ -218,3 +221,44 @@ class Reconstructions(pl.Callback):
         caption = "images, what the encoder sees of them, and with hidden pixels drawn"
         picture = draw_grid(rows, columns=len(some.ids))
         log_picture(trainer.loggers, "val/reconstructions", picture, caption, trainer.global_step)
+
+
+class Segmentations(pl.Callback):
+    """Shows with each validation the first images, what is left where half of the patches are hidden, labels, answers.
+
+    Weights & Biases and TensorBoard get the picture as ``val/segmentations``; without them nothing is drawn. Classes
+    have colours, of which that of the first is black. Pixels that are hidden or have no label are white.
+
+    Args:
+        pictures: how many images, at least 1, of the first validation batch.
+    """
+
+    def __init__(self, pictures: int = 8) -> None:
+        self.pictures = pictures
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw the first images of the first batch."""
+        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
+            return
+        assert isinstance(pl_module, MaskRobustSegmenter)
+        some = batch.select(slice(self.pictures))
+        left, logits = pl_module.half_hidden(some)
+        bands = getattr(getattr(trainer, "datamodule", None), "show_bands", None)
+        images = in_colours(some.images.where(some.known, 0.0), bands)
+        answers = logits.argmax(dim=1).where(left[:, 0], UNLABELLED)
+        rows = [images, mark_hidden(images, left)]
+        rows += [
+            in_class_colours(each, pl_module.num_classes) for each in (pl_module.targets(some, some.known), answers)
+        ]
+        caption = "images, what is left of them with half of the patches hidden, labels, and answers to what is left"
+        picture = draw_grid(torch.cat(rows), columns=len(some.ids))
+        log_picture(trainer.loggers, "val/segmentations", picture, caption, trainer.global_step)
+
+
+def in_class_colours(labels: Tensor, num_classes: int) -> Tensor:
+    """(B, 3, H, W) float32 in [0, 1] of classes (B, H, W): a colour for each, of the first black; white below 0."""
+    steps = labels.new_tensor([2**25 - 1, 2**15 - 1, 2**21 - 1])  # as torchvision's examples colour classes
+    colours = (torch.arange(num_classes, device=labels.device)[:, None] * steps % 255) / 255
+    return torch.cat([colours, torch.ones_like(colours[:1])])[labels].movedim(-1, 1)

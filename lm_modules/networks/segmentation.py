@@ -67,10 +67,8 @@ def segmentation_network(
     return architecture
 
 
-def _named(name: str, num_classes: int, options: dict[str, Any], bands: int, *, pretrained: bool) -> nn.Module:
-    """A network of one of the two libraries, with random weights, or an encoder's from its library."""
-    if given := {"weights", "weights_backbone", "encoder_weights"} & options.keys():
-        raise InputError(f"architecture_options must name no weights, got {min(given)}; give weights 'imagenet'.")
+def check_segmenter(name: str) -> None:
+    """Refuse a name of neither library; which architectures smp has is known when one is built."""
     known = [TORCHVISION_PREFIX + each for each in list_models(segmentation)]
     if not name.startswith(SMP_PREFIX) and name not in known:
         raise InputError(
@@ -78,6 +76,13 @@ def _named(name: str, num_classes: int, options: dict[str, Any], bands: int, *, 
             "smp/Unet:resnet18, torchvision/deeplabv3_resnet50 and the like, or a class of your own, as in "
             "my_module.MyNet."
         )
+
+
+def _named(name: str, num_classes: int, options: dict[str, Any], bands: int, *, pretrained: bool) -> nn.Module:
+    """A network of one of the two libraries, with random weights, or an encoder's from its library."""
+    if given := {"weights", "weights_backbone", "encoder_weights"} & options.keys():
+        raise InputError(f"architecture_options must name no weights, got {min(given)}; give weights 'imagenet'.")
+    check_segmenter(name)
     network: nn.Module
     try:
         if name.startswith(SMP_PREFIX):

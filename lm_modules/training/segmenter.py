@@ -26,6 +26,9 @@ from maskrobust.lm_modules.training.segmentation_losses import (
 )
 from maskrobust.lm_modules.training.training_masks import TrainingMasking
 
+_BESIDE = 2
+"""Largest distance in pixels, along rows and columns, of what lies beside a hole."""
+
 
 class MaskRobustSegmenter(MaskedLearner):
     """A segmentation network, trained on images with holes: hidden pixels have no loss, and count in no metric.
@@ -36,8 +39,9 @@ class MaskRobustSegmenter(MaskedLearner):
     labelled and visible has loss 0. Holes are drawn as by `MaskRobustClassifier`, from (`seed`, sample id, optimiser
     step) alone.
 
-    It logs val/loss, val/iou and test/iou with nothing hidden but pixels without data, and val/iou_half_hidden, of
-    pixels that are left where half of the patches are hidden. IoU is the mean over classes, of all pixels of a split
+    It logs val/loss, val/iou and test/iou with nothing hidden but pixels without data, val/iou_half_hidden, of pixels
+    that are left where half of the patches are hidden, and val/iou_beside_holes, of those of them that are at most two
+    pixels from a hidden one. IoU is the mean over classes, of all pixels of a split
     together.
 
     Args:
@@ -94,7 +98,8 @@ class MaskRobustSegmenter(MaskedLearner):
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
-        metrics = {name: MeanIoU() for name in ("val/iou", "val/iou_half_hidden", "test/iou")}
+        names = ("val/iou", "val/iou_half_hidden", "val/iou_beside_holes", "test/iou")
+        metrics = {name: MeanIoU() for name in names}
         super().__init__(mean, std, {"val/loss": PixelMean(), **metrics})
         self.save_hyperparameters(ignore=["architecture"] if isinstance(architecture, nn.Module) else [])
         check_values_of(self.hparams)
@@ -164,18 +169,31 @@ class MaskRobustSegmenter(MaskedLearner):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log loss and IoU of clean images, and IoU with half of the patches hidden."""
+        """Log loss and IoU of clean images, and IoU of what is left with half of the patches hidden."""
         keys = sample_keys(0, batch.ids)
         logits, targets = self._clean_logits(batch, keys), self.targets(batch, batch.known)
         losses = F.cross_entropy(logits.float(), targets, ignore_index=UNLABELLED, reduction="none")
         sums = torch.stack([losses.sum((1, 2)), (targets != UNLABELLED).sum((1, 2))], dim=1)
         self._log_mean("val/loss", batch, sums)
         self._log_iou("val/iou", batch, logits, targets)
-        height, width = batch.images.shape[2:]
+        left, logits = self.half_hidden(batch)
+        self._log_iou("val/iou_half_hidden", batch, logits, self.targets(batch, left))
+        is_beside = F.max_pool2d((~left).float(), 2 * _BESIDE + 1, stride=1, padding=_BESIDE) > 0
+        self._log_iou("val/iou_beside_holes", batch, logits, self.targets(batch, left & is_beside))
+
+    def half_hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What validation leaves of images where it hides half of the patches, and the answer to that.
+
+        Args:
+            batch: B samples.
+
+        Returns:
+            (B, 1, H, W) bool, False where pixels are hidden or have no data; and logits (B, num_classes, H, W).
+        """
+        keys, (height, width) = sample_keys(0, batch.ids), batch.images.shape[2:]
         half = patches(keys, height, width, hidden_fraction=(0.5, 0.5), patch_size=int(self.hparams["patch_size"]))
         predict = self.trained_network().predictor(self.validation_method)
-        left = predict(batch.images, half & batch.known, keys)
-        self._log_iou("val/iou_half_hidden", batch, left, self.targets(batch, half))
+        return half & batch.known, predict(batch.images, half & batch.known, keys)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the IoU of clean images."""

@@ -173,7 +173,7 @@ def parse(command, arguments):
 
 def run_maskrobust(arguments, folder):
     command = arguments[0]
-    if command in ("fit", "pretrain"):
+    if command in ("fit", "pretrain", "segment"):
         assert says_how_long(arguments), f"trains without an end: maskrobust {' '.join(arguments)}"
     if command in ("launch", "submit"):
         place = arguments.index("--")
@@ -181,7 +181,7 @@ def run_maskrobust(arguments, folder):
         parse(arguments[1], arguments[place + 1 :])
     elif command == "play":
         parse_play(arguments[1:])  # it serves until it is stopped: tests/train/test_play.py
-    elif command in ("fit", "pretrain"):
+    elif command in ("fit", "pretrain", "segment"):
         run_short([*arguments, *data_options(arguments, folder), *SHORT_FIT])
     elif command == "evaluate":
         if "[a.ckpt, b.ckpt]" in arguments or "a.ckpt" in arguments:

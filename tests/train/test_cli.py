@@ -19,6 +19,7 @@ from maskrobust.lm_modules.networks.architectures import SmallResNet
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.lm_modules.training.pretraining import MaskedPretraining
+from maskrobust.lm_modules.training.segmenter import MaskRobustSegmenter
 from maskrobust.train.cli import COMMANDS, keep_freed_memory, main
 from maskrobust.train.data import SHIPPED
 from maskrobust.train.error_sentences import one_sentence
@@ -49,18 +50,21 @@ def test_every_option_is_explained_by_its_help(command, capsys):
         assert "--samples_per_shard SAMPLES_PER_SHARD" in texts
 
 
-@pytest.mark.parametrize(("command", "model"), [("fit", MaskRobustClassifier), ("pretrain", MaskedPretraining)])
+TRAININGS = [("fit", MaskRobustClassifier), ("pretrain", MaskedPretraining), ("segment", MaskRobustSegmenter)]
+
+
+@pytest.mark.parametrize(("command", "model"), TRAININGS)
 def test_the_help_of_a_training_tells_every_option_of_its_model_with_its_default(command, model, capsys):
     main([command, "--help"])
     text = capsys.readouterr().out
     told = {each.split()[0]: " ".join(each.split()) for each in re.split(r"\n(?=  --|\n)", text) if each.split()}
     for name, each in inspect.signature(model).parameters.items():
-        if (name in ("num_classes", "mean", "std") and model is MaskRobustClassifier) or name in ("mean", "std"):
+        if name in ("mean", "std", "ignore_index") or (name == "num_classes" and command != "pretrain"):
             continue
         line = told[f"--model.{name}"]
         default = str(each.default).lower() if isinstance(each.default, bool) else str(each.default)
         assert line.endswith(f"[{default}]") or each.default in (None, inspect.Parameter.empty), line
-    assert f"{', '.join(OBJECTIVES)} or your own" in " ".join(text.split()) or command == "pretrain"
+    assert f"{', '.join(OBJECTIVES)} or your own" in " ".join(text.split()) or command != "fit"
 
 
 NEAREST = [

@@ -21,7 +21,8 @@ from tests.train.tiny import TINY_NETWORK, TWO_STEPS, content_of, tiny_claim, ti
 CLAIMS = [name for name in CONFIGS if "arms" in content_of(name)]
 OVERLAYS = [name for name in CONFIGS if name.startswith("overlays/")]
 PRETRAININGS = [name for name in CONFIGS if name.startswith("pretrain")]
-TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + PRETRAININGS]
+SEGMENTATIONS = [name for name in CONFIGS if name.startswith("segment")]
+TRAININGS = [name for name in CONFIGS if name not in CLAIMS + OVERLAYS + PRETRAININGS + SEGMENTATIONS]
 MASK_OVERLAYS = [name for name in OVERLAYS if "model" in content_of(name)]
 
 Data = Callable[[str], dict[str, Any]]
@@ -86,6 +87,15 @@ def test_every_shipped_pretraining_takes_two_steps(pretraining, data, tmp_path):
     assert any(row["val/loss"] for row in rows(tmp_path))
     (best,) = tmp_path.rglob("best.ckpt")
     assert torch.load(best)["config"]["run_name"] == Path(pretraining).stem
+
+
+@pytest.mark.parametrize("segmentation", SEGMENTATIONS)
+def test_every_shipped_segmentation_takes_two_steps(segmentation, data, tmp_path):
+    sizes = [f"--data.init_args.{name}={value}" for name, value in data("Tiles").items()]
+    small = "--model.architecture_options={encoder_depth: 3, decoder_channels: [16, 8, 8]}"
+    main(["segment", f"--config={segmentation}", f"--trainer.default_root_dir={tmp_path}", *TWO_STEPS, *sizes, small])
+    (best,) = tmp_path.rglob("best.ckpt")
+    assert torch.load(best)["config"]["run_name"] == Path(segmentation).stem and rows(tmp_path)[-1]["val/iou"]
 
 
 @pytest.mark.parametrize(("training", "overlay"), list(zip(TRAININGS, MASK_OVERLAYS, strict=False)))

@@ -43,7 +43,11 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def trainer_options(command: str, devices: int | str, nodes: int) -> list[str]:
     """Options by which a training takes the processes that are started for it; none for other commands."""
-    return [f"--trainer.devices={devices}", f"--trainer.num_nodes={nodes}"] if command in ("fit", "pretrain") else []
+    return (
+        [f"--trainer.devices={devices}", f"--trainer.num_nodes={nodes}"]
+        if command in ("fit", "pretrain", "segment")
+        else []
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     about = (
         "Starts one process for each GPU by torchrun. Where one fails, the others are ended and nothing is restarted."
     )
-    parser = LauncherParser("maskrobust launch", about, ("fit", "pretrain", "evaluate", "predict"))
+    parser = LauncherParser("maskrobust launch", about, ("fit", "pretrain", "segment", "evaluate", "predict"))
     parser.add_argument("--nproc", default="gpu", help="processes on this machine (default: one for each GPU)")
     parser.add_argument("--nnodes", type=int, default=1, help="machines; call the same command on each (default: 1)")
     parser.add_argument("--rdzv", metavar="HOST:PORT", help="where machines meet: a port that is free on one of them")

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         InputError: an argument is wrong or would have no effect, or sbatch is missing.
     """
-    parser = LauncherParser("maskrobust submit", _ABOUT, ("fit", "pretrain", "evaluate", "claim"))
+    parser = LauncherParser("maskrobust submit", _ABOUT, ("fit", "pretrain", "segment", "evaluate", "claim"))
     parser.add_argument("--nodes", type=int, default=1, help="nodes of a job that is no claim (default: 1)")
     parser.add_argument(
         "--gpus", type=int, default=1, help="GPUs of a node, of a task for a claim; 0: none (default: 1)"

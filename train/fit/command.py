@@ -151,6 +151,8 @@ class FitCLI(LightningCLI):
     best = ("val/accuracy", "max")
     """What the best checkpoint is chosen by: the highest or the lowest."""
     pictures: type[Callback] = ShownImages
+    of_images: tuple[type[Callback], ...] = (HolesTell, ClassAnswers)
+    """Callbacks about the classes of images; without them there is no `--reliance`."""
     _saved_arguments: dict[str, Any]
     _saved_classes: Any = None
     _ckpt_path: str | None
@@ -168,9 +170,10 @@ class FitCLI(LightningCLI):
         parser.add_argument("--compile", type=bool, default=False)
         parser.add_argument("--save_every_n_steps", type=int | None, default=None)
         parser.add_argument("--run_name", type=str, default="run")
-        if "num_classes" in self.linked:
+        if self.of_images:
             parser.add_argument("--reliance", type=bool, default=False)
-            parser.link_arguments("data", "model.num_classes", _number_of_classes, apply_on="instantiate")
+        if "num_classes" in self.linked:
+            parser.link_arguments("data", "model.num_classes", self._number_of_classes, apply_on="instantiate")
         parser.link_arguments("data", "model.mean", lambda data: self._coloured(data).mean, apply_on="instantiate")
         parser.link_arguments("data", "model.std", lambda data: self._coloured(data).std, apply_on="instantiate")
 
@@ -226,6 +229,16 @@ class FitCLI(LightningCLI):
             )
         return dict(saved)
 
+    @property
+    def _labels_pixels(self) -> bool:
+        """Whether the model takes a class for each pixel."""
+        return bool(getattr(self.model_class, "labels_pixels", False))
+
+    def _number_of_classes(self, data: Any) -> int:
+        """That of the data; an `InputError` where labels are missing, or of the other kind."""
+        check_labelled(described(data), self.command, per_pixel=self._labels_pixels)
+        return int(data.num_classes)
+
     def _coloured(self, data: Any) -> Any:
         """The data, told the mean and standard deviation of the weights that the run begins with, where it has any."""
         self._data = data = described(data)
@@ -238,7 +251,8 @@ class FitCLI(LightningCLI):
             saved = read_checkpoint(weights).get("hyper_parameters", {}) if is_checkpoint else {}
             from maskrobust.lm_modules.networks.named import default_preprocessing
 
-            shown = default_preprocessing(self.config.fit.model.architecture)
+            by_name = self.config.fit.model.architecture
+            shown = Preprocessing() if self._labels_pixels else default_preprocessing(by_name)
             source = f"'{weights}'" if "mean" in saved else "the architecture's pretrained weights"
             data.take_colours(*colours_of({"mean": shown.mean, "std": shown.std} | saved), source)
         return data
@@ -381,8 +395,8 @@ class FitCLI(LightningCLI):
                 ModelCheckpoint(monitor=monitor, mode=mode, filename="best", save_on_train_epoch_end=False)
             )
         callbacks += [StepSeed(config.model.seed), FiniteLoss(), EpochRows()]
-        if "num_classes" in self.linked:
-            callbacks += [HolesTell(), ClassAnswers()]
+        if self.of_images:
+            callbacks += [each() for each in self.of_images]
             if config.reliance and not any(isinstance(callback, RelianceCallback) for callback in callbacks):
                 callbacks.append(RelianceCallback())
         if is_logged:
@@ -413,16 +427,6 @@ def _numbered(class_names: Any) -> dict[str, Any]:
     """Classes by their labels; none where a checkpoint has no list of them, as that of a pre-training."""
     names = class_names if isinstance(class_names, list | tuple) else ()
     return {f"class {label}": name for label, name in enumerate(names)}
-
-
-def _number_of_classes(data: Any) -> int:
-    """That of the data; without labels there is nothing to fit.
-
-    Raises:
-        InputError: there are none.
-    """
-    check_labelled(described(data), "fit")
-    return int(data.num_classes)
 
 
 def _last_checkpoint(root: Path, run_name: str, *, needed: bool) -> str | None:

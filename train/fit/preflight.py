@@ -15,8 +15,9 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from maskrobust.errors import Faults, InputError, did_you_mean
 from maskrobust.lm_modules.callbacks import RelianceCallback
 from maskrobust.lm_modules.networks.architectures import check_known, is_own_class
-from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
+from maskrobust.lm_modules.networks.segmentation import check_segmenter
 from maskrobust.lm_modules.training.classifier_arguments import check_arguments, check_values_of
+from maskrobust.lm_modules.training.learner import MaskedLearner
 from maskrobust.lm_modules.training.module import TrainingModule
 from maskrobust.lm_modules.training.optimisation import defaults_of
 from maskrobust.train.data.files.file_data import FileDataModule
@@ -89,7 +90,7 @@ def _check_devices(config: Namespace) -> None:
 def _check_architecture(config: Namespace) -> None:
     architecture = config.model.architecture
     if isinstance(architecture, str) and not is_own_class(architecture):
-        check_known(architecture)
+        (check_segmenter if "loss" in config.model else check_known)(architecture)
 
 
 def _check_model(config: Namespace) -> None:
@@ -147,17 +148,19 @@ def check_callbacks(trainer: pl.Trainer, module: TrainingModule, data: Any) -> N
 
 
 def check_network(_: pl.Trainer, module: TrainingModule, data: Any) -> None:
-    """Ask a classifier about one grey image, in eval mode: a network of a user's own may raise anything.
+    """Ask a network about one grey image of each size of the data, in eval mode: a user's own may raise anything.
 
     Raises:
         InputError: it does, or returns no logits.
     """
-    if not isinstance(module, MaskRobustClassifier) or not isinstance(size := getattr(data, "image_size", None), int):
+    if not isinstance(module, MaskedLearner) or not isinstance(size := getattr(data, "image_size", None), int):
         return
+    sizes = [(size, size), getattr(data, "whole_size", (size, size))]
     shape, modes = (1, len(module.mean), size, size), [(each, each.training) for each in module.modules()]
     try:
         with torch.no_grad(), isolate_rng():
-            module.eval()(torch.full(shape, 0.5))
+            for shape in dict.fromkeys((1, len(module.mean), *each) for each in sizes):
+                module.eval()(torch.full(shape, 0.5))
     except Exception as error:
         if isinstance(error, InputError | MemoryError) or "memory" in f"{error}":
             raise

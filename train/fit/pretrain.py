@@ -22,6 +22,7 @@ class PretrainCLI(command.FitCLI):
     command = "pretrain"
     linked = ("mean", "std")
     best = ("val/loss", "min")
+    of_images = ()
     pictures = Reconstructions
 
     def _next(self, folder: str, path: str) -> Iterator[str]:

@@ -65,8 +65,8 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
     """Refuse an option without effect.
 
     What is given later, in another YAML or on the command line, may make an option of an earlier YAML useless, and so
-    may a default: one YAML serves several trainings. A YAML with every option of `UNUSED` is not looked at: it is that
-    of a run, or was printed, and holds defaults.
+    may a default: one YAML serves several trainings. A YAML with every option of `UNUSED` that the model has is not
+    looked at: it is that of a run, or was printed, and holds defaults.
 
     Args:
         arguments: the command line.
@@ -76,6 +76,7 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
         InputError: naming the option, and what makes it useless.
     """
     given, faults = [*_given(arguments)], Faults()
+    known = [each for each in UNUSED if each.removeprefix("model.") in config.model]
 
     def last(name: str) -> int:
         return max((at for at, names in enumerate(given) if _is_among(name, names)), default=-1)
@@ -83,7 +84,7 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
     for name, causes in UNUSED.items():
         for cause, reason in causes.items():
             at, least = last(name), last(cause) if last(cause) >= 0 else len(given) - 1
-            if at >= least and not _is_whole(given[at]) and (found := reason(config)):
+            if at >= least and not _is_whole(given[at], known) and (found := reason(config)):
                 said = f"{name} has no effect with {found}; leave one of them out, or change it."
                 faults.append(InputError(said))
     faults.refuse()
@@ -109,5 +110,5 @@ def _is_among(name: str, names: set[str]) -> bool:
     return any(each == name or each.startswith(f"{name}.") for each in names)
 
 
-def _is_whole(names: set[str]) -> bool:
-    return all(_is_among(each, names) for each in UNUSED)
+def _is_whole(names: set[str], known: Sequence[str]) -> bool:
+    return all(_is_among(each, names) for each in known)

@@ -12,7 +12,7 @@ from maskrobust.lm_modules.training.segmentation_losses import check_labels
 from maskrobust.train.data.base import ALL_SPLITS
 from maskrobust.train.data.files.file_data import FileDataModule, FileDataset, warn_of_skipped
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, check_size, list_folder
-from maskrobust.train.data.files.reading import Reading, TilePlanes, place_of, read_plane
+from maskrobust.train.data.files.reading import Reading, TilePlanes, place_of, plane_size, read_plane
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.data_options import Split
 
@@ -130,6 +130,11 @@ class Tiles(FileDataModule):
             labels = (self._labels.of(place_of(file, self.root)) for file in found)
             self._files[split] = [file._replace(mask=each) for file, each in zip(found, labels, strict=True)]
         return self._files[split]
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """(H, W) of the first tile of the last split, which an evaluation sees whole."""
+        return plane_size(self._labels.of(place_of(self.files(self.splits[-1])[0], self.root)))
 
     def _dataset(self, files: Sequence[ImageFile], seed: int | None = None) -> TileDataset:
         return TileDataset(self, files, seed)

@@ -40,7 +40,7 @@ def write_tiles(root, counts=(5, 3), bands=2, kind="tif", masks=True):
             tile = np.stack([PLACES] + [np.full_like(PLACES, 100 * number + band) for band in range(1, bands)])
             path, planar = (
                 root / split / "images" / f"{number}.{kind}",
-                {"planarconfig": "separate"} if bands > 1 else {},
+                GREY | {"planarconfig": "separate"} if bands > 1 else GREY,
             )
             np.save(path, tile) if kind == "npy" else tifffile.imwrite(path, tile.squeeze(), **planar)
             if number % 2:
