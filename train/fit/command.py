@@ -372,7 +372,8 @@ class FitCLI(LightningCLI):
         architecture = self.config.fit.model.architecture
         own = isinstance(architecture, str) and is_own_class(architecture)  # which no checkpoint may name
         name = f"{architecture}:{path}" if own else path
-        yield next_prediction(name, self.datamodule, f"{folder}/new_predictions.csv")
+        new = "new_predictions" if self._labels_pixels else "new_predictions.csv"
+        yield next_prediction(name, self.datamodule, f"{folder}/{new}")
         if not {"val", "test"}.isdisjoint(self.datamodule.splits):
             measured = ["--config", f"{folder}/config.yaml", "--network", name]
             yield next_line("evaluate", *measured, "--out", f"{folder}/evaluation")

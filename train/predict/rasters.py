@@ -15,7 +15,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.bands import GDAL_NODATA
 from maskrobust.train.data.files.image_files import id_of
-from maskrobust.train.data.files.reading import Reading, reading_for
+from maskrobust.train.data.files.reading import Reading, TilePlanes, reading_for
 from maskrobust.train.data.loading import rank_and_number
 from maskrobust.train.networks import load_for
 from maskrobust.train.predict.answers import WHOLE, chosen_methods
@@ -49,7 +49,8 @@ def predict_rasters(config: PredictConfig, console: Console) -> None:
         raise InputError("files to predict must differ in more than their ending, or their rasters would not; rename.")
     with first_of_each_machine_first():
         network = load_for(config.network, None, config.precision, of_pixels=True).to(find_device(config.device))
-    reading = reading_for([network], Reading(config.visible))
+    tiles = TilePlanes(Path(), "visible", {})  # so that a TIFF has the bands that it has
+    reading = reading_for([network], Reading(config.visible, tiles=tiles))
     (method, *others) = chosen_methods(network, config.methods, is_whole=not reading.hides)
     if others:
         raise InputError(f"a raster has one class for each pixel, got {1 + len(others)} methods; name one of them.")

@@ -13,7 +13,7 @@ from tests.lm_modules.training.test_segmenter import TinyUNet
 from tests.train.data.layouts import joined
 from tests.train.data.sets.test_tiles import NAMES, hidden_in, write_tiles
 from tests.train.fit.test_resume import assert_same
-from tests.train.runs import last, rows, run
+from tests.train.runs import last, next_commands, rows, run
 from tests.train.test_cli import sentence_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
@@ -109,6 +109,21 @@ def test_a_batch_of_which_nothing_is_visible_trains_on(tmp_path):
     saved = torch.load(last(tmp_path / "runs"))
     assert saved["global_step"] == 2 and all(each.isfinite().all() for each in saved["state_dict"].values())
     assert [float(row["train/loss"]) for row in rows(tmp_path / "runs") if row.get("train/loss")] == [0, 0]
+
+
+def test_the_commands_that_a_run_names_predict_grey_tiles_and_measure_it(tmp_path, capsys):
+    root = write_tiles(tmp_path / "tiles", bands=1)
+    for path in root.rglob("images/*.tif"):
+        tifffile.imwrite(path, (tifffile.imread(path) // 16).astype(np.uint8), photometric="minisblack")
+    one_band = ["--model.architecture_options={in_channels: 1}", "--data.value_range=null"]
+    main(arguments(root, tmp_path / "runs", *one_band, "--trainer.max_epochs=1"))
+    predict, evaluate = next_commands(capsys.readouterr().out)
+    given = {"IMAGES": str(root / "val" / "images"), "MASKS": str(root / "val" / "visible")}
+    main([given.get(each, each) for each in predict])
+    written = sorted(path.name for path in (tmp_path / "runs").rglob("new_predictions/*"))
+    assert written == ["0.tif", "1.tif", "2.tif", "classes.csv"]
+    main(evaluate)
+    assert [*(tmp_path / "runs").rglob("evaluation/report.html")]
 
 
 def test_pictures_show_images_holes_labels_and_answers_and_a_run_is_trained_again_by_its_file(tmp_path, monkeypatch):
