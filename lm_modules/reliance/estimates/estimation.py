@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, library_needed
 from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.clustered import clustered_variance, mean_variance
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
@@ -243,7 +243,8 @@ class WithError(NamedTuple):
         return level if self.value > margin else 1.0 - level
 
     def _reach(self, level: float) -> float:
-        from scipy import stats  # here, as above
+        with library_needed():
+            from scipy import stats  # here, as above
 
         quantiles = stats.t.isf(level, [self.seeds.degrees, self.objects.degrees])
         return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
