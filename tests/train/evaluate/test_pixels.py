@@ -24,7 +24,7 @@ BESIDE = {"measure": "pixel_iou", "parameters": {"hidden_fraction": 0.5, "distan
 IMAGES, METHODS = 10, ("black", "layer_masking")
 
 
-class Tiles(pl.LightningDataModule):
+class PixelLabels(pl.LightningDataModule):
     """Ten small images of four bands, every other one with pixels that hold no data."""
 
     mean, std = (0.5,) * 4, (0.25,) * 4
@@ -66,7 +66,7 @@ def models(folder):
 
 def command(folder, names, out, *options):
     networks = [f"{TinyUNet.__module__}.TinyUNet:{folder / name}.ckpt" for name in names]
-    data = f"--data={Tiles.__module__}.Tiles"
+    data = f"--data={PixelLabels.__module__}.PixelLabels"
     methods = f"--methods=[{', '.join(METHODS)}]"
     return ["evaluate", f"--network={json.dumps(networks)}", data, methods, f"--out={out}", *options]
 
