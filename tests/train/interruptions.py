@@ -64,6 +64,7 @@ class Interruption(pl.Callback):
             signalled = ["kill", "-TERM", "--", f"-{os.getpgid(0)}"]
             subprocess.run(signalled, check=True, start_new_session=True)  # loader processes obey their parent alone
         elif self.kind == "wait":
+            print("waits for a signal", file=sys.stderr, flush=True)
             while signal.getsignal(signal.SIGTERM) == self.handler:  # which the first signal changes, or has changed
                 time.sleep(0.05)
         elif self.kind in ("term", "interrupt"):
