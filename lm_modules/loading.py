@@ -63,6 +63,8 @@ RANDOM = "random"
 
 _MOST_CHOICES, _MOST_BANDS = 20, 10_000
 _TRANSFORMING = ("googlenet", "inception_v3")
+_IGNORED = "ignore_index"
+"""What a segmenter's arguments hold, and no other's."""
 
 
 def load_network(
@@ -111,7 +113,7 @@ def segmenter_of(name: str) -> str | None:
         InputError: the file cannot be read.
     """
     path = name if Path(name).is_file() else name.partition(":")[2]
-    return path if Path(path).is_file() and "ignore_index" in _hyper_parameters_in(path) else None
+    return path if Path(path).is_file() and _IGNORED in _hyper_parameters_in(path) else None
 
 
 def load_segmentation_network(name: str) -> TrainedNetwork:
@@ -185,7 +187,7 @@ def _with_file(name: str, network: nn.Module, path: str, shown: Preprocessing, o
             f"'{path}' must hold a classifier, but is of a pre-training, which trains no head; fine-tune it first, by "
             "'maskrobust fit --model.weights'."
         )
-    if segmenter_of(path):
+    if isinstance(saved, Mapping) and _IGNORED in saved:
         from maskrobust.lm_modules.training.classifier_arguments import about_segmenter
 
         raise InputError(about_segmenter(path))

@@ -186,14 +186,35 @@ class ShownImages(pl.Callback):
         presented = pl_module.present(batch)
         shown = presented.images if presented.visible is None else mark_hidden(presented.images, presented.visible)
         rows = torch.cat([batch.images[: self.pictures], shown[: self.pictures]])
-        bands = getattr(getattr(trainer, "datamodule", None), "show_bands", None)
-        picture = draw_grid(rows, columns=len(rows) // 2, bands=bands)
+        picture = draw_grid(rows, columns=len(rows) // 2, bands=_shown_bands(trainer))
         log_picture(
             trainer.loggers, "train/shown", picture, "images, and as the network sees them", trainer.global_step
         )
 
 
-class Reconstructions(pl.Callback):
+class _OfValidation(pl.Callback):
+    """Draws the first images of each validation, in the first process, where a logger shows pictures.
+
+    Args:
+        pictures: how many images, at least 1, of the first validation batch.
+    """
+
+    def __init__(self, pictures: int = 8) -> None:
+        self.pictures = pictures
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw the first images of the first batch."""
+        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
+            return
+        self._draw(trainer, pl_module, batch.select(slice(self.pictures)))
+
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, some: Batch) -> None:
+        raise NotImplementedError
+
+
+class Reconstructions(_OfValidation):
     """Shows what a pre-training has learnt: the first images of each validation, as they are, as seen, and as drawn.
 
     Weights & Biases and TensorBoard get the picture as ``val/reconstructions``; without them nothing is drawn, nor of
@@ -203,18 +224,9 @@ class Reconstructions(pl.Callback):
         pictures: how many images, at least 1, of the first validation batch.
     """
 
-    def __init__(self, pictures: int = 8) -> None:
-        self.pictures = pictures
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Draw the first images of the first batch."""
-        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, some: Batch) -> None:
+        if some.images.ndim != 4:
             return
-        if batch.images.ndim != 4:
-            return
-        some = batch.select(slice(self.pictures))
         assert isinstance(pl_module, MaskedPretraining)
         visible, drawn = pl_module.reconstruct(some)
         rows = torch.cat([some.images, mark_hidden(some.images, visible), drawn])
@@ -223,7 +235,7 @@ class Reconstructions(pl.Callback):
         log_picture(trainer.loggers, "val/reconstructions", picture, caption, trainer.global_step)
 
 
-class Segmentations(pl.Callback):
+class Segmentations(_OfValidation):
     """Shows with each validation the first images, what is left where half of the patches are hidden, labels, answers.
 
     Weights & Biases and TensorBoard get the picture as ``val/segmentations``; without them nothing is drawn. Classes
@@ -233,20 +245,10 @@ class Segmentations(pl.Callback):
         pictures: how many images, at least 1, of the first validation batch.
     """
 
-    def __init__(self, pictures: int = 8) -> None:
-        self.pictures = pictures
-
-    def on_validation_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Draw the first images of the first batch."""
-        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero and shows_pictures(trainer.loggers)):
-            return
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule, some: Batch) -> None:
         assert isinstance(pl_module, MaskRobustSegmenter)
-        some = batch.select(slice(self.pictures))
         left, logits = pl_module.half_hidden(some)
-        bands = getattr(getattr(trainer, "datamodule", None), "show_bands", None)
-        images = in_colours(some.images.where(some.known, 0.0), bands)
+        images = in_colours(some.images.where(some.known, 0.0), _shown_bands(trainer))
         answers = logits.argmax(dim=1).where(left[:, 0], UNLABELLED)
         rows = [images, mark_hidden(images, left)]
         rows += [
@@ -255,6 +257,11 @@ class Segmentations(pl.Callback):
         caption = "images, what is left of them with half of the patches hidden, labels, and answers to what is left"
         picture = draw_grid(torch.cat(rows), columns=len(some.ids))
         log_picture(trainer.loggers, "val/segmentations", picture, caption, trainer.global_step)
+
+
+def _shown_bands(trainer: pl.Trainer) -> Any:
+    """Which bands of the data are drawn as colours; None where they say nothing of it."""
+    return getattr(getattr(trainer, "datamodule", None), "show_bands", None)
 
 
 def in_class_colours(labels: Tensor, num_classes: int) -> Tensor:

@@ -155,11 +155,11 @@ def check_network(_: pl.Trainer, module: TrainingModule, data: Any) -> None:
     """
     if not isinstance(module, MaskedLearner) or not isinstance(size := getattr(data, "image_size", None), int):
         return
-    sizes = [(size, size), getattr(data, "whole_size", (size, size))]
-    shape, modes = (1, len(module.mean), size, size), [(each, each.training) for each in module.modules()]
+    sizes = dict.fromkeys([(size, size), getattr(data, "whole_size", (size, size))])
+    modes = [(each, each.training) for each in module.modules()]
     try:
         with torch.no_grad(), isolate_rng():
-            for shape in dict.fromkeys((1, len(module.mean), *each) for each in sizes):
+            for shape in [(1, len(module.mean), *each) for each in sizes]:
                 module.eval()(torch.full(shape, 0.5))
     except Exception as error:
         if isinstance(error, InputError | MemoryError) or "memory" in f"{error}":
