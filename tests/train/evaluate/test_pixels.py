@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from maskrobust import Batch, MaskRobustSegmenter
 from maskrobust.augment import blobs, fold_in, sample_keys
+from maskrobust.lm_modules.reliance.pixels import count_pixels
 from maskrobust.lm_modules.reliance.results import Row, only, select
 from maskrobust.train.cli import main
 from maskrobust.train.data.loading import collate
@@ -111,6 +113,15 @@ def test_rows_are_iou_of_torchmetrics_by_way_of_hiding_fraction_and_distance(eva
             row = only(rows_of(evaluated), compared_with="", **about)
             assert row.value == pytest.approx(expected(model, method, fraction, near), rel=1e-6)
             assert row.low < row.value < row.high and row.images == IMAGES
+
+
+def test_holes_depend_on_the_seed_and_the_sample_alone(models):
+    networks, every = {"a": models["none"].trained_network()}, images()
+    one, again, other = (count_pixels(networks, METHODS, (0.5,), every, seed=seed) for seed in (1, 1, 2))
+    alone = count_pixels(networks, METHODS, (0.5,), every.select(slice(3, 4)), seed=1)
+    for key, counts in one.items():
+        assert np.array_equal(counts, again[key]) and not np.array_equal(counts, other[key])
+        assert np.array_equal(counts[3:4], alone[key])
 
 
 def test_classes_change_with_the_paint_and_networks_and_methods_are_compared(evaluated):

@@ -189,6 +189,16 @@ def test_the_variance_over_objects_is_that_of_their_sums_and_of_two_objects_more
     assert mean_variance(values, objects, 40.0)[0] == pytest.approx(plain + 2 * (20.0 / count) ** 2)
 
 
+def test_the_scale_of_a_difference_is_twice_as_long():
+    """Two objects more lie at -1 and 1, the ends of what two fractions differ by."""
+    first, second = with_values(np.random.default_rng(5).uniform(size=(2, 20)))
+    values = first.object_fraction - second.object_fraction
+    error = math.sqrt(values.var(ddof=1) / 20 + 2 * (1.0 / 20) ** 2)
+    found = estimate_difference(replace(VALUE, scale=(0.0, 1.0)), [first], [second])
+    low, high = stats.t.interval(0.95, 19, values.mean(), error)
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
 @pytest.mark.parametrize(("images", "share", "views"), [(20, 0.02, 1), (200, 0.5, 1), (50, 0.9, 1), (40, 0.5, 6)])
 def test_intervals_of_fractions_hold_the_truth(images, share, views):
     """At a level of 95 %, in at least 91 % of 400 draws; `views` images of an object are mostly right together."""

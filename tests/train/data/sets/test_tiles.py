@@ -163,6 +163,9 @@ def test_tiles_of_several_sizes_need_batches_of_one(tmp_path):
     with pytest.raises(InputError, match=r"tiles of a batch must have one size, .*give --data.batch_size 1"):
         joined(tiles(root, batch_size=3).val_dataloader())
     assert [each.labels.shape[2] for each in tiles(root, batch_size=1).val_dataloader()] == [SIDE, SIDE, 40]
+    tifffile.imwrite(root / "val" / "labels" / "2.tif", labels_of(2))
+    with pytest.raises(InputError, match=r"labels/2.tif' must have the size of its image"):
+        joined(tiles(root, batch_size=1).val_dataloader())
 
 
 @pytest.mark.parametrize("command", ["fit", "explain", "masks", "shards", "claim"])
