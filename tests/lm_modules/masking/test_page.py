@@ -1,4 +1,4 @@
-"""The page on layer masking: its code runs, its output and its example are the code's."""
+"""The page on layer masking: its code runs, its output is the code's, as is the reference's example by hand."""
 
 import contextlib
 import io
@@ -17,12 +17,13 @@ from tests.pages.commands import blocks
 from tests.test_house import ROOT
 
 PAGE = ROOT / "docs" / "layer-masking.md"
+BY_HAND = ROOT / "docs" / "reference" / "layer-masking.md"
 HIDDEN = "·"
 
 
 def table(name):
     """Cells of the table below a mark, without its empty head."""
-    (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", PAGE.read_text(encoding="utf-8"))
+    (text,) = re.findall(rf"<!-- table: {name} -->\n\n((?:\|.*\n)+)", BY_HAND.read_text(encoding="utf-8"))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
 
 
