@@ -10,25 +10,17 @@ from maskrobust.errors import InputError
 IMAGES = [torch.rand(3, 4, 7), torch.rand(3, 6, 5), torch.rand(3, 1, 1)]
 
 
-def test_each_image_lies_at_the_top_left_of_its_canvas_with_zeros_beyond():
-    canvas, sizes = pad_batch(IMAGES)
-    assert canvas.shape == (3, 3, 6, 7) and sizes.dtype == torch.int64
-    assert sizes.tolist() == [[4, 7], [6, 5], [1, 1]]
-    for on_canvas, (height, width), image in zip(canvas, sizes.tolist(), IMAGES, strict=True):
-        assert torch.equal(on_canvas[:, :height, :width], image)
-        assert not on_canvas[:, height:].any() and not on_canvas[:, :, width:].any()
-
-
-@pytest.mark.parametrize("sizes", [[[5], [3]], [[2, 5, 3], [4, 1, 3]]], ids=["signals", "volumes"])
-def test_signals_and_volumes_lie_at_the_beginning_of_their_canvas(sizes):
+@pytest.mark.parametrize("sizes", [[[5], [3]], [[4, 7], [6, 5], [1, 1]], [[2, 5, 3], [4, 1, 3]]])
+def test_signals_images_and_volumes_lie_at_the_beginning_of_their_canvas_with_zeros_beyond(sizes):
     given = [torch.rand(2, *size) for size in sizes]
     canvas, found = pad_batch(given)
-    assert found.tolist() == sizes and canvas.shape == (2, 2, *map(max, zip(*sizes, strict=True)))
+    assert found.tolist() == sizes and found.dtype == torch.int64
+    assert canvas.shape == (len(sizes), 2, *map(max, zip(*sizes, strict=True)))
     for on_canvas, each in zip(canvas, given, strict=True):
         place = (slice(None), *map(slice, each.shape[1:]))
         assert torch.equal(on_canvas[place], each) and on_canvas.count_nonzero() == each.count_nonzero()
-    with pytest.raises(InputError, match=r"images must be \(C, (L|D, H, W)\) with 2 channels"):
-        pad_batch([given[0], torch.rand(2, 4, 4)])
+    with pytest.raises(InputError, match=r"images must be \(C, (L|H, W|D, H, W)\) with 2 channels"):
+        pad_batch([given[0], torch.rand(3, *sizes[0])])
 
 
 def test_a_loader_gives_canvas_sizes_and_the_other_parts_of_samples():

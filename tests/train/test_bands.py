@@ -146,9 +146,7 @@ def write(root, kind="tif"):
     return root
 
 
-@pytest.mark.parametrize(
-    ("kind", "architecture"), [("tif", "timm/test_resnet"), ("npy", "small_resnet"), ("tif", "shufflenet_v2_x0_5")]
-)
+@pytest.mark.parametrize(("kind", "architecture"), [("tif", "timm/test_resnet"), ("npy", "small_resnet")])
 def test_four_bands_are_trained_on_evaluated_predicted_and_explained(kind, architecture, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "pytorch_lightning")
     monkeypatch.chdir(tmp_path)

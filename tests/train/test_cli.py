@@ -207,19 +207,6 @@ def test_a_group_that_is_no_group_in_a_yaml_is_named(tmp_path, capsys):
     assert sentence.endswith("own.yaml' must hold options and their values as YAML, got list; correct it there.")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "explain", "export"])
-def test_a_folder_is_refused_as_a_network(command, tmp_path, capsys):
-    root, _ = write_tree(tmp_path, ("val",))
-    data = {
-        "evaluate": ["--data=Folder", f"--data.root={root}", "--data.image_size=32"],
-        "explain": [f"--images={root / 'val' / 'bird'}"],
-        "export": [],
-    }
-    out = "--onnx=out.onnx" if command == "export" else f"--out={tmp_path / 'out'}"
-    arguments = [command, f"--network={root}", out, *data[command]]
-    assert "which may hold several networks; name a file in it." in " ".join(sentence_of(arguments, capsys).split())
-
-
 class Nothing(Dataset[int]):
     """Data whose samples cannot be had, for one kind of reason."""
 
@@ -340,10 +327,3 @@ def test_a_tensor_as_large_as_one_that_was_freed_takes_no_new_pages(tmp_path):
 def test_a_missing_library_is_named_as_a_package_only_where_we_know_its_name(module, said):
     """The package of absl is absl-py; a stranger may own the name absl."""
     assert re.match(said, about_library(ImportError("no", name=module)))
-
-
-def test_an_onnx_file_is_named_as_one_before_the_network_is_read(tmp_path, capsys):
-    given = tmp_path / "x.txt"
-    assert sentence_of(["export", "--network=resnet18:no", f"--onnx={given}"], capsys).startswith(
-        f"--onnx must name a file that ends in .onnx, got '{given}'"
-    )

@@ -74,7 +74,7 @@ def test_an_onnx_file_takes_pixels_and_answers_as_the_network_was_trained(tmp_pa
     [
         (["--network=small_resnet", "--onnx=net.onnx"], "needs weights"),
         (["--network=small_resnet:random"], "onnx"),
-        (["--network=small_resnet:random", "--onnx=net.txt"], "must name a file that ends in .onnx, got 'net.txt'"),
+        (["--network=resnet18:no", "--onnx=net.txt"], "must name a file that ends in .onnx, got 'net.txt'"),
         (["--network=small_resnet:random", "--onnx=net.onnx"], "give --size 224"),
         (["--network=small_resnet:random", "--onnx=net.onnx", "--size=0"], "size of a preprocessing"),
         (["--network=small_resnet:random", "--onnx=net.onnx", "--size=32", "--method=black"], "got 'black'"),

@@ -7,7 +7,6 @@ from threading import Barrier
 import pytest
 import torch
 
-from maskrobust import augment
 from maskrobust.augment import FILLS, apply_fill, patches, sample_keys, uniform
 
 MEAN = (0.125, 0.5, 0.875)
@@ -34,12 +33,6 @@ def images(dtype, seed=0, shape=(3, 5, 7)):
 
 def fill(name, pictures, visible):
     return apply_fill(name, pictures, visible, keys=KEYS, mean=MEAN)
-
-
-def test_the_names_stand_for_the_functions():
-    assert {name: entry.function for name, entry in FILLS.items()} == {
-        name: getattr(augment, f"fill_{name}") for name in FILLS
-    }
 
 
 @every_fill

@@ -1,7 +1,6 @@
 """Adapters to explainers of other libraries, which say what ours say; and the page on explanations."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -107,25 +106,6 @@ def test_captums_feature_ablation_of_patches_is_our_occlusion_by_windows_of_thei
     ours = occlusion(ask(predict, IMAGE, occlusion_queries(24, 24, 8, 8)), 24, 24, 8, 8)
     np.testing.assert_allclose(ours[..., CLASS], theirs[0, 0], atol=1e-6)
     assert np.ptp(ours[..., CLASS]) > 0.02
-
-
-def test_a_game_has_the_shapley_values_of_its_definition(predict):
-    shapiq = pytest.importorskip("shapiq")
-    z = all_coalitions(9)
-    answers = ask(predict, IMAGE, NINTHS.queries(0, z))[:, CLASS]
-    value = {tuple(row): answer for row, answer in zip(z.tolist(), answers.tolist(), strict=True)}
-    expected = np.zeros(9)
-    for player, (row, answer) in itertools.product(range(9), value.items()):
-        if not row[player]:
-            joined = (*row[:player], True, *row[player + 1 :])
-            expected[player] += (value[joined] - answer) / (9 * math.comb(8, sum(row)))
-
-    def game(coalitions):
-        return ask(predict, IMAGE, NINTHS.queries(0, torch.from_numpy(coalitions)))[:, CLASS]
-
-    exact = shapiq.ExactComputer(game, 9)("SV", 1).get_n_order_values(1)
-    np.testing.assert_allclose(exact, expected, atol=1e-6)
-    assert np.ptp(expected) > 0.02
 
 
 @importing_shap_warns

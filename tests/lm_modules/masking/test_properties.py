@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from maskrobust.lm_modules.masking import LayerMasking, Masked
-from tests.conftest import refused
 from tests.lm_modules.masking.cases import OPTIONS, Function, assert_as_reference
 from tests.lm_modules.masking.networks import CLASSES, build, draw_images, holes
 from tests.lm_modules.masking.small_networks import SMALL_NETWORKS
@@ -63,23 +62,6 @@ def test_autocast_and_channels_last_are_finite_and_close():
     assert ((logits.float() - exact).norm() / exact.norm()).item() < 0.1
     assert torch.equal(hidden_changed, logits)
     assert images.grad.isfinite().all() and all(parameter.grad.isfinite().all() for parameter in masked.parameters())
-
-
-@pytest.mark.parametrize(
-    ("visible", "error", "given"),
-    [
-        (VISIBLE.float(), TypeError, "torch.float32"),
-        (VISIBLE[:, 0], ValueError, "(3, 32, 32)"),
-        (VISIBLE.to("meta"), ValueError, "meta"),
-    ],
-)
-def test_a_mask_that_does_not_fit_is_refused_before_anything_is_computed(visible, error, given):
-    masked, calls = LayerMasking(build("small_resnet")), []
-    for module in masked.network.modules():
-        module.register_forward_hook(lambda *_: calls.append(1))
-    with refused(error, given):
-        masked(IMAGES, visible)
-    assert calls == []
 
 
 def test_an_empty_batch_gives_no_logits():

@@ -1,6 +1,4 @@
-"""Networks that take means of rows and of columns, or that turn their maps; and how far wrapping reads a network."""
-
-import copy
+"""Networks that take means of rows and of columns; and how far wrapping reads a network."""
 
 import pytest
 import torch
@@ -52,13 +50,6 @@ class Coordinates(Network):
         return x * torch.sigmoid(rows) * torch.sigmoid(columns.permute(0, 1, 3, 2))
 
 
-class Transposes(Network):
-    """A convolution over columns, as one over rows of the transposed map."""
-
-    def features(self, x):
-        return self.stage(x.transpose(2, 3)).transpose(2, 3)
-
-
 def means_along(x, visible, axis):
     """Of visible positions, and where there are any."""
     counts = visible.sum(axis, keepdim=True)
@@ -86,18 +77,7 @@ def test_means_of_rows_and_columns_are_those_of_visible_positions(kind):
     torch.testing.assert_close(LayerMasking(network)(images, visible), expected)
 
 
-@torch.no_grad()
-def test_a_transposed_map_has_a_transposed_mask():
-    network = randomise(seeded(Transposes)).double().eval()
-    images, visible = draw_images(size=SIZE).double(), holes(SIZE)
-    turned = copy.deepcopy(network)
-    turned.__dict__["features"] = turned.stage
-    turned.stage[0].weight.copy_(turned.stage[0].weight.mT.clone())
-    # By the mean alone: of several nearest positions, mirrored padding takes the topmost.
-    torch.testing.assert_close(LayerMasking(network)(images, visible), LayerMasking(turned)(images, visible))
-
-
-@pytest.mark.parametrize("make", [Strips, Coordinates, Transposes, *SMALL_NETWORKS])
+@pytest.mark.parametrize("make", [Strips, Coordinates, *SMALL_NETWORKS])
 def test_the_pass_at_wrapping_reaches_the_end_in_both_modes(make):
     """Where it does not, nothing would be refused before the first image."""
     with torch.device("meta"):

@@ -210,6 +210,7 @@ def test_a_class_of_ones_own_is_made_where_the_user_names_it(own_module, tmp_pat
         ("resnet51:IMAGENET1K_V1", "resnet50"),
         ("small_resnet", "random"),
         ("nowhere.ckpt", "does not exist"),
+        (".", "is a folder, which may hold several networks; name a file in it."),
         ("resnet18:nowhere.pt", "does not exist"),
         ("googlenet:nowhere.pt", "transforms its input"),
         ("no_such_module.Net", "no_such_module"),

@@ -8,9 +8,8 @@ from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.catalogue import Context
 from maskrobust.lm_modules.reliance.holes import conditions as conditions_module
 from maskrobust.lm_modules.reliance.holes.conditions import ConditionSource, condition_names
-from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, difference_rows, result_rows, under_methods
+from maskrobust.lm_modules.reliance.measurement import Asked, Measurement, result_rows, under_methods
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
-from maskrobust.lm_modules.reliance.results import select
 from maskrobust.lm_modules.training.classifier import MaskRobustClassifier
 from tests.lm_modules.reliance.shapes import NUM_CLASSES, as_logits, shape_bank, shape_batch
 from tests.lm_modules.reliance.tables import assert_equal
@@ -191,26 +190,6 @@ def rows_of(networks, small_bank):
         for (name, method), outcomes in runs.items()
         for row in result_rows(name, method, {0: outcomes}, Context(PLANS[method]))
     ], runs
-
-
-def test_rows_of_networks_side_by_side_are_those_of_calls_of_their_own(small_bank):
-    networks = {name: classifier(seed) for seed, name in enumerate(("a", "b"))}
-    together, runs = rows_of(networks, small_bank)
-    alone = [row for name, network in networks.items() for row in rows_of({name: network}, small_bank)[0]]
-    assert together == alone
-    assert {row.measure for row in select(together, method="mean")} == {
-        "clean_accuracy", "transfer_accuracy",
-    }  # fmt: skip
-    pair = ([runs["b", "black"]], [runs["a", "black"]])
-    differences = list(difference_rows("b", "a", "black", pair, Context(TWO_PLANS_IN)))
-    for row in differences:
-        (first,), (second,) = (
-            select(together, network=name, method="black", measure=row.measure, parameters=row.parameters)
-            for name in ("b", "a")
-        )
-        if row.value is not None and first.value is not None and second.value is not None:
-            assert row.value == pytest.approx(first.value - second.value)
-    assert {row.compared_with for row in differences} == {"a"}
 
 
 def test_holes_are_drawn_once_for_each_batch_whatever_the_number_of_networks(small_bank, monkeypatch):

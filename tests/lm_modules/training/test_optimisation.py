@@ -38,22 +38,6 @@ def rates(name, steps, warmup_fraction):
     return history
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_only_weights_of_two_or_more_axes_decay(name):
-    network = SmallResNet(4, width=16)
-    network.conv1.weight.requires_grad_(False)
-    decayed, kept = build_optimiser(network, axes_of_parameters(network), name, 0.1, 0.05, 0.9).param_groups
-    assert decayed["weight_decay"] == 0.05 and kept["weight_decay"] == 0.0
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    decayed_names = {names[id(parameter)] for parameter in decayed["params"]}
-    kept_names = {names[id(parameter)] for parameter in kept["params"]}
-    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    assert decayed_names | kept_names == trained and not decayed_names & kept_names
-    assert "fc.weight" in decayed_names and "layer2.0.conv1.weight" in decayed_names
-    assert {"fc.bias", "bn1.weight", "bn1.bias"} <= kept_names
-    assert "conv1.weight" not in trained
-
-
 @pytest.mark.parametrize(
     ("name", "momentum", "kind"), [("sgd", 0.9, optim.SGD), ("sgd", 0.0, optim.SGD), ("adamw", 0.9, optim.AdamW)]
 )
@@ -288,15 +272,18 @@ def test_weights_are_fine_tuned_slowly_unless_a_learning_rate_is_given(given, ex
     assert tuple(model.hparams[name] for name in names) == expected
 
 
-def test_layers_ahead_of_the_head_learn_at_their_own_rate():
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_layers_ahead_of_the_head_learn_at_their_own_rate_and_weights_of_two_or_more_axes_alone_decay(optimiser):
     network = SmallResNet(4, width=16)
+    network.conv1.weight.requires_grad_(False)
     backbone = [name for name, _ in network.named_parameters() if not name.startswith("fc.")]
-    options = ("sgd", 0.2, 0.05, 0.9, backbone, 0.1)
+    options = (optimiser, 0.2, 0.05, 0.9, backbone, 0.1)
     groups = build_optimiser(network, axes_of_parameters(network), *options).param_groups
     found = {id(each): (group["lr"], group["weight_decay"]) for group in groups for each in group["params"]}
     expected = {
         id(each): (0.2 if name.startswith("fc.") else 0.2 * 0.1, 0.05 if each.ndim > 1 else 0.0)
         for name, each in network.named_parameters()
+        if name != "conv1.weight"
     }
     assert found == expected and len(groups) == 4
 

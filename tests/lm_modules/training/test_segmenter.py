@@ -1,9 +1,6 @@
 """`MaskRobustSegmenter` in a real trainer: hidden pixels have no part in loss, gradients and IoU."""
 
-from pathlib import Path
-
 import pytest
-import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
@@ -15,7 +12,6 @@ from maskrobust import Batch, MaskRobustSegmenter, load_network
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.training.processes import MeanIoU, counts_of_pixels
 from maskrobust.lm_modules.training.segmentation_losses import cross_entropy, dice
-from maskrobust.train.data.loading import collate
 from tests.trainers import quiet_trainer
 
 CLASSES, SIDE, IGNORED = 3, 32, 255
@@ -146,24 +142,6 @@ def test_one_trains_on_batches_of_torchgeo_and_is_loaded_called_and_refused_as_a
     assert torch.equal(*(each.where(one.visible, 0.0) for each in (logits, other)))
     with pytest.raises(InputError, match="of a MaskRobustSegmenter, which answers for each pixel"):
         load_network(str(tmp_path / "last.ckpt"))
-
-
-def test_a_training_that_goes_on_ends_with_the_weights_of_one_that_was_not_stopped(tmp_path):
-    loader = DataLoader([batch().select(each) for each in range(6)], batch_size=2, collate_fn=collate)
-
-    def trained(steps: int, ckpt_path: Path | None = None) -> tuple[pl.Trainer, MaskRobustSegmenter]:
-        trainer, model = quiet_trainer(max_steps=steps), constant()
-        trainer.fit(model, loader, loader, ckpt_path=ckpt_path)
-        return trainer, model
-
-    def constant() -> MaskRobustSegmenter:
-        return segmenter(loss="both", schedule="constant", warmup_fraction=0.0)
-
-    whole = trained(6)[1]
-    trained(3)[0].save_checkpoint(tmp_path / "half.ckpt")
-    again = trained(6, tmp_path / "half.ckpt")[1]
-    assert all(torch.equal(each, again.state_dict()[name]) for name, each in whole.state_dict().items())
-    assert not torch.equal(whole.network.network.head.weight, segmenter().network.network.head.weight)
 
 
 def test_networks_of_torchvision_and_dictionaries_take_any_bands():

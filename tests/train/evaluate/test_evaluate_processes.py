@@ -134,9 +134,7 @@ def test_three_processes_ask_about_each_batch_once_and_give_the_rows_of_one(comm
     ]
 
 
-@pytest.mark.parametrize(
-    ("number", "where"), [(1, "asking"), (3, "asking"), (4, "keeping"), (BATCHES, "asking")], ids=str
-)
+@pytest.mark.parametrize(("number", "where"), [(3, "asking"), (4, "keeping")], ids=str)
 def test_an_evaluation_that_is_killed_goes_on_and_writes_the_same(command, alone, tmp_path, number, where):
     """Then as two processes, of which one is killed at once, and then as one again."""
     out, theirs = tmp_path / "out", tmp_path / "out" / "answers" / "of a claim"

@@ -55,6 +55,7 @@ def test_the_headline_says_what_holes_tell_and_how_far_answers_follow_them(tmp_p
     pull = {row.method: row for row in rows_of(out, measure="own_hole_pull", compared_with="")}
     assert pull["black"].value == 1.0 and pull["black"].low > 0.9 and pull["black"].images == 120
     assert pull["mean"].value == 0.0 and pull["inpainting"].undefined_because == MENDED_ALIKE
+    assert {row.method for row in rows_of(out, measure="exchange_cost")} == {"black", "mean"}
     (everything, place, *_) = rows_of(out, measure="holes_tell")
     assert everything.value == place.value == 1.0 and everything.network == ""
     (alone,) = rows_of(out, measure="holes_pull")
@@ -174,18 +175,9 @@ def test_the_word_follows_from_the_interval_of_the_pull(low, high, tell, state):
 def test_without_holes_nothing_is_asked_about_them_and_one_line_says_so_if_there_could_be_some(tmp_path):
     out = evaluate(write_gaps(tmp_path / "images", holes="none"))
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES in settings_of(out)["left_out"]
+    assert rows_of(out, measure="retention", compared_method="black")
+    assert not rows_of(out, measure="clean_accuracy", compared_method="black"), "alike with nothing hidden"
     out = evaluate(write_gaps(tmp_path / "images", holes="none"), visible=None)
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
     out = evaluate(write_gaps(tmp_path / "images"), "--plan.own_holes=0")
     assert not rows_of(out, measure="exchange_cost") and WITHOUT_HOLES not in settings_of(out)["left_out"]
-
-
-def test_ways_of_hiding_that_answer_alike_with_nothing_hidden_are_not_compared_by_it(tmp_path):
-    out = evaluate(write_gaps(tmp_path / "images", holes="none"))
-    assert rows_of(out, measure="retention", compared_method="black")
-    assert not rows_of(out, measure="clean_accuracy", compared_method="black")
-
-
-def test_a_fill_that_mends_says_nothing_of_holes(tmp_path):
-    out = evaluate(write_gaps(tmp_path / "images"), "--methods=[inpainting, black]")
-    assert {row.method for row in rows_of(out, measure="exchange_cost")} == {"black"}

@@ -95,18 +95,11 @@ def test_outputs_that_are_not_one_for_each_class_are_told_before_a_step(name, gi
     )
 
 
-def test_a_network_of_ones_own_is_evaluated_as_the_refusal_of_its_checkpoint_suggests(capsys):
+def test_the_commands_that_fit_ends_with_name_the_class_of_ones_own_as_the_refusal_of_its_checkpoint_does(capsys):
     checkpoint = fit(f"--model.architecture={MODULE}.OfClasses")
-    evaluate = ["evaluate", *DATA, *FEW_MEASURES, "--methods=[black]", "--answers=all"]
-    suggested = sentence_of([*evaluate, f"--network={checkpoint}", "--out=out"], capsys).rstrip(".").split()[-1]
-    assert suggested == f"{MODULE}.OfClasses:{checkpoint}"
-    main([*evaluate, f"--network={suggested}", "--out=out"])
-    assert load_network(suggested).num_classes == 8
-
-
-def test_the_commands_that_fit_ends_with_name_the_class_of_ones_own(capsys):
-    fit(f"--model.architecture={MODULE}.OfClasses")
     predict, evaluate = next_commands(capsys.readouterr().out)
+    refusal = sentence_of(["evaluate", *DATA, f"--network={checkpoint}", "--out=out"], capsys)
+    assert refusal.rstrip(".").split()[-1] == f"{MODULE}.OfClasses:{checkpoint}"
     Path("IMAGES").mkdir()
     Image.new("RGB", (60, 60)).save("IMAGES/a.png")
     main(predict)

@@ -89,9 +89,9 @@ def arguments(folder, **options):
 
 
 @pytest.mark.filterwarnings("ignore:The .*_dataloader. does not have many workers")
-@pytest.mark.parametrize("masking", ["none", "layer_masking"])
 @pytest.mark.parametrize(
-    ("kind", "says"), [("pair", "num_classes"), ("triple", "class_names"), ("dict", "num_classes")]
+    ("kind", "says", "masking"),
+    [("pair", "num_classes", "none"), ("triple", "class_names", "layer_masking"), ("dict", "num_classes", "none")],
 )
 def test_any_data_module_is_trained_on_by_the_command(kind, says, masking, tmp_path, capsys):
     main([*arguments(tmp_path, kind=kind, says=says), f"--model.masking={masking}", "--model.patch_size=8"])

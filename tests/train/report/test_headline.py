@@ -15,7 +15,6 @@ from tests.train.report.pages import squeezed
 PAINT, SKIP = "mean", "layer_masking"
 A, B = {PAINT: (0.62, 0.26, 0.52), SKIP: (0.26, 0.25, 0.53)}, {PAINT: (0.63, 0.25, 0.45), SKIP: (0.24, 0.24, 0.51)}
 NONE = {PAINT: (0.26, 0.26, 0.5), SKIP: (0.25, 0.25, 0.5)}
-SEEN = {PAINT: (0.27, 0.26, 0.5), SKIP: (0.25, 0.25, 0.53)}
 ALIKE = [("b", "a", PAINT, 0.03, 0.05), ("b", "a", SKIP, -0.01, 0.06)]
 WAYS = [("a", SKIP, PAINT, -0.46, 0.08), ("b", SKIP, PAINT, -0.5, 0.08)]
 ONLY = "Only this way of hiding was tested; others can give other answers."
@@ -24,6 +23,23 @@ SUSPECTS = (
     "class is (--classes), and whether outputs that are no class of the data win (--answers present)."
 )
 
+
+def of_choices(percent):
+    return f"(of two classes, that of the hole's shape is preferred in {percent}; 50%: blind)"
+
+
+def added(points, beside=", and nothing that is shown under layer masking"):
+    how = "accuracy behind outlines minus behind circles"
+    return f"Outline or surroundings add {points} points under mean colour fill{beside} ({how})."
+
+
+def alike(points, therefore=""):
+    what = f"shape choices may differ by up to {points} points"
+    return f"Hidden in the same way, the networks are not shown to rely differently ({what}){therefore}."
+
+
+BOTH = f"read outlines under mean colour fill {of_choices('68 and 69%')}, hardly under layer masking (50 and 50%)."
+HARDLY = f"hardly reads outlines under mean colour fill {of_choices('50%')} and layer masking (50%)."
 KNOWN = {
     "all at chance": (
         evaluated({"a": NONE, "b": NONE}, lost=("a", "b")),
@@ -32,12 +48,9 @@ KNOWN = {
     "one of three at chance": (
         evaluated({"a": A, "b": NONE, "c": B}, lost=("b",), compared=[("c", "a", PAINT, 0.01, 0.1)]),
         [
-            "a and c read outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 68 and 69%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 38 points under mean colour fill, and nothing that is shown "
-            "under layer masking (accuracy behind outlines minus behind circles).",
-            "Hidden in the same way, the networks are not shown to rely differently (shape choices may "
-            "differ by up to 11.0 points).",
+            f"a and c {BOTH}",
+            added("36 and 38"),
+            alike("11.0"),
             "b is at chance with nothing hidden (26%), so nothing is said of holes.",
             SUSPECTS,
         ],
@@ -45,51 +58,31 @@ KNOWN = {
     "one network reads": (
         evaluated({"a": A}, ways=WAYS[:1]),
         [
-            "a reads outlines under mean colour fill (of two classes, that of the hole's shape is preferred "
-            "in 68%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
+            f"a reads outlines under mean colour fill {of_choices('68%')}, hardly under layer masking (50%).",
+            added(36),
             "a relies more on outlines under mean colour fill than under layer masking.",
-        ],
-    ),
-    "one of two reads": (
-        evaluated({"a": A, "b": SEEN}, compared=[("b", "a", PAINT, -0.45, 0.07), ("b", "a", SKIP, 0.01, 0.06)]),
-        [
-            "a reads outlines under mean colour fill (of two classes, that of the hole's shape is preferred "
-            "in 68%; 50%: blind), hardly under layer masking (50%).",
-            "b hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 50%; 50%: blind) and layer masking (50%).",
-            "Under mean colour fill, b relies less on outlines than a (50% against 68% preferred).",
         ],
     ),
     "two trainings are alike under each way of hiding": (
         evaluated({"a": A, "b": B}, compared=ALIKE, ways=WAYS),
         [
-            "Both networks read outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 68 and 69%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 38 points under mean colour fill, and nothing that is shown "
-            "under layer masking (accuracy behind outlines minus behind circles).",
-            "Hidden in the same way, the networks are not shown to rely differently (shape choices may "
-            "differ by up to 8.0 points): the way of hiding makes the difference.",
+            f"Both networks {BOTH}",
+            added("36 and 38"),
+            alike("8.0", ": the way of hiding makes the difference"),
         ],
     ),
     "training makes a difference, and so does the way of hiding": (
         evaluated({"a": A, "b": {**B, PAINT: (0.5, 0.25, 0.5)}}, compared=[("b", "a", PAINT, -0.15, 0.05)], ways=WAYS),
         [
-            "Both networks read outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 68 and 62%; 50%: blind), hardly under layer masking (50 and 50%).",
-            "Outline or surroundings add 36 and 25 points under mean colour fill, and nothing that is shown "
-            "under layer masking (accuracy behind outlines minus behind circles).",
+            f"Both networks {BOTH.replace('69%', '62%')}",
+            added("36 and 25"),
             "Under mean colour fill, b relies less on outlines than a (62% against 68% preferred).",
             "Both networks rely more on outlines under mean colour fill than under layer masking.",
         ],
     ),
     "one class for all": (
         evaluated({"a": {PAINT: (0.25, 0.25, 0.26), SKIP: NONE[SKIP]}}, one=[("a", PAINT)]),
-        [
-            "a hardly reads outlines under layer masking (of two classes, that of the hole's shape is "
-            "preferred in 50%; 50%: blind), one answer to all under mean colour fill.",
-        ],
+        [f"a hardly reads outlines under layer masking {of_choices('50%')}, one answer to all under mean colour fill."],
     ),
     "no object masks": (
         evaluated({"a": A}, shapes=False, hidden=0.8),
@@ -109,10 +102,8 @@ KNOWN = {
             ],
         ),
         [
-            "4 of 5 networks read outlines under mean colour fill (of two classes, that of the hole's shape "
-            "is preferred in 68 to 69%; 50%: blind), hardly under layer masking (50%).",
-            "v3 hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 50%; 50%: blind) and layer masking (50%).",
+            f"4 of 5 networks {BOTH.replace('68 and', '68 to').replace('50 and 50%', '50%')}",
+            f"v3 {HARDLY}",
             "Under mean colour fill, v3 relies less on outlines than v0 (50% against 68% preferred).",
             "Under mean colour fill, v4 relies more on outlines than v3 (69% against 50% preferred).",
         ],
@@ -120,71 +111,45 @@ KNOWN = {
     "few images": (
         evaluated({"a": {PAINT: (0.4, 0.3, 0.5), SKIP: (0.25, 0.28, 0.5)}}, images=40),
         [
-            "a is not shown to read outlines under mean colour fill (of two classes, that of the hole's "
-            "shape is preferred in 55%; 50%: blind; may be 45% to 65%) and layer masking (48%; may be 38% to "
-            "59%).",
+            f"a is not shown to read outlines under mean colour fill {of_choices('55%')[:-1]}; may be 45% to 65%) and "
+            "layer masking (48%; may be 38% to 59%).",
         ],
     ),
     "outlines mislead": (
         evaluated({"a": {PAINT: (0.15, 0.27, 0.5), SKIP: NONE[SKIP]}}),
         [
-            "a is misled by outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 44%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add -12 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
+            f"a is misled by outlines under mean colour fill {of_choices('44%')}, hardly under layer masking (50%).",
+            added(-12),
         ],
     ),
     "a little": (
         evaluated({"a": {PAINT: (0.35, 0.26, 0.5)}}),
         [
-            "a reads outlines at least a little under mean colour fill (of two classes, that of the hole's "
-            "shape is preferred in 54%; 50%: blind).",
-            "Outline or surroundings add 9 points under mean colour fill (accuracy behind outlines minus "
-            "behind circles).",
+            f"a reads outlines at least a little under mean colour fill {of_choices('54%')}.",
+            added(9, beside=""),
             ONLY,
-        ],
-    ),
-    "the background tells the class": (
-        evaluated({"a": {PAINT: (0.74, 0.55, 0.5), SKIP: (0.56, 0.55, 0.5)}}),
-        [
-            "a reads outlines under mean colour fill (of two classes, that of the hole's shape is preferred "
-            "in 60%; 50%: blind), hardly under layer masking (50%).",
-            "Outline or surroundings add 19 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
         ],
     ),
     "many classes": (
         evaluated({"a": {PAINT: (0.04, 0.01, 0.3), SKIP: (0.01, 0.01, 0.4)}}, num_classes=1000, chance=0.01),
-        [
-            "a hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 52%; 50%: blind) and layer masking (50%).",
-            "Outline or surroundings add 3 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
-        ],
+        [f"a {HARDLY.replace('50%;', '52%;', 1)}", added(3)],
     ),
     "two classes": (
         evaluated({"a": A}, undefined=TWO_CLASSES),
         [
             "a is right in 52% under mean colour fill and 53% under layer masking, with half of the patches hidden.",
-            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
+            added(36),
             TWO_CLASSES,
         ],
     ),
     "a rim of colour beside the object": (
         evaluated({"a": A}, choices={("a", PAINT): 0.5, ("a", SKIP): 0.49}),
-        [
-            "a hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 50%; 50%: blind) and layer masking (49%).",
-            "Outline or surroundings add 36 points under mean colour fill, and nothing that is shown under "
-            "layer masking (accuracy behind outlines minus behind circles).",
-        ],
+        [f"a {HARDLY.replace('(50%).', '(49%).')}", added(36)],
     ),
     "several pictures of an object": (
         evaluated({"a": NONE}, names_objects=False),
         [
-            "a hardly reads outlines under mean colour fill (of two classes, that of the hole's shape is "
-            "preferred in 50%; 50%: blind) and layer masking (50%).",
+            f"a {HARDLY}",
             "Every picture counts as an object of its own; if several show one, name objects, or intervals "
             "are too short.",
         ],

@@ -79,15 +79,6 @@ def test_the_disc_is_that_of_the_smallest_circle(seed):
     assert smallest_radius(disc[np.linalg.norm(disc - disc.mean(0), axis=1).argsort()[-8:]]) <= radius + 1e-3
 
 
-def test_the_disc_is_cut_off_at_the_border():
-    bar = torch.zeros(1, 1, 10, 40, dtype=torch.bool)
-    bar[..., 5, 2:38] = True
-    hidden = enclosing_circles(bar)
-    assert hidden.shape == bar.shape
-    assert hidden[0, 0, :, 20].all()
-    assert not hidden[0, 0, :, 0].any()
-
-
 def test_a_circle_of_equal_area_holds_the_pixels_nearest_to_the_centroid():
     objects = torch.cat([random_objects(5, 16, 20, 4), torch.zeros(1, 1, 16, 20, dtype=torch.bool)])
     objects[4, 0, :9, :3] = True  # at the border, where the disc is cut off

@@ -233,14 +233,3 @@ def test_files_that_are_no_images_by_their_suffix_are_counted_and_one_is_named(t
     with pytest.warns(UserWarning, match=r"^train: skipped 3 files, first '.*/train/cat/deeper/two.HEIC',"):
         assert len(data.files("train")) == SIZES["train"]
     assert len(data.files("train")) == SIZES["train"]  # and it is said once
-
-
-def test_all_files_that_cannot_be_read_are_listed_before_a_training(tree):
-    broken = [tree[0] / "train/bird/0.png", tree[0] / "val/cat/1.png", tree[1] / "train/cat/1.png"]
-    for path in broken:
-        path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(InputError, match="3 things must be corrected") as refused:
-        make(tree).setup("fit")
-    assert all(f"- '{path}' cannot be read" in str(refused.value) for path in broken)
-    with pytest.raises(InputError, match=r"bird/0\.png' cannot be read"):
-        _ = make(tree).mean
