@@ -1,6 +1,6 @@
 """`SilhouetteBank` and `HoleBank`: outlines of objects, and holes of images, collected from batches."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -10,16 +10,34 @@ from torch import Tensor
 from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError
 
-_FIELDS = ("object_masks", "labels", "ids", "objects")
-
 
 def one_object_each(ids: Tensor) -> Tensor:
     """Which object each sample shows where a data module does not say: one of its own, named by the sample's id."""
     return ids
 
 
+class _Rows:
+    """Tensors with a row for each sample, in the fields of a data class, of which `ids` is one."""
+
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device) -> Self:
+        """The same bank on another device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def select(self, rows: Tensor) -> Self:
+        """Some of the samples: where (N,) bool is True, or those at positions in ascending order."""
+        return self._each(lambda tensor: tensor[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(*map(change, vars(self).values()))
+
+
 @dataclass(frozen=True)
-class SilhouetteBank:
+class SilhouetteBank(_Rows):
     """Object masks of one size with their labels, sorted by sample id.
 
     Attributes:
@@ -43,9 +61,6 @@ class SilhouetteBank:
                 "Folder, or choose a mask family that needs none, such as patches."
             )
 
-    def __len__(self) -> int:
-        return self.object_masks.shape[0]
-
     @classmethod
     def from_batches(cls, batches: Iterable[Batch], object_of: Callable[[Tensor], Tensor] = one_object_each) -> Self:
         """Collect every non-empty object mask of some batches; the result does not depend on their order.
@@ -57,17 +72,11 @@ class SilhouetteBank:
         Raises:
             InputError: no batch holds a non-empty object mask, or batches differ in size.
         """
-        masks, labels, ids = [], [], []
-        for batch in batches:
-            annotated = batch.object_mask.flatten(1).any(dim=1)
-            masks.append(batch.object_mask[annotated].cpu())
-            labels.append(batch.labels[annotated].cpu())
-            ids.append(batch.ids[annotated].cpu())
-        if not masks:
+        annotated = (batch.select(batch.object_mask.flatten(1).any(dim=1)) for batch in batches)
+        found = [(each.object_mask.cpu(), each.labels.cpu(), each.ids.cpu()) for each in annotated]
+        if not found:
             raise InputError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
-        check_one_size("a silhouette bank holds masks", masks)
-        unique_ids, first = unique_first(torch.cat(ids))
-        return cls(torch.cat(masks)[first], torch.cat(labels)[first], unique_ids, object_of(unique_ids))
+        return cls(*_collected("a silhouette bank holds masks", found, object_of))
 
     def seem_inverted(self) -> bool:
         """Whether masks may be black on the objects: most of them cover half of the picture, or all four corners."""
@@ -75,17 +84,9 @@ class SilhouetteBank:
         corners = self.object_masks[:, 0, :: self.object_masks.shape[2] - 1, :: self.object_masks.shape[3] - 1]
         return bool((covered | corners.flatten(1).all(dim=1)).float().mean() > 0.5)
 
-    def to(self, device: torch.device) -> "SilhouetteBank":
-        """The same bank on another device."""
-        return SilhouetteBank(*(getattr(self, name).to(device) for name in _FIELDS))
-
-    def select(self, rows: Tensor) -> "SilhouetteBank":
-        """Some of the objects, at least one: where (N,) bool is True."""
-        return SilhouetteBank(*(getattr(self, name)[rows] for name in _FIELDS))
-
 
 @dataclass(frozen=True)
-class HoleBank:
+class HoleBank(_Rows):
     """What may be seen of each image of a split, sorted by sample id: the holes that images bring along.
 
     Attributes:
@@ -99,9 +100,6 @@ class HoleBank:
     labels: Tensor
     ids: Tensor
     objects: Tensor
-
-    def __len__(self) -> int:
-        return self.visible.shape[0]
 
     @classmethod
     def from_batches(
@@ -122,22 +120,21 @@ class HoleBank:
         found = [(batch.known.cpu(), batch.labels.cpu(), batch.ids.cpu()) for batch in batches]
         if all(visible.all() for visible, _, _ in found):
             return None
-        check_one_size("holes are exchanged between images", [visible for visible, _, _ in found])
-        visible, labels, ids = map(torch.cat, zip(*found, strict=True))
-        unique_ids, first = unique_first(ids)
-        return cls(visible[first], labels[first], unique_ids, object_of(unique_ids))
+        return cls(*_collected("holes are exchanged between images", found, object_of))
 
     def has_hole(self) -> Tensor:
         """Which images have a hole, (N,) bool."""
         return ~self.visible.flatten(1).all(dim=1)
 
-    def select(self, rows: Tensor) -> "HoleBank":
-        """Some of the images, where (N,) bool is True, or those at positions in ascending order."""
-        return HoleBank(self.visible[rows], self.labels[rows], self.ids[rows], self.objects[rows])
 
-    def to(self, device: torch.device) -> "HoleBank":
-        """The same bank on another device."""
-        return HoleBank(*(each.to(device) for each in (self.visible, self.labels, self.ids, self.objects)))
+def _collected(
+    purpose: str, found: Sequence[tuple[Tensor, Tensor, Tensor]], object_of: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Masks, labels, ids and objects of some batches' masks, labels and ids, each id once, in ascending order."""
+    check_one_size(purpose, [masks for masks, _, _ in found])
+    masks, labels, ids = map(torch.cat, zip(*found, strict=True))
+    unique_ids, first = unique_first(ids)
+    return masks[first], labels[first], unique_ids, object_of(unique_ids)
 
 
 def check_one_size(purpose: str, masks: Iterable[Tensor]) -> None:
