@@ -240,8 +240,7 @@ class FileDataModule(ColouredDataModule):
     def check_fit(self) -> None:
         """Look at what a training reads: lists of files, headers, and one sample for its transform.
 
-        Every process must ask, and looks at a part. Beside a run that logs, in headers.json, is kept which files are in
-        order.
+        Every process must ask, and looks at a part.
 
         Raises:
             InputError: all that is wrong.
@@ -250,13 +249,10 @@ class FileDataModule(ColouredDataModule):
         for split in SPLITS_OF_STAGE["fit"]:
             with faults.noted():
                 files += self.files(split)
-        folder = self.trainer.log_dir if self.trainer is not None and self.trainer.loggers else None
         with faults.noted():
             self.reading.check_listed(place_of(file, self.root) for file in files)
         faults.refuse()
-        bad = header_faults(
-            files, self.reading, self.root, None if folder is None else Path(folder).parent / "headers.json"
-        )
+        bad = header_faults(files, self.reading, self.root)
         if bad and self.on_bad == "skip":
             rank_zero_warn(f"{len(bad)} of {len(files)} files cannot be used and are skipped, the first one: {bad[0]}")
         elif bad:
