@@ -73,7 +73,7 @@ def visible_from(
     if padding_mask is not None:
         visible &= ~_as_bool(padding_mask, images, "padding_mask")
     if nodata is not None:
-        visible &= ~_holds(bands, nodata).all(dim=1, keepdim=True)
+        visible &= ~holds_nodata(bands, nodata).all(dim=1, keepdim=True)
     is_nan = bands.isnan().any(dim=1, keepdim=True)
     if nan:
         visible &= ~is_nan
@@ -82,8 +82,16 @@ def visible_from(
     return visible
 
 
-def _holds(bands: Tensor, nodata: float | Sequence[float]) -> Tensor:
-    """Where a band holds its no-data value, (B, C, H, W) bool."""
+def holds_nodata(bands: Tensor, nodata: float | Sequence[float]) -> Tensor:
+    """Where a band holds its no-data value, rounded to the bands' dtype: (B, C, H, W) bool.
+
+    Args:
+        bands: (B, C, H, W), of any dtype.
+        nodata: a value, or one for each band; NaN is a value like any other.
+
+    Raises:
+        InputError: there are not as many values as bands, or one is no value of the bands' integer type.
+    """
     values = [nodata] * bands.shape[1] if isinstance(nodata, int | float) else [*nodata]
     if len(values) != bands.shape[1]:
         raise InputError(

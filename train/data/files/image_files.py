@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, SAMPLESPERPIXEL, TiffImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from maskrobust.augment.visible_pixels import check_nodata
+from maskrobust.augment.visible_pixels import holds_nodata
 from maskrobust.errors import InputError, MissingFileError, UnreadableError
 from maskrobust.train.data.files.bands import GDAL_NODATA, nodata_of
 
@@ -265,12 +265,9 @@ def holds_data(numbers: Tensor, nodata: float, name: str) -> Tensor:
         InputError: the value is none of an integer type.
     """
     try:
-        check_nodata(nodata, numbers.dtype)
+        return ~holds_nodata(numbers[None], nodata)[0].all(dim=0, keepdim=True)
     except InputError as error:
         raise InputError(f"in '{name}', {error}") from error
-    value = torch.tensor(nodata, dtype=torch.float64).to(numbers.dtype)
-    is_value = (numbers == value) | (numbers.isnan() & value.isnan())
-    return (~is_value).any(dim=0, keepdim=True)
 
 
 def size_of(content: bytes | Path, name: str) -> tuple[int, int]:
@@ -462,31 +459,11 @@ def _opened(content: bytes | Path, name: str) -> Iterator[Image.Image]:
                 raise InputError(
                     f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
                 )
-            _check_bands(image)
             yield image
     except UnidentifiedImageError as error:
         raise UnreadableError(_unreadable(name, "it is of no known format")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(_unreadable(name, error)) from error
-
-
-def _check_bands(image: Image.Image) -> None:
-    """Refuse a TIFF of which Pillow would leave bands or pages out, or whose colours it would mix up."""
-    if not isinstance(image, TiffImageFile):
-        return
-    bands, bits = image.tag_v2.get(SAMPLESPERPIXEL, 1), image.tag_v2.get(BITSPERSAMPLE, (1,))
-    is_apart = image.tag_v2.get(PLANAR_CONFIGURATION) == 2
-    is_mixed_up = is_apart and max(bits) > 8 and image.tile[0].codec_name == "raw"
-    if bands > 1 and (is_mixed_up or not _has_colours(image)):
-        raise InputError(
-            f"it is a TIFF of {bands} bands, one after the other: save red, green and blue, pixel by pixel"
-        )
-    size, pages = image.size, image.n_frames
-    if pages > 1:
-        image.seek(1)  # further pages may be smaller copies
-        if image.size == size:
-            raise InputError(f"it is a TIFF of {pages} pages of one size: save one picture in a file")
-        image.seek(0)
 
 
 def _check_lossless(image: Image.Image, nodata: NoData | None, name: str) -> None:

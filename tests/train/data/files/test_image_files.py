@@ -68,29 +68,6 @@ def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "told"),
-    [
-        (
-            (4, 9, 7),
-            {"photometric": "rgb", "planarconfig": "separate"},
-            "a TIFF of 4 bands",
-        ),  # its red rows would be every second one of red, then of green, ...
-        ((3, 9, 7), {"photometric": "rgb", "planarconfig": "separate", "rowsperstrip": 2}, "a TIFF of 3 bands"),
-        (
-            (4, 9, 7),
-            {"photometric": "minisblack", "planarconfig": "separate", "compression": "zlib"},
-            r"(a TIFF of 4 bands|of no known format)",  # the latter by Pillow 11
-        ),
-        ((5, 9, 7), {}, "a TIFF of 5 pages"),
-    ],
-)
-def test_a_tiff_of_which_bands_or_pages_would_be_lost_is_refused_with_their_number(shape, options, told):
-    content = as_tiff(np.arange(np.prod(shape), dtype=np.uint16).reshape(shape), **options)
-    with pytest.raises(InputError, match=rf"^'one' cannot be read as an image \(it is {told}.*;"):
-        decode_image(content, "one")
-
-
-@pytest.mark.parametrize(
     ("dtype", "options"),
     [(np.uint8, {}), (np.uint16, {"compression": "zlib"}), (np.uint16, {"planarconfig": "contig"})],
     ids=str,
