@@ -12,15 +12,16 @@ from torch import Tensor
 
 from maskrobust.augment.batch import in_unit_range
 from maskrobust.augment.families.superpixels import SegmentationMethod
-from maskrobust.errors import InputError, MissingFileError
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.explanation.segments import Segments
 from maskrobust.train.data.base import AnnotatedDataModule
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of
+from maskrobust.train.data.files.image_files import id_of
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.pipelines import View
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.data_options import Split
 from maskrobust.train.explain.config import QUICK_PATCHES, ExplainConfig, Segmentation
+from maskrobust.train.predict.pictures import list_pictures as list_files
 
 _LONGEST_NAME = 100
 """Bytes of a name, to which files add what they are."""
@@ -51,26 +52,19 @@ class Picture(NamedTuple):
 
 
 def list_pictures(given: Sequence[Path]) -> dict[str, Path]:
-    """The image files that are named, and those that lie in the folders that are, by their name without suffix.
+    """The image files that are named, and those at any depth of the folders that are, by their name without suffix.
 
     Raises:
         MissingFileError: a file is missing, or a folder holds no image.
         InputError: two images have the same name.
     """
     found: dict[str, Path] = {}
-    for path in given:
-        inside = sorted(path.iterdir()) if path.is_dir() else []
-        files = [each for each in inside if each.suffix.lower() in IMAGE_SUFFIXES and each.name[0] != "."]
-        files = [path] if path.is_file() else files
-        if not files:
-            what = "holds none (folders in it are not searched)" if path.is_dir() else "does not exist"
-            raise MissingFileError(f"'{path}' must be an image or a folder with images, but it {what}; check --images.")
-        for file in files:
-            if file.stem in found:
-                raise InputError(
-                    f"images must have different names, got '{found[file.stem]}' and '{file}'; rename one of them."
-                )
-            found[file.stem] = file
+    for path, name in list_files(given):
+        if name.stem in found:
+            raise InputError(
+                f"images must have different names, got '{found[name.stem]}' and '{path}'; rename one of them."
+            )
+        found[name.stem] = path
     return found
 
 

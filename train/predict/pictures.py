@@ -11,8 +11,8 @@ from torchvision.transforms import v2
 from maskrobust.augment import Batch
 from maskrobust.errors import InputError, MissingFileError
 from maskrobust.lm_modules.networks.preprocessing import Preprocessing
-from maskrobust.train.data.files.file_data import warn_of_skipped
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, id_of, list_folder
+from maskrobust.train.data.files.file_data import images_below
+from maskrobust.train.data.files.image_files import id_of
 from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import collate, loading_options
 from maskrobust.train.data.pipelines import Geometry, View
@@ -57,12 +57,7 @@ def list_pictures(given: Iterable[Path]) -> list[PictureFile]:
                 )
             found[path] = PictureFile(path, Path(path.name))
             continue
-        images, others = list_folder(path, path, None, 0)
-        warn_of_skipped(str(path), others)
-        if not images:
-            raise MissingFileError(
-                f"'{path}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but holds none; check the path."
-            )
+        images = images_below(path, path, None, 0)
         found |= {each.image: PictureFile(each.image, each.image.relative_to(path)) for each in images}
     return [*found.values()]
 

@@ -1,6 +1,6 @@
 """`FileDataModule`, the base of data modules of image files: reading image and mask, loaders."""
 
-import os
+import pickle
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -26,6 +26,7 @@ from maskrobust.train.data.files.image_files import (
     MaskCode,
     check_size,
     decode_mask,
+    list_folder,
     read_file,
 )
 from maskrobust.train.data.files.objects import ObjectNames
@@ -40,28 +41,24 @@ _COLOUR_IMAGES, _LEAST_DEVIATION, _LEAST_OF_FLOATS = 500, 1 / 255, 1e-4
 
 
 class FileTable:
-    """Image files in a few arrays, which loader processes share.
+    """Image files pickled into one array, which loader processes share.
 
     Of a list, each process would come to have its own copy: reading a Python object counts a reference to it, and
     writes to its page.
     """
 
     def __init__(self, files: Sequence[ImageFile]) -> None:
-        self._ids = np.array([file.id for file in files], dtype=np.int64)
-        self._labels = np.array([file.label for file in files], dtype=np.int64)
-        self._images = np.array([os.fsencode(file.image) for file in files])
-        masks = [file.mask for file in files]
-        self._masks = {place: mask for place, mask in enumerate(masks) if not isinstance(mask, Path | None)}
-        self._mask_files = np.array([os.fsencode(mask) if isinstance(mask, Path) else b"" for mask in masks])
+        pickled = [pickle.dumps(file) for file in files]
+        self._content = np.frombuffer(b"".join(pickled), dtype=np.uint8)
+        self._ends = np.cumsum([0, *map(len, pickled)])
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._ends) - 1
 
     def __getitem__(self, place: int) -> ImageFile:
         """The file at a position from 0."""
-        path = os.fsdecode(self._mask_files[place])
-        mask = Path(path) if path else self._masks.get(place)
-        return ImageFile(int(self._ids[place]), Path(os.fsdecode(self._images[place])), mask, int(self._labels[place]))
+        file: ImageFile = pickle.loads(self._content[self._ends[place] : self._ends[place + 1]].tobytes())
+        return file
 
 
 class FileDataset(Dataset[Batch]):
@@ -365,6 +362,20 @@ def _spread(files: Sequence[ImageFile], count: int) -> list[ImageFile]:
 
 def _rounded(numbers: Tensor, decimals: int) -> Colour:
     return tuple(round(each, decimals) for each in numbers.tolist())
+
+
+def images_below(root: Path, folder: Path, mask_root: Path | None, label: int) -> list[ImageFile]:
+    """The images at any depth of a folder, as `list_folder` finds them; a warning names what else lies there.
+
+    Raises:
+        MissingFileError: there are none.
+    """
+    found, others = list_folder(root, folder, mask_root, label)
+    if not found:
+        given = "holds none" if folder.is_dir() else "does not exist"
+        raise MissingFileError(f"'{folder}' must hold images ({', '.join(IMAGE_SUFFIXES)}), but {given}; check it.")
+    warn_of_skipped(str(folder), others)
+    return found
 
 
 def warn_of_skipped(where: str, others: Sequence[Path]) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrobust.errors import MissingFileError, check_within
-from maskrobust.train.data.files.file_data import FileDataModule, train_val_split, warn_of_skipped
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, list_folder
+from maskrobust.train.data.files.file_data import FileDataModule, images_below, train_val_split
+from maskrobust.train.data.files.image_files import ImageFile
 from maskrobust.train.data_options import Split
 
 _UNLABELLED = -1
@@ -34,13 +34,7 @@ class Images(FileDataModule):
         super().__init__(**options)
         check_within("(0, 1)", "val_fraction", val_fraction)
         self.root = folder = Path(root)
-        found, others = list_folder(folder, folder, None, _UNLABELLED)
-        if not found:
-            given = "holds none" if folder.is_dir() else "does not exist"
-            raise MissingFileError(
-                f"root must be a folder of images ({', '.join(IMAGE_SUFFIXES)}), but '{root}' {given}; check it."
-            )
-        warn_of_skipped(root, others)
+        found = images_below(folder, folder, None, _UNLABELLED)
         self._files = dict(zip(self.splits, train_val_split(found, val_fraction, self.seed), strict=True))
 
     @property

@@ -10,8 +10,8 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, check_distinct
 from maskrobust.lm_modules.training.segmentation_losses import check_labels
 from maskrobust.train.data.base import ALL_SPLITS
-from maskrobust.train.data.files.file_data import FileDataModule, FileDataset, warn_of_skipped
-from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, ImageFile, check_size, list_folder
+from maskrobust.train.data.files.file_data import FileDataModule, FileDataset, images_below
+from maskrobust.train.data.files.image_files import ImageFile, check_size
 from maskrobust.train.data.files.reading import Reading, TilePlanes, place_of, plane_size, read_plane
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.data_options import Split
@@ -121,12 +121,7 @@ class Tiles(FileDataModule):
             MissingFileError: there are none, or one has no label map.
         """
         if split not in self._files:
-            folder = self.root / split / "images"
-            found, others = list_folder(self.root, folder, None, 0)
-            if not found:
-                kinds, given = ", ".join(IMAGE_SUFFIXES), "holds none" if folder.is_dir() else "does not exist"
-                raise MissingFileError(f"'{folder}' must hold images ({kinds}), but {given}; add them.")
-            warn_of_skipped(str(folder), others)
+            found = images_below(self.root, self.root / split / "images", None, 0)
             labels = (self._labels.of(place_of(file, self.root)) for file in found)
             self._files[split] = [file._replace(mask=each) for file, each in zip(found, labels, strict=True)]
         return self._files[split]
