@@ -16,7 +16,7 @@ from maskrobust.train.cli import main
 from maskrobust.train.data import Cues, Folder
 from maskrobust.train.explain import measure
 from maskrobust.train.explain.config import QUICK, parse_config
-from maskrobust.train.explain.pictures import file_name
+from maskrobust.train.explain.pictures import file_name, list_pictures
 from tests.train.report.pages import Page
 from tests.train.test_cli import sentence_of
 
@@ -50,6 +50,11 @@ def photographs(folder, count=2):
         blocks = np.random.default_rng(number).integers(60, 255, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{'abc'[number]}.png")
     return folder
+
+
+def test_folders_of_images_are_searched_at_any_depth(tmp_path):
+    inside = photographs(tmp_path / "more" / "inside")
+    assert list_pictures([tmp_path, inside / "a.png"]) == {"a": inside / "a.png", "b": inside / "b.png"}
 
 
 def explain(folder, *options, network=NETWORK):
