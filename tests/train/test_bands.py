@@ -191,6 +191,12 @@ def test_a_file_of_other_bands_and_another_number_of_channels_are_told_before_th
     assert "takes images of 3 bands, but these have 4" in sentence_of(other, capsys)
 
 
+def test_a_network_of_torchvision_takes_bands_by_another_first_convolution():
+    network = network_to_train("shufflenet_v2_x0_5", 5, None, None, in_channels=4)
+    first = network_to_train("shufflenet_v2_x0_5", 5, None, None).conv1[0]
+    assert str(network.conv1[0]) == str(first).replace("Conv2d(3,", "Conv2d(4,")
+
+
 @pytest.mark.parametrize("bands", [1, 2, 4, 6])
 def test_weights_of_three_colours_are_adapted_as_timm_adapts_them(bands, tmp_path):
     import timm

@@ -72,11 +72,9 @@ def _smp(name: str, encoder: str = "mobilenet_v2", **options: object) -> Callabl
 
 DENSE_NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "DeepLabV3, MobileNetV3": _segmentation("deeplabv3_mobilenet_v3_large", aux_loss=True),
-    "LR-ASPP, MobileNetV3": _segmentation("lraspp_mobilenet_v3_large"),
     "features of ConvNeXt": _features("convnext_atto"),
     "FPN, ResNet-18": lambda: resnet_fpn_backbone(backbone_name="resnet18", weights=None),
     "smp Unet with attention gates": _smp("Unet", decoder_attention_type="scse"),
-    "smp PAN": _smp("PAN"),
     "smp DeepLabV3Plus": _smp("DeepLabV3Plus"),
     "smp PSPNet": _smp("PSPNet"),
     "U-Net, transposed": lambda: SmallUNet(transposed),

@@ -32,10 +32,7 @@ def draw_images(size=(HEIGHT, WIDTH), batch=2):
 
 @pytest.mark.parametrize("name", DENSE_NETWORKS)
 def test_a_network_that_returns_maps_is_masked(name):
-    scale = 2 if name == "smp PAN" else 1  # which pools 1/16 of the size three times
-    images = draw_images((scale * HEIGHT, scale * WIDTH))
-    network = DENSE_NETWORKS[name]().eval()
-    visible = holes().repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    images, visible, network = draw_images(), holes(), DENSE_NETWORKS[name]().eval()
     masked, redrawn = LayerMasking(network), torch.where(visible, images, float("nan"))
     watched = images.clone().requires_grad_()
     with torch.no_grad():
